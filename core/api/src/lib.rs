@@ -1,1 +1,31 @@
-//! Being built.
+//! What `sampand` and its clients say to each other: plain types, no behaviour, one version.
+//!
+//! The transport is HTTP/1.1 with JSON bodies over a Unix stream socket, so `curl --unix-socket` is a full client.
+//! Streams (events, logs) are lines: one JSON object or one log line each, until the client goes or, without
+//! `follow`, until there is no more. Every path begins with [`PREFIX`]; a field may be added, never reused.
+//!
+//! | method and path | body -> reply |
+//! |---|---|
+//! | `GET /v1/version` | [`Version`] |
+//! | `GET /v1/services` | `[`[`Status`]`]` |
+//! | `GET /v1/services/NAME` | [`Inspect`] |
+//! | `GET /v1/services/NAME/why` | `[`[`Transition`]`]`, newest last |
+//! | `POST /v1/services/NAME/{start,stop,restart}` | [`Act`] -> [`Done`] |
+//! | `POST /v1/services/NAME/kill` | [`Kill`] -> [`Done`] |
+//! | `POST /v1/up` | [`Up`] -> [`Done`] |
+//! | `POST /v1/apply` | [`Applied`] |
+//! | `POST /v1/down` | [`Done`], sent when the last container is gone |
+//! | `GET /v1/events?since=SEQ&follow=BOOL` | lines of [`Transition`] or [`Gap`] |
+//! | `GET /v1/logs?service=A&service=B&follow=BOOL&tail=N` | lines `SERVICE TIME STREAM F|P TEXT` |
+//! | `GET /v1/config?service=NAME&json=BOOL` | text, or JSON |
+//! | `GET /v1/plugins` | `[`[`PluginStatus`]`]` |
+//! | `POST /v1/plugins/NAME/control` | any JSON -> any JSON, or a stream where the plugin returns one |
+//!
+//! An error is a status of 4xx or 5xx with [`Failure`].
+#![forbid(unsafe_code)]
+
+pub mod types;
+pub use types::*;
+
+/// Version of this interface: the first part of every path.
+pub const PREFIX: &str = "/v1";

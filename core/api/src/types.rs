@@ -1,0 +1,176 @@
+//! The types of the control API. Times are RFC 3339 in UTC, durations whole milliseconds with the unit in the name.
+use serde::{Deserialize, Serialize};
+
+/// Reply of `GET /v1/version`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Version {
+    /// Version of `sampand`.
+    pub version: String,
+    /// Version of the control API, `1`.
+    pub api: u32,
+    /// Process ids: the keel lives as long as the containers are ours, the worker may be replaced.
+    pub keel_pid: i32,
+    pub worker_pid: i32,
+    /// How often a worker was started since the keel began: 1 if none ever died.
+    pub worker_lives: u32,
+}
+
+/// One row of `sampanctl ps`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    pub name: String,
+    /// The state's name: `stopped`, `waiting`, `creating`, `created`, `starting`, `running`, `stopping`,
+    /// `lingering`, `backoff` or `failed`.
+    pub state: String,
+    /// The state as people read it: `running 3m`, `backoff 4.2s left`, `failed exit 3`.
+    pub text: String,
+    /// `-`, `starting`, `healthy` or `unhealthy`.
+    pub health: String,
+    /// What is wanted: `up` or `down`.
+    pub wanted: String,
+    pub restarts: u64,
+    /// `0`, `137 SIGKILL`, `137 oom`, `unknown`; none while the first life lasts.
+    pub last_exit: Option<String>,
+    pub pid: Option<i32>,
+    /// Published ports as `127.0.0.1:8080->80/tcp`.
+    pub ports: Vec<String>,
+    pub generation: u64,
+}
+
+/// Reply of `GET /v1/services/NAME`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Inspect {
+    #[serde(flatten)]
+    pub status: Status,
+    /// The last exit in numbers; none if there was none or if it is unknown.
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub oom: bool,
+    /// OCI container id, the service's own name.
+    pub container_id: String,
+    pub bundle: Option<String>,
+    /// Attempts in a row that failed.
+    pub attempt: u32,
+    /// RFC 3339, of the present life.
+    pub started_at: Option<String>,
+    /// What each plugin changed in the container's config, leaf by leaf.
+    pub owners: std::collections::BTreeMap<String, String>,
+    /// Last results of the health check, newest last.
+    pub health_log: Vec<HealthResult>,
+}
+
+/// One run of a health check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HealthResult {
+    pub time: String,
+    pub ok: bool,
+    pub output: String,
+    pub took_ms: u64,
+}
+
+/// Body of start, stop and restart; empty is `wait = true`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Act {
+    /// Answer at once instead of when it has happened.
+    pub detach: bool,
+}
+
+/// Body of kill.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kill {
+    /// A name with or without `SIG`, or a number.
+    pub signal: String,
+}
+
+impl Default for Kill {
+    fn default() -> Self {
+        Kill { signal: "SIGTERM".into() }
+    }
+}
+
+/// Body of `POST /v1/up`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Up {
+    /// None named: all.
+    pub services: Vec<String>,
+    /// Answer when all are running and those with a health check healthy.
+    pub wait: bool,
+    /// With `wait`: how long at most.
+    pub timeout_ms: Option<u64>,
+}
+
+/// Reply of what changes something.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Done {
+    /// The services concerned, as they are now.
+    pub services: Vec<Status>,
+    /// With `wait`: whether all that was asked for came true in time.
+    pub complete: bool,
+}
+
+/// Reply of `POST /v1/apply`: service by service what the new config means.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Applied {
+    pub changes: Vec<Change>,
+}
+
+/// What a new config does to one service.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Change {
+    pub service: String,
+    /// `nothing`, `live`, `restart`, `new` or `removed`.
+    pub what: String,
+    /// The keys that differ.
+    pub keys: Vec<String>,
+}
+
+/// One transition of one service: a line of the journal as clients see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    pub seq: u64,
+    pub time: String,
+    pub service: String,
+    pub generation: u64,
+    pub from: String,
+    pub to: String,
+    pub cause: String,
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub data: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Stands in the event stream where `since` is older than what is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Gap {
+    /// The oldest sequence number that is still there.
+    pub gap: u64,
+}
+
+/// One plugin as it stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PluginStatus {
+    pub name: String,
+    pub version: String,
+    pub path: String,
+    /// `running`, `disabled`, `quarantined` or `failed`.
+    pub state: String,
+    /// Why it is not running; empty if it is.
+    pub reason: String,
+    pub required: bool,
+    pub calls: u64,
+    pub errors: u64,
+}
+
+/// Body of every reply with a status of 4xx or 5xx.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Failure {
+    /// What is wrong and what to do, for people.
+    pub error: String,
+    /// For programs: `no-such-service`, `config`, `refused`, `stopping`, `timeout`, `internal`.
+    pub code: String,
+    /// Config errors as `sampand --check` prints them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
