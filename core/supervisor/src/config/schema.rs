@@ -1,0 +1,544 @@
+//! The resolved configuration: what the rest of sampand sees of config.toml.
+//!
+//! Everything is decided here: defaults are merged, short forms expanded, units converted, paths absolute,
+//! variables substituted. A field keeps the name of its key (docs/config.md), so the serialized form of these
+//! types *is* a config.toml that means the same: `explain` prints it, `diff` compares it.
+//! Absent on purpose: where a value came from (`origin.rs`), and any rule about what is allowed (`decode/`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Config {
+    pub supervisor: Supervisor,
+    pub services: BTreeMap<String, Service>,
+    /// Always has `default`.
+    pub networks: BTreeMap<String, Network>,
+    /// Only those that config.toml names; the shipped three load from `plugin_dir` unasked.
+    pub plugins: BTreeMap<String, Plugin>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Supervisor {
+    pub run_dir: PathBuf,
+    pub state_dir: PathBuf,
+    pub socket: PathBuf,
+    pub on_exit: OnExit,
+    #[serde(serialize_with = "text::duration")]
+    pub shutdown_timeout: Duration,
+    /// 0 = as many as CPUs.
+    pub max_parallel_starts: u32,
+    pub restart_storm: RestartStorm,
+    pub log_level: LogLevel,
+    pub log_format: LogFormat,
+    pub plugin_dir: PathBuf,
+    /// None = auto: our own delegated unit, else /sampan.
+    #[serde(serialize_with = "text::or_auto")]
+    pub cgroup_parent: Option<String>,
+}
+
+/// What SIGTERM does to the containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnExit {
+    Stop,
+    Keep,
+}
+
+/// At most `burst` restarts per `interval` on the whole host; `burst` 0 = no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RestartStorm {
+    pub burst: u32,
+    #[serde(serialize_with = "text::duration")]
+    pub interval: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Service {
+    /// The service's name: also the container's id.
+    #[serde(skip)]
+    pub name: String,
+    #[serde(flatten)]
+    pub source: Source,
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    pub working_dir: String,
+    pub hostname: String,
+    pub autostart: bool,
+    pub volumes: Vec<Volume>,
+    pub tmpfs: Vec<Tmpfs>,
+    #[serde(serialize_with = "text::size")]
+    pub shm_size: u64,
+    /// What env_file and environment give; without the built-in PATH and HOME.
+    pub environment: BTreeMap<String, String>,
+    pub user: User,
+    /// Upper case with `CAP_`, or `ALL`.
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub security: Security,
+    pub resources: Resources,
+    pub network_mode: NetworkMode,
+    /// In the order of eth0, eth1...
+    pub networks: Vec<String>,
+    pub ports: Vec<Port>,
+    pub restart: Restart,
+    #[serde(serialize_with = "text::healthcheck")]
+    pub healthcheck: Option<Healthcheck>,
+    pub depends_on: BTreeMap<String, Dependency>,
+    pub stop_signal: Signal,
+    #[serde(serialize_with = "text::duration")]
+    pub stop_grace_period: Duration,
+    pub logging: Logging,
+    pub hooks: Hooks,
+    /// The keys the service itself sets (`environment`, `security.seccomp_profile`), not built-in or from
+    /// `[defaults]`: over a bundle's own config.json these and no others count.
+    #[serde(skip)]
+    pub own: BTreeSet<String>,
+}
+
+impl Service {
+    /// entrypoint and command, joined: what the container runs. Empty only with a bundle.
+    pub fn argv(&self) -> Vec<String> {
+        self.entrypoint.iter().chain(&self.command).cloned().collect()
+    }
+
+    /// Whether the service's own table sets `key` or a part of it.
+    pub fn sets(&self, key: &str) -> bool {
+        self.own.iter().any(|k| k == key || k.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    Rootfs(Rootfs),
+    Bundle(PathBuf),
+}
+
+/// `rootfs = "host"` is `{ path = "/", mode = "ro" }`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rootfs {
+    pub path: PathBuf,
+    pub mode: RootMode,
+}
+
+impl Rootfs {
+    pub fn is_host(&self) -> bool {
+        self.path.as_os_str() == "/"
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootMode {
+    Ro,
+    Rw,
+    Scratch,
+}
+
+/// A bind mount; `source` is absolute.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Volume {
+    pub source: PathBuf,
+    pub target: String,
+    pub read_only: bool,
+    /// Beyond rbind, rprivate, nosuid, nodev.
+    pub options: Vec<String>,
+    /// Make a missing source a folder.
+    pub create: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tmpfs {
+    pub target: String,
+    pub size: Option<u64>,
+    pub mode: Option<u32>,
+    pub options: Vec<String>,
+}
+
+/// `"uid[:gid]"` or `"name[:group]"`; names are looked up in the rootfs when the bundle is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub user: NameOrId,
+    pub group: Option<NameOrId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameOrId {
+    Name(String),
+    Id(u32),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Security {
+    pub no_new_privileges: bool,
+    pub seccomp_profile: SeccompProfile,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeccompProfile {
+    Default,
+    Unconfined,
+    #[serde(untagged)]
+    Path(PathBuf),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Resources {
+    #[serde(serialize_with = "text::or_none")]
+    pub cpus: Option<f64>,
+    /// 1-10000; 100 is what everyone has.
+    pub cpu_weight: u32,
+    #[serde(serialize_with = "text::size_or_none")]
+    pub memory: Option<u64>,
+    /// 0 = no limit.
+    pub pids: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkMode {
+    Bridge,
+    None,
+    Host,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Port {
+    /// None = all addresses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<IpAddr>,
+    pub published: u16,
+    pub target: u16,
+    pub protocol: Protocol,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Restart {
+    pub policy: Policy,
+    #[serde(serialize_with = "text::duration")]
+    pub delay: Duration,
+    pub multiplier: f64,
+    #[serde(serialize_with = "text::duration")]
+    pub max_delay: Duration,
+    /// The wait grows by up to this part of itself.
+    pub jitter: f64,
+    #[serde(serialize_with = "text::duration")]
+    pub reset_after: Duration,
+    /// In a row; 0 = no limit.
+    pub max_attempts: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    No,
+    OnFailure,
+    Always,
+    UnlessStopped,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Healthcheck {
+    #[serde(flatten)]
+    pub probe: Probe,
+    #[serde(serialize_with = "text::duration")]
+    pub interval: Duration,
+    #[serde(serialize_with = "text::duration")]
+    pub timeout: Duration,
+    pub retries: u32,
+    #[serde(serialize_with = "text::duration")]
+    pub start_period: Duration,
+    #[serde(serialize_with = "text::duration")]
+    pub start_interval: Duration,
+    pub on_failure: OnUnhealthy,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Probe {
+    /// Run in the container: argv (`CMD-SHELL` is already `/bin/sh -c`).
+    Test(TestCommand),
+    /// By us, in the container's network namespace.
+    Http(HttpProbe),
+    Tcp(u16),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TestCommand {
+    Argv(Vec<String>),
+    Shell(String),
+}
+
+impl TestCommand {
+    pub fn argv(&self) -> Vec<String> {
+        match self {
+            TestCommand::Argv(argv) => argv.clone(),
+            TestCommand::Shell(text) => vec!["/bin/sh".into(), "-c".into(), text.clone()],
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HttpProbe {
+    pub port: u16,
+    pub path: String,
+    /// Inclusive.
+    #[serde(serialize_with = "text::status")]
+    pub status: (u16, u16),
+    /// For the Host header and where to connect.
+    pub host: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUnhealthy {
+    Restart,
+    Kill,
+    Stop,
+    None,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dependency {
+    pub condition: Condition,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Condition {
+    #[serde(rename = "service_started")]
+    Started,
+    #[serde(rename = "service_healthy")]
+    Healthy,
+    #[serde(rename = "service_completed_successfully")]
+    CompletedSuccessfully,
+}
+
+/// A signal's number; real-time ones as `SIGRTMIN+3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal(pub i32);
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Logging {
+    pub driver: LogDriver,
+    #[serde(serialize_with = "text::size")]
+    pub max_size: u64,
+    pub max_file: u32,
+    #[serde(serialize_with = "text::size")]
+    pub max_line: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    Local,
+    JsonFile,
+    None,
+}
+
+/// OCI's six kinds, each in the order written.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hooks {
+    pub prestart: Vec<Hook>,
+    pub create_runtime: Vec<Hook>,
+    pub create_container: Vec<Hook>,
+    pub start_container: Vec<Hook>,
+    pub poststart: Vec<Hook>,
+    pub poststop: Vec<Hook>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Hook {
+    pub path: PathBuf,
+    /// With argv[0].
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    /// Seconds, as in OCI.
+    pub timeout: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Network {
+    /// None = a free /20 of 10.144.0.0/12.
+    #[serde(serialize_with = "text::or_auto")]
+    pub subnet: Option<Subnet>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subnet {
+    pub address: IpAddr,
+    pub prefix: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plugin {
+    pub enabled: bool,
+    pub path: PathBuf,
+    /// Its schema checks it; not ours.
+    pub config: serde_json::Value,
+    pub after: Vec<String>,
+    /// Globs over service names.
+    pub services: Vec<String>,
+    pub required: bool,
+    pub on_error: OnError,
+    #[serde(serialize_with = "text::duration")]
+    pub timeout: Duration,
+    #[serde(serialize_with = "text::duration")]
+    pub hard_timeout: Duration,
+    #[serde(serialize_with = "text::duration")]
+    pub open_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    Fail,
+    Ignore,
+    Disable,
+}
+
+/// How the types above are written in config.toml.
+mod text {
+    use std::fmt::Display;
+    use std::time::Duration;
+
+    use serde::{Serialize, Serializer};
+
+    use super::super::units;
+    use super::{Healthcheck, NameOrId, Signal, Subnet, TestCommand, Tmpfs, User};
+
+    pub fn duration<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&units::show_duration(*d))
+    }
+
+    pub fn size<S: Serializer>(n: &u64, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&units::show_size(*n))
+    }
+
+    pub fn size_or_none<S: Serializer>(n: &Option<u64>, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&n.map_or("none".into(), units::show_size))
+    }
+
+    pub fn or_none<T: Serialize, S: Serializer>(v: &Option<T>, s: S) -> Result<S::Ok, S::Error> {
+        match v {
+            Some(v) => v.serialize(s),
+            None => s.serialize_str("none"),
+        }
+    }
+
+    pub fn or_auto<T: Display, S: Serializer>(v: &Option<T>, s: S) -> Result<S::Ok, S::Error> {
+        match v {
+            Some(v) => s.collect_str(v),
+            None => s.serialize_str("auto"),
+        }
+    }
+
+    pub fn status<S: Serializer>((low, high): &(u16, u16), s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&format_args!("{low}-{high}"))
+    }
+
+    pub fn healthcheck<S: Serializer>(check: &Option<Healthcheck>, s: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Without {
+            test: [&'static str; 1],
+        }
+        match check {
+            Some(check) => check.serialize(s),
+            None => Without { test: ["NONE"] }.serialize(s),
+        }
+    }
+
+    impl Serialize for TestCommand {
+        fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+            match self {
+                TestCommand::Argv(argv) => s.collect_seq(["CMD"].into_iter().chain(argv.iter().map(String::as_str))),
+                TestCommand::Shell(text) => s.collect_seq(["CMD-SHELL", text]),
+            }
+        }
+    }
+
+    impl Display for Tmpfs {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(&self.target)?;
+            let size = self.size.map(|n| format!("size={}", units::show_size(n)));
+            let mode = self.mode.map(|m| format!("mode={m:04o}"));
+            let all = size.into_iter().chain(mode).chain(self.options.iter().cloned());
+            for (i, option) in all.enumerate() {
+                f.write_str(if i == 0 { ":" } else { "," })?;
+                f.write_str(&option)?;
+            }
+            Ok(())
+        }
+    }
+
+    impl Display for NameOrId {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            match self {
+                NameOrId::Name(name) => f.write_str(name),
+                NameOrId::Id(id) => write!(f, "{id}"),
+            }
+        }
+    }
+
+    impl Display for User {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            match &self.group {
+                Some(group) => write!(f, "{}:{group}", self.user),
+                None => write!(f, "{}", self.user),
+            }
+        }
+    }
+
+    impl Display for Subnet {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{}/{}", self.address, self.prefix)
+        }
+    }
+
+    impl Display for Signal {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(&units::show_signal(self.0))
+        }
+    }
+
+    macro_rules! serialize_as_display {
+        ($($t:ty),*) => {$(
+            impl Serialize for $t {
+                fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                    s.collect_str(self)
+                }
+            }
+        )*};
+    }
+    serialize_as_display!(Tmpfs, User, Subnet, Signal);
+}
