@@ -481,7 +481,9 @@ mod text {
     impl Serialize for TestCommand {
         fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
             match self {
-                TestCommand::Argv(argv) => s.collect_seq(["CMD"].into_iter().chain(argv.iter().map(String::as_str))),
+                TestCommand::Argv(argv) => {
+                    s.collect_seq(["CMD"].into_iter().chain(argv.iter().map(String::as_str)))
+                }
                 TestCommand::Shell(text) => s.collect_seq(["CMD-SHELL", text]),
             }
         }

@@ -54,7 +54,8 @@ fn times(digits: &str, each: u128) -> Option<u128> {
         return None;
     }
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let fraction = if part.is_empty() { 0 } else { part.parse::<u128>().ok()? * each / 10u128.pow(part.len() as u32) };
+    let fraction =
+        if part.is_empty() { 0 } else { part.parse::<u128>().ok()? * each / 10u128.pow(part.len() as u32) };
     whole.checked_mul(each)?.checked_add(fraction)
 }
 
@@ -88,7 +89,10 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         other => return Err(format!("no such unit of size: `{other}`")),
     };
     let bytes = times(digits, 1u128 << shift).ok_or_else(|| format!("`{text}` is not a size"))?;
-    u64::try_from(bytes).ok().filter(|n| *n <= i64::MAX as u64).ok_or_else(|| format!("`{text}` is too large"))
+    u64::try_from(bytes)
+        .ok()
+        .filter(|n| *n <= i64::MAX as u64)
+        .ok_or_else(|| format!("`{text}` is too large"))
 }
 
 pub fn show_size(bytes: u64) -> String {
