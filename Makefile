@@ -1,0 +1,71 @@
+# The commands people type; `make help` lists them. Everything ends up under target/dist, laid out as an installation.
+SHELL := /bin/bash
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+DIST := $(TARGET)/dist
+TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
+PREFIX ?= /usr/local
+DESTDIR ?=
+PLUGINS := network logging cgroups
+# A program that needs no library of the machine: for `sampan`, and for what runs in a root file system of its own.
+STATIC := --target $(TRIPLE) --config "target.$(TRIPLE).rustflags=['-Ctarget-feature=+crt-static']"
+
+.PHONY: help build run test root-test bench fence man fmt lint doc smoke install clean deps
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t12
+
+build: ## an installation under target/dist: bin, lib/sampan/plugins, share
+	$(CARGO) build --release -p sampan-supervisor -p sampan-ctl $(PLUGINS:%=-p sampan-plugin-%)
+	$(CARGO) build --profile sampan -p sampan-runtime --bin sampan $(STATIC)
+	$(CARGO) build --profile sampan -p sampan-example-web $(STATIC)
+	@install -d $(DIST)/bin $(DIST)/lib/sampan/plugins $(DIST)/share/sampan/examples
+	@install -m 0755 $(TARGET)/$(TRIPLE)/sampan/sampan $(TARGET)/release/sampand $(TARGET)/release/sampanctl $(DIST)/bin/
+	@for p in $(PLUGINS); do install -m 0755 $(TARGET)/release/lib$$p.so $(DIST)/lib/sampan/plugins/; done
+	@.ci/examples $(TARGET)/$(TRIPLE)/sampan/web $(DIST)/share/sampan/examples
+	@$(DIST)/bin/sampan --generate man >/dev/null 2>&1 && $(MAKE) -s man || true
+
+run: build ## the main job: sampand in the foreground with config.toml (as root)
+	@[ "$$(id -u)" = 0 ] || { echo "make run: needs root: it makes namespaces, cgroups and a bridge"; exit 1; }
+	@SAMPAN_EXAMPLES=$(abspath $(DIST)/share/sampan/examples) exec $(DIST)/bin/sampand --config config.toml
+
+test: ## the whole test suite (as root; installs what it needs with apt-get)
+	@.ci/test
+
+root-test: ## the tests on real containers alone
+	@.ci/test --root-only
+
+smoke: build ## the main job once, from start to nothing left
+	@.ci/smoke $(DIST)
+
+bench: build ## sampan and sampand beside their peers and the floors, in one run
+	@.ci/bench $(DIST)
+
+fence: ## child-side code: no allocator, no panic
+	@core/child/fence.sh
+
+fmt: ## format
+	$(CARGO) fmt --all
+
+lint: ## clippy, warnings are errors
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc: ## rustdoc, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+man: ## man pages and shell completions, from the tables that parse
+	@install -d $(DIST)/share/man/man8 $(DIST)/share/man/man1 $(DIST)/share/bash-completion/completions $(DIST)/share/zsh/site-functions $(DIST)/share/fish/vendor_completions.d
+	@$(DIST)/bin/sampan --generate man > $(DIST)/share/man/man8/sampan.8
+	@$(DIST)/bin/sampan --generate bash > $(DIST)/share/bash-completion/completions/sampan
+	@$(DIST)/bin/sampan --generate zsh > $(DIST)/share/zsh/site-functions/_sampan
+	@$(DIST)/bin/sampan --generate fish > $(DIST)/share/fish/vendor_completions.d/sampan.fish
+
+install: build ## copy target/dist to DESTDIR/PREFIX
+	install -d $(DESTDIR)$(PREFIX)
+	cp -a $(DIST)/. $(DESTDIR)$(PREFIX)/
+
+deps: ## the runtime's dependency tree
+	$(CARGO) tree -p sampan-runtime -e normal
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,148 @@
+//! sampand's own lines: a tracing subscriber that formats an event once and hands it to the view.
+//!
+//! Text is `INFO web: running -> backoff cause="exit 137, oom" attempt=3 delay_ms=400`: the service first, then what
+//! happened, then numbers with their units. JSON is one object a line with the same facts. Absent on purpose: spans,
+//! filters by target and regular expressions; one level for all (`log_level`).
+use crate::view::{View, colour_of};
+use std::fmt::Write;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// Makes `view` the place of all tracing events up to `level`.
+pub fn install(view: View, level: Level, format: Format) {
+    let lines = Lines { view, format };
+    let filter = tracing_subscriber::filter::LevelFilter::from_level(level);
+    // A second subscriber in one process (tests) keeps the first.
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+}
+
+struct Lines {
+    view: View,
+    format: Format,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut facts = Facts::default();
+        event.record(&mut facts);
+        let level = *event.metadata().level();
+        let line = match self.format {
+            Format::Text => facts.text(level, self.view.colour()),
+            Format::Json => facts.json(level, event.metadata().target()),
+        };
+        self.view.own(line);
+    }
+}
+
+/// An event's fields in the order they were given.
+#[derive(Default)]
+struct Facts {
+    message: String,
+    service: Option<String>,
+    rest: Vec<(&'static str, serde_json::Value)>,
+}
+
+impl Facts {
+    fn text(&self, level: Level, colour: bool) -> String {
+        let mut line = String::new();
+        let paint = match (colour, level) {
+            (false, _) => None,
+            (true, Level::ERROR) => Some(31),
+            (true, Level::WARN) => Some(33),
+            (true, Level::INFO) => Some(2),
+            (true, _) => Some(90),
+        };
+        let _ = match paint {
+            Some(code) => write!(line, "\x1b[{code}m{level:>5}\x1b[0m "),
+            None => write!(line, "{level:>5} "),
+        };
+        if let Some(service) = &self.service {
+            let _ = match colour {
+                true => write!(line, "\x1b[1;{}m{service}\x1b[0m: ", colour_of(service)),
+                false => write!(line, "{service}: "),
+            };
+        }
+        line.push_str(&self.message);
+        for (name, value) in &self.rest {
+            let _ = match value {
+                serde_json::Value::String(text) if !text.contains([' ', '"', '\n']) && !text.is_empty() => {
+                    write!(line, " {name}={text}")
+                }
+                value => write!(line, " {name}={value}"),
+            };
+        }
+        line.push('\n');
+        line
+    }
+
+    fn json(&self, level: Level, target: &str) -> String {
+        let mut object = serde_json::Map::new();
+        object.insert("time".into(), crate::clock::rfc3339_now().into());
+        object.insert("level".into(), level.as_str().to_lowercase().into());
+        if let Some(service) = &self.service {
+            object.insert("service".into(), service.as_str().into());
+        }
+        object.insert("msg".into(), self.message.as_str().into());
+        object.insert("target".into(), target.into());
+        for (name, value) in &self.rest {
+            object.insert((*name).into(), value.clone());
+        }
+        format!("{}\n", serde_json::Value::Object(object))
+    }
+
+    fn put(&mut self, field: &Field, value: serde_json::Value) {
+        match (field.name(), value) {
+            ("message", serde_json::Value::String(text)) => self.message = text,
+            ("service", serde_json::Value::String(text)) => self.service = Some(text),
+            (name, value) => self.rest.push((name, value)),
+        }
+    }
+}
+
+impl Visit for Facts {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.put(field, format!("{value:?}").into());
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.into());
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.into());
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.into());
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.into());
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_comes_first_then_the_transition_then_the_facts() {
+        let facts = Facts {
+            message: "running -> backoff".into(),
+            service: Some("web".into()),
+            rest: vec![("cause", "exit 137, oom".into()), ("attempt", 3.into()), ("why", "crash".into())],
+        };
+        assert_eq!(
+            facts.text(Level::INFO, false),
+            " INFO web: running -> backoff cause=\"exit 137, oom\" attempt=3 why=crash\n"
+        );
+    }
+}

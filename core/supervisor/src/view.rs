@@ -1,0 +1,171 @@
+//! What sampand shows in the foreground: its own lines and the services' output, each behind the service's name.
+//!
+//! One thread owns standard output. Everybody else hands it finished lines through a bounded queue and never waits:
+//! a terminal stopped with Ctrl-S must not stop the loop. What does not fit is counted and the count is shown.
+//! Absent on purpose: any state of services; a line is formatted where its facts are.
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+/// Lines that may wait for the terminal; beyond that they are dropped and counted.
+const LINES_MAX: usize = 8192;
+/// A name longer than this does not push the column of all others to the right.
+const NAME_WIDTH_MAX: usize = 24;
+
+/// A line on its way to standard output.
+#[derive(Debug)]
+enum Line {
+    /// Written by a service.
+    Output { service: Arc<str>, stderr: bool, text: String },
+    /// Written by sampand, complete with its line end.
+    Own(String),
+    /// Answer when everything before has been written.
+    Flush(SyncSender<()>),
+}
+
+/// A handle on the output thread. Clones share the queue.
+#[derive(Debug, Clone)]
+pub struct View {
+    lines: SyncSender<Line>,
+    dropped: Arc<AtomicU64>,
+    width: Arc<AtomicUsize>,
+    colour: bool,
+}
+
+impl View {
+    /// Starts the output thread. Colour is for terminals alone, and not where `NO_COLOR` is set (no-color.org).
+    pub fn start() -> std::io::Result<View> {
+        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let (lines, queue) = sync_channel(LINES_MAX);
+        let view = View {
+            lines,
+            dropped: Arc::new(AtomicU64::new(0)),
+            width: Arc::new(AtomicUsize::new(0)),
+            colour,
+        };
+        let (dropped, width) = (view.dropped.clone(), view.width.clone());
+        std::thread::Builder::new()
+            .name("view".into())
+            .stack_size(128 * 1024)
+            .spawn(move || write_lines(&queue, &dropped, &width, colour))?;
+        Ok(view)
+    }
+
+    /// Whether lines may carry colour.
+    pub fn colour(&self) -> bool {
+        self.colour
+    }
+
+    /// Makes room for these names in the first column.
+    pub fn names<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let widest = names.map(str::len).max().unwrap_or(0).min(NAME_WIDTH_MAX);
+        self.width.store(widest, Ordering::Relaxed);
+    }
+
+    /// A line of a service's output, without its line end.
+    pub fn output(&self, service: Arc<str>, stderr: bool, text: String) {
+        self.send(Line::Output { service, stderr, text });
+    }
+
+    /// A line of sampand's own.
+    pub fn own(&self, line: String) {
+        self.send(Line::Own(line));
+    }
+
+    /// Waits until all that was handed over is written, `limit` at most.
+    pub fn flush(&self, limit: std::time::Duration) {
+        let (done, wait) = sync_channel(1);
+        if self.lines.try_send(Line::Flush(done)).is_ok() {
+            let _ = wait.recv_timeout(limit);
+        }
+    }
+
+    fn send(&self, line: Line) {
+        if let Err(TrySendError::Full(_)) = self.lines.try_send(line) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn write_lines(queue: &Receiver<Line>, dropped: &AtomicU64, width: &AtomicUsize, colour: bool) {
+    let mut text = String::new();
+    while let Ok(first) = queue.recv() {
+        let mut waiting = Vec::new();
+        for line in std::iter::once(first).chain(queue.try_iter().take(512)) {
+            match line {
+                Line::Output { service, stderr, text: line } => {
+                    push_output(&mut text, &service, stderr, &line, width.load(Ordering::Relaxed), colour);
+                }
+                Line::Own(line) => text.push_str(&line),
+                Line::Flush(done) => waiting.push(done),
+            }
+        }
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            text.push_str(&format!("({lost} lines not shown: the terminal is too slow; `sampanctl logs` has them)\n"));
+        }
+        // A closed terminal ends the view, not the supervisor.
+        if std::io::stdout().lock().write_all(text.as_bytes()).is_err() {
+            return;
+        }
+        text.clear();
+        for done in waiting {
+            let _ = done.try_send(());
+        }
+    }
+}
+
+/// Appends `web  | text`, with control characters other than tab and colour codes made harmless on a terminal.
+fn push_output(out: &mut String, service: &str, stderr: bool, line: &str, width: usize, colour: bool) {
+    let bar = if stderr { '!' } else { '|' };
+    if colour {
+        out.push_str(&format!("\x1b[{}m{service:width$} {bar}\x1b[0m ", colour_of(service)));
+    } else {
+        out.push_str(&format!("{service:width$} {bar} "));
+    }
+    out.extend(line.chars().map(|c| match c {
+        '\t' => c,
+        '\x1b' if colour => c,
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }));
+    if colour && line.contains('\x1b') {
+        out.push_str("\x1b[0m");
+    }
+    out.push('\n');
+}
+
+/// The same name has the same colour in every run: FNV-1a over the name, folded onto twelve readable colours.
+pub fn colour_of(name: &str) -> u8 {
+    const COLOURS: [u8; 12] = [36, 33, 32, 35, 34, 96, 93, 92, 95, 94, 31, 91];
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    COLOURS.get((hash % COLOURS.len() as u64) as usize).copied().unwrap_or(36)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(service: &str, stderr: bool, line: &str, colour: bool) -> String {
+        let mut out = String::new();
+        push_output(&mut out, service, stderr, line, 5, colour);
+        out
+    }
+
+    #[test]
+    fn a_line_stands_behind_its_service() {
+        assert_eq!(shown("web", false, "hello", false), "web   | hello\n");
+        assert_eq!(shown("web", true, "oops", false), "web   ! oops\n");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(shown("web", false, "a\x07\x1b[2Jb\tc", false), "web   | a\u{fffd}\u{fffd}[2Jb\tc\n");
+    }
+
+    #[test]
+    fn colour_is_closed_where_the_service_opened_it() {
+        assert!(shown("web", false, "\x1b[31mred", true).ends_with("red\x1b[0m\n"));
+    }
+}
