@@ -103,7 +103,9 @@ fn write_lines(queue: &Receiver<Line>, dropped: &AtomicU64, width: &AtomicUsize,
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            text.push_str(&format!("({lost} lines not shown: the terminal is too slow; `sampanctl logs` has them)\n"));
+            text.push_str(&format!(
+                "({lost} lines not shown: the terminal is too slow; `sampanctl logs` has them)\n"
+            ));
         }
         // A closed terminal ends the view, not the supervisor.
         if std::io::stdout().lock().write_all(text.as_bytes()).is_err() {
@@ -139,7 +141,8 @@ fn push_output(out: &mut String, service: &str, stderr: bool, line: &str, width:
 /// The same name has the same colour in every run: FNV-1a over the name, folded onto twelve readable colours.
 pub fn colour_of(name: &str) -> u8 {
     const COLOURS: [u8; 12] = [36, 33, 32, 35, 34, 96, 93, 92, 95, 94, 31, 91];
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let hash =
+        name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     COLOURS.get((hash % COLOURS.len() as u64) as usize).copied().unwrap_or(36)
 }
 
