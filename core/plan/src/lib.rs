@@ -1,1 +1,8 @@
-//! Being built.
+#![forbid(unsafe_code)]
+//! config.json -> [`spec::Spec`] -> [`plan::Plan`]: all that can be decided before clone3 is decided here.
+//!
+//! No I/O, no clock, no privileges: facts about the machine come in as [`host::Host`], so a plan can be
+//! computed, printed and compared anywhere.  Modules are listed in the order in which they may use each other.
+
+pub mod error;
+pub mod spec;
