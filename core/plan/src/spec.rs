@@ -243,7 +243,7 @@ part! { TimeOffset { secs: i64 = "secs", nanosecs: u32 = "nanosecs" } }
 part! { NetDevice<'a> { name: Option<Str<'a>> = "name" } }
 part! { Personality<'a> { domain: Str<'a> = "domain", flags: Vec<Str<'a>> = "flags" } }
 part! { IntelRdt<'a> { clos_id: Option<Str<'a>> = "closID", l3_cache_schema: Option<Str<'a>> = "l3CacheSchema",
-    mem_bw_schema: Option<Str<'a>> = "memBwSchema", schemata: Vec<Str<'a>> = "schemata", enable_monitoring: bool = "enableMonitoring" } }
+mem_bw_schema: Option<Str<'a>> = "memBwSchema", schemata: Vec<Str<'a>> = "schemata", enable_monitoring: bool = "enableMonitoring" } }
 part! { MemoryPolicy<'a> { mode: Str<'a> = "mode", nodes: Str<'a> = "nodes", flags: Vec<Str<'a>> = "flags" } }
 
 part! {
