@@ -1,5 +1,7 @@
 //! A hook's promises, each as a sentence and a line: a small shell script is the hook.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;

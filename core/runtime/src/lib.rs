@@ -1,1 +1,6 @@
 //! Being built.
+
+pub mod pidfd;
+pub mod root;
+pub mod state;
+pub mod time;

@@ -1,0 +1,363 @@
+//! The folder of containers: `<root>/<id>/`, one per container, and the lock that orders the verbs on it.
+//!
+//! ```text
+//!   create   mkdir (exclusive: one wins) -> flock(LOCK_EX) of the folder itself -> files, each by temp + rename
+//!   delete   flock(LOCK_EX) -> files -> rmdir          exec   flock(LOCK_SH) while it joins
+//!   list, state, kill   no lock: a file is whole or not there
+//! ```
+//! The lock is the folder, so it needs no file and goes with it; whoever waited for one that is gone meanwhile learns so
+//! (no links left). A SIGKILLed verb loses its lock by dying. Deliberately absent: what is in the files (state.rs).
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, unlinkat,
+};
+use rustix::io::Errno;
+
+/// Where containers are when nobody says otherwise; the supervisor's are there too.
+pub const DEFAULT: &str = "/run/sampan/containers";
+const ID_BYTES_MAX: usize = 255;
+
+#[derive(Debug)]
+pub enum Error {
+    /// runc's words: clients match on them.
+    Missing {
+        id: String,
+    },
+    Exists {
+        id: String,
+    },
+    BadId {
+        id: String,
+        why: &'static str,
+    },
+    BadRoot {
+        path: PathBuf,
+        why: &'static str,
+    },
+    /// Another verb holds the container and did not let go.
+    Busy {
+        id: String,
+        waited: Duration,
+    },
+    Corrupt {
+        id: String,
+        path: PathBuf,
+        why: String,
+    },
+    File {
+        id: String,
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Missing { id } => write!(f, "{id}: container does not exist"),
+            Error::Exists { id } => write!(f, "{id}: container with given ID already exists"),
+            Error::BadId { id, why } => write!(f, "{id:?}: invalid container ID format: {why}"),
+            Error::BadRoot { path, why } => write!(f, "--root {}: {why}", path.display()),
+            Error::Busy { id, waited } => write!(
+                f,
+                "{id}: another command (create, start or delete) has been working on this container for over {} s",
+                waited.as_secs()
+            ),
+            Error::Corrupt { id, path, why } => write!(
+                f,
+                "{id}: {} cannot be understood: {why}; `sampan delete --force {id}` removes what is left",
+                path.display()
+            ),
+            Error::File { id, doing, path, source } => {
+                if id.is_empty() {
+                    write!(f, "cannot {doing} {}: {source}", path.display())
+                } else {
+                    write!(f, "{id}: cannot {doing} {}: {source}", path.display())
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// `<root>`.
+#[derive(Clone, Debug)]
+pub struct Root {
+    path: PathBuf,
+    /// Named by the user: then `list` minds if it is missing.
+    explicit: bool,
+}
+
+impl Root {
+    pub fn new(explicit: Option<&Path>) -> Result<Root, Error> {
+        let Some(path) = explicit else {
+            return Ok(Root { path: default_path(), explicit: false });
+        };
+        let bad = |why| Error::BadRoot { path: path.to_path_buf(), why };
+        if path.as_os_str().is_empty() {
+            return Err(bad("must not be empty"));
+        }
+        let path = std::path::absolute(path).map_err(|_| bad("cannot be made absolute"))?;
+        if path.parent().is_none() {
+            return Err(bad("must not be the root of the file system"));
+        }
+        Ok(Root { path, explicit: true })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the container's folder, and holds its lock: exactly one caller wins.
+    pub fn create(&self, id: &str) -> Result<Folder, Error> {
+        check_id(id)?;
+        let path = self.path.join(id);
+        let fail = |doing, e: Errno| file_error(id, doing, &path, e.into());
+        let mut made = mkdirat(CWD, &path, Mode::from(0o711));
+        if made == Err(Errno::NOENT) {
+            fs::create_dir_all(&self.path).map_err(|e| file_error(id, "make", &self.path, e))?;
+            keep_in_xdg(&self.path);
+            made = mkdirat(CWD, &path, Mode::from(0o711));
+        }
+        match made {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(Error::Exists { id: id.into() }),
+            Err(e) => return Err(fail("make", e)),
+        }
+        let folder = self.open(id)?;
+        // A forced delete may have come between mkdir and here; then it is not ours any more, and this says so.
+        folder.lock(Lock::Exclusive, None)?;
+        Ok(folder)
+    }
+
+    pub fn open(&self, id: &str) -> Result<Folder, Error> {
+        check_id(id)?;
+        let path = self.path.join(id);
+        match openat(
+            CWD,
+            &path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) {
+            Ok(dir) => Ok(Folder { id: id.into(), path, dir }),
+            Err(Errno::NOENT) => Err(Error::Missing { id: id.into() }),
+            Err(e) => Err(file_error(id, "open", &path, e.into())),
+        }
+    }
+
+    /// The names of the folders, sorted. A missing default root holds none.
+    pub fn ids(&self) -> Result<Vec<String>, Error> {
+        let entries = match fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !self.explicit => return Ok(Vec::new()),
+            Err(e) => return Err(file_error("", "list", &self.path, e)),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|e| file_error("", "list", &self.path, e))?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if check_id(&name).is_ok() && entry.file_type().is_ok_and(|t| t.is_dir()) {
+                ids.push(name);
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    Shared,
+    Exclusive,
+}
+
+/// `<root>/<id>`, held open: names below it are resolved from here, never again from the root.
+#[derive(Debug)]
+pub struct Folder {
+    id: String,
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+impl Folder {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// The same folder on a descriptor of its own, with no lock.
+    pub fn reopen(&self) -> Result<Folder, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = openat(&self.dir, ".", flags, Mode::empty())
+            .map_err(|e| file_error(&self.id, "open", &self.path, e.into()))?;
+        Ok(Folder { id: self.id.clone(), path: self.path.clone(), dir })
+    }
+
+    /// Takes the lock, for as long as this value lives; `limit`: wait no longer than that.
+    pub fn lock(&self, kind: Lock, limit: Option<Duration>) -> Result<(), Error> {
+        let (wait, try_it) = match kind {
+            Lock::Shared => (FlockOperation::LockShared, FlockOperation::NonBlockingLockShared),
+            Lock::Exclusive => (FlockOperation::LockExclusive, FlockOperation::NonBlockingLockExclusive),
+        };
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match flock(&self.dir, if limit.is_none() { wait } else { try_it }) {
+                Ok(()) => break,
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => {
+                    // flock has no time limit of its own; the wait doubles up to 20 ms.
+                    let waited = limit.unwrap_or_default();
+                    if start.elapsed() >= waited {
+                        return Err(Error::Busy { id: self.id.clone(), waited });
+                    }
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(20));
+                }
+                Err(e) => return Err(file_error(&self.id, "lock", &self.path, e.into())),
+            }
+        }
+        if self.is_removed()? { Err(Error::Missing { id: self.id.clone() }) } else { Ok(()) }
+    }
+
+    /// Is anybody in the middle of a verb that holds the lock for itself? Takes the lock shared if not.
+    pub fn is_busy(&self) -> Result<bool, Error> {
+        match self.lock(Lock::Shared, Some(Duration::ZERO)) {
+            Ok(()) => Ok(false),
+            Err(Error::Busy { .. }) => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub fn unlock(&self) {
+        // Only fails for a bad descriptor.
+        let _ = flock(&self.dir, FlockOperation::Unlock);
+    }
+
+    fn is_removed(&self) -> Result<bool, Error> {
+        let stat = fstat(&self.dir).map_err(|e| file_error(&self.id, "look at", &self.path, e.into()))?;
+        Ok(stat.st_nlink == 0)
+    }
+
+    /// The file's bytes; `None` if it is not there.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fail = |e| file_error(&self.id, "read", &self.path.join(name), e);
+        let fd = match openat(&self.dir, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(fail(e.into())),
+        };
+        let mut bytes = Vec::new();
+        File::from(fd).read_to_end(&mut bytes).map_err(fail)?;
+        Ok(Some(bytes))
+    }
+
+    /// Replaces the file as a whole: a reader sees the old bytes or the new ones, whenever we die.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        write_whole(self.dir.as_fd(), name.as_ref(), bytes, 0o600)
+            .map_err(|e| file_error(&self.id, "write", &self.path.join(name), e))
+    }
+
+    /// Removes the folder and what is in it; the lock must be held. state.json goes last, so that a delete that is
+    /// killed here can be repeated with everything it needs.
+    pub fn remove(self) -> Result<(), Error> {
+        let fail = |path: &Path, e| file_error(&self.id, "remove", path, e);
+        let entries = match fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(fail(&self.path, e)),
+        };
+        for entry in entries.flatten() {
+            if entry.file_name() == crate::state::FILE {
+                continue;
+            }
+            let path = entry.path();
+            let removed = match entry.file_type() {
+                Ok(t) if t.is_dir() => fs::remove_dir_all(&path),
+                _ => fs::remove_file(&path),
+            };
+            match removed {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail(&path, e)),
+                _ => {}
+            }
+        }
+        for (name, flags) in
+            [(self.path.join(crate::state::FILE), AtFlags::empty()), (self.path.clone(), AtFlags::REMOVEDIR)]
+        {
+            match unlinkat(CWD, &name, flags) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(fail(&name, e.into())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes `name` in `dir` by way of a hidden temporary file beside it. Clients poll for pid files and decide by their
+/// absence, so one must never be seen half written.
+pub fn write_whole(dir: BorrowedFd<'_>, name: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let temp = PathBuf::from(format!(".{}.{}", name.display(), std::process::id()));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let written = openat(dir, &temp, flags, Mode::from(mode))
+        .map_err(io::Error::from)
+        .and_then(|fd| File::from(fd).write_all(bytes))
+        .and_then(|()| Ok(renameat(dir, &temp, dir, name)?));
+    if written.is_err() {
+        let _ = unlinkat(dir, &temp, AtFlags::empty());
+    }
+    written
+}
+
+/// `[A-Za-z0-9_+.-]+`, not `.` or `..`, and no leading dot, as in crun: it would hide from `ls`.
+pub fn check_id(id: &str) -> Result<(), Error> {
+    let bad = |why| Err(Error::BadId { id: id.into(), why });
+    if id.is_empty() {
+        return bad("it is empty");
+    }
+    if id.len() > ID_BYTES_MAX {
+        return bad("it is longer than 255 bytes");
+    }
+    if id.starts_with('.') {
+        return bad("it begins with a dot");
+    }
+    if !id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+.-".contains(&b)) {
+        return bad("only A-Z a-z 0-9 _ + . - are allowed");
+    }
+    Ok(())
+}
+
+fn default_path() -> PathBuf {
+    let xdg = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty());
+    match xdg {
+        Some(dir) if !rustix::process::geteuid().is_root() => Path::new(&dir).join("sampan/containers"),
+        _ => PathBuf::from(DEFAULT),
+    }
+}
+
+/// Folders below XDG_RUNTIME_DIR are pruned after six hours unless they are sticky (XDG base directories).
+fn keep_in_xdg(path: &Path) {
+    if !rustix::process::geteuid().is_root() {
+        let _ = rustix::fs::chmodat(CWD, path, Mode::from(0o1700), AtFlags::empty());
+    }
+}
+
+fn file_error(id: &str, doing: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File { id: id.into(), doing, path: path.into(), source }
+}

@@ -1,0 +1,234 @@
+//! state.json: what later verbs must know of a container, and its status as of now.
+//!
+//! ```text
+//!   creating --create done--> created --start--> running --init ends--> stopped --delete--> (gone)
+//!      \___ creator died _________________________________________________^
+//! ```
+//! The file says how far the verbs got ([`Stage`]); whether init lives is asked of the kernel each time, by an identity
+//! that cannot be somebody else. Every verb after create takes the cgroup manager and the rest from here, never from
+//! flags: clients do not repeat them. Deliberately absent: the exit code (whoever waits for init has it).
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use sampan_hooks::Hooks;
+use serde::{Deserialize, Serialize};
+
+use crate::pidfd::{self, Identity};
+use crate::root::{Error, Folder};
+
+pub const FILE: &str = "state.json";
+/// The bundle's config.json as it was at create: later edits have no effect (runtime.md, "Lifecycle").
+pub const CONFIG: &str = "config.json";
+/// What `ociVersion` we implement.
+pub const OCI_VERSION: &str = "1.3.0";
+
+/// The file. Unknown fields are kept out and missing ones defaulted, so that an older or newer `sampan` can still
+/// delete the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct State {
+    pub oci_version: String,
+    pub id: String,
+    pub bundle: PathBuf,
+    pub rootfs: PathBuf,
+    /// RFC 3339 with nanoseconds.
+    pub created: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Effective user of whoever created it.
+    pub uid: u32,
+    pub stage: Stage,
+    /// Absent until there is a process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<Identity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<Cgroup>,
+    /// It has a pid namespace of its own, so killing init kills all of it.
+    pub own_pid_namespace: bool,
+    pub rootless: bool,
+    /// No `process` in config.json: legal at create, an error at start.
+    pub no_process: bool,
+    #[serde(skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
+}
+
+/// How far the verbs got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    #[default]
+    Creating,
+    Created,
+    /// Start was asked for and the go was given.
+    Running,
+}
+
+/// How to find the container's cgroup again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    pub manager: Manager,
+    /// Below the root of each hierarchy, beginning with "/".
+    pub path: String,
+    /// Made by somebody else (the supervisor keeps it over restarts): killed in, never removed.
+    #[serde(default)]
+    pub kept: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    #[default]
+    Cgroupfs,
+    Systemd,
+    Disabled,
+}
+
+/// The spec's statuses, and `paused`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+impl State {
+    /// A container that is only a folder yet.
+    pub fn creating(id: &str, bundle: PathBuf) -> State {
+        State {
+            oci_version: OCI_VERSION.into(),
+            id: id.into(),
+            bundle,
+            created: crate::time::now_nano(),
+            uid: rustix::process::geteuid().as_raw(),
+            ..State::default()
+        }
+    }
+
+    /// `None`: the folder is half made or half gone.
+    pub fn load(folder: &Folder) -> Result<Option<State>, Error> {
+        let Some(bytes) = folder.read(FILE)? else { return Ok(None) };
+        let state = serde_json::from_slice(&bytes).map_err(|e| Error::Corrupt {
+            id: folder.id().into(),
+            path: folder.path().join(FILE),
+            why: e.to_string(),
+        })?;
+        Ok(Some(state))
+    }
+
+    pub fn save(&self, folder: &Folder) -> Result<(), Error> {
+        let bytes = serde_json::to_vec(self).map_err(|e| Error::Corrupt {
+            id: self.id.clone(),
+            path: folder.path().join(FILE),
+            why: e.to_string(),
+        })?;
+        folder.write(FILE, &bytes)
+    }
+
+    /// The container's first process, if it still runs: exactly that one.
+    pub fn init(&self) -> std::io::Result<Option<OwnedFd>> {
+        let Some(identity) = &self.init else { return Ok(None) };
+        match pidfd::find(identity)? {
+            Some(fd) if !pidfd::ended(fd.as_fd())? => Ok(Some(fd)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The status now. A `creating` whose creator has died (nobody holds the lock) is stopped. Paused is for the caller
+    /// to add: it is the cgroup's.
+    pub fn status(&self, folder: &Folder) -> Result<Status, Error> {
+        let alive = self.init().map_err(|source| Error::File {
+            id: self.id.clone(),
+            doing: "look at the process of",
+            path: folder.path().into(),
+            source,
+        })?;
+        Ok(match (self.stage, alive.is_some()) {
+            (Stage::Creating, _) if is_being_created(folder)? => Status::Creating,
+            (Stage::Creating, _) | (_, false) => Status::Stopped,
+            (Stage::Created, true) => Status::Created,
+            (Stage::Running, true) => Status::Running,
+        })
+    }
+
+    /// The state as the spec defines it, with runc's additions (`rootfs`, `created`, `owner`).
+    pub fn document(&self, status: Status) -> Document<'_> {
+        Document {
+            oci_version: &self.oci_version,
+            id: &self.id,
+            pid: match status {
+                Status::Stopped => 0,
+                _ => self.init.map_or(0, |i| i.pid),
+            },
+            status: status.name(),
+            bundle: &self.bundle,
+            rootfs: &self.rootfs,
+            created: &self.created,
+            annotations: &self.annotations,
+            owner: owner(self.uid),
+        }
+    }
+
+    /// The bytes for a hook's stdin.
+    pub fn for_hook(&self, kind: sampan_hooks::Kind) -> Vec<u8> {
+        let mut document = self.document(Status::Running);
+        document.status = kind.status();
+        if kind == sampan_hooks::Kind::Poststop {
+            document.pid = 0;
+        }
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+}
+
+/// Asked on a descriptor of its own: the answer takes a lock for a moment.
+fn is_being_created(folder: &Folder) -> Result<bool, Error> {
+    match folder.reopen() {
+        Ok(other) => other.is_busy(),
+        Err(Error::Missing { .. }) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Document<'a> {
+    pub oci_version: &'a str,
+    pub id: &'a str,
+    pub pid: i32,
+    pub status: &'a str,
+    pub bundle: &'a std::path::Path,
+    pub rootfs: &'a std::path::Path,
+    pub created: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: &'a BTreeMap<String, String>,
+    pub owner: String,
+}
+
+/// The user's name by /etc/passwd, or "" (a static binary must not ask NSS).
+fn owner(uid: u32) -> String {
+    if uid == 0 {
+        return "root".into();
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let by_uid = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    };
+    passwd.lines().find_map(by_uid).unwrap_or_default()
+}
