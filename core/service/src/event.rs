@@ -1,0 +1,129 @@
+//! What can happen to a service. Wishes and the start gate's answers are about the service; [`Life`] is about one life of
+//! it and carries its generation, so that the late word of a dead life can never move the next one.
+
+use crate::cause::{Down, Problem, Restart, Up, WaitFor};
+use crate::exit::{Exit, SignalName};
+use crate::policy::Policy;
+use std::fmt;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    Up(Up),
+    Down(Down),
+    Restart(Restart),
+    /// A dependency that it is bound to (`depends_on.S.bind`) is gone.
+    Lost(String),
+    /// No more grace: a second Ctrl-C, the end of `shutdown_timeout`.
+    Hurry,
+    /// `sampanctl kill`: to the main process; what is wanted stays.
+    Kill(i32),
+    /// The config changed in what works live.
+    Live(Box<Policy>),
+    /// The config changed in what needs a new life; the old one ends by its old rules.
+    Replaced(Box<Policy>),
+    /// The start gate: not yet. May come again with another reason.
+    Blocked(WaitFor),
+    /// The start gate: go. The slot is held until `ReleaseStart`.
+    Granted,
+    Life {
+        generation: u64,
+        life: Life,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Life {
+    Created,
+    CreateFailed(Problem),
+    Started,
+    StartFailed(Problem),
+    /// By the service itself (sd_notify).
+    Ready,
+    Health(Verdict),
+    Paused,
+    Resumed,
+    /// The kernel killed something in it for lack of memory. Always before the Exited that it causes.
+    Oom,
+    Drained,
+    /// `empty`: no process was left in the cgroup when the status was read.
+    Exited {
+        exit: Exit,
+        empty: bool,
+    },
+    Empty,
+    CleanedUp,
+    CleanupFailed(Problem),
+    Timer,
+    Adopted(Found),
+}
+
+/// A change of health, counted by `health::Tally`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Healthy,
+    /// What the last probe said.
+    Unhealthy(String),
+}
+
+/// What a new worker finds of a service that the journal says something about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The main process lives. `started`: it has passed the start barrier (OCI status running).
+    Alive { started: bool },
+    /// Its status could be read (or could not: `Status::Unknown`).
+    Exited { exit: Exit, empty: bool },
+    /// No trace of a main process.
+    Gone { empty: bool },
+}
+
+impl Event {
+    #[must_use]
+    pub fn life(generation: u64, life: Life) -> Event {
+        Event::Life { generation, life }
+    }
+}
+
+/// The cause in the journal's record of the transition.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Up(up) => up.fmt(f),
+            Event::Down(down) => down.fmt(f),
+            Event::Restart(restart) => restart.fmt(f),
+            Event::Lost(name) => write!(f, "{name}, which it is bound to, is gone"),
+            Event::Hurry => f.write_str("hurry"),
+            Event::Kill(signal) => write!(f, "{} by hand", SignalName(*signal)),
+            Event::Live(_) => f.write_str("the config changed"),
+            Event::Replaced(_) => f.write_str("the config changed"),
+            Event::Blocked(on) => write!(f, "waits for {on}"),
+            Event::Granted => f.write_str("its turn to start"),
+            Event::Life { life, .. } => life.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Life::Created => f.write_str("created"),
+            Life::CreateFailed(problem) => write!(f, "create failed: {problem}"),
+            Life::Started => f.write_str("started"),
+            Life::StartFailed(problem) => write!(f, "start failed: {problem}"),
+            Life::Ready => f.write_str("ready"),
+            Life::Health(Verdict::Healthy) => f.write_str("healthy"),
+            Life::Health(Verdict::Unhealthy(output)) => write!(f, "unhealthy: {output}"),
+            Life::Paused => f.write_str("paused"),
+            Life::Resumed => f.write_str("resumed"),
+            Life::Oom => f.write_str("out of memory"),
+            Life::Drained => f.write_str("drained"),
+            Life::Exited { exit, .. } => write!(f, "exit {exit}"),
+            Life::Empty => f.write_str("no process left"),
+            Life::CleanedUp => f.write_str("cleaned up"),
+            Life::CleanupFailed(problem) => write!(f, "cleaning up failed: {problem}"),
+            Life::Timer => f.write_str("time is up"),
+            Life::Adopted(Found::Alive { .. }) => f.write_str("sampand came back: alive"),
+            Life::Adopted(Found::Exited { exit, .. }) => write!(f, "sampand came back: exit {exit}"),
+            Life::Adopted(Found::Gone { .. }) => f.write_str("sampand came back: gone"),
+        }
+    }
+}
