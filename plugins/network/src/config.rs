@@ -1,0 +1,177 @@
+//! What the operator may say to this plugin, and what of a service's table it looks at.
+//!
+//! `networks` and `publish_address` arrive in the plugin's own config; a service's mode, networks and ports in the
+//! table that `create` brings. Only what concerns the network is read; a key that is not built yet is refused by name.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::addresses::Subnet;
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The `[networks.X]` tables; `default` is always there.
+    #[serde(default)]
+    pub networks: BTreeMap<String, Network>,
+    /// Where a port without an address of its own is published.
+    #[serde(default = "all_addresses")]
+    #[schemars(with = "String")]
+    pub publish_address: Ipv4Addr,
+}
+
+fn all_addresses() -> Ipv4Addr {
+    Ipv4Addr::UNSPECIFIED
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// `bridge`.
+    #[serde(default)]
+    pub driver: Driver,
+    /// `10.1.0.0/16`, or `auto`: a free /20 of 10.144.0.0/12.
+    #[serde(default, deserialize_with = "subnet_or_auto")]
+    #[schemars(with = "Option<String>")]
+    pub subnet: Option<Subnet>,
+    /// No way out and none in.
+    #[serde(default)]
+    pub internal: bool,
+    /// Services of this network do not see each other.
+    #[serde(default)]
+    pub isolated: bool,
+    /// 0: that of the default route's device.
+    #[serde(default)]
+    pub mtu: u32,
+    /// Wanted where it can be; stage 3.
+    #[serde(default = "yes")]
+    pub ipv6: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Network {
+    /// Asked for by name, and not there yet. `ipv6` is true by default, so that is not asking.
+    pub fn not_built(&self) -> Option<&'static str> {
+        matches!(self.driver, Driver::Other).then_some("driver: only \"bridge\" is built in this version")
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    #[default]
+    Bridge,
+    #[serde(other)]
+    Other,
+}
+
+fn subnet_or_auto<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Subnet>, D::Error> {
+    match Option::<String>::deserialize(d)?.as_deref() {
+        None | Some("auto" | "") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+    }
+}
+
+/// The part of a service's table that is ours.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Service {
+    #[serde(default = "bridge")]
+    pub network_mode: String,
+    #[serde(default, deserialize_with = "network_names")]
+    networks: Option<Vec<String>>,
+    #[serde(default)]
+    pub ports: Vec<Port>,
+}
+
+fn bridge() -> String {
+    "bridge".into()
+}
+
+/// `["a", "b"]`, or a table by name; what the table's values say is stage 3's.
+fn network_names<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
+    match Option::<Value>::deserialize(d)? {
+        None => Ok(None),
+        Some(Value::Object(table)) => Ok(Some(table.into_iter().map(|(name, _)| name).collect())),
+        Some(list) => serde_json::from_value(list).map(Some).map_err(serde::de::Error::custom),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    pub fn number(self) -> u8 {
+        match self {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Port {
+    #[serde(default)]
+    pub host_ip: Option<IpAddr>,
+    pub published: u16,
+    pub target: u16,
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+}
+
+fn tcp() -> Protocol {
+    Protocol::Tcp
+}
+
+impl Service {
+    pub fn parse(table: &Value) -> Result<Service, String> {
+        Service::deserialize(table).map_err(|e| format!("network settings: {e}"))
+    }
+
+    /// Whether there is anything for us to do; `none` and `host` are the runtime's.
+    pub fn is_bridged(&self) -> bool {
+        self.network_mode == "bridge"
+    }
+
+    pub fn networks(&self) -> Vec<String> {
+        self.networks.clone().unwrap_or_else(|| vec!["default".into()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_service_without_networks_is_on_the_default_one() {
+        let service = Service::parse(&json!({"rootfs": "x", "ports": [{"published": 80, "target": 8080}]})).unwrap();
+        assert_eq!(service.networks(), ["default"]);
+        assert_eq!(service.ports[0].protocol, Protocol::Tcp);
+        assert!(service.is_bridged());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_table_is_named() {
+        let said = |v| serde_json::from_value::<Config>(v).unwrap_err().to_string();
+        assert!(said(json!({"networks": {"a": {"subnet": "10.0.0.1/8"}}})).contains("did you mean \"10.0.0.0/8\"?"));
+        assert!(said(json!({"publish": 1})).contains("unknown field `publish`"));
+    }
+}

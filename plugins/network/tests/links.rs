@@ -1,0 +1,135 @@
+//! Bridges and veth pairs, without rules.
+
+use std::time::Instant;
+
+use network::addresses::Mac;
+use network::bridge::{self, Attachment, Bridge};
+use network::netlink::{Family, Socket};
+
+use crate::world::{Namespace, on_a_fresh_host, run};
+
+fn front() -> Bridge {
+    Bridge {
+        network: "front".into(),
+        name: bridge::bridge_name("front"),
+        mac: Mac::of(&["test", "front"]),
+        subnet: "10.144.0.0/20".parse().unwrap(),
+        mtu: 1400,
+    }
+}
+
+fn web(address: &str) -> Attachment {
+    Attachment {
+        service: "web".into(),
+        network: "front".into(),
+        interface: "eth0".into(),
+        bridge: "sp-front".into(),
+        mac: Mac::of(&["test", "web", address]),
+        address: address.parse().unwrap(),
+        prefix: 20,
+        gateway: Some("10.144.0.1".parse().unwrap()),
+        mtu: 1400,
+        isolated: false,
+    }
+}
+
+#[test]
+fn two_containers_on_a_bridge_reach_each_other_and_the_gateway() {
+    on_a_fresh_host(|| {
+        let mut host = Socket::open(Family::Route).unwrap();
+        let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
+        let (a, b) = (Namespace::new(), Namespace::new());
+        for (ns, address) in [(&a, "10.144.0.2"), (&b, "10.144.0.3")] {
+            let mut inside = Socket::open_in(ns.fd(), Family::Route).unwrap();
+            bridge::attach(&mut host, &mut inside, ns.fd(), ns.id(), index, &web(address)).unwrap();
+        }
+        b.serve_tcp(80);
+        assert_eq!(a.call("10.144.0.3:80").as_deref(), Some("10.144.0.2"));
+        assert_eq!(crate::world::call("10.144.0.3:80").as_deref(), Some("10.144.0.1"));
+        assert!(a.run("ip -o link show eth0").contains("mtu 1400"));
+        assert!(a.run("ip route").starts_with("default via 10.144.0.1 dev eth0"));
+        assert!(a.run("ip -o link show lo").contains("UP"));
+        let ports = run("ip -d -o link show master sp-front");
+        assert_eq!(ports.matches("hairpin on").count(), 2, "{ports}");
+    });
+}
+
+#[test]
+fn attaching_again_changes_nothing() {
+    on_a_fresh_host(|| {
+        let mut host = Socket::open(Family::Route).unwrap();
+        let ns = Namespace::new();
+        let mut shown = Vec::new();
+        for _ in 0..2 {
+            let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
+            let mut inside = Socket::open_in(ns.fd(), Family::Route).unwrap();
+            bridge::attach(&mut host, &mut inside, ns.fd(), ns.id(), index, &web("10.144.0.2")).unwrap();
+            shown.push((run("ip -o addr; ip -o link | sed 's/state [A-Z]*//'"), ns.run("ip -o addr; ip -o route")));
+        }
+        assert_eq!(shown[0].1, shown[1].1);
+        assert_eq!(bridge::ours(&mut host).unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn an_interface_of_another_owner_is_left_alone_and_named() {
+    on_a_fresh_host(|| {
+        run("ip link add sp-front type bridge");
+        let mut host = Socket::open(Family::Route).unwrap();
+        let said = bridge::ensure_bridge(&mut host, &front()).unwrap_err().to_string();
+        assert_eq!(said, "network front: an interface sp-front is there that is not ours: File exists");
+    });
+}
+
+#[test]
+fn one_sweep_removes_all_that_is_doomed_and_a_rescued_bridge_stays() {
+    on_a_fresh_host(|| {
+        let mut host = Socket::open(Family::Route).unwrap();
+        let back = Bridge { network: "back".into(), name: "sp-back".into(), subnet: "10.1.0.0/24".parse().unwrap(), ..front() };
+        let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
+        bridge::ensure_bridge(&mut host, &back).unwrap();
+        let ns = Namespace::new();
+        let mut inside = Socket::open_in(ns.fd(), Family::Route).unwrap();
+        let veth = bridge::attach(&mut host, &mut inside, ns.fd(), ns.id(), index, &web("10.144.0.2")).unwrap();
+        for name in [veth.as_str(), "sp-front", "sp-back", "never-was"] {
+            bridge::doom(&mut host, name).unwrap();
+        }
+        assert_eq!(bridge::ensure_bridge(&mut host, &front()).unwrap(), index);
+        bridge::remove_doomed(&mut host).unwrap();
+        bridge::remove_doomed(&mut host).unwrap();
+        let left: Vec<String> = bridge::ours(&mut host).unwrap().into_iter().map(|l| l.name).collect();
+        assert_eq!(left, ["sp-front"]);
+    });
+}
+
+#[test]
+fn a_subnet_is_known_to_be_in_use_by_address_and_by_route() {
+    on_a_fresh_host(|| {
+        run("ip link add lan type bridge && ip addr add 10.144.0.9/24 dev lan && ip link set lan up mtu 1400 && \
+             ip route add 10.144.16.0/20 dev lan && ip route add default via 10.144.0.1");
+        let mut host = Socket::open(Family::Route).unwrap();
+        let used = bridge::prefixes_in_use(&mut host, &[]).unwrap();
+        assert_eq!(network::addresses::pick_subnet(&used), Some("10.144.32.0/20".parse().unwrap()));
+        assert_eq!(bridge::default_mtu(&mut host).unwrap(), 1400);
+    });
+}
+
+/// Not asserted: printed, beside what the loop costs without us.
+#[test]
+fn attach_is_quick() {
+    on_a_fresh_host(|| {
+        let mut host = Socket::open(Family::Route).unwrap();
+        let mut times = Vec::new();
+        let spaces: Vec<Namespace> = (0..50).map(|_| Namespace::new()).collect();
+        for (i, ns) in spaces.iter().enumerate() {
+            let start = Instant::now();
+            let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
+            let mut inside = Socket::open_in(ns.fd(), Family::Route).unwrap();
+            let web = web(&format!("10.144.0.{}", i + 2));
+            bridge::attach(&mut host, &mut inside, ns.fd(), ns.id(), index, &web).unwrap();
+            times.push(start.elapsed());
+        }
+        times.sort();
+        println!("links of one attach: median {:?}, worst {:?}", times[25], times[49]);
+    });
+}

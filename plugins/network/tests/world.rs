@@ -1,0 +1,118 @@
+//! A host of one's own: a thread in a fresh network namespace, and containers that are namespaces without a process.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// Runs `test` as root of a network namespace with nothing in it but `lo`, which is up.
+pub fn on_a_fresh_host(test: impl FnOnce() + Send + 'static) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root to make network namespaces");
+        return;
+    }
+    let host = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        run("ip link set lo up");
+        test();
+    });
+    if let Err(panic) = host.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A command in this thread's namespace; its output.
+pub fn run(line: &str) -> String {
+    let out = Command::new("sh").args(["-c", line]).output().unwrap();
+    assert!(out.status.success(), "{line}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// A network namespace: a container, or a machine on the LAN. Gone when dropped.
+pub struct Namespace {
+    pub netns: File,
+}
+
+impl Namespace {
+    pub fn new() -> Namespace {
+        let make = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        Namespace { netns: make.join().unwrap() }
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.netns.as_fd()
+    }
+
+    pub fn id(&self) -> u64 {
+        self.netns.metadata().unwrap().ino()
+    }
+
+    /// Runs `f` on a thread inside.
+    pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|s| {
+            let inside = s.spawn(|| {
+                setns(&self.netns, CloneFlags::CLONE_NEWNET).unwrap();
+                f()
+            });
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    pub fn run(&self, line: &str) -> String {
+        self.within(|| run(line))
+    }
+
+    /// Answers each TCP connection on `port` with who the server thinks is calling, until the namespace's test ends.
+    pub fn serve_tcp(&self, port: u16) {
+        let listener = self.within(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                use std::io::Write;
+                let who = stream.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
+                let _ = (&stream).write_all(who.as_bytes());
+            }
+        });
+    }
+
+    pub fn serve_udp(&self, port: u16) {
+        let socket = self.within(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+        thread::spawn(move || {
+            let mut buffer = [0; 100];
+            while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+                let _ = socket.send_to(from.ip().to_string().as_bytes(), from);
+            }
+        });
+    }
+
+    pub fn call(&self, to: &str) -> Option<String> {
+        self.within(|| call(to))
+    }
+}
+
+/// Dials from this thread's namespace: what the server says, or None if nobody answers in half a second.
+pub fn call(to: &str) -> Option<String> {
+    use std::io::Read;
+    let to: SocketAddr = to.parse().unwrap();
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(500)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).ok()?;
+    (!said.is_empty()).then_some(said)
+}
+
+pub fn call_udp(to: &str) -> Option<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    socket.send_to(b"?", to).ok()?;
+    let mut buffer = [0; 100];
+    let (length, _) = socket.recv_from(&mut buffer).ok()?;
+    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
