@@ -288,7 +288,10 @@ mod tests {
         assert_eq!(take(&mut leases, "d"), Ok(5));
         assert_eq!(take(&mut leases, "e"), Ok(6));
         // b gave its address back before a did.
-        assert_eq!(leases.take("f", net), Ok(Taken { address: [10, 0, 0, 3].into(), from: Some("b".into()) }));
+        assert_eq!(
+            leases.take("f", net),
+            Ok(Taken { address: [10, 0, 0, 3].into(), from: Some("b".into()) })
+        );
         assert_eq!(take(&mut leases, "g"), Ok(2));
         assert_eq!(take(&mut leases, "h"), Err(Full(5)));
     }

@@ -93,8 +93,11 @@ pub struct Link {
 
 impl Link {
     fn parse(body: &[u8]) -> Option<Link> {
-        let mut link =
-            Link { index: wire::u32_at(body, 4)?, up: wire::u32_at(body, 8)? & IFF_UP != 0, ..Link::default() };
+        let mut link = Link {
+            index: wire::u32_at(body, 4)?,
+            up: wire::u32_at(body, 8)? & IFF_UP != 0,
+            ..Link::default()
+        };
         for (kind, value) in wire::attributes(wire::after(body, LINK)) {
             let number = || wire::u32_at(value, 0).unwrap_or(0);
             match kind {
@@ -204,7 +207,8 @@ fn ensure_gateway(socket: &mut Socket, bridge: &Bridge, index: u32) -> Result<()
     }
     there.retain(|a| !right(a)); // of an earlier subnet
     for a in there {
-        let remove = Message::new(RTM_DELADDR, 0).fixed(&addr_part(a.prefix, index)).ipv4(IFA_LOCAL, a.address);
+        let remove =
+            Message::new(RTM_DELADDR, 0).fixed(&addr_part(a.prefix, index)).ipv4(IFA_LOCAL, a.address);
         socket.request(doing, remove)?;
     }
     Ok(())
@@ -241,8 +245,7 @@ pub fn attach(
     let inner = match link(inside, &a.interface)? {
         Some(inner) if inner.mac == a.mac.0 && link(host, &name)?.is_some() => inner,
         Some(_) => {
-            let doing =
-                format!("service {}: {} is there already, and is not ours", a.service, a.interface);
+            let doing = format!("service {}: {} is there already, and is not ours", a.service, a.interface);
             return Err(failed(&doing, Errno::EEXIST));
         }
         None => {
@@ -444,9 +447,8 @@ pub fn default_mtu(socket: &mut Socket) -> Result<u32> {
     let Some(index) = best.and_then(|r| r.oif) else {
         return Ok(1500);
     };
-    let request = Message::new(RTM_GETLINK, 0)
-        .fixed(&link_part(index, 0))
-        .u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    let request =
+        Message::new(RTM_GETLINK, 0).fixed(&link_part(index, 0)).u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     let found = socket.get(|| "cannot look up the default route's device".into(), request, Link::parse)?;
     Ok(found.map_or(1500, |l| l.mtu.clamp(68, 65_535)))
 }

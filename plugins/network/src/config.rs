@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_service_without_networks_is_on_the_default_one() {
-        let service = Service::parse(&json!({"rootfs": "x", "ports": [{"published": 80, "target": 8080}]})).unwrap();
+        let service =
+            Service::parse(&json!({"rootfs": "x", "ports": [{"published": 80, "target": 8080}]})).unwrap();
         assert_eq!(service.networks(), ["default"]);
         assert_eq!(service.ports[0].protocol, Protocol::Tcp);
         assert!(service.is_bridged());
@@ -171,7 +172,10 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_table_is_named() {
         let said = |v| serde_json::from_value::<Config>(v).unwrap_err().to_string();
-        assert!(said(json!({"networks": {"a": {"subnet": "10.0.0.1/8"}}})).contains("did you mean \"10.0.0.0/8\"?"));
+        assert!(
+            said(json!({"networks": {"a": {"subnet": "10.0.0.1/8"}}}))
+                .contains("did you mean \"10.0.0.0/8\"?")
+        );
         assert!(said(json!({"publish": 1})).contains("unknown field `publish`"));
     }
 }

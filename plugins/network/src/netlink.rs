@@ -119,7 +119,8 @@ impl Socket {
         while open > 0 {
             self.receive().map_err(|e| (0, e, None))?;
             for m in wire::messages(&self.buffer) {
-                let Some(index) = m.sequence.checked_sub(first).map(|i| i as usize).filter(|i| *i < count) else {
+                let Some(index) = m.sequence.checked_sub(first).map(|i| i as usize).filter(|i| *i < count)
+                else {
                     continue; // an answer to an earlier request that was given up
                 };
                 if m.kind != NLMSG_ERROR {
@@ -138,7 +139,12 @@ impl Socket {
 
     /// Sends `bytes` as they are (an nf_tables batch); `last` is the number whose answer ends the exchange. Returns
     /// every refusal by its number.
-    pub fn batch(&mut self, bytes: &[u8], first: u32, last: u32) -> Result<Vec<(u32, Errno, Option<String>)>> {
+    pub fn batch(
+        &mut self,
+        bytes: &[u8],
+        first: u32,
+        last: u32,
+    ) -> Result<Vec<(u32, Errno, Option<String>)>> {
         let at = |e| failed("cannot talk to nf_tables", e);
         self.send(bytes).map_err(at)?;
         let mut refused = Vec::new();

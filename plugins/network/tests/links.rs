@@ -64,7 +64,10 @@ fn attaching_again_changes_nothing() {
             let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
             let mut inside = Socket::open_in(ns.fd(), Family::Route).unwrap();
             bridge::attach(&mut host, &mut inside, ns.fd(), ns.id(), index, &web("10.144.0.2")).unwrap();
-            shown.push((run("ip -o addr; ip -o link | sed 's/state [A-Z]*//'"), ns.run("ip -o addr; ip -o route")));
+            shown.push((
+                run("ip -o addr; ip -o link | sed 's/state [A-Z]*//'"),
+                ns.run("ip -o addr; ip -o route"),
+            ));
         }
         assert_eq!(shown[0].1, shown[1].1);
         assert_eq!(bridge::ours(&mut host).unwrap().len(), 2);
@@ -85,12 +88,18 @@ fn an_interface_of_another_owner_is_left_alone_and_named() {
 fn one_sweep_removes_all_that_is_doomed_and_a_rescued_bridge_stays() {
     on_a_fresh_host(|| {
         let mut host = Socket::open(Family::Route).unwrap();
-        let back = Bridge { network: "back".into(), name: "sp-back".into(), subnet: "10.1.0.0/24".parse().unwrap(), ..front() };
+        let back = Bridge {
+            network: "back".into(),
+            name: "sp-back".into(),
+            subnet: "10.1.0.0/24".parse().unwrap(),
+            ..front()
+        };
         let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
         bridge::ensure_bridge(&mut host, &back).unwrap();
         let ns = Namespace::new();
         let mut inside = Socket::open_in(ns.fd(), Family::Route).unwrap();
-        let veth = bridge::attach(&mut host, &mut inside, ns.fd(), ns.id(), index, &web("10.144.0.2")).unwrap();
+        let veth =
+            bridge::attach(&mut host, &mut inside, ns.fd(), ns.id(), index, &web("10.144.0.2")).unwrap();
         for name in [veth.as_str(), "sp-front", "sp-back", "never-was"] {
             bridge::doom(&mut host, name).unwrap();
         }
@@ -105,8 +114,10 @@ fn one_sweep_removes_all_that_is_doomed_and_a_rescued_bridge_stays() {
 #[test]
 fn a_subnet_is_known_to_be_in_use_by_address_and_by_route() {
     on_a_fresh_host(|| {
-        run("ip link add lan type bridge && ip addr add 10.144.0.9/24 dev lan && ip link set lan up mtu 1400 && \
-             ip route add 10.144.16.0/20 dev lan && ip route add default via 10.144.0.1");
+        run(
+            "ip link add lan type bridge && ip addr add 10.144.0.9/24 dev lan && ip link set lan up mtu 1400 && \
+             ip route add 10.144.16.0/20 dev lan && ip route add default via 10.144.0.1",
+        );
         let mut host = Socket::open(Family::Route).unwrap();
         let used = bridge::prefixes_in_use(&mut host, &[]).unwrap();
         assert_eq!(network::addresses::pick_subnet(&used), Some("10.144.32.0/20".parse().unwrap()));
