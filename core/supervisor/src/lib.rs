@@ -3,5 +3,7 @@
 //! Two processes: the keel clones and holds descriptors, the worker does everything else in one event loop.
 pub mod clock;
 pub mod config;
+pub mod journal;
+pub mod keel;
 pub mod log;
 pub mod view;

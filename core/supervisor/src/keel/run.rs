@@ -1,0 +1,708 @@
+//! The keel's process from start to end: one `poll` over the signals, the worker's pidfd and socket, and the
+//! watchdog's timer. Everything is allocated before the loop begins. What to do when a worker ends is decided by
+//! `after`, a function without effects.
+
+use super::sys::{self, Strings};
+use super::table::{CHILDREN_MAX, Children, KEPT_MAX, Kept};
+use super::wire::{self, Fds, Message, Op};
+use super::{EXIT_AGAIN, EXIT_EXEC_FAILED, WORKER};
+use core::fmt::Write as _;
+use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// Kept descriptors live at and above this number, everything that comes and goes below: the clone of a child
+/// that unshares its table copies the low part alone.
+const HIGH: i32 = 1024;
+/// A worker that lived this long may die and be followed at once.
+const STEADY: Duration = Duration::from_secs(10);
+const DELAY_FIRST: Duration = Duration::from_millis(100);
+const DELAY_MAX: Duration = Duration::from_secs(5);
+/// So many workers in a row that never said `ready`, and none ever did: it will not work; say so and end.
+const FALSE_STARTS_MAX: u32 = 3;
+/// From SIGABRT (a core dump, a last word of the crash handler) to SIGKILL.
+const HUNG_GRACE: Duration = Duration::from_secs(1);
+/// Requests in a row before signals and the worker's end are looked at again.
+const BATCH: usize = 64;
+const IMAGE_MAX: usize = 8 << 20;
+
+/// Passed on to the worker. The rest of `HELD` is read and forgotten: the keel has no use for it, and its
+/// default would end or stop the one process that must go on.
+const PASSED: [(i32, Signal); 5] = [
+    (libc::SIGTERM, Signal::TERM),
+    (libc::SIGINT, Signal::INT),
+    (libc::SIGHUP, Signal::HUP),
+    (libc::SIGQUIT, Signal::QUIT),
+    (libc::SIGWINCH, Signal::WINCH),
+];
+const HELD: [NixSignal; 9] = [
+    NixSignal::SIGTERM,
+    NixSignal::SIGINT,
+    NixSignal::SIGHUP,
+    NixSignal::SIGQUIT,
+    NixSignal::SIGWINCH,
+    NixSignal::SIGUSR1,
+    NixSignal::SIGUSR2,
+    NixSignal::SIGTSTP,
+    NixSignal::SIGALRM,
+];
+
+/// Becomes the keel.
+pub fn run(arguments: Vec<OsString>) -> ! {
+    let code = match Tender::new(arguments) {
+        Ok(mut tender) => tender.tend(),
+        Err((doing, errno)) => {
+            say(format_args!("cannot {doing}: {errno}"));
+            1
+        }
+    };
+    std::process::exit(code.into())
+}
+
+struct Tender {
+    argv: Strings,
+    environment: Strings,
+    program: OwnedFd,
+    signals: SignalFd,
+    watchdog: OwnedFd,
+    children: Children,
+    kept: Kept,
+    /// Where images are read to. A copy cannot be changed after the check, and reading 20 KiB costs less than
+    /// mapping it.
+    image: Vec<u8>,
+    worker: Option<Worker>,
+    next_start: Duration,
+    history: History,
+}
+
+struct Worker {
+    pid: Pid,
+    pidfd: OwnedFd,
+    socket: OwnedFd,
+    since: Duration,
+    ready: bool,
+    /// Signals that came before it was ready, by place in `PASSED`.
+    held: [bool; PASSED.len()],
+    /// The watchdog fired; at this time patience ends.
+    hung: Option<Duration>,
+}
+
+/// What `after` needs to know of earlier workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct History {
+    /// How many were started.
+    started: u32,
+    any_ready: bool,
+    /// Died in a row without having lived for `STEADY`.
+    brief: u32,
+    fate: (i32, i32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    End(u8),
+    Start { delay: Duration },
+}
+
+/// What follows the end of a worker.
+fn after(history: &mut History, fate: (i32, i32), was_ready: bool, lived: Duration) -> Next {
+    history.fate = fate;
+    history.any_ready |= was_ready;
+    match fate {
+        (wire::FATE_CODE, code @ (0 | 1)) => return Next::End(code as u8),
+        // A configuration that does not load ends `sampand` when the user starts it. When a crashed worker's
+        // successor meets one, services run: better one that comes back as soon as the file is mended.
+        (wire::FATE_CODE, 2) if !history.any_ready => return Next::End(2),
+        (wire::FATE_CODE, code) if code == i32::from(EXIT_AGAIN) => {
+            history.brief = 0;
+            return Next::Start { delay: Duration::ZERO };
+        }
+        _ => {}
+    }
+    history.brief = if lived >= STEADY { 0 } else { history.brief + 1 };
+    if !history.any_ready && history.brief >= FALSE_STARTS_MAX {
+        return Next::End(1);
+    }
+    let delay = match history.brief {
+        0 | 1 => Duration::ZERO,
+        n => DELAY_FIRST.saturating_mul(1 << (n - 2).min(10)).min(DELAY_MAX),
+    };
+    Next::Start { delay }
+}
+
+type Failed = (&'static str, Errno);
+
+impl Tender {
+    fn new(arguments: Vec<OsString>) -> Result<Tender, Failed> {
+        sys::close_inherited();
+        let _ = rustix::thread::set_name(c"sampand-keel");
+        sys::keep_exit_statuses().map_err(|e| ("set SIGCHLD to its default", e))?;
+        raise_open_files();
+        // Not permitted to an ordinary user, nor in many containers. Children get theirs by their plan.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+
+        let mut held = SigSet::empty();
+        HELD.into_iter().for_each(|signal| held.add(signal));
+        if rustix::process::getpid().is_init() {
+            held.add(NixSignal::SIGCHLD);
+        }
+        held.thread_block().map_err(|e| ("block signals", from_nix(e)))?;
+        let signals = SignalFd::with_flags(&held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(|e| ("make a signalfd", from_nix(e)))?;
+
+        // The file itself, not its path: a worker that replaces a crashed one is the same program even if a
+        // new version has been installed meanwhile. `Op::Program` changes it.
+        use rustix::fs::{CWD, Mode, OFlags};
+        let program =
+            rustix::fs::openat(CWD, "/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| ("open /proc/self/exe (is /proc mounted?)", e))?;
+        let watchdog = rustix::time::timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )
+        .map_err(|e| ("make a timerfd", e))?;
+
+        let mut words = arguments.into_iter();
+        let name = words.next().unwrap_or_else(|| "sampand".into());
+        let argv = Strings::new([name, WORKER.into()].into_iter().chain(words));
+        let environment = Strings::new(std::env::vars_os().map(|(mut key, value)| {
+            key.push("=");
+            key.push(value);
+            key
+        }));
+        Ok(Tender {
+            argv: argv.ok_or(("pass on the arguments", Errno::INVAL))?,
+            environment: environment.ok_or(("pass on the environment", Errno::INVAL))?,
+            program: high(program).map_err(|e| ("keep a descriptor", e))?,
+            signals,
+            watchdog,
+            children: Children::new(CHILDREN_MAX),
+            kept: Kept::new(KEPT_MAX),
+            image: vec![0; IMAGE_MAX],
+            worker: None,
+            next_start: Duration::ZERO,
+            history: History::default(),
+        })
+    }
+
+    fn tend(&mut self) -> u8 {
+        loop {
+            let now = now();
+            if self.worker.is_none() && now >= self.next_start {
+                self.start_worker(now);
+            }
+            let ready = self.wait(now);
+            if ready.signals
+                && let Some(code) = self.pass_signals()
+            {
+                return code;
+            }
+            if ready.ended {
+                if let Some(code) = self.worker_ended() {
+                    return code;
+                }
+                continue;
+            }
+            if ready.socket {
+                self.serve();
+            }
+            self.watch(ready.watchdog);
+        }
+    }
+
+    fn wait(&self, now: Duration) -> Ready {
+        let in_flag = PollFlags::IN;
+        let Some(worker) = &self.worker else {
+            let mut fds = [PollFd::new(&self.signals, in_flag)];
+            let timeout = timespec(self.next_start.saturating_sub(now));
+            let _ = poll(&mut fds, Some(&timeout));
+            return Ready { signals: is_ready(&fds[0]), ..Ready::default() };
+        };
+        let timeout = worker.hung.map(|at| timespec(at.saturating_sub(now)));
+        let mut fds = [
+            PollFd::new(&self.signals, in_flag),
+            PollFd::new(&worker.pidfd, in_flag),
+            PollFd::new(&worker.socket, in_flag),
+            PollFd::new(&self.watchdog, in_flag),
+        ];
+        // EINTR, ENOMEM: the next turn asks again.
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return Ready::default();
+        }
+        let [signals, ended, socket, watchdog] = fds.each_ref().map(is_ready);
+        Ready { signals, ended, socket, watchdog }
+    }
+
+    fn start_worker(&mut self, now: Duration) {
+        let started = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(|e| ("make a socket pair", e))
+            .and_then(|(ours, theirs)| {
+                sys::clone_worker(self.program.as_fd(), &self.argv, &self.environment, theirs.as_fd())
+                    .map(|(pid, pidfd)| (pid, pidfd, ours))
+                    .map_err(|e| ("clone", e))
+            });
+        match started {
+            Ok((pid, pidfd, socket)) => {
+                self.history.started = self.history.started.saturating_add(1);
+                let held = [false; PASSED.len()];
+                self.worker = Some(Worker { pid, pidfd, socket, since: now, ready: false, held, hung: None });
+            }
+            Err((doing, errno)) => {
+                say(format_args!("cannot start the worker, trying again in 1 s: {doing}: {errno}"));
+                self.next_start = now + Duration::from_secs(1);
+            }
+        }
+    }
+
+    /// Some: end with this code.
+    fn pass_signals(&mut self) -> Option<u8> {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let number = info.ssi_signo as i32;
+            if number == libc::SIGCHLD {
+                self.reap_strangers();
+                continue;
+            }
+            // The kernel itself sends SIGHUP for one reason: our terminal is gone. That is no wish to reload.
+            let number =
+                if number == libc::SIGHUP && info.ssi_code == SI_KERNEL { libc::SIGTERM } else { number };
+            let Some(at) = PASSED.iter().position(|(n, _)| *n == number) else { continue };
+            let Some((_, signal)) = PASSED.get(at) else { continue };
+            let asks_to_end = matches!(number, libc::SIGTERM | libc::SIGINT);
+            match &mut self.worker {
+                Some(worker) if worker.ready => {
+                    let _ = rustix::process::pidfd_send_signal(&worker.pidfd, *signal);
+                }
+                Some(worker) => {
+                    let twice = worker.held.get_mut(at).map(|held| core::mem::replace(held, true));
+                    if asks_to_end && twice == Some(true) {
+                        say(format_args!("asked to end twice, but the worker does not get ready: ending"));
+                        return Some(1);
+                    }
+                }
+                None if asks_to_end => {
+                    say(format_args!("asked to end while there is no worker: ending; containers run on"));
+                    return Some(1);
+                }
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// As PID 1 we are the parent of every orphan. What we did not clone we bury; ours wait for the worker.
+    fn reap_strangers(&self) {
+        let mut text = [0u8; 4096];
+        let Ok(file) = std::fs::File::open("/proc/thread-self/children") else { return };
+        let mut pid = 0i32;
+        while let Ok(got @ 1..) = rustix::io::read(&file, &mut text) {
+            for byte in text.get(..got).unwrap_or_default() {
+                if byte.is_ascii_digit() {
+                    pid = pid.wrapping_mul(10).wrapping_add(i32::from(byte - b'0'));
+                    continue;
+                }
+                let is_worker = self.worker.as_ref().is_some_and(|w| w.pid.as_raw_nonzero().get() == pid);
+                if !is_worker && !self.children.contains(pid) {
+                    let _ = wait_for(pid, WaitIdOptions::empty());
+                }
+                pid = 0;
+            }
+        }
+    }
+
+    /// Some: end with this code.
+    fn worker_ended(&mut self) -> Option<u8> {
+        let worker = self.worker.take()?;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let ended = rustix::process::waitid(WaitId::PidFd(worker.pidfd.as_fd()), options);
+        let fate = match ended {
+            Ok(Some(_)) if worker.hung.is_some() => (wire::FATE_HUNG, 0),
+            Ok(Some(status)) => fate(&status),
+            _ => (wire::FATE_NONE, 0),
+        };
+        // A turn that it did not end is not its successor's.
+        self.disarm();
+        let now = now();
+        let lived = now.saturating_sub(worker.since);
+        let next = after(&mut self.history, fate, worker.ready, lived);
+        let asked_to_end = worker
+            .held
+            .iter()
+            .zip(PASSED)
+            .any(|(held, (number, _))| *held && matches!(number, libc::SIGTERM | libc::SIGINT));
+        match next {
+            Next::Start { .. } if asked_to_end => {
+                say(format_args!("asked to end, and the worker {}: ending; containers run on", Died(fate)));
+                Some(1)
+            }
+            Next::Start { delay } => {
+                self.next_start = now + delay;
+                if fate != (wire::FATE_CODE, i32::from(EXIT_AGAIN)) {
+                    let ms = delay.as_millis();
+                    let count = self.children.len();
+                    say(format_args!(
+                        "the worker {}; {count} processes run on, the next worker starts in {ms} ms",
+                        Died(fate)
+                    ));
+                }
+                None
+            }
+            Next::End(code) => {
+                if !matches!(fate, (wire::FATE_CODE, 0..=2)) {
+                    say(format_args!(
+                        "the worker {} {} times without getting ready: giving up",
+                        Died(fate),
+                        self.history.brief
+                    ));
+                }
+                Some(code)
+            }
+        }
+    }
+
+    fn watch(&mut self, fired: bool) {
+        if fired {
+            self.disarm();
+        }
+        let now = now();
+        let Some(worker) = &mut self.worker else { return };
+        match worker.hung {
+            None if fired => {
+                worker.hung = Some(now + HUNG_GRACE);
+                say(format_args!("the worker hangs (a turn of its loop does not end): killing it"));
+                let _ = rustix::process::pidfd_send_signal(&worker.pidfd, Signal::ABORT);
+            }
+            Some(at) if now >= at => {
+                let _ = rustix::process::pidfd_send_signal(&worker.pidfd, Signal::KILL);
+                // A process in an uninterruptible wait may take its time: ask once a second.
+                worker.hung = Some(now + HUNG_GRACE);
+            }
+            _ => {}
+        }
+    }
+
+    fn disarm(&self) {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let never = Itimerspec { it_interval: zero, it_value: zero };
+        let _ = rustix::time::timerfd_settime(&self.watchdog, TimerfdTimerFlags::empty(), &never);
+    }
+
+    fn serve(&mut self) {
+        for _ in 0..BATCH {
+            let Some(worker) = &self.worker else { return };
+            let (request, mut fds) = match wire::receive(worker.socket.as_fd(), RecvFlags::DONTWAIT) {
+                Ok(Some(request)) => request,
+                Err(Errno::AGAIN | Errno::INTR) => return,
+                // It closed its end, or speaks nonsense. A worker without keel is of no use.
+                Ok(None) | Err(_) => {
+                    let _ = rustix::process::pidfd_send_signal(&worker.pidfd, Signal::KILL);
+                    return;
+                }
+            };
+            let (answer, fd) = match self.handle(&request, &mut fds) {
+                Ok((answer, fd)) => (Message { seq: request.seq, ..answer }, fd),
+                Err(errno) => (Message::refuse(&request, errno), None),
+            };
+            drop(fds);
+            let Some(worker) = &self.worker else { return };
+            let borrowed = fd.as_ref().map(AsFd::as_fd);
+            let sent = wire::send(worker.socket.as_fd(), &answer, borrowed.as_slice(), SendFlags::DONTWAIT);
+            if sent.is_err() {
+                // It asks and does not listen, or it has just died: then its pidfd says so.
+                let _ = rustix::process::pidfd_send_signal(&worker.pidfd, Signal::KILL);
+                return;
+            }
+        }
+    }
+
+    fn handle(&mut self, request: &Message, fds: &mut Fds) -> Result<(Message, Option<OwnedFd>), Errno> {
+        let word = request.words[0];
+        let mut answer = Message::answer(request, [0; 4]);
+        let mut fd = None;
+        match Op::from_word(request.kind).ok_or(Errno::NOSYS)? {
+            Op::Hello => {
+                let (kind, number) = self.history.fate;
+                let before = self.history.started.saturating_sub(1) as i32;
+                answer.words = [wire::VERSION, before, kind, number];
+                fd = Some(duplicate(self.watchdog.as_fd())?);
+            }
+            Op::Ready => self.worker_ready(),
+            Op::Launch => {
+                let (pid, pidfd) = self.launch(request, fds)?;
+                answer.words[0] = pid;
+                fd = Some(pidfd);
+            }
+            Op::Peek => {
+                let status = self.child(word).and_then(|pid| wait_for(pid, WaitIdOptions::NOWAIT))?;
+                let (kind, number) = status.as_ref().map_or((wire::FATE_NONE, 0), fate);
+                answer.words = [kind, number, 0, 0];
+            }
+            Op::Reap => {
+                let status = self.child(word).and_then(|pid| wait_for(pid, WaitIdOptions::empty()))?;
+                let (kind, number) = fate(status.as_ref().ok_or(Errno::BUSY)?);
+                self.children.remove(word);
+                answer.words = [kind, number, 0, 0];
+            }
+            Op::Keep => match fds.take(0) {
+                Some(fd) => self.kept.put(&request.name, high(fd)?).map_err(|_| Errno::NOSPC)?,
+                None => drop(self.kept.remove(&request.name)),
+            },
+            Op::Fetch => fd = Some(duplicate(self.kept.get(&request.name).ok_or(Errno::NOENT)?)?),
+            Op::NextChild => {
+                let cursor = usize::try_from(word).map_err(|_| Errno::INVAL)?;
+                let (pid, tag, next) = self.children.next(cursor).ok_or(Errno::NOENT)?;
+                answer.words = [pid, next as i32, 0, 0];
+                answer.name = tag;
+                // A child that is not reaped keeps its pid: this opens the right process, dead or alive.
+                let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+                fd = Some(rustix::process::pidfd_open(pid, PidfdFlags::empty())?);
+            }
+            Op::NextKept => {
+                let cursor = usize::try_from(word).map_err(|_| Errno::INVAL)?;
+                let (key, next) = self.kept.next(cursor).ok_or(Errno::NOENT)?;
+                answer.words = [0, next as i32, 0, 0];
+                answer.name = key;
+            }
+            Op::Program => self.program = high(fds.take(0).ok_or(Errno::BADF)?)?,
+        }
+        Ok((answer, fd))
+    }
+
+    fn worker_ready(&mut self) {
+        self.history.any_ready = true;
+        let Some(worker) = &mut self.worker else { return };
+        worker.ready = true;
+        for (held, (_, signal)) in worker.held.iter_mut().zip(PASSED) {
+            if core::mem::take(held) {
+                let _ = rustix::process::pidfd_send_signal(&worker.pidfd, signal);
+            }
+        }
+    }
+
+    fn launch(&mut self, request: &Message, fds: &Fds) -> Result<(i32, OwnedFd), Errno> {
+        if self.children.is_full() {
+            return Err(Errno::NOSPC);
+        }
+        let mut slots = [-1; wire::SLOTS_MAX];
+        let count = fds.len().checked_sub(1).ok_or(Errno::BADF)?;
+        for (at, slot) in slots.iter_mut().take(count).enumerate() {
+            *slot = fds.get(at + 1).ok_or(Errno::BADF)?.as_raw_fd();
+        }
+        let slots = slots.get(..count).ok_or(Errno::TOOMANYREFS)?;
+        let image = read_image(&mut self.image, fds.get(0).ok_or(Errno::BADF)?)?;
+        let (pid, pidfd) = spawn(image, slots)?;
+        // There is room: asked above, and nobody else adds.
+        let _ = self.children.add(pid, &request.name);
+        Ok((pid, pidfd))
+    }
+
+    /// The worker may ask about its own children alone.
+    fn child(&self, pid: i32) -> Result<i32, Errno> {
+        if self.children.contains(pid) { Ok(pid) } else { Err(Errno::SRCH) }
+    }
+}
+
+fn read_image<'a>(buffer: &'a mut [u8], memfd: BorrowedFd<'_>) -> Result<&'a [u8], Errno> {
+    let size = usize::try_from(rustix::fs::fstat(memfd)?.st_size).map_err(|_| Errno::FBIG)?;
+    let image = buffer.get_mut(..size).ok_or(Errno::FBIG)?;
+    let mut done = 0;
+    while let Some(rest @ [_, ..]) = image.get_mut(done..) {
+        match rustix::io::retry_on_intr(|| rustix::io::pread(memfd, &mut *rest, done as u64))? {
+            0 => return Err(Errno::NODATA),
+            got => done += got,
+        }
+    }
+    Ok(image)
+}
+
+fn spawn(_image: &[u8], _slots: &[i32]) -> Result<(i32, OwnedFd), Errno> {
+    Err(Errno::NOSYS)
+}
+
+#[derive(Default)]
+struct Ready {
+    signals: bool,
+    ended: bool,
+    socket: bool,
+    watchdog: bool,
+}
+
+const SI_KERNEL: i32 = 0x80;
+
+fn is_ready(fd: &PollFd<'_>) -> bool {
+    !fd.revents().is_empty()
+}
+
+/// None: it runs. ECHILD: it is no child of ours.
+fn wait_for(pid: i32, options: WaitIdOptions) -> Result<Option<WaitIdStatus>, Errno> {
+    let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    // __WALL: whatever exit signal it was cloned with.
+    let all = WaitIdOptions::from_bits_retain(libc::__WALL as u32);
+    let options = options | WaitIdOptions::EXITED | WaitIdOptions::NOHANG | all;
+    rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::Pid(pid), options))
+}
+
+fn fate(status: &WaitIdStatus) -> (i32, i32) {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => (wire::FATE_CODE, code),
+        (None, Some(signal)) if status.dumped() => (wire::FATE_CORE, signal),
+        (None, Some(signal)) => (wire::FATE_SIGNAL, signal),
+        (None, None) => (wire::FATE_NONE, 0),
+    }
+}
+
+fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 0)
+}
+
+/// Moves a descriptor up, out of the part of the table that clones copy.
+fn high(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    match rustix::io::fcntl_dupfd_cloexec(&fd, HIGH) {
+        // EINVAL: the limit is lower than that.
+        Err(Errno::INVAL) => rustix::io::fcntl_dupfd_cloexec(&fd, sys::WORKER_SOCKET + 1),
+        moved => moved,
+    }
+}
+
+fn from_nix(errno: nix::errno::Errno) -> Errno {
+    Errno::from_raw_os_error(errno as i32)
+}
+
+fn raise_open_files() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+fn now() -> Duration {
+    let now = rustix::time::clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: duration.subsec_nanos().into() }
+}
+
+/// "died of signal 11": how the worker ended, for people.
+struct Died((i32, i32));
+
+impl core::fmt::Display for Died {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {
+            (wire::FATE_CODE, code) if code == i32::from(EXIT_EXEC_FAILED) => {
+                write!(f, "could not be executed")
+            }
+            (wire::FATE_CODE, 101) => write!(f, "panicked"),
+            (wire::FATE_CODE, code) => write!(f, "ended with code {code}"),
+            (wire::FATE_SIGNAL, 9) => write!(f, "was killed (SIGKILL)"),
+            (wire::FATE_SIGNAL, signal) => write!(f, "died of signal {signal}"),
+            (wire::FATE_CORE, signal) => write!(f, "died of signal {signal} (core dumped)"),
+            (wire::FATE_HUNG, _) => write!(f, "hung and was killed"),
+            _ => write!(f, "is gone"),
+        }
+    }
+}
+
+/// One line on stderr, without allocating, and only if it does not block: a reader that has stopped must not
+/// stop us.
+fn say(what: core::fmt::Arguments<'_>) {
+    let mut line = Line { bytes: [0; 300], len: 0 };
+    let _ = writeln!(line, "sampand: {what}");
+    let stderr = rustix::stdio::stderr();
+    let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+    if poll(&mut fds, Some(&timespec(Duration::ZERO))) == Ok(1) {
+        let _ = rustix::io::write(stderr, line.bytes.get(..line.len).unwrap_or_default());
+    }
+}
+
+struct Line {
+    bytes: [u8; 300],
+    len: usize,
+}
+
+impl core::fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
+        let len = text.len().min(room.len());
+        for (to, from) in room.iter_mut().zip(text.as_bytes()) {
+            *to = *from;
+        }
+        self.len += len;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CRASH: (i32, i32) = (wire::FATE_SIGNAL, 11);
+
+    fn check(history: History, fate: (i32, i32), ready: bool, lived_s: u64, expected: Next) {
+        let mut history = history;
+        assert_eq!(after(&mut history, fate, ready, Duration::from_secs(lived_s)), expected);
+    }
+
+    fn served() -> History {
+        History { any_ready: true, ..History::default() }
+    }
+
+    fn start(ms: u64) -> Next {
+        Next::Start { delay: Duration::from_millis(ms) }
+    }
+
+    #[test]
+    fn asked_to_end_ends_the_keel() {
+        check(served(), (wire::FATE_CODE, 0), true, 5, Next::End(0));
+    }
+
+    #[test]
+    fn a_failure_ends_the_keel() {
+        check(History::default(), (wire::FATE_CODE, 1), false, 0, Next::End(1));
+    }
+
+    #[test]
+    fn a_bad_configuration_ends_the_keel_at_first() {
+        check(History::default(), (wire::FATE_CODE, 2), false, 0, Next::End(2));
+    }
+
+    #[test]
+    fn a_bad_configuration_after_a_crash_does_not() {
+        check(History { brief: 1, ..served() }, (wire::FATE_CODE, 2), false, 0, start(100));
+    }
+
+    #[test]
+    fn a_crash_after_long_service_is_followed_at_once() {
+        check(History { brief: 7, ..served() }, CRASH, true, 11, start(0));
+    }
+
+    #[test]
+    fn crash_loops_slow_down() {
+        let mut history = served();
+        let delays: Vec<u128> = (0..9)
+            .map(|_| match after(&mut history, CRASH, true, Duration::ZERO) {
+                Next::Start { delay } => delay.as_millis(),
+                Next::End(code) => panic!("ended with {code}"),
+            })
+            .collect();
+        assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+    }
+
+    #[test]
+    fn a_worker_that_never_gets_ready_is_given_up() {
+        let mut history = History::default();
+        assert_eq!(after(&mut history, CRASH, false, Duration::ZERO), start(0));
+        assert_eq!(after(&mut history, CRASH, false, Duration::ZERO), start(100));
+        assert_eq!(after(&mut history, CRASH, false, Duration::ZERO), Next::End(1));
+    }
+
+    #[test]
+    fn an_upgrade_is_no_crash() {
+        check(History { brief: 5, ..served() }, (wire::FATE_CODE, EXIT_AGAIN.into()), true, 0, start(0));
+    }
+}

@@ -1,0 +1,140 @@
+//! The keel's raw calls, behind typed faces: the clone of the worker, a signal's default, the fences around
+//! them. This is the only file of the keel that may hold `unsafe`. Deliberately absent: starting anything but
+//! the worker; that is `sampan_child::spawn`.
+#![allow(unsafe_code)]
+
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use std::ffi::{CString, OsString, c_char};
+use std::os::unix::ffi::OsStringExt;
+
+/// Where the worker finds its socket to the keel.
+pub const WORKER_SOCKET: i32 = 3;
+
+/// A vector of C strings as execve wants it, built once, before the keel runs.
+pub struct Strings {
+    /// What `pointers` point into. A CString's bytes stay where they are when the vector moves.
+    _owner: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Strings {
+    /// None: one of them holds a NUL byte.
+    pub fn new(strings: impl IntoIterator<Item = OsString>) -> Option<Strings> {
+        let owner: Vec<CString> =
+            strings.into_iter().map(|s| CString::new(s.into_vec()).ok()).collect::<Option<_>>()?;
+        let pointers = owner.iter().map(|s| s.as_ptr()).chain([core::ptr::null()]).collect();
+        Some(Strings { _owner: owner, pointers })
+    }
+}
+
+/// SIGCHLD ignored (a launcher that does so passes it on over exec) would make the kernel reap our children
+/// by itself and throw their exit status away.
+pub fn keep_exit_statuses() -> Result<(), Errno> {
+    set_disposition(libc::SIGCHLD, libc::SIG_DFL)
+}
+
+fn set_disposition(signal: i32, disposition: libc::sighandler_t) -> Result<(), Errno> {
+    // SAFETY: sigaction is plain data; all zero is a valid one (no flags, empty mask, SIG_DFL).
+    let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
+    action.sa_sigaction = disposition;
+    // SAFETY: the callers pass SIG_DFL or SIG_IGN: no code of ours ever runs as a handler.
+    match unsafe { libc::sigaction(signal, &action, core::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(errno()),
+    }
+}
+
+/// Clones the worker: `program` with `argv`, the socket at descriptor 3, in a process group of its own (Ctrl-C
+/// must reach it once, through the keel), no signal blocked, ended by the kernel when the keel ends.
+pub fn clone_worker(
+    program: BorrowedFd<'_>,
+    argv: &Strings,
+    environment: &Strings,
+    socket: BorrowedFd<'_>,
+) -> Result<(Pid, OwnedFd), Errno> {
+    debug_assert!(program.as_raw_fd() > WORKER_SOCKET, "dup3 in the child would replace the program");
+    let keel = rustix::process::getpid();
+    let mut pidfd: i32 = -1;
+    // SAFETY: clone_args is plain integers; all zero means "no flags, no stack of its own".
+    let mut args: libc::clone_args = unsafe { core::mem::zeroed() };
+    args.flags = libc::CLONE_PIDFD as u64;
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: without CLONE_VM the child is a copy of this single-threaded process (the keel starts no thread)
+    // and goes on from here on a copy of the stack, as with fork. `args` and `pidfd` outlive the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match pid {
+        0 => become_worker(keel, program, argv, environment, socket),
+        pid if pid > 0 => {
+            // SAFETY: the kernel has just put a new descriptor there (CLONE_PIDFD); nobody else knows of it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Pid::from_raw(pid as i32).map(|pid| (pid, pidfd)).ok_or(Errno::CHILD)
+        }
+        _ => Err(errno()),
+    }
+}
+
+/// In the new process. System calls alone: the environment that Rust's runtime expects is the keel's.
+fn become_worker(
+    keel: Pid,
+    program: BorrowedFd<'_>,
+    argv: &Strings,
+    environment: &Strings,
+    socket: BorrowedFd<'_>,
+) -> ! {
+    // SAFETY: plain system calls on integers; the two pointer tables end in NULL and their strings in NUL
+    // (`Strings`), and both outlive the call, which replaces this process or leaves it as it was.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        // The keel may have ended before the line above: then no signal will come. 0: it is outside of our
+        // pid namespace, which cannot be, for we are its clone.
+        if libc::getppid() != keel.as_raw_nonzero().get() {
+            libc::_exit(1);
+        }
+        libc::setpgid(0, 0);
+        // As a background group we could be stopped for writing to a terminal with `stty tostop`.
+        let _ = set_disposition(libc::SIGTTOU, libc::SIG_IGN);
+        let mut none: libc::sigset_t = core::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, core::ptr::null_mut());
+        if socket.as_raw_fd() == WORKER_SOCKET {
+            libc::fcntl(WORKER_SOCKET, libc::F_SETFD, 0);
+        } else {
+            libc::dup2(socket.as_raw_fd(), WORKER_SOCKET);
+        }
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            environment.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+        libc::_exit(super::EXIT_EXEC_FAILED.into())
+    }
+}
+
+/// Takes over descriptor 3, on which the keel has put the worker's socket.
+pub fn take_worker_socket() -> Result<OwnedFd, Errno> {
+    // SAFETY: only borrowed to ask what it is. Whatever it is, it stays open until the next line.
+    let fd = unsafe { BorrowedFd::borrow_raw(WORKER_SOCKET) };
+    if rustix::net::sockopt::socket_type(fd)? != rustix::net::SocketType::SEQPACKET {
+        return Err(Errno::NOTSOCK);
+    }
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+    // SAFETY: called once, first thing in main (`enter`), when nothing else in this process knows of descriptor
+    // 3; that it is a SEQPACKET socket says that our parent put it there.
+    Ok(unsafe { OwnedFd::from_raw_fd(WORKER_SOCKET) })
+}
+
+/// Descriptors that whoever started us left open (make's job server, a shell's) are not for us and ours.
+pub fn close_inherited() {
+    // SAFETY: called first thing in the keel's main: no value in this process owns a descriptor above stderr yet.
+    unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+}
+
+fn errno() -> Errno {
+    Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
