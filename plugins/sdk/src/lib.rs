@@ -1,1 +1,43 @@
-//! Being built.
+//! Plugins for sampand: implement [`Plugin`], write `declare_plugin!(Yours)`, build a cdylib.
+//!
+//! ```text
+//!  sampand's worker                    | the plugin's library
+//!  plugins/call.rs  --- sp_request --> | export.rs: trampolines, panics caught, own tokio runtime --> impl Plugin
+//!                   <-- complete ----- |
+//!  the host's table <-- host.rs ------ | Host: put, get, keep_fd, log, metrics, submit
+//! ```
+//! Below the trait is a C ABI (`abi.rs`, `include/sampan_plugin.h`), so plugins may be written in any language and built by
+//! any compiler. docs/plugins.md tells the whole story; `testing::Rig` drives a plugin through the C table in a unit test.
+//! Absent on purpose: any access to the supervisor's memory, runtime or types besides the table.
+pub mod abi;
+pub mod adjust;
+mod error;
+pub mod export;
+pub mod host;
+mod logs;
+pub mod netns;
+mod panics;
+pub mod plugin;
+pub mod types;
+
+pub use adjust::Adjust;
+pub use async_trait::async_trait;
+pub use error::{Context, Error, Result};
+pub use host::Host;
+pub use plugin::{Cx, Plugin};
+
+/// `use sampan_plugin::prelude::*;`
+pub mod prelude {
+    pub use crate::adjust::Adjust;
+    pub use crate::declare_plugin;
+    pub use crate::error::{Context, Error, Result};
+    pub use crate::host::{About, Counter, Gauge, Histogram, Host};
+    pub use crate::netns::in_netns;
+    pub use crate::plugin::{Cx, Plugin};
+    pub use crate::types::*;
+    pub use async_trait::async_trait;
+    pub use schemars::{self, JsonSchema};
+    pub use serde::{self, Deserialize, Serialize};
+    pub use serde_json::{self, Value, json};
+    pub use tokio_util::sync::CancellationToken;
+}
