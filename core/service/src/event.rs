@@ -70,8 +70,8 @@ pub enum Verdict {
 pub enum Found {
     /// The main process lives. `started`: it has passed the start barrier (OCI status running).
     Alive { started: bool },
-    /// Its status could be read (or could not: `Status::Unknown`).
-    Exited { exit: Exit, empty: bool },
+    /// Its status could be read (or could not: `Status::Unknown`). `started`: it had passed the start barrier.
+    Exited { exit: Exit, started: bool, empty: bool },
     /// No trace of a main process.
     Gone { empty: bool },
 }
