@@ -1,1 +1,27 @@
-//! Being built.
+//! Control groups: where a container's processes are counted, limited, frozen and ended; v1, v2, and both at once.
+//!
+//! ```text
+//! config.json's resources --limits--> Limits (files and values; pure) --apply--> Cgroup (one path, every hierarchy)
+//! ```
+//! What is decided (`limits`, `devices`, `path`) is pure and shown by `sampan plan`; what is done is one system call per
+//! file, each with an error that names it. There is no systemd driver yet.
+
+pub mod error;
+mod file;
+pub mod resources;
+pub mod path;
+pub mod detect;
+pub mod devices;
+pub mod group;
+pub mod limits;
+mod explain;
+mod v1;
+mod v2;
+mod freezer;
+mod cgroup;
+
+pub use cgroup::{Cgroup, REMOVE_WITHIN};
+pub use detect::{Hierarchies, Layout, Mode, Version};
+pub use error::{Error, Result};
+pub use limits::{Limits, Write, limits};
+pub use path::Place;

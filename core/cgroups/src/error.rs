@@ -1,0 +1,222 @@
+//! What went wrong with a control group: which file of which group was to get which value for which field of
+//! config.json, what the kernel answered, and the likely cause. Each part is a field; the sentence is made last.
+//!
+//! Errnos are printed by name (`EPERM`), never by libc's sentence: podman reads "operation not permitted" in an
+//! error as "the program may not be executed" and exits 126, "no such file or directory" as 127.
+
+use std::fmt;
+
+pub use rustix::io::Errno;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What was being done when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// Finding out which hierarchies this machine has.
+    Detect,
+    /// Turning `cgroupsPath` into folders.
+    Place,
+    /// The field is known, but Sampan cannot do it yet.
+    NotYet,
+    /// The field is known, but this machine's cgroups cannot do it.
+    Unavailable,
+    /// A value that cannot be right whatever the machine.
+    Value,
+    Make,
+    /// The group is there already, and not free.
+    Occupied,
+    Join,
+    Limit,
+    /// Loading or attaching the v2 device program.
+    Devices,
+    Read,
+    Freeze,
+    Kill,
+    Remove,
+    Watch,
+    Delegate,
+}
+
+#[derive(Debug, Clone)]
+pub struct Error(Box<Parts>);
+
+/// Where and why. Read it through [`Error`], which dereferences to it.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    pub doing: Doing,
+    /// The field of config.json, relative to its root: `linux.resources.memory.limit`.
+    pub field: Option<String>,
+    /// The controller, as the kernel names it; empty for the group itself.
+    pub controller: String,
+    /// Full path of the file or group.
+    pub path: String,
+    pub value: Option<String>,
+    /// The system call that failed; empty when none was made.
+    pub call: &'static str,
+    pub errno: Option<Errno>,
+    /// What is wrong, when the errno does not say it.
+    pub problem: String,
+    pub likely: Option<String>,
+}
+
+impl Error {
+    pub(crate) fn new(doing: Doing, path: impl Into<String>) -> Error {
+        Error(Box::new(Parts {
+            doing,
+            field: None,
+            controller: String::new(),
+            path: path.into(),
+            value: None,
+            call: "",
+            errno: None,
+            problem: String::new(),
+            likely: None,
+        }))
+    }
+
+    pub(crate) fn call(mut self, call: &'static str, errno: Errno) -> Error {
+        self.0.call = call;
+        self.0.errno = Some(errno);
+        self
+    }
+
+    pub(crate) fn problem(mut self, text: impl Into<String>) -> Error {
+        self.0.problem = text.into();
+        self
+    }
+
+    pub(crate) fn field(mut self, field: impl Into<String>) -> Error {
+        self.0.field = Some(field.into());
+        self
+    }
+
+    pub(crate) fn value(mut self, value: impl Into<String>) -> Error {
+        self.0.value = Some(value.into());
+        self
+    }
+
+    pub(crate) fn controller(mut self, controller: impl Into<String>) -> Error {
+        self.0.controller = controller.into();
+        self
+    }
+
+    pub(crate) fn likely(mut self, text: impl Into<String>) -> Error {
+        self.0.likely = Some(text.into());
+        self
+    }
+
+    pub(crate) fn likely_or(mut self, text: Option<impl Into<String>>) -> Error {
+        if self.0.likely.is_none() {
+            self.0.likely = text.map(Into::into);
+        }
+        self
+    }
+
+    /// The first line: what could not be done. `cannot set memory.max to 1048576 in /sys/fs/cgroup/web`.
+    pub fn sentence(&self) -> String {
+        let Parts { path, value, problem, .. } = &*self.0;
+        let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+        let mut text = match (self.0.doing, value) {
+            (Doing::Detect, _) => format!("cannot use the control groups at {path}"),
+            (Doing::Place, _) => format!("cannot use the control group path {path:?}"),
+            (Doing::NotYet, _) => "not supported yet".to_owned(),
+            (Doing::Unavailable, _) => "not available on this machine".to_owned(),
+            (Doing::Value, Some(v)) => format!("{v} is not a usable value"),
+            (Doing::Value, None) => "not a usable value".to_owned(),
+            (Doing::Make, _) => format!("cannot make the control group {path}"),
+            (Doing::Occupied, _) => format!("the control group {path} is not free"),
+            (Doing::Join, _) => format!("cannot join the control group {path}"),
+            (Doing::Limit, Some(v)) => format!("cannot set {file} to {} in {folder}", one_line(v)),
+            (Doing::Limit, None) => format!("cannot set {file} in {folder}"),
+            (Doing::Devices, _) => format!("cannot restrict devices in {path}"),
+            (Doing::Read, _) => format!("cannot read {path}"),
+            (Doing::Freeze, Some(v)) if v == "0" || v == "THAWED" => format!("cannot thaw {path}"),
+            (Doing::Freeze, _) => format!("cannot freeze {path}"),
+            (Doing::Kill, _) => format!("cannot end the processes of {path}"),
+            (Doing::Remove, _) => format!("cannot remove the control group {path}"),
+            (Doing::Watch, _) => format!("cannot watch {path}"),
+            (Doing::Delegate, _) => format!("cannot hand over {path}"),
+        };
+        if !problem.is_empty() {
+            text.push_str(": ");
+            text.push_str(problem);
+        }
+        text
+    }
+
+    /// The second line, empty when no call failed: `write: EBUSY`.
+    pub fn answer(&self) -> String {
+        match self.0.errno {
+            Some(errno) => format!("{}: {}", self.0.call, errno_name(errno)),
+            None => String::new(),
+        }
+    }
+}
+
+impl std::ops::Deref for Error {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(field) = &self.0.field {
+            write!(f, "{field}: ")?;
+        }
+        f.write_str(&self.sentence())?;
+        let answer = self.answer();
+        if !answer.is_empty() {
+            write!(f, ": {answer}")?;
+        }
+        if let Some(likely) = &self.0.likely {
+            write!(f, " (likely: {likely})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn one_line(value: &str) -> String {
+    format!("{:?}", value.trim_end())
+}
+
+/// The errnos that cgroup files and calls give; others print as a number.
+pub fn errno_name(errno: Errno) -> String {
+    let name = match errno {
+        Errno::PERM => "EPERM",
+        Errno::NOENT => "ENOENT",
+        Errno::SRCH => "ESRCH",
+        Errno::INTR => "EINTR",
+        Errno::IO => "EIO",
+        Errno::BADF => "EBADF",
+        Errno::AGAIN => "EAGAIN",
+        Errno::NOMEM => "ENOMEM",
+        Errno::ACCESS => "EACCES",
+        Errno::BUSY => "EBUSY",
+        Errno::EXIST => "EEXIST",
+        Errno::XDEV => "EXDEV",
+        Errno::NODEV => "ENODEV",
+        Errno::NOTDIR => "ENOTDIR",
+        Errno::ISDIR => "EISDIR",
+        Errno::INVAL => "EINVAL",
+        Errno::MFILE => "EMFILE",
+        Errno::NFILE => "ENFILE",
+        Errno::NOSPC => "ENOSPC",
+        Errno::ROFS => "EROFS",
+        Errno::RANGE => "ERANGE",
+        Errno::NAMETOOLONG => "ENAMETOOLONG",
+        Errno::NOSYS => "ENOSYS",
+        Errno::NOTEMPTY => "ENOTEMPTY",
+        Errno::LOOP => "ELOOP",
+        Errno::OVERFLOW => "EOVERFLOW",
+        Errno::OPNOTSUPP => "EOPNOTSUPP",
+        Errno::TIMEDOUT => "ETIMEDOUT",
+        Errno::DQUOT => "EDQUOT",
+        other => return format!("errno {}", other.raw_os_error()),
+    };
+    name.to_owned()
+}

@@ -1,0 +1,46 @@
+//! Reading and writing one control file: small, whole, in one call each.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::{self, Errno};
+
+/// The call that failed, and how.
+pub(crate) type Failed = (&'static str, Errno);
+
+/// One write call: the kernel takes a control file's value whole, so a short count is a refusal.
+pub(crate) fn write_all(fd: BorrowedFd<'_>, value: &str) -> Result<(), Failed> {
+    loop {
+        match io::write(fd, value.as_bytes()) {
+            Ok(n) if n == value.len() => return Ok(()),
+            Ok(_) => return Err(("write", Errno::IO)),
+            Err(Errno::INTR) => continue,
+            Err(e) => return Err(("write", e)),
+        }
+    }
+}
+
+pub(crate) fn read_at(root: BorrowedFd<'_>, path: &str) -> Result<String, Failed> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = fs::openat(root, path, flags, Mode::empty()).map_err(|e| ("openat", e))?;
+    read_fd(fd.as_fd())
+}
+
+pub(crate) fn read_fd(fd: BorrowedFd<'_>) -> Result<String, Failed> {
+    // 4 KiB holds all but long pid lists, and is what seq_file hands out at a time.
+    let mut bytes = vec![0_u8; 4096];
+    let mut filled = 0;
+    loop {
+        if filled == bytes.len() {
+            bytes.resize(filled * 2, 0);
+        }
+        match io::read(fd, &mut bytes[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(Errno::INTR) => continue,
+            Err(e) => return Err(("read", e)),
+        }
+    }
+    bytes.truncate(filled);
+    String::from_utf8(bytes).map_err(|_| ("read", Errno::INVAL))
+}

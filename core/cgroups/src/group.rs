@@ -1,0 +1,168 @@
+//! One group in one hierarchy, and its files: one open, one write, one error each. Groups are named by their path
+//! below the hierarchy's root descriptor and hold none of their own, so that thousands of containers cost no
+//! descriptors; only root can rename below there, and cgroup file systems have no symbolic links.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{self, AtFlags, FileType, Mode as Permissions, OFlags};
+use rustix::io;
+
+use crate::detect::{Hierarchy, Version};
+use crate::error::{Doing, Errno, Error, Result};
+use crate::file::{Failed, read_at, write_all};
+
+#[derive(Debug, Clone, Copy)]
+pub struct Group<'a> {
+    pub hierarchy: &'a Hierarchy,
+    /// Without a leading slash; empty for the root.
+    pub path: &'a str,
+}
+
+impl<'a> Group<'a> {
+    pub fn name(&self) -> String {
+        if self.path.is_empty() {
+            self.hierarchy.mount.clone()
+        } else {
+            format!("{}/{}", self.hierarchy.mount, self.path)
+        }
+    }
+
+    pub fn file(&self, file: &str) -> String {
+        format!("{}/{file}", self.name())
+    }
+
+    pub fn parent(&self) -> Option<Group<'a>> {
+        if self.path.is_empty() {
+            return None;
+        }
+        let path = self.path.rsplit_once('/').map_or("", |(up, _)| up);
+        Some(Group { hierarchy: self.hierarchy, path })
+    }
+
+    fn below(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}/{name}", self.path) }
+    }
+
+    pub(crate) fn open(&self, file: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        let path = self.below(file);
+        fs::openat(self.hierarchy.root(), path.as_str(), flags | OFlags::CLOEXEC, Permissions::empty())
+    }
+
+    /// The group's own folder, for getdents or CLONE_INTO_CGROUP.
+    pub(crate) fn folder(&self) -> io::Result<OwnedFd> {
+        let path = if self.path.is_empty() { "." } else { self.path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        fs::openat(self.hierarchy.root(), path, flags, Permissions::empty())
+    }
+
+    pub(crate) fn read(&self, file: &str) -> Result<String> {
+        read_at(self.hierarchy.root(), &self.below(file))
+            .map_err(|(call, errno)| Error::new(Doing::Read, self.file(file)).call(call, errno))
+    }
+
+    /// `None` if the file, or by now the group, is not there.
+    pub(crate) fn try_read(&self, file: &str) -> Result<Option<String>> {
+        match read_at(self.hierarchy.root(), &self.below(file)) {
+            Ok(text) => Ok(Some(text)),
+            Err((_, Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP)) => Ok(None),
+            Err((call, errno)) => Err(Error::new(Doing::Read, self.file(file)).call(call, errno)),
+        }
+    }
+
+    pub(crate) fn write(&self, file: &str, value: &str) -> std::result::Result<(), Failed> {
+        let fd = self.open(file, OFlags::WRONLY).map_err(|e| ("openat", e))?;
+        write_all(fd.as_fd(), value)
+    }
+
+    /// True if made, false if it was there.
+    pub(crate) fn mkdir(&self) -> io::Result<bool> {
+        match fs::mkdirat(self.hierarchy.root(), self.path, Permissions::from_raw_mode(0o755)) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub(crate) fn rmdir(&self) -> io::Result<()> {
+        fs::unlinkat(self.hierarchy.root(), self.path, AtFlags::REMOVEDIR)
+    }
+
+    pub fn exists(&self) -> bool {
+        let path = if self.path.is_empty() { "." } else { self.path };
+        fs::accessat(self.hierarchy.root(), path, fs::Access::EXISTS, AtFlags::empty()).is_ok()
+    }
+
+    /// Sub-groups by name; none if the group is gone. kernfs counts folders in nlink, which spares the listing.
+    pub(crate) fn children(&self) -> Result<Vec<String>> {
+        let failed = |call, errno| Error::new(Doing::Read, self.name()).call(call, errno);
+        let path = if self.path.is_empty() { "." } else { self.path };
+        match fs::statat(self.hierarchy.root(), path, AtFlags::empty()) {
+            Ok(stat) if stat.st_nlink == 2 => return Ok(Vec::new()),
+            Ok(_) => {}
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(e) => return Err(failed("newfstatat", e)),
+        }
+        let folder = match self.folder() {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(e) => return Err(failed("openat", e)),
+        };
+        let mut names = Vec::new();
+        for entry in fs::Dir::new(folder).map_err(|e| failed("getdents64", e))? {
+            let entry = entry.map_err(|e| failed("getdents64", e))?;
+            if entry.file_type() == FileType::Directory {
+                match entry.file_name().to_str() {
+                    Ok("." | "..") => {}
+                    Ok(name) => names.push(name.to_owned()),
+                    Err(_) => {
+                        return Err(Error::new(Doing::Read, self.name())
+                            .problem("a sub-group's name is not UTF-8; remove it by hand"));
+                    }
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// Every group below this one, deepest first; this one is not among them.
+    pub(crate) fn descendants(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let mut todo: Vec<String> = vec![self.path.to_owned()];
+        while let Some(path) = todo.pop() {
+            let here = Group { hierarchy: self.hierarchy, path: &path };
+            for child in here.children()? {
+                let child = here.below(&child);
+                found.push(child.clone());
+                todo.push(child);
+            }
+        }
+        // Parents were found before their children.
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The processes of this group alone.
+    pub(crate) fn own_procs(&self) -> Result<Vec<i32>> {
+        let text = match self.try_read("cgroup.procs")? {
+            Some(text) => text,
+            // A threaded v2 group does not list processes (EOPNOTSUPP); its threads do as well.
+            None if self.hierarchy.version == Version::V2 => self.try_read("cgroup.threads")?.unwrap_or_default(),
+            None => return Ok(Vec::new()),
+        };
+        let mut pids: Vec<i32> = text.lines().filter_map(|l| l.parse().ok()).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// The processes of this group and of all below it.
+    pub(crate) fn procs(&self) -> Result<Vec<i32>> {
+        let mut pids = self.own_procs()?;
+        for path in self.descendants()? {
+            pids.extend(Group { hierarchy: self.hierarchy, path: &path }.own_procs()?);
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+}

@@ -1,0 +1,5 @@
+mod conversions;
+mod devices;
+mod limits;
+mod live;
+mod paths;
