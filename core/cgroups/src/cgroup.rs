@@ -17,7 +17,7 @@ use crate::file::write_all;
 use crate::group::Group;
 use crate::limits::{self, IfMissing, Limits, Write};
 use crate::path::Place;
-use crate::resources::Resources;
+use sampan_plan::spec::Resources;
 use crate::{explain, freezer, v1, v2};
 
 /// How long `remove` waits for the last process to leave the kernel.

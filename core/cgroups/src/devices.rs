@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
-use crate::resources::DeviceRule;
+use sampan_plan::spec::DeviceRule;
 
 const MKNOD: u8 = 1;
 const READ: u8 = 2;

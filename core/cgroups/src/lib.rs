@@ -8,7 +8,6 @@
 
 pub mod error;
 mod file;
-pub mod resources;
 pub mod path;
 pub mod detect;
 pub mod devices;

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use crate::detect::{Layout, Version};
 use crate::devices::{Program, Rules, V1};
 use crate::error::{Doing, Error, Result};
-use crate::resources::{BlockIo, Cpu, Memory, Resources};
+use sampan_plan::spec::{BlockIo, Cpu, Memory, Resources};
 
 /// One value for one file of one controller.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sampan_cgroups::resources::{Cpu, Memory, Pids, Resources};
+use sampan_plan::spec::{Cpu, Memory, Pids, Resources};
 use sampan_cgroups::{Cgroup, Hierarchies, Place, limits};
 
 /// A group that is emptied and removed whatever happens.
