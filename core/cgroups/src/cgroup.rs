@@ -17,8 +17,8 @@ use crate::file::write_all;
 use crate::group::Group;
 use crate::limits::{self, IfMissing, Limits, Write};
 use crate::path::Place;
-use sampan_plan::spec::Resources;
 use crate::{explain, freezer, v1, v2};
+use sampan_plan::spec::Resources;
 
 /// How long `remove` waits for the last process to leave the kernel.
 pub const REMOVE_WITHIN: Duration = Duration::from_millis(500);
@@ -167,7 +167,9 @@ impl<'h> Cgroup<'h> {
                 attempt += 1;
                 if errno != Errno::INVAL || attempt > 5 {
                     let e = Error::new(Doing::Join, group.name()).call(call, errno);
-                    return Err(e.problem(format!("process {pid} stays out")).likely_or(explain::join(errno)));
+                    return Err(e
+                        .problem(format!("process {pid} stays out"))
+                        .likely_or(explain::join(errno)));
                 }
                 std::thread::sleep(Duration::from_millis(30));
             }
@@ -205,8 +207,13 @@ impl<'h> Cgroup<'h> {
             }
         }
         let old = limits.writes.iter().map(|w| self.current(w)).collect::<Result<Vec<_>>>()?;
-        let changed: Vec<Write> =
-            limits.writes.iter().zip(&old).filter(|(w, o)| o.as_ref() != Some(&w.value)).map(|(w, _)| w.clone()).collect();
+        let changed: Vec<Write> = limits
+            .writes
+            .iter()
+            .zip(&old)
+            .filter(|(w, o)| o.as_ref() != Some(&w.value))
+            .map(|(w, _)| w.clone())
+            .collect();
 
         let mut done = Vec::new();
         let outcome = self
@@ -269,13 +276,19 @@ impl<'h> Cgroup<'h> {
         if !limits.check_before_update {
             return Ok(());
         }
-        for write in limits.writes.iter().filter(|w| matches!(&*w.file, "memory.max" | "memory.limit_in_bytes")) {
+        for write in
+            limits.writes.iter().filter(|w| matches!(&*w.file, "memory.max" | "memory.limit_in_bytes"))
+        {
             let Some(group) = self.group_of(write.version, "memory") else { continue };
             let file = if write.version == Version::V2 { "memory.current" } else { "memory.usage_in_bytes" };
             let used: u64 = group.read(file)?.trim().parse().unwrap_or(0);
             if write.value.parse::<u64>().is_ok_and(|limit| limit < used) {
-                let e = Error::new(Doing::Limit, group.file(&write.file)).field(write.field.as_ref()).controller("memory");
-                return Err(e.value(write.value.as_str()).problem(format!("{used} bytes are in use (checkBeforeUpdate)")));
+                let e = Error::new(Doing::Limit, group.file(&write.file))
+                    .field(write.field.as_ref())
+                    .controller("memory");
+                return Err(e
+                    .value(write.value.as_str())
+                    .problem(format!("{used} bytes are in use (checkBeforeUpdate)")));
             }
         }
         Ok(())
@@ -319,7 +332,13 @@ impl<'h> Cgroup<'h> {
     }
 
     /// EINVAL of a value may mean "not before that other one": such are tried again while others get through.
-    fn write_run(&self, group: &Group<'_>, run: Vec<&Write>, any_order: bool, done: &mut Vec<Write>) -> Result<()> {
+    fn write_run(
+        &self,
+        group: &Group<'_>,
+        run: Vec<&Write>,
+        any_order: bool,
+        done: &mut Vec<Write>,
+    ) -> Result<()> {
         let mut pending = run;
         while !pending.is_empty() {
             let mut open: Option<(&str, OwnedFd)> = None;
@@ -356,7 +375,8 @@ impl<'h> Cgroup<'h> {
 
     fn attach(&self, program: &Program) -> Result<()> {
         let Some(group) = self.v2() else { return Ok(()) };
-        let folder = group.folder().map_err(|e| Error::new(Doing::Devices, group.name()).call("openat", e))?;
+        let folder =
+            group.folder().map_err(|e| Error::new(Doing::Devices, group.name()).call("openat", e))?;
         program.attach(std::os::fd::AsFd::as_fd(&folder), &group.name())
     }
 
@@ -520,9 +540,12 @@ impl<'h> Cgroup<'h> {
     /// The group that has `controller`. On v2 also the group itself (`cgroup.*`) and controllers we do not know.
     pub(crate) fn group_of(&self, version: Version, controller: &str) -> Option<Group<'_>> {
         match version {
-            Version::V1 => self.groups().find(|g| g.hierarchy.version == Version::V1 && g.hierarchy.has(controller)),
+            Version::V1 => {
+                self.groups().find(|g| g.hierarchy.version == Version::V1 && g.hierarchy.has(controller))
+            }
             Version::V2 => {
-                let elsewhere = self.groups().any(|g| g.hierarchy.version == Version::V1 && g.hierarchy.has(controller));
+                let elsewhere =
+                    self.groups().any(|g| g.hierarchy.version == Version::V1 && g.hierarchy.has(controller));
                 self.v2().filter(|_| !elsewhere)
             }
         }
@@ -534,7 +557,8 @@ impl<'h> Cgroup<'h> {
 
     /// Where processes are looked for: v2 if there is one, else a v1 hierarchy that every container joins.
     fn tracking(&self) -> Option<Group<'_>> {
-        let by_name = || ["freezer", "pids", "devices", "memory"].iter().find_map(|c| self.group_of(Version::V1, c));
+        let by_name =
+            || ["freezer", "pids", "devices", "memory"].iter().find_map(|c| self.group_of(Version::V1, c));
         self.v2().or_else(by_name).or_else(|| self.groups().next())
     }
 

@@ -105,9 +105,13 @@ impl Hierarchies {
             return Ok(Hierarchies { mode: Mode::V2, list });
         }
 
-        let listing =
-            fs::openat(&root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Permissions::empty())
-                .map_err(|e| failed("openat", e))?;
+        let listing = fs::openat(
+            &root,
+            ".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Permissions::empty(),
+        )
+        .map_err(|e| failed("openat", e))?;
         let mut names = Vec::new();
         for entry in fs::Dir::new(listing).map_err(|e| failed("getdents64", e))? {
             let entry = entry.map_err(|e| failed("getdents64", e))?;
@@ -145,7 +149,8 @@ impl Hierarchies {
             (false, Some(_)) => Mode::Hybrid,
             (true, Some(_)) => Mode::V2,
             (true, None) => {
-                let e = Error::new(Doing::Detect, base).problem("no control group file system is mounted there");
+                let e =
+                    Error::new(Doing::Detect, base).problem("no control group file system is mounted there");
                 return Err(e.likely("mount it: mount -t cgroup2 none /sys/fs/cgroup"));
             }
         };
@@ -214,8 +219,20 @@ fn magic(fd: &OwnedFd) -> rustix::io::Result<i64> {
 /// `cpu,cpuacct` -> both; a folder whose name is no controller (systemd, elogind) is a named hierarchy.
 pub(crate) fn controllers_of_folder(name: &str) -> Vec<String> {
     const KNOWN: [&str; 14] = [
-        "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "hugetlb", "net_cls", "net_prio",
-        "perf_event", "rdma", "misc",
+        "cpu",
+        "cpuacct",
+        "cpuset",
+        "memory",
+        "devices",
+        "freezer",
+        "blkio",
+        "pids",
+        "hugetlb",
+        "net_cls",
+        "net_prio",
+        "perf_event",
+        "rdma",
+        "misc",
     ];
     name.split(',').filter(|c| KNOWN.contains(c)).map(str::to_owned).collect()
 }

@@ -100,7 +100,8 @@ fn parse(rule: &DeviceRule, index: usize) -> Result<Rule> {
         None | Some(-1) => Ok(None),
         Some(n) => match u32::try_from(n) {
             Ok(n) if n <= i32::MAX as u32 => Ok(Some(n)),
-            _ => refuse(name, n.to_string(), "device numbers go from 0 to 2147483647, or -1 for any").map(|_: Rule| None),
+            _ => refuse(name, n.to_string(), "device numbers go from 0 to 2147483647, or -1 for any")
+                .map(|_: Rule| None),
         },
     };
     let mut access = 0;
@@ -181,7 +182,8 @@ impl V1 {
                 _ => Kind::Char,
             };
             let bits = [('r', READ), ('w', WRITE), ('m', MKNOD)];
-            let access = bits.iter().filter(|(letter, _)| access.contains(*letter)).fold(0, |a, (_, bit)| a | bit);
+            let access =
+                bits.iter().filter(|(letter, _)| access.contains(*letter)).fold(0, |a, (_, bit)| a | bit);
             state.exceptions.insert((kind, major.parse().ok(), minor.parse().ok()), access);
         }
         state
@@ -219,8 +221,11 @@ impl V1 {
 
     /// File and value of each write that brings a group from `now` (`None`: a new group) to this.
     pub fn writes(&self, now: Option<&V1>) -> Vec<(&'static str, String)> {
-        let (default, other) =
-            if self.allow_by_default { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
+        let (default, other) = if self.allow_by_default {
+            ("devices.allow", "devices.deny")
+        } else {
+            ("devices.deny", "devices.allow")
+        };
         let mut writes = Vec::new();
         let same_default = now.filter(|now| now.allow_by_default == self.allow_by_default);
         if same_default.is_none() || self.allow_by_default {
@@ -262,7 +267,11 @@ pub struct Program(Vec<u64>);
 
 /// One instruction (struct bpf_insn): opcode, destination and source register, jump offset, immediate.
 const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> u64 {
-    code as u64 | (dst as u64) << 8 | (src as u64) << 12 | (off as u16 as u64) << 16 | (imm as u32 as u64) << 32
+    code as u64
+        | (dst as u64) << 8
+        | (src as u64) << 12
+        | (off as u16 as u64) << 16
+        | (imm as u32 as u64) << 32
 }
 
 // linux/bpf_common.h and linux/bpf.h; names say class, operation, operand.
@@ -302,7 +311,8 @@ impl Program {
             let decide: Vec<u64> = match (rule.access, rule.allow) {
                 (ALL, _) => verdict.to_vec(),
                 (_, true) => {
-                    let strike = [insn(AND32_K, WANTED, 0, 0, !access & 0xffff), insn(JNE_K, WANTED, 0, 2, 0)];
+                    let strike =
+                        [insn(AND32_K, WANTED, 0, 0, !access & 0xffff), insn(JNE_K, WANTED, 0, 2, 0)];
                     [strike, verdict].concat()
                 }
                 (_, false) => {
@@ -336,7 +346,9 @@ impl Program {
     pub fn attach(&self, group: BorrowedFd<'_>, path: &str) -> Result<()> {
         let failed = |call, errno| {
             let likely = match errno {
-                Errno::PERM | Errno::ACCESS => Some("loading device programs needs CAP_BPF or CAP_SYS_ADMIN on the host"),
+                Errno::PERM | Errno::ACCESS => {
+                    Some("loading device programs needs CAP_BPF or CAP_SYS_ADMIN on the host")
+                }
                 Errno::INVAL => Some("this kernel has no CONFIG_CGROUP_BPF"),
                 Errno::TOOBIG => Some("64 programs are attached already by somebody else"),
                 _ => None,
@@ -459,8 +471,13 @@ mod bpf {
 
     pub fn attach(group: BorrowedFd<'_>, new: &OwnedFd, instead: Option<&OwnedFd>) -> rustix::io::Result<()> {
         let flags = F_ALLOW_MULTI | if instead.is_some() { F_REPLACE } else { 0 };
-        let words =
-            [(0, word(group)), (4, word(new)), (8, ATTACH_CGROUP_DEVICE), (12, flags), (16, instead.map_or(0, word))];
+        let words = [
+            (0, word(group)),
+            (4, word(new)),
+            (8, ATTACH_CGROUP_DEVICE),
+            (12, flags),
+            (16, instead.map_or(0, word)),
+        ];
         // SAFETY: no addresses.
         unsafe { Attr::new(&words, &[]).call(PROG_ATTACH) }.map(drop)
     }

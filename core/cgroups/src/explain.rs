@@ -5,7 +5,8 @@ use crate::error::Errno;
 use crate::group::Group;
 use crate::limits::Write;
 
-const READ_ONLY: &str = "the control groups are mounted read-only here, as in a container that was not given its own";
+const READ_ONLY: &str =
+    "the control groups are mounted read-only here, as in a container that was not given its own";
 const RIGHTS: &str = "this needs root, or a group delegated to this user";
 
 pub(crate) fn make(errno: Errno) -> Option<&'static str> {
@@ -14,7 +15,9 @@ pub(crate) fn make(errno: Errno) -> Option<&'static str> {
         Errno::ACCESS | Errno::PERM => RIGHTS,
         Errno::AGAIN => "the parent's cgroup.max.descendants or cgroup.max.depth is reached",
         Errno::INVAL => "a v1 group needs a parent of the same hierarchy, and a name without a line break",
-        Errno::NOSPC | Errno::NOMEM => "the kernel has no room for a further group; are dead groups left over?",
+        Errno::NOSPC | Errno::NOMEM => {
+            "the kernel has no room for a further group; are dead groups left over?"
+        }
         _ => return None,
     })
 }

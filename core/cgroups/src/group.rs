@@ -146,7 +146,9 @@ impl<'a> Group<'a> {
         let text = match self.try_read("cgroup.procs")? {
             Some(text) => text,
             // A threaded v2 group does not list processes (EOPNOTSUPP); its threads do as well.
-            None if self.hierarchy.version == Version::V2 => self.try_read("cgroup.threads")?.unwrap_or_default(),
+            None if self.hierarchy.version == Version::V2 => {
+                self.try_read("cgroup.threads")?.unwrap_or_default()
+            }
             None => return Ok(Vec::new()),
         };
         let mut pids: Vec<i32> = text.lines().filter_map(|l| l.parse().ok()).collect();

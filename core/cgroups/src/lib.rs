@@ -6,18 +6,18 @@
 //! What is decided (`limits`, `devices`, `path`) is pure and shown by `sampan plan`; what is done is one system call per
 //! file, each with an error that names it. There is no systemd driver yet.
 
-pub mod error;
-mod file;
-pub mod path;
+mod cgroup;
 pub mod detect;
 pub mod devices;
+pub mod error;
+mod explain;
+mod file;
+mod freezer;
 pub mod group;
 pub mod limits;
-mod explain;
+pub mod path;
 mod v1;
 mod v2;
-mod freezer;
-mod cgroup;
 
 pub use cgroup::{Cgroup, REMOVE_WITHIN};
 pub use detect::{Hierarchies, Layout, Mode, Version};

@@ -95,7 +95,8 @@ pub fn changes(resources: &Resources, layout: &Layout) -> Result<Limits> {
     for (i, page) in resources.hugepage_limits.iter().enumerate() {
         let field = format!("hugepageLimits[{i}]");
         let version = layout.version("hugetlb").ok_or_else(|| absent("hugetlb", field.clone()))?;
-        let (size, suffix) = (&*page.page_size, if version == Version::V1 { "limit_in_bytes" } else { "max" });
+        let (size, suffix) =
+            (&*page.page_size, if version == Version::V1 { "limit_in_bytes" } else { "max" });
         if size.is_empty() || !size.bytes().all(|b| b.is_ascii_alphanumeric()) {
             let e = Error::new(Doing::Value, "hugetlb").field(format!("linux.resources.{field}.pageSize"));
             return Err(e.value(format!("{size:?}")).problem("it must be a size such as 2MB or 1GB"));
@@ -174,7 +175,9 @@ impl Limits {
     pub fn since(&self, old: &Limits) -> Limits {
         let held = |w: &Write| old.writes.iter().any(|o| o == w);
         let devices_differ = {
-            let of = |l: &Limits| -> Vec<Write> { l.writes.iter().filter(|w| w.controller == "devices").cloned().collect() };
+            let of = |l: &Limits| -> Vec<Write> {
+                l.writes.iter().filter(|w| w.controller == "devices").cloned().collect()
+            };
             of(self) != of(old)
         };
         let mut change = Limits { check_before_update: self.check_before_update, ..Limits::default() };
@@ -209,13 +212,11 @@ fn default_of(write: &Write) -> Option<String> {
         "memory.soft_limit_in_bytes" | "memory.kmem.tcp.limit_in_bytes" => "-1".to_owned(),
         "cpu.cfs_period_us" => "100000".to_owned(),
         "cpu.max" => "max 100000".to_owned(),
-        "cpu.max.burst" | "cpu.cfs_burst_us" | "cpu.idle" | "memory.low" | "memory.min" | "memory.oom.group" => {
-            "0".to_owned()
-        }
+        "cpu.max.burst" | "cpu.cfs_burst_us" | "cpu.idle" | "memory.low" | "memory.min"
+        | "memory.oom.group" => "0".to_owned(),
         "memory.oom_control" | "net_cls.classid" | "cpu.rt_runtime_us" => "0".to_owned(),
-        "memory.max" | "memory.high" | "memory.swap.max" | "memory.swap.high" | "memory.zswap.max" | "pids.max" => {
-            "max".to_owned()
-        }
+        "memory.max" | "memory.high" | "memory.swap.max" | "memory.swap.high" | "memory.zswap.max"
+        | "pids.max" => "max".to_owned(),
         "memory.swappiness" => "60".to_owned(),
         "cpuset.cpus" | "cpuset.mems" if write.version == Version::V2 => "\n".to_owned(),
         "cpuset.cpus.partition" => "member".to_owned(),
@@ -224,7 +225,9 @@ fn default_of(write: &Write) -> Option<String> {
         "io.max" => format!("{} rbps=max wbps=max riops=max wiops=max", first()),
         "rdma.max" => format!("{} hca_handle=max hca_object=max", first()),
         _ if file.starts_with("blkio.throttle.") => format!("{} 0", first()),
-        _ if file.starts_with("hugetlb.") => if write.version == Version::V1 { "-1" } else { "max" }.to_owned(),
+        _ if file.starts_with("hugetlb.") => {
+            if write.version == Version::V1 { "-1" } else { "max" }.to_owned()
+        }
         _ => return None,
     })
 }
@@ -252,7 +255,8 @@ fn only_v1(layout: &Layout, controller: &'static str, field: impl std::fmt::Disp
 fn memory_v1(memory: &Memory, limits: &mut Limits) {
     let limit = memory.limit.filter(|l| *l != 0);
     // An unlimited group cannot have limited swap, and docker's "-1" means both.
-    let swap = if limit == Some(-1) && memory.swap.is_none() { Some(-1) } else { memory.swap.filter(|s| *s != 0) };
+    let swap =
+        if limit == Some(-1) && memory.swap.is_none() { Some(-1) } else { memory.swap.filter(|s| *s != 0) };
     if let Some(limit) = limit {
         limits.push(Version::V1, "memory", "memory.limit_in_bytes", limit.to_string(), "memory.limit");
     }
@@ -263,14 +267,22 @@ fn memory_v1(memory: &Memory, limits: &mut Limits) {
         limits.push_if(Version::V1, "memory", file, swap.to_string(), "memory.swap", missing);
     }
     if let Some(soft) = memory.reservation.filter(|r| *r != 0) {
-        limits.push(Version::V1, "memory", "memory.soft_limit_in_bytes", soft.to_string(), "memory.reservation");
+        limits.push(
+            Version::V1,
+            "memory",
+            "memory.soft_limit_in_bytes",
+            soft.to_string(),
+            "memory.reservation",
+        );
     }
     if let Some(tcp) = memory.kernel_tcp.filter(|k| *k != 0) {
         let file = "memory.kmem.tcp.limit_in_bytes";
         limits.push(Version::V1, "memory", file, tcp.to_string(), "memory.kernelTCP");
     }
     if memory.kernel.is_some_and(|k| k != 0) {
-        limits.warnings.push("linux.resources.memory.kernel does nothing: kernels dropped it in 5.16".to_owned());
+        limits
+            .warnings
+            .push("linux.resources.memory.kernel does nothing: kernels dropped it in 5.16".to_owned());
     }
     if let Some(swappiness) = memory.swappiness {
         limits.push(Version::V1, "memory", "memory.swappiness", swappiness.to_string(), "memory.swappiness");
@@ -304,7 +316,9 @@ fn memory_v2(memory: &Memory, limits: &mut Limits) -> Result<()> {
     ];
     for (name, given) in dead {
         if given {
-            limits.warnings.push(format!("linux.resources.memory.{name} does nothing: cgroups v2 has no such control"));
+            limits
+                .warnings
+                .push(format!("linux.resources.memory.{name} does nothing: cgroups v2 has no such control"));
         }
     }
     limits.check_before_update = memory.check_before_update == Some(true);
@@ -322,8 +336,13 @@ fn swap_alone(memory: &Memory) -> Result<Option<i64>> {
         (_, None) => Ok(None),
         (_, Some(swap)) if swap < 0 => Ok(Some(-1)),
         (Some(limit), Some(swap)) if limit > 0 && swap >= limit => Ok(Some(swap - limit)),
-        (Some(limit), Some(swap)) if limit > 0 => refuse(swap, "memory.swap counts memory and swap together, so it cannot be less than memory.limit"),
-        (_, Some(swap)) => refuse(swap, "memory.swap counts memory and swap together, so it needs a memory.limit"),
+        (Some(limit), Some(swap)) if limit > 0 => refuse(
+            swap,
+            "memory.swap counts memory and swap together, so it cannot be less than memory.limit",
+        ),
+        (_, Some(swap)) => {
+            refuse(swap, "memory.swap counts memory and swap together, so it needs a memory.limit")
+        }
     }
 }
 
@@ -369,11 +388,15 @@ fn cpu_v1(cpu: &Cpu, limits: &mut Limits) {
 }
 
 fn cpu_v2(cpu: &Cpu, limits: &mut Limits) -> Result<()> {
-    let realtime = [("realtimeRuntime", cpu.realtime_runtime.is_some_and(|n| n != 0)),
-        ("realtimePeriod", cpu.realtime_period.is_some_and(|n| n != 0))];
+    let realtime = [
+        ("realtimeRuntime", cpu.realtime_runtime.is_some_and(|n| n != 0)),
+        ("realtimePeriod", cpu.realtime_period.is_some_and(|n| n != 0)),
+    ];
     for (name, given) in realtime {
         if given {
-            let e = Error::new(Doing::Unavailable, "cpu").controller("cpu").field(format!("linux.resources.cpu.{name}"));
+            let e = Error::new(Doing::Unavailable, "cpu")
+                .controller("cpu")
+                .field(format!("linux.resources.cpu.{name}"));
             return Err(e.problem("cgroups v2 has no realtime scheduling groups"));
         }
     }
@@ -465,7 +488,9 @@ fn block_io(io: &BlockIo, layout: &Layout, limits: &mut Limits) -> Result<()> {
         }
     }
     if io.leaf_weight.is_some() || io.weight_device.iter().any(|d| d.leaf_weight.is_some()) {
-        limits.warnings.push("linux.resources.blockIO.leafWeight does nothing: it went with CFQ in kernel 5.0".to_owned());
+        limits.warnings.push(
+            "linux.resources.blockIO.leafWeight does nothing: it went with CFQ in kernel 5.0".to_owned(),
+        );
     }
     let throttles = [
         (&io.throttle_read_bps, "read_bps", "rbps", "throttleReadBpsDevice"),
@@ -475,7 +500,8 @@ fn block_io(io: &BlockIo, layout: &Layout, limits: &mut Limits) -> Result<()> {
     ];
     for (devices, old_name, new_name, field) in throttles {
         for (i, device) in devices.iter().enumerate() {
-            let (numbers, field) = (format!("{}:{}", device.major, device.minor), format!("blockIO.{field}[{i}]"));
+            let (numbers, field) =
+                (format!("{}:{}", device.major, device.minor), format!("blockIO.{field}[{i}]"));
             if v1 {
                 let file = format!("blkio.throttle.{old_name}_device");
                 limits.push(Version::V1, "blkio", file, format!("{numbers} {}", device.rate), field);
@@ -503,14 +529,20 @@ fn unified(file: &str, value: &str, layout: &Layout, limits: &mut Limits) -> Res
         return refuse(Doing::Value, "the key must be the name of one file of the group".to_owned());
     }
     if matches!(file, "cgroup.procs" | "cgroup.threads" | "cgroup.kill" | "cgroup.freeze") {
-        return refuse(Doing::Value, "that file moves, ends or stops processes; it is no resource".to_owned());
+        return refuse(
+            Doing::Value,
+            "that file moves, ends or stops processes; it is no resource".to_owned(),
+        );
     }
     if !layout.unified {
         return refuse(Doing::Unavailable, "no cgroup2 hierarchy is mounted".to_owned());
     }
     let controller = file.split('.').next().unwrap_or_default();
     if layout.version(controller) == Some(Version::V1) {
-        return refuse(Doing::Unavailable, format!("on this machine the {controller} controller is on cgroups v1"));
+        return refuse(
+            Doing::Unavailable,
+            format!("on this machine the {controller} controller is on cgroups v1"),
+        );
     }
     // A file of no known controller is still written: kernels grow new ones.
     for line in value.lines().filter(|l| !l.is_empty()) {
@@ -548,9 +580,11 @@ pub(crate) fn restoring(write: &Write, now: &str) -> Option<String> {
         // oom_kill_disable 0 / under_oom 0 / ...
         "memory.oom_control" => crate::v2::word_of(now, "oom_kill_disable").map(|n| n.to_string()),
         // A flat file with one line; weights may say `default 100`.
-        _ => now.lines().next().map(|l| l.strip_prefix("default ").unwrap_or(l).trim().to_owned()).map(|value| {
-            // An empty v2 cpuset is written as a line break: zero bytes would be no write at all.
-            if value.is_empty() { "\n".to_owned() } else { value }
-        }),
+        _ => now.lines().next().map(|l| l.strip_prefix("default ").unwrap_or(l).trim().to_owned()).map(
+            |value| {
+                // An empty v2 cpuset is written as a line break: zero bytes would be no write at all.
+                if value.is_empty() { "\n".to_owned() } else { value }
+            },
+        ),
     }
 }

@@ -65,9 +65,8 @@ impl Unit {
     pub fn parse(cgroups_path: Option<&str>, id: &str, rootless: bool) -> Result<Unit> {
         let default_slice = if rootless { "user.slice" } else { "system.slice" };
         let text = cgroups_path.unwrap_or_default();
-        let refuse = |problem: String| {
-            Err(Error::new(Doing::Place, text).field("linux.cgroupsPath").problem(problem))
-        };
+        let refuse =
+            |problem: String| Err(Error::new(Doing::Place, text).field("linux.cgroupsPath").problem(problem));
         if text.is_empty() {
             return Ok(Unit { slice: default_slice.to_owned(), name: format!("sampan-{id}.scope") });
         }

@@ -6,8 +6,8 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sampan_plan::spec::{Cpu, Memory, Pids, Resources};
 use sampan_cgroups::{Cgroup, Hierarchies, Place, limits};
+use sampan_plan::spec::{Cpu, Memory, Pids, Resources};
 
 /// A group that is emptied and removed whatever happens.
 struct Scratch(Cgroup<'static>);
@@ -67,7 +67,10 @@ fn all_limits() -> Resources<'static> {
 
 /// Reads a file of the group in whichever hierarchy has it.
 fn value(group: &Cgroup<'_>, file: &str) -> String {
-    let found = group.paths().into_iter().find_map(|(_, path)| std::fs::read_to_string(format!("{path}/{file}")).ok());
+    let found = group
+        .paths()
+        .into_iter()
+        .find_map(|(_, path)| std::fs::read_to_string(format!("{path}/{file}")).ok());
     found.unwrap_or_else(|| panic!("no {file} in {group}")).trim().to_owned()
 }
 
