@@ -1,5 +1,195 @@
-//! config.toml: from files to a resolved [`Config`].
-pub mod schema;
-pub mod units;
+//! config.toml: from files to a resolved [`Config`], with every mistake found in one run.
+//!
+//! ```text
+//! files -> read, include -> short forms long -> merged tree -> decoded -> checked across services
+//!          tree.rs, read.rs  merge.rs           known.rs      decode/    check.rs
+//! ```
+//! The tree keeps each value's place, so that whatever is said later can be underlined. What a config *does* is not
+//! here: `bundle` turns a service into a container, the worker follows `diff`.
 
+pub mod check;
+mod decode;
+pub mod diagnostic;
+pub mod diff;
+pub mod docs;
+pub mod env_file;
+pub mod explain;
+pub mod glob;
+pub mod keys;
+mod known;
+mod merge;
+mod near;
+mod read;
+pub mod schema;
+pub mod source;
+mod tree;
+pub mod units;
+pub mod variables;
+pub mod words;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub use decode::Builtin;
+pub use diagnostic::Diagnostic;
 pub use schema::Config;
+
+use decode::{Cx, Fields};
+use explain::Origins;
+use schema::{Network, Plugin};
+use tree::{Node, Table, Value};
+
+/// A config and what is known about it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    pub origins: Origins,
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads and resolves; later files win. All mistakes, in the order of the files.
+pub fn load(
+    paths: &[PathBuf],
+    env: &dyn Fn(&str) -> Option<String>,
+    builtin: &Builtin,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut reader = read::Reader::new(env);
+    let tree = reader.all(paths);
+    let mut errors = reader.errors;
+    // A file that is not TOML hides what else is wrong: guesses about the rest would mislead.
+    if errors.iter().any(|e| e.key.is_empty()) {
+        diagnostic::sort(&mut errors);
+        return Err(errors);
+    }
+    let cwd = match std::env::current_dir() {
+        Ok(cwd) => cwd,
+        Err(e) => return Err(vec![Diagnostic::nowhere("", format!("no current folder: {e}"), "")]),
+    };
+    let cx = Cx {
+        env,
+        builtin,
+        cwd: &cwd,
+        errors: RefCell::new(Vec::new()),
+        warnings: RefCell::new(Vec::new()),
+        read: Cell::new(1 << 16),
+    };
+    let mut origins = Origins::default();
+    let config = resolve(&cx, tree, &mut origins, &mut errors);
+    errors.extend(cx.errors.into_inner());
+    let mut warnings = cx.warnings.into_inner();
+    if errors.is_empty() {
+        diagnostic::sort(&mut warnings);
+        return Ok(Loaded { config, origins, warnings });
+    }
+    diagnostic::sort(&mut errors);
+    Err(errors)
+}
+
+fn resolve(cx: &Cx<'_>, mut tree: Table, origins: &mut Origins, errors: &mut Vec<Diagnostic>) -> Config {
+    let defaults = tree.remove("defaults");
+    let mut services = tree.remove("services");
+    if let Some(Value::Table(services)) = services.as_mut().map(|n| &mut n.value) {
+        inherit(services, defaults);
+    }
+    let top = Fields::new(cx, None, "");
+    if let Some(version) = tree.get("version") {
+        let field = decode::Field { cx, node: version, path: "version".into() };
+        if field.integer(0..=i64::MAX).is_some_and(|n| n != 1) {
+            field.wrong("no such version", "this sampand reads version = 1");
+        }
+    }
+    let supervisor = decode::supervisor(&Fields::new(cx, tree.get("supervisor"), "supervisor"), cx.builtin);
+    let mut networks: BTreeMap<String, Network> = BTreeMap::new();
+    networks.insert("default".into(), decode::network(&top));
+    for (name, node) in tables(&tree, "networks") {
+        let path = merge::join("networks", name);
+        networks.insert(name.clone(), decode::network(&Fields::new(cx, Some(node), path)));
+    }
+    let plugins: BTreeMap<String, Plugin> = tables(&tree, "plugins")
+        .map(|(name, node)| {
+            let fields = Fields::new(cx, Some(node), merge::join("plugins", name));
+            (name.clone(), decode::plugin(name, &fields, &supervisor.plugin_dir))
+        })
+        .collect();
+    let drafts: BTreeMap<String, decode::Draft> = services
+        .iter()
+        .filter_map(Node::table)
+        .flatten()
+        .filter(|(_, node)| node.table().is_some())
+        .map(|(name, node)| (name.clone(), decode::service(cx, name, node)))
+        .collect();
+    let network_nodes = tree.get("networks").and_then(Node::table);
+    check::check(&drafts, &networks, network_nodes, errors, &mut cx.warnings.borrow_mut());
+    for (name, node) in &tree {
+        origins.collect(name, node);
+    }
+    if let Some(node) = &services {
+        origins.collect("services", node);
+    }
+    Config { supervisor, services: drafts.into_iter().map(|(n, d)| (n, d.service)).collect(), networks, plugins }
+}
+
+fn tables<'t>(tree: &'t Table, name: &str) -> impl Iterator<Item = (&'t String, &'t Node)> {
+    tree.get(name).and_then(Node::table).into_iter().flatten().filter(|(_, node)| node.table().is_some())
+}
+
+/// `[defaults]` beneath every service; beneath one with a bundle, only what config.json does not describe.
+fn inherit(services: &mut Table, defaults: Option<Node>) {
+    let Some(Node { value: Value::Table(mut defaults), .. }) = defaults else { return };
+    defaults.values_mut().for_each(Node::inherit);
+    for node in services.values_mut() {
+        let Value::Table(service) = &mut node.value else { continue };
+        let mut whole = defaults.clone();
+        if service.contains_key("bundle") {
+            without_oci(&mut whole, &mut Vec::new());
+        }
+        merge::overlay_service(&mut whole, std::mem::take(service));
+        *service = whole;
+    }
+}
+
+fn without_oci(table: &mut Table, above: &mut Vec<String>) {
+    table.retain(|name, node| {
+        above.push(name.clone());
+        let path: Vec<&str> = above.iter().map(String::as_str).collect();
+        let keep = match keys::find(keys::SERVICE, &path) {
+            keys::Found::Key(key) => !key.oci,
+            _ => {
+                if let Value::Table(inner) = &mut node.value {
+                    without_oci(inner, above);
+                }
+                true
+            }
+        };
+        above.pop();
+        keep
+    });
+}
+
+/// `sampand --check`: what to print and the exit code; also what a refused `apply` prints.
+pub fn report(
+    paths: &[PathBuf],
+    result: &Result<Loaded, Vec<Diagnostic>>,
+    color: bool,
+    as_json: bool,
+) -> (String, u8) {
+    let name = paths.first().map_or("config".into(), |p| p.display().to_string());
+    let (list, code) = match result {
+        Ok(loaded) => (&loaded.warnings, 0),
+        Err(errors) => (errors, 2),
+    };
+    if as_json {
+        return (format!("{:#}\n", diagnostic::to_json(list)), code);
+    }
+    let mut text = diagnostic::render(list, color);
+    text.push_str(&match result {
+        Ok(loaded) => match loaded.config.services.len() {
+            1 => format!("{name}: 1 service, no errors\n"),
+            n => format!("{name}: {n} services, no errors\n"),
+        },
+        Err(errors) if errors.len() == 1 => format!("{name}: 1 error, nothing changed\n"),
+        Err(errors) => format!("{name}: {} errors, nothing changed\n", errors.len()),
+    });
+    (text, code)
+}

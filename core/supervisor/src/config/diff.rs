@@ -1,0 +1,164 @@
+//! What a new config changes, by the key table's *applies*: nothing, live, restart, and why. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::explain::{governing, leaves, service_leaves};
+use super::keys::{self, Applies, Key};
+use super::schema::{Config, NetworkMode, Service};
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Diff {
+    /// Every service of either config.
+    pub services: BTreeMap<String, Change>,
+    pub supervisor: Vec<Field>,
+    pub plugins: BTreeMap<String, Change>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "change", content = "fields")]
+pub enum Change {
+    Nothing,
+    /// Applied to what runs, or to containers made later.
+    Live(Vec<Field>),
+    /// All that changed; at least one needs a new container.
+    Restart(Vec<Field>),
+    New,
+    Removed,
+}
+
+/// One key that changed. A secret-looking environment is shown by name alone.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Field {
+    pub key: String,
+    pub old: Option<Value>,
+    pub new: Option<Value>,
+    #[serde(serialize_with = "applies")]
+    pub applies: Applies,
+}
+
+fn applies<S: serde::Serializer>(a: &Applies, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(match a {
+        Applies::Live => "live",
+        Applies::NewContainers => "new containers",
+        Applies::Restart => "restart",
+        Applies::Supervisor => "sampand's next start",
+    })
+}
+
+impl Diff {
+    pub fn is_empty(&self) -> bool {
+        let nothing = |all: &BTreeMap<String, Change>| all.values().all(|c| *c == Change::Nothing);
+        nothing(&self.services) && nothing(&self.plugins) && self.supervisor.is_empty()
+    }
+}
+
+pub fn diff(old: &Config, new: &Config) -> Diff {
+    let networks = changed_networks(old, new);
+    let services = each(&old.services, &new.services, |old, new| service(old, new, &networks));
+    let plugins = each(&old.plugins, &new.plugins, |old, new| {
+        verdict(fields(leaves(old, keys::PLUGIN), leaves(new, keys::PLUGIN), keys::PLUGIN))
+    });
+    let supervisor = fields(
+        leaves(&old.supervisor, keys::SUPERVISOR),
+        leaves(&new.supervisor, keys::SUPERVISOR),
+        keys::SUPERVISOR,
+    );
+    Diff { services, supervisor, plugins }
+}
+
+/// One service, apart from its networks.
+pub fn service_change(old: &Service, new: &Service) -> Change {
+    service(old, new, &BTreeMap::new())
+}
+
+fn service(old: &Service, new: &Service, networks: &BTreeMap<String, Vec<Field>>) -> Change {
+    let mut changed = fields(service_leaves(old), service_leaves(new), keys::SERVICE);
+    if new.network_mode == NetworkMode::Bridge {
+        changed.extend(new.networks.iter().filter_map(|n| networks.get(n)).flatten().cloned());
+    }
+    verdict(changed)
+}
+
+fn verdict(changed: Vec<Field>) -> Change {
+    match changed.iter().map(|f| f.applies).max() {
+        None => Change::Nothing,
+        Some(Applies::Restart) => Change::Restart(changed),
+        Some(_) => Change::Live(changed),
+    }
+}
+
+fn changed_networks(old: &Config, new: &Config) -> BTreeMap<String, Vec<Field>> {
+    new.networks
+        .iter()
+        .filter_map(|(name, network)| {
+            let before = old.networks.get(name)?;
+            let mut changed = fields(leaves(before, keys::NETWORK), leaves(network, keys::NETWORK), keys::NETWORK);
+            for field in &mut changed {
+                field.key = format!("networks.{name}.{}", field.key);
+            }
+            Some((name.clone(), changed))
+        })
+        .collect()
+}
+
+fn each<T>(
+    old: &BTreeMap<String, T>,
+    new: &BTreeMap<String, T>,
+    change: impl Fn(&T, &T) -> Change,
+) -> BTreeMap<String, Change> {
+    let gone = old.keys().filter(|name| !new.contains_key(*name)).map(|name| (name.clone(), Change::Removed));
+    let here = new.iter().map(|(name, new)| {
+        (name.clone(), old.get(name).map_or(Change::New, |old| change(old, new)))
+    });
+    gone.chain(here).collect()
+}
+
+fn fields(old: Vec<(String, Value)>, new: Vec<(String, Value)>, section: &'static [Key]) -> Vec<Field> {
+    let old: BTreeMap<String, Value> = old.into_iter().collect();
+    let new: BTreeMap<String, Value> = new.into_iter().collect();
+    let mut paths: Vec<&String> = old.keys().chain(new.keys()).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+        .into_iter()
+        .filter(|path| old.get(*path) != new.get(*path))
+        .map(|path| Field {
+            key: path.clone(),
+            old: old.get(path).cloned(),
+            new: new.get(path).cloned(),
+            applies: governing(section, path).map_or(Applies::Restart, |key| key.applies),
+        })
+        .collect()
+}
+
+/// A line per thing that changes; `web: restart (ports)`.
+pub fn show(diff: &Diff) -> String {
+    let mut out = String::new();
+    for (name, change) in &diff.services {
+        out.push_str(&format!("{name}: {}\n", verdict_text(change)));
+    }
+    for (name, change) in diff.plugins.iter().filter(|(_, c)| **c != Change::Nothing) {
+        out.push_str(&format!("plugin {name}: {}\n", verdict_text(change)));
+    }
+    for field in &diff.supervisor {
+        let when = if field.applies == Applies::Supervisor { "at sampand's next start" } else { "live" };
+        out.push_str(&format!("supervisor.{}: {when}\n", field.key));
+    }
+    out
+}
+
+fn verdict_text(change: &Change) -> String {
+    let names = |fields: &[Field], applies: &dyn Fn(Applies) -> bool| {
+        fields.iter().filter(|f| applies(f.applies)).map(|f| f.key.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    match change {
+        Change::Nothing => "nothing".into(),
+        Change::Live(fields) => format!("live ({})", names(fields, &|_| true)),
+        Change::Restart(fields) => format!("restart ({})", names(fields, &|a| a == Applies::Restart)),
+        Change::New => "new".into(),
+        Change::Removed => "removed, stops".into(),
+    }
+}

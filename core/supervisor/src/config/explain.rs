@@ -1,0 +1,167 @@
+//! `sampanctl config`: the resolved config as a config.toml that means the same, each key with its origin.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::keys::{self, Key};
+use super::merge::join;
+use super::schema::{Config, Service};
+use super::source::Spot;
+use super::tree::Node;
+use super::variables;
+
+/// Where each key was set, by its path.
+#[derive(Debug, Clone, Default)]
+pub struct Origins(BTreeMap<String, Spot>);
+
+impl Origins {
+    pub(super) fn collect(&mut self, path: &str, node: &Node) {
+        match node.table() {
+            Some(table) if !table.is_empty() => {
+                for (name, child) in table {
+                    self.collect(&join(path, name), child);
+                }
+            }
+            _ => {
+                self.0.insert(path.to_string(), node.at.clone());
+            }
+        }
+    }
+
+    /// `FILE:LINE`, or `default`. A value made of several keys has the place of one of them; one that is part of a
+    /// larger value has the larger one's.
+    pub fn of(&self, path: &str) -> String {
+        let below = format!("{path}.");
+        let inside = self.0.range(below.clone()..).next().filter(|(k, _)| k.starts_with(&below));
+        let mut above = Some(path);
+        let at = std::iter::from_fn(|| {
+            let here = above?;
+            above = here.rfind('.').map(|n| &here[..n]);
+            Some(self.0.get(here))
+        });
+        match at.flatten().next().or(inside.map(|(_, spot)| spot)) {
+            Some(spot) => spot.to_string(),
+            None => "default".into(),
+        }
+    }
+}
+
+/// The whole config, or one service; None if there is no such service.
+pub fn toml(config: &Config, origins: &Origins, service: Option<&str>) -> Option<String> {
+    let mut out = String::new();
+    for (section, leaves) in sections(config, service)? {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&format!("[{section}]\n"));
+        let lines: Vec<(String, String)> = leaves
+            .iter()
+            .map(|(key, value)| (format!("{key} = {}", inline(value)), origin(origins, &section, key)))
+            .collect();
+        // Comments line up, but one long value does not push all of them off the screen.
+        let width = lines.iter().map(|(l, _)| l.chars().count()).filter(|n| *n <= 60).max().unwrap_or(0);
+        for (line, origin) in lines {
+            out.push_str(&format!("{line:width$}  # {origin}\n"));
+        }
+    }
+    Some(out)
+}
+
+/// `{"services.web": {"command": {"value": .., "origin": ".."}}}`.
+pub fn json(config: &Config, origins: &Origins, service: Option<&str>) -> Option<Value> {
+    let mut out = Map::new();
+    for (section, leaves) in sections(config, service)? {
+        let keys: Map<String, Value> = leaves
+            .into_iter()
+            .map(|(key, value)| {
+                let origin = origin(origins, &section, &key);
+                (key, json!({ "value": value, "origin": origin }))
+            })
+            .collect();
+        out.insert(section, keys.into());
+    }
+    Some(out.into())
+}
+
+fn origin(origins: &Origins, section: &str, key: &str) -> String {
+    let path = format!("{section}.{key}");
+    let found = origins.of(&path);
+    // The environment's variables may be env_file's: its origin is the key that names the file.
+    if found == "default" && key.starts_with("environment.") {
+        return origins.of(&format!("{section}.env_file"));
+    }
+    found
+}
+
+type Leaves = Vec<(String, Value)>;
+
+fn sections(config: &Config, service: Option<&str>) -> Option<Vec<(String, Leaves)>> {
+    if let Some(name) = service {
+        let service = config.services.get(name)?;
+        return Some(vec![(join("services", name), service_leaves(service))]);
+    }
+    let mut out = vec![("supervisor".to_string(), leaves(&config.supervisor, keys::SUPERVISOR))];
+    out.extend(config.networks.iter().map(|(n, v)| (join("networks", n), leaves(v, keys::NETWORK))));
+    out.extend(config.plugins.iter().map(|(n, v)| (join("plugins", n), leaves(v, keys::PLUGIN))));
+    out.extend(config.services.iter().map(|(n, v)| (join("services", n), service_leaves(v))));
+    Some(out)
+}
+
+/// Of a bundle's service, what config.json describes is shown only where the service overrides it.
+pub(super) fn service_leaves(service: &Service) -> Leaves {
+    let mut all = leaves(service, keys::SERVICE);
+    if matches!(service.source, super::schema::Source::Bundle(_)) {
+        all.retain(|(path, _)| governing(keys::SERVICE, path).is_none_or(|key| !key.oci || service.sets(key.path)));
+    }
+    all
+}
+
+/// Every value by its dotted key, in the order of the key table.
+pub(super) fn leaves(value: &impl serde::Serialize, section: &'static [Key]) -> Leaves {
+    let mut out = Vec::new();
+    // Our own types always serialize; what does not would have no leaves, which the tests would see.
+    flatten("", serde_json::to_value(value).unwrap_or_default(), section, &mut out);
+    let place = |path: &str| {
+        let key = governing(section, path).map(|k| k.path);
+        section.iter().position(|k| Some(k.path) == key).unwrap_or(usize::MAX)
+    };
+    out.sort_by_cached_key(|(path, _)| (place(path), path.clone()));
+    out
+}
+
+fn flatten(path: &str, value: Value, section: &'static [Key], out: &mut Leaves) {
+    match value {
+        // A plugin's own config is a value of one key; an empty table would vanish.
+        Value::Object(map) if path != "config" && !map.is_empty() => {
+            for (name, value) in map {
+                flatten(&join(path, &name), value, section, out);
+            }
+        }
+        Value::Object(map) if map.is_empty() && path != "config" => {}
+        // An empty list is the default of every list that has one, but `networks = []` means none.
+        value => out.push((path.to_string(), value)),
+    }
+}
+
+pub(super) fn governing(section: &'static [Key], path: &str) -> Option<&'static Key> {
+    // A quoted part holds dots of its own, but no key above a quoted part does.
+    let parts: Vec<&str> = path.split('.').collect();
+    keys::governing(section, &parts)
+}
+
+/// A TOML value on one line, its `$` escaped.
+fn inline(value: &Value) -> String {
+    match value {
+        Value::Null => "\"none\"".into(),
+        Value::String(text) => toml::Value::String(variables::escape(text)).to_string(),
+        Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Value::Object(map) if map.is_empty() => "{}".into(),
+        Value::Object(map) => {
+            let entries: Vec<String> = map.iter().map(|(k, v)| format!("{} = {}", join("", k), inline(v))).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        Value::Number(n) => n.to_string(),
+        Value::Bool(b) => b.to_string(),
+    }
+}

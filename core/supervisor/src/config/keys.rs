@@ -1,0 +1,458 @@
+//! Every key of config.toml, once: its forms, default, when a change applies, and whether it is built. The check for
+//! unknown keys, the hints, `diff`'s verdicts and docs/config.md all read this table; decoding reads only what it
+//! lists. `*` stands for a name.
+
+use super::near::nearest;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    pub path: &'static str,
+    pub forms: &'static str,
+    pub default: &'static str,
+    pub applies: Applies,
+    pub stage: Stage,
+    /// Described by an OCI config.json: with `bundle`, only the service's own setting counts.
+    pub oci: bool,
+    pub meaning: &'static str,
+}
+
+/// What a change needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Applies {
+    /// Nothing: it is live.
+    Live,
+    /// Only containers made later have it.
+    NewContainers,
+    /// The service restarts, in graph order.
+    Restart,
+    /// sampand's next start.
+    Supervisor,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Built,
+    /// Known, not built.
+    Later,
+}
+
+use Applies::{Live as L, NewContainers as N, Restart as R, Supervisor as S};
+use Stage::{Built as B, Later as X};
+
+const fn key(
+    path: &'static str,
+    forms: &'static str,
+    default: &'static str,
+    applies: Applies,
+    stage: Stage,
+    meaning: &'static str,
+) -> Key {
+    Key { path, forms, default, applies, stage, oci: false, meaning }
+}
+
+/// A key that config.json describes too.
+const fn oci(
+    path: &'static str,
+    forms: &'static str,
+    default: &'static str,
+    applies: Applies,
+    stage: Stage,
+    meaning: &'static str,
+) -> Key {
+    Key { path, forms, default, applies, stage, oci: true, meaning }
+}
+
+/// The sections of a config, with the path their keys hang below.
+pub const SECTIONS: [(&str, &[Key]); 7] = [
+    ("", TOP),
+    ("supervisor", SUPERVISOR),
+    ("services.*", SERVICE),
+    ("networks.*", NETWORK),
+    ("volumes.*", VOLUME),
+    ("secrets.*", SECRET),
+    ("plugins.*", PLUGIN),
+];
+
+pub const TOP: &[Key] = &[
+    key("version", "1", "1", L, B, "another number is an error"),
+    key("include", "[path, glob]", "[]", L, B, "paths (missing: error) and globs (may be empty), 8 levels deep"),
+    key("defaults", "any service key but depends_on, ports", "{}", L, B, "below every service"),
+    key("supervisor", "table", "{}", L, B, "sampand itself"),
+    key("services", "{ NAME = table }", "{}", L, B, "what runs"),
+    key("networks", "{ NAME = table }", "{}", L, B, "`default` always exists"),
+    key("volumes", "{ NAME = table }", "{}", L, X, "named volumes"),
+    key("secrets", "{ NAME = table }", "{}", L, X, "read at each start"),
+    key("plugins", "{ NAME = table }", "{}", L, B, "network, logging and cgroups load unasked"),
+];
+
+pub const SUPERVISOR: &[Key] = &[
+    key("run_dir", "path", "/run/sampan", S, B, "containers, bundles, FIFOs, the journal"),
+    key("state_dir", "path", "/var/lib/sampan", S, B, "what outlives a reboot: logs, desired state"),
+    key("socket", "path", "RUN_DIR/sampand.sock", S, B, "HTTP API; for root and our own user"),
+    key("admin_group", "group", "none", L, X, "may command"),
+    key("read_group", "group", "none", L, X, "may look"),
+    key("on_exit", "stop, keep", "stop", L, B, "what SIGTERM does to the containers"),
+    key("shutdown_timeout", "duration", "90s", L, B, "for the whole graph; then cgroup.kill"),
+    key("max_parallel_starts", "integer", "0", L, B, "0: as many as CPUs"),
+    key("restart_storm.burst", "integer", "200", L, B, "restarts per interval on the whole host; more are delayed; 0: off"),
+    key("restart_storm.interval", "duration", "10s", L, B, ""),
+    key("metrics", "HOST:PORT, path", "none", L, X, "Prometheus"),
+    key("log_level", "error, warn, info, debug, trace", "info", L, B, "sampand's own log"),
+    key("log_format", "text, json", "text", L, B, ""),
+    key("plugin_dir", "path", "PREFIX/lib/sampan/plugins", S, B, "the shipped three load from it unasked"),
+    key("hooks_dirs", "[path]", "[/etc/sampan/hooks.d]", N, X, "OCI hooks.d; podman's only if named"),
+    key("cgroup_parent", "path", "auto", S, B, "auto: our delegated unit, else /sampan"),
+    key("cgroup_manager", "auto, cgroupfs, systemd", "auto", S, X, "cgroupfs where delegated"),
+];
+
+pub const SERVICE: &[Key] = &[
+    // What to run: one of rootfs, bundle, image.
+    key("rootfs.path", "\"PATH\", \"host\", { path, mode }", "", R, B, "`\"host\"` is `/`, read-only, with its secrets masked"),
+    key("rootfs.mode", "ro, rw, scratch", "ro", R, B, "no service can harm a shared root; scratch is not built yet"),
+    key("read_only", "boolean", "true", R, B, "compose's word: ro, or false = rw; not beside rootfs.mode"),
+    key("bundle", "path", "", R, B, "an OCI bundle; its config.json stands in for built-in values and [defaults]"),
+    key("image", "reference", "", R, X, ""),
+    oci("entrypoint", "[word], \"words\"", "[]", R, B, "goes before command"),
+    oci("command", "[word], \"words\"", "required", R, B, "text is split as by sh, without sh"),
+    oci("working_dir", "path", "/", R, B, ""),
+    oci("hostname", "name", "the service's", R, B, ""),
+    oci("domainname", "name", "none", R, X, ""),
+    key("init", "boolean", "false", R, X, "built-in PID 1 that reaps"),
+    oci("tty", "boolean", "false", R, X, ""),
+    key("stdin_open", "boolean", "false", R, X, ""),
+    key("autostart", "boolean", "true", L, B, "false: by hand or as a dependency"),
+    key("profiles", "[name]", "[]", L, X, "`sampand --profile P`"),
+    key("labels", "table", "{}", L, X, "for filters"),
+    oci("annotations", "table", "{}", R, X, "into config.json"),
+    // Files and environment.
+    oci("volumes", "[\"SRC:DST[:ro]\"], [{ type, source, target, read_only, options, create }]", "[]", R, B,
+        "bind mounts: rbind, rprivate, nosuid, nodev. Missing source: error; `create` makes a folder. Named volumes are not built yet"),
+    oci("tmpfs", "[\"DST[:size=..,mode=..]\"]", "[]", R, B, "nosuid, nodev"),
+    oci("shm_size", "size", "64M", R, B, ""),
+    oci("devices", "[\"HOST[:DST[:rwm]]\"]", "[]", R, X, ""),
+    oci("environment", "{ K = v }, [\"K=V\", \"K\"]", "{}", R, B, "\"K\": sampand's value, else nothing is inherited; PATH, HOME are set"),
+    oci("env_file", "path, [path], [{ path, required }]", "[]", R, B, "below environment; missing: error unless `required = false`"),
+    // User and rights.
+    oci("user", "\"uid[:gid]\", \"name[:group]\"", "0:0", R, B, "names: the rootfs' /etc/passwd"),
+    oci("group_add", "[group]", "[]", R, X, ""),
+    oci("cap_add", "[capability, ALL]", "[]", R, B, "on docker's set"),
+    oci("cap_drop", "[capability, ALL]", "[]", R, B, "comes before cap_add"),
+    oci("privileged", "boolean", "false", R, X, "all capabilities, devices; no seccomp, masks"),
+    oci("pid", "private, host, service:X", "private", R, X, ""),
+    oci("ipc", "private, host, service:X", "private", R, X, ""),
+    oci("uts", "private, host, service:X", "private", R, X, ""),
+    oci("cgroup", "private, host, service:X", "private", R, X, ""),
+    oci("sysctls", "table", "docker's two", R, X, "unprivileged ports from 0, ping; only namespaced ones"),
+    oci("ulimits", "{ name = n or \"soft:hard\" }", "nofile 1024:524288", R, X, ""),
+    oci("oom_score_adj", "integer", "0", R, X, ""),
+    oci("security.no_new_privileges", "boolean", "true", R, B, "docker: false"),
+    oci("security.seccomp_profile", "default, unconfined, path", "default", R, B, "docker's"),
+    oci("security.apparmor", "name", "none", R, X, ""),
+    oci("security.selinux", "name", "none", R, X, ""),
+    oci("security.masked_paths", "[path]", "docker's", R, X, "\"default\" in the list keeps these"),
+    oci("security.readonly_paths", "[path]", "docker's", R, X, ""),
+    oci("security.userns", "none, auto, { uid_map, gid_map }", "none", R, X, ""),
+    // Resources.
+    oci("resources.cpus", "float", "none", L, B, "CPUQuota"),
+    oci("resources.cpu_weight", "1-10000", "100", L, B, "cpu_shares 1024 = 100"),
+    oci("resources.io_weight", "1-10000", "100", L, X, ""),
+    oci("resources.cpuset", "\"0-3\"", "none", L, X, "AllowedCPUs"),
+    oci("resources.memory", "size", "none", L, B, "mem_limit, MemoryMax"),
+    oci("resources.memory_swap", "size", "= memory", L, X, "swap alone"),
+    oci("resources.memory_high", "size", "none", L, X, ""),
+    oci("resources.memory_low", "size", "0", L, X, "mem_reservation"),
+    oci("resources.memory_min", "size", "0", L, X, ""),
+    oci("resources.pids", "integer", "4096", L, B, "pids_limit, TasksMax; ends fork bombs; 0: no limit"),
+    oci("resources.io_max", "{ \"/dev/sda\" = { rbps, wbps, riops, wiops } }", "{}", L, X, ""),
+    key("resources.oom_policy", "kill, stop, continue", "kill", L, X, ""),
+    key("resources.pressure", "table", "{}", L, X, "PSI: an event, no action"),
+    oci("resources.unified", "{ \"file\" = \"value\" }", "{}", L, X, "any v2 file"),
+    key("resources.slice", "name", "none", L, X, ""),
+    // Network.
+    oci("network_mode", "bridge, none, host", "bridge", R, B, "bridge: `networks`; without the plugin loopback only. service:X, ns:PATH are not built yet"),
+    key("networks", "[name]", "[\"default\"]", R, B, "eth0, eth1.. as written"),
+    key("ports", "[\"[ADDR:]HOST:CONTAINER[/udp]\"], [{ target, published, host_ip, protocol }]", "[]", R, B,
+        "no ADDR: all, as compose. Ranges and IPv6 are not built yet"),
+    key("dns", "[text]", "[]", R, X, ""),
+    key("dns_search", "[text]", "[]", R, X, ""),
+    key("dns_opt", "[text]", "[]", R, X, ""),
+    key("extra_hosts", "[text]", "[]", R, X, ""),
+    key("sockets", "[{ listen, name }]", "[]", R, X, "LISTEN_FDS; held over restarts"),
+    // Restart.
+    key("restart.policy", "no, on-failure[:N], always, unless-stopped", "unless-stopped", L, B,
+        "compose: no; services are to live. always also starts, with sampand, what was stopped by hand"),
+    key("restart.delay", "duration", "100ms", L, B, "before the first restart in a row"),
+    key("restart.multiplier", "float", "2.0", L, B, ""),
+    key("restart.max_delay", "duration", "1m", L, B, ""),
+    key("restart.jitter", "0-1", "0.25", L, B, "lengthens the wait by up to this part"),
+    key("restart.reset_after", "duration", "10s", L, B, "ready, not unhealthy so long: delay and attempts begin anew"),
+    key("restart.max_attempts", "integer", "0", L, B, "in a row; reached: failed. 0: no limit"),
+    key("restart.success_exit_status", "[int, \"SIGTERM\"]", "[0]", L, X, ""),
+    key("restart.prevent_exit_status", "[int, \"SIG..\"]", "[]", L, X, ""),
+    key("restart.force_exit_status", "[int, \"SIG..\"]", "[]", L, X, ""),
+    // Health, readiness, dependencies, stop.
+    key("healthcheck.test", "[\"CMD\", ..], [\"CMD-SHELL\", text], [\"NONE\"], text = CMD-SHELL", "none", L, B,
+        "in the container. One of test, http, tcp, unix, notify"),
+    key("healthcheck.http.port", "http = port, or { port, path, status, host }", "none", L, B, "by us in its network namespace, no exec"),
+    key("healthcheck.http.path", "text", "/", L, B, ""),
+    key("healthcheck.http.status", "\"LOW-HIGH\", integer", "200-399", L, B, ""),
+    key("healthcheck.http.host", "text", "localhost", L, B, ""),
+    key("healthcheck.tcp", "port", "none", L, B, ""),
+    key("healthcheck.unix", "path", "none", L, X, ""),
+    key("healthcheck.notify", "true", "none", L, X, "by watchdog"),
+    key("healthcheck.interval", "duration", "30s", L, B, ""),
+    key("healthcheck.timeout", "duration", "5s", L, B, "compose's 30s comes too late"),
+    key("healthcheck.retries", "integer", "3", L, B, ""),
+    key("healthcheck.start_period", "duration", "30s", L, B, "failures do not count; ends at the first success"),
+    key("healthcheck.start_interval", "duration", "1s", L, B, "between tests in the start period"),
+    key("healthcheck.success_threshold", "integer", "1", L, X, ""),
+    key("healthcheck.on_failure", "restart, kill, stop, none", "restart", L, B,
+        "restart: stop, then the restart policy, as a failure; kill: cgroup.kill instead of stop. docker: none"),
+    key("healthcheck.stop_grace_period", "duration", "= service's", L, X, ""),
+    key("notify", "none, ready, healthy, { fd = 3 }", "none", R, X, ""),
+    key("start_timeout", "duration", "90s", L, X, "until ready"),
+    key("watchdog", "duration", "0s", R, X, ""),
+    key("depends_on.*.condition", "service_started, service_healthy, service_completed_successfully; short: [name]", "service_started", L, B,
+        "unmet or failed: waiting(why); stop order is the reverse"),
+    key("depends_on.*.required", "boolean", "true", L, X, "false: goes on without it"),
+    key("depends_on.*.restart", "boolean", "false", L, X, "restart with it, if by hand"),
+    key("depends_on.*.bind", "boolean", "false", L, X, "stop with it (BindsTo)"),
+    key("stop_signal", "signal", "SIGTERM", L, B, "to the main process"),
+    key("stop_grace_period", "duration", "10s", L, B, "then cgroup.kill"),
+    key("reload", "{ signal }, { command }", "none", L, X, "`sampanctl reload`"),
+    // Logging.
+    key("logging.driver", "local, json-file, none", "local", R, B, "CRI lines in state_dir/logs; without the plugin raw files"),
+    key("logging.max_size", "size", "20M", L, B, "of one file"),
+    key("logging.max_file", "integer", "5", L, B, "docker local's"),
+    key("logging.max_line", "size", "16K", L, B, "longer: parts"),
+    key("logging.max_age", "duration", "none", L, X, ""),
+    key("logging.rate_limit", "\"1M/s\"", "none", L, X, ""),
+    key("logging.compress", "boolean", "true", L, X, "zstd"),
+    key("logging.mode", "blocking, non-blocking", "blocking", L, X, ""),
+    key("logging.max_buffer_size", "size", "1M", L, X, ""),
+    key("logging.drop", "oldest, newest", "oldest", L, X, ""),
+    key("logging.on_full", "drop, block", "drop", L, X, "full disk: the service runs on"),
+    // Hooks, steps, actions, secrets.
+    oci("hooks.prestart", "[{ path, args, env, timeout }]", "[]", N, B, "args [path], env [], timeout 30 (seconds)"),
+    oci("hooks.createRuntime", "[{ path, args, env, timeout }]", "[]", N, B, ""),
+    oci("hooks.createContainer", "[{ path, args, env, timeout }]", "[]", N, B, ""),
+    oci("hooks.startContainer", "[{ path, args, env, timeout }]", "[]", N, B, "path is inside the container"),
+    oci("hooks.poststart", "[{ path, args, env, timeout }]", "[]", N, B, ""),
+    oci("hooks.poststop", "[{ path, args, env, timeout }]", "[]", N, B, ""),
+    key("lifecycle", "{ pre_start, post_start, pre_stop, post_stop }", "{}", L, X, ""),
+    key("on", "{ exit, failure, oom, health }", "{}", L, X, ""),
+    key("secrets", "[name]", "[]", R, X, "/run/secrets/NAME"),
+    key("adjust", "{ \"env/TZ\" = \"PLUGIN\" }", "{}", N, X, "whose value wins"),
+];
+
+pub const NETWORK: &[Key] = &[
+    key("driver", "bridge", "bridge", R, B, "cni:NAME, macvlan, ipvlan, ptp are not built yet"),
+    key("subnet", "CIDR", "auto", R, B, "a free /20 of 10.144.0.0/12; its first address is the gateway"),
+    key("gateway", "address", "auto", R, X, ""),
+    key("ip_range", "CIDR", "auto", R, X, ""),
+    key("ipv6", "boolean", "true", R, X, ""),
+    key("internal", "boolean", "false", R, X, "no way out"),
+    key("isolated", "boolean", "false", R, X, "no peers"),
+    key("allow_direct", "boolean", "false", R, X, "routed from outside"),
+    key("mtu", "integer", "0", R, X, "0: the default route's"),
+];
+
+pub const VOLUME: &[Key] = &[
+    key("driver", "local", "local", R, X, ""),
+    key("path", "path", "STATE_DIR/volumes/X", R, X, "down, apply never remove it"),
+    key("uid", "integer", "0", N, X, "when made"),
+    key("gid", "integer", "0", N, X, ""),
+    key("mode", "mode", "0755", N, X, ""),
+];
+
+pub const SECRET: &[Key] = &[
+    key("file", "path", "", N, X, ""),
+    key("environment", "name", "", N, X, ""),
+    key("command", "[word]", "", N, X, ""),
+];
+
+pub const PLUGIN: &[Key] = &[
+    key("enabled", "boolean", "true", L, B, ""),
+    key("path", "file", "PLUGIN_DIR/libX.so", S, B, "owner root or us, not world-writable"),
+    key("command", "[word]", "none", S, X, ""),
+    key("config", "table", "{}", S, B, "its schema checks it"),
+    key("after", "[plugin]", "[]", N, B, ""),
+    key("services", "[glob]", "[\"*\"]", N, B, ""),
+    key("required", "boolean", "false", L, B, ""),
+    key("on_error", "fail, ignore, disable", "ignore; fail if required", L, B, ""),
+    key("timeout", "duration", "5s", L, B, ""),
+    key("hard_timeout", "duration", "60s", L, B, ""),
+    key("open_timeout", "duration", "10s", L, B, ""),
+    key("isolation", "inline, process", "inline", L, X, ""),
+    key("loop", "boolean", "false", L, X, ""),
+    key("allow_abort", "boolean", "false", L, X, ""),
+    key("grants", "[leaf]", "[]", L, X, ""),
+    key("sandbox", "table", "{}", L, X, ""),
+];
+
+/// How a path of a config relates to a section's keys.
+#[derive(Debug, Clone, Copy)]
+pub enum Found {
+    Key(&'static Key),
+    /// A table whose keys are `PATH.x`; `built` if any of them is.
+    Group { built: bool },
+    Unknown,
+}
+
+pub fn find(section: &'static [Key], path: &[&str]) -> Found {
+    let mut group = None;
+    for key in section {
+        match fits(key.path, path) {
+            Fit::Exact => return Found::Key(key),
+            Fit::Above => group = Some(group.unwrap_or(false) || key.stage == Stage::Built),
+            Fit::No => {}
+        }
+    }
+    group.map_or(Found::Unknown, |built| Found::Group { built })
+}
+
+/// The key that governs a leaf at or below it: `environment.PATH` is `environment`'s.
+pub fn governing(section: &'static [Key], path: &[&str]) -> Option<&'static Key> {
+    (1..=path.len()).find_map(|n| match find(section, &path[..n]) {
+        Found::Key(key) => Some(key),
+        _ => None,
+    })
+}
+
+enum Fit {
+    Exact,
+    Above,
+    No,
+}
+
+fn fits(pattern: &str, path: &[&str]) -> Fit {
+    let mut parts = pattern.split('.');
+    for segment in path {
+        match parts.next() {
+            Some(part) if part == "*" || part == *segment => {}
+            _ => return Fit::No,
+        }
+    }
+    if parts.next().is_some() { Fit::Above } else { Fit::Exact }
+}
+
+/// What to write instead of an unknown key; `value` is the text it was given.
+pub fn instead(section: &'static [Key], above: &[&str], name: &str, value: &str) -> String {
+    let path = above.iter().copied().chain([name]).collect::<Vec<_>>().join(".");
+    if let Some((_, whose, ours)) = FOREIGN.iter().find(|(theirs, ..)| *theirs == path || *theirs == name) {
+        let value = if value.contains('\n') || value.len() > 60 { ".." } else { value };
+        return match whose {
+            Whose::Compose => format!("compose's name; here: {}", ours.replace("{}", value)),
+            Whose::Systemd => format!("systemd's name; here: {}", ours.replace("{}", value)),
+            Whose::NotAKey => ours.to_string(),
+        };
+    }
+    let siblings = || {
+        section.iter().filter_map(|key| {
+            let parts: Vec<&str> = key.path.split('.').collect();
+            let inside = parts.len() > above.len() && above.iter().zip(&parts).all(|(a, p)| *p == "*" || a == p);
+            inside.then(|| (parts[above.len()], key.stage == Stage::Built))
+        })
+    };
+    let built = siblings().filter(|(_, built)| *built).map(|(name, _)| name);
+    if let Some(near) = nearest(name, built).or_else(|| nearest(name, siblings().map(|(name, _)| name))) {
+        return format!("did you mean `{near}`?");
+    }
+    let elsewhere = section.iter().find(|key| key.path.rsplit('.').next() == Some(name) && !key.path.contains('*'));
+    match elsewhere {
+        Some(key) => format!("here: {}", key.path),
+        None => "docs/config.md lists all keys".into(),
+    }
+}
+
+enum Whose {
+    Compose,
+    Systemd,
+    NotAKey,
+}
+use Whose::{Compose, NotAKey, Systemd};
+
+/// Names people bring along; `{}` is the value they wrote.
+const FOREIGN: &[(&str, Whose, &str)] = &[
+    ("mem_limit", Compose, "resources.memory = {}"),
+    ("mem_reservation", Compose, "resources.memory_low = {}"),
+    ("memswap_limit", Compose, "resources.memory_swap (swap alone, not the sum)"),
+    ("cpus", Compose, "resources.cpus = {}"),
+    ("cpu_shares", Compose, "resources.cpu_weight (1024 shares = 100)"),
+    ("cpu_quota", Compose, "resources.cpus"),
+    ("cpu_period", Compose, "resources.cpus"),
+    ("cpuset", Compose, "resources.cpuset = {}"),
+    ("pids_limit", Compose, "resources.pids = {}"),
+    ("blkio_config", Compose, "resources.io_max"),
+    ("deploy", Compose, "resources, restart"),
+    ("restart_policy", Compose, "restart"),
+    ("container_name", Compose, "the table's name: [services.NAME]"),
+    ("build", Compose, "rootfs or bundle (nothing is built here)"),
+    ("expose", Compose, "nothing: services of a network reach every port"),
+    ("links", Compose, "networks"),
+    ("security_opt", Compose, "security.seccomp_profile, security.no_new_privileges"),
+    ("log_driver", Compose, "logging.driver = {}"),
+    ("log_opt", Compose, "logging"),
+    ("logging.options", Compose, "logging.max_size, logging.max_file"),
+    ("extends", Compose, "[defaults] or include"),
+    ("userns_mode", Compose, "security.userns"),
+    ("net", Compose, "network_mode = {}"),
+    ("stop_timeout", Compose, "stop_grace_period"),
+    ("healthcheck.disable", Compose, "healthcheck.test = [\"NONE\"]"),
+    ("env", Compose, "environment = {}"),
+    ("args", Compose, "command = {}"),
+    ("cmd", Compose, "command = {}"),
+    ("workdir", Compose, "working_dir = {}"),
+    ("ExecStart", Systemd, "command = {}"),
+    ("ExecStartPre", Systemd, "lifecycle.pre_start"),
+    ("ExecStartPost", Systemd, "lifecycle.post_start"),
+    ("ExecStop", Systemd, "lifecycle.pre_stop, stop_signal"),
+    ("ExecStopPost", Systemd, "lifecycle.post_stop"),
+    ("ExecReload", Systemd, "reload"),
+    ("Environment", Systemd, "environment"),
+    ("EnvironmentFile", Systemd, "env_file = {}"),
+    ("User", Systemd, "user = {}"),
+    ("Group", Systemd, "user = \"USER:GROUP\""),
+    ("WorkingDirectory", Systemd, "working_dir = {}"),
+    ("RootDirectory", Systemd, "rootfs = {}"),
+    ("Restart", Systemd, "restart = {}"),
+    ("RestartSec", Systemd, "restart.delay"),
+    ("StartLimitBurst", Systemd, "restart.max_attempts"),
+    ("StartLimitIntervalSec", Systemd, "restart.reset_after"),
+    ("TimeoutStartSec", Systemd, "start_timeout"),
+    ("TimeoutStopSec", Systemd, "stop_grace_period"),
+    ("KillSignal", Systemd, "stop_signal = {}"),
+    ("KillMode", Systemd, "nothing: the main process is asked, then the whole cgroup is killed"),
+    ("MemoryMax", Systemd, "resources.memory = {}"),
+    ("MemoryHigh", Systemd, "resources.memory_high = {}"),
+    ("MemoryLow", Systemd, "resources.memory_low = {}"),
+    ("TasksMax", Systemd, "resources.pids = {}"),
+    ("CPUQuota", Systemd, "resources.cpus (100% = 1.0)"),
+    ("CPUWeight", Systemd, "resources.cpu_weight = {}"),
+    ("AllowedCPUs", Systemd, "resources.cpuset = {}"),
+    ("IOWeight", Systemd, "resources.io_weight = {}"),
+    ("Slice", Systemd, "resources.slice = {}"),
+    ("Type", Systemd, "notify"),
+    ("WatchdogSec", Systemd, "watchdog"),
+    ("OnFailure", Systemd, "on.failure"),
+    ("SuccessExitStatus", Systemd, "restart.success_exit_status"),
+    ("Requires", Systemd, "depends_on"),
+    ("Wants", Systemd, "depends_on"),
+    ("After", Systemd, "depends_on"),
+    ("BindsTo", Systemd, "depends_on.X.bind"),
+    ("CapabilityBoundingSet", Systemd, "cap_drop, cap_add"),
+    ("NoNewPrivileges", Systemd, "security.no_new_privileges = {}"),
+    ("ReadOnlyPaths", Systemd, "security.readonly_paths"),
+    ("mounts", NotAKey, "not a key: write volumes"),
+    ("kill_mode", NotAKey, "not a key: the main process is asked, then the whole cgroup is killed"),
+    ("restart.mode", NotAKey, "not a key: write restart.policy"),
+    ("standby", NotAKey, "not a key: a service runs once"),
+    ("start_limit", NotAKey, "not a key: write restart.max_attempts, or supervisor.restart_storm"),
+    ("fd_store_max", NotAKey, "not a key: there is no fd store"),
+    ("replicas", NotAKey, "not a key: write a service each, with [defaults] for what they share"),
+    ("env_host", NotAKey, "not a key: name each: environment = [\"NAME\"]"),
+    ("socket_mode", NotAKey, "not a key: root and our own user, always"),
+    ("event_history", NotAKey, "not a key: the last 4096 events are kept"),
+    ("events", NotAKey, "not a key: the plugin's manifest says which"),
+    ("order", NotAKey, "not a key: write after"),
+];

@@ -1,0 +1,140 @@
+//! Files to one tree: reading, `include`, several `--config`. Whatever is wrong with the files themselves is found
+//! here; what the tree says is not looked at beyond `include`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::diagnostic::Diagnostic;
+use super::source::{Source, Spot};
+use super::tree::{self, Node, Table, Value};
+use super::{glob, merge, variables};
+
+const INCLUDE_LEVELS_MAX: usize = 8;
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+pub struct Reader<'a> {
+    env: &'a dyn Fn(&str) -> Option<String>,
+    pub errors: Vec<Diagnostic>,
+    read: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(env: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Reader { env, errors: Vec::new(), read: 0 }
+    }
+
+    /// Each file with what it includes; a later one over an earlier one.
+    pub fn all(&mut self, paths: &[PathBuf]) -> Table {
+        let mut whole = Table::new();
+        for path in paths {
+            let Some(source) = self.open(path, None) else { continue };
+            let mut tree = self.file(source, &mut vec![path.clone()]);
+            merge::expand(&mut tree, self.env, &mut self.errors);
+            super::known::check(&tree, &mut self.errors);
+            merge::overlay_config(&mut whole, tree);
+        }
+        whole
+    }
+
+    /// One file and, beneath it, what it includes.
+    fn file(&mut self, source: Arc<Source>, above: &mut Vec<PathBuf>) -> Table {
+        let mut tree = match tree::parse(&source) {
+            Ok(tree) => tree,
+            Err(errors) => {
+                self.errors.extend(errors);
+                return Table::new();
+            }
+        };
+        let Some(include) = tree.remove("include") else { return tree };
+        let Value::Array(items) = &include.value else {
+            let wrong = format!("expected an array, found {}", include.kind());
+            self.errors.push(Diagnostic::error("include", &include.at, wrong, "write [\"FILE\"]"));
+            return tree;
+        };
+        for item in items {
+            for path in self.included(&source, item) {
+                if above.contains(&path) {
+                    let wrong = format!("{} includes itself", path.display());
+                    self.errors.push(Diagnostic::error("include", &item.at, wrong, "drop it"));
+                    continue;
+                }
+                if above.len() > INCLUDE_LEVELS_MAX {
+                    let wrong = format!("more than {INCLUDE_LEVELS_MAX} levels");
+                    self.errors.push(Diagnostic::error("include", &item.at, wrong, "include it from further up"));
+                    continue;
+                }
+                let Some(source) = self.open(&path, Some(&item.at)) else { continue };
+                above.push(path);
+                let part = self.file(source, above);
+                above.pop();
+                merge::unite(&mut tree, part, "", &mut self.errors);
+            }
+        }
+        tree
+    }
+
+    /// The files that one entry of `include` means: itself, or what its glob finds, in byte order.
+    fn included(&mut self, source: &Source, item: &Node) -> Vec<PathBuf> {
+        let Some(text) = item.text() else {
+            let wrong = format!("expected a string, found {}", item.kind());
+            self.errors.push(Diagnostic::error("include", &item.at, wrong, "write a path"));
+            return Vec::new();
+        };
+        let text = match variables::substitute(text, self.env) {
+            Ok(text) => text,
+            Err(t) => {
+                self.errors.push(Diagnostic::error("include", &item.at.narrow(&t.part), t.message, t.hint));
+                return Vec::new();
+            }
+        };
+        if !glob::is_glob(&text) {
+            return vec![source.folder().join(text)];
+        }
+        match glob::expand(source.folder(), &text) {
+            Ok(paths) => paths,
+            Err(e) => {
+                self.errors.push(Diagnostic::error("include", &item.at, format!("cannot list {text}: {e}"), ""));
+                Vec::new()
+            }
+        }
+    }
+
+    fn open(&mut self, path: &Path, named: Option<&Spot>) -> Option<Arc<Source>> {
+        match read_text(path) {
+            Ok(text) => {
+                self.read += 1;
+                Some(Arc::new(Source { path: path.into(), text, order: self.read }))
+            }
+            Err(why) => {
+                let message = format!("cannot read {}: {why}", path.display());
+                self.errors.push(match named {
+                    Some(at) => Diagnostic::error("include", at, message, "a glob may find nothing, a path may not"),
+                    None => Diagnostic::nowhere("", message, "name the file with --config FILE"),
+                });
+                None
+            }
+        }
+    }
+}
+
+/// A text file of ours: regular, UTF-8, not huge.
+pub fn read_text(path: &Path) -> Result<String, String> {
+    let meta = std::fs::metadata(path).map_err(|e| plain(&e))?;
+    if !meta.is_file() {
+        return Err("not a regular file".into());
+    }
+    if meta.len() > FILE_BYTES_MAX {
+        return Err(format!("larger than {} MiB", FILE_BYTES_MAX >> 20));
+    }
+    let bytes = std::fs::read(path).map_err(|e| plain(&e))?;
+    String::from_utf8(bytes).map_err(|e| format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
+}
+
+/// Without Rust's `(os error 2)`.
+pub fn plain(e: &std::io::Error) -> String {
+    let text = e.to_string();
+    match text.split_once(" (os error") {
+        Some((text, _)) => text.to_lowercase(),
+        None => text,
+    }
+}
