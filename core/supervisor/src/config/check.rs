@@ -40,13 +40,22 @@ fn dependencies(drafts: &BTreeMap<String, Draft>, errors: &mut Vec<Diagnostic>) 
             };
             match draft.service.depends_on.get(on).map(|d| d.condition) {
                 Some(Condition::Healthy) if !other.has_healthcheck => {
-                    let hint = format!("add [{}.healthcheck] or use \"service_started\"", join("services", on));
-                    errors.push(Diagnostic::error(&path, condition_at, format!("{on} has no healthcheck"), hint));
+                    let hint =
+                        format!("add [{}.healthcheck] or use \"service_started\"", join("services", on));
+                    errors.push(Diagnostic::error(
+                        &path,
+                        condition_at,
+                        format!("{on} has no healthcheck"),
+                        hint,
+                    ));
                 }
                 Some(Condition::CompletedSuccessfully) if lives_on(other.service.restart.policy) => {
                     let wrong = format!("{on} never completes: its restart policy brings it back");
                     let hint = format!("write {}.restart = \"on-failure\" or \"no\"", join("services", on));
-                    errors.push(Diagnostic::error(&path, condition_at, wrong, hint).also(&other.at, "never completes"));
+                    errors.push(
+                        Diagnostic::error(&path, condition_at, wrong, hint)
+                            .also(&other.at, "never completes"),
+                    );
                 }
                 _ => {}
             }
@@ -117,9 +126,9 @@ fn ports(drafts: &BTreeMap<String, Draft>, errors: &mut Vec<Diagnostic>) {
     let mut seen: BTreeMap<(u16, bool), Vec<(&str, &Port, &Spot)>> = BTreeMap::new();
     for (name, port, at) in all {
         let on_number = seen.entry((port.published, port.protocol == Protocol::Udp)).or_default();
-        let clash = on_number
-            .iter()
-            .find(|(_, other, _)| other.host_ip.is_none() || port.host_ip.is_none() || other.host_ip == port.host_ip);
+        let clash = on_number.iter().find(|(_, other, _)| {
+            other.host_ip.is_none() || port.host_ip.is_none() || other.host_ip == port.host_ip
+        });
         if let Some((first, _, first_at)) = clash {
             let path = join(&join("services", name), "ports");
             let proto = if port.protocol == Protocol::Udp { "udp" } else { "tcp" };
@@ -132,7 +141,11 @@ fn ports(drafts: &BTreeMap<String, Draft>, errors: &mut Vec<Diagnostic>) {
     }
 }
 
-fn memberships(drafts: &BTreeMap<String, Draft>, networks: &BTreeMap<String, Network>, errors: &mut Vec<Diagnostic>) {
+fn memberships(
+    drafts: &BTreeMap<String, Draft>,
+    networks: &BTreeMap<String, Network>,
+    errors: &mut Vec<Diagnostic>,
+) {
     for (name, draft) in drafts {
         let path = join(&join("services", name), "networks");
         for (i, (network, at)) in draft.networks.iter().enumerate() {
@@ -145,7 +158,8 @@ fn memberships(drafts: &BTreeMap<String, Draft>, networks: &BTreeMap<String, Net
             }
             if let Some((_, first)) = draft.networks[..i].iter().find(|(other, _)| other == network) {
                 errors.push(
-                    Diagnostic::error(&path, at, format!("{network} is named twice"), "drop one").also(first, "first here"),
+                    Diagnostic::error(&path, at, format!("{network} is named twice"), "drop one")
+                        .also(first, "first here"),
                 );
             }
         }
@@ -163,7 +177,8 @@ fn subnets(networks: &BTreeMap<String, Network>, nodes: Option<&Table>, errors: 
     for (i, (name, subnet, at)) in said.iter().enumerate() {
         if let Some((other, _, first)) = said[..i].iter().find(|(_, other, _)| overlap(subnet, other)) {
             let path = join(&join("networks", name), "subnet");
-            let error = Diagnostic::error(&path, at, format!("overlaps with network {other}"), "choose another");
+            let error =
+                Diagnostic::error(&path, at, format!("overlaps with network {other}"), "choose another");
             errors.push(error.also(first, "here"));
         }
     }
@@ -182,7 +197,12 @@ fn shared_roots(drafts: &BTreeMap<String, Draft>, warnings: &mut Vec<Diagnostic>
         let path = join(&join("services", name), "rootfs");
         if !root.path.is_dir() {
             let wrong = format!("no folder {}", root.path.display());
-            warnings.push(Diagnostic::warning(&path, &draft.at, wrong, "it must be there before the service starts"));
+            warnings.push(Diagnostic::warning(
+                &path,
+                &draft.at,
+                wrong,
+                "it must be there before the service starts",
+            ));
         }
         if root.mode != RootMode::Rw {
             continue;

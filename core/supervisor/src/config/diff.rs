@@ -95,7 +95,8 @@ fn changed_networks(old: &Config, new: &Config) -> BTreeMap<String, Vec<Field>> 
         .iter()
         .filter_map(|(name, network)| {
             let before = old.networks.get(name)?;
-            let mut changed = fields(leaves(before, keys::NETWORK), leaves(network, keys::NETWORK), keys::NETWORK);
+            let mut changed =
+                fields(leaves(before, keys::NETWORK), leaves(network, keys::NETWORK), keys::NETWORK);
             for field in &mut changed {
                 field.key = format!("networks.{name}.{}", field.key);
             }
@@ -110,9 +111,9 @@ fn each<T>(
     change: impl Fn(&T, &T) -> Change,
 ) -> BTreeMap<String, Change> {
     let gone = old.keys().filter(|name| !new.contains_key(*name)).map(|name| (name.clone(), Change::Removed));
-    let here = new.iter().map(|(name, new)| {
-        (name.clone(), old.get(name).map_or(Change::New, |old| change(old, new)))
-    });
+    let here = new
+        .iter()
+        .map(|(name, new)| (name.clone(), old.get(name).map_or(Change::New, |old| change(old, new))));
     gone.chain(here).collect()
 }
 

@@ -15,13 +15,16 @@ pub fn markdown() -> String {
             "" => "Top level".to_string(),
             path => format!("[{}]", path.replace('*', "X")),
         };
-        out.push_str(&format!("\n## {title}\n\n| key | forms | default | applies | meaning |\n|---|---|---|---|---|\n"));
+        out.push_str(&format!(
+            "\n## {title}\n\n| key | forms | default | applies | meaning |\n|---|---|---|---|---|\n"
+        ));
         let (built, later): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(|key| key.stage == Stage::Built);
         for key in built {
             out.push_str(&row(key));
         }
         if !later.is_empty() {
-            let names: Vec<String> = later.iter().map(|key| format!("`{}`", key.path.replace('*', "X"))).collect();
+            let names: Vec<String> =
+                later.iter().map(|key| format!("`{}`", key.path.replace('*', "X"))).collect();
             out.push_str(&format!("\nLater: {}.\n", names.join(", ")));
         }
     }

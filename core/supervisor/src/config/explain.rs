@@ -112,7 +112,9 @@ fn sections(config: &Config, service: Option<&str>) -> Option<Vec<(String, Leave
 pub(super) fn service_leaves(service: &Service) -> Leaves {
     let mut all = leaves(service, keys::SERVICE);
     if matches!(service.source, super::schema::Source::Bundle(_)) {
-        all.retain(|(path, _)| governing(keys::SERVICE, path).is_none_or(|key| !key.oci || service.sets(key.path)));
+        all.retain(|(path, _)| {
+            governing(keys::SERVICE, path).is_none_or(|key| !key.oci || service.sets(key.path))
+        });
     }
     all
 }
@@ -158,7 +160,8 @@ fn inline(value: &Value) -> String {
         Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
         Value::Object(map) if map.is_empty() => "{}".into(),
         Value::Object(map) => {
-            let entries: Vec<String> = map.iter().map(|(k, v)| format!("{} = {}", join("", k), inline(v))).collect();
+            let entries: Vec<String> =
+                map.iter().map(|(k, v)| format!("{} = {}", join("", k), inline(v))).collect();
             format!("{{ {} }}", entries.join(", "))
         }
         Value::Number(n) => n.to_string(),

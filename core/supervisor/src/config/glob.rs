@@ -76,7 +76,9 @@ pub fn expand(folder: &Path, pattern: &str) -> io::Result<Vec<PathBuf>> {
             let list = if base.as_os_str().is_empty() { Path::new(".") } else { base.as_path() };
             let entries = match std::fs::read_dir(list) {
                 Ok(entries) => entries,
-                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    continue;
+                }
                 Err(e) => return Err(e),
             };
             for entry in entries {

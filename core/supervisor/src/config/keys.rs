@@ -75,7 +75,14 @@ pub const SECTIONS: [(&str, &[Key]); 7] = [
 
 pub const TOP: &[Key] = &[
     key("version", "1", "1", L, B, "another number is an error"),
-    key("include", "[path, glob]", "[]", L, B, "paths (missing: error) and globs (may be empty), 8 levels deep"),
+    key(
+        "include",
+        "[path, glob]",
+        "[]",
+        L,
+        B,
+        "paths (missing: error) and globs (may be empty), 8 levels deep",
+    ),
     key("defaults", "any service key but depends_on, ports", "{}", L, B, "below every service"),
     key("supervisor", "table", "{}", L, B, "sampand itself"),
     key("services", "{ NAME = table }", "{}", L, B, "what runs"),
@@ -94,7 +101,14 @@ pub const SUPERVISOR: &[Key] = &[
     key("on_exit", "stop, keep", "stop", L, B, "what SIGTERM does to the containers"),
     key("shutdown_timeout", "duration", "90s", L, B, "for the whole graph; then cgroup.kill"),
     key("max_parallel_starts", "integer", "0", L, B, "0: as many as CPUs"),
-    key("restart_storm.burst", "integer", "200", L, B, "restarts per interval on the whole host; more are delayed; 0: off"),
+    key(
+        "restart_storm.burst",
+        "integer",
+        "200",
+        L,
+        B,
+        "restarts per interval on the whole host; more are delayed; 0: off",
+    ),
     key("restart_storm.interval", "duration", "10s", L, B, ""),
     key("metrics", "HOST:PORT, path", "none", L, X, "Prometheus"),
     key("log_level", "error, warn, info, debug, trace", "info", L, B, "sampand's own log"),
@@ -107,10 +121,31 @@ pub const SUPERVISOR: &[Key] = &[
 
 pub const SERVICE: &[Key] = &[
     // What to run: one of rootfs, bundle, image.
-    key("rootfs.path", "\"PATH\", \"host\", { path, mode }", "", R, B, "`\"host\"` is `/`, read-only, with its secrets masked"),
-    key("rootfs.mode", "ro, rw, scratch", "ro", R, B, "no service can harm a shared root; scratch is not built yet"),
+    key(
+        "rootfs.path",
+        "\"PATH\", \"host\", { path, mode }",
+        "",
+        R,
+        B,
+        "`\"host\"` is `/`, read-only, with its secrets masked",
+    ),
+    key(
+        "rootfs.mode",
+        "ro, rw, scratch",
+        "ro",
+        R,
+        B,
+        "no service can harm a shared root; scratch is not built yet",
+    ),
     key("read_only", "boolean", "true", R, B, "compose's word: ro, or false = rw; not beside rootfs.mode"),
-    key("bundle", "path", "", R, B, "an OCI bundle; its config.json stands in for built-in values and [defaults]"),
+    key(
+        "bundle",
+        "path",
+        "",
+        R,
+        B,
+        "an OCI bundle; its config.json stands in for built-in values and [defaults]",
+    ),
     key("image", "reference", "", R, X, ""),
     oci("entrypoint", "[word], \"words\"", "[]", R, B, "goes before command"),
     oci("command", "[word], \"words\"", "required", R, B, "text is split as by sh, without sh"),
@@ -125,13 +160,33 @@ pub const SERVICE: &[Key] = &[
     key("labels", "table", "{}", L, X, "for filters"),
     oci("annotations", "table", "{}", R, X, "into config.json"),
     // Files and environment.
-    oci("volumes", "[\"SRC:DST[:ro]\"], [{ type, source, target, read_only, options, create }]", "[]", R, B,
-        "bind mounts: rbind, rprivate, nosuid, nodev. Missing source: error; `create` makes a folder. Named volumes are not built yet"),
+    oci(
+        "volumes",
+        "[\"SRC:DST[:ro]\"], [{ type, source, target, read_only, options, create }]",
+        "[]",
+        R,
+        B,
+        "bind mounts: rbind, rprivate, nosuid, nodev. Missing source: error; `create` makes a folder. Named volumes are not built yet",
+    ),
     oci("tmpfs", "[\"DST[:size=..,mode=..]\"]", "[]", R, B, "nosuid, nodev"),
     oci("shm_size", "size", "64M", R, B, ""),
     oci("devices", "[\"HOST[:DST[:rwm]]\"]", "[]", R, X, ""),
-    oci("environment", "{ K = v }, [\"K=V\", \"K\"]", "{}", R, B, "\"K\": sampand's value, else nothing is inherited; PATH, HOME are set"),
-    oci("env_file", "path, [path], [{ path, required }]", "[]", R, B, "below environment; missing: error unless `required = false`"),
+    oci(
+        "environment",
+        "{ K = v }, [\"K=V\", \"K\"]",
+        "{}",
+        R,
+        B,
+        "\"K\": sampand's value, else nothing is inherited; PATH, HOME are set",
+    ),
+    oci(
+        "env_file",
+        "path, [path], [{ path, required }]",
+        "[]",
+        R,
+        B,
+        "below environment; missing: error unless `required = false`",
+    ),
     // User and rights.
     oci("user", "\"uid[:gid]\", \"name[:group]\"", "0:0", R, B, "names: the rootfs' /etc/passwd"),
     oci("group_add", "[group]", "[]", R, X, ""),
@@ -169,31 +224,70 @@ pub const SERVICE: &[Key] = &[
     oci("resources.unified", "{ \"file\" = \"value\" }", "{}", L, X, "any v2 file"),
     key("resources.slice", "name", "none", L, X, ""),
     // Network.
-    oci("network_mode", "bridge, none, host", "bridge", R, B, "bridge: `networks`; without the plugin loopback only. service:X, ns:PATH are not built yet"),
+    oci(
+        "network_mode",
+        "bridge, none, host",
+        "bridge",
+        R,
+        B,
+        "bridge: `networks`; without the plugin loopback only. service:X, ns:PATH are not built yet",
+    ),
     key("networks", "[name]", "[\"default\"]", R, B, "eth0, eth1.. as written"),
-    key("ports", "[\"[ADDR:]HOST:CONTAINER[/udp]\"], [{ target, published, host_ip, protocol }]", "[]", R, B,
-        "no ADDR: all, as compose. Ranges and IPv6 are not built yet"),
+    key(
+        "ports",
+        "[\"[ADDR:]HOST:CONTAINER[/udp]\"], [{ target, published, host_ip, protocol }]",
+        "[]",
+        R,
+        B,
+        "no ADDR: all, as compose. Ranges and IPv6 are not built yet",
+    ),
     key("dns", "[text]", "[]", R, X, ""),
     key("dns_search", "[text]", "[]", R, X, ""),
     key("dns_opt", "[text]", "[]", R, X, ""),
     key("extra_hosts", "[text]", "[]", R, X, ""),
     key("sockets", "[{ listen, name }]", "[]", R, X, "LISTEN_FDS; held over restarts"),
     // Restart.
-    key("restart.policy", "no, on-failure[:N], always, unless-stopped", "unless-stopped", L, B,
-        "compose: no; services are to live. always also starts, with sampand, what was stopped by hand"),
+    key(
+        "restart.policy",
+        "no, on-failure[:N], always, unless-stopped",
+        "unless-stopped",
+        L,
+        B,
+        "compose: no; services are to live. always also starts, with sampand, what was stopped by hand",
+    ),
     key("restart.delay", "duration", "100ms", L, B, "before the first restart in a row"),
     key("restart.multiplier", "float", "2.0", L, B, ""),
     key("restart.max_delay", "duration", "1m", L, B, ""),
     key("restart.jitter", "0-1", "0.25", L, B, "lengthens the wait by up to this part"),
-    key("restart.reset_after", "duration", "10s", L, B, "ready, not unhealthy so long: delay and attempts begin anew"),
+    key(
+        "restart.reset_after",
+        "duration",
+        "10s",
+        L,
+        B,
+        "ready, not unhealthy so long: delay and attempts begin anew",
+    ),
     key("restart.max_attempts", "integer", "0", L, B, "in a row; reached: failed. 0: no limit"),
     key("restart.success_exit_status", "[int, \"SIGTERM\"]", "[0]", L, X, ""),
     key("restart.prevent_exit_status", "[int, \"SIG..\"]", "[]", L, X, ""),
     key("restart.force_exit_status", "[int, \"SIG..\"]", "[]", L, X, ""),
     // Health, readiness, dependencies, stop.
-    key("healthcheck.test", "[\"CMD\", ..], [\"CMD-SHELL\", text], [\"NONE\"], text = CMD-SHELL", "none", L, B,
-        "in the container. One of test, http, tcp, unix, notify"),
-    key("healthcheck.http.port", "http = port, or { port, path, status, host }", "none", L, B, "by us in its network namespace, no exec"),
+    key(
+        "healthcheck.test",
+        "[\"CMD\", ..], [\"CMD-SHELL\", text], [\"NONE\"], text = CMD-SHELL",
+        "none",
+        L,
+        B,
+        "in the container. One of test, http, tcp, unix, notify",
+    ),
+    key(
+        "healthcheck.http.port",
+        "http = port, or { port, path, status, host }",
+        "none",
+        L,
+        B,
+        "by us in its network namespace, no exec",
+    ),
     key("healthcheck.http.path", "text", "/", L, B, ""),
     key("healthcheck.http.status", "\"LOW-HIGH\", integer", "200-399", L, B, ""),
     key("healthcheck.http.host", "text", "localhost", L, B, ""),
@@ -203,17 +297,36 @@ pub const SERVICE: &[Key] = &[
     key("healthcheck.interval", "duration", "30s", L, B, ""),
     key("healthcheck.timeout", "duration", "5s", L, B, "compose's 30s comes too late"),
     key("healthcheck.retries", "integer", "3", L, B, ""),
-    key("healthcheck.start_period", "duration", "30s", L, B, "failures do not count; ends at the first success"),
+    key(
+        "healthcheck.start_period",
+        "duration",
+        "30s",
+        L,
+        B,
+        "failures do not count; ends at the first success",
+    ),
     key("healthcheck.start_interval", "duration", "1s", L, B, "between tests in the start period"),
     key("healthcheck.success_threshold", "integer", "1", L, X, ""),
-    key("healthcheck.on_failure", "restart, kill, stop, none", "restart", L, B,
-        "restart: stop, then the restart policy, as a failure; kill: cgroup.kill instead of stop. docker: none"),
+    key(
+        "healthcheck.on_failure",
+        "restart, kill, stop, none",
+        "restart",
+        L,
+        B,
+        "restart: stop, then the restart policy, as a failure; kill: cgroup.kill instead of stop. docker: none",
+    ),
     key("healthcheck.stop_grace_period", "duration", "= service's", L, X, ""),
     key("notify", "none, ready, healthy, { fd = 3 }", "none", R, X, ""),
     key("start_timeout", "duration", "90s", L, X, "until ready"),
     key("watchdog", "duration", "0s", R, X, ""),
-    key("depends_on.*.condition", "service_started, service_healthy, service_completed_successfully; short: [name]", "service_started", L, B,
-        "unmet or failed: waiting(why); stop order is the reverse"),
+    key(
+        "depends_on.*.condition",
+        "service_started, service_healthy, service_completed_successfully; short: [name]",
+        "service_started",
+        L,
+        B,
+        "unmet or failed: waiting(why); stop order is the reverse",
+    ),
     key("depends_on.*.required", "boolean", "true", L, X, "false: goes on without it"),
     key("depends_on.*.restart", "boolean", "false", L, X, "restart with it, if by hand"),
     key("depends_on.*.bind", "boolean", "false", L, X, "stop with it (BindsTo)"),
@@ -221,7 +334,14 @@ pub const SERVICE: &[Key] = &[
     key("stop_grace_period", "duration", "10s", L, B, "then cgroup.kill"),
     key("reload", "{ signal }, { command }", "none", L, X, "`sampanctl reload`"),
     // Logging.
-    key("logging.driver", "local, json-file, none", "local", R, B, "CRI lines in state_dir/logs; without the plugin raw files"),
+    key(
+        "logging.driver",
+        "local, json-file, none",
+        "local",
+        R,
+        B,
+        "CRI lines in state_dir/logs; without the plugin raw files",
+    ),
     key("logging.max_size", "size", "20M", L, B, "of one file"),
     key("logging.max_file", "integer", "5", L, B, "docker local's"),
     key("logging.max_line", "size", "16K", L, B, "longer: parts"),
@@ -233,7 +353,14 @@ pub const SERVICE: &[Key] = &[
     key("logging.drop", "oldest, newest", "oldest", L, X, ""),
     key("logging.on_full", "drop, block", "drop", L, X, "full disk: the service runs on"),
     // Hooks, steps, actions, secrets.
-    oci("hooks.prestart", "[{ path, args, env, timeout }]", "[]", N, B, "args [path], env [], timeout 30 (seconds)"),
+    oci(
+        "hooks.prestart",
+        "[{ path, args, env, timeout }]",
+        "[]",
+        N,
+        B,
+        "args [path], env [], timeout 30 (seconds)",
+    ),
     oci("hooks.createRuntime", "[{ path, args, env, timeout }]", "[]", N, B, ""),
     oci("hooks.createContainer", "[{ path, args, env, timeout }]", "[]", N, B, ""),
     oci("hooks.startContainer", "[{ path, args, env, timeout }]", "[]", N, B, "path is inside the container"),
@@ -295,7 +422,9 @@ pub const PLUGIN: &[Key] = &[
 pub enum Found {
     Key(&'static Key),
     /// A table whose keys are `PATH.x`; `built` if any of them is.
-    Group { built: bool },
+    Group {
+        built: bool,
+    },
     Unknown,
 }
 
@@ -350,7 +479,8 @@ pub fn instead(section: &'static [Key], above: &[&str], name: &str, value: &str)
     let siblings = || {
         section.iter().filter_map(|key| {
             let parts: Vec<&str> = key.path.split('.').collect();
-            let inside = parts.len() > above.len() && above.iter().zip(&parts).all(|(a, p)| *p == "*" || a == p);
+            let inside =
+                parts.len() > above.len() && above.iter().zip(&parts).all(|(a, p)| *p == "*" || a == p);
             inside.then(|| (parts[above.len()], key.stage == Stage::Built))
         })
     };
@@ -358,7 +488,8 @@ pub fn instead(section: &'static [Key], above: &[&str], name: &str, value: &str)
     if let Some(near) = nearest(name, built).or_else(|| nearest(name, siblings().map(|(name, _)| name))) {
         return format!("did you mean `{near}`?");
     }
-    let elsewhere = section.iter().find(|key| key.path.rsplit('.').next() == Some(name) && !key.path.contains('*'));
+    let elsewhere =
+        section.iter().find(|key| key.path.rsplit('.').next() == Some(name) && !key.path.contains('*'));
     match elsewhere {
         Some(key) => format!("here: {}", key.path),
         None => "docs/config.md lists all keys".into(),

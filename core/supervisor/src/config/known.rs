@@ -82,7 +82,14 @@ fn walk<'t>(
     }
 }
 
-fn unknown(section: &'static [Key], above: &[&str], name: &str, path: &str, node: &Node, errors: &mut Vec<Diagnostic>) {
+fn unknown(
+    section: &'static [Key],
+    above: &[&str],
+    name: &str,
+    path: &str,
+    node: &Node,
+    errors: &mut Vec<Diagnostic>,
+) {
     let hint = keys::instead(section, above, name, node.at.text());
     errors.push(Diagnostic::error(path, &node.key, format!("unknown key `{name}`"), hint));
 }

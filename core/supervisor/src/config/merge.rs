@@ -22,8 +22,13 @@ pub fn unite(tree: &mut Table, other: Table, path: &str, errors: &mut Vec<Diagno
         match (&mut there.value, node.value) {
             (Value::Table(a), Value::Table(b)) => unite(a, b, &path, errors),
             _ => errors.push(
-                Diagnostic::error(&path, &node.key, "set twice", "and here: drop one, or use a second --config")
-                    .also(&there.key, "first set here"),
+                Diagnostic::error(
+                    &path,
+                    &node.key,
+                    "set twice",
+                    "and here: drop one, or use a second --config",
+                )
+                .also(&there.key, "first set here"),
             ),
         }
     }
@@ -140,8 +145,13 @@ fn expand_service(
             let entry = Node::new(Value::Table(Table::new()), &item.at, &item.at);
             if let Some(twice) = table.insert(name.clone(), entry) {
                 errors.push(
-                    Diagnostic::error(&join(path, "depends_on"), &item.at, format!("{name} is named twice"), "drop one")
-                        .also(&twice.at, "first here"),
+                    Diagnostic::error(
+                        &join(path, "depends_on"),
+                        &item.at,
+                        format!("{name} is named twice"),
+                        "drop one",
+                    )
+                    .also(&twice.at, "first here"),
                 );
             }
         }
@@ -162,7 +172,10 @@ fn read_only(service: &mut Table, path: &str, errors: &mut Vec<Diagnostic>) {
     let Value::Table(rootfs) = &mut rootfs.value else { return };
     if let Some(there) = rootfs.get("mode") {
         let wrong = "beside rootfs.mode";
-        errors.push(Diagnostic::error(&join(path, "read_only"), &node.key, wrong, "the two say the same: drop one").also(&there.at, "here"));
+        errors.push(
+            Diagnostic::error(&join(path, "read_only"), &node.key, wrong, "the two say the same: drop one")
+                .also(&there.at, "here"),
+        );
         return;
     }
     rootfs.insert("mode".into(), Node { value: Value::Text(mode.into()), at, ..node });
@@ -189,7 +202,12 @@ fn environment(
             None => (text, env(text).map(|v| variables::escape(&v))),
         };
         if !is_name(name) {
-            errors.push(Diagnostic::error(&path, &item.at, "not a variable", "write \"K=V\", or \"K\" for our own value"));
+            errors.push(Diagnostic::error(
+                &path,
+                &item.at,
+                "not a variable",
+                "write \"K=V\", or \"K\" for our own value",
+            ));
             continue;
         }
         let Some(value) = value else { continue };

@@ -127,7 +127,12 @@ fn resolve(cx: &Cx<'_>, mut tree: Table, origins: &mut Origins, errors: &mut Vec
     if let Some(node) = &services {
         origins.collect("services", node);
     }
-    Config { supervisor, services: drafts.into_iter().map(|(n, d)| (n, d.service)).collect(), networks, plugins }
+    Config {
+        supervisor,
+        services: drafts.into_iter().map(|(n, d)| (n, d.service)).collect(),
+        networks,
+        plugins,
+    }
 }
 
 fn tables<'t>(tree: &'t Table, name: &str) -> impl Iterator<Item = (&'t String, &'t Node)> {

@@ -60,7 +60,12 @@ impl<'a> Reader<'a> {
                 }
                 if above.len() > INCLUDE_LEVELS_MAX {
                     let wrong = format!("more than {INCLUDE_LEVELS_MAX} levels");
-                    self.errors.push(Diagnostic::error("include", &item.at, wrong, "include it from further up"));
+                    self.errors.push(Diagnostic::error(
+                        "include",
+                        &item.at,
+                        wrong,
+                        "include it from further up",
+                    ));
                     continue;
                 }
                 let Some(source) = self.open(&path, Some(&item.at)) else { continue };
@@ -93,7 +98,12 @@ impl<'a> Reader<'a> {
         match glob::expand(source.folder(), &text) {
             Ok(paths) => paths,
             Err(e) => {
-                self.errors.push(Diagnostic::error("include", &item.at, format!("cannot list {text}: {e}"), ""));
+                self.errors.push(Diagnostic::error(
+                    "include",
+                    &item.at,
+                    format!("cannot list {text}: {e}"),
+                    "",
+                ));
                 Vec::new()
             }
         }
@@ -108,7 +118,9 @@ impl<'a> Reader<'a> {
             Err(why) => {
                 let message = format!("cannot read {}: {why}", path.display());
                 self.errors.push(match named {
-                    Some(at) => Diagnostic::error("include", at, message, "a glob may find nothing, a path may not"),
+                    Some(at) => {
+                        Diagnostic::error("include", at, message, "a glob may find nothing, a path may not")
+                    }
                     None => Diagnostic::nowhere("", message, "name the file with --config FILE"),
                 });
                 None

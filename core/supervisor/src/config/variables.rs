@@ -20,7 +20,11 @@ pub fn substitute(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<St
             rest = after;
         } else if let Some(body) = rest.strip_prefix("${") {
             let Some(end) = body.find('}') else {
-                return Err(trouble(rest, "`${` without a `}`", "close it, or write `$${` for the text itself"));
+                return Err(trouble(
+                    rest,
+                    "`${` without a `}`",
+                    "close it, or write `$${` for the text itself",
+                ));
             };
             let part = &rest[..end + 3];
             out.push_str(&value(part, &body[..end], env)?);
@@ -48,7 +52,11 @@ fn value(part: &str, body: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
     let end = body.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(body.len());
     let (name, operator) = body.split_at(end);
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(trouble(part, "not a variable's name", "`${V}`, `${V:-text}`, `${V:?message}`; `$$` is a `$`"));
+        return Err(trouble(
+            part,
+            "not a variable's name",
+            "`${V}`, `${V:-text}`, `${V:?message}`; `$$` is a `$`",
+        ));
     }
     let set = env(name).filter(|v| !v.is_empty());
     let unset = format!("variable {name} is not set");
@@ -60,7 +68,11 @@ fn value(part: &str, body: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
     } else if let Some(message) = operator.strip_prefix(":?") {
         set.ok_or_else(|| trouble(part, &unset, message))
     } else {
-        Err(trouble(part, "no such form of a variable", "`${V}`, `${V:-text}`, `${V:?message}`; `$$` is a `$`"))
+        Err(trouble(
+            part,
+            "no such form of a variable",
+            "`${V}`, `${V:-text}`, `${V:?message}`; `$$` is a `$`",
+        ))
     }
 }
 

@@ -24,7 +24,8 @@ pub fn volumes(f: &Field<'_>) -> Option<Vec<Volume>> {
         let Some(volume) = volume else { continue };
         if let Some(first) = seen.insert(volume.target.clone(), item.node.at.clone()) {
             let wrong = format!("two volumes on {}", volume.target);
-            let error = Diagnostic::error(&item.path, &item.node.at, wrong, "the second would hide the first");
+            let error =
+                Diagnostic::error(&item.path, &item.node.at, wrong, "the second would hide the first");
             item.cx.errors.borrow_mut().push(error.also(&first, "first here"));
         }
         if !volume.create && !exists(&volume.source) {
@@ -53,8 +54,13 @@ fn short_volume(f: &Field<'_>) -> Option<Volume> {
         }
     };
     let source = bind_source(f, source)?;
-    let mut volume =
-        Volume { source, target: target_path(f, target)?, read_only: false, options: Vec::new(), create: false };
+    let mut volume = Volume {
+        source,
+        target: target_path(f, target)?,
+        read_only: false,
+        options: Vec::new(),
+        create: false,
+    };
     for option in options.split(',').filter(|o| !o.is_empty()) {
         match option {
             "ro" => volume.read_only = true,
@@ -108,9 +114,32 @@ fn target_path(f: &Field<'_>, text: &str) -> Option<String> {
 
 /// What mount(8) knows of bind mounts.
 const OPTIONS: [&str; 26] = [
-    "rbind", "bind", "rprivate", "private", "rshared", "shared", "rslave", "slave", "ro", "rw", "suid", "nosuid",
-    "dev", "nodev", "exec", "noexec", "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime",
-    "strictatime", "nostrictatime", "rro", "nosymfollow",
+    "rbind",
+    "bind",
+    "rprivate",
+    "private",
+    "rshared",
+    "shared",
+    "rslave",
+    "slave",
+    "ro",
+    "rw",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "rro",
+    "nosymfollow",
 ];
 
 fn mount_option(f: &Field<'_>, text: &str) -> Option<String> {
@@ -146,8 +175,12 @@ fn one_tmpfs(f: &Field<'_>) -> Option<Tmpfs> {
                 Some(mode) => tmpfs.mode = Some(mode),
                 None => f.wrong(format!("`{mode}` is not a mode"), "octal, as mode=1777"),
             },
-            Some(("uid" | "gid" | "nr_inodes", n)) if n.parse::<u32>().is_ok() => tmpfs.options.push(option.into()),
-            Some((name, _)) => f.wrong(format!("no such tmpfs option: `{name}`"), "size, mode, uid, gid, nr_inodes"),
+            Some(("uid" | "gid" | "nr_inodes", n)) if n.parse::<u32>().is_ok() => {
+                tmpfs.options.push(option.into())
+            }
+            Some((name, _)) => {
+                f.wrong(format!("no such tmpfs option: `{name}`"), "size, mode, uid, gid, nr_inodes")
+            }
             None => tmpfs.options.extend(mount_option(f, option)),
         }
     }
@@ -202,7 +235,10 @@ fn read_env_file(f: &Field<'_>, all: &mut BTreeMap<String, String>) {
     let text = match read_text(&path) {
         Ok(text) => text,
         Err(why) => {
-            f.wrong(format!("cannot read {}: {why}", path.display()), "make it, or write { path, required = false }");
+            f.wrong(
+                format!("cannot read {}: {why}", path.display()),
+                "make it, or write { path, required = false }",
+            );
             return;
         }
     };
@@ -212,7 +248,8 @@ fn read_env_file(f: &Field<'_>, all: &mut BTreeMap<String, String>) {
         Err((span, why)) => {
             let source = Arc::new(Source { path, text, order: f.cx.read.get() });
             f.cx.errors.borrow_mut().push(
-                Diagnostic::error(&f.path, &Spot::new(&source, span), why, "").also(&f.node.at, "read from here"),
+                Diagnostic::error(&f.path, &Spot::new(&source, span), why, "")
+                    .also(&f.node.at, "read from here"),
             );
         }
     }

@@ -41,7 +41,10 @@ fn policy(f: &Field<'_>, path: &str) -> Option<Policy> {
         f.wrong(format!("`{n}` is not a number of attempts"), "as \"on-failure:3\"");
         return None;
     }
-    f.wrong("no such policy", choose(&text, ["no", "on-failure[:N]", "always", "unless-stopped"].into_iter()));
+    f.wrong(
+        "no such policy",
+        choose(&text, ["no", "on-failure[:N]", "always", "unless-stopped"].into_iter()),
+    );
     None
 }
 
@@ -61,10 +64,17 @@ pub fn healthcheck(t: &Fields<'_>) -> Option<Healthcheck> {
     let t = t.table("healthcheck", "a table");
     let probe = probe(&t);
     if probe.is_none()
-        && let Some(f) = said.filter(|f| f.node.table().is_some() && !["test", "http", "tcp"].iter().any(|n| t.get(n).is_some()))
+        && let Some(f) = said.filter(|f| {
+            f.node.table().is_some() && !["test", "http", "tcp"].iter().any(|n| t.get(n).is_some())
+        })
         && !f.node.inherited
     {
-        f.cx.errors.borrow_mut().push(Diagnostic::error(&f.path, &f.node.key, "nothing to test", "add test, http or tcp"));
+        f.cx.errors.borrow_mut().push(Diagnostic::error(
+            &f.path,
+            &f.node.key,
+            "nothing to test",
+            "add test, http or tcp",
+        ));
     }
     let check = Healthcheck {
         interval: t.or("interval", Field::period, Duration::from_secs(30)),

@@ -304,7 +304,11 @@ impl<'a> Field<'a> {
                     Ok(d) => Some(d),
                     Err(why) => {
                         let bare = text.trim().parse::<f64>().is_ok();
-                        let hint = if bare { format!("write \"{}s\"", text.trim()) } else { "as \"1m30s\": us ms s m h d".into() };
+                        let hint = if bare {
+                            format!("write \"{}s\"", text.trim())
+                        } else {
+                            "as \"1m30s\": us ms s m h d".into()
+                        };
                         self.wrong(why, hint);
                         None
                     }
@@ -365,7 +369,8 @@ impl<'a> Field<'a> {
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
         }
-        let is_later = |known: &&&str| **known == text || known.strip_suffix('*').is_some_and(|p| text.starts_with(p));
+        let is_later =
+            |known: &&&str| **known == text || known.strip_suffix('*').is_some_and(|p| text.starts_with(p));
         if later.iter().any(|known| is_later(&known)) {
             self.not_built("", format!("built: {}", list(words)));
             return None;

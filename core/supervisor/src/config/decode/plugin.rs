@@ -19,7 +19,8 @@ fn subnet(f: &Field<'_>) -> Option<Option<Subnet>> {
     if text == "auto" {
         return Some(None);
     }
-    let parsed = text.split_once('/').and_then(|(a, p)| Some((a.parse::<IpAddr>().ok()?, p.parse::<u8>().ok()?)));
+    let parsed =
+        text.split_once('/').and_then(|(a, p)| Some((a.parse::<IpAddr>().ok()?, p.parse::<u8>().ok()?)));
     let Some((address, prefix)) = parsed else {
         f.wrong("not a subnet", "as \"10.7.0.0/24\"");
         return None;

@@ -77,7 +77,11 @@ fn long(f: &Field<'_>) -> Option<Port> {
         host_ip,
         published: published?,
         target: target?,
-        protocol: t.or("protocol", |f| f.word("protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)], &[]), Protocol::Tcp),
+        protocol: t.or(
+            "protocol",
+            |f| f.word("protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)], &[]),
+            Protocol::Tcp,
+        ),
     })
 }
 

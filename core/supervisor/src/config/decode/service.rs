@@ -9,8 +9,8 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::keys::{self, Found};
 use crate::config::near::nearest;
 use crate::config::schema::{
-    Condition, Dependency, Hook, Hooks, LogDriver, Logging, NameOrId, NetworkMode, Policy, Port, Resources, RootMode,
-    Rootfs, SeccompProfile, Security, Service, Signal, Source, User,
+    Condition, Dependency, Hook, Hooks, LogDriver, Logging, NameOrId, NetworkMode, Policy, Port, Resources,
+    RootMode, Rootfs, SeccompProfile, Security, Service, Signal, Source, User,
 };
 use crate::config::source::Spot;
 use crate::config::tree::Node;
@@ -113,7 +113,10 @@ fn source(t: &Fields<'_>, at: &Spot) -> Source {
             None
         }
     };
-    Source::Rootfs(Rootfs { path: path.unwrap_or_else(|| PathBuf::from("/")), mode: rootfs.or("mode", root_mode, RootMode::Ro) })
+    Source::Rootfs(Rootfs {
+        path: path.unwrap_or_else(|| PathBuf::from("/")),
+        mode: rootfs.or("mode", root_mode, RootMode::Ro),
+    })
 }
 
 fn root_mode(f: &Field<'_>) -> Option<RootMode> {
@@ -202,11 +205,46 @@ fn capability(f: &Field<'_>) -> Option<String> {
 
 /// capabilities(7), all of Linux 6.x.
 pub const CAPABILITIES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
@@ -261,8 +299,9 @@ fn depends_on(t: &Fields<'_>) -> (BTreeMap<String, Dependency>, BTreeMap<String,
         }
         let condition = field.fields().get("condition");
         let at = condition.as_ref().map_or(&field.node.key, |c| &c.node.at).clone();
-        let condition =
-            condition.and_then(|f| f.word("condition", CONDITIONS, &["service_ready"])).unwrap_or(Condition::Started);
+        let condition = condition
+            .and_then(|f| f.word("condition", CONDITIONS, &["service_ready"]))
+            .unwrap_or(Condition::Started);
         resolved.insert(name.to_string(), Dependency { condition });
         spots.insert(name.to_string(), (field.node.key.clone(), at));
     }
