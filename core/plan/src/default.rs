@@ -1,0 +1,158 @@
+//! The container one gets without asking for anything: docker's capabilities, masks and mounts. `sampan spec`,
+//! `sampan run --rootfs` and sampand all start from this one spec, so that what is tried by hand is what runs as a
+//! service. Where it differs from docker (no_new_privileges), docs/config.md says so.
+
+use crate::spec::{
+    Capabilities, DeviceRule, Linux, Mount, Namespace, Process, Resources, Rlimit, Root, Spec, Str,
+};
+
+pub const CAPABILITIES: [&str; 14] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+pub const MASKED_PATHS: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+
+pub const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What `host_rootfs` hides of the host: homes and what proves who it is. The run folder lies below /run, which is a
+/// tmpfs of the container's own.
+pub const HOST_MASKED_PATHS: [&str; 7] =
+    ["/root", "/home", "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh"];
+
+pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Folders that programs expect to write to: on a read-only root each that exists gets a tmpfs. With its mode.
+pub const SCRATCH: [(&str, &str); 3] = [("/tmp", "mode=1777"), ("/run", "mode=0755"), ("/var/tmp", "mode=1777")];
+
+/// `args` and the root are the caller's.
+pub fn spec() -> Spec<'static> {
+    Spec {
+        oci_version: "1.2.1".into(),
+        process: Some(process()),
+        root: Some(Root { path: "rootfs".into(), readonly: true }),
+        mounts: mounts(),
+        linux: linux(),
+        ..Spec::default()
+    }
+}
+
+fn process() -> Process<'static> {
+    let all = || CAPABILITIES.map(Str::from).to_vec();
+    Process {
+        args: vec!["sh".into()],
+        env: vec![PATH.into()],
+        cwd: "/".into(),
+        // Nothing inheritable or ambient (CVE-2022-24769).
+        capabilities: Some(Capabilities {
+            bounding: all(),
+            effective: all(),
+            permitted: all(),
+            ..Capabilities::default()
+        }),
+        rlimits: vec![Rlimit { kind: "RLIMIT_NOFILE".into(), soft: 1024, hard: 524_288 }],
+        no_new_privileges: true,
+        ..Process::default()
+    }
+}
+
+fn mounts() -> Vec<Mount<'static>> {
+    vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+    ]
+}
+
+fn linux() -> Linux<'static> {
+    let sysctl = [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+    Linux {
+        namespaces: ["mount", "pid", "ipc", "uts", "network", "cgroup"]
+            .map(|kind| Namespace { kind: kind.into(), path: None })
+            .to_vec(),
+        resources: Some(Resources { devices: devices(), ..Resources::default() }),
+        sysctl: sysctl.map(|(name, value)| (name.into(), value.into())).into(),
+        masked_paths: MASKED_PATHS.map(Str::from).to_vec(),
+        readonly_paths: READONLY_PATHS.map(Str::from).to_vec(),
+        ..Linux::default()
+    }
+}
+
+/// None but those that every container has; mknod of any is allowed, as its use is not.
+fn devices() -> Vec<DeviceRule<'static>> {
+    let rule = |kind: &'static str, major, minor, access: &'static str| DeviceRule {
+        allow: true,
+        kind: Some(kind.into()),
+        major,
+        minor,
+        access: Some(access.into()),
+    };
+    let deny = DeviceRule { access: Some("rwm".into()), ..DeviceRule::default() };
+    let mut rules = vec![deny, rule("c", None, None, "m"), rule("b", None, None, "m")];
+    // null zero full random urandom; tty console ptmx; pts.
+    for (major, minors) in [(1, &[3, 5, 7, 8, 9][..]), (5, &[0, 1, 2])] {
+        rules.extend(minors.iter().map(|minor| rule("c", Some(major), Some(*minor), "rwm")));
+    }
+    rules.push(rule("c", Some(136), None, "rwm"));
+    rules
+}
+
+/// `--rootfs host`, `rootfs = "host"`: the host's own root, read-only all the way down, its secrets masked. `hidden`:
+/// what else to mask, such as sampand's state folder.
+///
+/// The runtime binds `/` recursively onto a place of the container's own, as it does with any root; a read-only root
+/// is read-only with all that is mounted below it.
+pub fn host_rootfs<'a>(spec: &mut Spec<'a>, hidden: impl IntoIterator<Item = Str<'a>>) {
+    spec.root = Some(Root { path: "/".into(), readonly: true });
+    spec.linux.masked_paths.extend(HOST_MASKED_PATHS.map(Str::from));
+    spec.linux.masked_paths.extend(hidden);
+}
+
+/// The tmpfs on one of [`SCRATCH`]'s folders.
+pub fn scratch(path: &'static str, mode: &'static str) -> Mount<'static> {
+    mount(path, "tmpfs", "tmpfs", &["nosuid", "nodev", mode])
+}
+
+fn mount(to: &'static str, kind: &'static str, from: &'static str, options: &[&'static str]) -> Mount<'static> {
+    Mount {
+        destination: to.into(),
+        kind: Some(kind.into()),
+        source: Some(from.into()),
+        options: options.iter().map(|o| Str::from(*o)).collect(),
+        ..Mount::default()
+    }
+}
