@@ -38,7 +38,8 @@ pub const MASKED_PATHS: [&str; 12] = [
     "/sys/devices/virtual/powercap",
 ];
 
-pub const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READONLY_PATHS: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// What `host_rootfs` hides of the host: homes and what proves who it is. The run folder lies below /run, which is a
 /// tmpfs of the container's own.
@@ -48,7 +49,8 @@ pub const HOST_MASKED_PATHS: [&str; 7] =
 pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Folders that programs expect to write to: on a read-only root each that exists gets a tmpfs. With its mode.
-pub const SCRATCH: [(&str, &str); 3] = [("/tmp", "mode=1777"), ("/run", "mode=0755"), ("/var/tmp", "mode=1777")];
+pub const SCRATCH: [(&str, &str); 3] =
+    [("/tmp", "mode=1777"), ("/run", "mode=0755"), ("/var/tmp", "mode=1777")];
 
 /// `args` and the root are the caller's.
 pub fn spec() -> Spec<'static> {
@@ -99,7 +101,8 @@ fn mounts() -> Vec<Mount<'static>> {
 }
 
 fn linux() -> Linux<'static> {
-    let sysctl = [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+    let sysctl =
+        [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
     Linux {
         namespaces: ["mount", "pid", "ipc", "uts", "network", "cgroup"]
             .map(|kind| Namespace { kind: kind.into(), path: None })
@@ -147,7 +150,12 @@ pub fn scratch(path: &'static str, mode: &'static str) -> Mount<'static> {
     mount(path, "tmpfs", "tmpfs", &["nosuid", "nodev", mode])
 }
 
-fn mount(to: &'static str, kind: &'static str, from: &'static str, options: &[&'static str]) -> Mount<'static> {
+fn mount(
+    to: &'static str,
+    kind: &'static str,
+    from: &'static str,
+    options: &[&'static str],
+) -> Mount<'static> {
     Mount {
         destination: to.into(),
         kind: Some(kind.into()),

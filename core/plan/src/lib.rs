@@ -4,6 +4,6 @@
 //! No I/O, no clock, no privileges: facts about the machine come in as [`host::Host`], so a plan can be
 //! computed, printed and compared anywhere.  Modules are listed in the order in which they may use each other.
 
+pub mod default;
 pub mod error;
 pub mod spec;
-pub mod default;
