@@ -35,6 +35,16 @@ impl Message {
         Message { bytes }
     }
 
+    /// Attributes without a header, to be `put` into a message.
+    pub fn part() -> Message {
+        Message { bytes: Vec::new() }
+    }
+
+    pub fn put(mut self, part: &Message) -> Message {
+        self.bytes.extend_from_slice(&part.bytes);
+        self
+    }
+
     /// The family's fixed part (ifinfomsg, nfgenmsg, ...); comes before any attribute.
     pub fn fixed(mut self, part: &[u8]) -> Message {
         self.bytes.extend_from_slice(part);
@@ -47,10 +57,6 @@ impl Message {
         self.bytes.extend_from_slice(value);
         self.close(start);
         self
-    }
-
-    pub fn flag(self, kind: u16) -> Message {
-        self.attr(kind, &[])
     }
 
     pub fn u8(self, kind: u16, value: u8) -> Message {

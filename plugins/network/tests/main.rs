@@ -1,4 +1,6 @@
 //! The network plugin against the real kernel, in network namespaces of its own: the host's stays untouched.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod links;
+mod rules;
 mod world;

@@ -1,0 +1,254 @@
+//! Published ports and what may pass between bridges: the desired rules, and what separates them from the present ones.
+//!
+//! All rules are static and stand in one table of our own; what changes is set elements, one per publication, so that two
+//! publications of one port cannot both be there and none is left behind in a chain. `Rules` is the whole wish as plain data;
+//! `transaction` turns the step from one wish to the next into messages. A published port is also held by a bound socket
+//! (held.rs), for a redirect would silently take it from a process of the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::addresses::Subnet;
+use crate::config::Protocol;
+use crate::nft::{Element, Hook, Rule, Set, Transaction, Type, interface, port, protocol};
+
+pub const TABLE: &str = "sampan";
+
+/// A port of the host that leads to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Publication {
+    pub protocol: Protocol,
+    /// 0.0.0.0: all addresses.
+    pub host_ip: Ipv4Addr,
+    pub published: u16,
+    pub target: u16,
+}
+
+impl Publication {
+    /// Whether both want one port of one address.
+    pub fn collides(&self, other: &Publication) -> bool {
+        let any = self.host_ip.is_unspecified() || other.host_ip.is_unspecified();
+        (self.protocol, self.published) == (other.protocol, other.published)
+            && (any || self.host_ip == other.host_ip)
+    }
+}
+
+impl std::fmt::Display for Publication {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{} of ", self.published, self.protocol.name())?;
+        if self.host_ip.is_unspecified() { f.write_str("all addresses") } else { self.host_ip.fmt(f) }
+    }
+}
+
+/// A network as the rules see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passage {
+    pub bridge: String,
+    pub subnet: Subnet,
+    pub internal: bool,
+}
+
+/// Every element of every set, and whether foreign traffic is to be kept from being forwarded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    sets: BTreeMap<&'static str, BTreeSet<Element>>,
+    /// Set where it was us who turned forwarding on: the host was no router and stays none.
+    pub guard_forwarding: bool,
+}
+
+const BRIDGES: Set = Set { name: "bridges", key: &[Type::Interface], data: &[], interval: false };
+const EGRESS: Set = Set { name: "egress", key: &[Type::Interface], data: &[], interval: false };
+const INTERNAL: Set = Set { name: "internal", key: &[Type::Interface], data: &[], interval: false };
+const WITHIN: Set =
+    Set { name: "within", key: &[Type::Interface, Type::Interface], data: &[], interval: false };
+const SUBNETS: Set = Set { name: "subnets", key: &[Type::Ipv4], data: &[], interval: true };
+const PUBLISHED: Set = Set {
+    name: "published",
+    key: &[Type::Protocol, Type::Port],
+    data: &[Type::Ipv4, Type::Port],
+    interval: false,
+};
+const PUBLISHED_AT: Set = Set {
+    name: "published_at",
+    key: &[Type::Ipv4, Type::Protocol, Type::Port],
+    data: &[Type::Ipv4, Type::Port],
+    interval: false,
+};
+const SETS: [Set; 7] = [BRIDGES, EGRESS, INTERNAL, WITHIN, SUBNETS, PUBLISHED, PUBLISHED_AT];
+
+impl Rules {
+    pub fn add_network(&mut self, passage: &Passage) {
+        let bridge = interface(&passage.bridge);
+        self.element(BRIDGES, Element::key(bridge.to_vec()));
+        self.element(if passage.internal { INTERNAL } else { EGRESS }, Element::key(bridge.to_vec()));
+        self.element(WITHIN, Element::key([bridge, bridge].concat()));
+        let first = passage.subnet.network().octets().to_vec();
+        let beyond = u32::from(passage.subnet.broadcast()).saturating_add(1).to_be_bytes().to_vec();
+        self.element(SUBNETS, Element::key(first));
+        self.element(SUBNETS, Element { end: true, ..Element::key(beyond) });
+    }
+
+    pub fn add_publication(&mut self, p: &Publication, to: Ipv4Addr) {
+        let key = [protocol(p.protocol.number()), port(p.published)].concat();
+        let data = [to.octets(), port(p.target)].concat();
+        if p.host_ip.is_unspecified() {
+            self.element(PUBLISHED, Element { key, data, end: false });
+        } else {
+            let key = [p.host_ip.octets().to_vec(), key].concat();
+            self.element(PUBLISHED_AT, Element { key, data, end: false });
+        }
+    }
+
+    fn element(&mut self, set: Set, element: Element) {
+        self.sets.entry(set.name).or_default().insert(element);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+
+    /// What leads from `from` to `self`. From nothing known (None), the table is made anew; foreign tables are not touched.
+    pub fn transaction(&self, from: Option<&Rules>) -> Transaction {
+        match from {
+            Some(from) if from == self => Transaction::new(TABLE),
+            Some(from) if from.guard_forwarding == self.guard_forwarding && !self.is_empty() && !from.is_empty() => {
+                self.step(from)
+            }
+            _ => self.anew(),
+        }
+    }
+
+    fn step(&self, from: &Rules) -> Transaction {
+        let nothing = BTreeSet::new();
+        let mut t = Transaction::new(TABLE);
+        for set in SETS {
+            let of = |rules: &Rules| rules.sets.get(set.name).unwrap_or(&nothing).clone();
+            let (old, new) = (of(from), of(self));
+            let gone: Vec<Element> = old.difference(&new).cloned().collect();
+            let fresh: Vec<Element> = new.difference(&old).cloned().collect();
+            t.delete_elements(set.name, &gone);
+            t.add_elements(set.name, &fresh);
+        }
+        t
+    }
+
+    fn anew(&self) -> Transaction {
+        let mut t = Transaction::new(TABLE);
+        t.add_table();
+        t.delete_table(); // whatever is in it: nobody sees the gap
+        if self.is_empty() {
+            return t;
+        }
+        t.add_table();
+        for set in SETS {
+            t.add_set(&set);
+        }
+        self.filter(&mut t);
+        redirect(&mut t);
+        for (name, elements) in &self.sets {
+            t.add_elements(name, &elements.iter().cloned().collect::<Vec<_>>());
+        }
+        t
+    }
+
+    fn filter(&self, t: &mut Transaction) {
+        // Before connection tracking, so before any redirect has changed where a packet goes.
+        t.add_chain("raw", "filter", Hook::Prerouting, -300);
+        t.add_rule(
+            "raw",
+            Rule::new("loopback is the host's own").ipv4().iifname_is_not("lo").daddr_is_loopback().drop(),
+        );
+        t.add_rule(
+            "raw",
+            Rule::new("bridges are reached by published ports")
+                .ipv4()
+                .iifname_is_not("lo")
+                .iifname_not_in("bridges")
+                .daddr_in("subnets")
+                .drop(),
+        );
+        t.add_chain("forward", "filter", Hook::Forward, 0);
+        t.add_rule("forward", Rule::new("within one network").way_in("within").accept());
+        t.add_rule(
+            "forward",
+            Rule::new("networks do not meet").iifname_in("bridges").oifname_in("bridges").drop(),
+        );
+        t.add_rule("forward", Rule::new("no way out").iifname_in("internal").drop());
+        t.add_rule("forward", Rule::new("no way in").oifname_in("internal").drop());
+        for rule in [
+            Rule::new("path MTU").iifname_in("bridges"),
+            Rule::new("path MTU").oifname_in("bridges"),
+        ] {
+            t.add_rule("forward", rule.opens_tcp().clamp_mss());
+        }
+        if self.guard_forwarding {
+            let rule = Rule::new("this host is no router");
+            t.add_rule("forward", rule.iifname_not_in("bridges").oifname_not_in("bridges").drop());
+        }
+    }
+}
+
+/// The three cases of masquerade: out of the host, from the host's loopback, and back to the same network (a container that
+/// dials its own published port would else answer itself with the wrong address).
+fn redirect(t: &mut Transaction) {
+    for (chain, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
+        t.add_chain(chain, "nat", hook, -100);
+        t.add_rule(
+            chain,
+            Rule::new("published on one address").ipv4().redirect_by_address_and_port("published_at"),
+        );
+        t.add_rule(
+            chain,
+            Rule::new("published on all").ipv4().daddr_is_ours().redirect_by_port("published"),
+        );
+    }
+    t.add_chain("postrouting", "nat", Hook::Postrouting, 100);
+    t.add_rule(
+        "postrouting",
+        Rule::new("from the host's loopback").ipv4().oifname_in("bridges").saddr_is_loopback().masquerade(),
+    );
+    t.add_rule(
+        "postrouting",
+        Rule::new("to one's own network").ipv4().way_in("within").was_redirected().masquerade(),
+    );
+    t.add_rule(
+        "postrouting",
+        Rule::new("out").ipv4().iifname_in("egress").oifname_not_in("bridges").masquerade(),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(host_ip: &str, published: u16) -> Publication {
+        let host_ip = host_ip.parse().unwrap();
+        Publication { protocol: Protocol::Tcp, host_ip, published, target: 80 }
+    }
+
+    #[test]
+    fn ports_collide_on_one_address_or_on_all() {
+        let udp = Publication { protocol: Protocol::Udp, ..at("0.0.0.0", 80) };
+        assert!(at("0.0.0.0", 80).collides(&at("127.0.0.1", 80)));
+        assert!(at("127.0.0.1", 80).collides(&at("127.0.0.1", 80)));
+        assert!(!at("127.0.0.1", 80).collides(&at("127.0.0.2", 80)));
+        assert!(!at("0.0.0.0", 80).collides(&at("0.0.0.0", 81)));
+        assert!(!at("0.0.0.0", 80).collides(&udp));
+    }
+
+    #[test]
+    fn a_publication_is_named_as_people_say_it() {
+        assert_eq!(at("0.0.0.0", 80).to_string(), "80/tcp of all addresses");
+        assert_eq!(at("127.0.0.1", 80).to_string(), "80/tcp of 127.0.0.1");
+    }
+
+    #[test]
+    fn the_same_wish_again_is_no_transaction() {
+        let mut rules = Rules::default();
+        rules.add_publication(&at("0.0.0.0", 80), "10.0.0.2".parse().unwrap());
+        assert!(rules.transaction(Some(&rules.clone())).is_empty());
+        assert!(!rules.transaction(None).is_empty());
+    }
+}
