@@ -365,7 +365,7 @@ impl Rule {
         self.then("rt", |m| m.be32(1, R0).be32(2, TCPMSS))
             .then("byteorder", |m| m.be32(1, R0).be32(2, R0).be32(3, HTON).be32(4, 2).be32(5, 2))
             .then("exthdr", |m| {
-                m.u8(2, MAXSEG).be32(3, 2).be32(4, 2).be32(5, 0).be32(6, TCP_OPTION).be32(7, R0)
+                m.u8(2, MAXSEG).be32(3, 2).be32(4, 2).be32(6, TCP_OPTION).be32(7, R0)
             })
     }
 

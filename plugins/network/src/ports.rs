@@ -54,6 +54,7 @@ pub struct Passage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     sets: BTreeMap<&'static str, BTreeSet<Element>>,
+    subnets: BTreeSet<Subnet>,
     /// Set where it was us who turned forwarding on: the host was no router and stays none.
     pub guard_forwarding: bool,
 }
@@ -79,15 +80,16 @@ const PUBLISHED_AT: Set = Set {
 const SETS: [Set; 7] = [BRIDGES, EGRESS, INTERNAL, WITHIN, SUBNETS, PUBLISHED, PUBLISHED_AT];
 
 impl Rules {
+    pub fn new(guard_forwarding: bool) -> Rules {
+        Rules { guard_forwarding, ..Rules::default() }
+    }
+
     pub fn add_network(&mut self, passage: &Passage) {
         let bridge = interface(&passage.bridge);
         self.element(BRIDGES, Element::key(bridge.to_vec()));
         self.element(if passage.internal { INTERNAL } else { EGRESS }, Element::key(bridge.to_vec()));
         self.element(WITHIN, Element::key([bridge, bridge].concat()));
-        let first = passage.subnet.network().octets().to_vec();
-        let beyond = u32::from(passage.subnet.broadcast()).saturating_add(1).to_be_bytes().to_vec();
-        self.element(SUBNETS, Element::key(first));
-        self.element(SUBNETS, Element { end: true, ..Element::key(beyond) });
+        self.subnets.insert(passage.subnet);
     }
 
     pub fn add_publication(&mut self, p: &Publication, to: Ipv4Addr) {
@@ -109,25 +111,33 @@ impl Rules {
         self.sets.is_empty()
     }
 
-    /// What leads from `from` to `self`. From nothing known (None), the table is made anew; foreign tables are not touched.
+    /// What leads from `from` to `self`. From nothing known (None), or where a network comes or goes, the table is made anew;
+    /// else a few elements change. Foreign tables are not touched.
     pub fn transaction(&self, from: Option<&Rules>) -> Transaction {
         match from {
             Some(from) if from == self => Transaction::new(TABLE),
-            Some(from) if from.guard_forwarding == self.guard_forwarding && !self.is_empty() && !from.is_empty() => {
-                self.step(from)
-            }
+            Some(from) if !from.is_empty() && from.differs_in_publications_alone(self) => self.step(from),
             _ => self.anew(),
         }
+    }
+
+    fn differs_in_publications_alone(&self, other: &Rules) -> bool {
+        let published = [PUBLISHED.name, PUBLISHED_AT.name];
+        (self.guard_forwarding, &self.subnets) == (other.guard_forwarding, &other.subnets)
+            && SETS
+                .iter()
+                .filter(|set| !published.contains(&set.name))
+                .all(|set| self.sets.get(set.name) == other.sets.get(set.name))
     }
 
     fn step(&self, from: &Rules) -> Transaction {
         let nothing = BTreeSet::new();
         let mut t = Transaction::new(TABLE);
-        for set in SETS {
-            let of = |rules: &Rules| rules.sets.get(set.name).unwrap_or(&nothing).clone();
-            let (old, new) = (of(from), of(self));
-            let gone: Vec<Element> = old.difference(&new).cloned().collect();
-            let fresh: Vec<Element> = new.difference(&old).cloned().collect();
+        for set in [PUBLISHED, PUBLISHED_AT] {
+            let old = from.sets.get(set.name).unwrap_or(&nothing);
+            let new = self.sets.get(set.name).unwrap_or(&nothing);
+            let gone: Vec<Element> = old.difference(new).cloned().collect();
+            let fresh: Vec<Element> = new.difference(old).cloned().collect();
             t.delete_elements(set.name, &gone);
             t.add_elements(set.name, &fresh);
         }
@@ -150,6 +160,7 @@ impl Rules {
         for (name, elements) in &self.sets {
             t.add_elements(name, &elements.iter().cloned().collect::<Vec<_>>());
         }
+        t.add_elements(SUBNETS.name, &ranges(&self.subnets));
         t
     }
 
@@ -188,6 +199,21 @@ impl Rules {
             t.add_rule("forward", rule.iifname_not_in("bridges").oifname_not_in("bridges").drop());
         }
     }
+}
+
+/// Subnets as ranges, neighbours joined: the kernel takes one that ends where the next begins for an overlap.
+fn ranges(subnets: &BTreeSet<Subnet>) -> Vec<Element> {
+    let mut joined: Vec<(u32, u32)> = Vec::new();
+    for subnet in subnets {
+        let first = u32::from(subnet.network());
+        let beyond = u32::from(subnet.broadcast()).saturating_add(1);
+        match joined.last_mut() {
+            Some((_, end)) if first <= *end => *end = beyond.max(*end),
+            _ => joined.push((first, beyond)),
+        }
+    }
+    let element = |at: u32, end| Element { end, ..Element::key(at.to_be_bytes().to_vec()) };
+    joined.into_iter().flat_map(|(first, beyond)| [element(first, false), element(beyond, true)]).collect()
 }
 
 /// The three cases of masquerade: out of the host, from the host's loopback, and back to the same network (a container that
@@ -242,6 +268,16 @@ mod tests {
     fn a_publication_is_named_as_people_say_it() {
         assert_eq!(at("0.0.0.0", 80).to_string(), "80/tcp of all addresses");
         assert_eq!(at("127.0.0.1", 80).to_string(), "80/tcp of 127.0.0.1");
+    }
+
+    #[test]
+    fn neighbouring_subnets_are_one_range() {
+        let of = |subnets: &[&str]| {
+            let ranges = ranges(&subnets.iter().map(|s| s.parse().unwrap()).collect());
+            ranges.iter().map(|e| Ipv4Addr::from(<[u8; 4]>::try_from(&*e.key).unwrap()).to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&["10.0.0.0/24", "10.0.1.0/24"]), ["10.0.0.0", "10.0.2.0"]);
+        assert_eq!(of(&["10.0.0.0/24", "10.0.2.0/24"]), ["10.0.0.0", "10.0.1.0", "10.0.2.0", "10.0.3.0"]);
     }
 
     #[test]

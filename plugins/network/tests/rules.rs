@@ -12,7 +12,7 @@ fn subnet(text: &str) -> Subnet {
 }
 
 fn some_rules() -> Rules {
-    let mut rules = Rules { guard_forwarding: true, ..Rules::default() };
+    let mut rules = Rules::new(true);
     rules.add_network(&Passage {
         bridge: "sp-front".into(),
         subnet: subnet("10.144.0.0/20"),
@@ -49,7 +49,7 @@ fn step_by_step_leads_to_the_same_table_as_at_once() {
         let whole = some_rules();
         commit(&whole, None);
         let at_once = run("nft list table inet sampan");
-        let mut less = Rules { guard_forwarding: true, ..Rules::default() };
+        let mut less = Rules::new(true);
         less.add_network(&Passage { bridge: "sp-back".into(), subnet: subnet("10.144.16.0/20"), internal: true });
         commit(&less, Some(&whole));
         assert!(!run("nft list table inet sampan").contains("8080"));
@@ -80,7 +80,8 @@ fn foreign_tables_stay() {
 fn a_refusal_says_which_part_and_changes_nothing() {
     on_a_fresh_host(|| {
         let mut other = some_rules();
-        other.add_network(&Passage { bridge: "x".into(), subnet: subnet("10.1.0.0/24"), internal: false });
+        let tls = Publication { protocol: Protocol::Tcp, host_ip: [0; 4].into(), published: 443, target: 443 };
+        other.add_publication(&tls, [10, 144, 0, 4].into());
         let mut nft = Socket::open(Family::Netfilter).unwrap();
         // There is no table to take a step in.
         let refused = other.transaction(Some(&some_rules())).commit(&mut nft, "publishing");
