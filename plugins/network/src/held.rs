@@ -91,7 +91,8 @@ mod tests {
     fn the_process_that_has_the_port_is_named() {
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let published = other.local_addr().unwrap().port();
-        let p = Publication { protocol: Protocol::Tcp, host_ip: Ipv4Addr::UNSPECIFIED, published, target: 80 };
+        let p =
+            Publication { protocol: Protocol::Tcp, host_ip: Ipv4Addr::UNSPECIFIED, published, target: 80 };
         let said = hold(&p).unwrap_err();
         let ends = format!("(pid {})", std::process::id());
         assert!(said.starts_with(&format!("port {published}/tcp of all addresses is in use by ")), "{said}");

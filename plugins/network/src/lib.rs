@@ -3,9 +3,9 @@
 
 pub mod addresses;
 pub mod bridge;
+pub mod config;
+pub mod held;
+pub mod netlink;
 pub mod nft;
 pub mod ports;
-pub mod held;
-pub mod config;
-pub mod netlink;
 pub mod wire;

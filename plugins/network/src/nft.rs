@@ -344,16 +344,18 @@ impl Rule {
     pub fn was_redirected(self) -> Rule {
         const STATUS: u32 = 2;
         const DST_NAT: u32 = 1 << 5;
-        self.then("ct", |m| m.be32(1, R0).be32(2, STATUS)).and(&DST_NAT.to_ne_bytes()).compare(NEQ, R0, &[0; 4])
+        self.then("ct", |m| m.be32(1, R0).be32(2, STATUS))
+            .and(&DST_NAT.to_ne_bytes())
+            .compare(NEQ, R0, &[0; 4])
     }
 
     /// `tcp flags syn / syn,rst`
     pub fn opens_tcp(self) -> Rule {
-        self.meta(L4PROTO, R0)
-            .compare(EQ, R0, &[6])
-            .payload(TRANSPORT, 13, 1, R0)
-            .and(&[0x06])
-            .compare(EQ, R0, &[0x02])
+        self.meta(L4PROTO, R0).compare(EQ, R0, &[6]).payload(TRANSPORT, 13, 1, R0).and(&[0x06]).compare(
+            EQ,
+            R0,
+            &[0x02],
+        )
     }
 
     /// `tcp option maxseg size set rt mtu`
@@ -364,9 +366,7 @@ impl Rule {
         const MAXSEG: u8 = 2;
         self.then("rt", |m| m.be32(1, R0).be32(2, TCPMSS))
             .then("byteorder", |m| m.be32(1, R0).be32(2, R0).be32(3, HTON).be32(4, 2).be32(5, 2))
-            .then("exthdr", |m| {
-                m.u8(2, MAXSEG).be32(3, 2).be32(4, 2).be32(6, TCP_OPTION).be32(7, R0)
-            })
+            .then("exthdr", |m| m.u8(2, MAXSEG).be32(3, 2).be32(4, 2).be32(6, TCP_OPTION).be32(7, R0))
     }
 
     /// `dnat ip to meta l4proto . th dport map @map`
@@ -382,12 +382,7 @@ impl Rule {
     fn redirect(self, map: &'static str) -> Rule {
         const DNAT: u32 = 1;
         self.then("lookup", |m| m.text(1, map).be32(2, R0).be32(3, R0)).then("nat", |m| {
-            m.be32(1, DNAT)
-                .be32(2, u32::from(IPV4))
-                .be32(3, R0)
-                .be32(4, R0)
-                .be32(5, R0 + 1)
-                .be32(6, R0 + 1)
+            m.be32(1, DNAT).be32(2, u32::from(IPV4)).be32(3, R0).be32(4, R0).be32(5, R0 + 1).be32(6, R0 + 1)
         })
     }
 

@@ -188,10 +188,8 @@ impl Rules {
         );
         t.add_rule("forward", Rule::new("no way out").iifname_in("internal").drop());
         t.add_rule("forward", Rule::new("no way in").oifname_in("internal").drop());
-        for rule in [
-            Rule::new("path MTU").iifname_in("bridges"),
-            Rule::new("path MTU").oifname_in("bridges"),
-        ] {
+        for rule in [Rule::new("path MTU").iifname_in("bridges"), Rule::new("path MTU").oifname_in("bridges")]
+        {
             t.add_rule("forward", rule.opens_tcp().clamp_mss());
         }
         if self.guard_forwarding {
@@ -225,10 +223,7 @@ fn redirect(t: &mut Transaction) {
             chain,
             Rule::new("published on one address").ipv4().redirect_by_address_and_port("published_at"),
         );
-        t.add_rule(
-            chain,
-            Rule::new("published on all").ipv4().daddr_is_ours().redirect_by_port("published"),
-        );
+        t.add_rule(chain, Rule::new("published on all").ipv4().daddr_is_ours().redirect_by_port("published"));
     }
     t.add_chain("postrouting", "nat", Hook::Postrouting, 100);
     t.add_rule(
@@ -274,7 +269,10 @@ mod tests {
     fn neighbouring_subnets_are_one_range() {
         let of = |subnets: &[&str]| {
             let ranges = ranges(&subnets.iter().map(|s| s.parse().unwrap()).collect());
-            ranges.iter().map(|e| Ipv4Addr::from(<[u8; 4]>::try_from(&*e.key).unwrap()).to_string()).collect::<Vec<_>>()
+            ranges
+                .iter()
+                .map(|e| Ipv4Addr::from(<[u8; 4]>::try_from(&*e.key).unwrap()).to_string())
+                .collect::<Vec<_>>()
         };
         assert_eq!(of(&["10.0.0.0/24", "10.0.1.0/24"]), ["10.0.0.0", "10.0.2.0"]);
         assert_eq!(of(&["10.0.0.0/24", "10.0.2.0/24"]), ["10.0.0.0", "10.0.1.0", "10.0.2.0", "10.0.3.0"]);

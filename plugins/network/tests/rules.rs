@@ -18,7 +18,11 @@ fn some_rules() -> Rules {
         subnet: subnet("10.144.0.0/20"),
         internal: false,
     });
-    rules.add_network(&Passage { bridge: "sp-back".into(), subnet: subnet("10.144.16.0/20"), internal: true });
+    rules.add_network(&Passage {
+        bridge: "sp-back".into(),
+        subnet: subnet("10.144.16.0/20"),
+        internal: true,
+    });
     let on = |host_ip: &str, published, protocol| Publication {
         protocol,
         host_ip: host_ip.parse().unwrap(),
@@ -50,7 +54,11 @@ fn step_by_step_leads_to_the_same_table_as_at_once() {
         commit(&whole, None);
         let at_once = run("nft list table inet sampan");
         let mut less = Rules::new(true);
-        less.add_network(&Passage { bridge: "sp-back".into(), subnet: subnet("10.144.16.0/20"), internal: true });
+        less.add_network(&Passage {
+            bridge: "sp-back".into(),
+            subnet: subnet("10.144.16.0/20"),
+            internal: true,
+        });
         commit(&less, Some(&whole));
         assert!(!run("nft list table inet sampan").contains("8080"));
         commit(&whole, Some(&less));
@@ -80,7 +88,8 @@ fn foreign_tables_stay() {
 fn a_refusal_says_which_part_and_changes_nothing() {
     on_a_fresh_host(|| {
         let mut other = some_rules();
-        let tls = Publication { protocol: Protocol::Tcp, host_ip: [0; 4].into(), published: 443, target: 443 };
+        let tls =
+            Publication { protocol: Protocol::Tcp, host_ip: [0; 4].into(), published: 443, target: 443 };
         other.add_publication(&tls, [10, 144, 0, 4].into());
         let mut nft = Socket::open(Family::Netfilter).unwrap();
         // There is no table to take a step in.
