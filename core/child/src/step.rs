@@ -1,0 +1,315 @@
+#![forbid(unsafe_code)]
+//! The vocabulary of a launch: one [`Step`] is one thing done between clone3 and execve.
+//!
+//! A step is eight plain words: strings are offsets into the image's one text table, descriptors are
+//! indices into the slots that came with it.  So steps copy, compare and print, and an image may come from
+//! shared memory: any bit pattern decodes to a step or to an error, never to undefined behaviour.
+
+/// Offset of a NUL-terminated string in the image's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Text(pub u32);
+
+/// Index into the descriptors handed over with the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Slot(pub u32);
+
+impl Slot {
+    /// For an optional slot that is not there.
+    pub const NONE: Slot = Slot(u32::MAX);
+}
+
+/// `count` strings, one after the other from `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct List {
+    pub first: Text,
+    pub count: u32,
+}
+
+/// Where a mount is cloned from: a path of the host, or a detached tree that the parent opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Path(Text),
+    Tree(Slot),
+}
+
+/// What a path is relative to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// The container's root.
+    Root,
+    /// The file system mounted on its /dev.
+    Dev,
+}
+
+/// A field of a step, as words.
+trait Word: Sized {
+    fn put(self, to: &mut Writer);
+    fn take(from: &mut Reader) -> Option<Self>;
+}
+
+struct Writer {
+    words: [u32; 8],
+    at: usize,
+}
+impl Writer {
+    fn word(&mut self, w: u32) {
+        if let Some(place) = self.words.get_mut(self.at) {
+            *place = w;
+        }
+        self.at = self.at.wrapping_add(1);
+    }
+}
+
+struct Reader {
+    words: [u32; 8],
+    at: usize,
+}
+impl Reader {
+    fn word(&mut self) -> Option<u32> {
+        let w = self.words.get(self.at).copied();
+        self.at = self.at.wrapping_add(1);
+        w
+    }
+}
+
+impl Word for u32 {
+    fn put(self, to: &mut Writer) {
+        to.word(self);
+    }
+    fn take(from: &mut Reader) -> Option<u32> {
+        from.word()
+    }
+}
+impl Word for u64 {
+    fn put(self, to: &mut Writer) {
+        to.word(self as u32);
+        to.word((self >> 32) as u32);
+    }
+    fn take(from: &mut Reader) -> Option<u64> {
+        let low = from.word()?;
+        Some(u64::from(low) | u64::from(from.word()?) << 32)
+    }
+}
+impl Word for Text {
+    fn put(self, to: &mut Writer) {
+        to.word(self.0);
+    }
+    fn take(from: &mut Reader) -> Option<Text> {
+        from.word().map(Text)
+    }
+}
+impl Word for Slot {
+    fn put(self, to: &mut Writer) {
+        to.word(self.0);
+    }
+    fn take(from: &mut Reader) -> Option<Slot> {
+        from.word().map(Slot)
+    }
+}
+impl Word for List {
+    fn put(self, to: &mut Writer) {
+        self.first.put(to);
+        to.word(self.count);
+    }
+    fn take(from: &mut Reader) -> Option<List> {
+        Some(List { first: Text::take(from)?, count: from.word()? })
+    }
+}
+const IS_SLOT: u32 = 1 << 31;
+impl Word for Source {
+    fn put(self, to: &mut Writer) {
+        match self {
+            Source::Path(text) => to.word(text.0),
+            Source::Tree(slot) => to.word(slot.0 | IS_SLOT),
+        }
+    }
+    fn take(from: &mut Reader) -> Option<Source> {
+        let w = from.word()?;
+        Some(if w & IS_SLOT == 0 { Source::Path(Text(w)) } else { Source::Tree(Slot(w & !IS_SLOT)) })
+    }
+}
+impl Word for Base {
+    fn put(self, to: &mut Writer) {
+        to.word(match self {
+            Base::Root => 0,
+            Base::Dev => 1,
+        });
+    }
+    fn take(from: &mut Reader) -> Option<Base> {
+        match from.word()? {
+            0 => Some(Base::Root),
+            1 => Some(Base::Dev),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $code:literal $name:ident { $($field:ident : $ty:ty),* $(,)? })*) => {
+        /// One thing done between clone3 and execve, in the order of the plan.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Step { $($(#[$doc])* $name { $($field: $ty),* },)* }
+
+        impl Step {
+            /// The step as the image holds it: the operation, then its fields.
+            pub fn encode(self) -> [u32; 8] {
+                let mut to = Writer { words: [0; 8], at: 1 };
+                match self {
+                    $(Step::$name { $($field),* } => { to.words = [$code, 0, 0, 0, 0, 0, 0, 0]; $($field.put(&mut to);)* })*
+                }
+                to.words
+            }
+
+            /// None for an unknown operation, or a field that no step may hold.
+            pub fn decode(words: [u32; 8]) -> Option<Step> {
+                let mut from = Reader { words, at: 1 };
+                let from = &mut from;
+                let [code, ..] = words;
+                match code {
+                    $($code => Some(Step::$name { $($field: <$ty>::take(from)?),* }),)*
+                    _ => None,
+                }
+            }
+
+            /// The step's name as plans print it.
+            pub fn name(self) -> &'static str {
+                match self { $(Step::$name { .. } => stringify!($name),)* }
+            }
+
+            /// Every operation once, with all fields zero: for tests that must meet each.
+            pub fn every() -> impl Iterator<Item = Step> {
+                [$($code),*].into_iter().filter_map(|code| Step::decode([code, 0, 0, 0, 0, 0, 0, 0]))
+            }
+        }
+    };
+}
+
+steps! {
+    /// The *spawner* enters this namespace before clone3 and returns through `back` after it: for a pid
+    /// namespace (which a task enters only by birth) and for those that a new user namespace may not enter.
+    /// Only at the head of an image.  `back` is NONE for a pid namespace: the own one is always known.
+    1 Enter { ns: Slot, back: Slot, kind: u32 }
+    /// Default dispositions, nothing blocked.
+    2 Signals {}
+    /// Waits for one byte; at the end of file (the parent is gone, or gave up) the child exits.
+    3 Wait { from: Slot }
+    /// Tells the parent that the steps so far are done.
+    4 Reached { mark: u32 }
+    /// Joins the namespaces `kinds` of what the slot holds: a namespace, or a pidfd.
+    5 Setns { ns: Slot, kinds: u32 }
+    6 Unshare { kinds: u32 }
+    /// Becomes uid and gid 0 of the new user namespace.
+    7 BecomeRoot { setgroups: u32 }
+    /// /proc/self/timens_offsets, then entering the namespace without a fork.
+    8 TimeOffsets { lines: List }
+    /// Writes `0` into the `tasks` file of a v1 cgroup: no pid is ever written to cgroup.procs.
+    9 JoinCgroup { tasks: Text }
+    /// Propagation of the mount `path` of the host's tree, in this mount namespace.
+    10 Propagate { path: Text, kind: u32, recursive: u32 }
+    /// Clones the root's tree and attaches it over the old `/`: all later targets are resolved in it.
+    11 Root { from: Source }
+    /// A new file system: fsopen, fsconfig, fsmount, move_mount.
+    12 Mount { kind: Text, target: Text, data: List, attributes: u32, flags: u32 }
+    /// A clone of a part of the host's tree.
+    13 Bind { from: Source, target: Text, set: u32, clear: u32, flags: u32 }
+    /// Attributes of a mount already made, recursively.
+    14 Attributes { target: Text, set: u32, clear: u32, propagation: u32, flags: u32 }
+    /// Uses what is at /dev in the root for `Base::Dev`, where no mount was made there.
+    15 OpenDev {}
+    16 Node { base: Base, path: Text, mode: u32, device: u32, uid: u32, gid: u32 }
+    17 Link { base: Base, path: Text, to: Text }
+    18 Mask { path: Text }
+    19 ReadOnly { path: Text }
+    /// Makes a pty in the container's devpts, sends its master through `to`, takes its peer as stdio.
+    20 Console { to: Slot, uid: u32, on_dev_console: u32, size: u32 }
+    /// Runs a hook and waits for it.  `state` and the string after it enclose the pid.
+    21 Hook { argv: List, env: List, state: Text, timeout_s: u32 }
+    /// Makes the root the file system's root and lets go of the old one.
+    22 Pivot { flags: u32 }
+    23 RootAttributes { set: u32, propagation: u32 }
+    /// Writes below /proc/sys, through a procfs of our own.
+    24 Sysctl { path: Text, value: Text }
+    25 Hostname { name: Text }
+    26 Domainname { name: Text }
+    27 Loopback {}
+    28 Session {}
+    /// Joins (or makes) the named session keyring.
+    29 Keyring { name: Text }
+    30 Stdio { from: Slot, to: u32 }
+    31 Rlimit { resource: u32, soft: u64, hard: u64 }
+    32 Umask { mask: u32 }
+    33 BoundingSet { keep: u64 }
+    34 User { uid: u32, gid: u32, groups: List, flags: u32 }
+    35 Caps { effective: u64, permitted: u64, inheritable: u64 }
+    36 Ambient { raise: u64 }
+    37 NoNewPrivs {}
+    38 Personality { domain: u32 }
+    /// Changes to the working directory, makes it where `create` says so, and checks that it is inside.
+    39 Cwd { path: Text, create: u32 }
+    /// Marks every descriptor from `first` on for closing at execve.
+    40 CloseOnExec { first: u32 }
+    /// `insns` instructions of eight bytes each, in the text at `program`.
+    41 Seccomp { program: Text, insns: u32, flags: u32 }
+    /// Finds the first of the candidates that is a file we may execute.
+    42 Find { candidates: List }
+    /// Executes what Find found.
+    43 Exec { argv: List, env: List }
+    /// Not a target of ptrace or /proc/PID/fd any more.
+    44 Undumpable {}
+    45 Scheduler { policy: u32, nice: u32, priority: u32, flags: u64 }
+    46 IoPriority { value: u32 }
+    /// CPU affinity back to all CPUs that the cgroup allows.
+    47 AllCpus {}
+    /// A process group of its own.
+    48 ProcessGroup {}
+    /// Creates what a mount needs as its target, without mounting.
+    49 Priority { nice: u32 }
+}
+
+/// Bits of `Mount.flags` and `Bind.flags`.
+pub mod mount {
+    /// The target must not be reached through a symbolic link (proc, sysfs).
+    pub const NO_SYMLINKS: u32 = 1;
+    /// This is /dev: what `Base::Dev` means from here on.
+    pub const IS_DEV: u32 = 1 << 1;
+    /// Clone submounts too.
+    pub const RECURSIVE: u32 = 1 << 2;
+    /// An absent source is no error (never for config mounts; for what a host may lack).
+    pub const OPTIONAL: u32 = 1 << 3;
+    /// Do not follow a symbolic link as the source.
+    pub const NO_FOLLOW_SOURCE: u32 = 1 << 4;
+    /// Copy what the root has at the target up into the new tmpfs.
+    pub const COPY_UP: u32 = 1 << 5;
+    /// `set` and `clear` apply to all submounts.
+    pub const ATTRIBUTES_RECURSIVE: u32 = 1 << 6;
+    /// The source is a device of the host, checked to be one.
+    pub const IS_DEVICE: u32 = 1 << 7;
+    /// The mount is only a view for cgroups: its target's parent directory is on our own tmpfs.
+    pub const QUIET: u32 = 1 << 8;
+}
+
+/// Bits of `Pivot.flags`.
+pub mod pivot {
+    /// The old root is shared with the host: make it a slave before it is let go.
+    pub const OLD_IS_SHARED: u32 = 1;
+}
+
+/// Bits of `User.flags`.
+pub mod user {
+    /// setgroups is denied in this user namespace: leave the groups alone.
+    pub const NO_SETGROUPS: u32 = 1;
+    /// Keep the permitted capabilities over the change to a uid that is not 0.
+    pub const KEEP_CAPS: u32 = 1 << 1;
+}
+
+/// Marks of `Reached`.
+pub mod mark {
+    /// Namespaces are made: the parent may write the maps.
+    pub const NAMESPACES: u32 = 1;
+    /// All mounts are made, the old root is still there: prestart, createRuntime and `attach` run now.
+    pub const MOUNTED: u32 = 2;
+    /// Everything but the program is done: the container is `created`.
+    pub const READY: u32 = 3;
+    /// The pty is on its way through the console slot.
+    pub const CONSOLE: u32 = 4;
+}

@@ -1,0 +1,220 @@
+#![forbid(unsafe_code)]
+//! The loop over the steps, and the small ones among them.
+//!
+//! What a step needs from an earlier one is kept in [`Child`]: the root, /dev, the host's null device, the
+//! program found.  A step that fails is the last one: the report says which, and the process ends.
+
+use crate::image::Image;
+use crate::report::Report;
+use crate::step::{Base, List, Slot, Step, Text, pivot, user};
+use crate::sys::{self, Call, Fault, Fd, Result, uapi};
+use crate::{find, hooks, ids, mounts};
+
+/// What the steps know of each other.
+pub(crate) struct Child<'a> {
+    pub image: &'a Image<'a>,
+    pub slots: &'a [Fd],
+    /// The container's root, from `Root` to `Pivot`.
+    pub root: Option<Fd>,
+    /// The file system on its /dev, if one was mounted there.
+    pub dev: Option<Fd>,
+    /// The host's null device, checked to be it.
+    pub null: Option<Fd>,
+    /// An empty read-only directory for masks, once the first mask needed it.
+    pub empty: Option<Fd>,
+    /// A procfs of our own.
+    pub proc: Option<Fd>,
+    /// What `Find` found.
+    pub program: Option<&'a [u8]>,
+}
+
+impl<'a> Child<'a> {
+    pub fn slot(&self, slot: Slot) -> Result<Fd> {
+        self.slots.get(slot.0 as usize).copied().ok_or(Fault::new(Call::read, uapi::EBADF))
+    }
+    pub fn text(&self, text: Text) -> &'a [u8] {
+        self.image.str(text)
+    }
+    pub fn root(&self) -> Result<Fd> {
+        self.root.ok_or(Fault::new(Call::openat2, uapi::EBADF))
+    }
+    pub fn base(&self, base: Base) -> Result<Fd> {
+        match base {
+            Base::Root => self.root(),
+            Base::Dev => self.dev.ok_or(Fault::new(Call::openat2, uapi::EBADF)),
+        }
+    }
+}
+
+/// Carries out the image from step `first` on. Never returns.
+pub(crate) fn walk(image: &Image<'_>, slots: &[Fd], first: u32) -> ! {
+    let header = image.header();
+    let report = slots.get(header.report.0 as usize).copied();
+    let mut child =
+        Child { image, slots, root: None, dev: None, null: None, empty: None, proc: None, program: None };
+    let mut trace = slots
+        .get(header.trace.0 as usize)
+        .and_then(|fd| sys::map_trace(*fd, (header.steps as usize).wrapping_add(1)).ok());
+    stamp(&mut trace, 0);
+    let mut index = first;
+    while let Some(step) = image.step(index) {
+        if matches!(step, Step::Exec { .. }) {
+            // Nothing of ours comes after it.
+            stamp(&mut trace, index.wrapping_add(1));
+        }
+        if let Err(Fault { call, errno, detail }) = run(&mut child, step, report) {
+            tell(report, Report::Failed { step: index, call, errno, detail });
+            sys::exit(127);
+        }
+        index = index.wrapping_add(1);
+        stamp(&mut trace, index);
+    }
+    // A plan without a program (a container that is only made) ends well.
+    sys::exit(0);
+}
+
+fn stamp(trace: &mut Option<&mut [u64]>, index: u32) {
+    if let Some(place) = trace.as_mut().and_then(|t| t.get_mut(index as usize)) {
+        *place = sys::clock_monotonic_ns();
+    }
+}
+
+fn tell(report: Option<Fd>, message: Report) {
+    if let Some(fd) = report {
+        let _ = sys::write(fd, &message.encode());
+    }
+}
+
+/// One step. A flat match: the order is the plan's, never ours.
+fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
+    match step {
+        // The spawner's, done before we were born.
+        Step::Enter { .. } => Ok(()),
+        Step::Signals {} => {
+            sys::reset_signals();
+            Ok(())
+        }
+        Step::Wait { from } => wait(c.slot(from)?),
+        Step::Reached { mark } => {
+            tell(report, Report::Reached { mark });
+            Ok(())
+        }
+        Step::Setns { ns, kinds } => sys::setns(c.slot(ns)?, kinds),
+        Step::Unshare { kinds } => sys::unshare(kinds),
+        Step::BecomeRoot { setgroups } => ids::become_root(setgroups != 0),
+        Step::TimeOffsets { lines } => time_offsets(c, lines),
+        Step::JoinCgroup { tasks } => put(uapi::AT_FDCWD, c.text(tasks), b"0", 0),
+        Step::Propagate { path, kind, recursive } => {
+            sys::propagate(c.text(path), kind | if recursive != 0 { uapi::MS_REC } else { 0 })
+        }
+        Step::Root { from } => mounts::root(c, from),
+        Step::Mount { kind, target, data, attributes, flags } => {
+            mounts::mount(c, c.text(kind), c.text(target), data, attributes, flags)
+        }
+        Step::Bind { from, target, set, clear, flags } => {
+            mounts::bind(c, from, c.text(target), set, clear, flags)
+        }
+        Step::Attributes { target, set, clear, propagation, flags } => {
+            mounts::attributes(c, c.text(target), set, clear, propagation, flags)
+        }
+        Step::OpenDev {} => mounts::open_dev(c),
+        Step::Node { base, path, mode, device, uid, gid } => {
+            mounts::node(c.base(base)?, c.text(path), mode, device, uid, gid)
+        }
+        Step::Link { base, path, to } => mounts::link(c.base(base)?, c.text(path), c.text(to)),
+        Step::Mask { path } => mounts::mask(c, c.text(path)),
+        Step::ReadOnly { path } => mounts::read_only(c, c.text(path)),
+        Step::Console { to, uid, on_dev_console, size } => {
+            mounts::console(c, c.slot(to)?, uid, on_dev_console != 0, size)
+        }
+        Step::Hook { argv, env, state, timeout_s } => hooks::run(c, argv, env, state, timeout_s),
+        Step::Pivot { flags } => mounts::pivot(c, flags & pivot::OLD_IS_SHARED != 0),
+        Step::RootAttributes { set, propagation } => {
+            let root = c.root()?;
+            sys::set_attributes(root, set, 0, propagation & !uapi::MS_REC, propagation & uapi::MS_REC != 0)
+        }
+        Step::Sysctl { path, value } => mounts::sysctl(c, c.text(path), c.text(value)),
+        Step::Hostname { name } => sys::sethostname(c.text(name)),
+        Step::Domainname { name } => sys::setdomainname(c.text(name)),
+        Step::Loopback {} => sys::loopback_up(),
+        Step::Session {} => sys::setsid(),
+        Step::Keyring { name } => keyring(c.text(name)),
+        Step::Stdio { from, to } => sys::dup_to(c.slot(from)?, to as Fd),
+        Step::Rlimit { resource, soft, hard } => sys::set_rlimit(resource, soft, hard),
+        Step::Umask { mask } => {
+            sys::umask(mask);
+            Ok(())
+        }
+        Step::BoundingSet { keep } => ids::bound(keep),
+        Step::User { uid, gid, groups, flags } => {
+            let bytes =
+                c.image.tail(groups.first).get(..(groups.count as usize).wrapping_mul(4)).unwrap_or(&[]);
+            let groups = if flags & user::NO_SETGROUPS == 0 { Some(bytes) } else { None };
+            ids::become_user(uid, gid, groups, flags & user::KEEP_CAPS != 0)
+        }
+        Step::Caps { effective, permitted, inheritable } => sys::capset(effective, permitted, inheritable),
+        Step::Ambient { raise } => ids::ambient(raise),
+        Step::NoNewPrivs {} => sys::prctl(38, 1, 0).map(drop),
+        Step::Personality { domain } => sys::personality(domain),
+        Step::Cwd { path, create } => find::cwd(c.text(path), create != 0),
+        Step::CloseOnExec { first } => sys::close_on_exec_from(first),
+        Step::Seccomp { program, insns, flags } => {
+            let bytes = c.image.tail(program).get(..(insns as usize).wrapping_mul(8)).unwrap_or(&[]);
+            sys::seccomp_filter(bytes, flags)
+        }
+        Step::Find { candidates } => {
+            c.program = Some(find::program(c.image.list(candidates))?);
+            Ok(())
+        }
+        Step::Exec { argv, env } => {
+            let program = c.program.ok_or(Fault::new(Call::execve, uapi::ENOENT))?;
+            sys::execve(program, c.image.list(argv), c.image.list(env))
+        }
+        Step::Undumpable {} => sys::prctl(4, 0, 0).map(drop),
+        Step::Scheduler { policy, nice, priority, flags } => {
+            sys::sched_setattr(policy, nice as i32, priority, flags)
+        }
+        Step::IoPriority { value } => sys::ioprio_set(value),
+        Step::AllCpus {} => sys::all_cpus(),
+        Step::ProcessGroup {} => sys::own_group(),
+        Step::Priority { nice } => sys::set_nice(nice as i32),
+    }
+}
+
+/// One byte is "go on"; the end of the file is "the parent is gone": nobody is left to report to.
+fn wait(from: Fd) -> Result<()> {
+    let mut byte = [0u8];
+    match sys::read(from, &mut byte)? {
+        0 => sys::exit(125),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a short text to a file that exists, at once.
+pub(crate) fn put(dir: Fd, path: &[u8], text: &[u8], resolve: u64) -> Result<()> {
+    let file = sys::openat2(dir, path, uapi::O_WRONLY, 0, resolve)?;
+    let written = sys::write(file, text);
+    sys::close(file);
+    written.map(drop)
+}
+
+/// The offsets must be written before any task is inside (they freeze then), and setns on oneself is the
+/// one way in without a fork: time_namespaces(7) tells only of the fork.
+fn time_offsets(c: &Child<'_>, lines: List) -> Result<()> {
+    for line in c.image.list(lines) {
+        let text = line.get(..line.len().saturating_sub(1)).unwrap_or(line);
+        put(uapi::AT_FDCWD, b"/proc/self/timens_offsets\0", text, 0)?;
+    }
+    let ns = sys::openat(uapi::AT_FDCWD, b"/proc/self/ns/time_for_children\0", uapi::O_RDONLY, 0)?;
+    let joined = sys::setns(ns, uapi::CLONE_NEWTIME);
+    sys::close(ns);
+    joined
+}
+
+/// Kernels without keyrings, and filters that deny them (docker in docker), do without.
+fn keyring(name: &[u8]) -> Result<()> {
+    match sys::keyctl_join(name) {
+        Err(fault) if matches!(fault.errno, uapi::ENOSYS | uapi::EPERM | uapi::EACCES) => Ok(()),
+        other => other,
+    }
+}
