@@ -222,7 +222,7 @@ pub(crate) fn open_dev(c: &mut Child<'_>) -> Result<()> {
 }
 
 /// The directory of `path` below `base`, and its last name.
-fn parent_of<'p>(base: Fd, path: &'p [u8]) -> Result<(Fd, &'p [u8])> {
+fn parent_of(base: Fd, path: &[u8]) -> Result<(Fd, &[u8])> {
     let Some(slash) = path.iter().rposition(|b| *b == b'/') else { return Ok((base, path)) };
     let name = path.get(slash.wrapping_add(1)..).unwrap_or(&[]);
     let mut dir = [0u8; PATH_MAX];

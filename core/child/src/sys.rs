@@ -560,7 +560,7 @@ pub fn propagate(path: &[u8], flags: u32) -> Result<()> {
 
 /// pivot_root(".", "."): the old root ends up below the new one, at the same place.
 pub fn pivot_here() -> Result<()> {
-    let dot = b".\0".as_ptr() as usize;
+    let dot = c".".as_ptr() as usize;
     // SAFETY: both paths are ".".
     unsafe { trap(Call::pivot_root, [dot, dot, 0, 0, 0, 0]) }.map(drop)
 }
@@ -642,6 +642,7 @@ pub(crate) fn clone(flags: u64, cgroup: Option<Fd>, child: impl FnOnce() -> Infa
     // live; `child` is of this crate, which cannot do what a copied process must not.
     let pid = unsafe { trap(Call::clone3, [&raw const args as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) }?;
     if pid == 0 {
+        #[allow(unreachable_code)] // it never returns, which is why it may be empty
         match child() {}
     }
     // SAFETY: a live local, written by the kernel behind the compiler's back.

@@ -6,4 +6,12 @@
 
 pub mod default;
 pub mod error;
+pub mod host;
 pub mod spec;
+pub mod text;
+pub mod plan;
+
+pub use error::Error;
+pub use host::Host;
+pub use plan::{Options, Plan};
+pub use spec::Spec;

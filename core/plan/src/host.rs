@@ -1,0 +1,62 @@
+//! Facts about the machine that decide between two plans, as plain data: whoever runs a plan fills this in
+//! (core/runtime/src/host.rs), a test or `sampan plan` on another machine makes it up.
+
+/// Asked of the kernel once, and only what a plan depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// This container's group in each hierarchy that is mounted, v1 first; none: no cgroups at all.
+    pub cgroups: Vec<Cgroup>,
+    /// Effective uid 0 with CAP_SYS_ADMIN where the launch happens.
+    pub privileged: bool,
+    /// The uid and gid of whoever launches: what an unprivileged user namespace can map.
+    pub uid: u32,
+    pub gid: u32,
+    /// /proc/kcore exists: /dev/core is a link to it.
+    pub kcore: bool,
+}
+
+/// A container's group in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    pub version: Version,
+    /// Where the hierarchy is mounted: `/sys/fs/cgroup/memory`.
+    pub mount: String,
+    /// Below there, without a leading slash.
+    pub path: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    V1,
+    V2,
+}
+
+impl Cgroup {
+    /// The group's folder.
+    pub fn folder(&self) -> String {
+        format!("{}/{}", self.mount, self.path)
+    }
+    /// The hierarchy's name as its mount point says it: `cpu,cpuacct`.
+    pub fn name(&self) -> &str {
+        self.mount.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+impl Host {
+    /// A root on a machine with v1 hierarchies, for tests and for plans shown elsewhere.
+    pub fn example() -> Host {
+        let group = |name: &str, version| Cgroup {
+            version,
+            mount: format!("/sys/fs/cgroup/{name}"),
+            path: "example".to_owned(),
+        };
+        let v1 = ["cpu,cpuacct", "devices", "memory", "pids"].map(|name| group(name, Version::V1));
+        Host {
+            cgroups: v1.into_iter().chain([group("unified", Version::V2)]).collect(),
+            privileged: true,
+            uid: 0,
+            gid: 0,
+            kcore: true,
+        }
+    }
+}

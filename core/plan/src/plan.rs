@@ -1,0 +1,102 @@
+//! The plan: what the child does, step by step, and what its parent does meanwhile.
+
+use crate::spec::{ConsoleSize, Hooks, IdMapping, Resources};
+use sampan_child::step::Step;
+
+/// Everything that launching one process will do, decided.
+#[derive(Clone, Debug)]
+pub struct Plan<'a> {
+    /// The child's part, as [`sampan_child::image::Image`] reads it.
+    pub image: Vec<u8>,
+    /// The steps of the image, for whoever shows or explains them.
+    pub steps: Vec<Step>,
+    /// The config field that each step comes from; empty where it is ours.
+    pub origins: Vec<String>,
+    /// What each slot of the image must hold.
+    pub slots: Vec<Want>,
+    pub parent: Parent<'a>,
+    /// What was asked for and is ignored, in words.
+    pub warnings: Vec<String>,
+}
+
+/// What a slot holds. The parent opens it before clone3 and passes it in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The write end of the reports.
+    Report,
+    /// The read end of a gate: one byte opens it, its end of file makes the child exit.
+    Gate(Gate),
+    /// The directory of the container's v2 group, for CLONE_INTO_CGROUP.
+    Group,
+    /// A namespace to join; its type must be checked (NS_GET_NSTYPE) before use.
+    Namespace { path: String, kind: u32, field: String },
+    /// The network namespace that the caller of `create` gave.
+    GivenNetns,
+    /// Our own namespace of that kind, to come back to.
+    OwnNamespace { kind: u32 },
+    /// A pidfd of the running container that `exec` joins.
+    Container,
+    /// A detached clone of a tree, made where the parent may look things up.
+    Tree { path: String, recursive: bool, follow: bool, field: String },
+    /// Our end of a socket pair over which the pty's master comes.
+    Console,
+    /// Standard descriptor 0, 1 or 2 of a process whose stdio the caller gives.
+    Stdio(u32),
+    /// A memfd of (steps + 1) u64.
+    Trace,
+    /// What hooks in the container print.
+    HookOutput,
+}
+
+/// A point where the child waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// The id maps (and oom_score_adj) are written.
+    Maps,
+    /// The control groups exist and have their limits.
+    Groups,
+    /// prestart and createRuntime hooks ran, the network is attached.
+    Attached,
+    /// `start`: run the program.
+    Start,
+}
+
+/// What the parent does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parent<'a> {
+    /// Maps to write into the new user namespace; none: there is none.
+    pub uid_mappings: Vec<IdMapping>,
+    pub gid_mappings: Vec<IdMapping>,
+    /// setgroups must be denied before an unprivileged gid map.
+    pub deny_setgroups: bool,
+    pub oom_score_adj: Option<i32>,
+    pub cgroups_path: Option<&'a str>,
+    pub resources: Option<&'a Resources<'a>>,
+    pub hooks: Option<&'a Hooks<'a>>,
+    pub terminal: bool,
+    pub console_size: Option<ConsoleSize>,
+    /// A pid namespace of its own: killing its init kills all of it.
+    pub own_pid_namespace: bool,
+    /// No process in the config: legal at create, an error at start.
+    pub no_process: bool,
+}
+
+/// Choices of the caller, not of the config.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub id: String,
+    /// Where the bundle is: relative paths of the config start there.
+    pub bundle: String,
+    /// Descriptors from 3 on that stay open in the container.
+    pub preserve_fds: u32,
+    /// A session keyring of its own (not with `--no-new-keyring`).
+    pub new_keyring: bool,
+    /// Stop before the pivot for the parent's work even without prestart and createRuntime hooks.
+    pub attach: bool,
+    /// The caller gives a network namespace to join in place of a new one.
+    pub given_netns: bool,
+    /// The caller gives descriptors for stdio.
+    pub given_stdio: bool,
+    /// Time every step.
+    pub trace: bool,
+}

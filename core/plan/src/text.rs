@@ -1,0 +1,65 @@
+//! The string table of an image: every string once, NUL-terminated, steps hold offsets into it.
+
+use crate::error::Error;
+use sampan_child::step::{List, Text};
+use std::collections::HashMap;
+
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    bytes: Vec<u8>,
+    known: HashMap<Vec<u8>, u32>,
+}
+
+impl Table {
+    /// `field` is what to blame for a string that no C string can hold.
+    pub fn add(&mut self, text: &str, field: &str) -> Result<Text, Error> {
+        if text.as_bytes().contains(&0) {
+            return Err(Error::new(field, "holds a NUL, which no path or argument can"));
+        }
+        Ok(self.known_or_new(text.as_bytes()))
+    }
+
+    /// A string of our own making, without a NUL.
+    pub fn own(&mut self, text: &str) -> Text {
+        self.known_or_new(text.replace('\0', "").as_bytes())
+    }
+
+    fn known_or_new(&mut self, text: &[u8]) -> Text {
+        if let Some(at) = self.known.get(text) {
+            return Text(*at);
+        }
+        let at = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(text);
+        self.bytes.push(0);
+        self.known.insert(text.to_vec(), at);
+        Text(at)
+    }
+
+    /// Strings that must follow each other.
+    pub fn list<'s>(&mut self, strings: impl IntoIterator<Item = &'s str>, field: &str) -> Result<List, Error> {
+        let mut list = List { first: Text(self.bytes.len() as u32), count: 0 };
+        for (index, s) in strings.into_iter().enumerate() {
+            if s.as_bytes().contains(&0) {
+                return Err(Error::new(format!("{field}[{index}]"), "holds a NUL, which no path or argument can"));
+            }
+            self.bytes.extend_from_slice(s.as_bytes());
+            self.bytes.push(0);
+            list.count += 1;
+        }
+        Ok(list)
+    }
+
+    /// Bytes that are no strings (groups, filters), aligned to eight.
+    pub fn raw(&mut self, bytes: &[u8]) -> Text {
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+        let at = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        Text(at)
+    }
+
+    /// The table, ending in NUL as an image must.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.bytes.push(0);
+        self.bytes
+    }
+}
