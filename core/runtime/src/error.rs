@@ -1,0 +1,155 @@
+//! What failed, as fields: the sentence is made at the end, by whoever prints it.
+//!
+//! ```text
+//! web: mounts[3]: cannot bind /srv/data on /data
+//!   move_mount: EPERM (step 14 of 31)
+//!   likely: this user namespace may not split that mount; use "rbind"
+//! ```
+//! Errnos go by their names, never by libc's sentences: podman takes "operation not permitted" anywhere in an error
+//! for "the program may not be executed".  The three texts that clients do match are runc's, in [`Error::exec`].
+
+use std::fmt;
+
+pub use rustix::io::Errno;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A launch (or another verb) that did not succeed. Every part but `doing` may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Error {
+    pub container: String,
+    /// The config field, as JSON paths go.
+    pub field: String,
+    /// What could not be done: `cannot mount tmpfs on /tmp`.
+    pub doing: String,
+    /// The system call, and what it answered.
+    pub call: &'static str,
+    pub errno: Option<Errno>,
+    /// Which step of how many.
+    pub step: Option<(u32, u32)>,
+    /// The likely cause, and what to do about it.
+    pub likely: String,
+}
+
+impl Error {
+    pub fn new(doing: impl Into<String>) -> Error {
+        Error { doing: doing.into(), ..Error::default() }
+    }
+    pub fn call(mut self, call: &'static str, errno: impl Into<Errno>) -> Error {
+        self.call = call;
+        self.errno = Some(errno.into());
+        self
+    }
+    pub fn field(mut self, field: impl Into<String>) -> Error {
+        self.field = field.into();
+        self
+    }
+    pub fn likely(mut self, likely: impl Into<String>) -> Error {
+        self.likely = likely.into();
+        self
+    }
+    pub fn of(mut self, container: impl Into<String>) -> Error {
+        if self.container.is_empty() {
+            self.container = container.into();
+        }
+        self
+    }
+
+    /// runc's words for a program that cannot be run, which podman, docker and containerd match on.
+    pub fn exec(name: &str, in_path: bool, errno: Errno) -> Error {
+        let problem = match errno {
+            Errno::NOENT | Errno::NOTDIR if in_path => "executable file not found in $PATH".to_owned(),
+            Errno::NOENT | Errno::NOTDIR => format!("stat {name}: no such file or directory"),
+            Errno::ACCESS => "permission denied".to_owned(),
+            Errno::NOEXEC => "exec format error".to_owned(),
+            other => errno_name(other),
+        };
+        let likely = match errno {
+            Errno::NOEXEC => "it is built for another architecture, or a script without \"#!\"",
+            Errno::ACCESS => "it has no x permission for this user, is a directory, or lies on a noexec mount",
+            _ => "",
+        };
+        Error::new(format!("exec: {name:?}: {problem}")).field("process.args[0]").likely(likely)
+    }
+
+    /// The first line, without the container: what clients match on.
+    pub fn sentence(&self) -> String {
+        if self.field.is_empty() { self.doing.clone() } else { format!("{}: {}", self.field, self.doing) }
+    }
+
+    /// The second line: `move_mount: EPERM (step 14 of 31)`; empty where no call failed.
+    pub fn answer(&self) -> String {
+        let mut text = String::new();
+        if let Some(errno) = self.errno {
+            text = format!("{}: {}", self.call, errno_name(errno));
+        }
+        if let Some((step, of)) = self.step {
+            let gap = if text.is_empty() { "" } else { " " };
+            text.push_str(&format!("{gap}(step {step} of {of})"));
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.container.is_empty() {
+            write!(f, "{}: ", self.container)?;
+        }
+        f.write_str(&self.sentence())?;
+        let answer = self.answer();
+        if !answer.is_empty() {
+            write!(f, "\n  {answer}")?;
+        }
+        if !self.likely.is_empty() {
+            write!(f, "\n  likely: {}", self.likely)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<sampan_plan::Error> for Error {
+    fn from(e: sampan_plan::Error) -> Error {
+        Error::new(e.problem).field(e.field)
+    }
+}
+
+impl From<sampan_cgroups::error::Error> for Error {
+    fn from(e: sampan_cgroups::error::Error) -> Error {
+        Error {
+            field: e.field.clone().unwrap_or_default(),
+            doing: e.sentence(),
+            call: e.call,
+            errno: e.errno,
+            likely: e.likely.clone().unwrap_or_default(),
+            ..Error::default()
+        }
+    }
+}
+
+impl From<crate::root::Error> for Error {
+    fn from(e: crate::root::Error) -> Error {
+        Error::new(e.to_string())
+    }
+}
+
+impl From<sampan_hooks::Error> for Error {
+    fn from(e: sampan_hooks::Error) -> Error {
+        Error::new(e.to_string())
+    }
+}
+
+/// An errno by its name in errno(3).
+pub fn errno_name(errno: Errno) -> String {
+    macro_rules! names {
+        ($($name:ident)*) => {
+            match errno.raw_os_error() { $(libc::$name => stringify!($name).to_owned(),)* other => format!("errno {other}") }
+        };
+    }
+    names!(EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY
+        EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK
+        EPIPE EDOM ERANGE ENAMETOOLONG ENOSYS ENOTEMPTY ELOOP EUSERS EOVERFLOW EOPNOTSUPP EDQUOT EKEYREVOKED
+        ETIMEDOUT ESTALE ECONNREFUSED EADDRINUSE EDEADLK ENODATA ENOTSOCK EPROTO)
+}
