@@ -7,9 +7,9 @@
 pub mod default;
 pub mod error;
 pub mod host;
+pub mod plan;
 pub mod spec;
 pub mod text;
-pub mod plan;
 
 pub use error::Error;
 pub use host::Host;

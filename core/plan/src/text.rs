@@ -36,11 +36,18 @@ impl Table {
     }
 
     /// Strings that must follow each other.
-    pub fn list<'s>(&mut self, strings: impl IntoIterator<Item = &'s str>, field: &str) -> Result<List, Error> {
+    pub fn list<'s>(
+        &mut self,
+        strings: impl IntoIterator<Item = &'s str>,
+        field: &str,
+    ) -> Result<List, Error> {
         let mut list = List { first: Text(self.bytes.len() as u32), count: 0 };
         for (index, s) in strings.into_iter().enumerate() {
             if s.as_bytes().contains(&0) {
-                return Err(Error::new(format!("{field}[{index}]"), "holds a NUL, which no path or argument can"));
+                return Err(Error::new(
+                    format!("{field}[{index}]"),
+                    "holds a NUL, which no path or argument can",
+                ));
             }
             self.bytes.extend_from_slice(s.as_bytes());
             self.bytes.push(0);

@@ -66,7 +66,9 @@ impl Error {
         };
         let likely = match errno {
             Errno::NOEXEC => "it is built for another architecture, or a script without \"#!\"",
-            Errno::ACCESS => "it has no x permission for this user, is a directory, or lies on a noexec mount",
+            Errno::ACCESS => {
+                "it has no x permission for this user, is a directory, or lies on a noexec mount"
+            }
             _ => "",
         };
         Error::new(format!("exec: {name:?}: {problem}")).field("process.args[0]").likely(likely)

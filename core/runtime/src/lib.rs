@@ -1,8 +1,8 @@
 //! Being built.
 
 pub mod error;
+pub mod launch;
 pub mod pidfd;
 pub mod root;
 pub mod state;
 pub mod time;
-pub mod launch;
