@@ -1,6 +1,7 @@
 //! sampand: reads config.toml and keeps its service containers running.
 //!
 //! Two processes: the keel clones and holds descriptors, the worker does everything else in one event loop.
+pub mod bundle;
 pub mod clock;
 pub mod config;
 pub mod journal;

@@ -31,7 +31,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use decode::Builtin;
+pub use decode::{Builtin, CAPABILITIES};
+pub use read::plain;
 pub use diagnostic::Diagnostic;
 pub use schema::Config;
 

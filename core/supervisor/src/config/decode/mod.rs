@@ -19,7 +19,7 @@ use super::tree::{Node, Value};
 use super::{units, variables};
 
 pub use plugin::{network, plugin};
-pub use service::{Draft, lives_on, service};
+pub use service::{CAPABILITIES, Draft, lives_on, service};
 pub use supervisor::supervisor;
 
 /// Where sampand's own things are unless the config says otherwise.

@@ -1,0 +1,76 @@
+//! rlimits of a container: nofile as documented, the others as PID 1 has them, never as we happen to. Above our own
+//! hard limits only with CAP_SYS_RESOURCE: without it they are clamped, and that is said.
+
+use serde_json::{Value, json};
+
+const NOFILE: (u64, u64) = (1024, 524_288);
+const UNLIMITED: u64 = u64::MAX;
+
+/// /proc/PID/limits calls them so.
+const NAMES: [(&str, &str); 15] = [
+    ("Max cpu time", "RLIMIT_CPU"),
+    ("Max file size", "RLIMIT_FSIZE"),
+    ("Max data size", "RLIMIT_DATA"),
+    ("Max stack size", "RLIMIT_STACK"),
+    ("Max core file size", "RLIMIT_CORE"),
+    ("Max resident set", "RLIMIT_RSS"),
+    ("Max processes", "RLIMIT_NPROC"),
+    ("Max locked memory", "RLIMIT_MEMLOCK"),
+    ("Max address space", "RLIMIT_AS"),
+    ("Max file locks", "RLIMIT_LOCKS"),
+    ("Max pending signals", "RLIMIT_SIGPENDING"),
+    ("Max msgqueue size", "RLIMIT_MSGQUEUE"),
+    ("Max nice priority", "RLIMIT_NICE"),
+    ("Max realtime priority", "RLIMIT_RTPRIO"),
+    ("Max realtime timeout", "RLIMIT_RTTIME"),
+];
+
+pub fn rlimits(warnings: &mut Vec<String>) -> Value {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let free = effective_capabilities(&read("/proc/self/status")) & (1 << 24) != 0;
+    compute(&read("/proc/1/limits"), &read("/proc/self/limits"), free, warnings)
+}
+
+/// `free`: we have CAP_SYS_RESOURCE.
+pub fn compute(init: &str, own: &str, free: bool, warnings: &mut Vec<String>) -> Value {
+    let mut out = Vec::new();
+    let clamp = |(soft, hard): (u64, u64), own: Option<(u64, u64)>| match own {
+        Some((_, most)) if !free && hard > most => (soft.min(most), most),
+        _ => (soft, hard),
+    };
+    let nofile = clamp(NOFILE, find(own, "Max open files"));
+    if nofile != NOFILE {
+        warnings.push(format!(
+            "open files: at most {} instead of {}: sampand lacks CAP_SYS_RESOURCE to allow more than its own limit",
+            nofile.1, NOFILE.1
+        ));
+    }
+    out.push(entry("RLIMIT_NOFILE", nofile));
+    for (name, kind) in NAMES {
+        let (Some(init), Some(own)) = (find(init, name), find(own, name)) else { continue };
+        let wanted = clamp(init, Some(own));
+        // What the container inherits anyway is not worth a system call.
+        if wanted != own {
+            out.push(entry(kind, wanted));
+        }
+    }
+    out.into()
+}
+
+fn entry(kind: &str, (soft, hard): (u64, u64)) -> Value {
+    json!({ "type": kind, "soft": soft, "hard": hard })
+}
+
+fn find(limits: &str, name: &str) -> Option<(u64, u64)> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    let mut numbers = line.split_whitespace().map(|n| match n {
+        "unlimited" => Some(UNLIMITED),
+        n => n.parse().ok(),
+    });
+    Some((numbers.next()??, numbers.next()??))
+}
+
+fn effective_capabilities(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}

@@ -1,0 +1,198 @@
+//! A service of config.toml as an ordinary OCI bundle: the only hand-over to the runtime, so that `sampan plan` and
+//! `sampan run` work on any service's bundle.
+//!
+//! `build` starts from the default spec (or from the named bundle's own config.json) and puts the service's keys on
+//! top, one leaf after the other (`leaves.rs`). Plugins then adjust the JSON, and `write` puts it in
+//! `run_dir/bundles/SERVICE.gN/`. What is looked up in the rootfs (users, folders) is opened inside it (`root.rs`).
+
+mod error;
+mod leaves;
+mod limits;
+mod mounts;
+mod root;
+mod users;
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime as oci;
+use serde_json::{Value, json};
+
+use crate::config::schema::{NetworkMode, Rootfs, SeccompProfile, Service, Source, Supervisor};
+
+pub use error::Error;
+use root::Root;
+
+/// What a bundle is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub service: &'a Service,
+    pub supervisor: &'a Supervisor,
+    pub generation: u64,
+    /// Resolved: `/sampan`, or our delegated unit.
+    pub cgroup_parent: &'a str,
+}
+
+/// config.json before plugins adjust it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    pub spec: Value,
+    /// What could not be had as asked, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Looks at the rootfs, changes nothing but folders of volumes that say `create`.
+pub fn build(request: &Request<'_>) -> Result<Built, Error> {
+    let Request { service, .. } = *request;
+    let mut warnings = Vec::new();
+    let (mut spec, root) = match &service.source {
+        Source::Rootfs(rootfs) => fresh(request, rootfs)?,
+        Source::Bundle(folder) => existing(service, folder)?,
+    };
+    let bundle = matches!(service.source, Source::Bundle(_));
+    let asked = |key: &str| !bundle || service.sets(key);
+    leaves::process(&mut spec, service, &root, &asked)?;
+    leaves::capabilities(&mut spec, service, &asked);
+    leaves::resources(&mut spec, service, &asked);
+    leaves::hooks(&mut spec, service);
+    mounts::add(&mut spec, service, &asked)?;
+    if asked("network_mode") {
+        network(&mut spec, service.network_mode);
+    }
+    if asked("security.seccomp_profile") {
+        seccomp(&mut spec, service, &mut warnings)?;
+    }
+    if !bundle {
+        let rlimits = limits::rlimits(&mut warnings);
+        leaves::set(&mut spec, "/process/rlimits", rlimits);
+    }
+    leaves::set(&mut spec, "/linux/cgroupsPath", json!(cgroups_path(request.cgroup_parent, &service.name)));
+    leaves::set(&mut spec, "/annotations/org.sampan.service", json!(service.name));
+    leaves::set(&mut spec, "/annotations/org.sampan.generation", json!(request.generation.to_string()));
+    Ok(Built { spec, warnings })
+}
+
+/// Where the bundle of a generation is, whether it exists or not.
+pub fn folder(run_dir: &Path, service: &str, generation: u64) -> PathBuf {
+    run_dir.join("bundles").join(format!("{service}.g{generation}"))
+}
+
+/// Writes config.json; gives the bundle's folder. A generation's bundle is written once: one that is there is from a
+/// start that did not get far, and is written over.
+pub fn write(run_dir: &Path, service: &str, generation: u64, spec: &Value) -> Result<PathBuf, Error> {
+    let folder = folder(run_dir, service, generation);
+    let wrong = |doing, path: &Path, e: std::io::Error| Error::new(service, "", doing).path(path).because(&e);
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .map_err(|e| wrong("make the bundle's folder", &folder, e))?;
+    let path = folder.join("config.json");
+    // No rename: nothing reads it before we say so, and it does not outlive the boot.
+    let text = format!("{spec:#}\n");
+    std::fs::write(&path, text).map_err(|e| wrong("write", &path, e))?;
+    Ok(folder)
+}
+
+/// Removes a generation's bundle; one that is not there is no error.
+pub fn remove(run_dir: &Path, service: &str, generation: u64) -> Result<(), Error> {
+    let folder = folder(run_dir, service, generation);
+    match std::fs::remove_dir_all(&folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::new(service, "", "remove the bundle").path(&folder).because(&e))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn cgroups_path(parent: &str, service: &str) -> String {
+    format!("{}/{service}", parent.trim_end_matches('/'))
+}
+
+/// The default spec on a rootfs.
+fn fresh(request: &Request<'_>, rootfs: &Rootfs) -> Result<(Value, Root), Error> {
+    let Request { service, supervisor, .. } = *request;
+    let root = Root::open(service, &rootfs.path)?;
+    let mut spec = sampan_plan::default::spec();
+    let read_only = rootfs.mode == crate::config::schema::RootMode::Ro;
+    if rootfs.is_host() {
+        let hidden = [&supervisor.state_dir, &supervisor.run_dir].map(|p| p.to_string_lossy().into_owned().into());
+        sampan_plan::default::host_rootfs(&mut spec, hidden);
+    }
+    spec.root = Some(sampan_plan::spec::Root {
+        path: rootfs.path.to_string_lossy().into_owned().into(),
+        readonly: read_only,
+    });
+    if read_only {
+        for (path, mode) in sampan_plan::default::SCRATCH {
+            if root.has_folder(path) && !mounts::covers(service, path) {
+                spec.mounts.push(sampan_plan::default::scratch(path, mode));
+            }
+        }
+    }
+    let value = serde_json::to_value(&spec)
+        .map_err(|e| Error::new(&service.name, "", "make the default spec").why(e.to_string()))?;
+    Ok((value, root))
+}
+
+/// The named bundle's config.json, kept as JSON so that nothing in it is lost; its rootfs made absolute.
+fn existing(service: &Service, folder: &Path) -> Result<(Value, Root), Error> {
+    let path = folder.join("config.json");
+    let wrong = |doing: &'static str| Error::new(&service.name, "bundle", doing).path(&path);
+    let text = std::fs::read_to_string(&path).map_err(|e| wrong("read").because(&e))?;
+    let mut spec: Value = serde_json::from_str(&text).map_err(|e| wrong("read").why(e.to_string()))?;
+    if !spec.is_object() {
+        return Err(wrong("read").why("not an object"));
+    }
+    let rootfs = spec.pointer("/root/path").and_then(Value::as_str).unwrap_or("rootfs");
+    let rootfs = folder.join(rootfs);
+    leaves::set(&mut spec, "/root/path", json!(rootfs));
+    let root = Root::open(service, &rootfs)?;
+    Ok((spec, root))
+}
+
+fn network(spec: &mut Value, mode: NetworkMode) {
+    let mut namespaces: Vec<Value> =
+        spec.pointer("/linux/namespaces").and_then(Value::as_array).cloned().unwrap_or_default();
+    namespaces.retain(|n| n["type"] != "network");
+    match mode {
+        NetworkMode::Bridge | NetworkMode::None => namespaces.push(json!({ "type": "network" })),
+        // The host's own network's sysctls are not ours to set.
+        NetworkMode::Host => {
+            if let Some(sysctl) = spec.pointer_mut("/linux/sysctl").and_then(Value::as_object_mut) {
+                sysctl.retain(|name, _| !name.starts_with("net."));
+            }
+        }
+    }
+    leaves::set(spec, "/linux/namespaces", namespaces.into());
+}
+
+fn seccomp(spec: &mut Value, service: &Service, warnings: &mut Vec<String>) -> Result<(), Error> {
+    let profile = match &service.security.seccomp_profile {
+        SeccompProfile::Unconfined => None,
+        SeccompProfile::Default => {
+            warnings.push("the default seccomp profile is not built yet: no system call is filtered".into());
+            None
+        }
+        SeccompProfile::Path(path) => {
+            let wrong = |why: String| {
+                Error::new(&service.name, "security.seccomp_profile", "read the profile").path(path).why(why)
+            };
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| Error::new(&service.name, "security.seccomp_profile", "read the profile").path(path).because(&e))?;
+            let profile: Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+            if profile.get("archMap").is_some() {
+                return Err(wrong("docker's form of a profile (archMap) is not built in this version; write OCI's".into()));
+            }
+            // A misspelt profile must not become an empty one.
+            serde_json::from_value::<oci::LinuxSeccomp>(profile.clone()).map_err(|e| wrong(e.to_string()))?;
+            Some(profile)
+        }
+    };
+    match (profile, spec.pointer_mut("/linux").and_then(Value::as_object_mut)) {
+        (Some(profile), _) => leaves::set(spec, "/linux/seccomp", profile),
+        (None, Some(linux)) => drop(linux.remove("seccomp")),
+        (None, None) => {}
+    }
+    Ok(())
+}
