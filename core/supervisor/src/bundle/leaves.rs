@@ -39,8 +39,11 @@ pub fn process(spec: &mut Value, service: &Service, root: &Root, asked: Asked<'_
     }
     let mut home = None;
     if asked("user") {
-        let wrong = |why: String| Error::new(&service.name, "user", "find the user in").path(&root.path).why(why);
-        let read = |path: &str| root.read(path).map(Option::unwrap_or_default).map_err(|e| wrong(format!("{path}: {e}")));
+        let wrong =
+            |why: String| Error::new(&service.name, "user", "find the user in").path(&root.path).why(why);
+        let read = |path: &str| {
+            root.read(path).map(Option::unwrap_or_default).map_err(|e| wrong(format!("{path}: {e}")))
+        };
         let user = users::resolve(&service.user, &read("etc/passwd")?, &read("etc/group")?)
             .map_err(|why| wrong(why).hint("name a user of the rootfs, or write numbers"))?;
         home = Some(user.home);

@@ -116,7 +116,8 @@ fn fresh(request: &Request<'_>, rootfs: &Rootfs) -> Result<(Value, Root), Error>
     let mut spec = sampan_plan::default::spec();
     let read_only = rootfs.mode == crate::config::schema::RootMode::Ro;
     if rootfs.is_host() {
-        let hidden = [&supervisor.state_dir, &supervisor.run_dir].map(|p| p.to_string_lossy().into_owned().into());
+        let hidden =
+            [&supervisor.state_dir, &supervisor.run_dir].map(|p| p.to_string_lossy().into_owned().into());
         sampan_plan::default::host_rootfs(&mut spec, hidden);
     }
     spec.root = Some(sampan_plan::spec::Root {
@@ -178,11 +179,16 @@ fn seccomp(spec: &mut Value, service: &Service, warnings: &mut Vec<String>) -> R
             let wrong = |why: String| {
                 Error::new(&service.name, "security.seccomp_profile", "read the profile").path(path).why(why)
             };
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| Error::new(&service.name, "security.seccomp_profile", "read the profile").path(path).because(&e))?;
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Error::new(&service.name, "security.seccomp_profile", "read the profile")
+                    .path(path)
+                    .because(&e)
+            })?;
             let profile: Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
             if profile.get("archMap").is_some() {
-                return Err(wrong("docker's form of a profile (archMap) is not built in this version; write OCI's".into()));
+                return Err(wrong(
+                    "docker's form of a profile (archMap) is not built in this version; write OCI's".into(),
+                ));
             }
             // A misspelt profile must not become an empty one.
             serde_json::from_value::<oci::LinuxSeccomp>(profile.clone()).map_err(|e| wrong(e.to_string()))?;

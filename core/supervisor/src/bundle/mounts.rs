@@ -5,8 +5,8 @@ use std::os::unix::fs::DirBuilderExt;
 use oci_spec::runtime as oci;
 use serde_json::{Value, json};
 
-use super::leaves::{set, to_json};
 use super::Error;
+use super::leaves::{set, to_json};
 use crate::config::schema::{Service, Tmpfs, Volume};
 
 pub fn add(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) -> Result<(), Error> {
@@ -32,8 +32,10 @@ pub fn add(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) ->
     if asked("shm_size") {
         for mount in mounts.iter_mut().filter(|m| m["destination"] == "/dev/shm") {
             let options = mount["options"].as_array().cloned().unwrap_or_default();
-            let mut options: Vec<Value> =
-                options.into_iter().filter(|o| !o.as_str().unwrap_or_default().starts_with("size=")).collect();
+            let mut options: Vec<Value> = options
+                .into_iter()
+                .filter(|o| !o.as_str().unwrap_or_default().starts_with("size="))
+                .collect();
             options.push(json!(format!("size={}", service.shm_size)));
             mount["options"] = options.into();
         }

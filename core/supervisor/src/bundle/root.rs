@@ -55,7 +55,9 @@ impl Root {
         // "/" is the host's own root, and may be read as such even where openat2 is refused (seccomp).
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         match openat2(&self.fd, path, flags, Mode::empty(), resolve) {
-            Err(Errno::NOSYS | Errno::PERM) if self.path == Path::new("/") => open(path, flags, Mode::empty()),
+            Err(Errno::NOSYS | Errno::PERM) if self.path == Path::new("/") => {
+                open(path, flags, Mode::empty())
+            }
             other => other,
         }
     }

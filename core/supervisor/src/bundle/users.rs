@@ -31,17 +31,23 @@ pub fn resolve(user: &User, passwd: &str, group: &str) -> Result<Resolved, Strin
         (None, Some(e)) => number(e[0], e[3])?,
         (None, None) => 0,
     };
-    let listed = |e: &Vec<&str>| entry.as_ref().is_some_and(|user| e[3].split(',').any(|member| member == user[0]));
+    let listed =
+        |e: &Vec<&str>| entry.as_ref().is_some_and(|user| e[3].split(',').any(|member| member == user[0]));
     let groups = match user.group {
         Some(_) => Vec::new(),
-        None => entries(group, 4).filter(listed).filter_map(|e| e[2].parse().ok()).filter(|g| *g != gid).collect(),
+        None => {
+            entries(group, 4).filter(listed).filter_map(|e| e[2].parse().ok()).filter(|g| *g != gid).collect()
+        }
     };
     let home = entry.map(|e| e[5]).filter(|home| home.starts_with('/')).unwrap_or("/");
     Ok(Resolved { uid, gid, groups, home: home.to_string() })
 }
 
 fn number(name: &str, text: &str) -> Result<u32, String> {
-    text.parse().ok().filter(|n| *n != u32::MAX).ok_or_else(|| format!("{name} has no number in /etc/passwd or /etc/group"))
+    text.parse()
+        .ok()
+        .filter(|n| *n != u32::MAX)
+        .ok_or_else(|| format!("{name} has no number in /etc/passwd or /etc/group"))
 }
 
 /// Lines with at least `fields` parts; others are no entries.

@@ -32,8 +32,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use decode::{Builtin, CAPABILITIES};
-pub use read::plain;
 pub use diagnostic::Diagnostic;
+pub use read::plain;
 pub use schema::Config;
 
 use decode::{Cx, Fields};
