@@ -254,19 +254,20 @@ impl<'h> Cgroup<'h> {
     /// Where one file holds two fields, the one that is not given keeps its value.
     fn completed<'r>(&self, resources: &Resources<'r>) -> Result<Resources<'r>> {
         let mut full = resources.clone();
-        if let (Some(cpu), Some(group)) = (&mut full.cpu, self.group_of(Version::V2, "cpu")) {
-            if cpu.quota.is_some() != cpu.period.is_some() {
-                let now = group.try_read("cpu.max")?.unwrap_or_default();
-                let mut words = now.split_ascii_whitespace();
-                let (quota, period) = (words.next(), words.next());
-                cpu.quota = cpu.quota.or(quota.map(|q| q.parse().unwrap_or(-1)));
-                cpu.period = cpu.period.or(period.and_then(|p| p.parse().ok()));
-            }
+        if let (Some(cpu), Some(group)) = (&mut full.cpu, self.group_of(Version::V2, "cpu"))
+            && cpu.quota.is_some() != cpu.period.is_some()
+        {
+            let now = group.try_read("cpu.max")?.unwrap_or_default();
+            let mut words = now.split_ascii_whitespace();
+            let (quota, period) = (words.next(), words.next());
+            cpu.quota = cpu.quota.or(quota.map(|q| q.parse().unwrap_or(-1)));
+            cpu.period = cpu.period.or(period.and_then(|p| p.parse().ok()));
         }
-        if let (Some(memory), Some(group)) = (&mut full.memory, self.group_of(Version::V2, "memory")) {
-            if memory.swap.is_some_and(|s| s > 0) && memory.limit.is_none() {
-                memory.limit = group.try_read("memory.max")?.and_then(|t| t.trim().parse().ok());
-            }
+        if let (Some(memory), Some(group)) = (&mut full.memory, self.group_of(Version::V2, "memory"))
+            && memory.swap.is_some_and(|s| s > 0)
+            && memory.limit.is_none()
+        {
+            memory.limit = group.try_read("memory.max")?.and_then(|t| t.trim().parse().ok());
         }
         Ok(full)
     }

@@ -124,6 +124,20 @@ impl<'a> Group<'a> {
         Ok(names)
     }
 
+    /// Names of the control files.
+    pub(crate) fn files(&self) -> Result<Vec<String>> {
+        let failed = |call, errno| Error::new(Doing::Read, self.name()).call(call, errno);
+        let folder = self.folder().map_err(|e| failed("openat", e))?;
+        let mut names = Vec::new();
+        for entry in fs::Dir::new(folder).map_err(|e| failed("getdents64", e))? {
+            let entry = entry.map_err(|e| failed("getdents64", e))?;
+            if let (FileType::RegularFile, Ok(name)) = (entry.file_type(), entry.file_name().to_str()) {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
     /// Every group below this one, deepest first; this one is not among them.
     pub(crate) fn descendants(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();

@@ -1,20 +1,24 @@
-//! Real groups on this machine, as root. Each test has groups of its own below /sampan-test-PID-N.
+//! Real groups, as root: on this machine as it is, and, in a mount namespace of the test's own, with cgroup2 alone at
+//! /sys/fs/cgroup. Each test has groups of its own below /sampan-test-PID-N and removes them whatever happens.
 
+use std::fs;
 use std::io::Write as _;
-use std::os::fd::AsRawFd;
-use std::process::{Child, Command};
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sampan_cgroups::{Cgroup, Hierarchies, Place, limits};
-use sampan_plan::spec::{Cpu, Memory, Pids, Resources};
+use sampan_cgroups::error::Doing;
+use sampan_cgroups::{Cgroup, Changed, Hierarchies, Mode, Notice, Place, Watcher, limits};
+use sampan_plan::spec::{Cpu, DeviceRule, Memory, Pids, Resources};
 
-/// A group that is emptied and removed whatever happens.
+const SOON: Duration = Duration::from_secs(5);
+
 struct Scratch(Cgroup<'static>);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = self.0.kill(Duration::from_secs(5));
+        let _ = self.0.kill(SOON);
         if let Err(e) = self.0.remove() {
             eprintln!("left behind: {e}");
         }
@@ -28,96 +32,531 @@ impl std::ops::Deref for Scratch {
     }
 }
 
+/// A killed child stays a zombie until dropped, as the keel leaves them.
+struct Process(Child);
+
+impl Process {
+    fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn place() -> Place {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     Place::Absolute(format!("sampan-test-{}-{n}", std::process::id()))
 }
 
-fn scratch() -> Option<Scratch> {
+/// Runs the test with this machine's hierarchies, then with v2 alone.
+fn everywhere(test: fn(&'static Hierarchies)) {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: needs root to make control groups");
-        return None;
+        return;
     }
-    let hierarchies = Hierarchies::detect().expect("this machine has control groups");
-    Some(Scratch(Cgroup::create(hierarchies, &place()).unwrap()))
+    let here = Hierarchies::detect().expect("this machine has control groups");
+    test(here);
+    if here.mode == Mode::V2 {
+        return;
+    }
+    // A mount namespace belongs to a thread, and so this one may have its own.
+    let outcome = std::thread::scope(|scope| scope.spawn(|| v2_alone().map(test)).join());
+    match outcome {
+        Ok(Some(())) => {}
+        Ok(None) => println!("skipped on v2: cannot mount cgroup2 in a namespace of its own"),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
-fn sleeper(group: &Cgroup<'_>) -> Child {
-    let child = Command::new("sleep").arg("60").spawn().unwrap();
+fn v2_alone() -> Option<&'static Hierarchies> {
+    use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+    // SAFETY: only the mount namespace and the cwd of this thread are taken apart from the process.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.ok()?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).ok()?;
+    unmount("/sys/fs/cgroup", UnmountFlags::DETACH).ok()?;
+    mount("none", "/sys/fs/cgroup", "cgroup2", MountFlags::empty(), None).ok()?;
+    let found = Hierarchies::detect_at("/sys/fs/cgroup").unwrap();
+    assert_eq!(found.mode, Mode::V2);
+    Some(Box::leak(Box::new(found)))
+}
+
+fn scratch(hierarchies: &'static Hierarchies) -> Scratch {
+    Scratch(Cgroup::create(hierarchies, &place()).unwrap())
+}
+
+fn spawn(group: &Cgroup<'_>, script: &str) -> Process {
+    // Waits for a line before it runs, so that everything it starts is in the group.
+    let script = format!("read go; {script}");
+    let mut child = Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
     group.add(child.id() as i32).unwrap();
-    child
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    Process(child)
 }
 
-fn all_limits() -> Resources<'static> {
+/// All that this machine can limit.
+fn all_limits(hierarchies: &Hierarchies) -> Resources<'static> {
+    let layout = hierarchies.layout();
+    let has = |controller| layout.version(controller).is_some();
+    let cpus = has("cpuset").then(|| "0".into());
+    let mut cpu = Cpu { cpus, ..Cpu::default() };
+    if has("cpu") {
+        (cpu.shares, cpu.quota, cpu.period, cpu.burst) =
+            (Some(512), Some(50_000), Some(100_000), Some(10_000));
+    }
     Resources {
-        memory: Some(Memory { limit: Some(64 << 20), swap: Some(96 << 20), ..Memory::default() }),
-        cpu: Some(Cpu {
-            shares: Some(512),
-            quota: Some(50_000),
-            period: Some(100_000),
-            burst: Some(10_000),
-            cpus: Some("0".into()),
-            ..Cpu::default()
-        }),
-        pids: Some(Pids { limit: Some(50) }),
+        memory: has("memory").then(|| Memory { limit: Some(64 << 20), ..Memory::default() }),
+        cpu: Some(cpu),
+        pids: has("pids").then_some(Pids { limit: Some(50) }),
         ..Resources::default()
     }
 }
 
-/// Reads a file of the group in whichever hierarchy has it.
-fn value(group: &Cgroup<'_>, file: &str) -> String {
-    let found = group
-        .paths()
-        .into_iter()
-        .find_map(|(_, path)| std::fs::read_to_string(format!("{path}/{file}")).ok());
-    found.unwrap_or_else(|| panic!("no {file} in {group}")).trim().to_owned()
+/// A file of the group in whichever hierarchy has it.
+fn value(group: &Cgroup<'_>, file: &str) -> Option<String> {
+    let text =
+        group.paths().into_iter().find_map(|(_, path)| fs::read_to_string(format!("{path}/{file}")).ok())?;
+    Some(text.trim().to_owned())
+}
+
+#[track_caller]
+fn expect(group: &Cgroup<'_>, pairs: &[(&str, &str)]) {
+    for (file, wanted) in pairs {
+        if let Some(found) = value(group, file) {
+            assert_eq!(found, *wanted, "{file} of {group}");
+        }
+    }
+}
+
+fn left_of(group: &Cgroup<'_>) -> Vec<String> {
+    group.paths().into_iter().map(|(_, path)| path).filter(|p| fs::exists(p).unwrap()).collect()
 }
 
 #[test]
 fn a_container_gets_its_limits_and_leaves_nothing() {
-    let Some(group) = scratch() else { return };
-    let layout = group.hierarchies().layout();
-    group.apply(&limits(&all_limits(), &layout).unwrap()).unwrap();
-    assert_eq!(value(&group, "pids.max"), "50");
-    assert_eq!(value(&group, "cpuset.cpus"), "0");
-    if layout.v1.iter().any(|c| c == "memory") {
-        assert_eq!(value(&group, "memory.limit_in_bytes"), (64 << 20).to_string());
-        assert_eq!(value(&group, "memory.memsw.limit_in_bytes"), (96 << 20).to_string());
-        assert_eq!(value(&group, "cpu.cfs_quota_us"), "50000");
-        assert!(value(&group, "devices.list").contains("c 1:3 rwm"));
-        assert!(!value(&group, "devices.list").contains("a *:*"));
-    }
-    let mut child = sleeper(&group);
-    assert_eq!(group.procs().unwrap(), [child.id() as i32]);
-    assert!(!group.is_empty().unwrap());
-    group.kill(Duration::from_secs(5)).unwrap();
-    assert!(group.is_empty().unwrap(), "a zombie is not in it any more");
-    group.remove().unwrap();
-    child.wait().unwrap();
-    for (_, path) in group.paths() {
-        assert!(!std::path::Path::new(&path).exists(), "{path} is left");
-    }
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        group.apply(&limits(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
+        let found = [
+            ("pids.max", "50"),
+            ("cpuset.cpus", "0"),
+            ("memory.limit_in_bytes", "67108864"),
+            ("memory.max", "67108864"),
+            ("cpu.shares", "512"),
+            ("cpu.weight", "59"),
+            ("cpu.cfs_quota_us", "50000"),
+            ("cpu.max", "50000 100000"),
+            ("cpu.cfs_burst_us", "10000"),
+            ("cpu.max.burst", "10000"),
+        ];
+        expect(&group, &found);
+        let process = spawn(&group, "sleep 60");
+        assert!(group.procs().unwrap().contains(&process.pid()));
+        assert!(!group.is_empty().unwrap());
+        group.kill(SOON).unwrap();
+        assert!(group.is_empty().unwrap(), "a zombie is not in it any more");
+        group.remove().unwrap();
+        assert_eq!(left_of(&group), [""; 0]);
+    });
 }
 
 #[test]
-fn a_child_joins_v1_by_tasks_and_v2_by_clone() {
-    let Some(group) = scratch() else { return };
-    let mut tasks = group.tasks_fds().unwrap();
-    // A shell stands in for the child: it inherits one descriptor and writes to it itself.
-    for task in &mut tasks {
-        rustix::io::fcntl_setfd(&*task, rustix::io::FdFlags::empty()).unwrap();
+fn a_child_joins_v1_by_tasks() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        // A shell stands in for the child: it inherits the descriptors and writes to each itself.
+        let tasks = group.tasks_fds().unwrap();
+        for task in &tasks {
+            rustix::io::fcntl_setfd(task, rustix::io::FdFlags::empty()).unwrap();
+        }
+        let joins: Vec<String> = tasks.iter().map(|t| format!("echo 0 >&{}; ", t.as_raw_fd())).collect();
+        let script = format!("{} cat /proc/self/cgroup", joins.concat());
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mounted = |line: &&str| !line.starts_with("0::") && hierarchies.mode != Mode::V2;
+        for line in text.lines().filter(mounted) {
+            assert!(line.ends_with(&group.location()), "{line}");
+        }
+        // v2 is joined by clone3 itself, which wants the folder.
+        let folder = group.v2_fd().unwrap();
+        assert_eq!(folder.is_some(), hierarchies.v2().is_some());
+    });
+}
+
+#[test]
+fn devices_that_are_not_allowed_cannot_be_opened() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        group.apply(&limits(&Resources::default(), &hierarchies.layout()).unwrap()).unwrap();
+        let try_both = "cat /dev/null && ! cat /dev/kmsg 2>/dev/null & wait $!";
+        let mut process = spawn(&group, &format!("( {try_both} )"));
+        assert!(process.0.wait().unwrap().success(), "null opens, kmsg does not");
+
+        // An update replaces the rules; a hundred of them leave one program.
+        let kmsg = DeviceRule {
+            allow: true,
+            kind: Some("c".into()),
+            major: Some(1),
+            minor: Some(11),
+            access: Some("rw".into()),
+        };
+        for _ in 0..100 {
+            group.update(&Resources { devices: vec![kmsg.clone()], ..Resources::default() }).unwrap();
+        }
+        let mut process = spawn(&group, "head -c0 /dev/kmsg");
+        assert!(process.0.wait().unwrap().success(), "kmsg opens after the update");
+        if hierarchies.mode == Mode::V2 {
+            let folder = group.v2_fd().unwrap().unwrap();
+            assert_eq!(sampan_cgroups::devices::attached_programs(folder.as_fd()).unwrap(), 1);
+        }
+    });
+}
+
+#[test]
+fn a_group_is_used_again_only_if_it_is_free() {
+    everywhere(|hierarchies| {
+        let place = place();
+        let group = Scratch(Cgroup::create_new(hierarchies, &place).unwrap());
+        assert_eq!(Cgroup::create_new(hierarchies, &place).unwrap_err().doing, Doing::Occupied);
+        Cgroup::create(hierarchies, &place).unwrap();
+
+        let process = spawn(&group, "sleep 60");
+        let e = Cgroup::create(hierarchies, &place).unwrap_err();
+        assert!(e.to_string().contains(&process.pid().to_string()), "{e}");
+        group.kill(SOON).unwrap();
+
+        group.freeze(SOON).unwrap();
+        assert!(Cgroup::create(hierarchies, &place).unwrap_err().to_string().contains("frozen"));
+        group.thaw(SOON).unwrap();
+        Cgroup::create(hierarchies, &place).unwrap();
+    });
+}
+
+#[test]
+fn a_kept_group_starts_the_next_generation_clean() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        let layout = hierarchies.layout();
+        let first = limits(&all_limits(hierarchies), &layout).unwrap();
+        group.apply(&first).unwrap();
+        for (_, path) in group.paths() {
+            fs::create_dir_all(format!("{path}/made/inside")).unwrap();
+        }
+        let second = limits(&Resources::default(), &layout).unwrap();
+        group.reuse().unwrap();
+        group.apply(&second.since(&first)).unwrap();
+        assert!(group.paths().iter().all(|(_, path)| !fs::exists(format!("{path}/made")).unwrap()));
+        let defaults =
+            [("pids.max", "max"), ("memory.max", "max"), ("cpu.shares", "1024"), ("cpu.cfs_quota_us", "-1")];
+        expect(&group, &defaults);
+        spawn(&group, "true").0.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_fork_bomb_ends_within_a_second() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        if hierarchies.layout().version("pids").is_some() {
+            let pids = Resources { pids: Some(Pids { limit: Some(200) }), ..Resources::default() };
+            group.apply(&limits(&pids, &hierarchies.layout()).unwrap()).unwrap();
+        }
+        // Daemons in sessions of their own, each starting the next ones. Bounded, for hosts without a pids controller.
+        let bomb = "n() { [ $1 = 0 ] && exec sleep 60; for i in 1 2 3; do (n $(($1-1)) &) 2>/dev/null; done; sleep 60; }";
+        let _process = spawn(&group, &format!("{bomb}; n 4"));
+        std::thread::sleep(Duration::from_millis(100));
+        let since = Instant::now();
+        group.kill(SOON).unwrap();
+        let took = since.elapsed();
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        assert!(group.is_empty().unwrap());
+        group.remove().unwrap();
+        assert_eq!(left_of(&group), [""; 0]);
+    });
+}
+
+#[test]
+fn a_frozen_group_stands_still_and_can_be_killed() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        let process = spawn(&group, "while :; do :; done");
+        group.freeze(SOON).unwrap();
+        assert!(group.is_frozen().unwrap());
+        let ticks = || fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap();
+        let before = ticks();
+        std::thread::sleep(Duration::from_millis(60));
+        assert_eq!(ticks(), before, "it used no CPU");
+        group.thaw(SOON).unwrap();
+        assert!(!group.is_frozen().unwrap());
+        group.freeze(SOON).unwrap();
+        group.kill(SOON).unwrap();
+        assert!(group.is_empty().unwrap());
+        group.thaw(SOON).unwrap();
+    });
+}
+
+#[test]
+fn removing_a_group_in_use_says_by_whom() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        let process = spawn(&group, "sleep 60");
+        let since = Instant::now();
+        let e = group.remove().unwrap_err();
+        assert!(since.elapsed() < Duration::from_secs(2));
+        assert!(e.to_string().contains(&format!("{}", process.pid())), "{e}");
+        assert!(e.to_string().contains("rmdir: EBUSY"), "{e}");
+    });
+}
+
+#[test]
+fn sub_groups_go_with_their_parent() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        for (_, path) in group.paths() {
+            fs::create_dir_all(format!("{path}/a/b/c")).unwrap();
+            fs::create_dir_all(format!("{path}/a/d")).unwrap();
+        }
+        group.remove().unwrap();
+        assert_eq!(left_of(&group), [""; 0]);
+        group.remove().unwrap(); // gone already is fine
+    });
+}
+
+#[test]
+fn a_group_is_found_again_by_its_location() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        let again = Cgroup::found(hierarchies, &group.location()).unwrap();
+        assert_eq!(again.paths(), group.paths());
+        assert!(again.exists());
+    });
+}
+
+#[test]
+fn a_relative_path_is_below_our_own_group() {
+    everywhere(|hierarchies| {
+        let name = format!("sampan-test-relative-{}", std::process::id());
+        let group = Scratch(Cgroup::create(hierarchies, &Place::Relative(name.clone())).unwrap());
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        for line in own.lines() {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (names, own) = (parts.next().unwrap(), parts.next().unwrap());
+            let path = group.paths().into_iter().find(|(controllers, _)| controllers == names);
+            if let (Some((_, path)), false) = (path, names.is_empty()) {
+                assert!(
+                    path.ends_with(&format!("{}/{name}", own.trim_end_matches('/'))),
+                    "{path} is not below {own}"
+                );
+            }
+        }
+        let again = Cgroup::found(hierarchies, &group.location()).unwrap();
+        assert_eq!(again.paths(), group.paths());
+    });
+}
+
+/// What the watcher says next; the kernel notifies from a work queue, a moment after the change.
+fn told(watcher: &mut Watcher) -> Vec<Notice> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let until = Instant::now() + SOON;
+    loop {
+        let tenth = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        poll(&mut [PollFd::new(watcher, PollFlags::IN)], Some(&tenth)).unwrap();
+        let notices = watcher.read().unwrap();
+        if !notices.is_empty() || Instant::now() > until {
+            return notices;
+        }
     }
-    let joins: Vec<String> = tasks.iter().map(|t| format!("echo 0 >&{}", t.as_raw_fd())).collect();
-    let script = format!("{}; cat /proc/self/cgroup", joins.join("; "));
-    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-    std::io::stderr().write_all(&output.stderr).unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let folder = group.location();
-    for line in text.lines().filter(|l| !l.starts_with("0::")) {
-        assert!(line.ends_with(&folder), "{line} is not {folder}");
+}
+
+/// A process that holds some hundred KiB and runs until it is ended.
+fn holder(group: &Cgroup<'_>) -> Process {
+    let process = spawn(group, "x=$(head -c 300000 /dev/zero | tr '\\0' x); while :; do :; done");
+    let until = Instant::now() + SOON;
+    while group.stats().unwrap().memory.usage.usage < 300_000
+        && group.hierarchies().layout().version("memory").is_some()
+    {
+        assert!(Instant::now() < until, "it holds nothing");
+        std::thread::sleep(Duration::from_millis(5));
     }
-    if let Some(fd) = group.v2_fd().unwrap() {
-        assert!(rustix::fs::fstat(&fd).is_ok());
-    }
+    process
+}
+
+#[test]
+fn one_descriptor_tells_of_every_group() {
+    everywhere(|hierarchies| {
+        if hierarchies.v2().is_none() {
+            println!("skipped: v1 alone does not tell when a group empties");
+            return;
+        }
+        let groups = [scratch(hierarchies), scratch(hierarchies), scratch(hierarchies)];
+        let mut watcher = Watcher::new().unwrap();
+        for (token, group) in groups.iter().enumerate() {
+            watcher.add(token as u64, group).unwrap();
+        }
+        assert_eq!(watcher.read().unwrap(), []);
+        let members = [Notice { token: 1, changed: Changed::Members }];
+        let _process = spawn(&groups[1], "sleep 60");
+        assert_eq!(told(&mut watcher), members);
+        groups[1].kill(SOON).unwrap();
+        assert_eq!(told(&mut watcher), members);
+        assert!(groups[1].is_empty().unwrap());
+        watcher.remove(1);
+        let _process = spawn(&groups[1], "true");
+        // The kernel tells a moment later; what the third group says proves that the moment is over.
+        let _process = spawn(&groups[2], "sleep 60");
+        assert_eq!(told(&mut watcher), [Notice { token: 2, changed: Changed::Members }]);
+        assert_eq!(watcher.read().unwrap(), [], "it was forgotten");
+    });
+}
+
+#[test]
+fn an_oom_kill_is_counted_and_told() {
+    everywhere(|hierarchies| {
+        if hierarchies.layout().version("memory").is_none() {
+            println!("skipped: no memory controller in this hierarchy");
+            return;
+        }
+        let group = scratch(hierarchies);
+        // The shell, the fork, head and its buffer; then 64 MiB in one piece.
+        let memory = Memory { limit: Some(16 << 20), swap: Some(16 << 20), ..Memory::default() };
+        let resources = Resources { memory: Some(memory), ..Resources::default() };
+        group.apply(&limits(&resources, &hierarchies.layout()).unwrap()).unwrap();
+        let mut watcher = Watcher::new().unwrap();
+        watcher.add(7, &group).unwrap();
+        assert_eq!(group.oom_kills().unwrap(), Some(0));
+        let mut process = spawn(&group, "head -c 67108864 /dev/zero | tail -c 67108864 >/dev/null; true");
+        process.0.wait().unwrap();
+        assert!(group.oom_kills().unwrap() >= Some(1));
+        let until = Instant::now() + SOON;
+        while !told(&mut watcher).contains(&Notice { token: 7, changed: Changed::Memory }) {
+            assert!(Instant::now() < until, "nobody told");
+        }
+    });
+}
+
+#[test]
+fn statistics_count_what_was_used() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        let _process = holder(&group);
+        std::thread::sleep(Duration::from_millis(100));
+        let stats = group.stats().unwrap();
+        let layout = hierarchies.layout();
+        assert!(stats.cpu.usage.total > 10_000_000, "{:?}", stats.cpu.usage);
+        if layout.version("memory").is_some() {
+            assert!(stats.memory.usage.usage > 4096, "{:?}", stats.memory.usage);
+            assert!(stats.memory.working_set() <= stats.memory.usage.usage);
+        }
+        if layout.version("pids").is_some() {
+            assert_eq!(stats.pids.current, 1);
+        }
+        let json = serde_json::to_value(&stats).unwrap();
+        for name in ["cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"]
+        {
+            assert!(json.get(name).is_some(), "{name}");
+        }
+        assert!(json["cpu"]["throttling"].get("throttledPeriods").is_some());
+    });
+}
+
+#[test]
+fn an_update_touches_only_what_is_given() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        group.apply(&limits(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
+        if hierarchies.layout().version("cpu").is_none() {
+            println!("skipped: no cpu controller in this hierarchy");
+            return;
+        }
+        let _hog = spawn(&group, "while :; do :; done");
+        let cpu = |cpu| Resources { cpu: Some(cpu), ..Resources::default() };
+        group.update(&cpu(Cpu { quota: Some(20_000), ..Cpu::default() })).unwrap();
+        expect(
+            &group,
+            &[("cpu.cfs_quota_us", "20000"), ("cpu.cfs_period_us", "100000"), ("cpu.max", "20000 100000")],
+        );
+        group.update(&cpu(Cpu { period: Some(50_000), ..Cpu::default() })).unwrap();
+        expect(&group, &[("cpu.cfs_period_us", "50000"), ("cpu.max", "20000 50000"), ("cpu.shares", "512")]);
+        // Burst above the old quota: the quota has to be first; below again: the burst.
+        let more = Cpu { quota: Some(80_000), burst: Some(60_000), ..Cpu::default() };
+        group.update(&cpu(more)).unwrap();
+        group.update(&cpu(Cpu { quota: Some(20_000), burst: Some(1_000), ..Cpu::default() })).unwrap();
+        expect(&group, &[("cpu.cfs_burst_us", "1000"), ("cpu.max.burst", "1000")]);
+        expect(
+            &group,
+            &[("pids.max", "50"), ("memory.max", "67108864"), ("memory.limit_in_bytes", "67108864")],
+        );
+    });
+}
+
+#[test]
+fn memory_goes_up_and_down_with_its_swap() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        if hierarchies.layout().version("memory").is_none() {
+            println!("skipped: no memory controller in this hierarchy");
+            return;
+        }
+        for mib in [64_i64, 32, 128, 16] {
+            let memory =
+                Memory { limit: Some(mib << 20), swap: Some((mib << 20) + 4096), ..Memory::default() };
+            group.update(&Resources { memory: Some(memory), ..Resources::default() }).unwrap();
+            let (limit, both) = ((mib << 20).to_string(), ((mib << 20) + 4096).to_string());
+            expect(&group, &[("memory.limit_in_bytes", &limit), ("memory.memsw.limit_in_bytes", &both)]);
+            expect(&group, &[("memory.max", &limit), ("memory.swap.max", "4096")]);
+        }
+    });
+}
+
+#[test]
+fn an_update_that_fails_changes_nothing() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        group.apply(&limits(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
+        if hierarchies.layout().version("cpuset").is_none() {
+            println!("skipped: no cpuset controller in this hierarchy");
+            return;
+        }
+        let memory = hierarchies
+            .layout()
+            .version("memory")
+            .map(|_| Memory { limit: Some(32 << 20), ..Memory::default() });
+        let bad = Resources {
+            memory,
+            cpu: Some(Cpu { quota: Some(10_000), cpus: Some("4000".into()), ..Cpu::default() }),
+            ..Resources::default()
+        };
+        let e = group.update(&bad).unwrap_err();
+        let text = e.to_string();
+        assert!(
+            text.starts_with("linux.resources.cpu.cpus: cannot set cpuset.cpus to \"4000\" in "),
+            "{text}"
+        );
+        for word in ["not permitted", "permission denied", "No such file"] {
+            assert!(!text.contains(word), "{text}");
+        }
+        expect(&group, &[("memory.max", "67108864"), ("memory.limit_in_bytes", "67108864")]);
+        expect(&group, &[("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000"), ("cpuset.cpus", "0")]);
+    });
+}
+
+#[test]
+fn a_limit_below_what_is_used_names_the_usage() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        if hierarchies.layout().version("memory").is_none() {
+            println!("skipped: no memory controller in this hierarchy");
+            return;
+        }
+        let _process = holder(&group);
+        let memory = Memory { limit: Some(4096), check_before_update: Some(true), ..Memory::default() };
+        let e = group.update(&Resources { memory: Some(memory), ..Resources::default() }).unwrap_err();
+        assert!(e.to_string().contains("bytes are in use"), "{e}");
+        expect(&group, &[("memory.max", "max"), ("memory.limit_in_bytes", "9223372036854771712")]);
+    });
 }

@@ -1,1 +1,89 @@
+//! `cgroupsPath`, as the cgroupfs driver and as the systemd driver read it.
 
+use proptest::prelude::*;
+use sampan_cgroups::Place;
+use sampan_cgroups::path::{Unit, slice_folder};
+
+fn place(path: Option<&str>) -> String {
+    match Place::parse(path, "web") {
+        Ok(Place::Absolute(path)) => format!("/{path}"),
+        Ok(Place::Relative(path)) => format!("own/{path}"),
+        Err(e) => format!("error: {}", e.sentence()),
+    }
+}
+
+#[test]
+fn without_a_path_a_container_goes_to_the_root() {
+    assert_eq!(place(None), "/web");
+    assert_eq!(place(Some("")), "/web");
+}
+
+#[test]
+fn a_path_is_cleaned() {
+    assert_eq!(place(Some("/sampan//a/./b/")), "/sampan/a/b");
+    assert_eq!(place(Some("a/b")), "own/a/b");
+}
+
+#[test]
+fn slice_prefix_name_is_an_ordinary_name_for_cgroupfs() {
+    assert_eq!(place(Some("system.slice:runc:web")), "own/system.slice:runc:web");
+}
+
+#[test]
+fn what_could_leave_the_group_or_hide_in_it_is_refused() {
+    assert_eq!(
+        place(Some("/a/../../etc")),
+        r#"error: cannot use the control group path "/a/../../etc": it must not contain "..""#
+    );
+    assert_eq!(
+        place(Some("/")),
+        r#"error: cannot use the control group path "/": it names the root of the hierarchies, which cannot hold a container"#
+    );
+    assert!(place(Some("/a\nb")).contains("line break"));
+    assert!(place(Some(&format!("/{}", "x".repeat(256)))).contains("longer than 255"));
+}
+
+fn unit(path: &str) -> String {
+    match Unit::parse(Some(path), "web", false) {
+        Ok(unit) => unit.folder(),
+        Err(e) => format!("error: {}", e.problem),
+    }
+}
+
+#[test]
+fn the_systemd_driver_makes_scopes_in_slices() {
+    assert_eq!(unit(""), "system.slice/sampan-web.scope");
+    assert_eq!(unit("user-1000.slice:docker:abc"), "user.slice/user-1000.slice/docker-abc.scope");
+    assert_eq!(unit(":runc:abc"), "system.slice/runc-abc.scope");
+    assert_eq!(unit("a.slice::abc"), "a.slice/abc.scope");
+    assert_eq!(unit("-.slice:x:abc"), "x-abc.scope");
+    assert_eq!(unit("a.slice:x:b.slice"), "a.slice/b.slice");
+    assert_eq!(unit("/a/b"), "error: the systemd driver wants slice:prefix:name");
+    assert_eq!(unit("a:b:"), "error: the last part must be a name without \"/\"");
+    assert!(unit("nosuffix:b:c").contains("must end in \".slice\""));
+    assert_eq!(Unit::parse(None, "web", true).unwrap().slice, "user.slice");
+}
+
+#[test]
+fn dashes_nest_slices() {
+    for (slice, folder) in
+        [("a.slice", "a.slice"), ("a-b-c.slice", "a.slice/a-b.slice/a-b-c.slice"), ("-.slice", "")]
+    {
+        assert_eq!(slice_folder(slice).as_deref(), Ok(folder));
+    }
+    for bad in ["a", "a--b.slice", "-a.slice", "a-.slice", ".slice", "a/b.slice"] {
+        assert!(slice_folder(bad).is_err(), "{bad}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_path_leads_out(path in "[/.a-c]{0,12}") {
+        match Place::parse(Some(&path), "id") {
+            Ok(Place::Absolute(p) | Place::Relative(p)) => {
+                prop_assert!(p.split('/').all(|c| !c.is_empty() && c != "." && c != ".."), "{path} -> {p}");
+            }
+            Err(_) => prop_assert!(path.contains("..") || path.chars().all(|c| "/.".contains(c)), "{path}"),
+        }
+    }
+}
