@@ -9,13 +9,15 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-const USAGE: &str = "usage: web serve [ADDR:PORT] | get http://HOST:PORT/PATH [SECONDS] | crash SECONDS CODE | hello";
+const USAGE: &str =
+    "usage: web serve [ADDR:PORT] | get http://HOST:PORT/PATH [SECONDS] | crash SECONDS CODE | hello";
 const PATIENCE: Duration = Duration::from_secs(5);
 const REQUEST_BYTES_MAX: u64 = 16 << 10;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // PID 1 of a container has no default for SIGTERM: without this, stopping it takes the whole grace period.
-    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
+    let mut signals =
+        signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
             println!("asked to stop, bye");
