@@ -18,6 +18,7 @@ mod logs;
 pub mod netns;
 mod panics;
 pub mod plugin;
+pub mod testing;
 pub mod types;
 
 pub use adjust::Adjust;
