@@ -8,8 +8,8 @@
 //! - Each [`Action::Create`], [`Action::Start`], [`Action::Drain`] and [`Action::Cleanup`] is a *job*: it is answered exactly
 //!   once, by `Created|CreateFailed`, `Started|StartFailed`, `Drained`, `CleanedUp|CleanupFailed`, with the
 //!   generation that the service had when the action was given. No other action is answered.
-//! - After `Created` the process is watched, and exactly one `Exited` follows whatever happens. After
-//!   `CreateFailed` none does.
+//! - After `Created`, or adoption as `Found::Alive`, the process is watched, and exactly one `Exited` follows whatever
+//!   happens. After `CreateFailed` none does.
 //! - `Exited { empty }` says whether the cgroup was empty when the exit was read; if not, `Empty` follows.
 //! - One timer per service: `Arm` replaces the former one. A timer that fires early or late does no harm.
 //! - A worker that starts again rebuilds each service with [`Service::from_record`], looks at what there is, and tells

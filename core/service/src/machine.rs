@@ -38,7 +38,9 @@ pub fn step(service: &mut Service, event: &Event, now: Now) -> Vec<Action> {
     let state = service.state.clone();
     // A new worker has no timer, no probe and no place in the gate: all that the state implies is asked for anew.
     let before = match event {
-        Event::Life { life: Life::Adopted(_), .. } => Implied::default(),
+        Event::Life { life: Life::Adopted(_), generation } if *generation == service.generation => {
+            Implied::default()
+        }
         _ => Implied::by(service),
     };
     let mut turn = Turn { service, now, actions: Vec::new(), cause: None };
@@ -602,9 +604,11 @@ impl Turn<'_> {
                 End::Exit(exit)
             }
             State::Stopping { why, .. } => why.clone().into(),
-            State::Stopped { .. }
+            // Of a launch that a crash interrupted: only that nothing is left is news.
+            State::Lingering { .. } if empty => return self.empty(),
+            State::Lingering { .. }
+            | State::Stopped { .. }
             | State::Waiting { .. }
-            | State::Lingering { .. }
             | State::Backoff { .. }
             | State::Failed { .. } => return,
         };

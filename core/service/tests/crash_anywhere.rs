@@ -1,0 +1,186 @@
+//! The worker dies after any event and a new one reads the record: the same service, and it goes on to the same end.
+
+use crate::samples::{self, states};
+use crate::world::{Op, World, ops, policies};
+use proptest::prelude::*;
+use sampan_service::cause::{Condition, Down, Problem, Restart, WaitFor, Why};
+use sampan_service::state::{End, Failure, Health, Phase, Remains, Rest};
+use sampan_service::{Event, Exit, Job, Ms, Service, State, Status, Wanted};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_crash_after_every_event_loses_nothing(
+        policy in policies(), script in ops(40), crashes in prop::collection::vec(any::<(bool, bool, bool)>(), 40)
+    ) {
+        let mut world = World::new(policy, true);
+        for (op, (ends, seen, released)) in script.iter().zip(crashes) {
+            world.run(op);
+            world.run(&Op::Crash { ends, seen, released });
+        }
+        world.run(&Op::Wish(Event::Down(Down::Shutdown)));
+        world.run(&Op::Crash { ends: false, seen: true, released: true });
+        world.settle();
+        prop_assert!(world.service.state.is_at_rest(), "{:?}", world.service);
+        prop_assert!(world.is_quiet());
+    }
+
+    #[test]
+    fn a_record_reads_back_as_the_service(service in services()) {
+        let record = service.to_record();
+        let get = |key: &str| record.iter().find(|(k, _)| *k == key).map(|(_, v)| v.as_str());
+        prop_assert_eq!(Service::from_record(service.policy.clone(), get), Ok(service));
+    }
+}
+
+#[test]
+fn a_record_that_cannot_be_read_names_the_key() {
+    for (_, state) in states() {
+        let record = samples::service(state).to_record();
+        for (bad, _) in &record {
+            let get = |key: &str| match record.iter().find(|(k, _)| *k == key) {
+                Some((k, _)) if k == bad => Some("?"),
+                found => found.map(|(_, v)| v.as_str()),
+            };
+            match Service::from_record(samples::policy(), get) {
+                Err(error) => assert_eq!(error.key, *bad),
+                // Flags are true or not; a cause is any text.
+                Ok(_) => assert!(["paused", "adopted", "empty", "kept", "cause"].contains(bad), "{bad}"),
+            }
+        }
+    }
+}
+
+fn services() -> impl Strategy<Value = Service> {
+    let job = prop::option::of(prop::sample::select(vec![Job::Create, Job::Start, Job::Drain, Job::Cleanup]));
+    let wanted = prop_oneof![Just(Wanted::Up), down().prop_map(Wanted::Down)];
+    (state(), job, wanted, any::<(u64, u64, u32, bool)>(), prop::option::of(exit()), ".*").prop_map(
+        |(state, job, wanted, (generation, restarts, attempts, kept), last_exit, cause)| Service {
+            state,
+            job,
+            wanted,
+            generation,
+            restarts,
+            attempts,
+            kept,
+            last_exit,
+            cause,
+            ..Service::new(samples::policy())
+        },
+    )
+}
+
+fn ms() -> impl Strategy<Value = Ms> {
+    any::<u64>().prop_map(Ms)
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-z0-9][a-z0-9_.-]{0,12}x"
+}
+
+fn exit() -> impl Strategy<Value = Exit> {
+    let status = prop_oneof![
+        (0..256i32).prop_map(Status::Code),
+        (1..65i32).prop_map(Status::Signal),
+        Just(Status::Unknown)
+    ];
+    (status, any::<bool>()).prop_map(|(status, oom)| Exit { status, oom })
+}
+
+fn down() -> impl Strategy<Value = Down> {
+    prop::sample::select(vec![Down::Idle, Down::Hand, Down::Removed, Down::Shutdown])
+}
+
+fn problem() -> impl Strategy<Value = Problem> {
+    prop_oneof![
+        any::<String>().prop_map(Problem::Config),
+        (name(), any::<String>()).prop_map(|(kind, text)| Problem::Hook { kind, text }),
+        (name(), any::<String>()).prop_map(|(plugin, text)| Problem::Veto { plugin, text }),
+        any::<String>().prop_map(Problem::Exec),
+        any::<String>().prop_map(Problem::Io),
+    ]
+}
+
+fn why() -> impl Strategy<Value = Why> {
+    let restart =
+        prop_oneof![Just(Restart::Hand), Just(Restart::Config), name().prop_map(Restart::Dependency)];
+    prop_oneof![
+        down().prop_map(Why::Down),
+        restart.prop_map(Why::Restart),
+        name().prop_map(Why::Bound),
+        any::<String>().prop_map(Why::Unhealthy),
+        Just(Why::StartTimeout),
+        Just(Why::Oom),
+        problem().prop_map(Why::Problem),
+    ]
+}
+
+fn state() -> impl Strategy<Value = State> {
+    let deadline = || prop::option::of(ms());
+    let health =
+        || prop::sample::select(vec![Health::None, Health::Starting, Health::Healthy, Health::Unhealthy]);
+    let condition = prop::sample::select(Condition::ALL.to_vec());
+    let on = prop_oneof![
+        Just(WaitFor::Turn),
+        Just(WaitFor::StartSlot),
+        Just(WaitFor::Storm),
+        name().prop_map(WaitFor::Plugin),
+        (name(), condition).prop_map(|(service, condition)| WaitFor::Dependency { service, condition }),
+    ];
+    let phase = prop_oneof![
+        ms().prop_map(|deadline| Phase::Launching { deadline }),
+        ms().prop_map(|deadline| Phase::Draining { deadline }),
+        (ms(), ms()).prop_map(|(at, deadline)| Phase::Signalled { at, deadline }),
+        ms().prop_map(|again| Phase::Killed { again }),
+    ];
+    let remains = prop_oneof![
+        any::<bool>().prop_map(|empty| Remains::Answer { empty }),
+        ms().prop_map(|again| Remains::Processes { again }),
+        Just(Remains::Cleaning),
+        ms().prop_map(|at| Remains::Uncleaned { at }),
+    ];
+    let end = prop_oneof![
+        exit().prop_map(End::Exit),
+        problem().prop_map(End::Problem),
+        why().prop_map(End::Asked),
+        Just(End::Interrupted)
+    ];
+    let failure = prop_oneof![
+        exit().prop_map(Failure::Exit),
+        any::<u32>().prop_map(Failure::Attempts),
+        problem().prop_map(Failure::Problem),
+        Just(Failure::Unhealthy),
+        Just(Failure::StartTimeout),
+        Just(Failure::Oom),
+    ];
+    let rest = prop_oneof![Just(Rest::Finished), down().prop_map(Rest::Down)];
+    prop_oneof![
+        rest.prop_map(|why| State::Stopped { why }),
+        (ms(), on).prop_map(|(since, on)| State::Waiting { since, on }),
+        (ms(), deadline()).prop_map(|(since, deadline)| State::Creating { since, deadline }),
+        (ms(), deadline()).prop_map(|(since, deadline)| State::Created { since, deadline }),
+        (ms(), deadline(), health()).prop_map(|(since, deadline, health)| State::Starting {
+            since,
+            deadline,
+            health
+        }),
+        (ms(), health(), any::<(bool, bool)>(), deadline()).prop_map(
+            |(since, health, (paused, adopted), steady_at)| State::Running {
+                since,
+                health,
+                paused,
+                adopted,
+                steady_at
+            }
+        ),
+        (ms(), why(), phase).prop_map(|(since, why, phase)| State::Stopping { since, why, phase }),
+        (ms(), end, remains).prop_map(|(since, end, remains)| State::Lingering { since, end, remains }),
+        (ms(), ms(), any::<u32>()).prop_map(|(since, until, attempt)| State::Backoff {
+            since,
+            until,
+            attempt
+        }),
+        failure.prop_map(|why| State::Failed { why }),
+    ]
+}

@@ -1,0 +1,133 @@
+//! One example of every state and of every event: what `every_pair` multiplies.
+
+use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor, Why};
+use sampan_service::event::{Found, Life, Verdict};
+use sampan_service::policy::{HealthPolicy, OnFailure, Readiness};
+use sampan_service::state::{End, Failure, Health, Phase, Remains, Rest};
+use sampan_service::{Condition, Event, Exit, Job, Ms, Policy, Service, State, Wanted};
+use std::time::Duration;
+
+pub const NOW: Ms = Ms(1_000_000);
+
+pub fn policy() -> Policy {
+    Policy {
+        health: Some(HealthPolicy { on_failure: OnFailure::Restart, stop_grace: None }),
+        readiness: Readiness::Healthy,
+        ..Policy::default()
+    }
+}
+
+pub fn service(state: State) -> Service {
+    let job = match &state {
+        State::Creating { .. } => Some(Job::Create),
+        State::Created { .. } => Some(Job::Start),
+        State::Stopping { phase: Phase::Launching { .. }, .. } => Some(Job::Create),
+        State::Stopping { phase: Phase::Draining { .. }, .. } => Some(Job::Drain),
+        State::Lingering { remains: Remains::Answer { .. }, .. } => Some(Job::Start),
+        State::Lingering { remains: Remains::Cleaning, .. } => Some(Job::Cleanup),
+        _ => None,
+    };
+    let wanted = match &state {
+        State::Stopped { why: Rest::Down(down) } => Wanted::Down(*down),
+        State::Stopping { why: Why::Down(down), .. } => Wanted::Down(*down),
+        _ => Wanted::Up,
+    };
+    Service { state, job, wanted, generation: 7, attempts: 2, restarts: 9, ..Service::new(policy()) }
+}
+
+/// With the name that the table uses.
+pub fn states() -> Vec<(&'static str, State)> {
+    let since = Ms(990_000);
+    let deadline = Some(Ms(1_080_000));
+    let past = Ms(999_000);
+    let why = Why::Down(Down::Hand);
+    let end = End::Exit(Exit::code(3));
+    let on = WaitFor::Dependency { service: "db".to_owned(), condition: Condition::Healthy };
+    let stopping = |phase| State::Stopping { since, why: why.clone(), phase };
+    let lingering = |remains| State::Lingering { since, end: end.clone(), remains };
+    let running =
+        |health, paused, adopted, steady_at| State::Running { since, health, paused, adopted, steady_at };
+    vec![
+        ("stopped", State::Stopped { why: Rest::Down(Down::Hand) }),
+        ("stopped, finished", State::Stopped { why: Rest::Finished }),
+        ("waiting", State::Waiting { since, on }),
+        ("creating", State::Creating { since, deadline }),
+        ("created", State::Created { since, deadline }),
+        ("starting", State::Starting { since, deadline, health: Health::Starting }),
+        ("running", running(Health::Healthy, false, false, Some(past))),
+        ("running, paused", running(Health::Starting, true, true, None)),
+        ("stopping{launching}", stopping(Phase::Launching { deadline: past })),
+        ("stopping{draining}", stopping(Phase::Draining { deadline: past })),
+        ("stopping{signalled}", stopping(Phase::Signalled { at: since, deadline: past })),
+        ("stopping{killed}", stopping(Phase::Killed { again: past })),
+        (
+            "stopping for health",
+            State::Stopping {
+                since,
+                why: Why::Unhealthy("500".to_owned()),
+                phase: Phase::Signalled { at: since, deadline: past },
+            },
+        ),
+        ("lingering{answer}", lingering(Remains::Answer { empty: false })),
+        ("lingering{processes}", lingering(Remains::Processes { again: past })),
+        ("lingering{cleaning}", lingering(Remains::Cleaning)),
+        ("lingering{uncleaned}", lingering(Remains::Uncleaned { at: past })),
+        ("backoff", State::Backoff { since, until: past, attempt: 2 }),
+        ("failed", State::Failed { why: Failure::Exit(Exit::code(3)) }),
+    ]
+}
+
+pub fn problem() -> Problem {
+    Problem::Hook { kind: "createRuntime".to_owned(), text: "exit 1".to_owned() }
+}
+
+pub fn changed() -> Policy {
+    Policy { stop_grace: Duration::from_secs(33), ..policy() }
+}
+
+pub fn events() -> Vec<(&'static str, Event)> {
+    let life = |life| Event::life(7, life);
+    let exit = Exit::signal(9);
+    vec![
+        ("up, boot", Event::Up(Up::Boot)),
+        ("up, hand", Event::Up(Up::Hand)),
+        ("up, config", Event::Up(Up::Config)),
+        ("up, dependant", Event::Up(Up::Dependant("web".to_owned()))),
+        ("down, hand", Event::Down(Down::Hand)),
+        ("down, removed", Event::Down(Down::Removed)),
+        ("down, shutdown", Event::Down(Down::Shutdown)),
+        ("restart, hand", Event::Restart(Restart::Hand)),
+        ("restart, config", Event::Restart(Restart::Config)),
+        ("restart, dependency", Event::Restart(Restart::Dependency("db".to_owned()))),
+        ("lost", Event::Lost("db".to_owned())),
+        ("hurry", Event::Hurry),
+        ("kill", Event::Kill(10)),
+        ("live", Event::Live(Box::new(Policy { health: None, ..changed() }))),
+        ("replaced", Event::Replaced(Box::new(changed()))),
+        ("blocked", Event::Blocked(WaitFor::StartSlot)),
+        ("granted", Event::Granted),
+        ("created", life(Life::Created)),
+        ("create failed", life(Life::CreateFailed(problem()))),
+        ("started", life(Life::Started)),
+        ("start failed", life(Life::StartFailed(problem()))),
+        ("ready", life(Life::Ready)),
+        ("healthy", life(Life::Health(Verdict::Healthy))),
+        ("unhealthy", life(Life::Health(Verdict::Unhealthy("500".to_owned())))),
+        ("paused", life(Life::Paused)),
+        ("resumed", life(Life::Resumed)),
+        ("oom", life(Life::Oom)),
+        ("drained", life(Life::Drained)),
+        ("exited, empty", life(Life::Exited { exit, empty: true })),
+        ("exited", life(Life::Exited { exit, empty: false })),
+        ("empty", life(Life::Empty)),
+        ("cleaned up", life(Life::CleanedUp)),
+        ("cleanup failed", life(Life::CleanupFailed(Problem::Io("busy".to_owned())))),
+        ("timer", life(Life::Timer)),
+        ("adopted, alive", life(Life::Adopted(Found::Alive { started: true }))),
+        ("adopted, at the barrier", life(Life::Adopted(Found::Alive { started: false }))),
+        ("adopted, exited", life(Life::Adopted(Found::Exited { exit, started: true, empty: true }))),
+        ("adopted, gone", life(Life::Adopted(Found::Gone { empty: true }))),
+        ("adopted, leftovers", life(Life::Adopted(Found::Gone { empty: false }))),
+        ("of a former life", Event::life(6, Life::Exited { exit, empty: true })),
+    ]
+}
