@@ -1,3 +1,4 @@
 //! One binary for all tests of sampand.
 
+mod bundle;
 mod config;

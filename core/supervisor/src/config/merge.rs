@@ -34,19 +34,17 @@ pub fn unite(tree: &mut Table, other: Table, path: &str, errors: &mut Vec<Diagno
     }
 }
 
-/// `upper` wins, key by key.
+/// `upper` wins, key by key. A table made of both stands where the upper one does.
 pub fn overlay(lower: &mut Table, upper: Table) {
-    for (name, node) in upper {
-        match (lower.get_mut(&name).map(|n| &mut n.value), node.value) {
-            (Some(Value::Table(a)), Value::Table(b)) if name == "healthcheck" => {
-                exclude(a, &b, "healthcheck");
-                overlay(a, b);
-            }
-            (Some(Value::Table(a)), Value::Table(b)) => overlay(a, b),
-            (_, value) => {
-                lower.insert(name, Node { value, ..node });
-            }
+    for (name, mut node) in upper {
+        if let (Some(Value::Table(a)), Value::Table(b)) = (lower.get_mut(&name).map(|n| &mut n.value), &mut node.value)
+        {
+            let (mut below, above) = (std::mem::take(a), std::mem::take(b));
+            exclude(&mut below, &above, &name);
+            overlay(&mut below, above);
+            node.value = Value::Table(below);
         }
+        lower.insert(name, node);
     }
 }
 
@@ -57,28 +55,22 @@ pub fn overlay_service(lower: &mut Table, upper: Table) {
 }
 
 /// Whole configs: services are overlaid as such.
-pub fn overlay_config(lower: &mut Table, upper: Table) {
-    for (name, node) in upper {
-        let Some(there) = lower.get_mut(&name) else {
-            lower.insert(name, node);
-            continue;
-        };
-        match (name.as_str(), &mut there.value, node.value) {
-            ("defaults", Value::Table(a), Value::Table(b)) => overlay_service(a, b),
-            ("services", Value::Table(a), Value::Table(b)) => {
-                for (service, node) in b {
-                    match (a.get_mut(&service).map(|n| &mut n.value), node.value) {
-                        (Some(Value::Table(a)), Value::Table(b)) => overlay_service(a, b),
-                        (_, value) => {
-                            a.insert(service, Node { value, ..node });
-                        }
-                    }
-                }
-            }
-            (_, Value::Table(a), Value::Table(b)) => overlay(a, b),
-            (_, _, value) => *there = Node { value, ..node },
+pub fn overlay_config(lower: &mut Table, mut upper: Table) {
+    let pair = |lower: &mut Table, upper: &mut Table, name: &str| {
+        if let (Some(Value::Table(a)), Some(Value::Table(b))) =
+            (lower.get_mut(name).map(|n| &mut n.value), upper.get_mut(name).map(|n| &mut n.value))
+        {
+            exclude(a, b, "");
         }
+    };
+    pair(lower, &mut upper, "defaults");
+    if let (Some(Value::Table(a)), Some(Value::Table(b))) =
+        (lower.get_mut("services").map(|n| &mut n.value), upper.get_mut("services").map(|n| &mut n.value))
+    {
+        let names: Vec<String> = b.keys().cloned().collect();
+        names.iter().for_each(|name| pair(a, b, name));
     }
+    overlay(lower, upper);
 }
 
 fn exclude(lower: &mut Table, upper: &Table, group: &str) {
