@@ -37,7 +37,8 @@ pub fn unite(tree: &mut Table, other: Table, path: &str, errors: &mut Vec<Diagno
 /// `upper` wins, key by key. A table made of both stands where the upper one does.
 pub fn overlay(lower: &mut Table, upper: Table) {
     for (name, mut node) in upper {
-        if let (Some(Value::Table(a)), Value::Table(b)) = (lower.get_mut(&name).map(|n| &mut n.value), &mut node.value)
+        if let (Some(Value::Table(a)), Value::Table(b)) =
+            (lower.get_mut(&name).map(|n| &mut n.value), &mut node.value)
         {
             let (mut below, above) = (std::mem::take(a), std::mem::take(b));
             exclude(&mut below, &above, &name);

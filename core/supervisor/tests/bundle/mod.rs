@@ -10,7 +10,8 @@ use crate::config::Folder;
 
 /// A rootfs with users, and a service `web` with `keys` on it.
 fn build(keys: &str) -> Built {
-    let folder = rootfs(Folder::new()).with("config.toml", &format!("[services.web]\nrootfs = \"root\"\n{keys}\n"));
+    let folder =
+        rootfs(Folder::new()).with("config.toml", &format!("[services.web]\nrootfs = \"root\"\n{keys}\n"));
     of(&folder)
 }
 
@@ -103,7 +104,10 @@ fn a_group_that_is_named_is_the_only_one() {
 fn a_user_that_is_not_there_is_named() {
     let toml = format!("[services.web]\nrootfs = \"root\"\nuser = \"mail\"\n{RUN}\n");
     let error = try_of(&rootfs(Folder::new()).with("config.toml", &toml)).unwrap_err().to_string();
-    assert!(error.contains("no user mail in /etc/passwd\n  name a user of the rootfs, or write numbers"), "{error}");
+    assert!(
+        error.contains("no user mail in /etc/passwd\n  name a user of the rootfs, or write numbers"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -144,7 +148,8 @@ fn limits_become_resources() {
 
 #[test]
 fn a_read_only_root_has_somewhere_to_write() {
-    let tmp = |built: &Built| built.spec["mounts"].as_array().unwrap().iter().any(|m| m["destination"] == "/tmp");
+    let tmp =
+        |built: &Built| built.spec["mounts"].as_array().unwrap().iter().any(|m| m["destination"] == "/tmp");
     assert!(tmp(&build(RUN)));
 }
 
@@ -195,7 +200,10 @@ fn create_makes_the_folder() {
 #[test]
 fn a_networks_namespace_is_new_unless_it_is_the_hosts() {
     let has = |keys: &str| {
-        build(&run(keys)).spec["linux"]["namespaces"].as_array().unwrap().contains(&json!({ "type": "network" }))
+        build(&run(keys)).spec["linux"]["namespaces"]
+            .as_array()
+            .unwrap()
+            .contains(&json!({ "type": "network" }))
     };
     assert!(has(""));
     assert!(has("network_mode = \"none\""));
