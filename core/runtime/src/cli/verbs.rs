@@ -1,0 +1,215 @@
+//! A parsed command line -> the verb's options -> its exit code.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::args::{Command, Given, Usage};
+use super::help;
+use super::log::{Level, Log};
+use crate::ops::{self, enter, list};
+use crate::root::Root;
+use crate::signals;
+use crate::state::{Manager, OCI_VERSION};
+
+/// What every verb gets from the global flags.
+#[derive(Debug)]
+pub struct Context {
+    pub root: Root,
+    pub log: Log,
+    pub cgroup_manager: Manager,
+}
+
+/// Runs `sampan ARGS`; the process's exit code.
+pub fn main(argv0: &OsStr, args: impl IntoIterator<Item = OsString>) -> i32 {
+    let command = match super::args::parse(args) {
+        Ok(command) => command,
+        Err(e) => {
+            Log::default().error(&e.to_string());
+            return 1;
+        }
+    };
+    let log = match log(&command.global) {
+        Ok(log) => log,
+        Err(e) => {
+            Log::default().error(&e.to_string());
+            return 1;
+        }
+    };
+    match dispatch(argv0, &command, &log) {
+        Ok(code) => code,
+        Err(e) => {
+            log.error(&e.to_string());
+            // exec tells its own failure from the program's by a code of its own (runc).
+            if command.verb.is_some_and(|v| v.name == "exec") { 255 } else { 1 }
+        }
+    }
+}
+
+fn dispatch(argv0: &OsStr, c: &Command, log: &Log) -> ops::Result<i32> {
+    let Some(verb) = c.verb else {
+        return if c.global.has("version") {
+            ops::print(&version(argv0)).map(|()| 0)
+        } else {
+            // Without a command there is nothing to do, which is only right if help was asked for.
+            ops::print(&help::overview()).map(|()| i32::from(!c.wants_help()))
+        };
+    };
+    if matches!(verb.name, "checkpoint" | "restore") {
+        // podman and CRI-O ask for `checkpoint --help` to learn whether it is there: it is not.
+        return Err(ops::Error::Asked(format!("{}: not supported yet", verb.name)));
+    }
+    if c.wants_help() {
+        return ops::print(&help::of(verb)).map(|()| 0);
+    }
+    let context = context(&c.global, log)?;
+    let root = &context.root;
+    let done = |()| 0;
+    match verb.name {
+        "state" => ops::state::run(root, id(c)?).map(done),
+        "list" => ops::list::run(root, list_format(&c.given)?).map(done),
+        "kill" => {
+            let signal = text(&c.operands, 1)?.unwrap_or("TERM");
+            let number =
+                signals::parse(signal).ok_or_else(|| asked(format!("kill: unknown signal {signal:?}")))?;
+            ops::kill::run(root, id(c)?, number, c.given.has("all")).map(done)
+        }
+        "ns" => ops::ns::run(root, &texts(&c.operands)?, c.given.has("json")).map(done),
+        "enter" => enter::run(root, &enter_options(c)?),
+        "spec" => ops::spec::run(&bundle(&c.given), c.given.has("rootless")).map(done),
+        "features" => ops::features::run().map(done),
+        "generate" => generate(text(&c.operands, 0)?.unwrap_or_default()).map(done),
+        other => Err(asked(format!("{other}: not supported yet"))),
+    }
+}
+
+impl From<Usage> for ops::Error {
+    fn from(e: Usage) -> ops::Error {
+        ops::Error::Asked(e.0)
+    }
+}
+
+fn asked(problem: String) -> ops::Error {
+    ops::Error::Asked(problem)
+}
+
+fn log(global: &Given) -> Result<Log, Usage> {
+    let file = match global.get("log") {
+        None => None,
+        // crun's spellings: a plain path may be written file:PATH.
+        Some(path) => match path.to_str().and_then(|p| p.split_once(':')) {
+            Some(("file", path)) => Some(PathBuf::from(path)),
+            Some((kind @ ("journald" | "syslog"), _)) => {
+                return Err(Usage(format!("--log {kind}: not supported yet; name a file")));
+            }
+            _ => Some(PathBuf::from(path)),
+        },
+    };
+    let json = match global.text("log-format")? {
+        None | Some("text") => false,
+        Some("json") => true,
+        Some(other) => return Err(Usage(format!("--log-format {other:?}: must be text or json"))),
+    };
+    let level = match global.text("log-level")? {
+        None | Some("error") => Level::Error,
+        Some("warning" | "warn") => Level::Warning,
+        Some("debug") => Level::Debug,
+        Some(other) => return Err(Usage(format!("--log-level {other:?}: must be error, warning or debug"))),
+    };
+    Ok(Log { file, json, level: if global.has("debug") { Level::Debug } else { level } })
+}
+
+fn context(global: &Given, log: &Log) -> ops::Result<Context> {
+    let cgroup_manager = match global.text("cgroup-manager")? {
+        Some("systemd") => Manager::Systemd,
+        Some("disabled") => Manager::Disabled,
+        Some("cgroupfs") => Manager::Cgroupfs,
+        None if global.has("systemd-cgroup") => Manager::Systemd,
+        None => Manager::Cgroupfs,
+        Some(other) => {
+            return Err(asked(format!("--cgroup-manager {other:?}: must be cgroupfs, systemd or disabled")));
+        }
+    };
+    if let Some(rootless) = global.text("rootless")?
+        && !matches!(rootless, "true" | "false" | "auto")
+    {
+        return Err(asked(format!("--rootless {rootless:?}: must be true, false or auto")));
+    }
+    Ok(Context { root: Root::new(global.get("root").map(Path::new))?, log: log.clone(), cgroup_manager })
+}
+
+/// go-runc reads `commit:` and `spec:`, and only if the first line begins with `runc version`, so under that name we say so.
+fn version(argv0: &OsStr) -> String {
+    let name = if Path::new(argv0).file_name() == Some(OsStr::new("runc")) { "runc" } else { "sampan" };
+    let commit = option_env!("SAMPAN_COMMIT").unwrap_or("unknown");
+    format!("{name} version {}\ncommit: {commit}\nspec: {OCI_VERSION}\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn list_format(given: &Given) -> ops::Result<list::Format> {
+    if given.has("quiet") {
+        return Ok(list::Format::Quiet);
+    }
+    match given.text("format")? {
+        None | Some("table") => Ok(list::Format::Table),
+        Some("json") => Ok(list::Format::Json),
+        Some(other) => Err(asked(format!("--format {other:?}: must be table or json"))),
+    }
+}
+
+fn enter_options(c: &Command) -> ops::Result<enter::Options> {
+    let from = |value: &OsStr| enter::From::File(value.into());
+    let mut o = enter::Options {
+        target: c.given.text("target")?.map(str::to_owned),
+        all: c.given.has("all"),
+        uid: c.given.number("setuid")?,
+        gid: c.given.number("setgid")?,
+        preserve_credentials: c.given.has("preserve-credentials"),
+        no_fork: c.given.has("no-fork"),
+        program: c.operands.clone(),
+        ..enter::Options::default()
+    };
+    for (long, kind) in [
+        ("mount", "mnt"),
+        ("uts", "uts"),
+        ("ipc", "ipc"),
+        ("net", "net"),
+        ("pid", "pid"),
+        ("user", "user"),
+        ("cgroup", "cgroup"),
+        ("time", "time"),
+    ] {
+        if c.given.has(long) {
+            o.namespaces.push((kind, c.given.get(long).map_or(enter::From::Target, from)));
+        }
+    }
+    let folder = |long| c.given.has(long).then(|| c.given.get(long).map_or(enter::From::Target, from));
+    (o.root, o.wd) = (folder("root"), folder("wd"));
+    Ok(o)
+}
+
+fn generate(what: &str) -> ops::Result<()> {
+    ops::print(&match what {
+        "man" => help::man(),
+        "bash" => help::bash(),
+        "zsh" => help::zsh(),
+        "fish" => help::fish(),
+        other => return Err(asked(format!("generate {other:?}: must be man, bash, zsh or fish"))),
+    })
+}
+
+fn bundle(given: &Given) -> PathBuf {
+    PathBuf::from(given.get("bundle").unwrap_or(OsStr::from_bytes(b".")))
+}
+
+fn id(c: &Command) -> ops::Result<&str> {
+    text(&c.operands, 0).map(Option::unwrap_or_default)
+}
+
+fn text(words: &[OsString], at: usize) -> ops::Result<Option<&str>> {
+    let Some(word) = words.get(at) else { return Ok(None) };
+    word.to_str().map(Some).ok_or_else(|| asked(format!("{word:?} is not UTF-8")))
+}
+
+fn texts(words: &[OsString]) -> ops::Result<Vec<String>> {
+    (0..words.len()).map(|i| text(words, i).map(|t| t.unwrap_or_default().to_owned())).collect()
+}

@@ -1,0 +1,96 @@
+//! The verbs, one file each. A verb takes its options as a struct, prints only what it is asked for, and returns an error
+//! that is one sentence in runc's words where clients match on them.
+
+pub mod enter;
+pub mod features;
+pub mod foreground;
+pub mod kill;
+pub mod list;
+pub mod ns;
+pub mod spec;
+pub mod state;
+
+use std::fmt;
+use std::io;
+
+use crate::root::{self, Folder, Root};
+use crate::state::{State, Status};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a verb failed.
+#[derive(Debug)]
+pub enum Error {
+    Root(root::Error),
+    /// The container is not in a state for this.
+    State {
+        id: String,
+        problem: String,
+    },
+    /// What is wrong with what was asked for.
+    Asked(String),
+    Io {
+        doing: String,
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Root(e) => e.fmt(f),
+            Error::State { id, problem } => write!(f, "{id}: {problem}"),
+            Error::Asked(problem) => f.write_str(problem),
+            Error::Io { doing, source } => write!(f, "{doing}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<root::Error> for Error {
+    fn from(e: root::Error) -> Error {
+        Error::Root(e)
+    }
+}
+
+/// `.map_err(doing("cannot read X"))`.
+pub fn doing<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
+    move |e| Error::Io { doing: what.into(), source: e.into() }
+}
+
+/// The container's folder and state. A folder without a state is one whose create never got anywhere.
+pub fn find(root: &Root, id: &str) -> Result<(Folder, State)> {
+    let folder = root.open(id)?;
+    match State::load(&folder)? {
+        Some(state) => Ok((folder, state)),
+        None => Err(root::Error::Missing { id: id.into() }.into()),
+    }
+}
+
+/// The status, `paused` included.
+pub fn status(folder: &Folder, state: &State) -> Result<Status> {
+    Ok(state.status(folder)?)
+}
+
+pub fn state_error(id: &str, problem: impl Into<String>) -> Error {
+    Error::State { id: id.into(), problem: problem.into() }
+}
+
+/// Prints to stdout; a reader that has gone away is no error of ours.
+pub fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(doing("cannot write to stdout")(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Any value as indented JSON with a line end.
+pub fn json(value: &impl serde::Serialize) -> Result<String> {
+    let mut text =
+        serde_json::to_string_pretty(value).map_err(|e| Error::Asked(format!("cannot write JSON: {e}")))?;
+    text.push('\n');
+    Ok(text)
+}

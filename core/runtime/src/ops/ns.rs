@@ -1,0 +1,166 @@
+//! `sampan ns [ID|PID]...`: the namespaces of containers and processes, and who shares them.
+//!
+//! A namespace is known by its inode. For each target and kind: *host* (that of PID 1), *own* (nobody else's here), or
+//! *shared with* these containers. Without arguments: all containers that run.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use serde::Serialize;
+
+use super::{Error, Result, doing, find, json, print};
+use crate::pidfd;
+use crate::root::{self, Root};
+
+/// The names in /proc/PID/ns, as in lsns and nsenter.
+pub const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// The container's id, or the pid as it was given.
+    pub target: String,
+    pub pid: i32,
+    pub namespaces: Vec<Namespace>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Namespace {
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub inode: u64,
+    /// It is that of PID 1.
+    pub host: bool,
+    /// Other targets and containers in it.
+    pub shared_with: Vec<String>,
+}
+
+type Inodes = BTreeMap<&'static str, u64>;
+
+pub fn run(root: &Root, targets: &[String], as_json: bool) -> Result<()> {
+    let found = look(root, targets)?;
+    if as_json {
+        return print(&json(&found)?);
+    }
+    if found.is_empty() {
+        return print("no container is running; `sampan ns PID` shows a process's namespaces\n");
+    }
+    print(&table(&found))
+}
+
+pub fn look(root: &Root, targets: &[String]) -> Result<Vec<Target>> {
+    let containers = running(root)?;
+    let mut asked: Vec<(String, i32, Inodes)> = Vec::new();
+    if targets.is_empty() {
+        asked.clone_from(&containers);
+    }
+    for target in targets {
+        match containers.iter().find(|(id, ..)| id == target) {
+            Some(container) => asked.push(container.clone()),
+            None => {
+                let pid = pid_of(root, target)?;
+                asked.push((
+                    target.clone(),
+                    pid,
+                    inodes(pid).map_err(doing(format!("{target}: cannot look at its namespaces")))?,
+                ));
+            }
+        }
+    }
+    let host = inodes(1).unwrap_or_default();
+    let mut others = containers;
+    for a in &asked {
+        if !others.iter().any(|(name, pid, _)| *name == a.0 && *pid == a.1) {
+            others.push(a.clone());
+        }
+    }
+    Ok(asked.iter().map(|(name, pid, own)| target(name, *pid, own, &host, &others)).collect())
+}
+
+fn target(name: &str, pid: i32, own: &Inodes, host: &Inodes, others: &[(String, i32, Inodes)]) -> Target {
+    let namespaces = own.iter().map(|(kind, inode)| Namespace {
+        kind,
+        inode: *inode,
+        host: host.get(kind) == Some(inode),
+        shared_with: others
+            .iter()
+            .filter(|(other, p, theirs)| (other != name || *p != pid) && theirs.get(kind) == Some(inode))
+            .map(|(other, ..)| other.clone())
+            .collect(),
+    });
+    Target { target: name.into(), pid, namespaces: namespaces.collect() }
+}
+
+fn running(root: &Root) -> Result<Vec<(String, i32, Inodes)>> {
+    let mut found = Vec::new();
+    for id in root.ids()? {
+        let Ok((_, state)) = find(root, &id) else { continue };
+        let (Ok(Some(_)), Some(init)) = (state.init(), state.init) else { continue };
+        // It may end at any moment; then it is not running.
+        if let Ok(inodes) = inodes(init.pid) {
+            found.push((id, init.pid, inodes));
+        }
+    }
+    Ok(found)
+}
+
+/// The process that an ID or PID names. A container named like a number comes first.
+pub fn pid_of(root: &Root, target: &str) -> Result<i32> {
+    match find(root, target) {
+        Ok((_, state)) => {
+            let alive = state.init().map_err(doing(format!("{target}: cannot find its process")))?;
+            match (alive, state.init) {
+                (Some(_), Some(init)) => Ok(init.pid),
+                _ => Err(super::state_error(target, "container not running")),
+            }
+        }
+        Err(e @ Error::Root(root::Error::Missing { .. } | root::Error::BadId { .. })) => {
+            match target.parse::<i32>() {
+                Ok(pid) => match pidfd::open(pid) {
+                    Ok(Some(_)) => Ok(pid),
+                    Ok(None) => {
+                        Err(Error::Asked(format!("{target}: no such process, and no container of that name")))
+                    }
+                    Err(e) => Err(doing(format!("{target}: cannot look at the process"))(e)),
+                },
+                Err(_) => Err(e),
+            }
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Kind to inode, for what this kernel has.
+pub fn inodes(pid: i32) -> io::Result<Inodes> {
+    let mut found = Inodes::new();
+    for kind in KINDS {
+        match fs::metadata(format!("/proc/{pid}/ns/{kind}")) {
+            Ok(meta) => {
+                found.insert(kind, meta.ino());
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound && fs::exists(format!("/proc/{pid}/ns/mnt"))? => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(found)
+}
+
+fn table(found: &[Target]) -> String {
+    let mut out = String::new();
+    for t in found {
+        let same = t.target == t.pid.to_string();
+        let _ =
+            if same { writeln!(out, "pid {}", t.pid) } else { writeln!(out, "{}  pid {}", t.target, t.pid) };
+        for n in &t.namespaces {
+            let mut whose = if n.host { "host".to_owned() } else { "own".to_owned() };
+            if !n.shared_with.is_empty() {
+                let with = n.shared_with.join(", ");
+                whose = if n.host { format!("host, as {with}") } else { format!("shared with {with}") };
+            }
+            let _ = writeln!(out, "  {:6}  {:<10}  {whose}", n.kind, n.inode);
+        }
+    }
+    out
+}
