@@ -69,8 +69,8 @@ pub enum Stage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     pub manager: Manager,
-    /// Below the root of each hierarchy, beginning with "/".
-    pub path: String,
+    /// What `sampan_cgroups::Cgroup::location` wrote.
+    pub location: String,
     /// Made by somebody else (the supervisor keeps it over restarts): killed in, never removed.
     #[serde(default)]
     pub kept: bool,
@@ -108,7 +108,8 @@ impl Status {
 }
 
 impl State {
-    /// A container that is only a folder yet.
+    /// A container that is only a folder yet. Create saves this, with the cgroup's location and the hooks, before it makes
+    /// anything else: whenever it is killed, `delete --force` finds what there is to remove.
     pub fn creating(id: &str, bundle: PathBuf) -> State {
         State {
             oci_version: OCI_VERSION.into(),
@@ -145,6 +146,18 @@ impl State {
         let Some(identity) = &self.init else { return Ok(None) };
         match pidfd::find(identity)? {
             Some(fd) if !pidfd::ended(fd.as_fd())? => Ok(Some(fd)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Its cgroup, made or not; `None` if it has none of its own.
+    pub fn cgroup(&self) -> sampan_cgroups::Result<Option<sampan_cgroups::Cgroup<'static>>> {
+        match &self.cgroup {
+            // The root group holds everybody.
+            Some(c) if c.manager != Manager::Disabled && !c.location.trim_matches('/').is_empty() => {
+                let hierarchies = sampan_cgroups::Hierarchies::detect()?;
+                Ok(Some(sampan_cgroups::Cgroup::found(hierarchies, &c.location)?))
+            }
             _ => Ok(None),
         }
     }

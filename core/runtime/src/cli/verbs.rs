@@ -74,6 +74,14 @@ fn dispatch(argv0: &OsStr, c: &Command, log: &Log) -> ops::Result<i32> {
                 signals::parse(signal).ok_or_else(|| asked(format!("kill: unknown signal {signal:?}")))?;
             ops::kill::run(root, id(c)?, number, c.given.has("all")).map(done)
         }
+        "delete" => ops::delete::run(root, id(c)?, c.given.has("force"), log).map(done),
+        "ps" => {
+            let json = list_format(&c.given)? == list::Format::Json;
+            ops::ps::run(root, id(c)?, json, &texts(&c.operands[1..])?).map(done)
+        }
+        "pause" => ops::pause::pause(root, id(c)?).map(done),
+        "resume" => ops::pause::resume(root, id(c)?).map(done),
+        "update" => ops::update::run(root, id(c)?, &resources(&c.given)?, log).map(done),
         "ns" => ops::ns::run(root, &texts(&c.operands)?, c.given.has("json")).map(done),
         "enter" => enter::run(root, &enter_options(c)?),
         "spec" => ops::spec::run(&bundle(&c.given), c.given.has("rootless")).map(done),
@@ -185,6 +193,18 @@ fn enter_options(c: &Command) -> ops::Result<enter::Options> {
     let folder = |long| c.given.has(long).then(|| c.given.get(long).map_or(enter::From::Target, from));
     (o.root, o.wd) = (folder("root"), folder("wd"));
     Ok(o)
+}
+
+fn resources(given: &Given) -> ops::Result<String> {
+    for flag in ["l3-cache-schema", "mem-bw-schema"] {
+        if given.has(flag) {
+            return Err(asked(format!("update --{flag}: not supported yet")));
+        }
+    }
+    match given.get("resources") {
+        Some(file) => ops::update::read(Path::new(file)),
+        None => ops::update::from_flags(|flag| given.text(flag).ok().flatten()),
+    }
 }
 
 fn generate(what: &str) -> ops::Result<()> {

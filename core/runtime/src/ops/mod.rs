@@ -1,18 +1,23 @@
 //! The verbs, one file each. A verb takes its options as a struct, prints only what it is asked for, and returns an error
 //! that is one sentence in runc's words where clients match on them.
 
+pub mod delete;
 pub mod enter;
 pub mod features;
 pub mod foreground;
 pub mod kill;
 pub mod list;
 pub mod ns;
+pub mod pause;
+pub mod ps;
 pub mod spec;
 pub mod state;
+pub mod update;
 
 use std::fmt;
 use std::io;
 
+use crate::destroy;
 use crate::root::{self, Folder, Root};
 use crate::state::{State, Status};
 
@@ -22,6 +27,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug)]
 pub enum Error {
     Root(root::Error),
+    Cgroup(sampan_cgroups::Error),
+    Destroy(destroy::Error),
     /// The container is not in a state for this.
     State {
         id: String,
@@ -39,6 +46,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Root(e) => e.fmt(f),
+            Error::Cgroup(e) => e.fmt(f),
+            Error::Destroy(e) => e.fmt(f),
             Error::State { id, problem } => write!(f, "{id}: {problem}"),
             Error::Asked(problem) => f.write_str(problem),
             Error::Io { doing, source } => write!(f, "{doing}: {source}"),
@@ -51,6 +60,18 @@ impl std::error::Error for Error {}
 impl From<root::Error> for Error {
     fn from(e: root::Error) -> Error {
         Error::Root(e)
+    }
+}
+
+impl From<sampan_cgroups::Error> for Error {
+    fn from(e: sampan_cgroups::Error) -> Error {
+        Error::Cgroup(e)
+    }
+}
+
+impl From<destroy::Error> for Error {
+    fn from(e: destroy::Error) -> Error {
+        Error::Destroy(e)
     }
 }
 
@@ -70,7 +91,18 @@ pub fn find(root: &Root, id: &str) -> Result<(Folder, State)> {
 
 /// The status, `paused` included.
 pub fn status(folder: &Folder, state: &State) -> Result<Status> {
-    Ok(state.status(folder)?)
+    let status = state.status(folder)?;
+    if status == Status::Running && is_frozen(state)? { Ok(Status::Paused) } else { Ok(status) }
+}
+
+/// A cgroup that cannot be asked is not known to be frozen.
+fn is_frozen(state: &State) -> Result<bool> {
+    Ok(state.cgroup()?.is_some_and(|c| c.is_frozen().unwrap_or(false)))
+}
+
+/// The container's cgroup, for verbs that make no sense without.
+pub fn cgroup(state: &State) -> Result<sampan_cgroups::Cgroup<'static>> {
+    state.cgroup()?.ok_or_else(|| state_error(&state.id, "the container has no cgroup of its own"))
 }
 
 pub fn state_error(id: &str, problem: impl Into<String>) -> Error {

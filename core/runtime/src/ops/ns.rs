@@ -1,6 +1,6 @@
 //! `sampan ns [ID|PID]...`: the namespaces of containers and processes, and who shares them.
 //!
-//! A namespace is known by its inode. For each target and kind: *host* (that of PID 1), *own* (nobody else's here), or
+//! A namespace is known by its inode. For each target and kind: *host* (that of PID 1, or ours if we may not ask), *own* (nobody else's here), or
 //! *shared with* these containers. Without arguments: all containers that run.
 
 use std::collections::BTreeMap;
@@ -69,7 +69,8 @@ pub fn look(root: &Root, targets: &[String]) -> Result<Vec<Target>> {
             }
         }
     }
-    let host = inodes(1).unwrap_or_default();
+    // Inside a container PID 1 may not be ours to look at; then the host is where we are.
+    let host = inodes(1).or_else(|_| inodes(std::process::id() as i32)).unwrap_or_default();
     let mut others = containers;
     for a in &asked {
         if !others.iter().any(|(name, pid, _)| *name == a.0 && *pid == a.1) {

@@ -1,0 +1,46 @@
+//! `sampan ps ID`: the container's processes, by its cgroup. With arguments, `ps` of the host is run with them and its
+//! lines are filtered, as runc does; without, no `ps` is needed.
+
+use std::process::Command;
+
+use super::{Error, Result, cgroup, doing, find, json, print, state_error, status};
+use crate::root::Root;
+use crate::state::Status;
+
+pub fn run(root: &Root, id: &str, as_json: bool, ps_args: &[String]) -> Result<()> {
+    let (folder, state) = find(root, id)?;
+    if status(&folder, &state)? == Status::Stopped {
+        return Err(state_error(id, "container not running"));
+    }
+    let pids = cgroup(&state)?.procs()?;
+    if as_json {
+        return print(&json(&pids)?);
+    }
+    if ps_args.is_empty() {
+        return print(&pids.iter().fold("PID\n".to_owned(), |text, pid| text + &format!("{pid}\n")));
+    }
+    let output = Command::new("ps").args(ps_args).output().map_err(doing("cannot run ps"))?;
+    if !output.status.success() {
+        return Err(Error::Asked(format!("ps failed: {}", String::from_utf8_lossy(&output.stderr).trim())));
+    }
+    print(&filter(&String::from_utf8_lossy(&output.stdout), &pids)?)
+}
+
+/// The header, and the lines whose PID is the container's.
+fn filter(table: &str, pids: &[i32]) -> Result<String> {
+    let header = table.lines().next().unwrap_or_default();
+    let column = header.split_whitespace().position(|c| c == "PID");
+    let column = column.ok_or_else(|| Error::Asked("ps printed no PID column; add -o pid or -f".into()))?;
+    let ours = |line: &&str| {
+        line.split_whitespace()
+            .nth(column)
+            .and_then(|p| p.parse().ok())
+            .is_some_and(|p: i32| pids.contains(&p))
+    };
+    let mut out = format!("{header}\n");
+    for line in table.lines().skip(1).filter(ours) {
+        out.push_str(line);
+        out.push('\n');
+    }
+    Ok(out)
+}

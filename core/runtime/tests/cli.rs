@@ -1,0 +1,191 @@
+//! The command line from outside: help, errors in both places, exit codes, completions.
+
+use std::fs;
+
+use sampan_runtime::cli::table::{GLOBAL, Takes, VERBS};
+
+use crate::sampan::{Root, run, sampan};
+
+fn error(args: &[&str]) -> String {
+    let (code, out, err) = run(&mut sampan(args));
+    assert_eq!((code, out.as_str()), (1, ""));
+    err
+}
+
+#[test]
+fn help_lists_every_command() {
+    let (code, out, _) = run(&mut sampan(["--help"]));
+    assert_eq!(code, 0);
+    insta::assert_snapshot!(out);
+}
+
+#[test]
+fn every_command_has_help() {
+    let mut all = String::new();
+    for verb in VERBS.iter().filter(|v| v.help != "not supported yet") {
+        let (code, out, err) = run(&mut sampan([verb.name, "--help"]));
+        assert_eq!((code, err.as_str()), (0, ""), "{}", verb.name);
+        all.push_str(&out);
+        all.push('\n');
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn no_command_prints_the_help_and_fails() {
+    let (code, out, _) = run(&mut sampan::<&str>([]));
+    assert_eq!(code, 1);
+    assert!(out.contains("Usage: sampan"));
+}
+
+#[test]
+fn checkpoint_help_fails_because_clients_take_it_for_support() {
+    assert_eq!(error(&["checkpoint", "--help"]), "sampan: checkpoint: not supported yet\n");
+}
+
+#[test]
+fn mistakes_are_named_and_answered() {
+    for (args, text) in [
+        (&["lst"][..], "unknown command \"lst\", did you mean \"list\"?; `sampan --help` lists them"),
+        (&["frobnicate"], "unknown command \"frobnicate\"; `sampan --help` lists them"),
+        (
+            &["create", "--bundel", "x", "c"],
+            "unknown flag --bundel, did you mean \"--bundle\"?; `sampan create --help` lists them",
+        ),
+        (&["start", "-x", "c"], "unknown flag -x; `sampan start --help` lists them"),
+        (&["start"], "start: missing argument; usage: sampan start ID"),
+        (&["start", "a", "b"], "start: \"b\" is one argument too many; usage: sampan start ID"),
+        (&["create", "c", "--pid-file"], "missing argument for option '--pid-file'"),
+        (&["delete", "--force=maybe", "c"], "--force takes no value, but got \"maybe\""),
+        (&["list", "--format", "yaml"], "--format \"yaml\": must be table or json"),
+        (&["--log-format", "xml", "list"], "--log-format \"xml\": must be text or json"),
+        (&["--cgroup-manager", "x", "list"], "--cgroup-manager \"x\": must be cgroupfs, systemd or disabled"),
+        (&["--root", "/", "list"], "--root /: must not be the root of the file system"),
+        (&["--root", "", "list"], "--root : must not be empty"),
+        (&["kill", "c", "NOPE"], "kill: unknown signal \"NOPE\""),
+        (&["state", "../x"], "\"../x\": invalid container ID format: it begins with a dot"),
+        (&["state", "a/b"], "\"a/b\": invalid container ID format: only A-Z a-z 0-9 _ + . - are allowed"),
+        (
+            &["enter", "-n", "true"],
+            "--net: whose? name a process or container by --target, or a file by --net=FILE",
+        ),
+    ] {
+        assert_eq!(error(args), format!("sampan: {text}\n"), "{args:?}");
+    }
+}
+
+#[test]
+fn an_error_goes_to_the_log_as_one_json_object_and_to_stderr_as_text() {
+    let root = Root::new("log");
+    let log = root.path().with_extension("log");
+    let (code, err) = root.err(["--log", log.to_str().unwrap(), "--log-format=json", "state", "nosuch"]);
+    assert_eq!((code, err.as_str()), (1, "sampan: nosuch: container does not exist\n"));
+    let logged: serde_json::Value = serde_json::from_str(&fs::read_to_string(&log).unwrap()).unwrap();
+    fs::remove_file(log).unwrap();
+    assert_eq!(logged["level"], "error");
+    assert_eq!(logged["msg"], "nosuch: container does not exist");
+    assert_eq!(logged["time"].as_str().unwrap().len(), "2026-11-24T22:13:22Z".len());
+}
+
+#[test]
+fn long_flags_may_have_one_dash_and_switches_a_truth_value() {
+    let root = Root::new("dash");
+    assert_eq!(root.ok(["list", "-format", "json"]), "[]\n");
+    assert_eq!(root.ok(["list", "-format=json", "--quiet=false"]), "[]\n");
+    assert_eq!(root.ok(["-debug", "list", "-quiet"]), "");
+}
+
+#[test]
+fn flags_end_at_the_id_where_a_program_follows() {
+    // `-c` belongs to the program, so the flag is not unknown but the container missing.
+    let root = Root::new("stop");
+    assert_eq!(root.err(["ps", "c", "-c"]).1, "sampan: c: container does not exist\n");
+    assert_eq!(root.err(["kill", "c", "--", "9"]).1, "sampan: c: container does not exist\n");
+}
+
+#[test]
+fn the_version_is_what_go_runc_parses() {
+    let (_, out, _) = run(&mut sampan(["--version"]));
+    let lines: Vec<_> = out.lines().collect();
+    assert!(lines[0].starts_with("sampan version ") && lines[1].starts_with("commit: "));
+    assert_eq!(lines[2], "spec: 1.3.0");
+}
+
+#[test]
+fn under_the_name_runc_the_version_is_runcs() {
+    let link = std::env::temp_dir().join(format!("sampan-test-{}-name", std::process::id()));
+    fs::create_dir_all(&link).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sampan"), link.join("runc")).unwrap();
+    let (_, out, _) = run(std::process::Command::new(link.join("runc")).arg("--version"));
+    fs::remove_dir_all(link).unwrap();
+    assert!(out.starts_with("runc version "), "{out}");
+}
+
+#[test]
+fn a_missing_root_is_empty_only_if_nobody_named_it() {
+    assert!(
+        error(&["--root", "/nonexistent/root", "list"]).starts_with("sampan: cannot list /nonexistent/root")
+    );
+}
+
+#[test]
+fn completions_and_man_page_know_every_flag() {
+    for what in ["man", "bash", "zsh", "fish"] {
+        let (code, out, _) = run(&mut sampan(["generate", what]));
+        assert_eq!(code, 0);
+        let plain = out.replace("\\-", "-");
+        for flag in GLOBAL.iter().chain(VERBS.iter().flat_map(|v| v.flags)) {
+            let written =
+                if what == "fish" { format!("-l {}", flag.long) } else { format!("--{}", flag.long) };
+            assert!(plain.contains(&written), "{what}: {written}");
+        }
+    }
+}
+
+#[test]
+fn completions_are_valid_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (_, script, _) = run(&mut sampan(["generate", shell]));
+        let file = std::env::temp_dir().join(format!("sampan-test-{}.{shell}", std::process::id()));
+        fs::write(&file, script).unwrap();
+        let checked = std::process::Command::new(shell).arg("-n").arg(&file).output();
+        fs::remove_file(file).unwrap();
+        match checked {
+            Ok(o) => assert!(o.status.success(), "{shell}: {}", String::from_utf8_lossy(&o.stderr)),
+            Err(_) => eprintln!("skipped: {shell} is not installed"),
+        }
+    }
+}
+
+#[test]
+fn no_verb_has_a_flag_twice() {
+    for verb in VERBS {
+        let mut names: Vec<_> = verb.flags.iter().map(|f| f.long).collect();
+        let mut letters: Vec<_> = verb.flags.iter().filter_map(|f| f.short).collect();
+        let (n, l) = (names.len(), letters.len());
+        (names.sort(), names.dedup(), letters.sort(), letters.dedup());
+        assert_eq!((names.len(), letters.len()), (n, l), "{}", verb.name);
+        assert!(verb.flags.iter().all(|f| f.takes != Takes::Value("")), "{}", verb.name);
+    }
+}
+
+#[test]
+fn spec_writes_a_config_once() {
+    let root = Root::new("spec");
+    let dir = root.path().join("b");
+    fs::create_dir(&dir).unwrap();
+    let args = ["spec", "--bundle", dir.to_str().unwrap()];
+    assert_eq!(root.ok(args), "");
+    let spec = oci_spec::runtime::Spec::load(dir.join("config.json")).unwrap();
+    assert_eq!(spec.version(), "1.3.0");
+    assert!(root.err(args).1.contains("exists; remove it first"));
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn features_have_what_the_schema_wants() {
+    let (_, out, _) = run(&mut sampan(["features"]));
+    let features: oci_spec::runtime::Features = serde_json::from_str(&out).unwrap();
+    assert_eq!(features.oci_version_max(), "1.3.0");
+    assert_eq!(features.oci_version_min(), "1.0.0");
+}

@@ -1,0 +1,8 @@
+//! The runtime's tests: one binary, a file per subject. Without root what can run does; what cannot says what is missing.
+
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+mod cli;
+mod enter;
+mod sampan;
+mod states;

@@ -1,0 +1,62 @@
+//! Running the built `sampan`, in a root folder of the test's own.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// `--root`, removed at the end with every container in it.
+pub struct Root(PathBuf);
+
+impl Root {
+    pub fn new(name: &str) -> Root {
+        let path = std::env::temp_dir().join(format!("sampan-test-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Root(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = sampan(["--root"]);
+        command.arg(&self.0).args(args);
+        command
+    }
+
+    /// Standard output; the verb must succeed.
+    pub fn ok<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        let (code, out, err) = run(&mut self.command(args));
+        assert_eq!((code, err.as_str()), (0, ""), "stdout: {out}");
+        out
+    }
+
+    /// Exit code and standard error.
+    pub fn err<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> (i32, String) {
+        let (code, _, err) = run(&mut self.command(args));
+        (code, err)
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let _ = run(&mut self.command([OsStr::new("delete"), OsStr::new("--force"), &entry.file_name()]));
+        }
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn sampan<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sampan"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+pub fn run(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (status.code().unwrap_or(-1), text(stdout), text(stderr))
+}
