@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use sampan_hooks::{Kind, Output};
 
+use crate::error::io_name;
 use crate::pidfd;
 use crate::root::{self, Folder};
 use crate::state::State;
@@ -44,7 +45,9 @@ impl fmt::Display for Error {
         match self {
             Error::Root(e) => e.fmt(f),
             Error::Cgroup { id, source } => write!(f, "{id}: {source}"),
-            Error::Process { id, pid, source } => write!(f, "{id}: cannot kill its process {pid}: {source}"),
+            Error::Process { id, pid, source } => {
+                write!(f, "{id}: cannot kill its process {pid}: {}", io_name(source))
+            }
             Error::Immortal { id, pid } => write!(
                 f,
                 "{id}: its process {pid} is still there {} s after SIGKILL\n  likely: it hangs in a system call; see /proc/{pid}/stack",

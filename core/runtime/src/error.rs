@@ -143,6 +143,11 @@ impl From<sampan_hooks::Error> for Error {
     }
 }
 
+/// The same for an error of std: the errno's name where there is one.
+pub fn io_name(e: &std::io::Error) -> String {
+    e.raw_os_error().map_or_else(|| e.to_string(), |n| errno_name(Errno::from_raw_os_error(n)))
+}
+
 /// An errno by its name in errno(3).
 pub fn errno_name(errno: Errno) -> String {
     macro_rules! names {

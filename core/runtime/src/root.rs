@@ -20,6 +20,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::error::io_name;
+
 /// Where containers are when nobody says otherwise; the supervisor's are there too.
 pub const DEFAULT: &str = "/run/sampan/containers";
 const ID_BYTES_MAX: usize = 255;
@@ -78,9 +80,9 @@ impl fmt::Display for Error {
             ),
             Error::File { id, doing, path, source } => {
                 if id.is_empty() {
-                    write!(f, "cannot {doing} {}: {source}", path.display())
+                    write!(f, "cannot {doing} {}: {}", path.display(), io_name(source))
                 } else {
-                    write!(f, "{id}: cannot {doing} {}: {source}", path.display())
+                    write!(f, "{id}: cannot {doing} {}: {}", path.display(), io_name(source))
                 }
             }
         }

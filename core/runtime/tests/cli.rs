@@ -163,7 +163,10 @@ fn no_verb_has_a_flag_twice() {
         let mut names: Vec<_> = verb.flags.iter().map(|f| f.long).collect();
         let mut letters: Vec<_> = verb.flags.iter().filter_map(|f| f.short).collect();
         let (n, l) = (names.len(), letters.len());
-        (names.sort(), names.dedup(), letters.sort(), letters.dedup());
+        names.sort();
+        names.dedup();
+        letters.sort();
+        letters.dedup();
         assert_eq!((names.len(), letters.len()), (n, l), "{}", verb.name);
         assert!(verb.flags.iter().all(|f| f.takes != Takes::Value("")), "{}", verb.name);
     }

@@ -138,7 +138,7 @@ fn a_namespace_of_another_kind_is_refused_by_name() {
     assert_eq!(
         root.err(["enter", &format!("--net={file}"), "true"]).1,
         format!(
-            "sampan: cannot join the net namespace of {file} (setns): Invalid argument (os error 22); \
+            "sampan: cannot join the net namespace of {file} (setns): EINVAL; \
              it is not a namespace of that kind\n"
         )
     );

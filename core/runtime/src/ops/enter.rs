@@ -199,7 +199,7 @@ fn hint(e: rustix::io::Errno, join: &Join) -> io::Error {
         (rustix::io::Errno::INVAL, _) => "it is not a namespace of that kind",
         _ => return e.into(),
     };
-    io::Error::new(io::Error::from(e).kind(), format!("{e}; {problem}"))
+    io::Error::new(io::Error::from(e).kind(), format!("EINVAL; {problem}"))
 }
 
 /// The groups are dropped before the user is; in a user namespace the default is its root.

@@ -18,6 +18,7 @@ use std::fmt;
 use std::io;
 
 use crate::destroy;
+use crate::error::io_name;
 use crate::root::{self, Folder, Root};
 use crate::state::{State, Status};
 
@@ -50,7 +51,7 @@ impl fmt::Display for Error {
             Error::Destroy(e) => e.fmt(f),
             Error::State { id, problem } => write!(f, "{id}: {problem}"),
             Error::Asked(problem) => f.write_str(problem),
-            Error::Io { doing, source } => write!(f, "{doing}: {source}"),
+            Error::Io { doing, source } => write!(f, "{doing}: {}", io_name(source)),
         }
     }
 }
