@@ -2,3 +2,5 @@
 
 mod bundle;
 mod config;
+mod journal;
+mod keel;

@@ -260,7 +260,7 @@ impl Journal {
                 &reading.records.iter().map(|r| (r.clone(), record::line(r))).collect::<Vec<_>>(),
             );
         }
-        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::openat(&self.folder, NAME, flags, Mode::empty())?;
         if reading.torn {
             rustix::fs::ftruncate(&file, reading.end)?;
@@ -291,10 +291,12 @@ impl Journal {
     }
 
     fn compact_if_long(&mut self) {
-        if self.lines.len() >= 2 * KEEP + self.services.len()
+        let surplus = self.lines.len().checked_sub(2 * KEEP + self.services.len());
+        // When it fails (disk full) not with each record again.
+        if surplus.is_some_and(|lines| lines % 256 == 0)
             && let Err(errno) = self.rewrite(KEEP)
         {
-            // The old file is as it was and goes on growing; the next append tries again.
+            // The old file is as it was and goes on growing.
             self.failing = Some(errno);
         }
     }
@@ -346,7 +348,7 @@ impl Journal {
     /// All or nothing: until the rename the old file stands.
     fn replace(&mut self, text: &[u8]) -> Result<(), Errno> {
         use OFlags as O;
-        let flags = O::RDWR | O::APPEND | O::CREATE | O::TRUNC | O::CLOEXEC | O::NOFOLLOW;
+        let flags = O::RDWR | O::CREATE | O::TRUNC | O::CLOEXEC | O::NOFOLLOW;
         let file = rustix::fs::openat(&self.folder, NEW, flags, Mode::RUSR | Mode::WUSR)?;
         let written = write_whole(&file, 0, text)
             .and_then(|()| rustix::fs::renameat(&self.folder, NEW, &self.folder, NAME));
@@ -390,13 +392,13 @@ impl Journal {
     }
 }
 
-/// One write. When it fails or stops half way, the file is cut to where it was: the next line must not be glued
-/// to a stump.
+/// One write, at the end of the last whole line. When it fails or stops half way, the file is cut to where it
+/// was; if even that fails the next line overwrites the stump.
 fn write_whole(file: &OwnedFd, end: u64, bytes: &[u8]) -> Result<(), Errno> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        match rustix::io::retry_on_intr(|| rustix::io::write(file, rest)) {
-            Ok(done) => rest = rest.get(done..).unwrap_or_default(),
+    let mut done = 0;
+    while let Some(rest @ [_, ..]) = bytes.get(done..) {
+        match rustix::io::retry_on_intr(|| rustix::io::pwrite(file, rest, end + done as u64)) {
+            Ok(written) => done += written,
             Err(errno) => {
                 let _ = rustix::fs::ftruncate(file, end);
                 return Err(errno);
