@@ -54,7 +54,8 @@ fn the_last_record_of_a_service_is_its_state() {
     assert_eq!(notes, []);
     journal.append(&entry("web", "starting", &json!({ "pid": 7 })));
     journal.append(&entry("db", "running", &Value::Null));
-    let written = journal.append(&entry("web", "running", &json!({ "pid": 7, "text": "quote \" and\nline" })));
+    let written =
+        journal.append(&entry("web", "running", &json!({ "pid": 7, "text": "quote \" and\nline" })));
     drop(journal);
 
     let (mut journal, last, notes) = open(&folder.0);
@@ -93,7 +94,8 @@ fn a_crash_at_any_byte_loses_the_unfinished_record_alone() {
     }
     drop(journal);
     let whole = std::fs::read(folder.file()).unwrap();
-    let ends: Vec<usize> = whole.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1).collect();
+    let ends: Vec<usize> =
+        whole.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1).collect();
 
     for cut in 0..=whole.len() {
         std::fs::write(folder.file(), &whole[..cut]).unwrap();
@@ -108,7 +110,11 @@ fn a_crash_at_any_byte_loses_the_unfinished_record_alone() {
         assert_eq!(journal.append(&entry("web", "next", &Value::Null)).seq, records + 1);
         drop(journal);
         let (_, last, notes) = open(&folder.0);
-        assert_eq!((last["web"].to.as_str(), last["web"].seq, notes), ("next", records + 1, vec![]), "cut at {cut}");
+        assert_eq!(
+            (last["web"].to.as_str(), last["web"].seq, notes),
+            ("next", records + 1, vec![]),
+            "cut at {cut}"
+        );
     }
 }
 

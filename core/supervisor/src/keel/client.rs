@@ -8,6 +8,7 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec};
+use sampan_child::sys::{Call, Fault};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,14 +25,24 @@ pub enum Error {
         wire::VERSION
     )]
     Version { keel: i32 },
-    #[error("the keel refused to {doing} {what}: {errno}{hint}", hint = hint(*errno))]
-    Refused { doing: &'static str, what: String, errno: Errno },
+    #[error("the keel could not {doing} {what}: {call}{errno}{hint}", call = named(*fault), hint = hint(*errno))]
+    Refused {
+        doing: &'static str,
+        what: String,
+        errno: Errno,
+        /// Of a launch: what `sampan_child::spawn` said.
+        fault: Option<Fault>,
+    },
     #[error("{what:?} is no name for the keel: 1 to {max} bytes", max = wire::NAME_MAX)]
     Name { what: String },
     #[error("cannot {doing}: {errno}")]
     Call { doing: &'static str, errno: Errno },
     #[error("the keel answered {0}: this is a bug")]
     Confused(&'static str),
+}
+
+fn named(fault: Option<Fault>) -> String {
+    fault.map(|fault| format!("{}: ", fault.call.name())).unwrap_or_default()
 }
 
 fn hint(errno: Errno) -> &'static str {
@@ -168,6 +179,7 @@ impl Keel {
             doing: "launch",
             what: tag.to_owned(),
             errno: Errno::TOOMANYREFS,
+            fault: None,
         })?;
         for (to, from) in all.iter_mut().skip(1).zip(slots) {
             *to = *from;
@@ -275,6 +287,7 @@ impl Keel {
                     doing,
                     what: what.to_string(),
                     errno: Errno::from_raw_os_error(errno as i32),
+                    fault: fault(&answer),
                 }),
             };
         }
@@ -284,6 +297,12 @@ impl Keel {
         // A number cannot be half written: a panic elsewhere does not spoil it.
         self.shared.seq.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn fault(answer: &Message) -> Option<Fault> {
+    let [call, detail, ..] = answer.words;
+    let call = Call::from_code(u16::try_from(call).ok()?)?;
+    Some(Fault { call, errno: answer.kind as u16, detail: detail as u32 })
 }
 
 fn exit(answer: &Message) -> Result<Option<Exit>, Error> {

@@ -15,6 +15,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use sampan_child::image::Image;
+use sampan_child::sys::Fault;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -407,7 +409,7 @@ impl Tender {
             };
             let (answer, fd) = match self.handle(&request, &mut fds) {
                 Ok((answer, fd)) => (Message { seq: request.seq, ..answer }, fd),
-                Err(errno) => (Message::refuse(&request, errno), None),
+                Err(refusal) => (refusal.message(&request), None),
             };
             drop(fds);
             let Some(worker) = &self.worker else { return };
@@ -421,7 +423,7 @@ impl Tender {
         }
     }
 
-    fn handle(&mut self, request: &Message, fds: &mut Fds) -> Result<(Message, Option<OwnedFd>), Errno> {
+    fn handle(&mut self, request: &Message, fds: &mut Fds) -> Result<(Message, Option<OwnedFd>), Refusal> {
         let word = request.words[0];
         let mut answer = Message::answer(request, [0; 4]);
         let mut fd = None;
@@ -485,9 +487,9 @@ impl Tender {
         }
     }
 
-    fn launch(&mut self, request: &Message, fds: &Fds) -> Result<(i32, OwnedFd), Errno> {
+    fn launch(&mut self, request: &Message, fds: &Fds) -> Result<(i32, OwnedFd), Refusal> {
         if self.children.is_full() {
-            return Err(Errno::NOSPC);
+            return Err(Errno::NOSPC.into());
         }
         let mut slots = [-1; wire::SLOTS_MAX];
         let count = fds.len().checked_sub(1).ok_or(Errno::BADF)?;
@@ -496,7 +498,8 @@ impl Tender {
         }
         let slots = slots.get(..count).ok_or(Errno::TOOMANYREFS)?;
         let image = read_image(&mut self.image, fds.get(0).ok_or(Errno::BADF)?)?;
-        let (pid, pidfd) = spawn(image, slots)?;
+        let image = Image::check(image).map_err(|_| Errno::INVAL)?;
+        let (pid, pidfd) = sys::spawn(&image, slots).map_err(Refusal::from)?;
         // There is room: asked above, and nobody else adds.
         let _ = self.children.add(pid, &request.name);
         Ok((pid, pidfd))
@@ -521,8 +524,31 @@ fn read_image<'a>(buffer: &'a mut [u8], memfd: BorrowedFd<'_>) -> Result<&'a [u8
     Ok(image)
 }
 
-fn spawn(_image: &[u8], _slots: &[i32]) -> Result<(i32, OwnedFd), Errno> {
-    Err(Errno::NOSYS)
+/// Why a request is not done, as the worker gets it.
+struct Refusal {
+    errno: Errno,
+    /// Of a clone: `sampan_child`'s call (0: none) and detail.
+    call: i32,
+    detail: i32,
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Refusal {
+        Refusal { errno, call: 0, detail: 0 }
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Refusal {
+        let errno = Errno::from_raw_os_error(fault.errno.into());
+        Refusal { errno, call: i32::from(fault.call as u16), detail: fault.detail as i32 }
+    }
+}
+
+impl Refusal {
+    fn message(&self, request: &Message) -> Message {
+        Message { words: [self.call, self.detail, 0, 0], ..Message::refuse(request, self.errno) }
+    }
 }
 
 #[derive(Default)]

@@ -1,11 +1,14 @@
-//! The keel's raw calls, behind typed faces: the clone of the worker, a signal's default, the fences around
-//! them. This is the only file of the keel that may hold `unsafe`. Deliberately absent: starting anything but
-//! the worker; that is `sampan_child::spawn`.
+//! The keel's raw calls, behind typed faces: the clone of the worker, a signal's default, the ownership of
+//! what they return. This is the only file of the keel that may hold `unsafe`. Deliberately absent: how anything
+//! but the worker is started; that is `sampan_child::spawn`.
 #![allow(unsafe_code)]
 
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
+use sampan_child::Spawned;
+use sampan_child::image::Image;
+use sampan_child::sys::Fault;
 use std::ffi::{CString, OsString, c_char};
 use std::os::unix::ffi::OsStringExt;
 
@@ -114,6 +117,13 @@ fn become_worker(
         );
         libc::_exit(super::EXIT_EXEC_FAILED.into())
     }
+}
+
+/// Clones a child that walks the image: `sampan_child`, with the pidfd owned.
+pub fn spawn(image: &Image<'_>, slots: &[i32]) -> Result<(i32, OwnedFd), Fault> {
+    let Spawned { pid, pidfd } = sampan_child::spawn(image, slots)?;
+    // SAFETY: just made by clone3 and, as the contract of `spawn` says, the caller's to close.
+    Ok((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
 /// Takes over descriptor 3, on which the keel has put the worker's socket.
