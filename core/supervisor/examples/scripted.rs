@@ -88,6 +88,14 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
             None => "runs".into(),
             Some(how) => ended(how),
         },
+        // As the worker does: the end, then the end of it.
+        ["finish", pid] => {
+            let pid = pid.parse()?;
+            while keel.peek(pid)?.is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            ended(keel.reap(pid)?)
+        }
         ["reap", pid] => ended(keel.reap(pid.parse()?)?),
         ["list"] => {
             let list = keel.list()?;

@@ -1,4 +1,5 @@
 //! One binary for all tests of sampand.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bundle;
 mod config;

@@ -2,6 +2,7 @@
 //! answer (some 20 us; a launch some 200) and returns it; clones share one connection and take turns, so call
 //! it from blocking-pool threads or, where that is short enough, from the loop.
 
+use super::launcher::Launcher;
 use super::wire::{self, Message, Name, Op};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
@@ -9,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec};
 use sampan_child::sys::{Call, Fault};
+use sampan_runtime::error::errno_name;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ pub enum Error {
         wire::VERSION
     )]
     Version { keel: i32 },
-    #[error("the keel could not {doing} {what}: {call}{errno}{hint}", call = named(*fault), hint = hint(*errno))]
+    #[error("the keel could not {doing} {what}: {call}{errno}{hint}", call = named(*fault), errno = errno_name(*errno), hint = hint(*errno))]
     Refused {
         doing: &'static str,
         what: String,
@@ -35,7 +37,7 @@ pub enum Error {
     },
     #[error("{what:?} is no name for the keel: 1 to {max} bytes", max = wire::NAME_MAX)]
     Name { what: String },
-    #[error("cannot {doing}: {errno}")]
+    #[error("cannot {doing}: {errno}", errno = errno_name(*errno))]
     Call { doing: &'static str, errno: Errno },
     #[error("the keel answered {0}: this is a bug")]
     Confused(&'static str),
@@ -45,7 +47,7 @@ fn named(fault: Option<Fault>) -> String {
     fault.map(|fault| format!("{}: ", fault.call.name())).unwrap_or_default()
 }
 
-fn hint(errno: Errno) -> &'static str {
+pub(super) fn hint(errno: Errno) -> &'static str {
     match errno {
         Errno::MFILE => "\n  its limit on open files is reached; raise it (ulimit -Hn, LimitNOFILE=)",
         Errno::NOSPC => "\n  its table is full",
@@ -191,7 +193,7 @@ impl Keel {
 
     /// As a `Spawn` for `sampan_runtime::launch`: what it starts carries this tag.
     pub fn launcher(&self, tag: &str) -> Launcher {
-        Launcher { keel: self.clone(), tag: tag.to_owned() }
+        Launcher::new(self.clone(), tag)
     }
 
     /// How the child ended; None while it runs. Changes nothing: ask as often as you like, then write it down,
@@ -334,13 +336,6 @@ pub(super) fn sealed(bytes: &[u8]) -> Result<OwnedFd, Errno> {
         SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
     )?;
     Ok(memfd)
-}
-
-/// Starts processes through the keel, all under one tag.
-#[derive(Clone, Debug)]
-pub struct Launcher {
-    pub keel: Keel,
-    pub tag: String,
 }
 
 /// A timer that the keel polls. While it is armed the loop is inside a turn; when it fires the keel kills the

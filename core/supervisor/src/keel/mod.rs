@@ -13,13 +13,15 @@
 //! (one line on stderr when a worker dies), configuration, a decision about any service.
 
 mod client;
+mod launcher;
 mod run;
 pub mod rundir;
 mod sys;
 mod table;
 mod wire;
 
-pub use client::{Child, Error, Exit, Fate, Keel, Kept, Launcher, Turn, Watchdog};
+pub use client::{Child, Error, Exit, Fate, Keel, Kept, Turn, Watchdog};
+pub use launcher::Launcher;
 pub use wire::{NAME_MAX, SLOTS_MAX};
 
 use std::ffi::OsString;
