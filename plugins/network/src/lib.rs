@@ -1,11 +1,200 @@
 //! The network plugin: bridges, addresses and published ports for services.
-#![forbid(unsafe_code)]
+//!
+//! Between the plugin ABI and the engine: an event becomes one call of `Engine`, what the call wants written down is durable
+//! before the event is answered. The modules, in the order in which they may use each other:
+//!
+//! ```text
+//!   wire -> netlink -> addresses -> config -> bridge -> nft -> ports -> held -> conntrack -> claim -> records -> engine -> guard
+//! ```
+//! Modes `none` and `host` are the runtime's; IPv6, DNS and CNI come later.
+#![deny(unsafe_code)]
+
+pub mod wire;
+
+pub mod netlink;
 
 pub mod addresses;
-pub mod bridge;
+
 pub mod config;
-pub mod held;
-pub mod netlink;
+
+pub mod bridge;
+
 pub mod nft;
+
 pub mod ports;
-pub mod wire;
+
+pub mod held;
+
+pub mod conntrack;
+
+pub mod claim;
+
+pub mod records;
+
+pub mod engine;
+
+pub mod guard;
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex};
+
+use nix::sys::stat::fstat;
+use sampan_plugin::prelude::*;
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::guard::{Guard, lock};
+use crate::records::{Effect, Records};
+
+pub struct Network {
+    host: Host,
+    engine: Arc<Mutex<Engine>>,
+    guard: Mutex<Option<Guard>>,
+}
+
+#[async_trait]
+impl Plugin for Network {
+    const NAME: &'static str = "network";
+    type Config = Config;
+
+    async fn open(config: Config, host: Host) -> Result<Network> {
+        let engine = Engine::new(config, machine_id(), read_records(&host)?);
+        Ok(Network { host, engine: Arc::new(Mutex::new(engine)), guard: Mutex::default() })
+    }
+
+    async fn synchronize(&self, _: &Cx, ev: Synchronize) -> Result<()> {
+        let kept = ev.kept.into_iter().filter(|k| k.key.starts_with("port/")).map(|k| (k.key, k.fd)).collect();
+        let live: Vec<String> =
+            ev.containers.into_iter().map(|c| if c.service.is_empty() { c.id } else { c.service }).collect();
+        let unknown = lock(&self.engine).adopt_ports(kept);
+        self.carry_out(unknown).await?;
+        self.run(|engine, effects| engine.synchronize(&live, effects)).await
+    }
+
+    async fn create(&self, cx: &Cx, ev: Create) -> Result<Adjust> {
+        self.run(|engine, effects| engine.prepare(name(cx), &ev.service, effects)).await?;
+        Ok(Adjust::new())
+    }
+
+    async fn attach(&self, cx: &Cx, ev: Attach) -> Result<()> {
+        if ev.replay && !lock(&self.engine).is_held(name(cx)) {
+            // It was attached before this plugin was there to see its creation.
+            let table = cx.service_config().await?;
+            self.run(|engine, effects| engine.prepare(name(cx), &table, effects)).await?;
+        }
+        if !lock(&self.engine).is_held(name(cx)) {
+            return Ok(()); // none, host: nothing of ours
+        }
+        let netns = cx.fd(Role::Netns)?;
+        let id = fstat(netns.as_fd())?.st_ino;
+        self.run(|engine, effects| engine.attach(name(cx), netns, id, effects)).await
+    }
+
+    async fn detach(&self, cx: &Cx, ev: Detach) -> Result<()> {
+        if !ev.is_final {
+            return Ok(()); // bridge, address and ports stay for the next start
+        }
+        self.run(|engine, effects| {
+            engine.release(name(cx), effects);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn control(&self, _: &Cx, ev: Control) -> Result<Reply> {
+        let verb = ev.request.get("verb").and_then(Value::as_str).unwrap_or("status");
+        match verb {
+            "status" => Ok(lock(&self.engine).status().into()),
+            "reconcile" => {
+                self.run(|engine, effects| if engine.is_active() { engine.reconcile(effects) } else { Ok(()) }).await?;
+                Ok(lock(&self.engine).status().into())
+            }
+            other => Err(Error::new(format!("no verb {other:?}; there are status and reconcile"))),
+        }
+    }
+
+    /// All services have been detached by now, or run on (`on_exit = "keep"`) and keep what they have.
+    async fn shutdown(&self, _: &Cx, _: Shutdown) -> Result<()> {
+        lock(&self.engine).sweep();
+        Ok(())
+    }
+
+    fn close(&self, _: CloseReason) {
+        if let Some(guard) = lock(&self.guard).take() {
+            guard.stop();
+        }
+        let mut engine = lock(&self.engine);
+        engine.sweep();
+        engine.let_go();
+    }
+}
+
+impl Network {
+    /// One step of the engine; what it wants written down is durable when this returns, whether it went well or not.
+    async fn run(&self, step: impl FnOnce(&mut Engine, &mut Vec<Effect>) -> engine::Result<()>) -> Result<()> {
+        let mut effects = Vec::new();
+        let (done, sweep) = {
+            let mut engine = lock(&self.engine);
+            (step(&mut engine, &mut effects), engine.take_doomed())
+        };
+        self.carry_out(effects).await?;
+        self.guard(sweep)?;
+        done.map_err(Error::new)
+    }
+
+    async fn carry_out(&self, effects: Vec<Effect>) -> Result<()> {
+        for effect in effects {
+            match effect {
+                Effect::Put(key, value) => self.host.put(Container::HOST, &key, &value).await?,
+                Effect::Delete(key) => self.host.delete(Container::HOST, &key).await?,
+                Effect::Keep(key, fd) => self.host.keep_fd(Container::HOST, &key, &fd)?,
+                Effect::Drop(key) => self.host.drop_fd(Container::HOST, &key)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the guard with the first work.
+    fn guard(&self, sweep: bool) -> Result<()> {
+        let mut guard = lock(&self.guard);
+        if guard.is_none() && lock(&self.engine).is_active() {
+            *guard = Some(Guard::start(Arc::clone(&self.engine)).map_err(Error::new)?);
+        }
+        if let (Some(guard), true) = (&*guard, sweep) {
+            guard.sweep_soon();
+        }
+        Ok(())
+    }
+}
+
+fn name(cx: &Cx) -> &str {
+    if cx.service().is_empty() { cx.container_id() } else { cx.service() }
+}
+
+fn read_records(host: &Host) -> Result<Records> {
+    let mut records = Records { sysctl: host.get(Container::HOST, records::SYSCTL)?, ..Records::default() };
+    for key in host.keys(Container::HOST, "service/")? {
+        if let (Some(service), Some(name)) = (host.get(Container::HOST, &key)?, key.strip_prefix("service/")) {
+            records.services.push((name.to_owned(), service));
+        }
+    }
+    for key in host.keys(Container::HOST, "network/")? {
+        if let (Some(network), Some(name)) = (host.get(Container::HOST, &key)?, key.strip_prefix("network/")) {
+            records.networks.push((name.to_owned(), network));
+        }
+    }
+    Ok(records)
+}
+
+/// What MACs are derived from: machines that share a LAN have different ones.
+fn machine_id() -> String {
+    let read = |path| fs::read_to_string(path).ok().map(|s| s.trim().to_owned()).filter(|s| !s.is_empty());
+    read("/etc/machine-id").or_else(|| read("/proc/sys/kernel/hostname")).unwrap_or_default()
+}
+
+/// The one symbol that the host looks for; its attributes are what needs the word.
+#[allow(unsafe_code)]
+mod exported {
+    sampan_plugin::declare_plugin!(crate::Network);
+}

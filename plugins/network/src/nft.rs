@@ -314,9 +314,13 @@ impl Rule {
         self.iifname(R0).oifname(R0 + 4).lookup(set, false)
     }
 
+    pub fn saddr_in(self, set: &'static str) -> Rule {
+        self.saddr(R0).lookup(set, false)
+    }
+
     /// `ip saddr 127.0.0.0/8`
     pub fn saddr_is_loopback(self) -> Rule {
-        self.payload(NETWORK, 12, 4, R0).and(&[255, 0, 0, 0]).compare(EQ, R0, &[127, 0, 0, 0])
+        self.saddr(R0).and(&[255, 0, 0, 0]).compare(EQ, R0, &[127, 0, 0, 0])
     }
 
     /// `ip daddr 127.0.0.0/8`
@@ -409,6 +413,10 @@ impl Rule {
 
     fn oifname(self, to: u32) -> Rule {
         self.meta(7, to)
+    }
+
+    fn saddr(self, to: u32) -> Rule {
+        self.payload(NETWORK, 12, 4, to)
     }
 
     fn daddr(self, to: u32) -> Rule {

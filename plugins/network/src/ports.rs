@@ -232,7 +232,13 @@ fn redirect(t: &mut Transaction) {
     );
     t.add_rule(
         "postrouting",
-        Rule::new("to one's own network").ipv4().way_in("within").was_redirected().masquerade(),
+        // By source: with bridge netfilter the packet may be bridged, not routed, and then has no incoming interface here.
+        Rule::new("to one's own network")
+            .ipv4()
+            .oifname_in("bridges")
+            .saddr_in("subnets")
+            .was_redirected()
+            .masquerade(),
     );
     t.add_rule(
         "postrouting",

@@ -40,8 +40,13 @@ impl Message {
         Message { bytes: Vec::new() }
     }
 
-    pub fn put(mut self, part: &Message) -> Message {
-        self.bytes.extend_from_slice(&part.bytes);
+    pub fn put(self, part: &Message) -> Message {
+        self.raw(&part.bytes)
+    }
+
+    /// Attributes that are bytes already.
+    pub fn raw(mut self, attributes: &[u8]) -> Message {
+        self.bytes.extend_from_slice(attributes);
         self
     }
 

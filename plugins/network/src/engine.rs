@@ -1,0 +1,682 @@
+//! The network of this host: what it should be, and the steps that make it so. Knows the kernel, not the plugin ABI.
+//!
+//! ```text
+//!   prepare   addresses leased, ports held, written down        (create: nothing of the container exists yet)
+//!   attach    bridge, veth, address, route; rules; forwarding   (its namespace exists)
+//!   release   rules, ports, links, forwarding, addresses        (the last of it is gone)
+//!   reconcile everything at once, from the records              (after a crash, or when others took our rules away)
+//! ```
+//! Each may be called again and finds its work done. What was leased stays a service's own until another needs it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use serde_json::{Value, json};
+
+use crate::addresses::{Lease, Leases, Mac, POOL, Subnet, pick_subnet};
+use crate::bridge::{self, Attachment, Bridge};
+use crate::claim::Claim;
+use crate::config::{self, Config, Protocol};
+use crate::conntrack;
+use crate::held;
+use crate::netlink::{self, Family, Socket};
+use crate::ports::{Passage, Publication, Rules, TABLE};
+use crate::records::{self, Effect, Network, Place, Records, Service, Sysctl};
+
+const IP_FORWARD: &str = "net/ipv4/ip_forward";
+
+pub type Result<T> = std::result::Result<T, String>;
+
+/// Our means of reaching the kernel, from the moment that we have the right to.
+struct Kernel {
+    host: Socket,
+    nft: Socket,
+    _claim: Claim,
+    /// What is in the table, as far as we know.
+    rules: Option<Rules>,
+    /// Bridges seen to by this process, by name.
+    bridges: BTreeMap<String, u32>,
+}
+
+struct Known {
+    subnet: Subnet,
+    leases: Leases,
+}
+
+pub struct Engine {
+    config: Config,
+    machine: String,
+    networks: BTreeMap<String, Known>,
+    services: BTreeMap<String, Service>,
+    held: BTreeMap<(String, Publication), OwnedFd>,
+    /// The host's ends of what is attached.
+    veths: BTreeMap<String, Vec<String>>,
+    /// What ip_forward was, if we changed it.
+    forwarding_was: Option<String>,
+    /// The time of the records: grows with each that is freed.
+    freed: u64,
+    /// Some links wait for a sweep.
+    doomed: bool,
+    kernel: Option<Kernel>,
+}
+
+impl Engine {
+    /// From what was written down; touches nothing.
+    pub fn new(config: Config, machine: String, records: Records) -> Engine {
+        let mut leases: BTreeMap<&str, Vec<(String, Lease)>> = BTreeMap::new();
+        for (name, service) in &records.services {
+            for place in &service.places {
+                let lease = Lease { address: place.address, freed: service.freed };
+                leases.entry(&place.network).or_default().push((name.clone(), lease));
+            }
+        }
+        let mut networks = BTreeMap::new();
+        for (name, Network { subnet }) in &records.networks {
+            let leases = Leases::restore(*subnet, leases.remove(name.as_str()).unwrap_or_default());
+            networks.insert(name.clone(), Known { subnet: *subnet, leases });
+        }
+        let freed = records.services.iter().filter_map(|(_, s)| s.freed).max().unwrap_or(0);
+        Engine {
+            config,
+            machine,
+            networks,
+            services: records.services.into_iter().collect(),
+            held: BTreeMap::new(),
+            veths: BTreeMap::new(),
+            forwarding_was: records.sysctl.map(|s| s.ip_forward),
+            freed,
+            doomed: false,
+            kernel: None,
+        }
+    }
+
+    /// Whether we are at work: a guard is needed.
+    pub fn is_active(&self) -> bool {
+        self.kernel.is_some()
+    }
+
+    pub fn is_held(&self, service: &str) -> bool {
+        self.services.get(service).is_some_and(|s| s.freed.is_none())
+    }
+
+    /// Whether links were doomed since this was last asked.
+    pub fn take_doomed(&mut self) -> bool {
+        std::mem::take(&mut self.doomed)
+    }
+
+    fn held_services(&self) -> impl Iterator<Item = (&String, &Service)> {
+        self.services.iter().filter(|(_, s)| s.freed.is_none())
+    }
+
+    fn is_internal(&self, network: &str) -> bool {
+        self.config.networks.get(network).is_some_and(|n| n.internal)
+    }
+
+    fn in_use(&self, network: &str) -> bool {
+        self.held_services().any(|(_, s)| s.places.iter().any(|p| p.network == network))
+    }
+
+    fn needs_forwarding(&self) -> bool {
+        self.held_services().any(|(_, s)| s.places.iter().any(|p| !self.is_internal(&p.network)))
+    }
+
+    // ---- prepare -------------------------------------------------------------------------------------------------------
+
+    /// Leases and ports for a service that is about to be created. What is in `effects` must be done before it goes on, and
+    /// if it fails, too.
+    pub fn prepare(&mut self, name: &str, table: &Value, effects: &mut Vec<Effect>) -> Result<()> {
+        let wanted = config::Service::parse(table).map_err(|e| format!("service {name}: {e}"))?;
+        if !wanted.is_bridged() {
+            if self.is_held(name) {
+                self.release(name, effects);
+            }
+            return Ok(());
+        }
+        self.activate(effects)?;
+        let networks = wanted.networks();
+        for network in &networks {
+            self.know(network, name, effects)?;
+        }
+        let ports = self.publications(name, &wanted, &networks)?;
+        self.hold_ports(name, &ports, effects)?;
+        let places = self.lease(name, &networks, effects)?;
+        let service = Service { places, ports, freed: None };
+        if self.services.get(name) != Some(&service) {
+            effects.push(Effect::put(records::service_key(name), &service));
+            self.services.insert(name.to_owned(), service);
+        }
+        self.note_forwarding(effects);
+        Ok(())
+    }
+
+    /// Gives the network a subnet: the one it had, if nobody took it and config.toml says no other.
+    fn know(&mut self, network: &str, service: &str, effects: &mut Vec<Effect>) -> Result<()> {
+        let default = config::Network::default();
+        let config = match self.config.networks.get(network) {
+            Some(config) => config,
+            None if network == "default" => &default,
+            None => return Err(format!("service {service}: there is no network {network}; add [networks.{network}]")),
+        };
+        if let Some(what) = config.not_built() {
+            return Err(format!("networks.{network}.{what}"));
+        }
+        let wanted = config.subnet;
+        if let Some(known) = self.networks.get(network) {
+            let subnet = known.subnet;
+            let as_wanted = wanted.is_none_or(|w| w == subnet);
+            let users: Vec<&str> = known.leases.held().map(|(s, _)| s).filter(|s| *s != service).collect();
+            match (users.is_empty(), as_wanted) {
+                (false, true) => return Ok(()),
+                (false, false) => {
+                    return Err(format!("network {network}: has {subnet} until {} stop", users.join(", ")));
+                }
+                (true, true) if self.is_held(service) || self.is_free(network, subnet)? => return Ok(()),
+                (true, _) => {}
+            }
+        }
+        let subnet = self.choose_subnet(network, wanted)?;
+        effects.push(Effect::put(records::network_key(network), &Network { subnet }));
+        self.networks.insert(network.to_owned(), Known { subnet, leases: Leases::default() });
+        let once: Vec<String> = self.services.keys().cloned().collect();
+        once.iter().for_each(|service| self.forget_place(service, network, effects));
+        Ok(())
+    }
+
+    fn choose_subnet(&mut self, network: &str, wanted: Option<Subnet>) -> Result<Subnet> {
+        let used = self.prefixes_in_use(network)?;
+        let Some(subnet) = wanted else {
+            return pick_subnet(&used)
+                .ok_or_else(|| format!("network {network}: no /20 of {POOL} is free; set networks.{network}.subnet"));
+        };
+        match used.iter().find(|u| u.overlaps(subnet)) {
+            None => Ok(subnet),
+            Some(other) => Err(format!(
+                "networks.{network}.subnet: {subnet} overlaps {}; choose another",
+                self.owner_of(*other)
+            )),
+        }
+    }
+
+    /// A subnet from an earlier life may have been taken by the host since.
+    fn is_free(&mut self, network: &str, subnet: Subnet) -> Result<bool> {
+        Ok(!self.prefixes_in_use(network)?.iter().any(|u| u.overlaps(subnet)))
+    }
+
+    /// By the host, but not by this network's own bridge, and by our other networks.
+    fn prefixes_in_use(&mut self, network: &str) -> Result<Vec<Subnet>> {
+        let bridge = bridge::bridge_name(network);
+        let kernel = self.kernel()?;
+        let own: Vec<u32> = bridge::link(&mut kernel.host, &bridge).map_err(text)?.map(|l| l.index).into_iter().collect();
+        let mut used = bridge::prefixes_in_use(&mut kernel.host, &own).map_err(text)?;
+        used.extend(self.networks.iter().filter(|(name, _)| *name != network).map(|(_, k)| k.subnet));
+        Ok(used)
+    }
+
+    fn owner_of(&self, subnet: Subnet) -> String {
+        match self.networks.iter().find(|(_, k)| k.subnet == subnet) {
+            Some((name, _)) => format!("network {name} ({subnet})"),
+            None => format!("{subnet}, which this host routes or has an address in"),
+        }
+    }
+
+    fn publications(&self, name: &str, wanted: &config::Service, networks: &[String]) -> Result<Vec<Publication>> {
+        let mut ports: Vec<Publication> = Vec::new();
+        for port in &wanted.ports {
+            let host_ip = match port.host_ip {
+                None => self.config.publish_address,
+                Some(IpAddr::V4(ip)) => ip,
+                Some(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv4Addr::UNSPECIFIED,
+                Some(IpAddr::V6(ip)) => {
+                    return Err(format!("service {name}: ports: {ip}: IPv6 is not built in this version"));
+                }
+            };
+            let p =
+                Publication { protocol: port.protocol, host_ip, published: port.published, target: port.target };
+            if p.published == 0 || p.target == 0 {
+                return Err(format!("service {name}: ports: 0 is not a port"));
+            }
+            if networks.iter().all(|n| self.is_internal(n)) && !host_ip.is_loopback() {
+                return Err(format!(
+                    "service {name}: port {p} cannot be published: all its networks are internal; \
+                     add one that is not, or publish on 127.0.0.1"
+                ));
+            }
+            if let Some(first) = ports.iter().find(|other| other.collides(&p)) {
+                return Err(format!("service {name}: port {p} is published twice (also {first})"));
+            }
+            let others = self.held_services().filter(|(other, _)| *other != name);
+            if let Some((other, first)) =
+                others.flat_map(|(other, s)| s.ports.iter().map(move |q| (other, q))).find(|(_, q)| q.collides(&p))
+            {
+                return Err(format!("service {name}: port {p} is published by service {other} already ({first})"));
+            }
+            ports.push(p);
+        }
+        Ok(ports)
+    }
+
+    fn hold_ports(&mut self, name: &str, ports: &[Publication], effects: &mut Vec<Effect>) -> Result<()> {
+        self.drop_ports(name, ports, effects);
+        for p in ports {
+            let key = (name.to_owned(), *p);
+            if self.held.contains_key(&key) {
+                continue;
+            }
+            let fd = held::hold(p).map_err(|e| format!("service {name}: {e}"))?;
+            if let Ok(copy) = fd.try_clone() {
+                effects.push(Effect::Keep(records::port_key(name, p), copy));
+            }
+            self.held.insert(key, fd);
+        }
+        Ok(())
+    }
+
+    /// Lets go of all ports of a service but `keep`.
+    fn drop_ports(&mut self, name: &str, keep: &[Publication], effects: &mut Vec<Effect>) {
+        self.held.retain(|(service, p), _| {
+            let stays = service != name || keep.contains(p);
+            if !stays {
+                effects.push(Effect::Drop(records::port_key(service, p)));
+            }
+            stays
+        });
+    }
+
+    fn lease(&mut self, name: &str, networks: &[String], effects: &mut Vec<Effect>) -> Result<Vec<Place>> {
+        self.freed += 1;
+        for (network, known) in &mut self.networks {
+            if !networks.contains(network) {
+                known.leases.free(name, self.freed);
+            }
+        }
+        let mut places = Vec::new();
+        for network in networks {
+            let Some(known) = self.networks.get_mut(network) else { continue };
+            let taken = known
+                .leases
+                .take(name, known.subnet)
+                .map_err(|e| format!("service {name}: network {network} ({}): {e}", known.subnet))?;
+            places.push(Place { network: network.clone(), address: taken.address });
+            if let Some(other) = taken.from {
+                self.forget_place(&other, network, effects);
+            }
+        }
+        Ok(places)
+    }
+
+    fn forget_place(&mut self, service: &str, network: &str, effects: &mut Vec<Effect>) {
+        let has = |s: &&mut Service| s.places.iter().any(|p| p.network == network);
+        let Some(record) = self.services.get_mut(service).filter(has) else { return };
+        record.places.retain(|p| p.network != network);
+        if record.places.is_empty() {
+            self.services.remove(service);
+            effects.push(Effect::Delete(records::service_key(service)));
+        } else {
+            effects.push(Effect::put(records::service_key(service), record));
+        }
+    }
+
+    /// That we are about to change ip_forward is on record before we do.
+    fn note_forwarding(&mut self, effects: &mut Vec<Effect>) {
+        if self.forwarding_was.is_none()
+            && self.needs_forwarding()
+            && let Some(was) = bridge::sysctl(IP_FORWARD).filter(|v| v == "0")
+        {
+            effects.push(Effect::put(records::SYSCTL.into(), &Sysctl { ip_forward: was.clone() }));
+            self.forwarding_was = Some(was);
+        }
+    }
+
+    // ---- attach --------------------------------------------------------------------------------------------------------
+
+    /// Connects a container of a prepared service; of any other, nothing is done.
+    pub fn attach(
+        &mut self,
+        name: &str,
+        netns: BorrowedFd<'_>,
+        netns_id: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<()> {
+        let Some(service) = self.services.get(name).filter(|s| s.freed.is_none()).cloned() else {
+            return Ok(());
+        };
+        self.activate(effects)?;
+        let mut inside = Socket::open_in(netns, Family::Route).map_err(text)?;
+        let way_out = service.places.iter().position(|p| !self.is_internal(&p.network));
+        let mut names = Vec::new();
+        for (i, place) in service.places.iter().enumerate() {
+            let (index, bridge) = self.ensure_bridge(&place.network)?;
+            let attachment = Attachment {
+                service: name.to_owned(),
+                network: place.network.clone(),
+                interface: format!("eth{i}"),
+                mac: self.mac(name, &place.network),
+                address: place.address,
+                prefix: bridge.subnet.prefix(),
+                gateway: (way_out == Some(i)).then(|| bridge.subnet.gateway()),
+                mtu: bridge.mtu,
+                isolated: self.config.networks.get(&place.network).is_some_and(|n| n.isolated),
+                bridge: bridge.name,
+            };
+            let host = &mut self.kernel()?.host;
+            names.push(bridge::attach(host, &mut inside, netns, netns_id, index, &attachment).map_err(text)?);
+        }
+        self.replace_veths(name, names);
+        self.program()?;
+        self.note_forwarding(effects);
+        self.set_forwarding()?;
+        self.forget_flows(&service);
+        Ok(())
+    }
+
+    fn mac(&self, service: &str, network: &str) -> Mac {
+        Mac::of(&[&self.machine, service, network])
+    }
+
+    /// What is left of an earlier namespace of this service goes.
+    fn replace_veths(&mut self, name: &str, now: Vec<String>) {
+        let old = self.veths.insert(name.to_owned(), now.clone()).unwrap_or_default();
+        for veth in old.iter().filter(|v| !now.contains(v)) {
+            self.doom(veth);
+        }
+    }
+
+    fn ensure_bridge(&mut self, network: &str) -> Result<(u32, Bridge)> {
+        let subnet = self.networks.get(network).map(|k| k.subnet).ok_or_else(|| format!("network {network} has no subnet"))?;
+        let mtu = self.config.networks.get(network).map_or(0, |n| n.mtu);
+        let mac = Mac::of(&[&self.machine, "bridge", network]);
+        let mut wanted = Bridge { network: network.into(), name: bridge::bridge_name(network), mac, subnet, mtu };
+        let kernel = self.kernel()?;
+        let found = bridge::link(&mut kernel.host, &wanted.name).map_err(text)?.filter(|l| l.group == bridge::GROUP);
+        if wanted.mtu == 0 {
+            wanted.mtu = match &found {
+                Some(link) => link.mtu,
+                None => bridge::default_mtu(&mut kernel.host).map_err(text)?,
+            };
+        }
+        if let Some(link) = found
+            && link.up
+            && kernel.bridges.get(&wanted.name) == Some(&link.index)
+        {
+            return Ok((link.index, wanted));
+        }
+        let index = bridge::ensure_bridge(&mut kernel.host, &wanted).map_err(text)?;
+        kernel.bridges.insert(wanted.name.clone(), index);
+        Ok((index, wanted))
+    }
+
+    fn set_forwarding(&mut self) -> Result<()> {
+        if self.needs_forwarding() && bridge::sysctl(IP_FORWARD).as_deref() == Some("0") {
+            bridge::set_sysctl(IP_FORWARD, "1").map_err(text)?;
+        }
+        Ok(())
+    }
+
+    fn forget_flows(&mut self, service: &Service) {
+        let udp = service.ports.iter().filter(|p| p.protocol == Protocol::Udp);
+        let ports: Vec<_> = udp.map(|p| (p.host_ip, p.published)).collect();
+        let (Some(place), Some(kernel), false) =
+            (service.places.first(), self.kernel.as_mut(), ports.is_empty())
+        else {
+            return;
+        };
+        if let Err(e) = conntrack::forget_udp(&mut kernel.nft, &ports, place.address) {
+            tracing::warn!("UDP flows of before may be stuck: {e}");
+        }
+    }
+
+    // ---- release -------------------------------------------------------------------------------------------------------
+
+    /// Frees what a service has. Never fails: what could not be done is logged, and the next reconcile finds it.
+    pub fn release(&mut self, name: &str, effects: &mut Vec<Effect>) {
+        self.drop_ports(name, &[], effects);
+        let Some(service) = self.services.get_mut(name).filter(|s| s.freed.is_none()) else {
+            return;
+        };
+        self.freed += 1;
+        service.freed = Some(self.freed);
+        let service = service.clone();
+        effects.push(Effect::put(records::service_key(name), &service));
+        for place in &service.places {
+            if let Some(known) = self.networks.get_mut(&place.network) {
+                known.leases.free(name, self.freed);
+            }
+        }
+        for veth in self.veths.remove(name).unwrap_or_default() {
+            self.doom(&veth);
+        }
+        for place in &service.places {
+            if !self.in_use(&place.network) {
+                self.doom(&bridge::bridge_name(&place.network));
+            }
+        }
+        if let Err(e) = self.program() {
+            tracing::warn!("service {name}: its rules may still be there: {e}");
+        }
+        self.forget_flows(&service);
+        self.restore_forwarding(effects);
+    }
+
+    fn doom(&mut self, link: &str) {
+        let Some(kernel) = self.kernel.as_mut() else { return };
+        kernel.bridges.remove(link);
+        self.doomed = true;
+        if let Err(e) = bridge::doom(&mut kernel.host, link) {
+            tracing::warn!("{e}");
+        }
+    }
+
+    fn restore_forwarding(&mut self, effects: &mut Vec<Effect>) {
+        if self.needs_forwarding() {
+            return;
+        }
+        if let Some(was) = self.forwarding_was.take() {
+            if let Err(e) = bridge::set_sysctl(IP_FORWARD, &was) {
+                tracing::warn!("{e}");
+            }
+            effects.push(Effect::Delete(records::SYSCTL.into()));
+        }
+    }
+
+    /// Removes doomed links now. Blocks for 20 ms or more.
+    pub fn sweep(&mut self) {
+        if let Some(kernel) = self.kernel.as_mut()
+            && let Err(e) = bridge::remove_doomed(&mut kernel.host)
+        {
+            tracing::warn!("{e}");
+        }
+    }
+
+    /// Gives up the claim, for a successor in this process. What is attached stays.
+    pub fn let_go(&mut self) {
+        self.kernel = None;
+    }
+
+    // ---- reconcile -----------------------------------------------------------------------------------------------------
+
+    /// Ports that the keel held for us. Returns the keys of those that nobody needs.
+    pub fn adopt_ports(&mut self, kept: Vec<(String, OwnedFd)>) -> Vec<Effect> {
+        let wanted: BTreeMap<String, (String, Publication)> = self
+            .held_services()
+            .flat_map(|(name, s)| s.ports.iter().map(|p| (records::port_key(name, p), (name.clone(), *p))))
+            .collect();
+        let mut unknown = Vec::new();
+        for (key, fd) in kept {
+            match wanted.get(&key) {
+                Some(port) => {
+                    self.held.insert(port.clone(), fd);
+                }
+                None => unknown.push(Effect::Drop(key)),
+            }
+        }
+        unknown
+    }
+
+    /// Frees every service that is not among `live`, then makes the host agree with the records.
+    pub fn synchronize(&mut self, live: &[String], effects: &mut Vec<Effect>) -> Result<()> {
+        if self.networks.is_empty() {
+            return Ok(()); // never at work on this machine
+        }
+        if !self.activate(effects)? {
+            self.reconcile(effects)?;
+        }
+        let held: Vec<(String, Vec<Publication>)> =
+            self.held_services().map(|(name, s)| (name.clone(), s.ports.clone())).collect();
+        for (name, ports) in held {
+            if !live.contains(&name) {
+                self.release(&name, effects);
+            } else if let Err(e) = self.hold_ports(&name, &ports, effects) {
+                // The keel died as well, and the port was nobody's for a while. Our rules go first, so it works all the same.
+                tracing::warn!("{e}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the claim and cleans up after an earlier life; false if that was done before.
+    fn activate(&mut self, effects: &mut Vec<Effect>) -> Result<bool> {
+        if self.kernel.is_some() {
+            return Ok(false);
+        }
+        let claim = Claim::take()?;
+        let host = Socket::open(Family::Route).map_err(text)?;
+        let nft = Socket::open(Family::Netfilter).map_err(text)?;
+        self.kernel = Some(Kernel { host, nft, _claim: claim, rules: None, bridges: BTreeMap::new() });
+        self.reconcile(effects).map(|()| true)
+    }
+
+    /// Makes links, rules and forwarding agree with the records; strays of ours go.
+    pub fn reconcile(&mut self, effects: &mut Vec<Effect>) -> Result<()> {
+        let links = bridge::ours(&mut self.kernel()?.host).map_err(text)?;
+        let mut stray = Vec::new();
+        self.veths.clear();
+        for link in &links {
+            match link.owner() {
+                Some(("", network)) if self.in_use(network) => {}
+                Some((service, network)) if self.has_place(service, network) => {
+                    self.veths.entry(service.to_owned()).or_default().push(link.name.clone());
+                }
+                _ => stray.push(link.name.clone()),
+            }
+        }
+        stray.iter().for_each(|name| self.doom(name));
+        self.kernel()?.bridges.clear();
+        let networks: Vec<String> = self.networks.keys().filter(|n| self.in_use(n)).cloned().collect();
+        for network in networks {
+            let (index, _) = self.ensure_bridge(&network)?;
+            let off = |l: &&bridge::Link| l.owner().is_some_and(|(s, n)| !s.is_empty() && n == network) && l.master != index;
+            for link in links.iter().filter(off).filter(|l| !stray.contains(&l.name)) {
+                bridge::enslave(&mut self.kernel()?.host, &link.name, index).map_err(text)?;
+            }
+        }
+        self.kernel()?.rules = None;
+        self.program()?;
+        self.note_forwarding(effects);
+        self.set_forwarding()?;
+        self.restore_forwarding(effects);
+        Ok(())
+    }
+
+    /// Others took our rules away: all of them again, in one transaction.
+    pub fn program_anew(&mut self) -> Result<()> {
+        if let Some(kernel) = self.kernel.as_mut() {
+            kernel.rules = None;
+        }
+        self.program()
+    }
+
+    fn has_place(&self, service: &str, network: &str) -> bool {
+        self.is_held(service)
+            && self.services.get(service).is_some_and(|s| s.places.iter().any(|p| p.network == network))
+    }
+
+    fn rules(&self) -> Rules {
+        let mut rules = Rules::new(self.forwarding_was.is_some());
+        for (name, known) in self.networks.iter().filter(|(name, _)| self.in_use(name)) {
+            let internal = self.is_internal(name);
+            rules.add_network(&Passage { bridge: bridge::bridge_name(name), subnet: known.subnet, internal });
+        }
+        for (_, service) in self.held_services() {
+            let open = service.places.iter().find(|p| !self.is_internal(&p.network));
+            if let Some(place) = open.or(service.places.first()) {
+                service.ports.iter().for_each(|p| rules.add_publication(p, place.address));
+            }
+        }
+        rules
+    }
+
+    /// From the rules that are there to those that should be; if the step is refused, all anew.
+    fn program(&mut self) -> Result<()> {
+        let wish = self.rules();
+        let Some(kernel) = self.kernel.as_mut() else { return Ok(()) };
+        let doing = "cannot write the rules for bridges and ports";
+        let step = wish.transaction(kernel.rules.as_ref());
+        let known = kernel.rules.take();
+        let mut done = step.commit(&mut kernel.nft, doing);
+        if done.is_err() && known.is_some() {
+            done = wish.transaction(None).commit(&mut kernel.nft, doing);
+        }
+        done.map_err(text)?;
+        kernel.rules = Some(wish);
+        Ok(())
+    }
+
+    fn kernel(&mut self) -> Result<&mut Kernel> {
+        self.kernel.as_mut().ok_or_else(|| "the network is not claimed".into())
+    }
+
+    /// The netlink port of our transactions.
+    pub fn nft_port(&self) -> Option<u32> {
+        self.kernel.as_ref().map(|k| k.nft.port)
+    }
+
+    // ---- status --------------------------------------------------------------------------------------------------------
+
+    pub fn status(&self) -> Value {
+        let services: BTreeMap<&String, Value> = self
+            .held_services()
+            .map(|(name, service)| {
+                let place = |(i, p): (usize, &Place)| {
+                    let subnet = self.networks.get(&p.network).map(|k| k.subnet);
+                    json!({
+                        "network": p.network,
+                        "interface": format!("eth{i}"),
+                        "address": p.address,
+                        "prefix": subnet.map(Subnet::prefix),
+                        "gateway": subnet.map(Subnet::gateway),
+                        "mac": self.mac(name, &p.network).to_string(),
+                    })
+                };
+                let networks: Vec<Value> = service.places.iter().enumerate().map(place).collect();
+                (name, json!({ "networks": networks, "ports": service.ports }))
+            })
+            .collect();
+        let networks: BTreeMap<&String, Value> = self
+            .networks
+            .iter()
+            .map(|(name, known)| {
+                let status = json!({
+                    "driver": "bridge",
+                    "bridge": bridge::bridge_name(name),
+                    "subnet": known.subnet,
+                    "gateway": known.subnet.gateway(),
+                    "internal": self.is_internal(name),
+                    "up": self.in_use(name),
+                    "services": known.leases.held().map(|(service, _)| service).collect::<Vec<_>>(),
+                });
+                (name, status)
+            })
+            .collect();
+        json!({
+            "services": services,
+            "networks": networks,
+            "table": format!("inet {TABLE}"),
+            "turned_on_forwarding": self.forwarding_was.is_some(),
+        })
+    }
+}
+
+fn text(e: netlink::Error) -> String {
+    e.to_string()
+}

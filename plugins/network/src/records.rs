@@ -1,0 +1,77 @@
+//! What is written down: a record per service and per network, and the sysctl that we changed.
+//!
+//! The records are the whole truth; links, rules and sockets are made to agree with them. They are kept in the plugin's
+//! key-value store under `service/NAME`, `network/NAME` and `sysctl`, and are durable before what they promise is used.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::addresses::Subnet;
+use crate::ports::Publication;
+
+pub const SYSCTL: &str = "sysctl";
+
+pub fn service_key(service: &str) -> String {
+    format!("service/{service}")
+}
+
+pub fn network_key(network: &str) -> String {
+    format!("network/{network}")
+}
+
+/// The key of a held port's descriptor in the keel.
+pub fn port_key(service: &str, p: &Publication) -> String {
+    format!("port/{service}/{}/{}/{}", p.protocol.name(), p.host_ip, p.published)
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// eth0, eth1, ... in this order.
+    pub places: Vec<Place>,
+    pub ports: Vec<Publication>,
+    /// None while held. Else the addresses are the service's until somebody else needs them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freed: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    pub network: String,
+    pub address: Ipv4Addr,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    pub subnet: Subnet,
+}
+
+/// As found, to be put back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sysctl {
+    pub ip_forward: String,
+}
+
+/// All of it, as read when the plugin is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    pub services: Vec<(String, Service)>,
+    pub networks: Vec<(String, Network)>,
+    pub sysctl: Option<Sysctl>,
+}
+
+/// Something to be written down, or to be given to or taken from the keel.
+#[derive(Debug)]
+pub enum Effect {
+    Put(String, serde_json::Value),
+    Delete(String),
+    Keep(String, std::os::fd::OwnedFd),
+    Drop(String),
+}
+
+impl Effect {
+    pub fn put(key: String, value: &impl Serialize) -> Effect {
+        // These types are plain: they always serialize.
+        Effect::Put(key, serde_json::to_value(value).unwrap_or_default())
+    }
+}

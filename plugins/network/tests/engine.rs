@@ -1,0 +1,455 @@
+//! The engine on a host of its own, with a machine on the LAN beside it: who reaches whom, and what is left afterwards.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use network::config::Config;
+use network::engine::Engine;
+use network::netlink::{Family, Socket};
+use network::records::{Effect, Records};
+use network::wire::Message;
+use serde_json::{Value, json};
+
+use crate::world::{Namespace, call, call_udp, on_a_fresh_host, run};
+
+/// An engine and what it wrote down. Its crash is losing the first and keeping the second.
+struct Host {
+    engine: Option<Engine>,
+    config: Value,
+    kv: BTreeMap<String, Value>,
+    keel: BTreeMap<String, OwnedFd>,
+    containers: BTreeMap<String, Namespace>,
+}
+
+impl Host {
+    fn new(config: Value) -> Host {
+        let mut host =
+            Host { engine: None, config, kv: BTreeMap::new(), keel: BTreeMap::new(), containers: BTreeMap::new() };
+        host.open();
+        host
+    }
+
+    fn open(&mut self) {
+        let config: Config = serde_json::from_value(self.config.clone()).unwrap();
+        let mut records = Records::default();
+        for (key, value) in &self.kv {
+            let value = value.clone();
+            match key.split_once('/') {
+                Some(("service", name)) => records.services.push((name.into(), serde_json::from_value(value).unwrap())),
+                Some((_, name)) => records.networks.push((name.into(), serde_json::from_value(value).unwrap())),
+                None => records.sysctl = Some(serde_json::from_value(value).unwrap()),
+            }
+        }
+        self.engine = Some(Engine::new(config, "test".into(), records));
+    }
+
+    /// As after `kill -9` of the worker: the containers live, so does the keel.
+    fn crash_and_reopen(&mut self) {
+        self.engine = None;
+        self.open();
+        let kept = self.keel.iter().map(|(k, fd)| (k.clone(), fd.try_clone().unwrap())).collect();
+        let unknown = self.engine().adopt_ports(kept);
+        self.carry_out(unknown);
+        let live: Vec<String> = self.containers.keys().cloned().collect();
+        self.run(|engine, effects| engine.synchronize(&live, effects)).unwrap();
+        for name in live {
+            self.attach(&name).unwrap();
+        }
+    }
+
+    fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().unwrap()
+    }
+
+    fn run(
+        &mut self,
+        step: impl FnOnce(&mut Engine, &mut Vec<Effect>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut effects = Vec::new();
+        let done = step(self.engine(), &mut effects);
+        self.carry_out(effects);
+        done
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Put(key, value) => drop(self.kv.insert(key, value)),
+                Effect::Delete(key) => drop(self.kv.remove(&key)),
+                Effect::Keep(key, fd) => drop(self.keel.insert(key, fd)),
+                Effect::Drop(key) => drop(self.keel.remove(&key)),
+            }
+        }
+    }
+
+    fn start(&mut self, name: &str, service: Value) -> Result<(), String> {
+        self.run(|engine, effects| engine.prepare(name, &service, effects))?;
+        self.containers.insert(name.into(), Namespace::new());
+        self.attach(name)
+    }
+
+    fn attach(&mut self, name: &str) -> Result<(), String> {
+        let ns = self.containers.remove(name).unwrap();
+        let done = self.run(|engine, effects| engine.attach(name, ns.fd(), ns.id(), effects));
+        self.containers.insert(name.into(), ns);
+        done
+    }
+
+    fn stop(&mut self, name: &str) {
+        self.containers.remove(name);
+        self.run(|engine, effects| {
+            engine.release(name, effects);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    fn address(&mut self, name: &str) -> String {
+        self.engine().status()["services"][name]["networks"][0]["address"].as_str().unwrap().to_owned()
+    }
+
+    fn container(&self, name: &str) -> &Namespace {
+        &self.containers[name]
+    }
+}
+
+/// A machine at 192.0.2.2, the host being 192.0.2.1 there.
+fn lan() -> Namespace {
+    let lan = Namespace::new();
+    run("ip link add lan0 type veth peer name lan1");
+    let mut socket = Socket::open(Family::Route).unwrap();
+    let over = Message::new(16, 0).fixed(&[0; 16]).text(3, "lan1").u32(28, lan.fd().as_raw_fd() as u32);
+    socket.request(|| "move lan1".into(), over).unwrap();
+    run("ip addr add 192.0.2.1/24 dev lan0 && ip link set lan0 up");
+    lan.run("ip link set lo up && ip addr add 192.0.2.2/24 dev lan1 && ip link set lan1 up");
+    lan
+}
+
+fn ports(list: &[(&str, u16, u16, &str)]) -> Value {
+    let port = |(ip, published, target, protocol): &(&str, u16, u16, &str)| {
+        let mut port = json!({ "published": published, "target": target, "protocol": protocol });
+        if !ip.is_empty() {
+            port["host_ip"] = json!(ip);
+        }
+        port
+    };
+    list.iter().map(port).collect()
+}
+
+fn web() -> Value {
+    json!({ "network_mode": "bridge", "networks": ["default"], "ports": ports(&[("", 8080, 80, "tcp")]) })
+}
+
+fn nothing_is_left(host: &mut Host) {
+    host.engine().sweep();
+    let links = run("ip -o link");
+    assert!(!links.contains("sp-") && !links.contains(": v"), "{links}");
+    assert_eq!(run("nft list ruleset"), "");
+    assert_eq!(run("cat /proc/sys/net/ipv4/ip_forward"), "0\n");
+    assert!(host.keel.is_empty(), "{:?}", host.keel);
+}
+
+#[test]
+fn a_published_port_answers_the_lan_the_host_and_the_container_itself() {
+    on_a_fresh_host(|| {
+        let lan = lan();
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        host.start("peer", json!({})).unwrap();
+        host.container("web").serve_tcp(80);
+        // The LAN sees the port, the service sees who calls.
+        assert_eq!(lan.call("192.0.2.1:8080").as_deref(), Some("192.0.2.2"));
+        // The host, on its address and on loopback (there the gateway is who calls).
+        assert_eq!(call("192.0.2.1:8080").as_deref(), Some("192.0.2.1"));
+        assert_eq!(call("127.0.0.1:8080").as_deref(), Some("10.144.0.1"));
+        // Itself, through the host: out and in by one port of the bridge, with bridge netfilter on where the kernel has it.
+        let nf = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+        println!("bridge-nf-call-iptables: {:?}", std::fs::read_to_string(nf));
+        assert_eq!(host.container("web").call("192.0.2.1:8080").as_deref(), Some("10.144.0.1"));
+        // A peer of the same network, through the host and directly.
+        assert!(host.container("peer").call("192.0.2.1:8080").is_some());
+        assert_eq!(host.container("peer").call("10.144.0.2:80").as_deref(), Some("10.144.0.3"));
+        // And the way out is masqueraded.
+        lan.serve_tcp(7);
+        assert_eq!(host.container("web").call("192.0.2.2:7").as_deref(), Some("192.0.2.1"));
+        host.stop("web");
+        assert_eq!(call("127.0.0.1:8080"), None);
+        host.stop("peer");
+        nothing_is_left(&mut host);
+    });
+}
+
+#[test]
+fn what_is_published_on_loopback_is_not_reached_from_outside() {
+    on_a_fresh_host(|| {
+        let lan = lan();
+        let mut host = Host::new(json!({}));
+        let service = json!({ "ports": ports(&[("127.0.0.1", 8080, 80, "tcp")]) });
+        host.start("web", service).unwrap();
+        host.container("web").serve_tcp(80);
+        assert!(call("127.0.0.1:8080").is_some());
+        lan.run("ip route add 10.144.0.0/20 via 192.0.2.1");
+        lan.run("ip route del local 127.0.0.0/8 table local; ip route add 127.0.0.0/8 via 192.0.2.1; \
+                 echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet");
+        run("echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet"); // the worst host there is
+        assert_eq!(lan.call("192.0.2.1:8080"), None, "by the host's address");
+        assert_eq!(lan.call("127.0.0.1:8080"), None, "by loopback, routed to the host");
+        assert_eq!(lan.call("10.144.0.2:80"), None, "by the container's address");
+        assert_eq!(lan.call("10.144.0.1:8080"), None, "by the gateway's address");
+    });
+}
+
+#[test]
+fn networks_do_not_meet_and_an_internal_one_has_no_way_out() {
+    on_a_fresh_host(|| {
+        let lan = lan();
+        lan.serve_tcp(7);
+        let mut host = Host::new(json!({ "networks": { "front": {}, "back": {}, "shut": { "internal": true } } }));
+        host.start("a", json!({ "networks": ["front"], "ports": ports(&[("", 8080, 80, "tcp")]) })).unwrap();
+        host.start("b", json!({ "networks": ["back"] })).unwrap();
+        host.start("both", json!({ "networks": ["back", "shut"] })).unwrap();
+        host.start("in", json!({ "networks": ["shut"] })).unwrap();
+        host.container("a").serve_tcp(80);
+        host.container("in").serve_tcp(80);
+        let b = host.container("b");
+        assert_eq!(b.call("10.144.0.2:80"), None, "directly");
+        assert_eq!(b.call("192.0.2.1:8080"), None, "by its published port");
+        assert!(b.call("192.0.2.2:7").is_some());
+        assert_eq!(host.container("in").call("192.0.2.2:7"), None);
+        assert_eq!(host.container("in").run("ip route show default"), "");
+        let inner = host.address("in");
+        assert!(host.container("both").call(&format!("{inner}:80")).is_some());
+        assert!(host.container("both").call("192.0.2.2:7").is_some());
+        let said = host.start("bad", json!({ "networks": ["shut"], "ports": ports(&[("", 1, 1, "tcp")]) })).unwrap_err();
+        assert_eq!(
+            said,
+            "service bad: port 1/tcp of all addresses cannot be published: all its networks are internal; \
+             add one that is not, or publish on 127.0.0.1"
+        );
+    });
+}
+
+#[test]
+fn a_port_that_is_taken_says_by_whom() {
+    on_a_fresh_host(|| {
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        let said = host.start("api", web()).unwrap_err();
+        assert_eq!(
+            said,
+            "service api: port 8080/tcp of all addresses is published by service web already (8080/tcp of all addresses)"
+        );
+        let _other = std::net::TcpListener::bind("127.0.0.1:9090").unwrap();
+        let said = host.start("api", json!({ "ports": ports(&[("", 9090, 80, "tcp")]) })).unwrap_err();
+        assert!(said.ends_with(&format!("(pid {})", std::process::id())), "{said}");
+        // And a process of the host cannot take ours.
+        assert!(std::net::TcpListener::bind("127.0.0.1:8080").is_err());
+        host.stop("api");
+        host.stop("web");
+        nothing_is_left(&mut host);
+    });
+}
+
+#[test]
+fn after_a_crash_everything_is_as_before_and_strays_are_gone() {
+    on_a_fresh_host(|| {
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        host.start("gone", json!({ "ports": ports(&[("", 9090, 80, "tcp")]) })).unwrap();
+        host.container("web").serve_tcp(80);
+        let lost = host.containers.remove("gone").unwrap();
+        // Half-made things of a process that died at a bad moment.
+        run("ip link add vstray type veth peer name vstray2 && ip link set vstray group 7267");
+        run("ip link add sp-old type bridge && ip link set sp-old group 7267");
+        host.crash_and_reopen();
+        host.engine().sweep();
+        assert_eq!(call("127.0.0.1:8080").as_deref(), Some("10.144.0.1"));
+        let links = run("ip -o link");
+        assert!(!links.contains("stray") && !links.contains("sp-old"), "{links}");
+        assert_eq!(links.matches(": v").count(), 1, "{links}");
+        assert!(!run("nft list ruleset").contains("9090"));
+        assert!(std::net::TcpListener::bind("127.0.0.1:9090").is_ok(), "its port is free again");
+        assert!(std::net::TcpListener::bind("127.0.0.1:8080").is_err(), "web's is still held");
+        drop(lost);
+        host.stop("web");
+        nothing_is_left(&mut host);
+    });
+}
+
+#[test]
+fn rules_that_were_flushed_are_back_after_the_next_reconcile() {
+    on_a_fresh_host(|| {
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        let before = run("nft list ruleset");
+        run("nft flush ruleset && nft add table inet mine");
+        host.run(|engine, effects| engine.reconcile(effects)).unwrap();
+        let after = run("nft list ruleset");
+        assert!(after.contains(&before) && after.contains("table inet mine"), "{after}");
+        // A start does not need one: its step is refused, so it writes all.
+        run("nft flush ruleset");
+        host.start("api", json!({ "ports": ports(&[("", 9090, 80, "tcp")]) })).unwrap();
+        let after = run("nft list ruleset");
+        assert!(after.contains("8080") && after.contains("9090"), "{after}");
+    });
+}
+
+#[test]
+fn a_restart_in_the_same_namespace_changes_nothing_and_in_a_new_one_keeps_the_address() {
+    on_a_fresh_host(|| {
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        let (link, address) = (host.container("web").run("ip -o link show eth0"), host.address("web"));
+        let written = host.kv.clone();
+        host.run(|engine, effects| engine.prepare("web", &web(), effects)).unwrap();
+        host.attach("web").unwrap();
+        assert_eq!(host.kv, written);
+        assert_eq!(host.container("web").run("ip -o link show eth0"), link);
+        // The old namespace is still there when the new one is attached.
+        let old = host.containers.insert("web".into(), Namespace::new());
+        host.attach("web").unwrap();
+        host.container("web").serve_tcp(80);
+        assert_eq!(host.address("web"), address);
+        assert!(call("127.0.0.1:8080").is_some());
+        host.engine().sweep();
+        assert!(!old.unwrap().run("ip -o link").contains("eth0"));
+        let mac = |link: &str| link.split("link/ether ").nth(1).map(|m| m[..17].to_owned());
+        assert_eq!(mac(&host.container("web").run("ip -o link show eth0")), mac(&link));
+        // Stopped and started, with others in between.
+        host.stop("web");
+        host.start("other", json!({})).unwrap();
+        host.start("web", web()).unwrap();
+        assert_eq!(host.address("web"), address);
+    });
+}
+
+#[test]
+fn udp_flows_do_not_stick_to_an_address_that_is_gone() {
+    on_a_fresh_host(|| {
+        let lan = lan();
+        let mut host = Host::new(json!({ "networks": { "default": { "subnet": "10.9.0.0/29" } } }));
+        let dns = json!({ "ports": ports(&[("", 5353, 53, "udp")]) });
+        host.start("dns", dns.clone()).unwrap();
+        host.container("dns").serve_udp(53);
+        lan.within(|| {
+            let socket = std::net::UdpSocket::bind("192.0.2.2:4444").unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            let ask = || {
+                socket.send_to(b"?", "192.0.2.1:5353").unwrap();
+                socket.recv(&mut [0; 64]).is_ok()
+            };
+            assert!(ask());
+        });
+        host.stop("dns");
+        // Its address goes to others: all that are free are taken.
+        for i in 0..5 {
+            host.start(&format!("s{i}"), json!({})).unwrap();
+        }
+        host.stop("s0");
+        host.start("dns", dns).unwrap();
+        host.container("dns").serve_udp(53);
+        let answered = lan.within(|| {
+            let socket = std::net::UdpSocket::bind("192.0.2.2:4444").unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            socket.send_to(b"?", "192.0.2.1:5353").unwrap();
+            socket.recv(&mut [0; 64]).is_ok()
+        });
+        assert!(answered, "{}", host.engine().status());
+        assert!(call_udp("127.0.0.1:5353").is_some());
+    });
+}
+
+#[test]
+fn an_mtu_of_the_default_route_reaches_the_container() {
+    on_a_fresh_host(|| {
+        let _lan = lan();
+        run("ip link set lan0 mtu 1400 && ip route add default via 192.0.2.2");
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        assert!(host.container("web").run("ip -o link show eth0").contains("mtu 1400"));
+        let veths = run("ip -o link show type veth");
+        assert_eq!(veths.matches("mtu 1400").count(), 2, "{veths}");
+    });
+}
+
+#[test]
+fn a_second_sampand_is_told_who_was_first() {
+    on_a_fresh_host(|| {
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        let said = Host::new(json!({})).start("web", web()).unwrap_err();
+        let pid = std::process::id();
+        assert_eq!(
+            said,
+            format!(
+                "another sampand (pid {pid}) manages bridge networks here; stop it, or use network_mode \"host\" or \"none\""
+            )
+        );
+    });
+}
+
+#[test]
+fn a_network_is_refused_where_the_host_is_already() {
+    on_a_fresh_host(|| {
+        let _lan = lan();
+        let mut host = Host::new(json!({ "networks": { "front": { "subnet": "192.0.2.128/25" }, "next": { "driver": "macvlan" } } }));
+        let said = host.start("web", json!({ "networks": ["front"] })).unwrap_err();
+        assert_eq!(
+            said,
+            "networks.front.subnet: 192.0.2.128/25 overlaps 192.0.2.0/24, which this host routes or has an address in; \
+             choose another"
+        );
+        let said = host.start("web", json!({ "networks": ["nowhere"] })).unwrap_err();
+        assert_eq!(said, "service web: there is no network nowhere; add [networks.nowhere]");
+        let said = host.start("web", json!({ "networks": ["next"] })).unwrap_err();
+        assert_eq!(said, "networks.next.driver: only \"bridge\" is built in this version");
+        nothing_is_left(&mut host);
+    });
+}
+
+#[test]
+fn five_hundred_attachments_with_crashes_leave_nothing() {
+    on_a_fresh_host(|| {
+        let mut host = Host::new(json!({}));
+        let mut seed = 7u32;
+        let mut random = |n: u32| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 16) % n
+        };
+        let mut times = Vec::new();
+        for i in 0..500 {
+            let name = format!("s{}", random(20));
+            let port = 10_000 + name[1..].parse::<u16>().unwrap();
+            let service = json!({ "ports": ports(&[("", port, 80, "tcp")]) });
+            if host.containers.contains_key(&name) {
+                host.stop(&name);
+            } else if random(10) == 0 {
+                // Dies between create and attach.
+                host.run(|engine, effects| engine.prepare(&name, &service, effects)).unwrap();
+                host.crash_and_reopen();
+            } else {
+                let start = Instant::now();
+                host.start(&name, service).unwrap();
+                times.push(start.elapsed());
+            }
+            if random(25) == 0 {
+                host.crash_and_reopen();
+            }
+            if i % 50 == 0 {
+                host.engine().sweep();
+            }
+        }
+        let live = host.containers.len();
+        host.engine().sweep();
+        std::thread::sleep(Duration::from_millis(200)); // the kernel takes dead namespaces apart
+        assert_eq!(run("ip -o link").matches(": v").count(), live);
+        assert_eq!(run("nft list map inet sampan published").matches("tcp .").count(), live);
+        assert_eq!(host.keel.len(), live);
+        times.sort();
+        println!("create and attach: median {:?}, worst {:?}", times[times.len() / 2], times[times.len() - 1]);
+        let names: Vec<String> = host.containers.keys().cloned().collect();
+        names.iter().for_each(|name| host.stop(name));
+        nothing_is_left(&mut host);
+    });
+}
