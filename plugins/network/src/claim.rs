@@ -23,7 +23,9 @@ impl Claim {
         match UnixListener::bind_addr(&address) {
             Ok(socket) => Ok(Claim { _socket: socket }),
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                let holder = UnixStream::connect_addr(&address).ok().and_then(|s| getsockopt(&s, PeerCredentials).ok());
+                let holder = UnixStream::connect_addr(&address)
+                    .ok()
+                    .and_then(|s| getsockopt(&s, PeerCredentials).ok());
                 let pid = holder.map_or_else(|| "unknown".into(), |c| c.pid().to_string());
                 Err(format!(
                     "another sampand (pid {pid}) manages bridge networks here; stop it, or use network_mode \"host\" or \"none\""

@@ -30,13 +30,15 @@ struct Flow {
 pub fn forget_udp(socket: &mut Socket, ports: &[(Ipv4Addr, u16)], address: Ipv4Addr) -> Result<()> {
     let ours = |flow: &Flow| {
         let (to, port) = flow.called;
-        flow.answers == address || ports.iter().any(|(ip, p)| *p == port && (ip.is_unspecified() || *ip == to))
+        flow.answers == address
+            || ports.iter().any(|(ip, p)| *p == port && (ip.is_unspecified() || *ip == to))
     };
     let flows = socket.dump("cannot list tracked connections", dump_request(GET, &FAMILY), |body| {
         parse(wire::after(body, FAMILY.len())).filter(ours)
     })?;
     for flow in flows {
-        let mut message = Message::new(DELETE, 0).fixed(&FAMILY).nest(TUPLE_ORIGINAL, |m| m.raw(&flow.original));
+        let mut message =
+            Message::new(DELETE, 0).fixed(&FAMILY).nest(TUPLE_ORIGINAL, |m| m.raw(&flow.original));
         if let Some(zone) = &flow.zone {
             message = message.attr(ZONE, zone);
         }

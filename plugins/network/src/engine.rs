@@ -156,7 +156,11 @@ impl Engine {
         let config = match self.config.networks.get(network) {
             Some(config) => config,
             None if network == "default" => &default,
-            None => return Err(format!("service {service}: there is no network {network}; add [networks.{network}]")),
+            None => {
+                return Err(format!(
+                    "service {service}: there is no network {network}; add [networks.{network}]"
+                ));
+            }
         };
         if let Some(what) = config.not_built() {
             return Err(format!("networks.{network}.{what}"));
@@ -186,8 +190,9 @@ impl Engine {
     fn choose_subnet(&mut self, network: &str, wanted: Option<Subnet>) -> Result<Subnet> {
         let used = self.prefixes_in_use(network)?;
         let Some(subnet) = wanted else {
-            return pick_subnet(&used)
-                .ok_or_else(|| format!("network {network}: no /20 of {POOL} is free; set networks.{network}.subnet"));
+            return pick_subnet(&used).ok_or_else(|| {
+                format!("network {network}: no /20 of {POOL} is free; set networks.{network}.subnet")
+            });
         };
         match used.iter().find(|u| u.overlaps(subnet)) {
             None => Ok(subnet),
@@ -207,7 +212,8 @@ impl Engine {
     fn prefixes_in_use(&mut self, network: &str) -> Result<Vec<Subnet>> {
         let bridge = bridge::bridge_name(network);
         let kernel = self.kernel()?;
-        let own: Vec<u32> = bridge::link(&mut kernel.host, &bridge).map_err(text)?.map(|l| l.index).into_iter().collect();
+        let own: Vec<u32> =
+            bridge::link(&mut kernel.host, &bridge).map_err(text)?.map(|l| l.index).into_iter().collect();
         let mut used = bridge::prefixes_in_use(&mut kernel.host, &own).map_err(text)?;
         used.extend(self.networks.iter().filter(|(name, _)| *name != network).map(|(_, k)| k.subnet));
         Ok(used)
@@ -220,7 +226,12 @@ impl Engine {
         }
     }
 
-    fn publications(&self, name: &str, wanted: &config::Service, networks: &[String]) -> Result<Vec<Publication>> {
+    fn publications(
+        &self,
+        name: &str,
+        wanted: &config::Service,
+        networks: &[String],
+    ) -> Result<Vec<Publication>> {
         let mut ports: Vec<Publication> = Vec::new();
         for port in &wanted.ports {
             let host_ip = match port.host_ip {
@@ -231,8 +242,12 @@ impl Engine {
                     return Err(format!("service {name}: ports: {ip}: IPv6 is not built in this version"));
                 }
             };
-            let p =
-                Publication { protocol: port.protocol, host_ip, published: port.published, target: port.target };
+            let p = Publication {
+                protocol: port.protocol,
+                host_ip,
+                published: port.published,
+                target: port.target,
+            };
             if p.published == 0 || p.target == 0 {
                 return Err(format!("service {name}: ports: 0 is not a port"));
             }
@@ -246,10 +261,13 @@ impl Engine {
                 return Err(format!("service {name}: port {p} is published twice (also {first})"));
             }
             let others = self.held_services().filter(|(other, _)| *other != name);
-            if let Some((other, first)) =
-                others.flat_map(|(other, s)| s.ports.iter().map(move |q| (other, q))).find(|(_, q)| q.collides(&p))
+            if let Some((other, first)) = others
+                .flat_map(|(other, s)| s.ports.iter().map(move |q| (other, q)))
+                .find(|(_, q)| q.collides(&p))
             {
-                return Err(format!("service {name}: port {p} is published by service {other} already ({first})"));
+                return Err(format!(
+                    "service {name}: port {p} is published by service {other} already ({first})"
+                ));
             }
             ports.push(p);
         }
@@ -383,12 +401,18 @@ impl Engine {
     }
 
     fn ensure_bridge(&mut self, network: &str) -> Result<(u32, Bridge)> {
-        let subnet = self.networks.get(network).map(|k| k.subnet).ok_or_else(|| format!("network {network} has no subnet"))?;
+        let subnet = self
+            .networks
+            .get(network)
+            .map(|k| k.subnet)
+            .ok_or_else(|| format!("network {network} has no subnet"))?;
         let mtu = self.config.networks.get(network).map_or(0, |n| n.mtu);
         let mac = Mac::of(&[&self.machine, "bridge", network]);
-        let mut wanted = Bridge { network: network.into(), name: bridge::bridge_name(network), mac, subnet, mtu };
+        let mut wanted =
+            Bridge { network: network.into(), name: bridge::bridge_name(network), mac, subnet, mtu };
         let kernel = self.kernel()?;
-        let found = bridge::link(&mut kernel.host, &wanted.name).map_err(text)?.filter(|l| l.group == bridge::GROUP);
+        let found =
+            bridge::link(&mut kernel.host, &wanted.name).map_err(text)?.filter(|l| l.group == bridge::GROUP);
         if wanted.mtu == 0 {
             wanted.mtu = match &found {
                 Some(link) => link.mtu,
@@ -565,7 +589,9 @@ impl Engine {
         let networks: Vec<String> = self.networks.keys().filter(|n| self.in_use(n)).cloned().collect();
         for network in networks {
             let (index, _) = self.ensure_bridge(&network)?;
-            let off = |l: &&bridge::Link| l.owner().is_some_and(|(s, n)| !s.is_empty() && n == network) && l.master != index;
+            let off = |l: &&bridge::Link| {
+                l.owner().is_some_and(|(s, n)| !s.is_empty() && n == network) && l.master != index
+            };
             for link in links.iter().filter(off).filter(|l| !stray.contains(&l.name)) {
                 bridge::enslave(&mut self.kernel()?.host, &link.name, index).map_err(text)?;
             }

@@ -64,7 +64,8 @@ impl Plugin for Network {
     }
 
     async fn synchronize(&self, _: &Cx, ev: Synchronize) -> Result<()> {
-        let kept = ev.kept.into_iter().filter(|k| k.key.starts_with("port/")).map(|k| (k.key, k.fd)).collect();
+        let kept =
+            ev.kept.into_iter().filter(|k| k.key.starts_with("port/")).map(|k| (k.key, k.fd)).collect();
         let live: Vec<String> =
             ev.containers.into_iter().map(|c| if c.service.is_empty() { c.id } else { c.service }).collect();
         let unknown = lock(&self.engine).adopt_ports(kept);
@@ -107,7 +108,10 @@ impl Plugin for Network {
         match verb {
             "status" => Ok(lock(&self.engine).status().into()),
             "reconcile" => {
-                self.run(|engine, effects| if engine.is_active() { engine.reconcile(effects) } else { Ok(()) }).await?;
+                self.run(
+                    |engine, effects| if engine.is_active() { engine.reconcile(effects) } else { Ok(()) },
+                )
+                .await?;
                 Ok(lock(&self.engine).status().into())
             }
             other => Err(Error::new(format!("no verb {other:?}; there are status and reconcile"))),
@@ -132,7 +136,10 @@ impl Plugin for Network {
 
 impl Network {
     /// One step of the engine; what it wants written down is durable when this returns, whether it went well or not.
-    async fn run(&self, step: impl FnOnce(&mut Engine, &mut Vec<Effect>) -> engine::Result<()>) -> Result<()> {
+    async fn run(
+        &self,
+        step: impl FnOnce(&mut Engine, &mut Vec<Effect>) -> engine::Result<()>,
+    ) -> Result<()> {
         let mut effects = Vec::new();
         let (done, sweep) = {
             let mut engine = lock(&self.engine);
@@ -175,12 +182,14 @@ fn name(cx: &Cx) -> &str {
 fn read_records(host: &Host) -> Result<Records> {
     let mut records = Records { sysctl: host.get(Container::HOST, records::SYSCTL)?, ..Records::default() };
     for key in host.keys(Container::HOST, "service/")? {
-        if let (Some(service), Some(name)) = (host.get(Container::HOST, &key)?, key.strip_prefix("service/")) {
+        if let (Some(service), Some(name)) = (host.get(Container::HOST, &key)?, key.strip_prefix("service/"))
+        {
             records.services.push((name.to_owned(), service));
         }
     }
     for key in host.keys(Container::HOST, "network/")? {
-        if let (Some(network), Some(name)) = (host.get(Container::HOST, &key)?, key.strip_prefix("network/")) {
+        if let (Some(network), Some(name)) = (host.get(Container::HOST, &key)?, key.strip_prefix("network/"))
+        {
             records.networks.push((name.to_owned(), network));
         }
     }

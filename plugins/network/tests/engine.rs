@@ -24,8 +24,13 @@ struct Host {
 
 impl Host {
     fn new(config: Value) -> Host {
-        let mut host =
-            Host { engine: None, config, kv: BTreeMap::new(), keel: BTreeMap::new(), containers: BTreeMap::new() };
+        let mut host = Host {
+            engine: None,
+            config,
+            kv: BTreeMap::new(),
+            keel: BTreeMap::new(),
+            containers: BTreeMap::new(),
+        };
         host.open();
         host
     }
@@ -36,8 +41,12 @@ impl Host {
         for (key, value) in &self.kv {
             let value = value.clone();
             match key.split_once('/') {
-                Some(("service", name)) => records.services.push((name.into(), serde_json::from_value(value).unwrap())),
-                Some((_, name)) => records.networks.push((name.into(), serde_json::from_value(value).unwrap())),
+                Some(("service", name)) => {
+                    records.services.push((name.into(), serde_json::from_value(value).unwrap()))
+                }
+                Some((_, name)) => {
+                    records.networks.push((name.into(), serde_json::from_value(value).unwrap()))
+                }
                 None => records.sysctl = Some(serde_json::from_value(value).unwrap()),
             }
         }
@@ -190,8 +199,10 @@ fn what_is_published_on_loopback_is_not_reached_from_outside() {
         host.container("web").serve_tcp(80);
         assert!(call("127.0.0.1:8080").is_some());
         lan.run("ip route add 10.144.0.0/20 via 192.0.2.1");
-        lan.run("ip route del local 127.0.0.0/8 table local; ip route add 127.0.0.0/8 via 192.0.2.1; \
-                 echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet");
+        lan.run(
+            "ip route del local 127.0.0.0/8 table local; ip route add 127.0.0.0/8 via 192.0.2.1; \
+                 echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet",
+        );
         run("echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet"); // the worst host there is
         assert_eq!(lan.call("192.0.2.1:8080"), None, "by the host's address");
         assert_eq!(lan.call("127.0.0.1:8080"), None, "by loopback, routed to the host");
@@ -205,7 +216,8 @@ fn networks_do_not_meet_and_an_internal_one_has_no_way_out() {
     on_a_fresh_host(|| {
         let lan = lan();
         lan.serve_tcp(7);
-        let mut host = Host::new(json!({ "networks": { "front": {}, "back": {}, "shut": { "internal": true } } }));
+        let mut host =
+            Host::new(json!({ "networks": { "front": {}, "back": {}, "shut": { "internal": true } } }));
         host.start("a", json!({ "networks": ["front"], "ports": ports(&[("", 8080, 80, "tcp")]) })).unwrap();
         host.start("b", json!({ "networks": ["back"] })).unwrap();
         host.start("both", json!({ "networks": ["back", "shut"] })).unwrap();
@@ -221,7 +233,9 @@ fn networks_do_not_meet_and_an_internal_one_has_no_way_out() {
         let inner = host.address("in");
         assert!(host.container("both").call(&format!("{inner}:80")).is_some());
         assert!(host.container("both").call("192.0.2.2:7").is_some());
-        let said = host.start("bad", json!({ "networks": ["shut"], "ports": ports(&[("", 1, 1, "tcp")]) })).unwrap_err();
+        let said = host
+            .start("bad", json!({ "networks": ["shut"], "ports": ports(&[("", 1, 1, "tcp")]) }))
+            .unwrap_err();
         assert_eq!(
             said,
             "service bad: port 1/tcp of all addresses cannot be published: all its networks are internal; \
@@ -393,7 +407,9 @@ fn a_second_sampand_is_told_who_was_first() {
 fn a_network_is_refused_where_the_host_is_already() {
     on_a_fresh_host(|| {
         let _lan = lan();
-        let mut host = Host::new(json!({ "networks": { "front": { "subnet": "192.0.2.128/25" }, "next": { "driver": "macvlan" } } }));
+        let mut host = Host::new(
+            json!({ "networks": { "front": { "subnet": "192.0.2.128/25" }, "next": { "driver": "macvlan" } } }),
+        );
         let said = host.start("web", json!({ "networks": ["front"] })).unwrap_err();
         assert_eq!(
             said,
@@ -447,7 +463,11 @@ fn five_hundred_attachments_with_crashes_leave_nothing() {
         assert_eq!(run("nft list map inet sampan published").matches("tcp .").count(), live);
         assert_eq!(host.keel.len(), live);
         times.sort();
-        println!("create and attach: median {:?}, worst {:?}", times[times.len() / 2], times[times.len() - 1]);
+        println!(
+            "create and attach: median {:?}, worst {:?}",
+            times[times.len() / 2],
+            times[times.len() - 1]
+        );
         let names: Vec<String> = host.containers.keys().cloned().collect();
         names.iter().for_each(|name| host.stop(name));
         nothing_is_left(&mut host);
