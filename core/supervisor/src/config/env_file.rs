@@ -5,16 +5,14 @@
 pub struct Entry {
     pub name: String,
     pub value: String,
-    /// Of the name, in bytes.
-    pub start: usize,
-    pub end: usize,
 }
 
-/// Or where it is wrong (a byte range) and how.
-pub fn parse(text: &str) -> Result<Vec<Entry>, (std::ops::Range<usize>, String)> {
+/// Or the line that is wrong, from 1, and how. The text of the line is not part of it.
+pub fn parse(text: &str) -> Result<Vec<Entry>, (usize, &'static str)> {
     let mut entries = Vec::new();
     let mut at = 0;
     while at < text.len() {
+        let wrong = |why| (text[..at].matches('\n').count() + 1, why);
         let line_end = text[at..].find('\n').map_or(text.len(), |n| at + n);
         let line = &text[at..line_end];
         let trimmed = line.trim();
@@ -22,20 +20,15 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, (std::ops::Range<usize>, String)>
             at = line_end + 1;
             continue;
         }
-        let mut start = at + (line.len() - line.trim_start().len());
-        if let Some(rest) = trimmed.strip_prefix("export ") {
-            start += trimmed.len() - rest.trim_start().len();
-        }
-        let Some(equals) = text[start..line_end].find('=') else {
-            return Err((start..line_end.max(start), "expected K=V".into()));
-        };
-        let name = text[start..start + equals].trim_end();
+        let entry = trimmed.strip_prefix("export ").unwrap_or(trimmed).trim_start();
+        let Some((name, _)) = entry.split_once('=') else { return Err(wrong("no `=`")) };
+        let name = name.trim_end();
         if !is_name(name) {
-            return Err((start..start + equals, format!("`{name}` is not a variable's name")));
+            return Err(wrong("not a variable's name before `=`"));
         }
-        let value_at = start + equals + 1;
-        let (value, next) = value(text, value_at, line_end)?;
-        entries.push(Entry { name: name.into(), value, start, end: start + name.len() });
+        let value_at = at + line.find('=').map_or(0, |n| n + 1);
+        let (value, next) = value(text, value_at, line_end).map_err(wrong)?;
+        entries.push(Entry { name: name.into(), value });
         at = next;
     }
     Ok(entries)
@@ -51,7 +44,7 @@ fn value(
     text: &str,
     at: usize,
     line_end: usize,
-) -> Result<(String, usize), (std::ops::Range<usize>, String)> {
+) -> Result<(String, usize), &'static str> {
     let lead = text[at..line_end].len() - text[at..line_end].trim_start().len();
     let begin = at + lead;
     let quote = match text[begin..line_end].chars().next() {
@@ -72,7 +65,7 @@ fn value(
                 let end = text[after..].find('\n').map_or(text.len(), |n| after + n);
                 let tail = text[after..end].trim();
                 if !tail.is_empty() && !tail.starts_with('#') {
-                    return Err((after..end, "text after the closing quote".into()));
+                    return Err("text after the closing quote");
                 }
                 return Ok((out, end + 1));
             }
@@ -87,5 +80,5 @@ fn value(
             c => out.push(c),
         }
     }
-    Err((begin..line_end, "a quote is not closed".into()))
+    Err("a quote is not closed")
 }

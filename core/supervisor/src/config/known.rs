@@ -17,12 +17,23 @@ pub fn check(tree: &Table, errors: &mut Vec<Diagnostic>) {
             (Found::Unknown, _) => unknown(keys::TOP, &[], name, "", node, errors),
             (Found::Key(Key { stage: Stage::Later, .. }), _) => later(name, node, errors),
             (_, Some(section)) => match node.table() {
-                Some(table) => walk(section, table, &mut Vec::new(), name, errors),
+                Some(table) => {
+                    walk(section, table, &mut Vec::new(), name, errors);
+                    for (key, node) in table.iter().filter(|(key, _)| name == "defaults" && is_single(key)) {
+                        let wrong = format!("{key} cannot be shared");
+                        errors.push(Diagnostic::error(name, &node.key, wrong, "write it in each service"));
+                    }
+                }
                 None => expected_table(name, node, errors),
             },
             _ => named(name, node, errors),
         }
     }
+}
+
+/// What no two services have alike.
+fn is_single(key: &str) -> bool {
+    matches!(key, "depends_on" | "ports")
 }
 
 /// `[services.X]`, `[networks.X]`, `[plugins.X]`.

@@ -27,7 +27,7 @@ pub mod units;
 pub mod variables;
 pub mod words;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -73,7 +73,6 @@ pub fn load(
         cwd: &cwd,
         errors: RefCell::new(Vec::new()),
         warnings: RefCell::new(Vec::new()),
-        read: Cell::new(1 << 16),
     };
     let mut origins = Origins::default();
     let config = resolve(&cx, tree, &mut origins, &mut errors);

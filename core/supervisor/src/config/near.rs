@@ -8,8 +8,13 @@ pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
         .into_iter()
         .map(|name| (distance(&lower, &name.to_lowercase()), name))
         .filter(|(d, _)| *d <= limit)
-        .min_by_key(|(d, name)| (*d, name.len()))
+        // Of two as close, the one that begins alike: people seldom miss the first letters.
+        .min_by_key(|(d, name)| (*d, std::cmp::Reverse(alike(&lower, name)), name.len()))
         .map(|(_, name)| name)
+}
+
+fn alike(a: &str, b: &str) -> usize {
+    a.chars().zip(b.chars()).take_while(|(x, y)| x == y).count()
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours (optimal string alignment).

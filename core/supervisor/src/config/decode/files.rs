@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::{Field, Fields, Value};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::near::nearest;
 use crate::config::read::read_text;
 use crate::config::schema::{Tmpfs, Volume};
-use crate::config::source::{Source, Spot};
+use crate::config::source::Spot;
 use crate::config::{env_file, units};
 
 pub fn volumes(f: &Field<'_>) -> Option<Vec<Volume>> {
@@ -242,15 +241,9 @@ fn read_env_file(f: &Field<'_>, all: &mut BTreeMap<String, String>) {
             return;
         }
     };
-    f.cx.read.set(f.cx.read.get() + 1);
     match env_file::parse(&text) {
         Ok(entries) => all.extend(entries.into_iter().map(|e| (e.name, e.value))),
-        Err((span, why)) => {
-            let source = Arc::new(Source { path, text, order: f.cx.read.get() });
-            f.cx.errors.borrow_mut().push(
-                Diagnostic::error(&f.path, &Spot::new(&source, span), why, "")
-                    .also(&f.node.at, "read from here"),
-            );
-        }
+        // The line itself is not shown: it may be a password, and this may end in a log.
+        Err((line, why)) => f.wrong(format!("{}:{line}: {why}", path.display()), "lines are K=V"),
     }
 }

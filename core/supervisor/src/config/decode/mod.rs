@@ -48,8 +48,6 @@ pub struct Cx<'a> {
     pub cwd: &'a Path,
     pub errors: RefCell<Vec<Diagnostic>>,
     pub warnings: RefCell<Vec<Diagnostic>>,
-    /// Files beside config.toml that were read: their mistakes sort after it.
-    pub read: std::cell::Cell<usize>,
 }
 
 /// A value and its key's path.
