@@ -40,11 +40,7 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// The value from `at` and where the next line begins; quoted values may span lines.
-fn value(
-    text: &str,
-    at: usize,
-    line_end: usize,
-) -> Result<(String, usize), &'static str> {
+fn value(text: &str, at: usize, line_end: usize) -> Result<(String, usize), &'static str> {
     let lead = text[at..line_end].len() - text[at..line_end].trim_start().len();
     let begin = at + lead;
     let quote = match text[begin..line_end].chars().next() {

@@ -67,13 +67,8 @@ pub fn load(
         Ok(cwd) => cwd,
         Err(e) => return Err(vec![Diagnostic::nowhere("", format!("no current folder: {e}"), "")]),
     };
-    let cx = Cx {
-        env,
-        builtin,
-        cwd: &cwd,
-        errors: RefCell::new(Vec::new()),
-        warnings: RefCell::new(Vec::new()),
-    };
+    let cx =
+        Cx { env, builtin, cwd: &cwd, errors: RefCell::new(Vec::new()), warnings: RefCell::new(Vec::new()) };
     let mut origins = Origins::default();
     let config = resolve(&cx, tree, &mut origins, &mut errors);
     errors.extend(cx.errors.into_inner());
