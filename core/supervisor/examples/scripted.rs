@@ -3,9 +3,11 @@
 //! `cargo run --example scripted`, then `launch web sleep 60`, `list`, and `kill -9` of the worker.
 #![allow(clippy::print_stdout)]
 
+#[path = "../tests/image.rs"]
+mod image;
+
+use image::{image, null};
 use rustix::fd::AsFd;
-use sampan_child::image::Header;
-use sampan_child::step::{List, Slot, Step, Text};
 use sampan_supervisor::keel::{self, EXIT_AGAIN, Exit, Keel};
 use std::process::exit;
 use std::time::Duration;
@@ -162,51 +164,11 @@ fn launch(keel: &Keel, tag: &str, command: &str) -> Result<i32, Box<dyn std::err
     Ok(keel.launch(&image(command, false), &[null()?.as_fd()], tag)?.pid)
 }
 
-fn null() -> std::io::Result<std::fs::File> {
-    std::fs::File::options().read(true).write(true).open("/dev/null")
-}
-
 fn ended(how: Exit) -> String {
     match how {
         Exit::Code(code) => format!("code {code}"),
         Exit::Signal { number, .. } => format!("signal {number}"),
     }
-}
-
-/// `sh -c command`; slot 0 is its stdio, slot 1 a barrier.
-fn image(command: &str, waits: bool) -> Vec<u8> {
-    let mut text = Vec::new();
-    let mut list = |strings: &[&str]| {
-        let first = Text(text.len() as u32);
-        for string in strings {
-            text.extend_from_slice(string.as_bytes());
-            text.push(0);
-        }
-        List { first, count: strings.len() as u32 }
-    };
-    let candidates = list(&["/bin/sh"]);
-    let argv = list(&["sh", "-c", command]);
-    let env = list(&["PATH=/usr/bin:/bin"]);
-    let mut steps = vec![Step::Signals {}, Step::Session {}];
-    if waits {
-        steps.push(Step::Wait { from: Slot(1) });
-    }
-    steps.extend((0..3).map(|to| Step::Stdio { from: Slot(0), to }));
-    steps.extend([Step::CloseOnExec { first: 3 }, Step::Find { candidates }, Step::Exec { argv, env }]);
-    let header = Header {
-        clone_flags: 0,
-        cgroup: Slot::NONE,
-        report: Slot::NONE,
-        trace: Slot::NONE,
-        hook_output: Slot::NONE,
-        slots: if waits { 2 } else { 1 },
-        steps: steps.len() as u32,
-        text: text.len() as u32,
-    };
-    let words = header.encode().into_iter().chain(steps.into_iter().flat_map(Step::encode));
-    let mut image: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
-    image.extend(text);
-    image
 }
 
 /// Byte by byte: what is not read yet belongs to the worker after us.

@@ -3,5 +3,7 @@
 
 mod bundle;
 mod config;
+mod image;
 mod journal;
 mod keel;
+mod keel_model;

@@ -13,6 +13,8 @@
 //! (one line on stderr when a worker dies), configuration, a decision about any service.
 
 mod client;
+mod hold;
+mod in_process;
 mod launcher;
 mod run;
 pub mod rundir;

@@ -2,27 +2,22 @@
 //! watchdog's timer. Everything is allocated before the loop begins. What to do when a worker ends is decided by
 //! `after`, a function without effects.
 
+use super::hold::{Hold, fate, wait_for};
 use super::sys::{self, Strings};
-use super::table::{CHILDREN_MAX, Children, KEPT_MAX, Kept};
-use super::wire::{self, Fds, Message, Op};
+use super::wire::{self, Message, Op};
 use super::{EXIT_AGAIN, EXIT_EXEC_FAILED, WORKER};
 use core::fmt::Write as _;
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus};
-use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
-use sampan_child::image::Image;
-use sampan_child::sys::Fault;
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
+use rustix::time::{ClockId, Timespec};
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// Kept descriptors live at and above this number, everything that comes and goes below: the clone of a child
-/// that unshares its table copies the low part alone.
-const HIGH: i32 = 1024;
 /// A worker that lived this long may die and be followed at once.
 const STEADY: Duration = Duration::from_secs(10);
 const DELAY_FIRST: Duration = Duration::from_millis(100);
@@ -33,7 +28,6 @@ const FALSE_STARTS_MAX: u32 = 3;
 const HUNG_GRACE: Duration = Duration::from_secs(1);
 /// Requests in a row before signals and the worker's end are looked at again.
 const BATCH: usize = 64;
-const IMAGE_MAX: usize = 8 << 20;
 
 /// Passed on to the worker. The rest of `HELD` is read and forgotten: the keel has no use for it, and its
 /// default would end or stop the one process that must go on.
@@ -71,14 +65,8 @@ pub fn run(arguments: Vec<OsString>) -> ! {
 struct Tender {
     argv: Strings,
     environment: Strings,
-    program: OwnedFd,
     signals: SignalFd,
-    watchdog: OwnedFd,
-    children: Children,
-    kept: Kept,
-    /// Where images are read to. A copy cannot be changed after the check, and reading 20 KiB costs less than
-    /// mapping it.
-    image: Vec<u8>,
+    hold: Hold,
     worker: Option<Worker>,
     next_start: Duration,
     history: History,
@@ -99,12 +87,9 @@ struct Worker {
 /// What `after` needs to know of earlier workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct History {
-    /// How many were started.
-    started: u32,
     any_ready: bool,
     /// Died in a row without having lived for `STEADY`.
     brief: u32,
-    fate: (i32, i32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +100,6 @@ enum Next {
 
 /// What follows the end of a worker.
 fn after(history: &mut History, fate: (i32, i32), was_ready: bool, lived: Duration) -> Next {
-    history.fate = fate;
     history.any_ready |= was_ready;
     match fate {
         (wire::FATE_CODE, code @ (0 | 1)) => return Next::End(code as u8),
@@ -159,18 +143,6 @@ impl Tender {
         let signals = SignalFd::with_flags(&held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|e| ("make a signalfd", from_nix(e)))?;
 
-        // The file itself, not its path: a worker that replaces a crashed one is the same program even if a
-        // new version has been installed meanwhile. `Op::Program` changes it.
-        use rustix::fs::{CWD, Mode, OFlags};
-        let program =
-            rustix::fs::openat(CWD, "/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|e| ("open /proc/self/exe (is /proc mounted?)", e))?;
-        let watchdog = rustix::time::timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        )
-        .map_err(|e| ("make a timerfd", e))?;
-
         let mut words = arguments.into_iter();
         let name = words.next().unwrap_or_else(|| "sampand".into());
         let argv = Strings::new([name, WORKER.into()].into_iter().chain(words));
@@ -182,12 +154,8 @@ impl Tender {
         Ok(Tender {
             argv: argv.ok_or(("pass on the arguments", Errno::INVAL))?,
             environment: environment.ok_or(("pass on the environment", Errno::INVAL))?,
-            program: high(program).map_err(|e| ("keep a descriptor", e))?,
             signals,
-            watchdog,
-            children: Children::new(CHILDREN_MAX),
-            kept: Kept::new(KEPT_MAX),
-            image: vec![0; IMAGE_MAX],
+            hold: Hold::new()?,
             worker: None,
             next_start: Duration::ZERO,
             history: History::default(),
@@ -232,7 +200,7 @@ impl Tender {
             PollFd::new(&self.signals, in_flag),
             PollFd::new(&worker.pidfd, in_flag),
             PollFd::new(&worker.socket, in_flag),
-            PollFd::new(&self.watchdog, in_flag),
+            PollFd::new(&self.hold.watchdog, in_flag),
         ];
         // EINTR, ENOMEM: the next turn asks again.
         if poll(&mut fds, timeout.as_ref()).is_err() {
@@ -246,13 +214,13 @@ impl Tender {
         let started = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(|e| ("make a socket pair", e))
             .and_then(|(ours, theirs)| {
-                sys::clone_worker(self.program.as_fd(), &self.argv, &self.environment, theirs.as_fd())
+                sys::clone_worker(self.hold.program.as_fd(), &self.argv, &self.environment, theirs.as_fd())
                     .map(|(pid, pidfd)| (pid, pidfd, ours))
                     .map_err(|e| ("clone", e))
             });
         match started {
             Ok((pid, pidfd, socket)) => {
-                self.history.started = self.history.started.saturating_add(1);
+                self.hold.workers = self.hold.workers.saturating_add(1);
                 let held = [false; PASSED.len()];
                 self.worker = Some(Worker { pid, pidfd, socket, since: now, ready: false, held, hung: None });
             }
@@ -310,7 +278,7 @@ impl Tender {
                     continue;
                 }
                 let is_worker = self.worker.as_ref().is_some_and(|w| w.pid.as_raw_nonzero().get() == pid);
-                if !is_worker && !self.children.contains(pid) {
+                if !is_worker && !self.hold.children.contains(pid) {
                     let _ = wait_for(pid, WaitIdOptions::empty());
                 }
                 pid = 0;
@@ -329,9 +297,10 @@ impl Tender {
             _ => (wire::FATE_NONE, 0),
         };
         // A turn that it did not end is not its successor's.
-        self.disarm();
+        self.hold.disarm();
         let now = now();
         let lived = now.saturating_sub(worker.since);
+        self.hold.fate = fate;
         let next = after(&mut self.history, fate, worker.ready, lived);
         let asked_to_end = worker
             .held
@@ -347,7 +316,7 @@ impl Tender {
                 self.next_start = now + delay;
                 if fate != (wire::FATE_CODE, i32::from(EXIT_AGAIN)) {
                     let ms = delay.as_millis();
-                    let count = self.children.len();
+                    let count = self.hold.children.len();
                     say(format_args!(
                         "the worker {}; {count} processes run on, the next worker starts in {ms} ms",
                         Died(fate)
@@ -370,7 +339,7 @@ impl Tender {
 
     fn watch(&mut self, fired: bool) {
         if fired {
-            self.disarm();
+            self.hold.disarm();
         }
         let now = now();
         let Some(worker) = &mut self.worker else { return };
@@ -389,12 +358,6 @@ impl Tender {
         }
     }
 
-    fn disarm(&self) {
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let never = Itimerspec { it_interval: zero, it_value: zero };
-        let _ = rustix::time::timerfd_settime(&self.watchdog, TimerfdTimerFlags::empty(), &never);
-    }
-
     fn serve(&mut self) {
         for _ in 0..BATCH {
             let Some(worker) = &self.worker else { return };
@@ -407,7 +370,10 @@ impl Tender {
                     return;
                 }
             };
-            let (answer, fd) = match self.handle(&request, &mut fds) {
+            if request.kind == Op::Ready as u32 {
+                self.worker_ready();
+            }
+            let (answer, fd) = match self.hold.handle(&request, &mut fds) {
                 Ok((answer, fd)) => (Message { seq: request.seq, ..answer }, fd),
                 Err(refusal) => (refusal.message(&request), None),
             };
@@ -423,59 +389,6 @@ impl Tender {
         }
     }
 
-    fn handle(&mut self, request: &Message, fds: &mut Fds) -> Result<(Message, Option<OwnedFd>), Refusal> {
-        let word = request.words[0];
-        let mut answer = Message::answer(request, [0; 4]);
-        let mut fd = None;
-        match Op::from_word(request.kind).ok_or(Errno::NOSYS)? {
-            Op::Hello => {
-                let (kind, number) = self.history.fate;
-                let before = self.history.started.saturating_sub(1) as i32;
-                answer.words = [wire::VERSION, before, kind, number];
-                fd = Some(duplicate(self.watchdog.as_fd())?);
-            }
-            Op::Ready => self.worker_ready(),
-            Op::Launch => {
-                let (pid, pidfd) = self.launch(request, fds)?;
-                answer.words[0] = pid;
-                fd = Some(pidfd);
-            }
-            Op::Peek => {
-                let status = self.child(word).and_then(|pid| wait_for(pid, WaitIdOptions::NOWAIT))?;
-                let (kind, number) = status.as_ref().map_or((wire::FATE_NONE, 0), fate);
-                answer.words = [kind, number, 0, 0];
-            }
-            Op::Reap => {
-                let status = self.child(word).and_then(|pid| wait_for(pid, WaitIdOptions::empty()))?;
-                let (kind, number) = fate(status.as_ref().ok_or(Errno::BUSY)?);
-                self.children.remove(word);
-                answer.words = [kind, number, 0, 0];
-            }
-            Op::Keep => match fds.take(0) {
-                Some(fd) => self.kept.put(&request.name, high(fd)?).map_err(|_| Errno::NOSPC)?,
-                None => drop(self.kept.remove(&request.name)),
-            },
-            Op::Fetch => fd = Some(duplicate(self.kept.get(&request.name).ok_or(Errno::NOENT)?)?),
-            Op::NextChild => {
-                let cursor = usize::try_from(word).map_err(|_| Errno::INVAL)?;
-                let (pid, tag, next) = self.children.next(cursor).ok_or(Errno::NOENT)?;
-                answer.words = [pid, next as i32, 0, 0];
-                answer.name = tag;
-                // A child that is not reaped keeps its pid: this opens the right process, dead or alive.
-                let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
-                fd = Some(rustix::process::pidfd_open(pid, PidfdFlags::empty())?);
-            }
-            Op::NextKept => {
-                let cursor = usize::try_from(word).map_err(|_| Errno::INVAL)?;
-                let (key, next) = self.kept.next(cursor).ok_or(Errno::NOENT)?;
-                answer.words = [0, next as i32, 0, 0];
-                answer.name = key;
-            }
-            Op::Program => self.program = high(fds.take(0).ok_or(Errno::BADF)?)?,
-        }
-        Ok((answer, fd))
-    }
-
     fn worker_ready(&mut self) {
         self.history.any_ready = true;
         let Some(worker) = &mut self.worker else { return };
@@ -485,69 +398,6 @@ impl Tender {
                 let _ = rustix::process::pidfd_send_signal(&worker.pidfd, signal);
             }
         }
-    }
-
-    fn launch(&mut self, request: &Message, fds: &Fds) -> Result<(i32, OwnedFd), Refusal> {
-        if self.children.is_full() {
-            return Err(Errno::NOSPC.into());
-        }
-        let mut slots = [-1; wire::SLOTS_MAX];
-        let count = fds.len().checked_sub(1).ok_or(Errno::BADF)?;
-        for (at, slot) in slots.iter_mut().take(count).enumerate() {
-            *slot = fds.get(at + 1).ok_or(Errno::BADF)?.as_raw_fd();
-        }
-        let slots = slots.get(..count).ok_or(Errno::TOOMANYREFS)?;
-        let image = read_image(&mut self.image, fds.get(0).ok_or(Errno::BADF)?)?;
-        let image = Image::check(image).map_err(|_| Errno::INVAL)?;
-        let (pid, pidfd) = sys::spawn(&image, slots).map_err(Refusal::from)?;
-        // There is room: asked above, and nobody else adds.
-        let _ = self.children.add(pid, &request.name);
-        Ok((pid, pidfd))
-    }
-
-    /// The worker may ask about its own children alone.
-    fn child(&self, pid: i32) -> Result<i32, Errno> {
-        if self.children.contains(pid) { Ok(pid) } else { Err(Errno::SRCH) }
-    }
-}
-
-fn read_image<'a>(buffer: &'a mut [u8], memfd: BorrowedFd<'_>) -> Result<&'a [u8], Errno> {
-    let size = usize::try_from(rustix::fs::fstat(memfd)?.st_size).map_err(|_| Errno::FBIG)?;
-    let image = buffer.get_mut(..size).ok_or(Errno::FBIG)?;
-    let mut done = 0;
-    while let Some(rest @ [_, ..]) = image.get_mut(done..) {
-        match rustix::io::retry_on_intr(|| rustix::io::pread(memfd, &mut *rest, done as u64))? {
-            0 => return Err(Errno::NODATA),
-            got => done += got,
-        }
-    }
-    Ok(image)
-}
-
-/// Why a request is not done, as the worker gets it.
-struct Refusal {
-    errno: Errno,
-    /// Of a clone: `sampan_child`'s call (0: none) and detail.
-    call: i32,
-    detail: i32,
-}
-
-impl From<Errno> for Refusal {
-    fn from(errno: Errno) -> Refusal {
-        Refusal { errno, call: 0, detail: 0 }
-    }
-}
-
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Refusal {
-        let errno = Errno::from_raw_os_error(fault.errno.into());
-        Refusal { errno, call: i32::from(fault.call as u16), detail: fault.detail as i32 }
-    }
-}
-
-impl Refusal {
-    fn message(&self, request: &Message) -> Message {
-        Message { words: [self.call, self.detail, 0, 0], ..Message::refuse(request, self.errno) }
     }
 }
 
@@ -563,37 +413,6 @@ const SI_KERNEL: i32 = 0x80;
 
 fn is_ready(fd: &PollFd<'_>) -> bool {
     !fd.revents().is_empty()
-}
-
-/// None: it runs. ECHILD: it is no child of ours.
-fn wait_for(pid: i32, options: WaitIdOptions) -> Result<Option<WaitIdStatus>, Errno> {
-    let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
-    // __WALL: whatever exit signal it was cloned with.
-    let all = WaitIdOptions::from_bits_retain(libc::__WALL as u32);
-    let options = options | WaitIdOptions::EXITED | WaitIdOptions::NOHANG | all;
-    rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::Pid(pid), options))
-}
-
-fn fate(status: &WaitIdStatus) -> (i32, i32) {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => (wire::FATE_CODE, code),
-        (None, Some(signal)) if status.dumped() => (wire::FATE_CORE, signal),
-        (None, Some(signal)) => (wire::FATE_SIGNAL, signal),
-        (None, None) => (wire::FATE_NONE, 0),
-    }
-}
-
-fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    rustix::io::fcntl_dupfd_cloexec(fd, 0)
-}
-
-/// Moves a descriptor up, out of the part of the table that clones copy.
-fn high(fd: OwnedFd) -> Result<OwnedFd, Errno> {
-    match rustix::io::fcntl_dupfd_cloexec(&fd, HIGH) {
-        // EINVAL: the limit is lower than that.
-        Err(Errno::INVAL) => rustix::io::fcntl_dupfd_cloexec(&fd, sys::WORKER_SOCKET + 1),
-        moved => moved,
-    }
 }
 
 fn from_nix(errno: nix::errno::Errno) -> Errno {

@@ -1,0 +1,210 @@
+//! What the keel holds, and the answers to what the worker asks about it: children, descriptors, the watchdog's
+//! timer, the program of the next worker. No signals, no waiting, nothing of the life of workers: that is run.rs.
+
+use super::sys;
+use super::table::{CHILDREN_MAX, Children, KEPT_MAX, Kept};
+use super::wire::{self, Fds, Message, Op};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use sampan_child::image::Image;
+use sampan_child::sys::Fault;
+
+/// Kept descriptors live at and above this number, everything that comes and goes below: the clone of a child
+/// that unshares its table copies the low part alone.
+const HIGH: i32 = 1024;
+const IMAGE_MAX: usize = 8 << 20;
+
+pub struct Hold {
+    pub children: Children,
+    kept: Kept,
+    pub watchdog: OwnedFd,
+    pub program: OwnedFd,
+    /// How many workers were started, and how the last one that ended did.
+    pub workers: u32,
+    pub fate: (i32, i32),
+    /// Where images are read to. A copy cannot be changed after the check, and reading 20 KiB costs less than
+    /// mapping it.
+    image: Vec<u8>,
+}
+
+impl Hold {
+    pub fn new() -> Result<Hold, (&'static str, Errno)> {
+        // The file itself, not its path: a worker that replaces a crashed one is the same program even if a
+        // new version has been installed meanwhile. `Op::Program` changes it.
+        use rustix::fs::{CWD, Mode, OFlags};
+        let program =
+            rustix::fs::openat(CWD, "/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| ("open /proc/self/exe (is /proc mounted?)", e))?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let watchdog = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)
+            .map_err(|e| ("make a timerfd", e))?;
+        Ok(Hold {
+            children: Children::new(CHILDREN_MAX),
+            kept: Kept::new(KEPT_MAX),
+            watchdog,
+            program: high(program).map_err(|e| ("keep a descriptor", e))?,
+            workers: 0,
+            fate: (wire::FATE_NONE, 0),
+            image: vec![0; IMAGE_MAX],
+        })
+    }
+
+    pub fn disarm(&self) {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let never = Itimerspec { it_interval: zero, it_value: zero };
+        let _ = rustix::time::timerfd_settime(&self.watchdog, TimerfdTimerFlags::empty(), &never);
+    }
+
+    /// Does what is asked. `Ready` is not for us.
+    pub fn handle(
+        &mut self,
+        request: &Message,
+        fds: &mut Fds,
+    ) -> Result<(Message, Option<OwnedFd>), Refusal> {
+        let word = request.words[0];
+        let mut answer = Message::answer(request, [0; 4]);
+        let mut fd = None;
+        match Op::from_word(request.kind).ok_or(Errno::NOSYS)? {
+            Op::Hello => {
+                let (kind, number) = self.fate;
+                answer.words = [wire::VERSION, self.workers.saturating_sub(1) as i32, kind, number];
+                fd = Some(duplicate(self.watchdog.as_fd())?);
+            }
+            Op::Ready => {}
+            Op::Launch => {
+                let (pid, pidfd) = self.launch(request, fds)?;
+                answer.words[0] = pid;
+                fd = Some(pidfd);
+            }
+            Op::Peek => {
+                let status = self.child(word).and_then(|pid| wait_for(pid, WaitIdOptions::NOWAIT))?;
+                let (kind, number) = status.as_ref().map_or((wire::FATE_NONE, 0), fate);
+                answer.words = [kind, number, 0, 0];
+            }
+            Op::Reap => {
+                let status = self.child(word).and_then(|pid| wait_for(pid, WaitIdOptions::empty()))?;
+                let (kind, number) = fate(status.as_ref().ok_or(Errno::BUSY)?);
+                self.children.remove(word);
+                answer.words = [kind, number, 0, 0];
+            }
+            Op::Keep => match fds.take(0) {
+                Some(fd) => self.kept.put(&request.name, high(fd)?).map_err(|_| Errno::NOSPC)?,
+                None => drop(self.kept.remove(&request.name)),
+            },
+            Op::Fetch => fd = Some(duplicate(self.kept.get(&request.name).ok_or(Errno::NOENT)?)?),
+            Op::NextChild => {
+                let cursor = usize::try_from(word).map_err(|_| Errno::INVAL)?;
+                let (pid, tag, next) = self.children.next(cursor).ok_or(Errno::NOENT)?;
+                answer.words = [pid, next as i32, 0, 0];
+                answer.name = tag;
+                // A child that is not reaped keeps its pid: this opens the right process, dead or alive.
+                let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+                fd = Some(rustix::process::pidfd_open(pid, PidfdFlags::empty())?);
+            }
+            Op::NextKept => {
+                let cursor = usize::try_from(word).map_err(|_| Errno::INVAL)?;
+                let (key, next) = self.kept.next(cursor).ok_or(Errno::NOENT)?;
+                answer.words = [0, next as i32, 0, 0];
+                answer.name = key;
+            }
+            Op::Program => self.program = high(fds.take(0).ok_or(Errno::BADF)?)?,
+        }
+        Ok((answer, fd))
+    }
+
+    fn launch(&mut self, request: &Message, fds: &Fds) -> Result<(i32, OwnedFd), Refusal> {
+        if self.children.is_full() {
+            return Err(Errno::NOSPC.into());
+        }
+        let mut slots = [-1; wire::SLOTS_MAX];
+        let count = fds.len().checked_sub(1).ok_or(Errno::BADF)?;
+        for (at, slot) in slots.iter_mut().take(count).enumerate() {
+            *slot = fds.get(at + 1).ok_or(Errno::BADF)?.as_raw_fd();
+        }
+        let slots = slots.get(..count).ok_or(Errno::TOOMANYREFS)?;
+        let image = read_image(&mut self.image, fds.get(0).ok_or(Errno::BADF)?)?;
+        let image = Image::check(image).map_err(|_| Errno::INVAL)?;
+        let (pid, pidfd) = sys::spawn(&image, slots).map_err(Refusal::from)?;
+        // There is room: asked above, and nobody else adds.
+        let _ = self.children.add(pid, &request.name);
+        Ok((pid, pidfd))
+    }
+
+    /// The worker may ask about its own children alone.
+    fn child(&self, pid: i32) -> Result<i32, Errno> {
+        if self.children.contains(pid) { Ok(pid) } else { Err(Errno::SRCH) }
+    }
+}
+
+/// Why a request is not done, as the worker gets it.
+pub struct Refusal {
+    errno: Errno,
+    /// Of a clone: `sampan_child`'s call (0: none) and detail.
+    call: i32,
+    detail: i32,
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Refusal {
+        Refusal { errno, call: 0, detail: 0 }
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Refusal {
+        let errno = Errno::from_raw_os_error(fault.errno.into());
+        Refusal { errno, call: i32::from(fault.call as u16), detail: fault.detail as i32 }
+    }
+}
+
+impl Refusal {
+    pub fn message(&self, request: &Message) -> Message {
+        Message { words: [self.call, self.detail, 0, 0], ..Message::refuse(request, self.errno) }
+    }
+}
+
+fn read_image<'a>(buffer: &'a mut [u8], memfd: BorrowedFd<'_>) -> Result<&'a [u8], Errno> {
+    let size = usize::try_from(rustix::fs::fstat(memfd)?.st_size).map_err(|_| Errno::FBIG)?;
+    let image = buffer.get_mut(..size).ok_or(Errno::FBIG)?;
+    let mut done = 0;
+    while let Some(rest @ [_, ..]) = image.get_mut(done..) {
+        match rustix::io::retry_on_intr(|| rustix::io::pread(memfd, &mut *rest, done as u64))? {
+            0 => return Err(Errno::NODATA),
+            got => done += got,
+        }
+    }
+    Ok(image)
+}
+
+/// None: it runs. ECHILD: it is no child of ours.
+pub fn wait_for(pid: i32, options: WaitIdOptions) -> Result<Option<WaitIdStatus>, Errno> {
+    let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    // __WALL: whatever exit signal it was cloned with.
+    let all = WaitIdOptions::from_bits_retain(libc::__WALL as u32);
+    let options = options | WaitIdOptions::EXITED | WaitIdOptions::NOHANG | all;
+    rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::Pid(pid), options))
+}
+
+pub fn fate(status: &WaitIdStatus) -> (i32, i32) {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => (wire::FATE_CODE, code),
+        (None, Some(signal)) if status.dumped() => (wire::FATE_CORE, signal),
+        (None, Some(signal)) => (wire::FATE_SIGNAL, signal),
+        (None, None) => (wire::FATE_NONE, 0),
+    }
+}
+
+fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 0)
+}
+
+/// Moves a descriptor up, out of the part of the table that clones copy.
+fn high(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    match rustix::io::fcntl_dupfd_cloexec(&fd, HIGH) {
+        // EINVAL: the limit is lower than that.
+        Err(Errno::INVAL) => rustix::io::fcntl_dupfd_cloexec(&fd, sys::WORKER_SOCKET + 1),
+        moved => moved,
+    }
+}

@@ -1,0 +1,35 @@
+//! A keel without a process of its own, for tests of what stands above it: a thread answers the same protocol from
+//! the same tables. Its children are this process's, so nothing outlives it.
+
+use super::client::{Error, Keel};
+use super::hold::Hold;
+use super::wire;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+
+impl Keel {
+    /// Ends when the last clone of the connection is dropped; children that run are then init's.
+    pub fn in_process() -> Result<Keel, Error> {
+        let failed = |(doing, errno)| Error::Call { doing, errno };
+        let hold = Hold::new().map_err(failed)?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(|errno| Error::Call { doing: "make a socket pair", errno })?;
+        std::thread::spawn(move || answer(hold, ours));
+        Keel::greet(theirs)
+    }
+}
+
+fn answer(mut hold: Hold, socket: OwnedFd) {
+    while let Ok(Some((request, mut fds))) = wire::receive(socket.as_fd(), RecvFlags::empty()) {
+        let (answer, fd) = match hold.handle(&request, &mut fds) {
+            Ok(answer) => answer,
+            Err(refusal) => (refusal.message(&request), None),
+        };
+        drop(fds);
+        let fd = fd.as_ref().map(AsFd::as_fd);
+        if wire::send(socket.as_fd(), &answer, fd.as_slice(), SendFlags::empty()).is_err() {
+            return;
+        }
+    }
+}
