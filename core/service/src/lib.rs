@@ -36,10 +36,21 @@ pub mod record;
 
 pub mod machine;
 
+pub mod health;
+
+pub mod limits;
+
+pub mod graph;
+
+pub mod desired;
+
 pub use action::Action;
 pub use cause::{Down, Problem, Restart, Up, WaitFor, Why};
 pub use event::{Event, Found, Life, Verdict};
 pub use exit::{Exit, Status};
+pub use graph::{Graph, Need};
+pub use health::{Rules, Tally};
+pub use limits::{Bucket, Gate};
 pub use machine::step;
 pub use policy::Policy;
 pub use service::{Condition, Job, Service, Standing, Wanted};

@@ -683,8 +683,12 @@ impl Turn<'_> {
                 let phase = Phase::Launching { deadline: again };
                 self.go(State::Stopping { since: self.now.at, why: Why::StartTimeout, phase });
                 self.act(Action::KillCgroup);
+                self.cause = Some(Why::StartTimeout.to_string());
             }
-            State::Starting { .. } => self.stop(Why::StartTimeout, self.service.policy.stop_grace),
+            State::Starting { .. } => {
+                self.stop(Why::StartTimeout, self.service.policy.stop_grace);
+                self.cause = Some(Why::StartTimeout.to_string());
+            }
             State::Running { steady_at, .. } => {
                 *steady_at = None;
                 self.service.attempts = 0;
@@ -706,7 +710,8 @@ impl Turn<'_> {
                 let end = end.clone();
                 self.clean(end);
             }
-            State::Backoff { .. } => {
+            State::Backoff { attempt, .. } => {
+                self.cause = Some(format!("restart {attempt} in a row"));
                 self.go(State::Waiting { since: self.now.at, on: WaitFor::Turn });
             }
             State::Lingering { remains: Remains::Answer { .. } | Remains::Cleaning, .. }
@@ -921,7 +926,7 @@ impl Turn<'_> {
         if let Some(policy) = self.service.next.take() {
             self.service.policy = *policy;
         }
-        self.cause = Some(end.to_string());
+        self.cause = Some(end.cause());
         let since = self.now.at;
         match self.next(end) {
             Next::Rest(why) => {

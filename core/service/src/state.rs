@@ -331,6 +331,15 @@ impl fmt::Display for End {
 }
 
 impl End {
+    /// For people: a wish needs no word before it.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        match self {
+            End::Asked(why) => why.to_string(),
+            End::Exit(_) | End::Problem(_) | End::Interrupted => self.to_string(),
+        }
+    }
+
     #[must_use]
     pub fn parse(text: &str) -> Option<End> {
         if text == "interrupted launch" {

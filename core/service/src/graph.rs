@@ -1,0 +1,163 @@
+//! Who needs whom: start order, the path of a cycle, what a start still waits for, who may stop now. Built once per config;
+//! it holds names and edges and no state, which comes as a function from name to [`Standing`].
+
+use crate::cause::{Condition, WaitFor};
+use crate::service::Standing;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// One `depends_on.S`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    pub on: String,
+    pub condition: Condition,
+    /// False: goes on without it when it is missing or at rest.
+    pub required: bool,
+    /// Restart with it, if that is by hand.
+    pub restart: bool,
+    /// Stop with it.
+    pub bind: bool,
+}
+
+impl Need {
+    #[must_use]
+    pub fn new(on: &str, condition: Condition) -> Need {
+        Need { on: on.to_owned(), condition, required: true, restart: false, bind: false }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Each waits for the next; the last is the first again.
+    Cycle(Vec<String>),
+    Unknown {
+        service: String,
+        on: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Cycle(path) => write!(f, "dependency cycle {}", path.join(" -> ")),
+            Error::Unknown { service, on } => write!(f, "{service} depends on {on}, which is no service"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Graph {
+    needs: BTreeMap<String, Vec<Need>>,
+    /// Each after all that it needs; ties by name.
+    order: Vec<String>,
+}
+
+impl Graph {
+    /// All mistakes at once: every unknown name, and the first cycle.
+    pub fn new(needs: BTreeMap<String, Vec<Need>>) -> Result<Graph, Vec<Error>> {
+        let unknown = needs.iter().flat_map(|(service, list)| {
+            let missing = list.iter().filter(|need| need.required && !needs.contains_key(&need.on));
+            missing.map(|need| Error::Unknown { service: service.clone(), on: need.on.clone() })
+        });
+        let mut errors: Vec<Error> = unknown.collect();
+        match sort(&needs) {
+            Ok(order) if errors.is_empty() => return Ok(Graph { needs, order }),
+            Ok(_) => {}
+            Err(path) => errors.push(Error::Cycle(path)),
+        }
+        Err(errors)
+    }
+
+    pub fn start_order(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.order.iter().map(String::as_str)
+    }
+
+    #[must_use]
+    pub fn needs(&self, name: &str) -> &[Need] {
+        self.needs.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// `name` and all that it needs, directly or not, in start order: what `start NAME` brings up.
+    #[must_use]
+    pub fn with_needs(&self, name: &str) -> Vec<&str> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![name];
+        while let Some(name) = open.pop() {
+            if self.needs.contains_key(name) && found.insert(name) {
+                open.extend(self.needs(name).iter().map(|need| need.on.as_str()));
+            }
+        }
+        self.start_order().filter(|name| found.contains(name)).collect()
+    }
+
+    /// Who needs `name` directly, and how; by name.
+    pub fn dependants<'g>(&'g self, name: &'g str) -> impl Iterator<Item = (&'g str, &'g Need)> {
+        self.needs.iter().flat_map(move |(service, list)| {
+            list.iter().filter(move |need| need.on == name).map(move |need| (service.as_str(), need))
+        })
+    }
+
+    /// The first need of `name` that is not met yet. `standing` knows nothing of a service that does not exist.
+    #[must_use]
+    pub fn blocker(&self, name: &str, standing: impl Fn(&str) -> Option<Standing>) -> Option<WaitFor> {
+        let unmet = self.needs(name).iter().find(|need| match standing(&need.on) {
+            Some(standing) if standing.meets(need.condition) => false,
+            Some(standing) => need.required || !standing.at_rest,
+            None => need.required,
+        })?;
+        Some(WaitFor::Dependency { service: unmet.on.clone(), condition: unmet.condition })
+    }
+
+    /// Of the services `to_stop`, those that may be told now. One without a life at once, so that no restart begins during a
+    /// shutdown; one with a life when no dependant among `to_stop` has one, since a dependant stops first.
+    #[must_use]
+    pub fn may_stop<'s>(
+        &self,
+        to_stop: &'s BTreeSet<String>,
+        has_life: impl Fn(&str) -> bool,
+    ) -> Vec<&'s str> {
+        let held = |name: &str| {
+            self.dependants(name).any(|(dependant, _)| to_stop.contains(dependant) && has_life(dependant))
+        };
+        to_stop.iter().map(String::as_str).filter(|name| !has_life(name) || !held(name)).collect()
+    }
+}
+
+/// Depth first, in the order of names; the stack holds the way down, so that a cycle can be told as a path.
+fn sort(needs: &BTreeMap<String, Vec<Need>>) -> Result<Vec<String>, Vec<String>> {
+    let mut order: Vec<String> = Vec::with_capacity(needs.len());
+    let mut done: BTreeSet<&str> = BTreeSet::new();
+    for start in needs.keys() {
+        // (name, how many of its needs have been followed)
+        let mut path: Vec<(&str, usize)> = vec![(start, 0)];
+        while let Some((name, next)) = path.last_mut() {
+            let name: &str = name;
+            let need = needs.get(name).and_then(|list| list.get(*next));
+            *next += 1;
+            let on = match need {
+                _ if done.contains(name) => None,
+                Some(need) => Some(need.on.as_str()),
+                None => None,
+            };
+            match on {
+                None => {
+                    path.pop();
+                    if done.insert(name) {
+                        order.push(name.to_owned());
+                    }
+                }
+                Some(on) if !needs.contains_key(on) || done.contains(on) => {}
+                Some(on) => {
+                    if let Some(at) = path.iter().position(|(name, _)| *name == on) {
+                        let names = path.iter().skip(at).map(|(name, _)| *name).chain([on]);
+                        return Err(names.map(str::to_owned).collect());
+                    }
+                    path.push((on, 0));
+                }
+            }
+        }
+    }
+    Ok(order)
+}

@@ -1,0 +1,255 @@
+//! Lives told from end to end: events in, actions and `ps` out. One line per event.
+
+use sampan_service::cause::{Down, Problem, Restart, Up, Why};
+use sampan_service::event::{Found, Verdict};
+use sampan_service::policy::{HealthPolicy, OnFailure, OomPolicy, Readiness, RestartPolicy};
+use sampan_service::{Event, Exit, Life, Ms, Now, Policy, Service, State, step};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// A service and its clock. Timers fire when time passes; jobs are answered by hand.
+struct Story {
+    service: Service,
+    now: Ms,
+    text: String,
+}
+
+impl Story {
+    fn new(policy: Policy) -> Story {
+        Story { service: Service::new(policy), now: Ms(0), text: String::new() }
+    }
+
+    fn tell(&mut self, event: Event) -> &mut Story {
+        let actions = step(&mut self.service, &event, Now::new(self.now, 0));
+        let actions = actions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let state = self.service.state.show(self.now).to_string();
+        writeln!(self.text, "{event} => {state} [{actions}] ({})", self.service.cause).unwrap();
+        self
+    }
+
+    fn life(&mut self, life: Life) -> &mut Story {
+        let generation = self.service.generation;
+        self.tell(Event::life(generation, life))
+    }
+
+    fn up(&mut self) -> &mut Story {
+        self.tell(Event::Up(Up::Hand)).tell(Event::Granted).life(Life::Created).life(Life::Started)
+    }
+
+    fn exit(&mut self, exit: Exit) -> &mut Story {
+        self.life(Life::Exited { exit, empty: true }).life(Life::CleanedUp)
+    }
+
+    fn pass(&mut self, ms: u64) -> &mut Story {
+        self.now.0 += ms;
+        if self.service.state.deadline().is_some_and(|at| at <= self.now) {
+            self.life(Life::Timer);
+        }
+        self
+    }
+}
+
+#[test]
+fn a_service_that_crashes_comes_back_after_its_wait() {
+    let mut story = Story::new(Policy::default());
+    story.up().exit(Exit::signal(11)).pass(100).tell(Event::Granted).life(Life::Created).life(Life::Started);
+    story.pass(10_000);
+    insta::assert_snapshot!(story.text, @r"
+    started by hand => waiting turn [request start, announce] (started by hand)
+    its turn to start => creating [create, arm 90000] (its turn to start)
+    created => created [start] (created)
+    started => running 0s [disarm, release start, announce] (started)
+    exit 139 SIGSEGV => lingering, cleaning up [cleanup, keep, announce] (exit 139 SIGSEGV)
+    cleaned up => backoff 0.1s left [arm 100] (exit 139 SIGSEGV)
+    time is up => waiting turn [disarm, request start] (restart 1 in a row)
+    its turn to start => creating [create, arm 90100] (its turn to start)
+    created => created [start] (created)
+    started => running 0s [arm 10100, release start, announce] (started)
+    time is up => running 10s [disarm] (steady)
+    ");
+    assert_eq!((story.service.restarts, story.service.attempts), (1, 0));
+}
+
+#[test]
+fn a_stop_drains_signals_kills_and_cleans_up() {
+    let mut story = Story::new(Policy::default());
+    story.up().tell(Event::Down(Down::Hand)).life(Life::Drained).pass(3_000).pass(7_000);
+    story.life(Life::Exited { exit: Exit::signal(9), empty: false }).life(Life::Empty).life(Life::CleanedUp);
+    insta::assert_snapshot!(story.text, @r"
+    started by hand => waiting turn [request start, announce] (started by hand)
+    its turn to start => creating [create, arm 90000] (its turn to start)
+    created => created [start] (created)
+    started => running 0s [disarm, release start, announce] (started)
+    stopped by hand => stopping 0s [drain, arm 10000, announce] (stopped by hand)
+    drained => stopping 0s of 10s [signal SIGTERM] (drained)
+    time is up => stopping 10s [kill cgroup, arm 20000] (time is up)
+    exit 137 SIGKILL => lingering [kill cgroup] (exit 137 SIGKILL)
+    no process left => lingering, cleaning up [cleanup, disarm] (no process left)
+    cleaned up => stopped [announce] (stopped by hand)
+    ");
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_create_waits_for_its_answer() {
+    let mut story = Story::new(Policy::default());
+    story.tell(Event::Up(Up::Hand)).tell(Event::Granted).tell(Event::Down(Down::Hand)).life(Life::Created);
+    story.exit(Exit::signal(9));
+    insta::assert_snapshot!(story.text, @r"
+    started by hand => waiting turn [request start, announce] (started by hand)
+    its turn to start => creating [create, arm 90000] (its turn to start)
+    stopped by hand => stopping 0s [arm 10000, release start] (stopped by hand)
+    created => stopping 0s [kill cgroup] (created)
+    exit 137 SIGKILL => lingering, cleaning up [cleanup, disarm] (exit 137 SIGKILL)
+    cleaned up => stopped [announce] (stopped by hand)
+    ");
+}
+
+#[test]
+fn a_start_that_fails_says_why_whichever_word_comes_first() {
+    let problem = || Problem::Exec("/bin/nope: no such file".to_owned());
+    let policy = Policy { restart: RestartPolicy::No, ..Policy::default() };
+    let mut failed_first = Story::new(policy.clone());
+    failed_first.tell(Event::Up(Up::Hand)).tell(Event::Granted).life(Life::Created);
+    failed_first.life(Life::StartFailed(problem())).exit(Exit::code(127));
+    let mut exit_first = Story::new(policy);
+    exit_first.tell(Event::Up(Up::Hand)).tell(Event::Granted).life(Life::Created);
+    exit_first.life(Life::Exited { exit: Exit::code(127), empty: true }).life(Life::StartFailed(problem()));
+    exit_first.life(Life::CleanedUp);
+    assert_eq!(failed_first.service.state, exit_first.service.state);
+    insta::assert_snapshot!(exit_first.text, @r"
+    started by hand => waiting turn [request start, announce] (started by hand)
+    its turn to start => creating [create, arm 90000] (its turn to start)
+    created => created [start] (created)
+    exit 127 => lingering, cleaning up [disarm, release start] (exit 127)
+    start failed: exec: /bin/nope: no such file => lingering, cleaning up [cleanup] (start failed: exec: /bin/nope: no such file)
+    cleaned up => failed exec [announce] (no start: exec: /bin/nope: no such file)
+    ");
+}
+
+#[test]
+fn an_unhealthy_service_is_stopped_and_started_again() {
+    let health =
+        Some(HealthPolicy { on_failure: OnFailure::Restart, stop_grace: Some(Duration::from_secs(2)) });
+    let mut story = Story::new(Policy { health, readiness: Readiness::Healthy, ..Policy::default() });
+    story
+        .up()
+        .life(Life::Health(Verdict::Healthy))
+        .life(Life::Health(Verdict::Unhealthy("HTTP 500".to_owned())));
+    story.life(Life::Drained).exit(Exit::code(0));
+    insta::assert_snapshot!(story.text, @r"
+    started by hand => waiting turn [request start, announce] (started by hand)
+    its turn to start => creating [create, arm 90000] (its turn to start)
+    created => created [start] (created)
+    started => starting [health begin, release start, announce] (started)
+    healthy => running 0s [disarm, announce] (healthy)
+    unhealthy: HTTP 500 => stopping 0s [health end, drain, arm 2000, announce] (unhealthy: HTTP 500)
+    drained => stopping 0s of 2s [signal SIGTERM] (drained)
+    exit 0 => lingering, cleaning up [cleanup, keep, disarm] (exit 0)
+    cleaned up => backoff 0.1s left [arm 100] (unhealthy: HTTP 500)
+    ");
+}
+
+/// `up`, then `life`s, then the exit: what remains.
+fn end(policy: Policy, lives: &[Life], exit: Exit) -> String {
+    let mut story = Story::new(policy);
+    story.up();
+    for life in lives {
+        story.life(life.clone());
+    }
+    story.exit(exit);
+    story.service.state.show(story.now).to_string()
+}
+
+#[test]
+fn how_lives_end() {
+    let restart = |restart| Policy { restart, ..Policy::default() };
+    let health = |on_failure| Some(HealthPolicy { on_failure, stop_grace: None });
+    let unhealthy = [Life::Health(Verdict::Unhealthy("500".to_owned()))];
+    let no = RestartPolicy::No;
+    for (policy, lives, exit, expected) in [
+        (restart(no), &[][..], Exit::code(0), "stopped"),
+        (restart(no), &[], Exit::code(3), "failed exit 3"),
+        (restart(no), &[], Exit::UNKNOWN, "failed exit unknown"),
+        (restart(no), &[], Exit { oom: true, ..Exit::signal(9) }, "failed exit 137 SIGKILL oom"),
+        (restart(RestartPolicy::OnFailure), &[], Exit::code(0), "stopped"),
+        (restart(RestartPolicy::OnFailure), &[], Exit::code(1), "backoff 0.1s left"),
+        (restart(RestartPolicy::Always), &[], Exit::code(0), "backoff 0.1s left"),
+        (Policy { delay: Duration::ZERO, ..Policy::default() }, &[], Exit::code(0), "waiting turn"),
+        (
+            Policy { health: health(OnFailure::Stop), ..Policy::default() },
+            &unhealthy,
+            Exit::code(0),
+            "failed unhealthy",
+        ),
+        (
+            Policy { health: health(OnFailure::Kill), ..Policy::default() },
+            &unhealthy,
+            Exit::signal(9),
+            "backoff 0.1s left",
+        ),
+        (
+            Policy { oom: OomPolicy::Stop, ..Policy::default() },
+            &[Life::Oom],
+            Exit::code(0),
+            "failed out of memory",
+        ),
+        (
+            Policy { oom: OomPolicy::Kill, ..Policy::default() },
+            &[Life::Oom],
+            Exit::signal(9),
+            "backoff 0.1s left",
+        ),
+    ] {
+        // A polite stop drains first.
+        let drained = [lives, &[Life::Drained]].concat();
+        assert_eq!(end(policy.clone(), &drained, exit), expected, "{policy:?} {lives:?} {exit}");
+    }
+}
+
+#[test]
+fn attempts_in_a_row_run_out() {
+    let mut story = Story::new(Policy { attempts_max: 2, ..Policy::default() });
+    story.up().exit(Exit::code(1));
+    for _ in 0..2 {
+        story.pass(60_000).tell(Event::Granted).life(Life::Created).life(Life::Started).exit(Exit::code(1));
+    }
+    assert_eq!(story.service.state.show(story.now).to_string(), "failed 2 attempts");
+    story.tell(Event::Up(Up::Hand));
+    assert_eq!(story.service.attempts, 0, "a start by hand begins anew");
+}
+
+#[test]
+fn a_restart_by_hand_is_neither_counted_nor_delayed() {
+    let mut story = Story::new(Policy::default());
+    story.up().tell(Event::Restart(Restart::Hand)).life(Life::Drained).exit(Exit::code(0));
+    assert!(matches!(story.service.state, State::Waiting { .. }));
+    assert_eq!(story.service.restarts, 0);
+}
+
+#[test]
+fn a_change_that_needs_a_new_life_stops_the_old_one_by_its_old_rules() {
+    let mut story = Story::new(Policy::default());
+    story.up().tell(Event::Replaced(Box::new(Policy { stop_signal: 2, ..Policy::default() })));
+    story.pass(5).life(Life::Drained);
+    assert!(story.text.trim_end().ends_with("[signal SIGTERM, arm 10005] (drained)"), "{}", story.text);
+    story.exit(Exit::code(0));
+    assert_eq!(story.service.policy.stop_signal, 2);
+    assert!(matches!(story.service.state, State::Waiting { .. }));
+}
+
+#[test]
+fn a_new_worker_signals_again_what_it_cannot_know_was_signalled() {
+    let mut story = Story::new(Policy::default());
+    story.up().tell(Event::Down(Down::Hand)).life(Life::Drained).pass(4_000);
+    story.life(Life::Adopted(Found::Alive { started: true }));
+    assert!(story.text.trim_end().ends_with("=> stopping 4s of 10s [signal SIGTERM, arm 10000] (drained)"));
+}
+
+#[test]
+fn hurry_ends_the_grace() {
+    let mut story = Story::new(Policy::default());
+    story.up().tell(Event::Down(Down::Shutdown)).pass(5).tell(Event::Hurry);
+    assert!(story.text.trim_end().ends_with("[kill cgroup, arm 10005] (hurry)"), "{}", story.text);
+    let State::Stopping { why, .. } = &story.service.state else { panic!() };
+    assert_eq!(*why, Why::Down(Down::Shutdown));
+}
