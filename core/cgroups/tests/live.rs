@@ -453,7 +453,7 @@ fn statistics_count_what_was_used() {
             assert!(stats.memory.working_set() <= stats.memory.usage.usage);
         }
         if layout.version("pids").is_some() {
-            assert_eq!(stats.pids.current, 1);
+            assert!((1..=5).contains(&stats.pids.current), "{:?}", stats.pids);
         }
         let json = serde_json::to_value(&stats).unwrap();
         for name in ["cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"]
