@@ -11,7 +11,8 @@ const ROUNDS: usize = 300;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hierarchies = Hierarchies::detect_at("/sys/fs/cgroup")?;
     let place = Place::Absolute(format!("sampan-cost-{}", std::process::id()));
-    let text = r#"{"memory":{"limit":536870912},"cpu":{"quota":150000,"period":100000},"pids":{"limit":4096}}"#;
+    let text =
+        r#"{"memory":{"limit":536870912},"cpu":{"quota":150000,"period":100000},"pids":{"limit":4096}}"#;
     let resources = Resources::parse(text)?;
     let mut rows: Vec<(&str, Vec<Duration>)> = Vec::new();
     let mut note = |row: usize, name: &'static str, since: Instant| {

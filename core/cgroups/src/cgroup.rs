@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::detect::{Hierarchies, Hierarchy, Mode, Version};
 use crate::devices::{Program, Rules, V1};
@@ -172,6 +172,26 @@ impl<'h> Cgroup<'h> {
                         .likely_or(explain::join(errno)));
                 }
                 std::thread::sleep(Duration::from_millis(30));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the v2 group over to a user, so that a container with a user namespace can make sub-groups of its own: the
+    /// folder and the files that the kernel lists in /sys/kernel/cgroup/delegate. v1 cannot be handed over safely.
+    pub fn delegate(&self, uid: u32, gid: u32) -> Result<()> {
+        use rustix::fs::{AtFlags, Gid, Uid, chownat};
+        let Some(group) = self.v2() else { return Ok(()) };
+        // Before 4.15 there was no list; these two it always was.
+        let files = crate::file::read_at(rustix::fs::CWD, "/sys/kernel/cgroup/delegate")
+            .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\n".to_owned());
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        for file in [""].into_iter().chain(files.lines()) {
+            let path = if file.is_empty() { group.path.to_owned() } else { format!("{}/{file}", group.path) };
+            match chownat(group.hierarchy.root(), path.as_str(), uid, gid, AtFlags::empty()) {
+                // The list also names files of controllers that this group does not have.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(Error::new(Doing::Delegate, group.file(file)).call("fchownat", e)),
             }
         }
         Ok(())
@@ -444,12 +464,9 @@ impl<'h> Cgroup<'h> {
     /// thawed (runc#3134).
     fn kill_each(&self, group: &Group<'_>) -> Result<()> {
         let _ = self.freeze(Duration::from_millis(50));
-        let outcome = group.procs().map(|pids| {
-            for pid in pids {
-                if let Some(pid) = Pid::from_raw(pid) {
-                    let _ = kill_process(pid, Signal::KILL); // ESRCH: it was faster
-                }
-            }
+        let outcome = group.procs().and_then(|pids| {
+            // In parts, so that thousands of processes do not take thousands of descriptors.
+            pids.chunks(64).try_for_each(|part| signal_members(group, part))
         });
         let _ = self.thaw(Duration::from_millis(50));
         outcome
@@ -511,6 +528,19 @@ impl<'h> Cgroup<'h> {
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// Removes the folders above the group as far as they are unused: for the last service of a parent such as /sampan.
+    pub fn remove_unused_parents(&self) {
+        for group in self.groups() {
+            let mut above = group.parent();
+            while let Some(parent) = above.filter(|p| !p.path.is_empty()) {
+                if !matches!(parent.rmdir(), Ok(()) | Err(Errno::NOENT)) {
+                    break; // EBUSY: somebody else's groups or processes
+                }
+                above = parent.parent();
+            }
         }
     }
 
@@ -605,6 +635,19 @@ fn put<'w>(
         (Err(Errno::NOENT), IfMissing::Instead(file, value)) => group.write(file, value),
         (Err(e), _) => Err(("openat", e)),
     }
+}
+
+/// By pidfd, and only who is still in the group once we hold it: a number may have gone to somebody else meanwhile.
+fn signal_members(group: &Group<'_>, pids: &[i32]) -> Result<()> {
+    let hold = |pid: &i32| Some((*pid, pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok()?));
+    let held: Vec<(i32, OwnedFd)> = pids.iter().filter_map(hold).collect();
+    let now = group.procs()?;
+    for (pid, process) in held {
+        if now.binary_search(&pid).is_ok() {
+            let _ = pidfd_send_signal(&process, Signal::KILL); // ESRCH: it was faster
+        }
+    }
+    Ok(())
 }
 
 /// Deepest first. The common case is one call.

@@ -560,3 +560,36 @@ fn a_limit_below_what_is_used_names_the_usage() {
         expect(&group, &[("memory.max", "max"), ("memory.limit_in_bytes", "9223372036854771712")]);
     });
 }
+
+#[test]
+fn a_group_is_handed_over_to_a_user() {
+    use std::os::unix::fs::MetadataExt;
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        group.delegate(1000, 1001).unwrap();
+        for (version, path) in group.groups().map(|g| (g.hierarchy.version, g.name())) {
+            let owner =
+                |file: &str| fs::metadata(format!("{path}/{file}")).map(|m| (m.uid(), m.gid())).unwrap();
+            let wanted = if version == sampan_cgroups::Version::V2 { (1000, 1001) } else { (0, 0) };
+            assert_eq!((owner(""), owner("cgroup.procs")), (wanted, wanted), "{path}");
+        }
+    });
+}
+
+#[test]
+fn parents_go_when_nobody_else_uses_them() {
+    everywhere(|hierarchies| {
+        let Place::Absolute(parent) = place() else { unreachable!() };
+        let child = |name: &str| {
+            Scratch(Cgroup::create(hierarchies, &Place::Absolute(format!("{parent}/{name}"))).unwrap())
+        };
+        let (first, second) = (child("first"), child("second"));
+        let above = Cgroup::at(hierarchies, &Place::Absolute(parent.clone())).unwrap();
+        first.remove().unwrap();
+        first.remove_unused_parents();
+        assert_eq!(left_of(&above).len(), above.paths().len(), "second still is below");
+        second.remove().unwrap();
+        second.remove_unused_parents();
+        assert_eq!(left_of(&above), [""; 0]);
+    });
+}
