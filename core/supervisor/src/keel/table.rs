@@ -2,7 +2,7 @@
 //! fixed and their memory is taken once, as zero pages that cost nothing until they are touched. A full
 //! table is an answer (`None`), never growth.
 
-use super::wire::Name;
+use super::wire::{NAME_MAX, Name};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Children that run or wait to be reaped.
@@ -10,30 +10,29 @@ pub const CHILDREN_MAX: usize = 8192;
 /// Kept descriptors. The limit on open files may be lower; then it is the one that refuses.
 pub const KEPT_MAX: usize = 16384;
 
-/// The names are not initialized one by one: `vec!` of zeroed arrays is `calloc`, whose pages stay untouched.
+/// One flat block: `vec![0u8; n]` is `calloc`, whose pages stay untouched (`vec![[0u8; 200]; n]` writes to each).
 struct Names {
     len: Vec<u8>,
-    bytes: Vec<[u8; super::wire::NAME_MAX]>,
+    bytes: Vec<u8>,
 }
 
 impl Names {
     fn new(capacity: usize) -> Names {
-        Names { len: vec![0; capacity], bytes: vec![[0; super::wire::NAME_MAX]; capacity] }
+        Names { len: vec![0; capacity], bytes: vec![0; capacity * NAME_MAX] }
     }
 
     fn set(&mut self, at: usize, name: &Name) {
-        let text = name.as_bytes();
-        if let (Some(len), Some(bytes)) = (self.len.get_mut(at), self.bytes.get_mut(at)) {
+        let (from, text) = (at * NAME_MAX, name.as_bytes());
+        if let (Some(len), Some(bytes)) = (self.len.get_mut(at), self.bytes.get_mut(from..from + text.len()))
+        {
             *len = text.len() as u8;
-            for (to, from) in bytes.iter_mut().zip(text) {
-                *to = *from;
-            }
+            bytes.copy_from_slice(text);
         }
     }
 
     fn get(&self, at: usize) -> &[u8] {
-        let len = self.len.get(at).copied().unwrap_or(0);
-        self.bytes.get(at).and_then(|b| b.get(..usize::from(len))).unwrap_or_default()
+        let (from, len) = (at * NAME_MAX, self.len.get(at).copied().unwrap_or(0));
+        self.bytes.get(from..from + usize::from(len)).unwrap_or_default()
     }
 }
 
