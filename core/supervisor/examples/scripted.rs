@@ -142,6 +142,7 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
             keel.ready()?;
             "ready".into()
         }
+        ["zombies"] => zombies()?.to_string(),
         ["keel"] => std::os::unix::process::parent_id().to_string(),
         ["again"] => exit(EXIT_AGAIN.into()),
         ["exit", code] => exit(code.parse()?),
@@ -162,6 +163,15 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
 
 fn launch(keel: &Keel, tag: &str, command: &str) -> Result<i32, Box<dyn std::error::Error>> {
     Ok(keel.launch(&image(command, false), &[null()?.as_fd()], tag)?.pid)
+}
+
+/// In the /proc that is mounted here.
+fn zombies() -> std::io::Result<usize> {
+    let is_zombie = |entry: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+    };
+    Ok(std::fs::read_dir("/proc")?.filter_map(Result::ok).filter_map(|e| is_zombie(e).then_some(())).count())
 }
 
 fn ended(how: Exit) -> String {

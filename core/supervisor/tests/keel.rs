@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 struct Sampand {
     keel: Child,
-    stdin: ChildStdin,
+    stdin: std::fs::File,
     stdout: Mutex<Lines<BufReader<ChildStdout>>>,
     /// Of processes that must be gone in the end, whatever the test does.
     pids: Vec<i32>,
@@ -18,11 +18,11 @@ struct Sampand {
 
 impl Sampand {
     fn start(arguments: &[&str]) -> Sampand {
-        let deps = std::env::current_exe().unwrap();
-        let program = deps.parent().unwrap().parent().unwrap().join("examples/scripted");
-        assert!(program.exists(), "{} is missing: cargo build --example scripted", program.display());
-        let mut keel = Command::new(program)
-            .args(arguments)
+        Sampand::from(Command::new(scripted()).args(arguments))
+    }
+
+    fn from(command: &mut Command) -> Sampand {
+        let mut keel = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(if std::env::var_os("SAMPAN_TEST_LOUD").is_some() {
@@ -32,7 +32,7 @@ impl Sampand {
             })
             .spawn()
             .unwrap();
-        let stdin = keel.stdin.take().unwrap();
+        let stdin = std::os::fd::OwnedFd::from(keel.stdin.take().unwrap()).into();
         let stdout = Mutex::new(BufReader::new(keel.stdout.take().unwrap()).lines());
         Sampand { keel, stdin, stdout, pids: Vec::new() }
     }
@@ -109,6 +109,13 @@ impl Drop for Sampand {
         let _ = self.keel.wait();
         self.pids.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
     }
+}
+
+fn scripted() -> PathBuf {
+    let deps = std::env::current_exe().unwrap();
+    let program = deps.parent().unwrap().parent().unwrap().join("examples/scripted");
+    assert!(program.exists(), "{} is missing: cargo build --example scripted", program.display());
+    program
 }
 
 fn kill(pid: i32, signal: i32) {
@@ -322,6 +329,57 @@ fn signals_reach_the_worker_once_and_only_when_it_is_ready() {
     assert!(runs(sampand.keel_pid()));
 }
 
+/// Ctrl-C goes to the whole foreground process group. A second one would mean "hurry".
+#[test]
+fn ctrl_c_reaches_the_worker_once_and_a_lost_terminal_ends_it() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let folder = Folder::new("tty");
+    let fifo = folder.0.join("stdin");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let slave = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    // The terminal is the session's, but stdin is ours: a background group may not read from it.
+    let shell = r#"exec setsid -c sh -c 'exec "$0" <"$1"' "$0" "$1" <>"$2""#;
+    let mut sampand =
+        Sampand::from(Command::new("sh").args(["-c", shell]).arg(scripted()).arg(&fifo).arg(&slave));
+    sampand.stdin = std::fs::File::options().write(true).open(&fifo).unwrap();
+    sampand.worker(0);
+
+    rustix::io::write(&master, b"\x03").unwrap();
+    assert_eq!(sampand.line(), "signal 2");
+    sampand.check("fetch a", "nothing");
+    drop(master);
+    assert_eq!(sampand.line(), "signal 15");
+    sampand.say("exit 0");
+    sampand.ends_with(0);
+}
+
+#[test]
+fn as_pid_1_it_buries_strangers_and_keeps_its_own() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: a pid namespace of our own needs root");
+        return;
+    }
+    let mut sampand = Sampand::from(
+        Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(scripted()),
+    );
+    sampand.worker(0);
+    sampand.say("launch web (sleep 0.1; exit 3) & (sleep 0.1; exit 4) & exit 37");
+    let pid: i32 = sampand.line().strip_prefix("pid ").unwrap().parse().unwrap();
+    sampand.check("wait web", "code 37");
+    std::thread::sleep(Duration::from_millis(300));
+    sampand.check("zombies", "1");
+    sampand.check(&format!("reap {pid}"), "code 37");
+    sampand.check("zombies", "0");
+    sampand.say("abort");
+    sampand.worker(1);
+    sampand.check("zombies", "0");
+    sampand.say("exit 0");
+    sampand.ends_with(0);
+}
+
 #[test]
 fn the_worker_is_no_part_of_the_keels_process_group() {
     let (sampand, worker) = Sampand::new();
@@ -406,6 +464,14 @@ fn a_child_gets_nothing_of_the_keels() {
 
 struct Folder(PathBuf);
 
+impl Folder {
+    fn new(of: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("sampan-keel-{of}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
@@ -415,7 +481,7 @@ impl Drop for Folder {
 #[test]
 fn one_sampand_per_run_folder() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = Folder(std::env::temp_dir().join(format!("sampan-rundir-{}", std::process::id())));
+    let folder = Folder::new("rundir");
     let (run, state) = (folder.0.join("run"), folder.0.join("state"));
     let claim = format!("claim {} {}", run.display(), state.display());
     let lock = run.join("sampand.lock");
