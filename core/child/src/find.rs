@@ -1,7 +1,9 @@
 #![forbid(unsafe_code)]
 //! The program and its working directory, looked up inside the container.
 
+use crate::step::cwd as flag;
 use crate::sys::{self, Call, Fault, Result, uapi};
+use crate::walk::Child;
 
 /// The first candidate that is a regular file we may execute. "Not allowed" outranks "not there", as in
 /// execvp: the first says more.
@@ -25,15 +27,23 @@ pub(crate) fn program<'a>(candidates: impl Iterator<Item = &'a [u8]>) -> Result<
 
 /// chdir, after making what is not there, and the check against a leaked descriptor (CVE-2024-21626): a
 /// directory outside the root has no path from it.
-pub(crate) fn cwd(path: &[u8], create: bool) -> Result<()> {
+pub(crate) fn cwd(c: &mut Child<'_>, path: &[u8], flags: u32) -> Result<()> {
+    if c.cwd_done {
+        return Ok(());
+    }
     match sys::chdir(path) {
-        Err(Fault { errno: uapi::ENOENT, .. }) if create => {
+        Err(Fault { errno: uapi::ENOENT, .. }) if flags & flag::CREATE != 0 => {
             make_all(path)?;
             sys::chdir(path)?;
         }
+        Err(Fault { errno: uapi::EACCES, .. }) if flags & flag::TRY != 0 => return Ok(()),
         other => other?,
     }
-    if sys::cwd_is_inside()? { Ok(()) } else { Err(Fault::new(Call::getcwd, uapi::EXDEV)) }
+    if !sys::cwd_is_inside()? {
+        return Err(Fault::new(Call::getcwd, uapi::EXDEV));
+    }
+    c.cwd_done = true;
+    Ok(())
 }
 
 /// mkdir -p, from the root of this process: after the pivot that is the container's.
@@ -52,4 +62,44 @@ fn make_all(path: &[u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The sixth field of the passwd line with this uid; `/` where there is none, as runc has it.
+pub(crate) fn home(c: &mut Child<'_>, uid: u32) {
+    let mut text = [0u8; 16_384];
+    let length = sys::openat(uapi::AT_FDCWD, b"/etc/passwd\0", uapi::O_RDONLY, 0).map_or(0, |file| {
+        let read = sys::read(file, &mut text).unwrap_or(0);
+        sys::close(file);
+        read
+    });
+    let text = text.get(..length).unwrap_or(&[]);
+    let found = text.split(|b| *b == b'\n').find_map(|line| {
+        let mut fields = line.split(|b| *b == b':');
+        let is_ours = fields.nth(2).and_then(number) == Some(uid);
+        fields.nth(2).filter(|home| is_ours && home.first() == Some(&b'/'))
+    });
+    let value = b"HOME=".iter().chain(found.unwrap_or(b"/")).chain(b"\0");
+    c.home_length = 0;
+    for (place, byte) in c.home.iter_mut().zip(value) {
+        *place = *byte;
+        c.home_length = c.home_length.wrapping_add(1);
+    }
+    if c.home.get(c.home_length.wrapping_sub(1)) != Some(&0) {
+        c.home_length = 0; // longer than we hold: none is better than a part
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u32> {
+    let mut value = 0u32;
+    if digits.is_empty() {
+        return None;
+    }
+    for digit in digits {
+        let one = digit.wrapping_sub(b'0');
+        if one > 9 {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(u32::from(one))?;
+    }
+    Some(value)
 }

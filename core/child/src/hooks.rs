@@ -67,7 +67,7 @@ fn become_hook(c: &Child<'_>, argv: List, env: List, stdin: Fd, output: Option<F
         Some(fd) => sys::dup_to(fd, 1).and_then(|()| sys::dup_to(fd, 2)),
         None => Ok(()),
     });
-    if ready.and_then(|()| sys::execve(path, strings, c.image.list(env))).is_err() {
+    if ready.and_then(|()| sys::execve(path, strings, c.image.list(env), None)).is_err() {
         // As a shell: 127 is "no such program".
         sys::exit(127);
     }

@@ -229,7 +229,9 @@ impl<'a> Image<'a> {
             | Step::IoPriority { .. }
             | Step::AllCpus {}
             | Step::ProcessGroup {}
-            | Step::Priority { .. } => true,
+            | Step::Nice { .. }
+            | Step::OwnStdio { .. }
+            | Step::Home { .. } => true,
         }
     }
 }

@@ -244,8 +244,8 @@ steps! {
     36 Ambient { raise: u64 }
     37 NoNewPrivs {}
     38 Personality { domain: u32 }
-    /// Changes to the working directory, makes it where `create` says so, and checks that it is inside.
-    39 Cwd { path: Text, create: u32 }
+    /// Changes to the working directory and checks that it is inside; `flags` are those of [`cwd`].
+    39 Cwd { path: Text, flags: u32 }
     /// Marks every descriptor from `first` on for closing at execve.
     40 CloseOnExec { first: u32 }
     /// `insns` instructions of eight bytes each, in the text at `program`.
@@ -262,8 +262,11 @@ steps! {
     47 AllCpus {}
     /// A process group of its own.
     48 ProcessGroup {}
-    /// Creates what a mount needs as its target, without mounting.
-    49 Priority { nice: u32 }
+    49 Nice { nice: u32 }
+    /// Pipes and sockets that are our stdio belong to the user, so that /dev/stdout can be opened again.
+    50 OwnStdio { uid: u32 }
+    /// HOME from the container's passwd file, for a config that sets none.
+    51 Home { uid: u32 }
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.
@@ -286,6 +289,14 @@ pub mod mount {
     pub const IS_DEVICE: u32 = 1 << 7;
     /// The mount is only a view for cgroups: its target's parent directory is on our own tmpfs.
     pub const QUIET: u32 = 1 << 8;
+}
+
+/// Bits of `Cwd.flags`.
+pub mod cwd {
+    /// Make it where it is missing.
+    pub const CREATE: u32 = 1;
+    /// What root may not enter (NFS) the user perhaps may: a second step tries again.
+    pub const TRY: u32 = 1 << 1;
 }
 
 /// Bits of `Pivot.flags`.

@@ -128,6 +128,7 @@ pub mod uapi {
     pub const S_IFCHR: u32 = 0o020000;
     pub const S_IFBLK: u32 = 0o060000;
     pub const S_IFIFO: u32 = 0o010000;
+    pub const S_IFSOCK: u32 = 0o140000;
 
     pub const CLONE_NEWTIME: u32 = 0x80;
     pub const CLONE_NEWNS: u32 = 0x2_0000;
@@ -702,7 +703,9 @@ pub fn execve<'a>(
     path: &[u8],
     argv: impl Iterator<Item = &'a [u8]> + Clone,
     env: impl Iterator<Item = &'a [u8]> + Clone,
+    one_more: Option<&'a [u8]>,
 ) -> Result<()> {
+    let env = env.chain(one_more);
     let p = cstr(Call::execve, path)?;
     let (argc, envc) = (argv.clone().count(), env.clone().count());
     let table = pointers(argc.wrapping_add(envc).wrapping_add(2))?;

@@ -26,6 +26,11 @@ pub(crate) struct Child<'a> {
     pub proc: Option<Fd>,
     /// What `Find` found.
     pub program: Option<&'a [u8]>,
+    /// The working directory is the one asked for.
+    pub cwd_done: bool,
+    /// `HOME=/root`, if `Home` looked it up; its length with the NUL.
+    pub home: [u8; 256],
+    pub home_length: usize,
 }
 
 impl<'a> Child<'a> {
@@ -34,6 +39,9 @@ impl<'a> Child<'a> {
     }
     pub fn text(&self, text: Text) -> &'a [u8] {
         self.image.str(text)
+    }
+    pub fn home(&self) -> Option<&[u8]> {
+        self.home.get(..self.home_length).filter(|home| !home.is_empty())
     }
     pub fn root(&self) -> Result<Fd> {
         self.root.ok_or(Fault::new(Call::openat2, uapi::EBADF))
@@ -50,8 +58,19 @@ impl<'a> Child<'a> {
 pub(crate) fn walk(image: &Image<'_>, slots: &[Fd], first: u32) -> ! {
     let header = image.header();
     let report = slots.get(header.report.0 as usize).copied();
-    let mut child =
-        Child { image, slots, root: None, dev: None, null: None, empty: None, proc: None, program: None };
+    let mut child = Child {
+        image,
+        slots,
+        root: None,
+        dev: None,
+        null: None,
+        empty: None,
+        proc: None,
+        program: None,
+        cwd_done: false,
+        home: [0; 256],
+        home_length: 0,
+    };
     let mut trace = slots
         .get(header.trace.0 as usize)
         .and_then(|fd| sys::map_trace(*fd, (header.steps as usize).wrapping_add(1)).ok());
@@ -156,7 +175,7 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::Ambient { raise } => ids::ambient(raise),
         Step::NoNewPrivs {} => sys::prctl(38, 1, 0).map(drop),
         Step::Personality { domain } => sys::personality(domain),
-        Step::Cwd { path, create } => find::cwd(c.text(path), create != 0),
+        Step::Cwd { path, flags } => find::cwd(c, c.text(path), flags),
         Step::CloseOnExec { first } => sys::close_on_exec_from(first),
         Step::Seccomp { program, insns, flags } => {
             let bytes = c.image.tail(program).get(..(insns as usize).wrapping_mul(8)).unwrap_or(&[]);
@@ -168,7 +187,7 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         }
         Step::Exec { argv, env } => {
             let program = c.program.ok_or(Fault::new(Call::execve, uapi::ENOENT))?;
-            sys::execve(program, c.image.list(argv), c.image.list(env))
+            sys::execve(program, c.image.list(argv), c.image.list(env), c.home())
         }
         Step::Undumpable {} => sys::prctl(4, 0, 0).map(drop),
         Step::Scheduler { policy, nice, priority, flags } => {
@@ -177,7 +196,15 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::IoPriority { value } => sys::ioprio_set(value),
         Step::AllCpus {} => sys::all_cpus(),
         Step::ProcessGroup {} => sys::own_group(),
-        Step::Priority { nice } => sys::set_nice(nice as i32),
+        Step::Nice { nice } => sys::set_nice(nice as i32),
+        Step::OwnStdio { uid } => {
+            ids::own_stdio(uid);
+            Ok(())
+        }
+        Step::Home { uid } => {
+            find::home(c, uid);
+            Ok(())
+        }
     }
 }
 

@@ -4,10 +4,19 @@
 //! No I/O, no clock, no privileges: facts about the machine come in as [`host::Host`], so a plan can be
 //! computed, printed and compared anywhere.  Modules are listed in the order in which they may use each other.
 
+pub mod build;
 pub mod default;
 pub mod error;
 pub mod host;
+pub mod ids;
+pub mod limits;
+pub mod mounts;
+pub mod namespaces;
+pub mod order;
 pub mod plan;
+pub mod process;
+pub mod rootfs;
+pub mod seccomp;
 pub mod spec;
 pub mod text;
 

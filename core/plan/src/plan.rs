@@ -77,8 +77,14 @@ pub struct Parent<'a> {
     pub console_size: Option<ConsoleSize>,
     /// A pid namespace of its own: killing its init kills all of it.
     pub own_pid_namespace: bool,
+    /// A network namespace that is not the host's.
+    pub own_network: bool,
+    /// argv[0], for messages.
+    pub program: Option<&'a str>,
     /// No process in the config: legal at create, an error at start.
     pub no_process: bool,
+    /// The root, as a path of the host.
+    pub root: String,
 }
 
 /// Choices of the caller, not of the config.

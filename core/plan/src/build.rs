@@ -1,0 +1,109 @@
+//! What the parts of a plan are added to: steps with the field they come from, strings, and slots.
+
+use crate::error::Error;
+use crate::plan::Want;
+use crate::text::Table;
+use sampan_child::image::{self, Header};
+use sampan_child::step::{Slot, Step, Text};
+
+#[derive(Debug, Default)]
+pub struct Build {
+    pub table: Table,
+    pub steps: Vec<Step>,
+    pub origins: Vec<String>,
+    pub slots: Vec<Want>,
+    pub warnings: Vec<String>,
+    pub clone_flags: u64,
+}
+
+impl Build {
+    /// `field` is the config field to name when the step fails; empty for steps of our own.
+    pub fn step(&mut self, field: impl Into<String>, step: Step) {
+        self.steps.push(step);
+        self.origins.push(field.into());
+    }
+
+    pub fn want(&mut self, want: Want) -> Slot {
+        let known = self.slots.iter().position(|w| *w == want);
+        let index = known.unwrap_or_else(|| {
+            self.slots.push(want);
+            self.slots.len() - 1
+        });
+        Slot(index as u32)
+    }
+
+    pub fn text(&mut self, text: &str, field: &str) -> Result<Text, Error> {
+        self.table.add(text, field)
+    }
+
+    /// The flat image; `optional` slots are those that were wanted.
+    pub fn image(&mut self) -> Vec<u8> {
+        let slot =
+            |want: &Want| self.slots.iter().position(|w| w == want).map_or(Slot::NONE, |i| Slot(i as u32));
+        let text = std::mem::take(&mut self.table).finish();
+        let header = Header {
+            clone_flags: self.clone_flags,
+            cgroup: slot(&Want::Group),
+            report: slot(&Want::Report),
+            trace: slot(&Want::Trace),
+            hook_output: slot(&Want::HookOutput),
+            slots: self.slots.len() as u32,
+            steps: self.steps.len() as u32,
+            text: text.len() as u32,
+        };
+        let mut bytes = Vec::with_capacity(image::HEADER * 4 + self.steps.len() * image::STEP + text.len());
+        bytes.extend(header.encode().iter().flat_map(|w| w.to_le_bytes()));
+        bytes.extend(self.steps.iter().flat_map(|s| s.encode()).flat_map(u32::to_le_bytes));
+        bytes.extend_from_slice(&text);
+        bytes
+    }
+}
+
+/// An absolute path without empty parts, `.` and `..`; a relative one starts at `/`.
+pub fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// A path of the host: relative ones start at the bundle.
+pub fn from_bundle(path: &str, bundle: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", bundle.trim_end_matches('/')) }
+}
+
+/// The name in `known` that is most like `word`, for "did you mean".
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    known
+        .into_iter()
+        .map(|k| (distance(word, k), k))
+        .filter(|(d, k)| *d <= k.len().div_ceil(3).min(3))
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, k)| k)
+}
+
+/// Edit distance (Levenshtein), one row at a time.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (place, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = *place;
+            left = substituted.min(*place + 1).min(left + 1);
+            *place = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}

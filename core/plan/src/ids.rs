@@ -1,0 +1,147 @@
+//! The user, its groups, and capabilities by their names.
+
+use crate::build::{Build, nearest};
+use crate::error::Error;
+use crate::spec::{Capabilities, Str, User};
+use sampan_child::step::{List, Step, user};
+
+/// In the order of their numbers (include/uapi/linux/capability.h).
+pub const CAPABILITIES: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+/// Five sets of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sets {
+    pub bounding: u64,
+    pub effective: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+    pub ambient: u64,
+}
+
+/// Absent capabilities are no capabilities, as in runc. `available`: what we can hand on at all; the rest is
+/// left out with a warning, since containers must also start where the host's root has less.
+pub fn sets(b: &mut Build, capabilities: Option<&Capabilities<'_>>, available: u64) -> Result<Sets, Error> {
+    let Some(c) = capabilities else { return Ok(Sets::default()) };
+    let mut sets = Sets {
+        bounding: bits(b, &c.bounding, "bounding"),
+        effective: bits(b, &c.effective, "effective"),
+        permitted: bits(b, &c.permitted, "permitted"),
+        inheritable: bits(b, &c.inheritable, "inheritable"),
+        ambient: bits(b, &c.ambient, "ambient"),
+    };
+    let missing =
+        (sets.bounding | sets.effective | sets.permitted | sets.inheritable | sets.ambient) & !available;
+    if missing != 0 {
+        let names: Vec<&str> = CAPABILITIES
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| missing >> n & 1 == 1)
+            .map(|(_, name)| *name)
+            .collect();
+        b.warnings.push(format!(
+            "process.capabilities: {} left out: we do not have it ourselves",
+            names.join(", ")
+        ));
+    }
+    for set in [
+        &mut sets.bounding,
+        &mut sets.effective,
+        &mut sets.permitted,
+        &mut sets.inheritable,
+        &mut sets.ambient,
+    ] {
+        *set &= available;
+    }
+    let field = "process.capabilities";
+    if sets.effective & !sets.permitted != 0 {
+        return Err(Error::new(format!("{field}.effective"), "holds a capability that is not in permitted"));
+    }
+    if sets.ambient & !(sets.permitted & sets.inheritable) != 0 {
+        let problem = "holds a capability that is not in both permitted and inheritable (capabilities(7))";
+        return Err(Error::new(format!("{field}.ambient"), problem));
+    }
+    Ok(sets)
+}
+
+fn bits(b: &mut Build, names: &[Str<'_>], set: &str) -> u64 {
+    let mut bits = 0;
+    for (index, name) in names.iter().enumerate() {
+        let upper = name.to_ascii_uppercase();
+        match CAPABILITIES.iter().position(|c| *c == upper || c.strip_prefix("CAP_") == Some(&upper)) {
+            Some(number) => bits |= 1 << number,
+            None => {
+                let hint =
+                    nearest(&upper, CAPABILITIES).map_or(String::new(), |n| format!("; did you mean {n}?"));
+                b.warnings.push(format!(
+                    "process.capabilities.{set}[{index}]: unknown capability {name} is ignored{hint}"
+                ));
+            }
+        }
+    }
+    bits
+}
+
+pub fn bounding(b: &mut Build, sets: &Sets) {
+    b.step("process.capabilities.bounding", Step::BoundingSet { keep: sets.bounding });
+}
+
+/// Ids, then capabilities: setuid clears what is not kept, ambient needs the other sets.
+pub fn become_user(b: &mut Build, who: &User, sets: &Sets, groups_denied: bool) -> Result<(), Error> {
+    if groups_denied && !who.additional_gids.is_empty() {
+        let problem = "setgroups is denied in a user namespace made without privileges: leave them out";
+        return Err(Error::new("process.user.additionalGids", problem));
+    }
+    let bytes: Vec<u8> = who.additional_gids.iter().flat_map(|gid| gid.to_ne_bytes()).collect();
+    let groups = List { first: b.table.raw(&bytes), count: who.additional_gids.len() as u32 };
+    let flags =
+        (if who.uid != 0 { user::KEEP_CAPS } else { 0 }) | if groups_denied { user::NO_SETGROUPS } else { 0 };
+    b.step("process.user", Step::User { uid: who.uid, gid: who.gid, groups, flags });
+    let Sets { effective, permitted, inheritable, ambient, .. } = *sets;
+    b.step("process.capabilities", Step::Caps { effective, permitted, inheritable });
+    if ambient != 0 {
+        b.step("process.capabilities.ambient", Step::Ambient { raise: ambient });
+    }
+    Ok(())
+}

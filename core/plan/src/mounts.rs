@@ -1,0 +1,436 @@
+//! config.json's mounts: options become attributes, propagation and what the file system itself is told.
+//!
+//! Each mount is one step of the child, in the order of the config.  A bind changes exactly the flags that its
+//! options name, set or cleared; everything else stays as the source has it.
+
+use crate::build::{Build, clean, from_bundle};
+use crate::error::Error;
+use crate::host::{Host, Version};
+use crate::namespaces::Namespaces;
+use crate::plan::{Options, Want};
+use crate::spec::Mount;
+use sampan_child::step::{List, Source, Step, mount as flag};
+use sampan_child::sys::uapi::*;
+
+/// What the options of one mount ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked<'o> {
+    pub set: u32,
+    pub clear: u32,
+    pub set_recursive: u32,
+    pub clear_recursive: u32,
+    /// As in the high half of a step's flags.
+    pub propagation: u32,
+    pub bind: bool,
+    pub recursive: bool,
+    pub copy_up: bool,
+    pub source_nofollow: bool,
+    /// What the file system is told: name, and value if it has one.
+    pub data: Vec<(&'o str, Option<&'o str>)>,
+}
+
+enum Means {
+    Set(u32),
+    Clear(u32),
+    SetRecursive(u32),
+    ClearRecursive(u32),
+    /// A value of the atime field, which is cleared first.
+    Atime(u32),
+    AtimeRecursive(u32),
+    Propagation(u32),
+    Bind {
+        recursive: bool,
+    },
+    /// A flag of the file system.
+    Told,
+    CopyUp,
+    NoFollow,
+    Nothing,
+    NotYet,
+}
+
+const PRIVATE: u32 = 1 << 16;
+const SLAVE: u32 = 2 << 16;
+const SHARED: u32 = 3 << 16;
+const UNBINDABLE: u32 = 4 << 16;
+const ALL_BELOW: u32 = 1 << 19;
+
+/// The options of config.md, and those that crun and podman add. What is not here is the file system's.
+fn means(option: &str) -> Option<Means> {
+    use Means::*;
+    Some(match option {
+        "ro" => Set(MOUNT_ATTR_RDONLY),
+        "rw" => Clear(MOUNT_ATTR_RDONLY),
+        "nosuid" => Set(MOUNT_ATTR_NOSUID),
+        "suid" => Clear(MOUNT_ATTR_NOSUID),
+        "nodev" => Set(MOUNT_ATTR_NODEV),
+        "dev" => Clear(MOUNT_ATTR_NODEV),
+        "noexec" => Set(MOUNT_ATTR_NOEXEC),
+        "exec" => Clear(MOUNT_ATTR_NOEXEC),
+        "nodiratime" => Set(MOUNT_ATTR_NODIRATIME),
+        "diratime" => Clear(MOUNT_ATTR_NODIRATIME),
+        "nosymfollow" => Set(MOUNT_ATTR_NOSYMFOLLOW),
+        "symfollow" => Clear(MOUNT_ATTR_NOSYMFOLLOW),
+        "noatime" => Atime(MOUNT_ATTR_NOATIME),
+        "strictatime" => Atime(MOUNT_ATTR_STRICTATIME),
+        "relatime" | "atime" | "nostrictatime" => Atime(0),
+        "norelatime" => Nothing,
+        "rro" => SetRecursive(MOUNT_ATTR_RDONLY),
+        "rrw" => ClearRecursive(MOUNT_ATTR_RDONLY),
+        "rnosuid" => SetRecursive(MOUNT_ATTR_NOSUID),
+        "rsuid" => ClearRecursive(MOUNT_ATTR_NOSUID),
+        "rnodev" => SetRecursive(MOUNT_ATTR_NODEV),
+        "rdev" => ClearRecursive(MOUNT_ATTR_NODEV),
+        "rnoexec" => SetRecursive(MOUNT_ATTR_NOEXEC),
+        "rexec" => ClearRecursive(MOUNT_ATTR_NOEXEC),
+        "rnodiratime" => SetRecursive(MOUNT_ATTR_NODIRATIME),
+        "rdiratime" => ClearRecursive(MOUNT_ATTR_NODIRATIME),
+        "rnosymfollow" => SetRecursive(MOUNT_ATTR_NOSYMFOLLOW),
+        "rsymfollow" => ClearRecursive(MOUNT_ATTR_NOSYMFOLLOW),
+        "rnoatime" => AtimeRecursive(MOUNT_ATTR_NOATIME),
+        "rstrictatime" => AtimeRecursive(MOUNT_ATTR_STRICTATIME),
+        "rrelatime" | "ratime" | "rnostrictatime" | "rnorelatime" => AtimeRecursive(0),
+        "private" => Propagation(PRIVATE),
+        "rprivate" => Propagation(PRIVATE | ALL_BELOW),
+        "slave" => Propagation(SLAVE),
+        "rslave" => Propagation(SLAVE | ALL_BELOW),
+        "shared" => Propagation(SHARED),
+        "rshared" => Propagation(SHARED | ALL_BELOW),
+        "unbindable" => Propagation(UNBINDABLE),
+        "runbindable" => Propagation(UNBINDABLE | ALL_BELOW),
+        "bind" => Bind { recursive: false },
+        "rbind" => Bind { recursive: true },
+        "sync" | "dirsync" | "lazytime" | "mand" | "iversion" => Told,
+        "async" | "nolazytime" | "nomand" | "noiversion" | "defaults" | "silent" | "loud" => Nothing,
+        "rasync" | "rnomand" | "rsync" | "rdirsync" | "rmand" => Nothing,
+        "tmpcopyup" => CopyUp,
+        "src-nofollow" => NoFollow,
+        "remount" | "idmap" | "ridmap" | "copy-symlink" | "dest-nofollow" => NotYet,
+        _ => return None,
+    })
+}
+
+pub fn options<'o>(given: impl IntoIterator<Item = &'o str>, field: &str) -> Result<Asked<'o>, Error> {
+    let mut a = Asked::default();
+    for (index, option) in given.into_iter().enumerate() {
+        let not_yet =
+            || Error::new(format!("{field}.options[{index}]"), format!("{option:?} is not supported yet"));
+        let change = |set: &mut u32, clear: &mut u32, s: u32, c: u32| {
+            // The last one that speaks of a flag decides.
+            *set = *set & !c | s;
+            *clear = *clear & !s | c;
+        };
+        match means(option) {
+            Some(Means::Set(bits)) => change(&mut a.set, &mut a.clear, bits, 0),
+            Some(Means::Clear(bits)) => change(&mut a.set, &mut a.clear, 0, bits),
+            Some(Means::SetRecursive(bits)) => change(&mut a.set_recursive, &mut a.clear_recursive, bits, 0),
+            Some(Means::ClearRecursive(bits)) => {
+                change(&mut a.set_recursive, &mut a.clear_recursive, 0, bits)
+            }
+            Some(Means::Atime(value)) => {
+                a.set = a.set & !MOUNT_ATTR_ATIME | value;
+                a.clear |= MOUNT_ATTR_ATIME;
+            }
+            Some(Means::AtimeRecursive(value)) => {
+                a.set_recursive = a.set_recursive & !MOUNT_ATTR_ATIME | value;
+                a.clear_recursive |= MOUNT_ATTR_ATIME;
+            }
+            Some(Means::Propagation(bits)) => a.propagation = bits,
+            Some(Means::Bind { recursive }) => {
+                a.bind = true;
+                a.recursive |= recursive;
+            }
+            Some(Means::Told) => a.data.push((option, None)),
+            Some(Means::CopyUp) => a.copy_up = true,
+            Some(Means::NoFollow) => a.source_nofollow = true,
+            Some(Means::Nothing) => {}
+            Some(Means::NotYet) => return Err(not_yet()),
+            None if option.starts_with("idmap=") || option.starts_with("ridmap=") => return Err(not_yet()),
+            None => a.data.push(match option.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (option, None),
+            }),
+        }
+    }
+    Ok(a)
+}
+
+/// What the mounts of a config left for later steps to know.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// A file system of our own is on /dev; None: /dev is the root's. A bind there is somebody else's.
+    pub dev: Dev,
+    /// Mounts that become read-only once they are filled.
+    pub read_only_later: Vec<(String, String)>,
+    pub groups_joined: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dev {
+    #[default]
+    OfRoot,
+    Mounted,
+    Bound,
+}
+
+/// Facts that decide how a mount is made.
+pub struct Around<'a> {
+    pub host: &'a Host,
+    pub options: &'a Options,
+    pub namespaces: &'a Namespaces,
+    /// Sources must be opened by the parent: a new user namespace may not split the host's mounts, and a shared
+    /// root must not be touched before.
+    pub sources_by_parent: bool,
+}
+
+pub fn mount(
+    b: &mut Build,
+    m: &Mount<'_>,
+    index: usize,
+    around: &Around<'_>,
+    made: &mut Made,
+    join_groups: &mut dyn FnMut(&mut Build),
+) -> Result<(), Error> {
+    let field = format!("mounts[{index}]");
+    if m.destination.is_empty() {
+        return Err(Error::new(format!("{field}.destination"), "must not be empty"));
+    }
+    if !(m.uid_mappings.is_empty() && m.gid_mappings.is_empty()) {
+        return Err(Error::unsupported(format!("{field}.uidMappings")));
+    }
+    let target = clean(&m.destination);
+    let asked = options(m.options.iter().map(|o| o.as_str()), &field)?;
+    let kind = m.kind.as_deref().unwrap_or_default();
+    let bind = asked.bind || kind == "bind" || kind == "rbind";
+    check_proc(&target, if bind { "bind" } else { kind }, m.source.as_deref(), &field)?;
+    if target == "/" {
+        return Err(Error::new(format!("{field}.destination"), "\"/\" is the root itself: see root.path"));
+    }
+    if bind {
+        let Some(source) = m.source.as_deref().filter(|s| !s.is_empty()) else {
+            return Err(Error::new(format!("{field}.source"), "a bind needs a source"));
+        };
+        if target == "/dev" {
+            made.dev = Dev::Bound;
+        }
+        return bind_step(
+            b,
+            &from_bundle(source, &around.options.bundle),
+            &target,
+            &asked,
+            kind == "rbind",
+            &field,
+            around,
+        );
+    }
+    match kind {
+        "" => Err(Error::new(format!("{field}.type"), "is missing, and the options do not say bind")),
+        "cgroup" | "cgroup2" => {
+            join_groups(b);
+            made.groups_joined = true;
+            cgroup(b, &target, &asked, &field, around)
+        }
+        "sysfs" if around.namespaces.makes(CLONE_NEWUSER) && !around.namespaces.makes(CLONE_NEWNET) => {
+            // sysfs belongs to the owner of the network namespace: EPERM here, so the host's is shown.
+            let asked = Asked { recursive: true, data: Vec::new(), ..asked };
+            bind_step(b, "/sys", &target, &asked, true, &field, around)
+        }
+        kind => file_system(b, kind, m.source.as_deref(), &target, &asked, &field, made),
+    }
+}
+
+fn bind_step(
+    b: &mut Build,
+    source: &str,
+    target: &str,
+    asked: &Asked<'_>,
+    recursive: bool,
+    field: &str,
+    around: &Around<'_>,
+) -> Result<(), Error> {
+    let recursive = recursive || asked.recursive;
+    let from = if around.sources_by_parent {
+        let follow = !asked.source_nofollow;
+        let want =
+            Want::Tree { path: source.to_owned(), recursive, follow, field: format!("{field}.source") };
+        Source::Tree(b.want(want))
+    } else {
+        Source::Path(b.text(source, &format!("{field}.source"))?)
+    };
+    let at = b.text(target, &format!("{field}.destination"))?;
+    let mut flags = asked.propagation | if recursive { flag::RECURSIVE } else { 0 };
+    if asked.source_nofollow {
+        flags |= flag::NO_FOLLOW_SOURCE;
+    }
+    let whole_tree = asked.set_recursive | asked.clear_recursive != 0;
+    let own = asked.set | asked.clear != 0;
+    if whole_tree && !own {
+        let (set, clear) = (asked.set_recursive, asked.clear_recursive);
+        b.step(field, Step::Bind { from, target: at, set, clear, flags: flags | flag::ATTRIBUTES_RECURSIVE });
+        return Ok(());
+    }
+    b.step(field, Step::Bind { from, target: at, set: asked.set, clear: asked.clear, flags });
+    if whole_tree {
+        let (set, clear) = (asked.set_recursive, asked.clear_recursive);
+        let flags = flag::ATTRIBUTES_RECURSIVE;
+        b.step(field, Step::Attributes { target: at, set, clear, propagation: 0, flags });
+    }
+    Ok(())
+}
+
+fn file_system(
+    b: &mut Build,
+    kind: &str,
+    source: Option<&str>,
+    target: &str,
+    asked: &Asked<'_>,
+    field: &str,
+    made: &mut Made,
+) -> Result<(), Error> {
+    let is_dev = target == "/dev";
+    let mut flags = asked.propagation;
+    let mut attributes = asked.set;
+    if is_dev {
+        flags |= flag::IS_DEV;
+        made.dev = Dev::Mounted;
+    }
+    if matches!(kind, "proc" | "sysfs") {
+        flags |= flag::NO_SYMLINKS;
+    }
+    if asked.copy_up {
+        if kind != "tmpfs" {
+            return Err(Error::new(format!("{field}.options"), "\"tmpcopyup\" is for tmpfs alone"));
+        }
+        flags |= flag::COPY_UP;
+    }
+    if (is_dev || asked.copy_up) && attributes & MOUNT_ATTR_RDONLY != 0 {
+        attributes &= !MOUNT_ATTR_RDONLY;
+        made.read_only_later.push((target.to_owned(), field.to_owned()));
+    }
+    let mut data: Vec<(&str, Option<&str>)> = Vec::with_capacity(asked.data.len() + 2);
+    if let Some(source) = source.filter(|s| !s.is_empty()) {
+        data.push(("source", Some(source)));
+    }
+    // A file system on a device must know; for those of the kernel's own the mount's flag says it all.
+    if attributes & MOUNT_ATTR_RDONLY != 0
+        && !matches!(kind, "tmpfs" | "proc" | "sysfs" | "mqueue" | "devpts")
+    {
+        data.push(("ro", None));
+    }
+    data.extend(asked.data.iter().copied());
+    let data = told(b, &data, field)?;
+    let kind = b.text(kind, &format!("{field}.type"))?;
+    let at = b.text(target, &format!("{field}.destination"))?;
+    b.step(field, Step::Mount { kind, target: at, data, attributes, flags });
+    if asked.set_recursive | asked.clear_recursive != 0 {
+        let (set, clear) = (asked.set_recursive, asked.clear_recursive);
+        b.step(
+            field,
+            Step::Attributes { target: at, set, clear, propagation: 0, flags: flag::ATTRIBUTES_RECURSIVE },
+        );
+    }
+    Ok(())
+}
+
+/// The list form that the child reads: `fNAME`, or `sNAME` and the value.
+fn told(b: &mut Build, data: &[(&str, Option<&str>)], field: &str) -> Result<List, Error> {
+    let mut strings = Vec::with_capacity(data.len() * 2);
+    for (name, value) in data {
+        match value {
+            Some(value) => strings.extend([format!("s{name}"), (*value).to_owned()]),
+            None => strings.push(format!("f{name}")),
+        }
+    }
+    b.table.list(strings.iter().map(String::as_str), &format!("{field}.options"))
+}
+
+/// v1: a tmpfs with one bind per hierarchy, and links for hierarchies of several controllers. v2: the file system itself
+/// where a cgroup namespace makes its root ours; else the host's is shown, since mounting it anew from the initial
+/// namespace would reset the host's own mount options.
+fn cgroup(
+    b: &mut Build,
+    target: &str,
+    asked: &Asked<'_>,
+    field: &str,
+    around: &Around<'_>,
+) -> Result<(), Error> {
+    let groups = &around.host.cgroups;
+    let v1: Vec<_> = groups.iter().filter(|g| g.version == Version::V1).collect();
+    if v1.is_empty() {
+        let v2_mount =
+            groups.iter().find(|g| g.version == Version::V2).map_or("/sys/fs/cgroup", |g| g.mount.as_str());
+        if !around.namespaces.has(CLONE_NEWCGROUP) {
+            return bind_step(
+                b,
+                v2_mount,
+                target,
+                &Asked { data: Vec::new(), ..asked.clone() },
+                false,
+                field,
+                around,
+            );
+        }
+        let kind = b.table.own("cgroup2");
+        let at = b.text(target, field)?;
+        let data = told(b, &[("source", Some("cgroup"))], field)?;
+        b.step(
+            field,
+            Step::Mount { kind, target: at, data, attributes: asked.set, flags: asked.propagation },
+        );
+        return Ok(());
+    }
+    let read_only = asked.set & MOUNT_ATTR_RDONLY;
+    let kind = b.table.own("tmpfs");
+    let at = b.text(target, field)?;
+    let data = told(b, &[("source", Some("tmpfs")), ("mode", Some("755"))], field)?;
+    let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    b.step(field, Step::Mount { kind, target: at, data, attributes, flags: asked.propagation });
+    for group in groups {
+        let from = Source::Path(b.text(&group.folder(), field)?);
+        let at = b.text(&format!("{target}/{}", group.name()), field)?;
+        b.step(
+            field,
+            Step::Bind { from, target: at, set: asked.set | attributes, clear: 0, flags: flag::QUIET },
+        );
+    }
+    for group in v1.iter().filter(|g| g.name().contains(',')) {
+        let to = b.text(group.name(), field)?;
+        for controller in group.name().split(',') {
+            let path = b.text(format!("{target}/{controller}").trim_start_matches('/'), field)?;
+            b.step(field, Step::Link { base: sampan_child::step::Base::Root, path, to });
+        }
+    }
+    if read_only != 0 {
+        b.step(field, Step::Attributes { target: at, set: read_only, clear: 0, propagation: 0, flags: 0 });
+    }
+    Ok(())
+}
+
+/// What may be mounted below /proc without lying to whoever reads it (runc's list; CVE-2019-16884).
+fn check_proc(target: &str, kind: &str, source: Option<&str>, field: &str) -> Result<(), Error> {
+    const ALLOWED: [&str; 11] = [
+        "/proc/cpuinfo",
+        "/proc/diskstats",
+        "/proc/meminfo",
+        "/proc/stat",
+        "/proc/swaps",
+        "/proc/uptime",
+        "/proc/loadavg",
+        "/proc/slabinfo",
+        "/proc/sys/kernel/ns_last_pid",
+        "/proc/sys/crypto/fips_enabled",
+        "/proc/net/dev",
+    ];
+    let field = || format!("{field}.destination");
+    if target == "/proc" && kind != "proc" && !(kind == "bind" && source == Some("/proc")) {
+        return Err(Error::new(field(), format!("only procfs may be mounted on /proc, not {kind}")));
+    }
+    let below = target.strip_prefix("/proc/").is_some_and(|_| kind != "proc" || target != "/proc");
+    if below && !ALLOWED.contains(&target) {
+        return Err(Error::new(
+            field(),
+            format!("{target} is inside /proc, where nothing may be mounted but {}", ALLOWED.join(", ")),
+        ));
+    }
+    Ok(())
+}

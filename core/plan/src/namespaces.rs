@@ -1,0 +1,179 @@
+//! Which namespaces are made by clone3, which are joined, by whom, and in what order.
+//!
+//! A pid namespace is entered by being born in it, so the spawner enters it before clone3.  The same goes for
+//! those to join beside a new user namespace: from inside it, joining one of the host's is EPERM.  A cgroup
+//! namespace is made after the child has joined its group, because its root is where its maker is; a time
+//! namespace takes its offsets before anybody is in it.
+
+use crate::build::{Build, nearest};
+use crate::error::Error;
+use crate::plan::{Options, Want};
+use crate::spec::{Linux, TimeOffset};
+use sampan_child::step::{Slot, Step};
+use sampan_child::sys::uapi::*;
+
+pub const KINDS: [(&str, u32); 8] = [
+    ("pid", CLONE_NEWPID),
+    ("network", CLONE_NEWNET),
+    ("mount", CLONE_NEWNS),
+    ("ipc", CLONE_NEWIPC),
+    ("uts", CLONE_NEWUTS),
+    ("user", CLONE_NEWUSER),
+    ("cgroup", CLONE_NEWCGROUP),
+    ("time", CLONE_NEWTIME),
+];
+
+/// The name of a kind in /proc/PID/ns.
+pub fn proc_name(kind: u32) -> &'static str {
+    match kind {
+        CLONE_NEWPID => "pid",
+        CLONE_NEWNET => "net",
+        CLONE_NEWNS => "mnt",
+        CLONE_NEWIPC => "ipc",
+        CLONE_NEWUTS => "uts",
+        CLONE_NEWUSER => "user",
+        CLONE_NEWCGROUP => "cgroup",
+        _ => "time",
+    }
+}
+
+/// What a config's namespaces come down to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// Those made new, as CLONE_ bits.
+    pub new: u32,
+    /// Those joined.
+    pub join: Vec<Join>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    pub kind: u32,
+    pub want: Want,
+    pub field: String,
+}
+
+impl Namespaces {
+    pub fn makes(&self, kind: u32) -> bool {
+        self.new & kind != 0
+    }
+    /// Not the host's: new or joined.
+    pub fn has(&self, kind: u32) -> bool {
+        self.makes(kind) || self.join.iter().any(|j| j.kind == kind)
+    }
+
+    pub fn parse(linux: &Linux<'_>, options: &Options) -> Result<Namespaces, Error> {
+        let mut found = Namespaces::default();
+        for (index, ns) in linux.namespaces.iter().enumerate() {
+            let field = format!("linux.namespaces[{index}]");
+            let Some((_, kind)) = KINDS.iter().find(|(name, _)| *name == ns.kind.as_str()) else {
+                let names = KINDS.iter().map(|(name, _)| *name);
+                let hint =
+                    nearest(&ns.kind, names).map_or(String::new(), |n| format!("; did you mean {n:?}?"));
+                return Err(Error::new(
+                    format!("{field}.type"),
+                    format!("no namespace is of type {:?}{hint}", ns.kind.as_str()),
+                ));
+            };
+            if found.has(*kind) {
+                return Err(Error::new(field, format!("a second namespace of type {:?}", ns.kind.as_str())));
+            }
+            match ns.path.as_deref().filter(|path| !path.is_empty()) {
+                None => found.new |= kind,
+                Some(path) if matches!(*kind, CLONE_NEWNS | CLONE_NEWUSER) => {
+                    return Err(Error::new(
+                        format!("{field}.path"),
+                        format!("joining a {} namespace ({path}) is not supported yet", ns.kind),
+                    ));
+                }
+                Some(path) => {
+                    let field = format!("{field}.path");
+                    let want = Want::Namespace { path: path.to_owned(), kind: *kind, field: field.clone() };
+                    found.join.push(Join { kind: *kind, want, field });
+                }
+            }
+        }
+        if options.given_netns {
+            found.new &= !CLONE_NEWNET;
+            found.join.retain(|j| j.kind != CLONE_NEWNET);
+            let field = "linux.namespaces".to_owned();
+            found.join.push(Join { kind: CLONE_NEWNET, want: Want::GivenNetns, field });
+        }
+        if !found.makes(CLONE_NEWNS) {
+            return Err(Error::new(
+                "linux.namespaces",
+                "a container without a mount namespace of its own is not supported yet; add {\"type\": \"mount\"}",
+            ));
+        }
+        if found.makes(CLONE_NEWUSER) && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
+            let field = if linux.uid_mappings.is_empty() { "linux.uidMappings" } else { "linux.gidMappings" };
+            return Err(Error::new(
+                field,
+                "must not be empty with a new user namespace: nobody would have an id in it",
+            ));
+        }
+        if !found.makes(CLONE_NEWUSER) && !(linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty()) {
+            return Err(Error::new("linux.uidMappings", "needs a new user namespace in linux.namespaces"));
+        }
+        if !linux.time_offsets.is_empty() && !found.makes(CLONE_NEWTIME) {
+            return Err(Error::new("linux.timeOffsets", "needs a new time namespace in linux.namespaces"));
+        }
+        Ok(found)
+    }
+
+    /// The clone flags, and what the spawner enters before: the head of the image.
+    pub fn born_into(&self, b: &mut Build) {
+        b.clone_flags = u64::from(self.new & !(CLONE_NEWCGROUP | CLONE_NEWTIME));
+        for join in self.join.iter().filter(|j| self.entered_before_birth(j)) {
+            let ns = b.want(join.want.clone());
+            let back = match join.kind {
+                CLONE_NEWPID => Slot::NONE,
+                kind => b.want(Want::OwnNamespace { kind }),
+            };
+            b.step(&join.field, Step::Enter { ns, back, kind: join.kind });
+        }
+    }
+
+    fn entered_before_birth(&self, join: &Join) -> bool {
+        match join.kind {
+            CLONE_NEWPID => true,
+            // The group is joined first, and the namespace does not change where that is.
+            CLONE_NEWCGROUP | CLONE_NEWTIME => false,
+            _ => self.makes(CLONE_NEWUSER),
+        }
+    }
+
+    /// What the child joins and makes itself, before any mount.
+    pub fn joined_by_child(&self, b: &mut Build, linux: &Linux<'_>) -> Result<(), Error> {
+        let own = |j: &&Join| !self.entered_before_birth(j) && j.kind != CLONE_NEWCGROUP;
+        for join in self.join.iter().filter(own) {
+            let ns = b.want(join.want.clone());
+            b.step(&join.field, Step::Setns { ns, kinds: join.kind });
+        }
+        if self.makes(CLONE_NEWTIME) {
+            b.step("linux.namespaces", Step::Unshare { kinds: CLONE_NEWTIME });
+            let mut lines = Vec::new();
+            for (clock, TimeOffset { secs, nanosecs }) in &linux.time_offsets {
+                if !matches!(clock.as_str(), "monotonic" | "boottime") {
+                    let field = format!("linux.timeOffsets.{clock}");
+                    return Err(Error::new(field, "only \"monotonic\" and \"boottime\" can be set off"));
+                }
+                lines.push(format!("{clock} {secs} {nanosecs}\n"));
+            }
+            let lines = b.table.list(lines.iter().map(String::as_str), "linux.timeOffsets")?;
+            b.step("linux.timeOffsets", Step::TimeOffsets { lines });
+        }
+        Ok(())
+    }
+
+    /// After the child is in its group.
+    pub fn cgroup_namespace(&self, b: &mut Build) {
+        if self.makes(CLONE_NEWCGROUP) {
+            b.step("linux.namespaces", Step::Unshare { kinds: CLONE_NEWCGROUP });
+        }
+        for join in self.join.iter().filter(|j| j.kind == CLONE_NEWCGROUP) {
+            let ns = b.want(join.want.clone());
+            b.step(&join.field, Step::Setns { ns, kinds: join.kind });
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The order of a launch, and the only place that knows it.
+//!
+//! ```text
+//!   namespaces -> root -> mounts (groups joined before the first view of them) -> devices -> pty -> masks
+//!     -> [hooks, network: the parent] -> pivot -> names, limits, cwd -> capabilities, user -> program found
+//!     -> [created: wait for start] -> startContainer -> seccomp -> execve
+//! ```
+//! All mounts come before the pivot, because the host's devices cannot be cloned once the old root is gone.
+//! Where no_new_privs is set, seccomp is last, so that nothing of ours must pass the filter; without it the
+//! filter needs CAP_SYS_ADMIN and comes before capabilities are dropped.
+
+use crate::build::{Build, from_bundle};
+use crate::error::Error;
+use crate::host::{Host, Version};
+use crate::mounts::{self, Around, Dev, Made};
+use crate::namespaces::Namespaces;
+use crate::plan::{Gate, Options, Parent, Plan, Want};
+use crate::spec::{Hook, Process, Spec};
+use crate::{ids, limits, process, rootfs, seccomp};
+use sampan_child::step::{List, Source, Step, mark, pivot};
+use sampan_child::sys::uapi::*;
+
+impl<'a> Plan<'a> {
+    /// Decides everything about launching the container of `spec`.
+    pub fn compile(spec: &'a Spec<'a>, host: &Host, options: &Options) -> Result<Plan<'a>, Error> {
+        check(spec)?;
+        let linux = &spec.linux;
+        let ns = Namespaces::parse(linux, options)?;
+        let new_user = ns.makes(CLONE_NEWUSER);
+        let groups_denied = new_user && !host.privileged;
+        let root = spec.root.as_ref().filter(|r| !r.path.is_empty());
+        let root = root.ok_or_else(|| Error::new("root.path", "is missing"))?;
+        let propagation = rootfs::propagation(linux)?;
+        let around = Around {
+            host,
+            options,
+            namespaces: &ns,
+            sources_by_parent: (new_user && host.privileged) || propagation.shared,
+        };
+        let b = &mut Build::default();
+        b.want(Want::Report);
+        if options.trace {
+            b.want(Want::Trace);
+        }
+
+        // ---- born ----
+        ns.born_into(b);
+        if host.cgroups.iter().any(|g| g.version == Version::V2) {
+            b.want(Want::Group);
+        }
+        b.step("", Step::Signals {});
+        if options.given_stdio {
+            for to in 0..3 {
+                let from = b.want(Want::Stdio(to));
+                b.step("", Step::Stdio { from, to });
+            }
+        }
+        b.step("", Step::Session {});
+        let oom = spec.process.as_ref().and_then(|p| p.oom_score_adj);
+        if new_user {
+            let from = b.want(Want::Gate(Gate::Maps));
+            b.step("linux.uidMappings", Step::Wait { from });
+            b.step("linux.uidMappings", Step::BecomeRoot { setgroups: u32::from(!groups_denied) });
+        }
+        b.step("", Step::Undumpable {});
+        ns.joined_by_child(b, linux)?;
+
+        // ---- the root and what is mounted in it ----
+        let slash = b.table.own("/");
+        if propagation.before != 0 {
+            let (kind, recursive) = (propagation.before & !MS_REC, 1);
+            b.step("linux.rootfsPropagation", Step::Propagate { path: slash, kind, recursive });
+        } else {
+            // Nothing that we attach below it may reach the host.
+            b.step(
+                "linux.rootfsPropagation",
+                Step::Propagate { path: slash, kind: MS_PRIVATE, recursive: 0 },
+            );
+        }
+        b.step("", Step::Umask { mask: 0 });
+        let path = from_bundle(&root.path, &options.bundle);
+        let from = if around.sources_by_parent {
+            let field = "root.path".to_owned();
+            Source::Tree(b.want(Want::Tree { path, recursive: true, follow: true, field }))
+        } else {
+            Source::Path(b.text(&path, "root.path")?)
+        };
+        b.step("root.path", Step::Root { from });
+
+        let made = &mut Made::default();
+        let mut joined = false;
+        let mut join = |b: &mut Build| {
+            if !joined {
+                join_groups(b, host, &ns);
+                joined = true;
+            }
+        };
+        for (index, m) in spec.mounts.iter().enumerate() {
+            let dev_before = made.dev;
+            mounts::mount(b, m, index, &around, made, &mut join)?;
+            if made.dev == Dev::Mounted && dev_before != Dev::Mounted {
+                rootfs::devices(b, linux, &ns, made, host.kcore)?;
+            }
+        }
+        if made.dev != Dev::Mounted {
+            rootfs::devices(b, linux, &ns, made, host.kcore)?;
+        }
+        join(b);
+        let program = match &spec.process {
+            Some(p) => Some((p, process::program(b, p)?)),
+            None => None,
+        };
+        if let Some(p) = spec.process.as_ref().filter(|p| p.terminal) {
+            let to = b.want(Want::Console);
+            let size = p.console_size.as_ref().map_or(0, |s| u32::from(s.height) | u32::from(s.width) << 16);
+            let on_dev_console = u32::from(made.dev != Dev::Bound);
+            b.step("process.terminal", Step::Console { to, uid: p.user.uid, on_dev_console, size });
+        }
+        for (target, field) in std::mem::take(&mut made.read_only_later) {
+            let target = b.text(&target, &field)?;
+            let set = MOUNT_ATTR_RDONLY;
+            b.step(field, Step::Attributes { target, set, clear: 0, propagation: 0, flags: 0 });
+        }
+        rootfs::sysctls(b, spec, &ns)?;
+        rootfs::masks(b, linux)?;
+        if ns.makes(CLONE_NEWNET) {
+            b.step("linux.namespaces", Step::Loopback {});
+        }
+
+        // ---- the parent's turn, then ours ----
+        let hooks = &spec.hooks;
+        if options.attach || !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+            b.step("hooks", Step::Reached { mark: mark::MOUNTED });
+            let from = b.want(Want::Gate(Gate::Attached));
+            b.step("hooks", Step::Wait { from });
+        }
+        let state = [("creating", &hooks.create_container), ("created", &hooks.start_container)];
+        let [creating, created] =
+            state.map(|(status, list)| hook_state(b, spec, options, status, list.is_empty()));
+        hook_steps(b, &hooks.create_container, "hooks.createContainer", creating)?;
+        if root.readonly {
+            b.step("root.readonly", Step::RootAttributes { set: MOUNT_ATTR_RDONLY, propagation: 0 });
+        }
+        let flags = if propagation.shared { pivot::OLD_IS_SHARED } else { 0 };
+        b.step("root.path", Step::Pivot { flags });
+        if propagation.after != 0 {
+            let (kind, recursive) = (propagation.after & !MS_REC, u32::from(propagation.after & MS_REC != 0));
+            b.step("linux.rootfsPropagation", Step::Propagate { path: slash, kind, recursive });
+        }
+
+        // ---- inside ----
+        names(b, spec, &ns)?;
+        if options.new_keyring {
+            let name = b.text(&format!("_ses.{}", options.id), "id")?;
+            b.step("", Step::Keyring { name });
+        }
+        let denied = Identity { groups_denied, available: u64::MAX };
+        become_process(b, spec, program.as_ref().map(|(p, _)| *p), &denied, options)?;
+        if let Some((p, program)) = &program {
+            program.find(b, p);
+        }
+        b.step("", Step::Reached { mark: mark::READY });
+        let from = b.want(Want::Gate(Gate::Start));
+        b.step("", Step::Wait { from });
+        hook_steps(b, &hooks.start_container, "hooks.startContainer", created)?;
+        if let Some((p, program)) = &program {
+            if p.no_new_privileges {
+                filter(b, spec)?;
+            }
+            program.exec(b);
+        }
+
+        let parent = Parent {
+            uid_mappings: linux.uid_mappings.clone(),
+            gid_mappings: linux.gid_mappings.clone(),
+            deny_setgroups: groups_denied,
+            oom_score_adj: oom,
+            cgroups_path: linux.cgroups_path.as_deref(),
+            resources: linux.resources.as_ref(),
+            hooks: Some(hooks),
+            terminal: spec.process.as_ref().is_some_and(|p| p.terminal),
+            console_size: spec.process.as_ref().and_then(|p| p.console_size.clone()),
+            own_pid_namespace: ns.makes(CLONE_NEWPID),
+            own_network: ns.has(CLONE_NEWNET),
+            program: spec.process.as_ref().and_then(|p| p.args.first()).map(|a| a.as_str()),
+            no_process: spec.process.is_none(),
+            root: from_bundle(&root.path, &options.bundle),
+        };
+        Ok(finish(b, parent))
+    }
+}
+
+/// The image is made last, when every slot is known.
+pub(crate) fn finish<'a>(b: &mut Build, parent: Parent<'a>) -> Plan<'a> {
+    let image = b.image();
+    Plan {
+        image,
+        steps: std::mem::take(&mut b.steps),
+        origins: std::mem::take(&mut b.origins),
+        slots: std::mem::take(&mut b.slots),
+        parent,
+        warnings: std::mem::take(&mut b.warnings),
+    }
+}
+
+/// What no part of the plan reads, and so could pass in silence.
+fn check(spec: &Spec<'_>) -> Result<(), Error> {
+    let major = spec.oci_version.split('.').next().unwrap_or_default();
+    match major {
+        "" => return Err(Error::new("ociVersion", "is missing")),
+        "0" | "1" => {}
+        _ => {
+            let problem = format!("{} is of another major version than 1", spec.oci_version);
+            return Err(Error::new("ociVersion", problem));
+        }
+    }
+    let linux = &spec.linux;
+    let not_yet = [
+        (!linux.net_devices.is_empty(), "linux.netDevices"),
+        (linux.intel_rdt.is_some(), "linux.intelRdt"),
+        (linux.memory_policy.is_some(), "linux.memoryPolicy"),
+        (linux.mount_label.as_deref().is_some_and(|l| !l.is_empty()), "linux.mountLabel"),
+    ];
+    if let Some((_, field)) = not_yet.iter().find(|(given, _)| *given) {
+        return Err(Error::unsupported(*field));
+    }
+    spec.process.as_ref().map_or(Ok(()), check_process)
+}
+
+pub(crate) fn check_process(p: &Process<'_>) -> Result<(), Error> {
+    let given = |label: &Option<crate::spec::Str<'_>>| label.as_deref().is_some_and(|l| !l.is_empty());
+    let not_yet = [
+        (given(&p.apparmor_profile), "process.apparmorProfile"),
+        (given(&p.selinux_label), "process.selinuxLabel"),
+        (p.exec_cpu_affinity.is_some(), "process.execCPUAffinity"),
+    ];
+    match not_yet.iter().find(|(given, _)| *given) {
+        Some((_, field)) => Err(Error::unsupported(*field)),
+        None => Ok(()),
+    }
+}
+
+/// Waits until the groups are whole, joins the v1 ones (v2 came with clone3), and makes the cgroup namespace there.
+fn join_groups(b: &mut Build, host: &Host, ns: &Namespaces) {
+    if !host.cgroups.is_empty() {
+        let from = b.want(Want::Gate(Gate::Groups));
+        b.step("linux.cgroupsPath", Step::Wait { from });
+    }
+    for group in host.cgroups.iter().filter(|g| g.version == Version::V1) {
+        let tasks = b.table.own(&format!("{}/tasks", group.folder()));
+        b.step("linux.cgroupsPath", Step::JoinCgroup { tasks });
+    }
+    ns.cgroup_namespace(b);
+}
+
+fn names(b: &mut Build, spec: &Spec<'_>, ns: &Namespaces) -> Result<(), Error> {
+    for (name, field) in [(&spec.hostname, "hostname"), (&spec.domainname, "domainname")] {
+        let Some(name) = name.as_deref().filter(|n| !n.is_empty()) else { continue };
+        if !ns.has(CLONE_NEWUTS) {
+            return Err(Error::new(
+                field,
+                "needs a uts namespace of its own in linux.namespaces: it would rename the host",
+            ));
+        }
+        if name.len() > 64 {
+            return Err(Error::new(field, format!("{name:?} is longer than 64 bytes")));
+        }
+        let name = b.text(name, field)?;
+        b.step(field, if field == "hostname" { Step::Hostname { name } } else { Step::Domainname { name } });
+    }
+    Ok(())
+}
+
+/// What decides who the process can become.
+pub(crate) struct Identity {
+    pub groups_denied: bool,
+    /// Capabilities that we can hand on.
+    pub available: u64,
+}
+
+/// From root in the container to the process: limits, directory, capabilities, user.
+pub(crate) fn become_process(
+    b: &mut Build,
+    spec: &Spec<'_>,
+    process: Option<&Process<'_>>,
+    identity: &Identity,
+    options: &Options,
+) -> Result<(), Error> {
+    let Some(p) = process else { return Ok(()) };
+    if p.user.uid != 0 && !p.terminal {
+        b.step("process.user.uid", Step::OwnStdio { uid: p.user.uid });
+    }
+    limits::rlimits(b, &p.rlimits)?;
+    if let Some(s) = &p.scheduler {
+        limits::scheduler(b, s)?;
+    }
+    if let Some(io) = &p.io_priority {
+        limits::io_priority(b, io)?;
+    }
+    if let Some(personality) = &spec.linux.personality {
+        limits::personality(b, personality)?;
+    }
+    b.step("process.user.umask", Step::Umask { mask: p.user.umask.unwrap_or(0o022) });
+    process::working_directory(b, p, false)?;
+    if !p.no_new_privileges {
+        filter(b, spec)?;
+    }
+    let sets = ids::sets(b, p.capabilities.as_ref(), identity.available)?;
+    ids::bounding(b, &sets);
+    ids::become_user(b, &p.user, &sets, identity.groups_denied)?;
+    if p.user.uid != 0 {
+        process::working_directory(b, p, true)?;
+    }
+    if p.no_new_privileges {
+        b.step("process.noNewPrivileges", Step::NoNewPrivs {});
+    }
+    b.step("", Step::CloseOnExec { first: 3 + options.preserve_fds });
+    Ok(())
+}
+
+fn filter(b: &mut Build, spec: &Spec<'_>) -> Result<(), Error> {
+    let Some(profile) = &spec.linux.seccomp else { return Ok(()) };
+    let insns = seccomp::compile(profile)?;
+    let bytes: Vec<u8> = insns.iter().flat_map(|i| i.to_ne_bytes()).collect();
+    let program = b.table.raw(&bytes);
+    let flags = seccomp::flags(profile)?;
+    b.step("linux.seccomp", Step::Seccomp { program, insns: insns.len() as u32, flags });
+    Ok(())
+}
+
+/// The state that hooks in the container read: two strings with the pid between them.
+fn hook_state(b: &mut Build, spec: &Spec<'_>, options: &Options, status: &str, unused: bool) -> List {
+    if unused {
+        return List::default();
+    }
+    let json = |s: &str| serde_json::Value::from(s).to_string();
+    let annotations = serde_json::to_string(&spec.annotations).unwrap_or_default();
+    let before = format!(
+        "{{\"ociVersion\":{},\"id\":{},\"status\":{},\"bundle\":{},\"annotations\":{annotations},\"pid\":",
+        json("1.3.0"),
+        json(&options.id),
+        json(status),
+        json(&options.bundle),
+    );
+    b.table.list([before.as_str(), "}"], "annotations").unwrap_or_default()
+}
+
+fn hook_steps(b: &mut Build, hooks: &[Hook<'_>], kind: &str, state: List) -> Result<(), Error> {
+    for (index, hook) in hooks.iter().enumerate() {
+        let field = format!("{kind}[{index}]");
+        if !hook.path.starts_with('/') {
+            return Err(Error::new(
+                format!("{field}.path"),
+                format!("{:?} is not an absolute path", hook.path.as_str()),
+            ));
+        }
+        let timeout_s = match hook.timeout {
+            None => 0,
+            Some(t) if t > 0 => u32::try_from(t).unwrap_or(u32::MAX),
+            Some(t) => return Err(Error::new(format!("{field}.timeout"), format!("{t} is not above 0"))),
+        };
+        let path = hook.path.as_str();
+        let args: Vec<&str> = match hook.args.is_empty() {
+            true => vec![path, path],
+            false => std::iter::once(path).chain(hook.args.iter().map(|a| a.as_str())).collect(),
+        };
+        let argv = b.table.list(args, &format!("{field}.args"))?;
+        let env = b.table.list(hook.env.iter().map(|e| e.as_str()), &format!("{field}.env"))?;
+        b.want(Want::HookOutput);
+        b.step(field, Step::Hook { argv, env, state: state.first, timeout_s });
+    }
+    Ok(())
+}

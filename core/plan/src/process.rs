@@ -1,0 +1,84 @@
+//! The program: argv, environment, where it is looked for, and its working directory.
+
+use crate::build::{Build, clean};
+use crate::error::Error;
+use crate::spec::Process;
+use sampan_child::step::{List, Step, cwd};
+
+/// Where a program is looked for when the container's environment has no PATH.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Compiled, so that the order of the steps stays in one place.
+#[derive(Debug)]
+pub struct Program {
+    argv: List,
+    env: List,
+    candidates: List,
+    has_home: bool,
+}
+
+pub fn program(b: &mut Build, process: &Process<'_>) -> Result<Program, Error> {
+    let Some(name) = process.args.first().map(|a| a.as_str()) else {
+        return Err(Error::new("process.args", "must name a program"));
+    };
+    if name.is_empty() {
+        return Err(Error::new("process.args[0]", "must not be empty"));
+    }
+    let env = environment(process)?;
+    let path = env.iter().rev().find_map(|v| v.strip_prefix("PATH=")).unwrap_or(PATH);
+    let candidates: Vec<String> = match name.contains('/') {
+        true => vec![name.to_owned()],
+        false => path
+            .split(':')
+            .map(|dir| if dir.is_empty() { format!("./{name}") } else { format!("{dir}/{name}") })
+            .collect(),
+    };
+    Ok(Program {
+        has_home: env.iter().any(|v| v.starts_with("HOME=")),
+        argv: b.table.list(process.args.iter().map(|a| a.as_str()), "process.args")?,
+        env: b.table.list(env, "process.env")?,
+        candidates: b.table.list(candidates.iter().map(String::as_str), "process.args[0]")?,
+    })
+}
+
+/// NAME=VALUE each; of two with the same name the later one holds.
+fn environment<'p>(process: &'p Process<'_>) -> Result<Vec<&'p str>, Error> {
+    let mut kept: Vec<(&str, &str)> = Vec::with_capacity(process.env.len());
+    for (index, variable) in process.env.iter().enumerate() {
+        let name = match variable.split_once('=') {
+            Some(("", _)) | None => {
+                let problem = format!("{:?} is not of the form NAME=VALUE", variable.as_str());
+                return Err(Error::new(format!("process.env[{index}]"), problem));
+            }
+            Some((name, _)) => name,
+        };
+        match kept.iter_mut().find(|(n, _)| *n == name) {
+            Some(place) => place.1 = variable.as_str(),
+            None => kept.push((name, variable.as_str())),
+        }
+    }
+    Ok(kept.into_iter().map(|(_, variable)| variable).collect())
+}
+
+/// As root, or with `again` as the user, who may be allowed where root is not.
+pub fn working_directory(b: &mut Build, process: &Process<'_>, again: bool) -> Result<(), Error> {
+    if !process.cwd.starts_with('/') {
+        return Err(Error::new("process.cwd", format!("{:?} is not an absolute path", process.cwd.as_str())));
+    }
+    let path = b.text(&clean(&process.cwd), "process.cwd")?;
+    let flags = if again { 0 } else { cwd::CREATE | if process.user.uid != 0 { cwd::TRY } else { 0 } };
+    b.step("process.cwd", Step::Cwd { path, flags });
+    Ok(())
+}
+
+impl Program {
+    pub fn find(&self, b: &mut Build, process: &Process<'_>) {
+        if !self.has_home {
+            b.step("process.env", Step::Home { uid: process.user.uid });
+        }
+        b.step("process.args[0]", Step::Find { candidates: self.candidates });
+    }
+    pub fn exec(&self, b: &mut Build) {
+        b.step("process.args", Step::Exec { argv: self.argv, env: self.env });
+    }
+}

@@ -1,0 +1,241 @@
+//! The root around the mounts: devices, masked and read-only paths, sysctls, propagation.
+
+use crate::build::{Build, clean, nearest};
+use crate::error::Error;
+use crate::mounts::{Dev, Made};
+use crate::namespaces::Namespaces;
+use crate::spec::{Device, Linux, Spec};
+use sampan_child::step::{Base, Source, Step, mount as flag};
+use sampan_child::sys::uapi::*;
+
+/// config-linux.md, "Default Devices".
+const DEFAULT: [(&str, u32, u32); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+
+/// One node to make.
+struct Node {
+    path: String,
+    mode: u32,
+    major: u32,
+    minor: u32,
+    uid: u32,
+    gid: u32,
+    field: String,
+}
+
+/// Device nodes and the links beside them. On a /dev that is a bind there is nothing of ours to make but what the
+/// config names. In a user namespace mknod is EPERM: the host's nodes are bound instead.
+pub fn devices(
+    b: &mut Build,
+    linux: &Linux<'_>,
+    namespaces: &Namespaces,
+    made: &Made,
+    kcore: bool,
+) -> Result<(), Error> {
+    let mut nodes = Vec::new();
+    for (index, device) in linux.devices.iter().enumerate() {
+        nodes.push(node(device, format!("linux.devices[{index}]"))?);
+    }
+    if made.dev != Dev::Bound {
+        for (path, major, minor) in DEFAULT {
+            if !nodes.iter().any(|n| n.path == path) {
+                let (mode, field) = (S_IFCHR | 0o666, String::new());
+                nodes.push(Node { path: path.to_owned(), mode, major, minor, uid: 0, gid: 0, field });
+            }
+        }
+    }
+    if made.dev != Dev::Mounted {
+        b.step("", Step::OpenDev {});
+    }
+    for n in &nodes {
+        if namespaces.makes(CLONE_NEWUSER) {
+            let path = b.text(&n.path, &n.field)?;
+            let flags = flag::IS_DEVICE;
+            let set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+            b.step(&n.field, Step::Bind { from: Source::Path(path), target: path, set, clear: 0, flags });
+            continue;
+        }
+        let (base, below) = split(&n.path);
+        let path = b.text(below, &n.field)?;
+        let device = n.minor & 0xff | (n.major & 0xfff) << 8 | (n.minor & !0xff) << 12;
+        b.step(&n.field, Step::Node { base, path, mode: n.mode, device, uid: n.uid, gid: n.gid });
+    }
+    if made.dev == Dev::Bound {
+        return Ok(());
+    }
+    let mut links = vec![
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ];
+    if kcore {
+        links.push(("core", "/proc/kcore"));
+    }
+    for (path, to) in links {
+        let (path, to) = (b.table.own(path), b.table.own(to));
+        b.step("", Step::Link { base: Base::Dev, path, to });
+    }
+    Ok(())
+}
+
+fn split(path: &str) -> (Base, &str) {
+    match path.strip_prefix("/dev/") {
+        Some(below) => (Base::Dev, below),
+        None => (Base::Root, path.trim_start_matches('/')),
+    }
+}
+
+fn node(d: &Device<'_>, field: String) -> Result<Node, Error> {
+    let kind = match d.kind.as_str() {
+        "c" | "u" => S_IFCHR,
+        "b" => S_IFBLK,
+        "p" => S_IFIFO,
+        other => {
+            return Err(Error::new(
+                format!("{field}.type"),
+                format!("{other:?} is none of \"c\", \"b\", \"u\", \"p\""),
+            ));
+        }
+    };
+    if !d.path.starts_with('/') {
+        return Err(Error::new(
+            format!("{field}.path"),
+            format!("{:?} is not an absolute path", d.path.as_str()),
+        ));
+    }
+    let number = |value: Option<i64>, name: &str, max: i64| match value {
+        _ if kind == S_IFIFO => Ok(0),
+        Some(n) if (0..=max).contains(&n) => Ok(n as u32),
+        Some(n) => Err(Error::new(format!("{field}.{name}"), format!("{n} is not from 0 to {max}"))),
+        None => Err(Error::new(format!("{field}.{name}"), "is missing")),
+    };
+    let (major, minor) = (number(d.major, "major", 0xfff)?, number(d.minor, "minor", 0xfffff)?);
+    // runc takes the type bits too, if they are there.
+    let mode = kind | d.file_mode.unwrap_or(0o666) & 0o7777;
+    Ok(Node {
+        path: clean(&d.path),
+        mode,
+        major,
+        minor,
+        uid: d.uid.unwrap_or(0),
+        gid: d.gid.unwrap_or(0),
+        field,
+    })
+}
+
+/// Paths are looked up inside the root; one that is not there is no error.
+pub fn masks(b: &mut Build, linux: &Linux<'_>) -> Result<(), Error> {
+    for (index, path) in linux.masked_paths.iter().enumerate() {
+        let field = format!("linux.maskedPaths[{index}]");
+        let path = b.text(&absolute(path, &field)?, &field)?;
+        b.step(field, Step::Mask { path });
+    }
+    for (index, path) in linux.readonly_paths.iter().enumerate() {
+        let field = format!("linux.readonlyPaths[{index}]");
+        let path = b.text(&absolute(path, &field)?, &field)?;
+        b.step(field, Step::ReadOnly { path });
+    }
+    Ok(())
+}
+
+fn absolute(path: &str, field: &str) -> Result<String, Error> {
+    if path.starts_with('/') {
+        Ok(clean(path))
+    } else {
+        Err(Error::new(field, format!("{path:?} is not an absolute path")))
+    }
+}
+
+/// Only what a namespace of the container's own holds: anything else would change the host.
+pub fn sysctls(b: &mut Build, spec: &Spec<'_>, namespaces: &Namespaces) -> Result<(), Error> {
+    for (key, value) in &spec.linux.sysctl {
+        let field = format!("linux.sysctl[{key:?}]");
+        // The first separator decides; with dots, a slash stands for a dot in a name (eth0/1).
+        let path = match key.find(['.', '/']) {
+            Some(at) if key.as_bytes().get(at) == Some(&b'/') => key.as_str().to_owned(),
+            _ => key
+                .chars()
+                .map(|c| match c {
+                    '.' => '/',
+                    '/' => '.',
+                    c => c,
+                })
+                .collect(),
+        };
+        if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(Error::new(field, "is not a name below /proc/sys"));
+        }
+        let (kind, owner) = namespace_of(&path, spec)
+            .ok_or_else(|| Error::new(&field, "belongs to no namespace, so setting it would change the host"))
+            .map_err(|e| match path.as_str() {
+                "kernel/hostname" => Error::new(&field, "conflicts with hostname: set that alone"),
+                _ => e,
+            })?;
+        if !namespaces.has(kind) {
+            let problem =
+                format!("needs {owner} namespace of its own in linux.namespaces: it would change the host");
+            return Err(Error::new(field, problem));
+        }
+        let path = b.text(&format!("sys/{path}"), &field)?;
+        let value = b.text(value, &field)?;
+        b.step(field, Step::Sysctl { path, value });
+    }
+    Ok(())
+}
+
+fn namespace_of(path: &str, spec: &Spec<'_>) -> Option<(u32, &'static str)> {
+    match path {
+        "kernel/domainname" => return Some((CLONE_NEWUTS, "a uts")),
+        "kernel/hostname" => return spec.hostname.is_none().then_some((CLONE_NEWUTS, "a uts")),
+        _ => {}
+    }
+    let (first, rest) = path.split_once('/')?;
+    match first {
+        "net" => Some((CLONE_NEWNET, "a network")),
+        "user" => Some((CLONE_NEWUSER, "a user")),
+        "fs" => rest.starts_with("mqueue/").then_some((CLONE_NEWIPC, "an ipc")),
+        "kernel" => {
+            ["msg", "sem", "shm"].iter().any(|p| rest.starts_with(p)).then_some((CLONE_NEWIPC, "an ipc"))
+        }
+        _ => None,
+    }
+}
+
+/// How the root relates to the host's mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Propagation {
+    /// For the old `/`, recursively, before anything is mounted; 0: leave it.
+    pub before: u32,
+    /// For the new root, after the pivot; 0: leave it.
+    pub after: u32,
+    /// The old root stays shared with the host.
+    pub shared: bool,
+}
+
+pub fn propagation(linux: &Linux<'_>) -> Result<Propagation, Error> {
+    let of = |before, after, shared| Ok(Propagation { before, after, shared });
+    match linux.rootfs_propagation.as_deref().unwrap_or_default() {
+        "" | "slave" | "rslave" => of(MS_SLAVE | MS_REC, 0, false),
+        "private" => of(MS_PRIVATE | MS_REC, MS_PRIVATE, false),
+        "rprivate" => of(MS_PRIVATE | MS_REC, MS_PRIVATE | MS_REC, false),
+        // The host's mounts stay what they are: sources must keep their peers. They are cloned by the parent.
+        "shared" => of(0, MS_SHARED, true),
+        "rshared" => of(0, MS_SHARED | MS_REC, true),
+        "unbindable" => of(MS_PRIVATE | MS_REC, MS_UNBINDABLE, false),
+        "runbindable" => of(MS_PRIVATE | MS_REC, MS_UNBINDABLE | MS_REC, false),
+        other => {
+            let known =
+                ["shared", "slave", "private", "unbindable", "rshared", "rslave", "rprivate", "runbindable"];
+            let hint = nearest(other, known).map_or(String::new(), |n| format!("; did you mean {n:?}?"));
+            Err(Error::new("linux.rootfsPropagation", format!("no propagation is called {other:?}{hint}")))
+        }
+    }
+}
