@@ -231,7 +231,8 @@ impl<'a> Image<'a> {
             | Step::ProcessGroup {}
             | Step::Nice { .. }
             | Step::OwnStdio { .. }
-            | Step::Home { .. } => true,
+            | Step::Home { .. }
+            | Step::CloseOthers { .. } => true,
         }
     }
 }

@@ -267,6 +267,8 @@ steps! {
     50 OwnStdio { uid: u32 }
     /// HOME from the container's passwd file, for a config that sets none.
     51 Home { uid: u32 }
+    /// Closes whatever is open from `first` on and is no slot: the parent's ends of pipes, above all.
+    52 CloseOthers { first: u32 }
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.

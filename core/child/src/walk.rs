@@ -201,10 +201,26 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
             ids::own_stdio(uid);
             Ok(())
         }
+        Step::CloseOthers { first } => close_others(c.slots, first),
         Step::Home { uid } => {
             find::home(c, uid);
             Ok(())
         }
+    }
+}
+
+/// A gate gives its end of file only if no copy of the other end stays open here.
+fn close_others(slots: &[Fd], first: u32) -> Result<()> {
+    let mut from = first;
+    loop {
+        // The lowest slot not yet passed ends the gap.
+        let next = slots.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd >= from).min();
+        match next {
+            Some(slot) if slot == from => {}
+            Some(slot) => sys::close_between(from, slot.wrapping_sub(1))?,
+            None => return sys::close_between(from, u32::MAX),
+        }
+        from = next.map_or(u32::MAX, |slot| slot.wrapping_add(1));
     }
 }
 

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod process;
 pub mod rootfs;
 pub mod seccomp;
+pub mod show;
 pub mod spec;
 pub mod text;
 

@@ -112,7 +112,8 @@ impl Namespaces {
                 "must not be empty with a new user namespace: nobody would have an id in it",
             ));
         }
-        if !found.makes(CLONE_NEWUSER) && !(linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty()) {
+        let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
+        if mapped && !found.makes(CLONE_NEWUSER) {
             return Err(Error::new("linux.uidMappings", "needs a new user namespace in linux.namespaces"));
         }
         if !linux.time_offsets.is_empty() && !found.makes(CLONE_NEWTIME) {

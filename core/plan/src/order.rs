@@ -48,6 +48,7 @@ impl<'a> Plan<'a> {
         if host.cgroups.iter().any(|g| g.version == Version::V2) {
             b.want(Want::Group);
         }
+        b.step("", Step::CloseOthers { first: 3 + options.preserve_fds });
         b.step("", Step::Signals {});
         if options.given_stdio {
             for to in 0..3 {
@@ -178,6 +179,7 @@ impl<'a> Plan<'a> {
             cgroups_path: linux.cgroups_path.as_deref(),
             resources: linux.resources.as_ref(),
             hooks: Some(hooks),
+            annotations: Some(&spec.annotations),
             terminal: spec.process.as_ref().is_some_and(|p| p.terminal),
             console_size: spec.process.as_ref().and_then(|p| p.console_size.clone()),
             own_pid_namespace: ns.makes(CLONE_NEWPID),

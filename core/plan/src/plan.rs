@@ -1,7 +1,8 @@
 //! The plan: what the child does, step by step, and what its parent does meanwhile.
 
-use crate::spec::{ConsoleSize, Hooks, IdMapping, Resources};
+use crate::spec::{ConsoleSize, Hooks, IdMapping, Resources, Str};
 use sampan_child::step::Step;
+use std::collections::BTreeMap;
 
 /// Everything that launching one process will do, decided.
 #[derive(Clone, Debug)]
@@ -73,6 +74,7 @@ pub struct Parent<'a> {
     pub cgroups_path: Option<&'a str>,
     pub resources: Option<&'a Resources<'a>>,
     pub hooks: Option<&'a Hooks<'a>>,
+    pub annotations: Option<&'a BTreeMap<Str<'a>, Str<'a>>>,
     pub terminal: bool,
     pub console_size: Option<ConsoleSize>,
     /// A pid namespace of its own: killing its init kills all of it.

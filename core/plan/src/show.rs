@@ -1,0 +1,338 @@
+//! A plan for people and programs: one line a step, and the same as JSON.
+//!
+//! The words are imperatives (`mount tmpfs on /dev`), so that an error can say "cannot" before them.
+
+use crate::limits::rlimit_name;
+use crate::namespaces::KINDS;
+use crate::plan::{Gate, Plan, Want};
+use sampan_child::image::Image;
+use sampan_child::step::{Base, List, Slot, Source, Step, Text, mark, mount as flag};
+use sampan_child::sys::uapi::*;
+use std::fmt::Write;
+
+/// An image with the meaning of its slots: what words are made from.
+pub struct Reader<'a> {
+    pub image: Image<'a>,
+    pub slots: &'a [Want],
+}
+
+impl Reader<'_> {
+    fn text(&self, text: Text) -> String {
+        let bytes = self.image.str(text);
+        String::from_utf8_lossy(bytes.strip_suffix(b"\0").unwrap_or(bytes)).into_owned()
+    }
+    pub fn list(&self, list: List) -> Vec<String> {
+        let one = |s: &[u8]| String::from_utf8_lossy(s.strip_suffix(b"\0").unwrap_or(s)).into_owned();
+        self.image.list(list).map(one).collect()
+    }
+    fn slot(&self, slot: Slot) -> String {
+        match self.slots.get(slot.0 as usize) {
+            Some(Want::Namespace { path, .. }) => path.clone(),
+            Some(Want::GivenNetns) => "the network namespace given".to_owned(),
+            Some(Want::Container) => "the container".to_owned(),
+            Some(Want::Tree { path, .. }) => path.clone(),
+            Some(Want::Gate(Gate::Maps)) => "the id maps".to_owned(),
+            Some(Want::Gate(Gate::Groups)) => "the control groups and their limits".to_owned(),
+            Some(Want::Gate(Gate::Attached)) => "hooks and network".to_owned(),
+            Some(Want::Gate(Gate::Start)) => "start".to_owned(),
+            _ => format!("slot {}", slot.0),
+        }
+    }
+    fn source(&self, source: Source) -> String {
+        match source {
+            Source::Path(text) => self.text(text),
+            Source::Tree(slot) => self.slot(slot),
+        }
+    }
+    fn in_base(&self, base: Base, path: Text) -> String {
+        match base {
+            Base::Root => format!("/{}", self.text(path)),
+            Base::Dev => format!("/dev/{}", self.text(path)),
+        }
+    }
+
+    /// What a step does.
+    pub fn words(&self, step: Step) -> String {
+        match step {
+            Step::Enter { ns, kind, .. } => {
+                format!("enter {} namespace {} before clone3", kinds(kind), self.slot(ns))
+            }
+            Step::Signals {} => "reset signals".to_owned(),
+            Step::Wait { from } => format!("wait for {}", self.slot(from)),
+            Step::Reached { mark: mark::MOUNTED } => "report: mounted".to_owned(),
+            Step::Reached { mark: mark::READY } => "report: created".to_owned(),
+            Step::Reached { mark } => format!("report: mark {mark}"),
+            Step::Setns { ns, kinds: k } => format!("join {} namespace {}", kinds(k), self.slot(ns)),
+            Step::Unshare { kinds: k } => format!("make a {} namespace", kinds(k)),
+            Step::BecomeRoot { .. } => "become root of the user namespace".to_owned(),
+            Step::TimeOffsets { lines } => {
+                let lines = self.list(lines);
+                format!(
+                    "set clock offsets: {}",
+                    lines.iter().map(|l| l.trim()).collect::<Vec<_>>().join(", ")
+                )
+            }
+            Step::JoinCgroup { tasks } => {
+                format!("join control group {}", self.text(tasks).trim_end_matches("/tasks"))
+            }
+            Step::Propagate { path, kind, recursive } => {
+                let r = if recursive != 0 { "r" } else { "" };
+                format!("make {} {r}{}", self.text(path), propagation(kind))
+            }
+            Step::Root { from } => format!("use {} as the root", self.source(from)),
+            Step::Mount { kind, target, data, attributes, flags } => {
+                let mut options = names(attributes);
+                let mut data = self.list(data).into_iter();
+                let mut source = None;
+                while let Some(option) = data.next() {
+                    match option.split_at_checked(1) {
+                        Some(("s", "source")) => source = data.next(),
+                        Some(("s", name)) => {
+                            options.push(format!("{name}={}", data.next().unwrap_or_default()))
+                        }
+                        Some((_, name)) => options.push(name.to_owned()),
+                        None => {}
+                    }
+                }
+                options.extend(propagation_name(flags));
+                if flags & flag::COPY_UP != 0 {
+                    options.push("tmpcopyup".to_owned());
+                }
+                let kind = self.text(kind);
+                let from = source.filter(|s| *s != kind).map_or(String::new(), |s| format!(" ({s})"));
+                format!("mount {kind}{from} on {}{}", self.text(target), bracket(&options))
+            }
+            Step::Bind { from, target, set, clear, flags } => {
+                let recursive = flags & flag::ATTRIBUTES_RECURSIVE != 0;
+                let options = changed(set, clear, recursive).into_iter().chain(propagation_name(flags));
+                let verb = if flags & flag::RECURSIVE != 0 { "rbind" } else { "bind" };
+                let options: Vec<String> = options.collect();
+                format!("{verb} {} on {}{}", self.source(from), self.text(target), bracket(&options))
+            }
+            Step::Attributes { target, set, clear, flags, .. } => {
+                let recursive = flags & flag::ATTRIBUTES_RECURSIVE != 0;
+                format!("change {}{}", self.text(target), bracket(&changed(set, clear, recursive)))
+            }
+            Step::OpenDev {} => "open /dev of the root".to_owned(),
+            Step::Node { base, path, mode, device, uid, gid } => {
+                let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xfff00);
+                let kind = match mode & S_IFMT {
+                    S_IFBLK => "block",
+                    S_IFIFO => "fifo",
+                    _ => "char",
+                };
+                let owner = if uid | gid != 0 { format!(" {uid}:{gid}") } else { String::new() };
+                format!(
+                    "make {} ({kind} {major}:{minor}, {:04o}{owner})",
+                    self.in_base(base, path),
+                    mode & 0o7777
+                )
+            }
+            Step::Link { base, path, to } => {
+                format!("link {} -> {}", self.in_base(base, path), self.text(to))
+            }
+            Step::Mask { path } => format!("mask {}", self.text(path)),
+            Step::ReadOnly { path } => format!("make {} read-only", self.text(path)),
+            Step::Console { uid, on_dev_console, .. } => {
+                let bound = if on_dev_console != 0 { ", on /dev/console" } else { "" };
+                format!("open a terminal for uid {uid}{bound}")
+            }
+            Step::Hook { argv, timeout_s, .. } => {
+                let limit = if timeout_s == 0 { String::new() } else { format!(" within {timeout_s} s") };
+                format!("run hook {}{limit}", self.list(argv).first().cloned().unwrap_or_default())
+            }
+            Step::Pivot { .. } => "pivot to the root, let go of the old one".to_owned(),
+            Step::RootAttributes { set, .. } => format!("change /{}", bracket(&names(set))),
+            Step::Sysctl { path, value } => {
+                let path = self.text(path);
+                format!("set {} to {:?}", path.trim_start_matches("sys/"), self.text(value))
+            }
+            Step::Hostname { name } => format!("set the hostname to {:?}", self.text(name)),
+            Step::Domainname { name } => format!("set the domain name to {:?}", self.text(name)),
+            Step::Loopback {} => "bring lo up".to_owned(),
+            Step::Session {} => "start a session".to_owned(),
+            Step::Keyring { name } => format!("join session keyring {}", self.text(name)),
+            Step::Stdio { to, .. } => format!(
+                "use the given {}",
+                ["stdin", "stdout", "stderr"].get(to as usize).unwrap_or(&"descriptor")
+            ),
+            Step::Rlimit { resource, soft, hard } => {
+                let n = |v: u64| if v == u64::MAX { "unlimited".to_owned() } else { v.to_string() };
+                format!("set {} to {} (hard {})", rlimit_name(resource), n(soft), n(hard))
+            }
+            Step::Umask { mask } => format!("set the umask to {mask:04o}"),
+            Step::BoundingSet { keep } => format!("bound capabilities to {}", caps(keep)),
+            Step::User { uid, gid, groups, .. } => {
+                let more = self.image.tail(groups.first).chunks_exact(4).take(groups.count as usize);
+                let more: Vec<String> =
+                    more.filter_map(|g| Some(u32::from_ne_bytes(g.try_into().ok()?).to_string())).collect();
+                let more =
+                    if more.is_empty() { String::new() } else { format!(" groups={}", more.join(",")) };
+                format!("become uid={uid} gid={gid}{more}")
+            }
+            Step::Caps { effective, permitted, inheritable } => {
+                let mut text = format!("keep capabilities {}", caps(permitted));
+                if effective != permitted {
+                    let _ = write!(text, ", effective {}", caps(effective));
+                }
+                if inheritable != 0 {
+                    let _ = write!(text, ", inheritable {}", caps(inheritable));
+                }
+                text
+            }
+            Step::Ambient { raise } => format!("raise ambient capabilities {}", caps(raise)),
+            Step::NoNewPrivs {} => "allow no new privileges".to_owned(),
+            Step::Personality { domain } => format!("set the personality to {domain}"),
+            Step::Cwd { path, .. } => format!("change to directory {}", self.text(path)),
+            Step::CloseOnExec { first } => format!("close descriptors from {first} on at exec"),
+            Step::Seccomp { insns, .. } => format!("load a filter of {insns} instructions"),
+            Step::Find { candidates } => format!("find the program: {}", self.list(candidates).join(", ")),
+            Step::Exec { argv, .. } => {
+                let argv: Vec<String> = self.list(argv).iter().map(|a| quoted(a)).collect();
+                format!("execute {}", argv.join(" "))
+            }
+            Step::Undumpable {} => "hide from ptrace".to_owned(),
+            Step::Scheduler { policy, nice, priority, .. } => {
+                format!("schedule by policy {policy}, nice {}, priority {priority}", nice as i32)
+            }
+            Step::IoPriority { value } => {
+                format!("set the I/O priority to class {}, {}", value >> 13, value & 7)
+            }
+            Step::AllCpus {} => "use every CPU allowed".to_owned(),
+            Step::ProcessGroup {} => "lead a process group".to_owned(),
+            Step::Nice { nice } => format!("set nice to {}", nice as i32),
+            Step::OwnStdio { uid } => format!("give stdio pipes to uid {uid}"),
+            Step::Home { uid } => format!("look up HOME of uid {uid}"),
+            Step::CloseOthers { first } => format!("close what is not ours from {first} on"),
+        }
+    }
+}
+
+fn quoted(word: &str) -> String {
+    let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "/._-=:,+@%".contains(c));
+    if plain { word.to_owned() } else { format!("{word:?}") }
+}
+
+fn kinds(bits: u32) -> String {
+    let names: Vec<&str> = KINDS.iter().filter(|(_, k)| bits & k != 0).map(|(name, _)| *name).collect();
+    names.join("+")
+}
+
+fn caps(bits: u64) -> String {
+    let names: Vec<&str> = crate::ids::CAPABILITIES
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| bits >> n & 1 == 1)
+        .map(|(_, name)| name.trim_start_matches("CAP_"))
+        .collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(",") }
+}
+
+fn propagation(kind: u32) -> &'static str {
+    match kind {
+        MS_PRIVATE => "private",
+        MS_SLAVE => "slave",
+        MS_SHARED => "shared",
+        _ => "unbindable",
+    }
+}
+
+fn propagation_name(flags: u32) -> Option<String> {
+    let name = match flags >> 16 & 7 {
+        1 => "private",
+        2 => "slave",
+        3 => "shared",
+        4 => "unbindable",
+        _ => return None,
+    };
+    Some(if flags >> 19 & 1 == 1 { format!("r{name}") } else { name.to_owned() })
+}
+
+const ATTRIBUTES: [(u32, &str, &str); 6] = [
+    (MOUNT_ATTR_RDONLY, "ro", "rw"),
+    (MOUNT_ATTR_NOSUID, "nosuid", "suid"),
+    (MOUNT_ATTR_NODEV, "nodev", "dev"),
+    (MOUNT_ATTR_NOEXEC, "noexec", "exec"),
+    (MOUNT_ATTR_NODIRATIME, "nodiratime", "diratime"),
+    (MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow", "symfollow"),
+];
+
+fn names(set: u32) -> Vec<String> {
+    changed(set, 0, false)
+}
+
+fn changed(set: u32, clear: u32, recursive: bool) -> Vec<String> {
+    let r = if recursive { "r" } else { "" };
+    let mut names = Vec::new();
+    for (bit, on, off) in ATTRIBUTES {
+        if set & bit != 0 {
+            names.push(format!("{r}{on}"));
+        } else if clear & bit != 0 {
+            names.push(format!("{r}{off}"));
+        }
+    }
+    match set & MOUNT_ATTR_ATIME {
+        MOUNT_ATTR_NOATIME => names.push(format!("{r}noatime")),
+        MOUNT_ATTR_STRICTATIME => names.push(format!("{r}strictatime")),
+        _ if clear & MOUNT_ATTR_ATIME != 0 => names.push(format!("{r}relatime")),
+        _ => {}
+    }
+    names
+}
+
+fn bracket(options: &[String]) -> String {
+    if options.is_empty() { String::new() } else { format!(" [{}]", options.join(",")) }
+}
+
+/// One line a step: its number, what it does, and the config field that it comes from.
+pub fn text(plan: &Plan<'_>) -> String {
+    let mut out = String::new();
+    let Some(reader) = reader(plan) else { return out };
+    let new = plan.image_flags();
+    let _ = writeln!(
+        out,
+        "clone3: {}",
+        if new == 0 { "no new namespaces".to_owned() } else { format!("new {}", kinds(new)) }
+    );
+    for (index, (step, origin)) in plan.steps.iter().zip(&plan.origins).enumerate() {
+        let words = reader.words(*step);
+        match origin.is_empty() {
+            true => _ = writeln!(out, "{:>3}  {words}", index + 1),
+            false => _ = writeln!(out, "{:>3}  {words:<64}  {origin}", index + 1),
+        }
+    }
+    for warning in &plan.warnings {
+        let _ = writeln!(out, "warning: {warning}");
+    }
+    out
+}
+
+/// The same for programs.
+pub fn json(plan: &Plan<'_>) -> serde_json::Value {
+    let steps: Vec<serde_json::Value> = match reader(plan) {
+        None => Vec::new(),
+        Some(reader) => plan
+            .steps
+            .iter()
+            .zip(&plan.origins)
+            .map(|(step, origin)| {
+                serde_json::json!({"step": step.name(), "does": reader.words(*step), "field": origin})
+            })
+            .collect(),
+    };
+    let new: Vec<&str> =
+        KINDS.iter().filter(|(_, k)| plan.image_flags() & k != 0).map(|(name, _)| *name).collect();
+    serde_json::json!({"namespaces": new, "steps": steps, "warnings": plan.warnings})
+}
+
+/// None only for an image that is none, which a compiled plan never has.
+pub fn reader<'p>(plan: &'p Plan<'_>) -> Option<Reader<'p>> {
+    Some(Reader { image: Image::check(&plan.image).ok()?, slots: &plan.slots })
+}
+
+impl Plan<'_> {
+    /// The namespaces that clone3 makes.
+    fn image_flags(&self) -> u32 {
+        Image::check(&self.image).map_or(0, |i| i.header().clone_flags as u32)
+    }
+}
