@@ -14,9 +14,26 @@ pub use rustix::io::Errno;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A launch (or another verb) that did not succeed. Every part but `doing` may be empty.
+/// A launch (or another verb) that did not succeed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Error {
+pub struct Error(Box<Parts>);
+
+impl std::ops::Deref for Error {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+impl std::ops::DerefMut for Error {
+    fn deref_mut(&mut self) -> &mut Parts {
+        &mut self.0
+    }
+}
+
+/// Every part but `doing` may be empty.
+/// Read and written through [`Error`], which stands before it so that a `Result` stays small.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
     pub container: String,
     /// The config field, as JSON paths go.
     pub field: String,
@@ -33,7 +50,7 @@ pub struct Error {
 
 impl Error {
     pub fn new(doing: impl Into<String>) -> Error {
-        Error { doing: doing.into(), ..Error::default() }
+        Error(Box::new(Parts { doing: doing.into(), ..Parts::default() }))
     }
     pub fn call(mut self, call: &'static str, errno: impl Into<Errno>) -> Error {
         self.call = call;
@@ -120,14 +137,14 @@ impl From<sampan_plan::Error> for Error {
 
 impl From<sampan_cgroups::error::Error> for Error {
     fn from(e: sampan_cgroups::error::Error) -> Error {
-        Error {
+        Error(Box::new(Parts {
             field: e.field.clone().unwrap_or_default(),
             doing: e.sentence(),
             call: e.call,
             errno: e.errno,
             likely: e.likely.clone().unwrap_or_default(),
-            ..Error::default()
-        }
+            ..Parts::default()
+        }))
     }
 }
 

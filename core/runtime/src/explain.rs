@@ -1,0 +1,155 @@
+//! From a child's report to an error: which step, of which config field, in words, and what is likely behind it.
+//!
+//! Likely causes are a table of (call, errno, circumstance) -> sentence.  A row is added when somebody has met it.
+
+use sampan_child::report::Report;
+use sampan_child::step::Step;
+use sampan_child::sys::Call;
+use sampan_plan::show::Reader;
+
+use crate::error::{Errno, Error};
+
+/// What is known of the circumstances.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Around {
+    pub new_user_namespace: bool,
+    pub privileged: bool,
+}
+
+/// The error that a report of failure stands for.
+pub fn explain(report: Report, plan: &Reader<'_>, origins: &[String], around: Around) -> Error {
+    let Report::Failed { step: index, call, errno, detail } = report else {
+        return Error::new("the container's process reported out of turn");
+    };
+    let errno = Errno::from_raw_os_error(errno.into());
+    let field = origins.get(index as usize).cloned().unwrap_or_default();
+    let Some(step) = plan.image.step(index) else {
+        return Error::new("the container's process failed in an unknown step").call(call.name(), errno);
+    };
+    let place = (index + 1, plan.image.header().steps);
+    let mut error = match step {
+        Step::Find { candidates } => {
+            let list = plan.list(candidates);
+            return missing_program(&list, errno);
+        }
+        Step::Exec { argv, .. } => {
+            let argv = plan.list(argv);
+            return Error::exec(argv.first().map_or("", String::as_str), false, errno);
+        }
+        Step::Hook { .. } => hook(plan.words(step), call, errno, detail),
+        step => Error::new(format!("cannot {}", plan.words(step))).call(call.name(), errno),
+    };
+    error.field = field;
+    error.step = Some(place);
+    if error.likely.is_empty() {
+        error.likely = likely(step, call, errno, around).unwrap_or_default().to_owned();
+    }
+    error
+}
+
+/// A name without a slash was looked for in PATH: then all candidates end in it.
+fn missing_program(candidates: &[String], errno: Errno) -> Error {
+    match candidates {
+        [only] if only.contains('/') => Error::exec(only, false, errno),
+        list => {
+            let name = list.first().and_then(|c| c.rsplit('/').next()).unwrap_or_default();
+            Error::exec(name, true, errno)
+        }
+    }
+}
+
+fn hook(words: String, call: Call, errno: Errno, detail: u32) -> Error {
+    match (call, errno) {
+        (Call::waitid, Errno::TIMEDOUT) => {
+            Error::new(format!("{words}: still running after {detail} s, killed"))
+        }
+        (Call::waitid, _) if detail == 127 => Error::new(format!("{words}: cannot be executed"))
+            .likely("it does not exist, or is not executable"),
+        (Call::waitid, _) if detail > 128 => {
+            Error::new(format!("{words}: killed by signal {}", detail - 128))
+        }
+        (Call::waitid, _) => Error::new(format!("{words}: exit status {detail}")),
+        _ => Error::new(format!("cannot {words}")).call(call.name(), errno),
+    }
+}
+
+/// The table.
+pub fn likely(step: Step, call: Call, errno: Errno, around: Around) -> Option<&'static str> {
+    let inside = around.new_user_namespace;
+    Some(match (step, call, errno) {
+        (Step::Rlimit { .. }, Call::prlimit, Errno::PERM) => {
+            "raising a hard limit above our own needs CAP_SYS_RESOURCE in the host's user namespace; lower \"hard\""
+        }
+        (Step::Root { .. }, Call::open_tree, Errno::NOENT) => "the bundle has no such folder; see root.path",
+        (Step::Root { .. } | Step::Bind { .. }, Call::open_tree, Errno::INVAL) if inside => {
+            "this user namespace may not split the host's mounts; use \"rbind\""
+        }
+        (Step::Bind { .. }, Call::open_tree, Errno::NOENT) => "the source does not exist on the host",
+        (Step::Bind { .. }, Call::open_tree, Errno::ACCESS) => {
+            "the container's root may not enter the source's folders"
+        }
+        (Step::Bind { .. }, Call::openat2, Errno::NOTDIR) => {
+            "the source is a directory and the destination a file: are you trying to mount a directory onto a file?"
+        }
+        (Step::Bind { .. } | Step::Attributes { .. }, Call::mount_setattr, Errno::PERM) if inside => {
+            "the source is mounted with flags that a user namespace may not clear (nosuid, nodev, noexec, ro)"
+        }
+        (Step::Mount { .. } | Step::Bind { .. }, Call::openat2, Errno::LOOP) => {
+            "the destination is reached through a symbolic link, which is refused for proc and sysfs"
+        }
+        (Step::Mount { .. } | Step::Bind { .. }, Call::mkdirat | Call::openat, Errno::ROFS) => {
+            "the destination does not exist and the root is on a read-only file system: create it in the image"
+        }
+        (Step::Mount { .. }, Call::fsopen, Errno::NODEV) => "this kernel has no file system of that type",
+        (Step::Mount { .. }, Call::fsopen | Call::fsconfig | Call::fsmount, Errno::PERM) if inside => {
+            "the file system may not be mounted in a user namespace, or its namespace (pid, net, ipc) is the host's"
+        }
+        (Step::Mount { .. }, Call::fsopen | Call::fsconfig | Call::fsmount, Errno::PERM) => {
+            "mounting needs CAP_SYS_ADMIN: run as root, or with a user namespace in the config"
+        }
+        (Step::Mount { .. }, Call::fsconfig, Errno::INVAL) => {
+            "the file system does not know one of the options, or not that value"
+        }
+        (Step::Node { .. }, Call::mknodat, Errno::PERM) => {
+            "making devices needs CAP_MKNOD in the host's user namespace"
+        }
+        (Step::Node { .. }, Call::mknodat, Errno::EXIST) => "the image has something else at that name",
+        (Step::Setns { .. } | Step::Enter { .. }, Call::setns, Errno::INVAL) => {
+            "the file is no namespace of that type"
+        }
+        (Step::Setns { .. } | Step::Enter { .. }, Call::setns, Errno::PERM) => {
+            "joining needs CAP_SYS_ADMIN in the user namespace that owns it"
+        }
+        (Step::JoinCgroup { .. }, Call::write, Errno::NOSPC) => {
+            "the cpuset of that group has no CPUs or memory nodes"
+        }
+        (Step::JoinCgroup { .. }, Call::write, Errno::AGAIN) => "the pids limit of a parent group is reached",
+        (Step::Sysctl { .. }, Call::openat2, Errno::NOENT) => "this kernel has no such sysctl",
+        (Step::Sysctl { .. }, Call::write, Errno::INVAL) => "the kernel does not take that value",
+        (Step::Console { .. }, Call::openat2, Errno::NOENT) => {
+            "a terminal needs a devpts mount on /dev/pts in the config"
+        }
+        (Step::User { .. } | Step::BecomeRoot { .. }, _, Errno::INVAL) => {
+            "the id is not mapped in the user namespace; see linux.uidMappings and linux.gidMappings"
+        }
+        (Step::User { .. }, Call::setgroups, Errno::PERM) => "setgroups is denied in this user namespace",
+        (Step::Caps { .. } | Step::BoundingSet { .. }, _, Errno::PERM) => {
+            "we do not have these capabilities ourselves, so we cannot hand them on"
+        }
+        (Step::Cwd { .. }, Call::getcwd, _) => {
+            "the directory is outside of the container (CVE-2024-21626): /proc/self/fd is no working directory"
+        }
+        (Step::Cwd { .. }, Call::chdir, Errno::NOTDIR) => "it is no directory",
+        (Step::Cwd { .. }, Call::mkdirat, Errno::ROFS) => "it does not exist, and the root is read-only",
+        (Step::Keyring { .. }, Call::keyctl, Errno::DQUOT) => {
+            "the owner's quota of keys is full (/proc/sys/kernel/keys/maxkeys); use --no-new-keyring"
+        }
+        (Step::Pivot { .. }, Call::pivot_root, Errno::INVAL) => "the host's root is an initramfs (rootfs)",
+        (Step::Scheduler { .. }, Call::sched_setattr, Errno::PERM) => "a real-time policy needs CAP_SYS_NICE",
+        (_, _, Errno::NOSYS) => {
+            "this kernel is older than 5.14, or a seccomp filter around us denies the call"
+        }
+        (_, _, Errno::PERM) if !around.privileged => "this needs root, or a user namespace in the config",
+        _ => return None,
+    })
+}

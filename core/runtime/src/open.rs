@@ -1,0 +1,200 @@
+//! The slots of a plan, opened: what the child is handed, and the ends that stay with us.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    FileType, MemfdFlags, Mode, OFlags, fcntl_getfl, fcntl_setfl, ftruncate, memfd_create, mknodat, open,
+    openat,
+};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use sampan_cgroups::Cgroup;
+use sampan_plan::namespaces::proc_name;
+use sampan_plan::plan::{Gate, Want};
+
+use crate::error::{Error, Result};
+use crate::launch::{Barrier, Request};
+use crate::root::Folder;
+
+/// In the state folder, where the container outlives its creator.
+pub const START: &str = "start";
+pub const REPORT: &str = "report";
+
+/// A slot is ours to close after the clone, or the caller's.
+#[derive(Debug)]
+enum Held<'a> {
+    Ours(OwnedFd),
+    /// The read end that all gates share.
+    Gates,
+    Callers(BorrowedFd<'a>),
+}
+
+/// Everything opened for one launch.
+#[derive(Debug)]
+pub struct Slots<'a> {
+    held: Vec<Held<'a>>,
+    /// The read end that all gates of a pipe share: one byte opens one gate, in their order.
+    gates_read: Option<OwnedFd>,
+    pub gate: Option<OwnedFd>,
+    pub report: Option<OwnedFd>,
+    pub console: Option<OwnedFd>,
+    pub trace: Option<OwnedFd>,
+    pub hook_output: Option<OwnedFd>,
+}
+
+impl<'a> Slots<'a> {
+    pub fn open(request: &Request<'a>, cgroup: Option<&Cgroup<'_>>) -> Result<Slots<'a>> {
+        let (read, write) = pipe()?;
+        let mut slots = Slots {
+            held: Vec::with_capacity(request.plan.slots.len()),
+            gates_read: Some(read),
+            gate: Some(write),
+            report: None,
+            console: None,
+            trace: None,
+            hook_output: None,
+        };
+        for want in &request.plan.slots {
+            let held = slots.one(want, request, cgroup)?;
+            slots.held.push(held);
+        }
+        Ok(slots)
+    }
+
+    fn one(&mut self, want: &Want, request: &Request<'a>, cgroup: Option<&Cgroup<'_>>) -> Result<Held<'a>> {
+        let missing = |what: &str| Error::new(format!("the plan needs {what}, and the caller gave none"));
+        Ok(match want {
+            Want::Report => {
+                let (read, write) = match request.barrier {
+                    Barrier::Pipe => pipe()?,
+                    Barrier::Folder => fifo(request.folder, REPORT)?,
+                };
+                self.report = Some(read);
+                Held::Ours(write)
+            }
+            Want::Gate(Gate::Start) if request.barrier == Barrier::Folder => {
+                make_fifo(request.folder, START)?;
+                // For reading and writing: then there is always a writer, and it waits for a byte, not for one of us.
+                Held::Ours(open_in(request.folder, START, OFlags::RDWR)?)
+            }
+            Want::Gate(_) => Held::Gates,
+            Want::Group => Held::Ours(
+                cgroup
+                    .map(|c| c.v2_fd())
+                    .transpose()?
+                    .flatten()
+                    .ok_or_else(|| missing("a v2 control group"))?,
+            ),
+            Want::Namespace { path, field, .. } => Held::Ours(
+                open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
+                    Error::new(format!("cannot open the namespace {path}"))
+                        .field(field.clone())
+                        .call("open", e)
+                })?,
+            ),
+            Want::OwnNamespace { kind } => {
+                let path = format!("/proc/thread-self/ns/{}", proc_name(*kind));
+                Held::Ours(open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
+                    |e| Error::new(format!("cannot open our own namespace {path}")).call("open", e),
+                )?)
+            }
+            Want::GivenNetns => Held::Callers(request.netns.ok_or_else(|| missing("a network namespace"))?),
+            Want::Container => return Err(missing("a running container")),
+            Want::Tree { path, recursive, follow, field } => {
+                Held::Ours(tree(path, *recursive, *follow, field)?)
+            }
+            Want::Console => {
+                let (ours, theirs) =
+                    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                        .map_err(|e| Error::new("cannot make a socket pair").call("socketpair", e))?;
+                self.console = Some(ours);
+                Held::Ours(theirs)
+            }
+            Want::Stdio(n) => {
+                let stdio = request.stdio.as_ref().and_then(|s| s.get(*n as usize));
+                Held::Callers(*stdio.ok_or_else(|| missing("stdio"))?)
+            }
+            Want::Trace => {
+                let size = (request.plan.steps.len() as u64 + 1) * 8;
+                let fd = memfd("trace")?;
+                ftruncate(&fd, size).map_err(|e| Error::new("cannot size the trace").call("ftruncate", e))?;
+                self.trace = Some(duplicate(&fd)?);
+                Held::Ours(fd)
+            }
+            Want::HookOutput => {
+                let fd = memfd("hook output")?;
+                self.hook_output = Some(duplicate(&fd)?);
+                Held::Ours(fd)
+            }
+        })
+    }
+
+    /// In the order of the plan.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let shared = self.gates_read.as_ref();
+        self.held
+            .iter()
+            .filter_map(|held| match held {
+                Held::Ours(fd) => Some(fd.as_fd()),
+                Held::Gates => shared.map(AsFd::as_fd),
+                Held::Callers(fd) => Some(*fd),
+            })
+            .collect()
+    }
+
+    /// Closes the child's ends here: only then does the end of a report mean that the child's is closed.
+    pub fn handed_over(&mut self) {
+        self.held.clear();
+        self.gates_read = None;
+    }
+}
+
+/// A detached clone, as the child will attach it.
+fn tree(path: &str, recursive: bool, follow: bool, field: &str) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    if !follow {
+        flags |= OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    }
+    open_tree(rustix::fs::CWD, path, flags)
+        .map_err(|e| Error::new(format!("cannot clone {path}")).field(field).call("open_tree", e))
+}
+
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::new("cannot make a pipe").call("pipe2", e))
+}
+
+fn memfd(name: &str) -> Result<OwnedFd> {
+    memfd_create(name, MemfdFlags::CLOEXEC)
+        .map_err(|e| Error::new("cannot make a memfd").call("memfd_create", e))
+}
+
+fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3)
+        .map_err(|e| Error::new("cannot duplicate a descriptor").call("fcntl", e))
+}
+
+fn make_fifo(folder: &Folder, name: &str) -> Result<()> {
+    mknodat(folder.fd(), name, FileType::Fifo, Mode::from(0o600), 0)
+        .map_err(|e| Error::new(format!("cannot make {}/{name}", folder.path().display())).call("mknodat", e))
+}
+
+pub fn open_in(folder: &Folder, name: &str, flags: OFlags) -> Result<OwnedFd> {
+    openat(folder.fd(), name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+        .map_err(|e| Error::new(format!("cannot open {}/{name}", folder.path().display())).call("openat", e))
+}
+
+/// Both ends of a FIFO. The reader must come first and not wait for a writer; after that it blocks like a pipe's.
+fn fifo(folder: &Folder, name: &str) -> Result<(OwnedFd, OwnedFd)> {
+    make_fifo(folder, name)?;
+    let read = open_in(folder, name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    let write = open_in(folder, name, OFlags::WRONLY)?;
+    let flags =
+        fcntl_getfl(&read).map_err(|e| Error::new("cannot read descriptor flags").call("fcntl", e))?;
+    fcntl_setfl(&read, flags - OFlags::NONBLOCK)
+        .map_err(|e| Error::new("cannot set descriptor flags").call("fcntl", e))?;
+    Ok((read, write))
+}
