@@ -1,6 +1,5 @@
 //! Real containers, as root, through the launch alone: no command line, no other runtime.
 
-
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};

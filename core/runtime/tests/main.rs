@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod cli;
-mod launch;
 mod enter;
+mod launch;
 mod sampan;
 mod states;
