@@ -509,7 +509,7 @@ fn state_of(request: &Request<'_>) -> State {
         let place = Place::parse(parent.cgroups_path, request.folder.id());
         let found = Hierarchies::detect().and_then(|h| Cgroup::at(h, &place?));
         state.cgroup = found.ok().map(|c| crate::state::Cgroup {
-            path: c.location(),
+            location: c.location(),
             kept: request.keep_groups,
             ..crate::state::Cgroup::default()
         });

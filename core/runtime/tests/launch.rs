@@ -13,6 +13,7 @@ use sampan_testkit::{Bundle, need};
 
 /// A container run to its end: what it printed, and its exit code.
 struct Ran {
+    #[allow(dead_code)]
     output: String,
     code: i32,
 }
