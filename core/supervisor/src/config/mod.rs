@@ -141,7 +141,8 @@ fn inherit(services: &mut Table, defaults: Option<Node>) {
     for node in services.values_mut() {
         let Value::Table(service) = &mut node.value else { continue };
         let mut whole = defaults.clone();
-        if service.contains_key("bundle") {
+        let own_root = service.contains_key("rootfs") || service.contains_key("image");
+        if service.contains_key("bundle") || (whole.contains_key("bundle") && !own_root) {
             without_oci(&mut whole, &mut Vec::new());
         }
         merge::overlay_service(&mut whole, std::mem::take(service));

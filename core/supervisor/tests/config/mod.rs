@@ -1,6 +1,10 @@
 //! config.toml: each test writes files into a folder of its own and loads them.
 
+mod any;
+mod differences;
 mod mistakes;
+mod resolve;
+mod small;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -47,7 +47,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
         None => vec![("default".into(), node.key.clone())],
     };
     let healthcheck = life::healthcheck(&t);
-    let service = Service {
+    let mut service = Service {
         name: name.to_string(),
         source,
         entrypoint: t.or("entrypoint", command, Vec::new()),
@@ -79,6 +79,10 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
         own: if bundle { own(node) } else { BTreeSet::new() },
         healthcheck,
     };
+    if service.environment.is_empty() {
+        // To add nothing is not to say anything.
+        service.own.remove("environment");
+    }
     Draft {
         has_healthcheck: service.healthcheck.is_some() || life::says_healthcheck(&t),
         service,
