@@ -8,7 +8,9 @@ use super::Folder;
 fn check(old: &str, new: &str, expected: &str) {
     let of = |keys: &str| {
         let keys = keys.replace("; ", "\n");
-        let text = format!("[networks.n]\n[services.web]\nrootfs = \"/\"\ncommand = [\"a\"]\nhealthcheck.tcp = 1\n{keys}\n");
+        let text = format!(
+            "[networks.n]\n[services.web]\nrootfs = \"/\"\ncommand = [\"a\"]\nhealthcheck.tcp = 1\n{keys}\n"
+        );
         Folder::new().with("c.toml", &text).config(&["c.toml"])
     };
     let found = diff::show(&diff::diff(&of(old), &of(new)));
@@ -33,14 +35,19 @@ fn each_key_applies_as_the_reference_says() {
     check("", "networks = [\"n\"]", "web: restart (networks)");
     check("", "[services.b]; rootfs = \"/\"; command = \"b\"", "b: new\nweb: nothing");
     check("[services.b]; rootfs = \"/\"; command = \"b\"", "", "b: removed, stops\nweb: nothing");
-    check("[supervisor]", "[supervisor]; run_dir = \"/x\"; log_level = \"debug\"",
-        "web: nothing\nsupervisor.log_level: live\nsupervisor.run_dir: at sampand's next start\nsupervisor.socket: at sampand's next start");
+    check(
+        "[supervisor]",
+        "[supervisor]; run_dir = \"/x\"; log_level = \"debug\"",
+        "web: nothing\nsupervisor.log_level: live\nsupervisor.run_dir: at sampand's next start\nsupervisor.socket: at sampand's next start",
+    );
 }
 
 #[test]
 fn a_networks_change_restarts_its_services_alone() {
     let of = |subnet: &str| {
-        let text = format!("[networks.n]\n{subnet}\n[services.a]\nrootfs = \"/\"\ncommand = \"a\"\nnetworks = [\"n\"]\n[services.b]\nrootfs = \"/\"\ncommand = \"b\"\n");
+        let text = format!(
+            "[networks.n]\n{subnet}\n[services.a]\nrootfs = \"/\"\ncommand = \"a\"\nnetworks = [\"n\"]\n[services.b]\nrootfs = \"/\"\ncommand = \"b\"\n"
+        );
         Folder::new().with("c.toml", &text).config(&["c.toml"])
     };
     let found = diff::diff(&of(""), &of("subnet = \"10.9.0.0/24\""));

@@ -46,9 +46,18 @@ fn short_forms_are_long_ones() {
     same("healthcheck.test = \"a b\"", "healthcheck.test = [\"CMD-SHELL\", \"a b\"]");
     same("healthcheck = \"none\"", "healthcheck.test = [\"NONE\"]");
     same("entrypoint = \"a 'b c' \\\\d\"", "entrypoint = [\"a\", \"b c\", \"d\"]");
-    same("environment = [\"A=1\", \"NAME\", \"UNSET\", \"DOLLAR\"]", "environment = { A = 1, NAME = \"value\", DOLLAR = \"a$b$${c}\" }");
-    same("ports = [\"127.0.0.1:80:90/udp\"]", "ports = [{ host_ip = \"127.0.0.1\", published = 80, target = 90, protocol = \"udp\" }]");
-    same("volumes = [\"/etc:/x:ro\"]", "volumes = [{ type = \"bind\", source = \"/etc\", target = \"/x/\", read_only = true }]");
+    same(
+        "environment = [\"A=1\", \"NAME\", \"UNSET\", \"DOLLAR\"]",
+        "environment = { A = 1, NAME = \"value\", DOLLAR = \"a$b$${c}\" }",
+    );
+    same(
+        "ports = [\"127.0.0.1:80:90/udp\"]",
+        "ports = [{ host_ip = \"127.0.0.1\", published = 80, target = 90, protocol = \"udp\" }]",
+    );
+    same(
+        "volumes = [\"/etc:/x:ro\"]",
+        "volumes = [{ type = \"bind\", source = \"/etc\", target = \"/x/\", read_only = true }]",
+    );
     same("tmpfs = \"/t\"", "tmpfs = [\"/t\"]");
     same("cap_add = [\"kill\", \"all\"]", "cap_add = [\"CAP_KILL\", \"ALL\"]");
     same("stop_signal = \"int\"", "stop_signal = 2");
@@ -80,7 +89,8 @@ fn the_key_table_tells_the_truth_about_defaults() {
     for key in config::keys::SERVICE.iter().filter(|k| k.stage == config::keys::Stage::Built) {
         let Some(entry) = shown.get(key.path) else {
             // Tables without entries, and what another key stands in for.
-            let silent = ["read_only", "bundle", "env_file", "environment", "healthcheck.test", "healthcheck.tcp"];
+            let silent =
+                ["read_only", "bundle", "env_file", "environment", "healthcheck.test", "healthcheck.tcp"];
             assert!(silent.contains(&key.path) || key.path.contains('*'), "{} is not shown", key.path);
             continue;
         };
@@ -105,7 +115,12 @@ fn origins_are_file_and_line() {
         .with("e", "A=1\n");
     let loaded = folder.load(&["c.toml"]).unwrap();
     let shown = explain::json(&loaded.config, &loaded.origins, Some("web")).unwrap();
-    let origin = |key: &str| shown["services.web"][key]["origin"].as_str().unwrap().replace(&format!("{}/", folder.0.display()), "");
+    let origin = |key: &str| {
+        shown["services.web"][key]["origin"]
+            .as_str()
+            .unwrap()
+            .replace(&format!("{}/", folder.0.display()), "")
+    };
     assert_eq!(origin("user"), "c.toml:2");
     assert_eq!(origin("resources.memory"), "c.toml:7");
     assert_eq!(origin("environment.A"), "c.toml:6");
@@ -176,7 +191,10 @@ fn variables_may_be_numbers_and_booleans() {
 
 #[test]
 fn a_plugins_config_is_its_own() {
-    let folder = Folder::new().with("c.toml", "[plugins.x]\nconfig = { a = 1, b = [\"${NAME}\", 2.5], c = { d = true } }\nrequired = true\n");
+    let folder = Folder::new().with(
+        "c.toml",
+        "[plugins.x]\nconfig = { a = 1, b = [\"${NAME}\", 2.5], c = { d = true } }\nrequired = true\n",
+    );
     let plugin = &reloads(&folder, &["c.toml"]).plugins["x"];
     assert_eq!(plugin.config, json!({ "a": 1, "b": ["value", 2.5], "c": { "d": true } }));
     assert_eq!(plugin.on_error, OnError::Fail);
@@ -269,5 +287,8 @@ fn the_docs_are_the_key_tables() {
         std::fs::write(&path, &text).unwrap();
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == text, "docs/config.md is old: SAMPAN_WRITE_DOCS=1 cargo test -p sampan-supervisor the_docs");
+    assert!(
+        there == text,
+        "docs/config.md is old: SAMPAN_WRITE_DOCS=1 cargo test -p sampan-supervisor the_docs"
+    );
 }
