@@ -183,19 +183,24 @@ impl Hierarchies {
             Place::Absolute(path) => return Ok(vec![path.clone(); self.list.len()]),
             Place::Relative(path) => path,
         };
-        let groups = slurp("/proc/self/cgroup")?;
-        let mounts = slurp("/proc/self/mountinfo")?;
-        let folder = |h: &Hierarchy| {
-            let own = own_group(&groups, h).unwrap_or("/");
-            // In a nested container the mount shows only a part of the tree, but /proc names the whole path.
-            let root = mount_root(&mounts, &h.mount).unwrap_or("/");
-            let own = own.strip_prefix(root.trim_end_matches('/')).unwrap_or(own).trim_matches('/');
+        let own = self.folders_of("/proc/self/cgroup")?;
+        let folder = |(h, own): (&Hierarchy, String)| {
             let parent = match h.version {
-                Version::V1 => own,
                 Version::V2 if self.mode == Mode::V2 => own.rsplit_once('/').map_or("", |(up, _)| up),
-                Version::V2 => own,
+                _ => own.as_str(),
             };
             if parent.is_empty() { below.clone() } else { format!("{parent}/{below}") }
+        };
+        Ok(self.list.iter().zip(own).map(folder).collect())
+    }
+
+    /// The group of a process in each hierarchy, by its cgroup file in /proc.
+    pub(crate) fn folders_of(&self, file: &str) -> Result<Vec<String>> {
+        let groups = slurp(file)?;
+        let mounts = slurp("/proc/self/mountinfo")?;
+        let folder = |h: &Hierarchy| {
+            let path = own_group(&groups, h).unwrap_or("/");
+            below_mount(path, mount_root(&mounts, &h.mount).unwrap_or("/")).to_owned()
         };
         Ok(self.list.iter().map(folder).collect())
     }
@@ -261,6 +266,55 @@ pub(crate) fn mount_root<'t>(mounts: &'t str, mount: &str) -> Option<&'t str> {
     })
 }
 
+/// In a nested container the mount shows only a part of the tree, but /proc names the whole path.
+fn below_mount<'t>(path: &'t str, root: &str) -> &'t str {
+    let rest = match path.strip_prefix(root.trim_end_matches('/')) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+        _ => path,
+    };
+    rest.trim_matches('/')
+}
+
 fn slurp(path: &str) -> Result<String> {
     crate::file::read_at(CWD, path).map_err(|(call, errno)| Error::new(Doing::Detect, path).call(call, errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hierarchy(version: Version, mount: &str, controllers: &[&str]) -> Hierarchy {
+        let root = fs::openat(CWD, "/", FOLDER, Permissions::empty()).unwrap();
+        let controllers = controllers.iter().map(|c| c.to_string()).collect();
+        Hierarchy { version, mount: mount.to_owned(), controllers, root }
+    }
+
+    #[test]
+    fn each_hierarchy_has_its_line() {
+        let text = "9:name=systemd:/s\n4:memory:/m:with:colons\n2:cpu,cpuacct:/c\n0::/u\n";
+        let own =
+            |version, mount, controllers: &[&str]| own_group(text, &hierarchy(version, mount, controllers));
+        assert_eq!(own(Version::V1, "/sys/fs/cgroup/systemd", &[]), Some("/s"));
+        assert_eq!(own(Version::V1, "/sys/fs/cgroup/memory", &["memory"]), Some("/m:with:colons"));
+        assert_eq!(own(Version::V1, "/sys/fs/cgroup/cpu,cpuacct", &["cpu", "cpuacct"]), Some("/c"));
+        assert_eq!(own(Version::V2, "/sys/fs/cgroup/unified", &["hugetlb"]), Some("/u"));
+        assert_eq!(own(Version::V1, "/sys/fs/cgroup/pids", &["pids"]), None);
+    }
+
+    #[test]
+    fn a_nested_container_sees_a_part_of_the_tree() {
+        let mounts = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        assert_eq!(mount_root(mounts, "/sys/fs/cgroup/memory"), Some("/docker/abc"));
+        assert_eq!(mount_root(mounts, "/sys/fs/cgroup/pids"), None);
+        assert_eq!(below_mount("/docker/abc/x", "/docker/abc"), "x");
+        assert_eq!(below_mount("/docker/abc", "/docker/abc"), "");
+        assert_eq!(below_mount("/docker/abcd", "/docker/abc"), "docker/abcd");
+        assert_eq!(below_mount("/x/y", "/"), "x/y");
+    }
+
+    #[test]
+    fn folders_name_their_controllers() {
+        assert_eq!(controllers_of_folder("cpu,cpuacct"), ["cpu", "cpuacct"]);
+        assert_eq!(controllers_of_folder("systemd"), [""; 0]);
+    }
 }

@@ -6,20 +6,32 @@
 //! What is decided (`limits`, `devices`, `path`) is pure and shown by `sampan plan`; what is done is one system call per
 //! file, each with an error that names it. There is no systemd driver yet.
 
-mod cgroup;
-pub mod detect;
-pub mod devices;
+// What can be said at all, and one file at a time.
 pub mod error;
-pub mod events;
-mod explain;
 mod file;
-mod freezer;
-pub mod group;
-pub mod limits;
+
+// Decided: pure.
 pub mod path;
-pub mod stats;
+
+pub mod detect;
+
+pub mod devices;
+pub mod limits;
+
+// Done: one group, what each version needs besides, and all groups of a container as one thing.
+pub mod group;
+
+mod explain;
 mod v1;
 mod v2;
+
+mod freezer;
+
+mod cgroup;
+
+mod apply;
+pub mod events;
+pub mod stats;
 
 pub use cgroup::{Cgroup, REMOVE_WITHIN};
 pub use detect::{Hierarchies, Layout, Mode, Version};

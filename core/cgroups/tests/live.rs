@@ -331,6 +331,8 @@ fn sub_groups_go_with_their_parent() {
 fn a_group_is_found_again_by_its_location() {
     everywhere(|hierarchies| {
         let group = scratch(hierarchies);
+        let process = spawn(&group, "sleep 60");
+        assert_eq!(Cgroup::of_process(hierarchies, process.pid()).unwrap().paths(), group.paths());
         let again = Cgroup::found(hierarchies, &group.location()).unwrap();
         assert_eq!(again.paths(), group.paths());
         assert!(again.exists());
