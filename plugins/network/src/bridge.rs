@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 
 use crate::addresses::{Mac, Subnet, hash};
-use crate::netlink::{Error, Family, Result, Socket, dump_request, failed};
+use crate::netlink::{Error, Result, Socket, dump_request, failed};
 use crate::wire::{self, CREATE, EXCL, Message, REPLACE};
 
 /// The group of every link of ours, and of those that are to go. ("SAMP" on a telephone.)
@@ -231,10 +231,9 @@ pub struct Attachment {
     pub isolated: bool,
 }
 
-/// Connects a container's namespace to a bridge; `inside` is a socket of that namespace. Returns the host end's name.
-pub fn attach(
+/// The host's half: a pair of veth, one end on the bridge, the other inside the namespace. Returns the host end's name.
+pub fn connect(
     host: &mut Socket,
-    inside: &mut Socket,
     netns: BorrowedFd<'_>,
     netns_id: u64,
     bridge: u32,
@@ -242,21 +241,9 @@ pub fn attach(
 ) -> Result<String> {
     let name = veth_name(&a.service, &a.network, netns_id);
     let doing = || format!("service {}: cannot connect {} to network {}", a.service, a.interface, a.network);
-    let inner = match link(inside, &a.interface)? {
-        Some(inner) if inner.mac == a.mac.0 && link(host, &name)?.is_some() => inner,
-        Some(_) => {
-            let doing = format!("service {}: {} is there already, and is not ours", a.service, a.interface);
-            return Err(failed(&doing, Errno::EEXIST));
-        }
-        None => {
-            if link(host, &name)?.is_some() {
-                // The other end is not where it should be: half of an earlier life.
-                host.request(doing, Message::new(RTM_DELLINK, 0).fixed(&[0; LINK]).text(IFLA_IFNAME, &name))?;
-            }
-            host.request(doing, make_veth(&name, netns, bridge, a)).map_err(|e| explain_full(e, a))?;
-            link(inside, &a.interface)?.ok_or_else(|| failed(&doing(), Errno::ENODEV))?
-        }
-    };
+    if link(host, &name)?.is_none() {
+        host.request(doing, make_veth(&name, netns, bridge, a)).map_err(|e| explain(e, a))?;
+    }
     // A frame may go back out of the port it came in by: a container reaching its own published port. With bridge
     // netfilter on (br_netfilter loaded) nothing else makes that work.
     let port = Message::new(RTM_NEWLINK, 0)
@@ -272,8 +259,16 @@ pub fn attach(
             })
         });
     host.request(doing, port)?;
-    configure_inside(inside, inner.index, a)?;
     Ok(name)
+}
+
+/// The container's half: up, with its address and its way out; `inside` is a socket of its namespace.
+pub fn configure(inside: &mut Socket, a: &Attachment) -> Result<()> {
+    let missing = || format!("service {}: {} is not ours, or not there", a.service, a.interface);
+    match link(inside, &a.interface)? {
+        Some(link) if link.mac == a.mac.0 => configure_inside(inside, link.index, a),
+        _ => Err(failed(&missing(), Errno::ENODEV)),
+    }
 }
 
 fn make_veth(name: &str, netns: BorrowedFd<'_>, bridge: u32, a: &Attachment) -> Message {
@@ -329,20 +324,17 @@ fn configure_inside(inside: &mut Socket, index: u32, a: &Attachment) -> Result<(
     })
 }
 
-/// Only `lo` comes up: a container of no network.
-pub fn loopback_up(netns: BorrowedFd<'_>) -> Result<()> {
-    let mut inside = Socket::open_in(netns, Family::Route)?;
-    let up = Message::new(RTM_NEWLINK, 0).fixed(&link_part(0, IFF_UP)).text(IFLA_IFNAME, "lo");
-    inside.request(|| "cannot bring up lo".into(), up)
-}
-
 /// A bridge has 1,024 ports (BR_PORT_BITS = 10), and the kernel says only "exchange full".
-fn explain_full(mut e: Error, a: &Attachment) -> Error {
-    if e.errno == Errno::EXFULL {
-        e.said = Some(format!(
-            "bridge {} has no port left, the kernel's limit is 1,023; put some services on another network",
-            a.bridge
-        ));
+fn explain(mut e: Error, a: &Attachment) -> Error {
+    match e.errno {
+        Errno::EXFULL => {
+            e.said = Some(format!(
+                "bridge {} has no port left, the kernel's limit is 1,023; put some services on another network",
+                a.bridge
+            ));
+        }
+        Errno::EEXIST => e.said = Some(format!("an interface {} is in the namespace already", a.interface)),
+        _ => {}
     }
     e
 }

@@ -114,11 +114,15 @@ impl Engine {
     }
 
     fn in_use(&self, network: &str) -> bool {
-        self.held_services().any(|(_, s)| s.places.iter().any(|p| p.network == network))
+        self.networks.get(network).is_some_and(|k| k.leases.held().next().is_some())
+    }
+
+    fn networks_in_use(&self) -> impl Iterator<Item = (&String, &Known)> {
+        self.networks.iter().filter(|(name, _)| self.in_use(name))
     }
 
     fn needs_forwarding(&self) -> bool {
-        self.held_services().any(|(_, s)| s.places.iter().any(|p| !self.is_internal(&p.network)))
+        self.networks_in_use().any(|(name, _)| !self.is_internal(name))
     }
 
     // ---- prepare -------------------------------------------------------------------------------------------------------
@@ -360,9 +364,29 @@ impl Engine {
             return Ok(());
         };
         self.activate(effects)?;
-        let mut inside = Socket::open_in(netns, Family::Route).map_err(text)?;
+        let (inside, connected) =
+            Socket::open_in(netns, Family::Route, || self.connect(name, &service, netns, netns_id));
+        let (mut inside, connected) = (inside.map_err(text)?, connected?);
+        for attachment in &connected {
+            bridge::configure(&mut inside, attachment).map_err(text)?;
+        }
+        self.publish(&service)?;
+        self.note_forwarding(effects);
+        self.set_forwarding()?;
+        self.forget_flows(&service);
+        Ok(())
+    }
+
+    /// The host's half of an attachment: bridges and pairs.
+    fn connect(
+        &mut self,
+        name: &str,
+        service: &Service,
+        netns: BorrowedFd<'_>,
+        netns_id: u64,
+    ) -> Result<Vec<Attachment>> {
         let way_out = service.places.iter().position(|p| !self.is_internal(&p.network));
-        let mut names = Vec::new();
+        let (mut connected, mut veths) = (Vec::new(), Vec::new());
         for (i, place) in service.places.iter().enumerate() {
             let (index, bridge) = self.ensure_bridge(&place.network)?;
             let attachment = Attachment {
@@ -378,14 +402,11 @@ impl Engine {
                 bridge: bridge.name,
             };
             let host = &mut self.kernel()?.host;
-            names.push(bridge::attach(host, &mut inside, netns, netns_id, index, &attachment).map_err(text)?);
+            veths.push(bridge::connect(host, netns, netns_id, index, &attachment).map_err(text)?);
+            connected.push(attachment);
         }
-        self.replace_veths(name, names);
-        self.program()?;
-        self.note_forwarding(effects);
-        self.set_forwarding()?;
-        self.forget_flows(&service);
-        Ok(())
+        self.replace_veths(name, veths);
+        Ok(connected)
     }
 
     fn mac(&self, service: &str, network: &str) -> Mac {
@@ -455,18 +476,16 @@ impl Engine {
     /// Frees what a service has. Never fails: what could not be done is logged, and the next reconcile finds it.
     pub fn release(&mut self, name: &str, effects: &mut Vec<Effect>) {
         self.drop_ports(name, &[], effects);
+        self.freed += 1;
+        for known in self.networks.values_mut() {
+            known.leases.free(name, self.freed);
+        }
         let Some(service) = self.services.get_mut(name).filter(|s| s.freed.is_none()) else {
             return;
         };
-        self.freed += 1;
         service.freed = Some(self.freed);
         let service = service.clone();
         effects.push(Effect::put(records::service_key(name), &service));
-        for place in &service.places {
-            if let Some(known) = self.networks.get_mut(&place.network) {
-                known.leases.free(name, self.freed);
-            }
-        }
         for veth in self.veths.remove(name).unwrap_or_default() {
             self.doom(&veth);
         }
@@ -475,7 +494,7 @@ impl Engine {
                 self.doom(&bridge::bridge_name(&place.network));
             }
         }
-        if let Err(e) = self.program() {
+        if let Err(e) = self.withdraw(&service) {
             tracing::warn!("service {name}: its rules may still be there: {e}");
         }
         self.forget_flows(&service);
@@ -617,33 +636,63 @@ impl Engine {
             && self.services.get(service).is_some_and(|s| s.places.iter().any(|p| p.network == network))
     }
 
+    /// All that should be in the table.
     fn rules(&self) -> Rules {
         let mut rules = Rules::new(self.forwarding_was.is_some());
-        for (name, known) in self.networks.iter().filter(|(name, _)| self.in_use(name)) {
+        for (name, known) in self.networks_in_use() {
             let internal = self.is_internal(name);
             rules.add_network(&Passage { bridge: bridge::bridge_name(name), subnet: known.subnet, internal });
         }
         for (_, service) in self.held_services() {
-            let open = service.places.iter().find(|p| !self.is_internal(&p.network));
-            if let Some(place) = open.or(service.places.first()) {
-                service.ports.iter().for_each(|p| rules.add_publication(p, place.address));
-            }
+            self.publications_of(service).iter().for_each(|(p, to)| rules.add_publication(p, *to));
         }
         rules
     }
 
-    /// From the rules that are there to those that should be; if the step is refused, all anew.
+    /// Ports lead to the first network that has a way out.
+    fn publications_of(&self, service: &Service) -> Vec<(Publication, Ipv4Addr)> {
+        let open = service.places.iter().find(|p| !self.is_internal(&p.network));
+        let place = open.or(service.places.first());
+        place.map_or_else(Vec::new, |place| service.ports.iter().map(|p| (*p, place.address)).collect())
+    }
+
+    fn publish(&mut self, service: &Service) -> Result<()> {
+        let fresh = self.publications_of(service);
+        self.change(&[], &fresh)
+    }
+
+    fn withdraw(&mut self, service: &Service) -> Result<()> {
+        let gone = self.publications_of(service);
+        self.change(&gone, &[])
+    }
+
+    /// A step, where the networks are those that the rules are about; else, or if the step is refused, all anew.
+    fn change(&mut self, gone: &[(Publication, Ipv4Addr)], fresh: &[(Publication, Ipv4Addr)]) -> Result<()> {
+        let subnets: Vec<Subnet> = self.networks_in_use().map(|(_, k)| k.subnet).collect();
+        let guard = self.forwarding_was.is_some();
+        if let Some(kernel) = self.kernel.as_mut()
+            && let Some(rules) = kernel.rules.as_mut().filter(|r| r.are_about(subnets.into_iter(), guard))
+        {
+            let step = rules.change(gone, fresh);
+            match step.commit(&mut kernel.nft, "cannot publish ports") {
+                Ok(()) => return Ok(()),
+                Err(e) => tracing::debug!("writing all rules anew: {e}"),
+            }
+            kernel.rules = None;
+        }
+        self.program()
+    }
+
+    /// All anew, in one transaction.
     fn program(&mut self) -> Result<()> {
         let wish = self.rules();
         let Some(kernel) = self.kernel.as_mut() else { return Ok(()) };
-        let doing = "cannot write the rules for bridges and ports";
-        let step = wish.transaction(kernel.rules.as_ref());
-        let known = kernel.rules.take();
-        let mut done = step.commit(&mut kernel.nft, doing);
-        if done.is_err() && known.is_some() {
-            done = wish.transaction(None).commit(&mut kernel.nft, doing);
+        if kernel.rules.as_ref() == Some(&wish) {
+            return Ok(());
         }
-        done.map_err(text)?;
+        kernel.rules = None;
+        let doing = "cannot write the rules for bridges and ports";
+        wish.anew().commit(&mut kernel.nft, doing).map_err(text)?;
         kernel.rules = Some(wish);
         Ok(())
     }

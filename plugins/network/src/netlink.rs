@@ -67,8 +67,9 @@ impl Socket {
         Ok(Socket { raw, port, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BYTES) })
     }
 
-    /// A socket of another network namespace: a thread of its own enters it, opens, and ends.
-    pub fn open_in(netns: BorrowedFd<'_>, family: Family) -> Result<Socket> {
+    /// A socket of another network namespace: a thread of its own enters it, opens, and ends. Meanwhile, `work` is done here:
+    /// a thread may take a while to be scheduled.
+    pub fn open_in<T>(netns: BorrowedFd<'_>, family: Family, work: impl FnOnce() -> T) -> (Result<Socket>, T) {
         let open = || {
             setns(netns, CloneFlags::CLONE_NEWNET)
                 .map_err(|e| failed("cannot enter the container's network namespace", e))?;
@@ -77,8 +78,14 @@ impl Socket {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("netns".into()).stack_size(64 * 1024);
             let started = thread.spawn_scoped(scope, open);
-            let thread = started.map_err(|e| failed("cannot start a thread", errno(&e)))?;
-            thread.join().unwrap_or_else(|_| Err(failed("cannot enter the network namespace", Errno::EFAULT)))
+            let done = work();
+            let socket = match started {
+                Ok(thread) => thread
+                    .join()
+                    .unwrap_or_else(|_| Err(failed("cannot enter the network namespace", Errno::EFAULT))),
+                Err(e) => Err(failed("cannot start a thread", errno(&e))),
+            };
+            (socket, done)
         })
     }
 

@@ -1,8 +1,8 @@
 //! Published ports and what may pass between bridges: the desired rules, and what separates them from the present ones.
 //!
 //! All rules are static and stand in one table of our own; what changes is set elements, one per publication, so that two
-//! publications of one port cannot both be there and none is left behind in a chain. `Rules` is the whole wish as plain data;
-//! `transaction` turns the step from one wish to the next into messages. A published port is also held by a bound socket
+//! publications of one port cannot both be there and none is left behind in a chain. `Rules` is the whole wish as plain data:
+//! `anew` writes all of it, `change` a step. A published port is also held by a bound socket
 //! (held.rs), for a redirect would silently take it from a process of the host.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,14 +93,31 @@ impl Rules {
     }
 
     pub fn add_publication(&mut self, p: &Publication, to: Ipv4Addr) {
-        let key = [protocol(p.protocol.number()), port(p.published)].concat();
-        let data = [to.octets(), port(p.target)].concat();
-        if p.host_ip.is_unspecified() {
-            self.element(PUBLISHED, Element { key, data, end: false });
-        } else {
-            let key = [p.host_ip.octets().to_vec(), key].concat();
-            self.element(PUBLISHED_AT, Element { key, data, end: false });
+        let (set, element) = publication(p, to);
+        self.element(set, element);
+    }
+
+    /// A few publications go or come, in place: what a start or stop costs does not grow with the number of services.
+    pub fn change(&mut self, gone: &[(Publication, Ipv4Addr)], fresh: &[(Publication, Ipv4Addr)]) -> Transaction {
+        let mut t = Transaction::new(TABLE);
+        for (p, to) in gone {
+            let (set, element) = publication(p, *to);
+            if self.sets.get_mut(set.name).is_some_and(|s| s.remove(&element)) {
+                t.delete_elements(set.name, &[element]);
+            }
         }
+        for (p, to) in fresh {
+            let (set, element) = publication(p, *to);
+            if self.sets.entry(set.name).or_default().insert(element.clone()) {
+                t.add_elements(set.name, &[element]);
+            }
+        }
+        t
+    }
+
+    /// Whether these and no other networks are in the rules.
+    pub fn are_about(&self, subnets: impl Iterator<Item = Subnet>, guard_forwarding: bool) -> bool {
+        self.guard_forwarding == guard_forwarding && subnets.collect::<BTreeSet<_>>() == self.subnets
     }
 
     fn element(&mut self, set: Set, element: Element) {
@@ -108,43 +125,11 @@ impl Rules {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.sets.is_empty()
+        self.sets.values().all(BTreeSet::is_empty)
     }
 
-    /// What leads from `from` to `self`. From nothing known (None), or where a network comes or goes, the table is made anew;
-    /// else a few elements change. Foreign tables are not touched.
-    pub fn transaction(&self, from: Option<&Rules>) -> Transaction {
-        match from {
-            Some(from) if from == self => Transaction::new(TABLE),
-            Some(from) if !from.is_empty() && from.differs_in_publications_alone(self) => self.step(from),
-            _ => self.anew(),
-        }
-    }
-
-    fn differs_in_publications_alone(&self, other: &Rules) -> bool {
-        let published = [PUBLISHED.name, PUBLISHED_AT.name];
-        (self.guard_forwarding, &self.subnets) == (other.guard_forwarding, &other.subnets)
-            && SETS
-                .iter()
-                .filter(|set| !published.contains(&set.name))
-                .all(|set| self.sets.get(set.name) == other.sets.get(set.name))
-    }
-
-    fn step(&self, from: &Rules) -> Transaction {
-        let nothing = BTreeSet::new();
-        let mut t = Transaction::new(TABLE);
-        for set in [PUBLISHED, PUBLISHED_AT] {
-            let old = from.sets.get(set.name).unwrap_or(&nothing);
-            let new = self.sets.get(set.name).unwrap_or(&nothing);
-            let gone: Vec<Element> = old.difference(new).cloned().collect();
-            let fresh: Vec<Element> = new.difference(old).cloned().collect();
-            t.delete_elements(set.name, &gone);
-            t.add_elements(set.name, &fresh);
-        }
-        t
-    }
-
-    fn anew(&self) -> Transaction {
+    /// The table with all that is in it, made anew; foreign tables are not touched. Empty rules are no table.
+    pub fn anew(&self) -> Transaction {
         let mut t = Transaction::new(TABLE);
         t.add_table();
         t.delete_table(); // whatever is in it: nobody sees the gap
@@ -196,6 +181,16 @@ impl Rules {
             let rule = Rule::new("this host is no router");
             t.add_rule("forward", rule.iifname_not_in("bridges").oifname_not_in("bridges").drop());
         }
+    }
+}
+
+fn publication(p: &Publication, to: Ipv4Addr) -> (Set, Element) {
+    let key = [protocol(p.protocol.number()), port(p.published)].concat();
+    let data = [to.octets(), port(p.target)].concat();
+    if p.host_ip.is_unspecified() {
+        (PUBLISHED, Element { key, data, end: false })
+    } else {
+        (PUBLISHED_AT, Element { key: [p.host_ip.octets().to_vec(), key].concat(), data, end: false })
     }
 }
 
@@ -285,10 +280,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_wish_again_is_no_transaction() {
+    fn what_is_there_already_is_no_change() {
         let mut rules = Rules::default();
-        rules.add_publication(&at("0.0.0.0", 80), "10.0.0.2".parse().unwrap());
-        assert!(rules.transaction(Some(&rules.clone())).is_empty());
-        assert!(!rules.transaction(None).is_empty());
+        let web = (at("0.0.0.0", 80), Ipv4Addr::new(10, 0, 0, 2));
+        assert!(rules.change(&[web], &[]).is_empty());
+        assert!(!rules.change(&[], &[web]).is_empty());
+        assert!(rules.change(&[], &[web]).is_empty());
+        assert!(!rules.change(&[web], &[]).is_empty());
+        assert!(rules.is_empty());
     }
 }

@@ -33,6 +33,12 @@ fn web(address: &str) -> Attachment {
     }
 }
 
+fn attach(host: &mut Socket, ns: &Namespace, bridge: u32, a: &Attachment) -> String {
+    let (inside, veth) = Socket::open_in(ns.fd(), Family::Route, || bridge::connect(host, ns.fd(), ns.id(), bridge, a));
+    bridge::configure(&mut inside.unwrap(), a).unwrap();
+    veth.unwrap()
+}
+
 #[test]
 fn two_containers_on_a_bridge_reach_each_other_and_the_gateway() {
     on_a_fresh_host(|| {
@@ -40,8 +46,7 @@ fn two_containers_on_a_bridge_reach_each_other_and_the_gateway() {
         let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
         let (a, b) = (Namespace::new(), Namespace::new());
         for (ns, address) in [(&a, "10.144.0.2"), (&b, "10.144.0.3")] {
-            let mut inside = Socket::open_in(ns.fd(), Family::Route).unwrap();
-            bridge::attach(&mut host, &mut inside, ns.fd(), ns.id(), index, &web(address)).unwrap();
+            attach(&mut host, &ns, index, &web(address));
         }
         b.serve_tcp(80);
         assert_eq!(a.call("10.144.0.3:80").as_deref(), Some("10.144.0.2"));
@@ -62,8 +67,7 @@ fn attaching_again_changes_nothing() {
         let mut shown = Vec::new();
         for _ in 0..2 {
             let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
-            let mut inside = Socket::open_in(ns.fd(), Family::Route).unwrap();
-            bridge::attach(&mut host, &mut inside, ns.fd(), ns.id(), index, &web("10.144.0.2")).unwrap();
+            attach(&mut host, &ns, index, &web("10.144.0.2"));
             shown.push((
                 run("ip -o addr; ip -o link | sed 's/state [A-Z]*//'"),
                 ns.run("ip -o addr; ip -o route"),
@@ -97,9 +101,7 @@ fn one_sweep_removes_all_that_is_doomed_and_a_rescued_bridge_stays() {
         let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
         bridge::ensure_bridge(&mut host, &back).unwrap();
         let ns = Namespace::new();
-        let mut inside = Socket::open_in(ns.fd(), Family::Route).unwrap();
-        let veth =
-            bridge::attach(&mut host, &mut inside, ns.fd(), ns.id(), index, &web("10.144.0.2")).unwrap();
+        let veth = attach(&mut host, &ns, index, &web("10.144.0.2"));
         for name in [veth.as_str(), "sp-front", "sp-back", "never-was"] {
             bridge::doom(&mut host, name).unwrap();
         }
@@ -135,9 +137,7 @@ fn attach_is_quick() {
         for (i, ns) in spaces.iter().enumerate() {
             let start = Instant::now();
             let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
-            let mut inside = Socket::open_in(ns.fd(), Family::Route).unwrap();
-            let web = web(&format!("10.144.0.{}", i + 2));
-            bridge::attach(&mut host, &mut inside, ns.fd(), ns.id(), index, &web).unwrap();
+            attach(&mut host, ns, index, &web(&format!("10.144.0.{}", i + 2)));
             times.push(start.elapsed());
         }
         times.sort();

@@ -3,5 +3,6 @@
 
 mod engine;
 mod links;
+mod plugin;
 mod rules;
 mod world;

@@ -1,14 +1,21 @@
 //! The rules as nf_tables has them, listed by `nft`: it reads our messages back as its own language.
 
+use std::net::Ipv4Addr;
+
 use network::addresses::Subnet;
 use network::config::Protocol;
 use network::netlink::{Family, Socket};
+use network::nft::Transaction;
 use network::ports::{Passage, Publication, Rules};
 
 use crate::world::{on_a_fresh_host, run};
 
 fn subnet(text: &str) -> Subnet {
     text.parse().unwrap()
+}
+
+fn on(host_ip: &str, published: u16, protocol: Protocol) -> Publication {
+    Publication { protocol, host_ip: host_ip.parse().unwrap(), published, target: 80 }
 }
 
 fn some_rules() -> Rules {
@@ -23,52 +30,37 @@ fn some_rules() -> Rules {
         subnet: subnet("10.144.16.0/20"),
         internal: true,
     });
-    let on = |host_ip: &str, published, protocol| Publication {
-        protocol,
-        host_ip: host_ip.parse().unwrap(),
-        published,
-        target: 80,
-    };
     rules.add_publication(&on("0.0.0.0", 8080, Protocol::Tcp), [10, 144, 0, 2].into());
     rules.add_publication(&on("127.0.0.1", 53, Protocol::Udp), [10, 144, 0, 3].into());
     rules
 }
 
-fn commit(rules: &Rules, from: Option<&Rules>) {
+fn commit(transaction: Transaction) -> Result<(), String> {
     let mut nft = Socket::open(Family::Netfilter).unwrap();
-    rules.transaction(from).commit(&mut nft, "test").unwrap();
+    transaction.commit(&mut nft, "publishing").map_err(|e| e.to_string())
 }
 
 #[test]
 fn the_whole_table_in_nfts_own_words() {
     on_a_fresh_host(|| {
-        commit(&some_rules(), None);
+        commit(some_rules().anew()).unwrap();
         insta::assert_snapshot!(run("nft list table inet sampan"));
     });
 }
 
 #[test]
-fn step_by_step_leads_to_the_same_table_as_at_once() {
+fn a_publication_that_goes_and_comes_back_leaves_the_table_as_it_was() {
     on_a_fresh_host(|| {
-        let whole = some_rules();
-        commit(&whole, None);
-        let at_once = run("nft list table inet sampan");
-        let mut less = Rules::new(true);
-        less.add_network(&Passage {
-            bridge: "sp-back".into(),
-            subnet: subnet("10.144.16.0/20"),
-            internal: true,
-        });
-        commit(&less, Some(&whole));
+        let mut rules = some_rules();
+        commit(rules.anew()).unwrap();
+        let before = run("nft list table inet sampan");
+        let web = (on("0.0.0.0", 8080, Protocol::Tcp), Ipv4Addr::new(10, 144, 0, 2));
+        commit(rules.change(&[web], &[])).unwrap();
         assert!(!run("nft list table inet sampan").contains("8080"));
-        commit(&whole, Some(&less));
-        let lines = |text: &str| {
-            let mut lines: Vec<String> = text.split([',', '\n']).map(|l| l.trim().to_owned()).collect();
-            lines.sort();
-            lines
-        };
-        assert_eq!(lines(&run("nft list table inet sampan")), lines(&at_once));
-        commit(&Rules::default(), Some(&whole));
+        commit(rules.change(&[], &[web])).unwrap();
+        assert_eq!(run("nft list table inet sampan"), before);
+        assert_eq!(rules, some_rules());
+        commit(Rules::default().anew()).unwrap();
         assert_eq!(run("nft list ruleset"), "");
     });
 }
@@ -77,9 +69,9 @@ fn step_by_step_leads_to_the_same_table_as_at_once() {
 fn foreign_tables_stay() {
     on_a_fresh_host(|| {
         run("nft add table inet mine");
-        commit(&some_rules(), None);
-        commit(&some_rules(), None);
-        commit(&Rules::default(), None);
+        commit(some_rules().anew()).unwrap();
+        commit(some_rules().anew()).unwrap();
+        commit(Rules::default().anew()).unwrap();
         assert_eq!(run("nft list ruleset"), "table inet mine {\n}\n");
     });
 }
@@ -87,15 +79,10 @@ fn foreign_tables_stay() {
 #[test]
 fn a_refusal_says_which_part_and_changes_nothing() {
     on_a_fresh_host(|| {
-        let mut other = some_rules();
-        let tls =
-            Publication { protocol: Protocol::Tcp, host_ip: [0; 4].into(), published: 443, target: 443 };
-        other.add_publication(&tls, [10, 144, 0, 4].into());
-        let mut nft = Socket::open(Family::Netfilter).unwrap();
         // There is no table to take a step in.
-        let refused = other.transaction(Some(&some_rules())).commit(&mut nft, "publishing");
-        let said = refused.unwrap_err().to_string();
-        assert!(said.starts_with("publishing: nf_tables refused part 1 of "), "{said}");
+        let tls = (on("0.0.0.0", 443, Protocol::Tcp), Ipv4Addr::new(10, 144, 0, 4));
+        let said = commit(some_rules().change(&[], &[tls])).unwrap_err();
+        assert_eq!(said, "publishing: nf_tables refused part 1 of 1: No such file or directory");
         assert_eq!(run("nft list ruleset"), "");
     });
 }
