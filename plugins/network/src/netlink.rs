@@ -69,7 +69,11 @@ impl Socket {
 
     /// A socket of another network namespace: a thread of its own enters it, opens, and ends. Meanwhile, `work` is done here:
     /// a thread may take a while to be scheduled.
-    pub fn open_in<T>(netns: BorrowedFd<'_>, family: Family, work: impl FnOnce() -> T) -> (Result<Socket>, T) {
+    pub fn open_in<T>(
+        netns: BorrowedFd<'_>,
+        family: Family,
+        work: impl FnOnce() -> T,
+    ) -> (Result<Socket>, T) {
         let open = || {
             setns(netns, CloneFlags::CLONE_NEWNET)
                 .map_err(|e| failed("cannot enter the container's network namespace", e))?;

@@ -98,7 +98,11 @@ impl Rules {
     }
 
     /// A few publications go or come, in place: what a start or stop costs does not grow with the number of services.
-    pub fn change(&mut self, gone: &[(Publication, Ipv4Addr)], fresh: &[(Publication, Ipv4Addr)]) -> Transaction {
+    pub fn change(
+        &mut self,
+        gone: &[(Publication, Ipv4Addr)],
+        fresh: &[(Publication, Ipv4Addr)],
+    ) -> Transaction {
         let mut t = Transaction::new(TABLE);
         for (p, to) in gone {
             let (set, element) = publication(p, *to);

@@ -34,7 +34,8 @@ fn web(address: &str) -> Attachment {
 }
 
 fn attach(host: &mut Socket, ns: &Namespace, bridge: u32, a: &Attachment) -> String {
-    let (inside, veth) = Socket::open_in(ns.fd(), Family::Route, || bridge::connect(host, ns.fd(), ns.id(), bridge, a));
+    let (inside, veth) =
+        Socket::open_in(ns.fd(), Family::Route, || bridge::connect(host, ns.fd(), ns.id(), bridge, a));
     bridge::configure(&mut inside.unwrap(), a).unwrap();
     veth.unwrap()
 }

@@ -82,7 +82,11 @@ fn rules_that_were_flushed_are_back_by_themselves() {
         attach(&rig, "web", &ns).unwrap();
         ns.serve_tcp(80);
         let before = run("nft list ruleset");
-        for taken in ["nft flush ruleset", "nft delete element inet sampan published '{ tcp . 8080 }'", "nft flush chain inet sampan raw"] {
+        for taken in [
+            "nft flush ruleset",
+            "nft delete element inet sampan published '{ tcp . 8080 }'",
+            "nft flush chain inet sampan raw",
+        ] {
             run(taken);
             soon(taken, Duration::from_secs(1), || run("nft list ruleset") == before);
         }
@@ -95,7 +99,8 @@ fn services_without_a_bridge_are_not_ours() {
     on_a_fresh_host(|| {
         let rig = Rig::new::<Network>(json!({})).unwrap();
         for mode in ["none", "host"] {
-            create(&rig, mode, json!({ "network_mode": mode, "networks": ["default"], "ports": [] })).unwrap();
+            create(&rig, mode, json!({ "network_mode": mode, "networks": ["default"], "ports": [] }))
+                .unwrap();
             let ns = Namespace::new();
             attach(&rig, mode, &ns).unwrap();
             assert_eq!(ns.run("ip -o link | wc -l"), "1\n");
@@ -123,7 +128,10 @@ fn a_create_that_fails_leaves_nothing_after_its_detach() {
 fn a_wrong_config_names_the_field() {
     let said = |config| Rig::new::<Network>(config).err().unwrap().to_string();
     println!("{}", said(json!({ "networks": { "a": { "subnet": "10.0.0.1/8" } } })));
-    assert!(said(json!({ "networks": { "a": { "subnet": "10.0.0.1/8" } } })).contains("did you mean \"10.0.0.0/8\""));
+    assert!(
+        said(json!({ "networks": { "a": { "subnet": "10.0.0.1/8" } } }))
+            .contains("did you mean \"10.0.0.0/8\"")
+    );
     assert!(said(json!({ "publish_adress": "127.0.0.1" })).contains("publish_adress"));
 }
 
@@ -143,7 +151,10 @@ fn two_hundred_attachments() {
         }
         let all = start.elapsed();
         times.sort();
-        println!("attach with a published port: median {:?}, p99 {:?}; 200 in {all:?}", times[100], times[198]);
+        println!(
+            "attach with a published port: median {:?}, p99 {:?}; 200 in {all:?}",
+            times[100], times[198]
+        );
         let begun = Instant::now();
         detach(&rig, "s0", true);
         println!("detach: {:?}", begun.elapsed());
