@@ -7,6 +7,7 @@
 pub mod build;
 pub mod default;
 pub mod error;
+pub mod exec;
 pub mod host;
 pub mod ids;
 pub mod limits;

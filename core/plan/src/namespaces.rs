@@ -62,6 +62,11 @@ impl Namespaces {
         self.makes(kind) || self.join.iter().any(|j| j.kind == kind)
     }
 
+    /// All that are not the host's.
+    pub fn all(&self) -> u32 {
+        self.join.iter().fold(self.new, |all, j| all | j.kind)
+    }
+
     pub fn parse(linux: &Linux<'_>, options: &Options) -> Result<Namespaces, Error> {
         let mut found = Namespaces::default();
         for (index, ns) in linux.namespaces.iter().enumerate() {

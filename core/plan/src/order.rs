@@ -320,7 +320,7 @@ pub(crate) fn become_process(
     Ok(())
 }
 
-fn filter(b: &mut Build, spec: &Spec<'_>) -> Result<(), Error> {
+pub(crate) fn filter(b: &mut Build, spec: &Spec<'_>) -> Result<(), Error> {
     let Some(profile) = &spec.linux.seccomp else { return Ok(()) };
     let insns = seccomp::compile(profile)?;
     let bytes: Vec<u8> = insns.iter().flat_map(|i| i.to_ne_bytes()).collect();

@@ -9,28 +9,29 @@ use crate::error::Result;
 
 /// Facts for a container whose `linux.cgroupsPath` and id are these; `cgroups`: whether it gets groups at all.
 pub fn facts(cgroups_path: Option<&str>, id: &str, cgroups: bool) -> Result<Host> {
+    if !cgroups {
+        return Ok(facts_of(None));
+    }
+    let cgroup = Cgroup::at(Hierarchies::detect()?, &Place::parse(cgroups_path, id)?)?;
+    Ok(facts_of(Some(&cgroup)))
+}
+
+/// The same for groups that are known, as a state file names them.
+pub fn facts_of(cgroup: Option<&Cgroup<'_>>) -> Host {
     let euid = rustix::process::geteuid().as_raw();
-    let groups = if cgroups { groups(cgroups_path, id)? } else { Vec::new() };
-    Ok(Host {
-        cgroups: groups,
+    let group = |g: sampan_cgroups::group::Group<'_>| Group {
+        version: match g.hierarchy.version {
+            Version::V1 => Of::V1,
+            Version::V2 => Of::V2,
+        },
+        mount: g.hierarchy.mount.clone(),
+        path: g.path.to_owned(),
+    };
+    Host {
+        cgroups: cgroup.map(|c| c.groups().map(group).collect()).unwrap_or_default(),
         privileged: euid == 0,
         uid: euid,
         gid: rustix::process::getegid().as_raw(),
         kcore: Path::new("/proc/kcore").exists(),
-    })
-}
-
-fn groups(cgroups_path: Option<&str>, id: &str) -> Result<Vec<Group>> {
-    let cgroup = Cgroup::at(Hierarchies::detect()?, &Place::parse(cgroups_path, id)?)?;
-    Ok(cgroup
-        .groups()
-        .map(|g| Group {
-            version: match g.hierarchy.version {
-                Version::V1 => Of::V1,
-                Version::V2 => Of::V2,
-            },
-            mount: g.hierarchy.mount.clone(),
-            path: g.path.to_owned(),
-        })
-        .collect())
+    }
 }

@@ -23,7 +23,7 @@ use sampan_plan::{Host, Plan, show};
 
 use crate::error::{Errno, Error, Result};
 use crate::explain::{Around, explain};
-use crate::open::Slots;
+use crate::open::{Given, Slots};
 use crate::root::Folder;
 use crate::state::{Stage, State};
 use crate::{console, maps, open, pidfd};
@@ -120,20 +120,23 @@ pub struct Created {
 }
 
 /// Up to the OCI state `created`: state.json says so when this returns.
+///
+/// After an error the process is gone and groups made here are removed; poststop hooks and the folder are the
+/// caller's (`destroy`), who does the same when a later stage fails.
 pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Stages) -> Result<Created> {
     let id = request.folder.id();
     let groups = Groups::make(request).map_err(|e| e.of(id))?;
-    let mut launch =
-        Launch { request, spawn, stages, groups: &groups, state: state_of(request), hooks_ran: false };
-    let created = Slots::open(request, groups.cgroup.as_ref()).and_then(|slots| launch.child(slots));
-    let hooks_ran = launch.hooks_ran;
-    let state = launch.state;
+    let given = Given {
+        plan: request.plan,
+        fifos: (request.barrier == Barrier::Folder).then_some(request.folder),
+        stdio: request.stdio,
+        netns: request.netns,
+        container: None,
+    };
+    let mut launch = Launch { request, spawn, stages, groups: &groups, state: state_of(request) };
+    let created = Slots::open(&given, groups.cgroup.as_ref()).and_then(|slots| launch.child(slots));
     created.map_err(|e| {
         groups.undo();
-        if hooks_ran {
-            // config.md: whatever was set up by the earlier hooks is taken down by poststop, even now.
-            let _ = run_hooks(&state, Kind::Poststop);
-        }
         e.of(id)
     })
 }
@@ -190,7 +193,6 @@ struct Launch<'r, 'a> {
     stages: &'r mut dyn Stages,
     groups: &'r Groups,
     state: State,
-    hooks_ran: bool,
 }
 
 impl Launch<'_, '_> {
@@ -303,8 +305,6 @@ impl Launch<'_, '_> {
     }
 
     fn attach(&mut self, child: &Spawned) -> Result<Option<OwnedFd>> {
-        let hooks = &self.state.hooks;
-        self.hooks_ran = !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty());
         run_hooks(&self.state, Kind::Prestart)?;
         run_hooks(&self.state, Kind::CreateRuntime)?;
         let netns = match self.request.plan.parent.own_network {
@@ -320,6 +320,75 @@ impl Launch<'_, '_> {
         })?;
         Ok(netns)
     }
+}
+
+/// One more process for a running container.
+#[derive(Debug)]
+pub struct ExecRequest<'a> {
+    /// Of [`Plan::exec`].
+    pub plan: &'a Plan<'a>,
+    pub id: &'a str,
+    /// Init's pidfd.
+    pub container: BorrowedFd<'a>,
+    pub cgroup: Option<&'a Cgroup<'a>>,
+    pub console: Console<'a>,
+    pub stdio: Option<[BorrowedFd<'a>; 3]>,
+}
+
+/// It runs its program.
+#[derive(Debug)]
+pub struct Executed {
+    pub child: Spawned,
+    pub console: Option<OwnedFd>,
+    pub trace: Option<OwnedFd>,
+}
+
+/// Returns once execve has succeeded; after an error there is no process.
+pub fn exec(request: &ExecRequest<'_>, spawn: &mut dyn Spawn) -> Result<Executed> {
+    let given = Given {
+        plan: request.plan,
+        fifos: None,
+        stdio: request.stdio,
+        netns: None,
+        container: Some(request.container),
+    };
+    let of = |e: Error| e.of(request.id);
+    let mut slots = Slots::open(&given, request.cgroup).map_err(of)?;
+    let child = spawn.spawn(&request.plan.image, &slots.fds()).map_err(of)?;
+    slots.handed_over();
+    match joined(request, &child, &mut slots) {
+        Ok(console) => Ok(Executed { child, console, trace: slots.trace.take() }),
+        Err(e) => {
+            let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+            let _ = spawn.reap(&child);
+            Err(of(e))
+        }
+    }
+}
+
+fn joined(request: &ExecRequest<'_>, child: &Spawned, slots: &mut Slots<'_>) -> Result<Option<OwnedFd>> {
+    if let Some(score) = request.plan.parent.oom_score_adj {
+        set_oom_score_adj(child.pid, score)?;
+    }
+    let report = slots.report.take().ok_or_else(|| Error::new("no report"))?;
+    let mut console = match &slots.console {
+        Some(socket) => console::receive(socket.as_fd())?,
+        None => None,
+    };
+    if let Some(report) = next_report(&report)? {
+        let reader = show::reader(request.plan).ok_or_else(|| Error::new("the plan is damaged"))?;
+        return Err(explain(
+            report,
+            &reader,
+            &request.plan.origins,
+            Around { privileged: true, ..Around::default() },
+        ));
+    }
+    if let (Some(master), Console::Socket(path)) = (&console, request.console) {
+        console::hand_over(path, master)?;
+        console = None;
+    }
+    Ok(console)
 }
 
 /// Runs the program of a container that this process created; returns once execve has succeeded and poststart hooks ran.

@@ -11,10 +11,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use sampan_cgroups::Cgroup;
 use sampan_plan::namespaces::proc_name;
-use sampan_plan::plan::{Gate, Want};
+use sampan_plan::plan::{Gate, Plan, Want};
 
 use crate::error::{Error, Result};
-use crate::launch::{Barrier, Request};
 use crate::root::Folder;
 
 /// In the state folder, where the container outlives its creator.
@@ -43,8 +42,19 @@ pub struct Slots<'a> {
     pub hook_output: Option<OwnedFd>,
 }
 
+/// What the caller of a launch brings for the slots.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    pub plan: &'a Plan<'a>,
+    /// Where FIFOs go, if the container is to outlive us as `created`.
+    pub fifos: Option<&'a Folder>,
+    pub stdio: Option<[BorrowedFd<'a>; 3]>,
+    pub netns: Option<BorrowedFd<'a>>,
+    pub container: Option<BorrowedFd<'a>>,
+}
+
 impl<'a> Slots<'a> {
-    pub fn open(request: &Request<'a>, cgroup: Option<&Cgroup<'_>>) -> Result<Slots<'a>> {
+    pub fn open(request: &Given<'a>, cgroup: Option<&Cgroup<'_>>) -> Result<Slots<'a>> {
         let (read, write) = pipe()?;
         let mut slots = Slots {
             held: Vec::with_capacity(request.plan.slots.len()),
@@ -62,23 +72,25 @@ impl<'a> Slots<'a> {
         Ok(slots)
     }
 
-    fn one(&mut self, want: &Want, request: &Request<'a>, cgroup: Option<&Cgroup<'_>>) -> Result<Held<'a>> {
+    fn one(&mut self, want: &Want, request: &Given<'a>, cgroup: Option<&Cgroup<'_>>) -> Result<Held<'a>> {
         let missing = |what: &str| Error::new(format!("the plan needs {what}, and the caller gave none"));
         Ok(match want {
             Want::Report => {
-                let (read, write) = match request.barrier {
-                    Barrier::Pipe => pipe()?,
-                    Barrier::Folder => fifo(request.folder, REPORT)?,
+                let (read, write) = match request.fifos {
+                    None => pipe()?,
+                    Some(folder) => fifo(folder, REPORT)?,
                 };
                 self.report = Some(read);
                 Held::Ours(write)
             }
-            Want::Gate(Gate::Start) if request.barrier == Barrier::Folder => {
-                make_fifo(request.folder, START)?;
-                // For reading and writing: then there is always a writer, and it waits for a byte, not for one of us.
-                Held::Ours(open_in(request.folder, START, OFlags::RDWR)?)
-            }
-            Want::Gate(_) => Held::Gates,
+            Want::Gate(gate) => match (gate, request.fifos) {
+                (Gate::Start, Some(folder)) => {
+                    make_fifo(folder, START)?;
+                    // For reading and writing: then there is always a writer, and it waits for a byte, not for one of us.
+                    Held::Ours(open_in(folder, START, OFlags::RDWR)?)
+                }
+                _ => Held::Gates,
+            },
             Want::Group => Held::Ours(
                 cgroup
                     .map(|c| c.v2_fd())
@@ -100,7 +112,9 @@ impl<'a> Slots<'a> {
                 )?)
             }
             Want::GivenNetns => Held::Callers(request.netns.ok_or_else(|| missing("a network namespace"))?),
-            Want::Container => return Err(missing("a running container")),
+            Want::Container => {
+                Held::Callers(request.container.ok_or_else(|| missing("a running container"))?)
+            }
             Want::Tree { path, recursive, follow, field } => {
                 Held::Ours(tree(path, *recursive, *follow, field)?)
             }

@@ -1,0 +1,88 @@
+//! The plan for one more process in a running container.
+//!
+//! ```text
+//!   [enter its pid namespace] -> clone3 -> groups -> all its namespaces at once -> pty -> limits, cwd -> user -> execve
+//! ```
+//! The container is live and may be hostile: nothing of it is opened by a path before we are inside, nothing of
+//! ours stays open once we are, and ptrace is refused from before the join (CVE-2016-9962).
+
+use crate::build::Build;
+use crate::error::Error;
+use crate::host::{Host, Version};
+use crate::namespaces::Namespaces;
+use crate::order::{Identity, become_process, check_process, filter, finish};
+use crate::plan::{Options, Parent, Plan, Want};
+use crate::process;
+use crate::spec::{Process, Spec};
+use sampan_child::step::{Slot, Step};
+use sampan_child::sys::uapi::*;
+
+impl<'a> Plan<'a> {
+    /// `spec` is the container's as it was created, `p` the process to run in it; the groups of `host` are the container's.
+    pub fn exec(
+        spec: &'a Spec<'a>,
+        p: &'a Process<'a>,
+        host: &Host,
+        options: &Options,
+    ) -> Result<Plan<'a>, Error> {
+        check_process(p)?;
+        let ns = Namespaces::parse(&spec.linux, options)?;
+        let groups_denied = ns.has(CLONE_NEWUSER) && !host.privileged;
+        let b = &mut Build::default();
+        b.want(Want::Report);
+        if options.trace {
+            b.want(Want::Trace);
+        }
+        let container = b.want(Want::Container);
+        if ns.has(CLONE_NEWPID) {
+            b.step("linux.namespaces", Step::Enter { ns: container, back: Slot::NONE, kind: CLONE_NEWPID });
+        }
+        if host.cgroups.iter().any(|g| g.version == Version::V2) {
+            b.want(Want::Group);
+        }
+        b.step("", Step::CloseOthers { first: 3 + options.preserve_fds });
+        b.step("", Step::Signals {});
+        if options.given_stdio {
+            for to in 0..3 {
+                let from = b.want(Want::Stdio(to));
+                b.step("", Step::Stdio { from, to });
+            }
+        }
+        b.step("", Step::Session {});
+        for group in host.cgroups.iter().filter(|g| g.version == Version::V1) {
+            let tasks = b.table.own(&format!("{}/tasks", group.folder()));
+            b.step("linux.cgroupsPath", Step::JoinCgroup { tasks });
+        }
+        b.step("", Step::Undumpable {});
+        let kinds = ns.all() & !CLONE_NEWPID;
+        b.step("linux.namespaces", Step::Setns { ns: container, kinds });
+        if ns.has(CLONE_NEWUSER) {
+            b.step("linux.uidMappings", Step::BecomeRoot { setgroups: u32::from(!groups_denied) });
+        }
+        let program = process::program(b, p)?;
+        if p.terminal {
+            let to = b.want(Want::Console);
+            let size = p.console_size.as_ref().map_or(0, |s| u32::from(s.height) | u32::from(s.width) << 16);
+            b.step("process.terminal", Step::Console { to, uid: p.user.uid, on_dev_console: 0, size });
+        }
+        if options.new_keyring {
+            let name = b.text(&format!("_ses.{}", options.id), "id")?;
+            b.step("", Step::Keyring { name });
+        }
+        let identity = Identity { groups_denied, available: u64::MAX };
+        become_process(b, spec, Some(p), &identity, options)?;
+        program.find(b, p);
+        if p.no_new_privileges {
+            filter(b, spec)?;
+        }
+        program.exec(b);
+        let parent = Parent {
+            oom_score_adj: p.oom_score_adj,
+            terminal: p.terminal,
+            console_size: p.console_size.clone(),
+            program: p.args.first().map(|a| a.as_str()),
+            ..Parent::default()
+        };
+        Ok(finish(b, parent))
+    }
+}
