@@ -98,6 +98,13 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
             }
             ended(keel.reap(pid)?)
         }
+        ["finish-all"] => {
+            let mut ends = Vec::new();
+            for child in keel.list()?.children {
+                ends.push(obey(keel, &format!("finish {}", child.pid))?);
+            }
+            ends.join(" ")
+        }
         ["reap", pid] => ended(keel.reap(pid.parse()?)?),
         ["list"] => {
             let list = keel.list()?;

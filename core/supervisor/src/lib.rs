@@ -4,6 +4,7 @@
 pub mod bundle;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod journal;
 pub mod keel;
 pub mod log;

@@ -517,3 +517,43 @@ fn one_sampand_per_run_folder() {
         "{error}"
     );
 }
+
+/// A worker that dies at each boundary in turn: before it asks, before it hears, after it has heard.
+#[test]
+fn killed_at_each_boundary_nothing_is_lost_or_doubled() {
+    for at in 1.. {
+        let mut sampand = Sampand::from(Command::new(scripted()).env("SAMPAN_CRASH_AT", at.to_string()));
+        let mut died = sampand.line().starts_with("worker 1 ");
+        let mut ask = |sampand: &mut Sampand, command: &str| {
+            let line = sampand.ask(command);
+            died |= line.starts_with("worker 1 ");
+            (!line.starts_with("worker ")).then_some(line)
+        };
+        let launched = ask(&mut sampand, "launch web exit 37");
+        let kept = ask(&mut sampand, "keep key text");
+        let waited = ask(&mut sampand, "wait web");
+        // Only one of the answers can be missing, and of what was answered nothing is lost.
+        assert!([&launched, &kept, &waited].into_iter().filter(|answer| answer.is_none()).count() <= 1);
+        if launched.is_some() && waited.is_some() {
+            assert_eq!(waited.as_deref(), Some("code 37"), "crash point {at}");
+        }
+        let (children, keys) = match ask(&mut sampand, "list") {
+            Some(list) => list.split_whitespace().map(str::to_owned).partition(|word| !word.starts_with('+')),
+            None => (Vec::new(), Vec::<String>::new()),
+        };
+        assert!(children.len() <= 1 && keys.len() <= 1, "crash point {at}: {children:?} {keys:?}");
+        let finished = ask(&mut sampand, "finish-all");
+        assert!([None, Some(""), Some("code 37")].contains(&finished.as_deref()), "{finished:?}");
+        if finished.is_none() {
+            let again = ask(&mut sampand, "finish-all").unwrap();
+            assert!(["", "code 37"].contains(&again.as_str()), "crash point {at}: {again}");
+        }
+        while ask(&mut sampand, "drop key").is_none() {}
+        let left = core::iter::from_fn(|| Some(ask(&mut sampand, "list"))).flatten().next();
+        assert_eq!(left.as_deref(), Some(""), "crash point {at}");
+        if !died {
+            assert!(at > 20, "only {at} boundaries");
+            return;
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! (temporary file, fsync, rename, fsync of the folder). A file that cannot be read is set aside and reported;
 //! sampand then starts as if nobody had ever stopped anything by hand.
 
+use crate::crash;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,7 @@ impl Desired {
         let file = rustix::fs::openat(&folder, new, flags, Mode::RUSR | Mode::WUSR)?;
         let saved = write_all(&file, &text)
             .and_then(|()| rustix::fs::fsync(&file))
+            .inspect(|()| crash::point("desired.json is written, not renamed"))
             .and_then(|()| rustix::fs::renameat(&folder, new, &folder, NAME));
         if let Err(errno) = saved {
             let _ = rustix::fs::unlinkat(&folder, new, AtFlags::empty());

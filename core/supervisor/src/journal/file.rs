@@ -4,6 +4,7 @@
 
 use super::record::{self, Entry, Header, Record};
 use super::replay::{self, Reading};
+use crate::crash;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -277,6 +278,7 @@ impl Journal {
     }
 
     fn write(&mut self, record: &Record, line: &str) -> Result<(), Errno> {
+        crash::point("before a record is written");
         let result = match &self.file {
             Some(file) => write_whole(file, self.end, line.as_bytes()),
             None => Err(self.failing.unwrap_or(Errno::IO)),
@@ -287,6 +289,7 @@ impl Journal {
         let len = line.len() as u32;
         self.lines.push(Line { seq: record.seq, at: self.end, len, service });
         self.end += u64::from(len);
+        crash::point("a record is written");
         Ok(())
     }
 
@@ -351,6 +354,7 @@ impl Journal {
         let flags = O::RDWR | O::CREATE | O::TRUNC | O::CLOEXEC | O::NOFOLLOW;
         let file = rustix::fs::openat(&self.folder, NEW, flags, Mode::RUSR | Mode::WUSR)?;
         let written = write_whole(&file, 0, text)
+            .inspect(|()| crash::point("the journal is rewritten, not renamed"))
             .and_then(|()| rustix::fs::renameat(&self.folder, NEW, &self.folder, NAME));
         if let Err(errno) = written {
             let _ = rustix::fs::unlinkat(&self.folder, NEW, AtFlags::empty());

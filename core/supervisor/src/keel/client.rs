@@ -4,6 +4,7 @@
 
 use super::launcher::Launcher;
 use super::wire::{self, Message, Name, Op};
+use crate::crash;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
@@ -140,6 +141,9 @@ impl Keel {
             _ => Fate::First,
         };
         let before = before.unsigned_abs();
+        if before > 0 {
+            crash::spare();
+        }
         Ok(Keel { shared: Arc::new(Shared { socket, seq: Mutex::new(0), watchdog, before, fate }) })
     }
 
@@ -268,11 +272,13 @@ impl Keel {
         let mut seq = self.lock();
         *seq = seq.wrapping_add(1);
         let request = Message { seq: *seq, ..Message::ask(op, [word, 0, 0, 0], name) };
+        crash::point(op.before());
         wire::send(socket, &request, fds, SendFlags::empty()).map_err(|errno| match errno {
             Errno::PIPE | Errno::CONNRESET => Error::Gone,
             // ETOOMANYREFS: too many descriptors in flight; EBADF: a slot was closed.
             errno => Error::Call { doing: "send a request to the keel", errno },
         })?;
+        crash::point(op.asked());
         loop {
             let (answer, fds) = match wire::receive(socket, RecvFlags::empty()) {
                 Ok(Some(answer)) => answer,
@@ -283,6 +289,7 @@ impl Keel {
                 // The answer to a call that failed half way (no descriptor free to receive it).
                 continue;
             }
+            crash::point(op.answered());
             return match answer.kind {
                 0 => Ok((answer, fds)),
                 errno => Err(Error::Refused {

@@ -76,6 +76,24 @@ impl Op {
     }
 }
 
+/// Names of crash points.
+macro_rules! moments {
+    ($($op:ident)*) => {
+        impl Op {
+            pub fn before(self) -> &'static str {
+                match self { $(Op::$op => concat!("before ", stringify!($op)),)* }
+            }
+            pub fn asked(self) -> &'static str {
+                match self { $(Op::$op => concat!(stringify!($op), " asked"),)* }
+            }
+            pub fn answered(self) -> &'static str {
+                match self { $(Op::$op => concat!(stringify!($op), " answered"),)* }
+            }
+        }
+    };
+}
+moments!(Hello Ready Launch Peek Reap Keep Fetch NextChild NextKept Program);
+
 /// A tag or a key: at most `NAME_MAX` bytes, held in place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {
