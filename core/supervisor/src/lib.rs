@@ -8,4 +8,5 @@ pub mod crash;
 pub mod journal;
 pub mod keel;
 pub mod log;
+pub mod probe;
 pub mod view;

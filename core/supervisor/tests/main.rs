@@ -7,3 +7,4 @@ mod image;
 mod journal;
 mod keel;
 mod keel_model;
+mod probe;

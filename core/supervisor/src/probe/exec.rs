@@ -1,0 +1,28 @@
+//! A command in the container. How it gets there (a plan, the keel) is the executor's; here is what a check needs of it.
+
+use super::{Answer, OUTPUT_BYTES_MAX, Target};
+use async_trait::async_trait;
+
+/// Runs a command inside the container of `target`, as its user, in its cgroup.
+#[async_trait]
+pub trait Exec: Send + Sync {
+    /// At the check's deadline the future is dropped: then the command and what it started must be killed.
+    async fn run(&self, target: &Target, argv: &[String], output_bytes_max: usize) -> std::io::Result<Ran>;
+}
+
+/// How it ended; output is stdout and stderr as they came, cut at `output_bytes_max`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// As a shell shows it: 128 + n for a signal.
+    pub code: i32,
+    pub output: Vec<u8>,
+}
+
+pub async fn run(target: &Target, argv: &[String]) -> Answer {
+    let name = argv.first().map_or("", String::as_str);
+    let ran =
+        target.exec.run(target, argv, OUTPUT_BYTES_MAX).await.map_err(|e| format!("run {name}: {e}"))?;
+    let ok = ran.code == 0;
+    let output = if ran.output.is_empty() { format!("exit {}", ran.code).into_bytes() } else { ran.output };
+    Ok((ok, output))
+}
