@@ -61,6 +61,8 @@ impl<'a> Plan<'a> {
         if new_user {
             let from = b.want(Want::Gate(Gate::Maps));
             b.step("linux.uidMappings", Step::Wait { from });
+            // While the files are still opened by the host's root, which we are until the next step.
+            join_groups(b, host, &ns);
             b.step("linux.uidMappings", Step::BecomeRoot { setgroups: u32::from(!groups_denied) });
         }
         b.step("", Step::Undumpable {});
@@ -89,7 +91,7 @@ impl<'a> Plan<'a> {
         b.step("root.path", Step::Root { from });
 
         let made = &mut Made::default();
-        let mut joined = false;
+        let mut joined = new_user;
         let mut join = |b: &mut Build| {
             if !joined {
                 join_groups(b, host, &ns);

@@ -21,7 +21,8 @@ pub fn explain(report: Report, plan: &Reader<'_>, origins: &[String], around: Ar
     let Report::Failed { step: index, call, errno, detail } = report else {
         return Error::new("the container's process reported out of turn");
     };
-    let errno = Errno::from_raw_os_error(errno.into());
+    // 0 is no errno: the call went well and what it said did not.
+    let errno = if errno == 0 { Errno::IO } else { Errno::from_raw_os_error(errno.into()) };
     let field = origins.get(index as usize).cloned().unwrap_or_default();
     let Some(step) = plan.image.step(index) else {
         return Error::new("the container's process failed in an unknown step").call(call.name(), errno);
