@@ -241,25 +241,33 @@ pub fn connect(
 ) -> Result<String> {
     let name = veth_name(&a.service, &a.network, netns_id);
     let doing = || format!("service {}: cannot connect {} to network {}", a.service, a.interface, a.network);
-    if link(host, &name)?.is_none() {
-        host.request(doing, make_veth(&name, netns, bridge, a)).map_err(|e| explain(e, a))?;
+    match link(host, &name)? {
+        None => host.request(doing, make_veth(&name, netns, bridge, a)).map_err(|e| explain(e, a))?,
+        Some(there) if there.master != bridge => host.request(doing, set_master(&name, bridge))?,
+        Some(_) => {}
     }
-    // A frame may go back out of the port it came in by: a container reaching its own published port. With bridge
-    // netfilter on (br_netfilter loaded) nothing else makes that work.
-    let port = Message::new(RTM_NEWLINK, 0)
-        .fixed(&link_part(0, IFF_UP))
-        .text(IFLA_IFNAME, &name)
-        .u32(IFLA_MASTER, bridge)
-        .u32(IFLA_GROUP, GROUP)
-        .text(IFLA_IFALIAS, &alias(&a.service, &a.network))
-        .nest(IFLA_LINKINFO, |m| {
-            m.text(INFO_SLAVE_KIND, "bridge").nest(INFO_SLAVE_DATA, |m| {
-                let m = m.u8(BRPORT_MODE, 1);
-                if a.isolated { m.u8(BRPORT_ISOLATED, 1) } else { m }
-            })
-        });
+    let port =
+        port(&name, a.isolated).u32(IFLA_GROUP, GROUP).text(IFLA_IFALIAS, &alias(&a.service, &a.network));
     host.request(doing, port)?;
     Ok(name)
+}
+
+/// Up, on its bridge already. A frame may go back out of the port it came in by: a container reaching its own published
+/// port. With bridge netfilter on (br_netfilter loaded) nothing else makes that work.
+fn port(name: &str, isolated: bool) -> Message {
+    Message::new(RTM_NEWLINK, 0).fixed(&link_part(0, IFF_UP)).text(IFLA_IFNAME, name).nest(
+        IFLA_LINKINFO,
+        |m| {
+            m.text(INFO_SLAVE_KIND, "bridge").nest(INFO_SLAVE_DATA, |m| {
+                let m = m.u8(BRPORT_MODE, 1);
+                if isolated { m.u8(BRPORT_ISOLATED, 1) } else { m }
+            })
+        },
+    )
+}
+
+fn set_master(name: &str, bridge: u32) -> Message {
+    Message::new(RTM_NEWLINK, 0).fixed(&[0; LINK]).text(IFLA_IFNAME, name).u32(IFLA_MASTER, bridge)
 }
 
 /// The container's half: up, with its address and its way out; `inside` is a socket of its namespace.
@@ -339,16 +347,14 @@ fn explain(mut e: Error, a: &Attachment) -> Error {
     e
 }
 
-/// Puts a host end (back) on its bridge.
-pub fn enslave(socket: &mut Socket, name: &str, bridge: u32) -> Result<()> {
-    let set = Message::new(RTM_NEWLINK, 0)
-        .fixed(&link_part(0, IFF_UP))
-        .text(IFLA_IFNAME, name)
-        .u32(IFLA_MASTER, bridge)
-        .nest(IFLA_LINKINFO, |m| {
-            m.text(INFO_SLAVE_KIND, "bridge").nest(INFO_SLAVE_DATA, |m| m.u8(BRPORT_MODE, 1))
-        });
-    socket.request(|| format!("cannot put {name} on its bridge"), set)
+/// Puts a host end back on its bridge: two requests, for the second speaks to the bridge that the first set.
+pub fn enslave(socket: &mut Socket, name: &str, bridge: u32, isolated: bool) -> Result<()> {
+    let steps = vec![set_master(name, bridge), port(name, isolated)];
+    socket.request_all(steps).map_err(|(_, errno, said)| Error {
+        doing: format!("cannot put {name} on its bridge"),
+        errno,
+        said,
+    })
 }
 
 /// Marks a link to be removed by the next sweep. One that is gone already is as wanted.

@@ -608,11 +608,12 @@ impl Engine {
         let networks: Vec<String> = self.networks.keys().filter(|n| self.in_use(n)).cloned().collect();
         for network in networks {
             let (index, _) = self.ensure_bridge(&network)?;
+            let isolated = self.config.networks.get(&network).is_some_and(|n| n.isolated);
             let off = |l: &&bridge::Link| {
                 l.owner().is_some_and(|(s, n)| !s.is_empty() && n == network) && l.master != index
             };
             for link in links.iter().filter(off).filter(|l| !stray.contains(&l.name)) {
-                bridge::enslave(&mut self.kernel()?.host, &link.name, index).map_err(text)?;
+                bridge::enslave(&mut self.kernel()?.host, &link.name, index, isolated).map_err(text)?;
             }
         }
         self.kernel()?.rules = None;

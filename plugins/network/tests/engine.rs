@@ -11,7 +11,7 @@ use network::records::{Effect, Records};
 use network::wire::Message;
 use serde_json::{Value, json};
 
-use crate::world::{Namespace, call, call_udp, on_a_fresh_host, run};
+use crate::world::{Namespace, call, call_udp, nobody_answers, on_a_fresh_host, run};
 
 /// An engine and what it wrote down. Its crash is losing the first and keeping the second.
 struct Host {
@@ -183,7 +183,7 @@ fn a_published_port_answers_the_lan_the_host_and_the_container_itself() {
         lan.serve_tcp(7);
         assert_eq!(host.container("web").call("192.0.2.2:7").as_deref(), Some("192.0.2.1"));
         host.stop("web");
-        assert_eq!(call("127.0.0.1:8080"), None);
+        assert!(nobody_answers("127.0.0.1:8080"));
         host.stop("peer");
         nothing_is_left(&mut host);
     });
@@ -204,10 +204,10 @@ fn what_is_published_on_loopback_is_not_reached_from_outside() {
                  echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet",
         );
         run("echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet"); // the worst host there is
-        assert_eq!(lan.call("192.0.2.1:8080"), None, "by the host's address");
-        assert_eq!(lan.call("127.0.0.1:8080"), None, "by loopback, routed to the host");
-        assert_eq!(lan.call("10.144.0.2:80"), None, "by the container's address");
-        assert_eq!(lan.call("10.144.0.1:8080"), None, "by the gateway's address");
+        assert!(lan.cannot_reach("192.0.2.1:8080"), "by the host's address");
+        assert!(lan.cannot_reach("127.0.0.1:8080"), "by loopback, routed to the host");
+        assert!(lan.cannot_reach("10.144.0.2:80"), "by the container's address");
+        assert!(lan.cannot_reach("10.144.0.1:8080"), "by the gateway's address");
     });
 }
 
@@ -225,10 +225,10 @@ fn networks_do_not_meet_and_an_internal_one_has_no_way_out() {
         host.container("a").serve_tcp(80);
         host.container("in").serve_tcp(80);
         let b = host.container("b");
-        assert_eq!(b.call("10.144.0.2:80"), None, "directly");
-        assert_eq!(b.call("192.0.2.1:8080"), None, "by its published port");
+        assert!(b.cannot_reach("10.144.0.2:80"), "directly");
+        assert!(b.cannot_reach("192.0.2.1:8080"), "by its published port");
         assert!(b.call("192.0.2.2:7").is_some());
-        assert_eq!(host.container("in").call("192.0.2.2:7"), None);
+        assert!(host.container("in").cannot_reach("192.0.2.2:7"));
         assert_eq!(host.container("in").run("ip route show default"), "");
         let inner = host.address("in");
         assert!(host.container("both").call(&format!("{inner}:80")).is_some());
@@ -310,6 +310,52 @@ fn rules_that_were_flushed_are_back_after_the_next_reconcile() {
 }
 
 #[test]
+fn a_bridge_that_somebody_removed_is_made_again_with_its_ports() {
+    on_a_fresh_host(|| {
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        host.container("web").serve_tcp(80);
+        run("ip link del sp-default");
+        assert!(nobody_answers("127.0.0.1:8080"));
+        host.run(|engine, effects| engine.reconcile(effects)).unwrap();
+        assert_eq!(call("127.0.0.1:8080").as_deref(), Some("10.144.0.1"));
+    });
+}
+
+#[test]
+fn a_router_is_left_a_router() {
+    on_a_fresh_host(|| {
+        run("echo 1 >/proc/sys/net/ipv4/ip_forward");
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        assert!(!run("nft list ruleset").contains("no router"));
+        assert!(!host.kv.contains_key("sysctl"));
+        host.stop("web");
+        assert_eq!(run("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+    });
+}
+
+#[test]
+fn a_subnet_that_config_changes_waits_for_those_who_use_it() {
+    on_a_fresh_host(|| {
+        let mut host = Host::new(json!({ "networks": { "default": { "subnet": "10.1.0.0/24" } } }));
+        host.start("a", json!({})).unwrap();
+        host.start("b", json!({})).unwrap();
+        host.config = json!({ "networks": { "default": { "subnet": "10.2.0.0/24" } } });
+        host.crash_and_reopen();
+        assert_eq!(host.address("a"), "10.1.0.2");
+        host.stop("a");
+        assert_eq!(host.start("a", json!({})).unwrap_err(), "network default: has 10.1.0.0/24 until b stop");
+        host.stop("b");
+        host.start("a", json!({})).unwrap();
+        assert_eq!(host.address("a"), "10.2.0.2");
+        host.start("b", json!({})).unwrap();
+        let gateways = run("ip -o -4 addr show sp-default");
+        assert!(gateways.contains("10.2.0.1/24") && !gateways.contains("10.1.0.1"), "{gateways}");
+    });
+}
+
+#[test]
 fn a_restart_in_the_same_namespace_changes_nothing_and_in_a_new_one_keeps_the_address() {
     on_a_fresh_host(|| {
         let mut host = Host::new(json!({}));
@@ -348,7 +394,7 @@ fn udp_flows_do_not_stick_to_an_address_that_is_gone() {
         host.container("dns").serve_udp(53);
         lan.within(|| {
             let socket = std::net::UdpSocket::bind("192.0.2.2:4444").unwrap();
-            socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             let ask = || {
                 socket.send_to(b"?", "192.0.2.1:5353").unwrap();
                 socket.recv(&mut [0; 64]).is_ok()
@@ -365,7 +411,7 @@ fn udp_flows_do_not_stick_to_an_address_that_is_gone() {
         host.container("dns").serve_udp(53);
         let answered = lan.within(|| {
             let socket = std::net::UdpSocket::bind("192.0.2.2:4444").unwrap();
-            socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             socket.send_to(b"?", "192.0.2.1:5353").unwrap();
             socket.recv(&mut [0; 64]).is_ok()
         });

@@ -47,7 +47,7 @@ fn two_containers_on_a_bridge_reach_each_other_and_the_gateway() {
         let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
         let (a, b) = (Namespace::new(), Namespace::new());
         for (ns, address) in [(&a, "10.144.0.2"), (&b, "10.144.0.3")] {
-            attach(&mut host, &ns, index, &web(address));
+            attach(&mut host, ns, index, &web(address));
         }
         b.serve_tcp(80);
         assert_eq!(a.call("10.144.0.3:80").as_deref(), Some("10.144.0.2"));
@@ -143,5 +143,32 @@ fn attach_is_quick() {
         }
         times.sort();
         println!("links of one attach: median {:?}, worst {:?}", times[25], times[49]);
+    });
+}
+
+#[test]
+fn a_bridge_that_is_full_says_so() {
+    on_a_fresh_host(|| {
+        let mut host = Socket::open(Family::Route).unwrap();
+        let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
+        let ns = Namespace::new();
+        let mut full = None;
+        for i in 0..1100 {
+            let a =
+                Attachment { interface: format!("eth{i}"), service: format!("s{i}"), ..web("10.144.0.2") };
+            if let Err(e) = bridge::connect(&mut host, ns.fd(), ns.id(), index, &a) {
+                full = Some((i, e.to_string()));
+                break;
+            }
+        }
+        let (ports, said) = full.unwrap();
+        assert_eq!(ports, 1023);
+        assert_eq!(
+            said,
+            "service s1023: cannot connect eth1023 to network front: Exchange full (kernel: bridge sp-front has no port \
+             left, the kernel's limit is 1,023; put some services on another network)"
+        );
+        bridge::doom(&mut host, "sp-front").unwrap();
+        bridge::remove_doomed(&mut host).unwrap();
     });
 }

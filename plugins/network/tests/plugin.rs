@@ -8,7 +8,7 @@ use sampan_plugin::testing::{Event, Rig};
 use sampan_plugin::types::Role;
 use serde_json::{Value, json};
 
-use crate::world::{Namespace, call, on_a_fresh_host, run};
+use crate::world::{Namespace, call, nobody_answers, on_a_fresh_host, run};
 
 fn web() -> Value {
     json!({ "network_mode": "bridge", "networks": ["default"],
@@ -63,7 +63,7 @@ fn a_service_from_create_to_the_last_detach() {
         assert!(call("127.0.0.1:8080").is_some(), "a restart keeps what it has");
         attach(&rig, "web", &ns).unwrap();
         detach(&rig, "web", true);
-        assert_eq!(call("127.0.0.1:8080"), None);
+        assert!(nobody_answers("127.0.0.1:8080"));
         assert!(rig.kept().is_empty());
         assert_eq!(run("nft list ruleset"), "");
         assert_eq!(run("cat /proc/sys/net/ipv4/ip_forward"), "0\n");

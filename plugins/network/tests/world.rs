@@ -95,14 +95,27 @@ impl Namespace {
     pub fn call(&self, to: &str) -> Option<String> {
         self.within(|| call(to))
     }
+
+    pub fn cannot_reach(&self, to: &str) -> bool {
+        self.within(|| nobody_answers(to))
+    }
 }
 
-/// Dials from this thread's namespace: what the server says, or None if nobody answers in half a second.
+/// Dials from this thread's namespace: what the server says, or None. Patient: the machine may be busy.
 pub fn call(to: &str) -> Option<String> {
+    dial(to, Duration::from_secs(5))
+}
+
+/// The wait that it takes to believe it is short: a busy machine makes it pass more easily, not less.
+pub fn nobody_answers(to: &str) -> bool {
+    dial(to, Duration::from_millis(500)).is_none()
+}
+
+fn dial(to: &str, patience: Duration) -> Option<String> {
     use std::io::Read;
     let to: SocketAddr = to.parse().unwrap();
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(500)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut stream = TcpStream::connect_timeout(&to, patience).ok()?;
+    stream.set_read_timeout(Some(patience)).unwrap();
     let mut said = String::new();
     stream.read_to_string(&mut said).ok()?;
     (!said.is_empty()).then_some(said)
@@ -110,7 +123,7 @@ pub fn call(to: &str) -> Option<String> {
 
 pub fn call_udp(to: &str) -> Option<String> {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket.send_to(b"?", to).ok()?;
     let mut buffer = [0; 100];
     let (length, _) = socket.recv_from(&mut buffer).ok()?;
