@@ -4,16 +4,18 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use sampan_testkit::need::{need, root};
 
 /// Runs `test` as root of a network namespace with nothing in it but `lo`, which is up.
 pub fn on_a_fresh_host(test: impl FnOnce() + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: needs root to make network namespaces");
+    let there = |program: &str| need(&format!("{program} in /usr/sbin or /sbin"), found(program));
+    if !(root() && there("ip") && there("nft")) {
         return;
     }
     let host = thread::spawn(|| {
@@ -24,6 +26,10 @@ pub fn on_a_fresh_host(test: impl FnOnce() + Send + 'static) {
     if let Err(panic) = host.join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+fn found(program: &str) -> bool {
+    ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].iter().any(|folder| Path::new(folder).join(program).exists())
 }
 
 /// A command in this thread's namespace; its output.

@@ -8,21 +8,21 @@
 //! ```
 //! Each may be called again and finds its work done. What was leased stays a service's own until another needs it.
 
+mod prepare;
+mod rules;
+mod status;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use serde_json::{Value, json};
-
-use crate::addresses::{Lease, Leases, Mac, POOL, Subnet, pick_subnet};
+use crate::addresses::{Lease, Leases, Mac, Subnet};
 use crate::bridge::{self, Attachment, Bridge};
 use crate::claim::Claim;
-use crate::config::{self, Config, Protocol};
+use crate::config::{Config, Protocol};
 use crate::conntrack;
-use crate::held;
 use crate::netlink::{self, Family, Socket};
-use crate::ports::{Passage, Publication, Rules, TABLE};
-use crate::records::{self, Effect, Network, Place, Records, Service, Sysctl};
+use crate::ports::{Publication, Rules};
+use crate::records::{self, Effect, Network, Records, Service, Sysctl};
 
 const IP_FORWARD: &str = "net/ipv4/ip_forward";
 
@@ -63,7 +63,7 @@ pub struct Engine {
 
 impl Engine {
     /// From what was written down; touches nothing.
-    pub fn new(config: Config, machine: String, records: Records) -> Engine {
+    pub fn new(config: Config, machine: String, mut records: Records) -> Engine {
         let mut leases: BTreeMap<&str, Vec<(String, Lease)>> = BTreeMap::new();
         for (name, service) in &records.services {
             for place in &service.places {
@@ -75,6 +75,13 @@ impl Engine {
         for (name, Network { subnet }) in &records.networks {
             let leases = Leases::restore(*subnet, leases.remove(name.as_str()).unwrap_or_default());
             networks.insert(name.clone(), Known { subnet: *subnet, leases });
+        }
+        // A place without its lease (a damaged store) would be an address that another may have: it is none.
+        let leased = |network: &str, service: &str| {
+            networks.get(network).is_some_and(|k: &Known| k.leases.get(service).is_some())
+        };
+        for (name, service) in &mut records.services {
+            service.places.retain(|p| leased(&p.network, name));
         }
         let freed = records.services.iter().filter_map(|(_, s)| s.freed).max().unwrap_or(0);
         Engine {
@@ -123,231 +130,6 @@ impl Engine {
 
     fn needs_forwarding(&self) -> bool {
         self.networks_in_use().any(|(name, _)| !self.is_internal(name))
-    }
-
-    // ---- prepare -------------------------------------------------------------------------------------------------------
-
-    /// Leases and ports for a service that is about to be created. What is in `effects` must be done before it goes on, and
-    /// if it fails, too.
-    pub fn prepare(&mut self, name: &str, table: &Value, effects: &mut Vec<Effect>) -> Result<()> {
-        let wanted = config::Service::parse(table).map_err(|e| format!("service {name}: {e}"))?;
-        if !wanted.is_bridged() {
-            if self.is_held(name) {
-                self.release(name, effects);
-            }
-            return Ok(());
-        }
-        self.activate(effects)?;
-        let networks = wanted.networks();
-        for network in &networks {
-            self.know(network, name, effects)?;
-        }
-        let ports = self.publications(name, &wanted, &networks)?;
-        self.hold_ports(name, &ports, effects)?;
-        let places = self.lease(name, &networks, effects)?;
-        let service = Service { places, ports, freed: None };
-        if self.services.get(name) != Some(&service) {
-            effects.push(Effect::put(records::service_key(name), &service));
-            self.services.insert(name.to_owned(), service);
-        }
-        self.note_forwarding(effects);
-        Ok(())
-    }
-
-    /// Gives the network a subnet: the one it had, if nobody took it and config.toml says no other.
-    fn know(&mut self, network: &str, service: &str, effects: &mut Vec<Effect>) -> Result<()> {
-        let default = config::Network::default();
-        let config = match self.config.networks.get(network) {
-            Some(config) => config,
-            None if network == "default" => &default,
-            None => {
-                return Err(format!(
-                    "service {service}: there is no network {network}; add [networks.{network}]"
-                ));
-            }
-        };
-        if let Some(what) = config.not_built() {
-            return Err(format!("networks.{network}.{what}"));
-        }
-        let wanted = config.subnet;
-        if let Some(known) = self.networks.get(network) {
-            let subnet = known.subnet;
-            let as_wanted = wanted.is_none_or(|w| w == subnet);
-            let users: Vec<&str> = known.leases.held().map(|(s, _)| s).filter(|s| *s != service).collect();
-            match (users.is_empty(), as_wanted) {
-                (false, true) => return Ok(()),
-                (false, false) => {
-                    return Err(format!("network {network}: has {subnet} until {} stop", users.join(", ")));
-                }
-                (true, true) if self.is_held(service) || self.is_free(network, subnet)? => return Ok(()),
-                (true, _) => {}
-            }
-        }
-        let subnet = self.choose_subnet(network, wanted)?;
-        effects.push(Effect::put(records::network_key(network), &Network { subnet }));
-        self.networks.insert(network.to_owned(), Known { subnet, leases: Leases::default() });
-        let once: Vec<String> = self.services.keys().cloned().collect();
-        once.iter().for_each(|service| self.forget_place(service, network, effects));
-        Ok(())
-    }
-
-    fn choose_subnet(&mut self, network: &str, wanted: Option<Subnet>) -> Result<Subnet> {
-        let used = self.prefixes_in_use(network)?;
-        let Some(subnet) = wanted else {
-            return pick_subnet(&used).ok_or_else(|| {
-                format!("network {network}: no /20 of {POOL} is free; set networks.{network}.subnet")
-            });
-        };
-        match used.iter().find(|u| u.overlaps(subnet)) {
-            None => Ok(subnet),
-            Some(other) => Err(format!(
-                "networks.{network}.subnet: {subnet} overlaps {}; choose another",
-                self.owner_of(*other)
-            )),
-        }
-    }
-
-    /// A subnet from an earlier life may have been taken by the host since.
-    fn is_free(&mut self, network: &str, subnet: Subnet) -> Result<bool> {
-        Ok(!self.prefixes_in_use(network)?.iter().any(|u| u.overlaps(subnet)))
-    }
-
-    /// By the host, but not by this network's own bridge, and by our other networks.
-    fn prefixes_in_use(&mut self, network: &str) -> Result<Vec<Subnet>> {
-        let bridge = bridge::bridge_name(network);
-        let kernel = self.kernel()?;
-        let own: Vec<u32> =
-            bridge::link(&mut kernel.host, &bridge).map_err(text)?.map(|l| l.index).into_iter().collect();
-        let mut used = bridge::prefixes_in_use(&mut kernel.host, &own).map_err(text)?;
-        used.extend(self.networks.iter().filter(|(name, _)| *name != network).map(|(_, k)| k.subnet));
-        Ok(used)
-    }
-
-    fn owner_of(&self, subnet: Subnet) -> String {
-        match self.networks.iter().find(|(_, k)| k.subnet == subnet) {
-            Some((name, _)) => format!("network {name} ({subnet})"),
-            None => format!("{subnet}, which this host routes or has an address in"),
-        }
-    }
-
-    fn publications(
-        &self,
-        name: &str,
-        wanted: &config::Service,
-        networks: &[String],
-    ) -> Result<Vec<Publication>> {
-        let mut ports: Vec<Publication> = Vec::new();
-        for port in &wanted.ports {
-            let host_ip = match port.host_ip {
-                None => self.config.publish_address,
-                Some(IpAddr::V4(ip)) => ip,
-                Some(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv4Addr::UNSPECIFIED,
-                Some(IpAddr::V6(ip)) => {
-                    return Err(format!("service {name}: ports: {ip}: IPv6 is not built in this version"));
-                }
-            };
-            let p = Publication {
-                protocol: port.protocol,
-                host_ip,
-                published: port.published,
-                target: port.target,
-            };
-            if p.published == 0 || p.target == 0 {
-                return Err(format!("service {name}: ports: 0 is not a port"));
-            }
-            if networks.iter().all(|n| self.is_internal(n)) && !host_ip.is_loopback() {
-                return Err(format!(
-                    "service {name}: port {p} cannot be published: all its networks are internal; \
-                     add one that is not, or publish on 127.0.0.1"
-                ));
-            }
-            if let Some(first) = ports.iter().find(|other| other.collides(&p)) {
-                return Err(format!("service {name}: port {p} is published twice (also {first})"));
-            }
-            let others = self.held_services().filter(|(other, _)| *other != name);
-            if let Some((other, first)) = others
-                .flat_map(|(other, s)| s.ports.iter().map(move |q| (other, q)))
-                .find(|(_, q)| q.collides(&p))
-            {
-                return Err(format!(
-                    "service {name}: port {p} is published by service {other} already ({first})"
-                ));
-            }
-            ports.push(p);
-        }
-        Ok(ports)
-    }
-
-    fn hold_ports(&mut self, name: &str, ports: &[Publication], effects: &mut Vec<Effect>) -> Result<()> {
-        self.drop_ports(name, ports, effects);
-        for p in ports {
-            let key = (name.to_owned(), *p);
-            if self.held.contains_key(&key) {
-                continue;
-            }
-            let fd = held::hold(p).map_err(|e| format!("service {name}: {e}"))?;
-            if let Ok(copy) = fd.try_clone() {
-                effects.push(Effect::Keep(records::port_key(name, p), copy));
-            }
-            self.held.insert(key, fd);
-        }
-        Ok(())
-    }
-
-    /// Lets go of all ports of a service but `keep`.
-    fn drop_ports(&mut self, name: &str, keep: &[Publication], effects: &mut Vec<Effect>) {
-        self.held.retain(|(service, p), _| {
-            let stays = service != name || keep.contains(p);
-            if !stays {
-                effects.push(Effect::Drop(records::port_key(service, p)));
-            }
-            stays
-        });
-    }
-
-    fn lease(&mut self, name: &str, networks: &[String], effects: &mut Vec<Effect>) -> Result<Vec<Place>> {
-        self.freed += 1;
-        for (network, known) in &mut self.networks {
-            if !networks.contains(network) {
-                known.leases.free(name, self.freed);
-            }
-        }
-        let mut places = Vec::new();
-        for network in networks {
-            let Some(known) = self.networks.get_mut(network) else { continue };
-            let taken = known
-                .leases
-                .take(name, known.subnet)
-                .map_err(|e| format!("service {name}: network {network} ({}): {e}", known.subnet))?;
-            places.push(Place { network: network.clone(), address: taken.address });
-            if let Some(other) = taken.from {
-                self.forget_place(&other, network, effects);
-            }
-        }
-        Ok(places)
-    }
-
-    fn forget_place(&mut self, service: &str, network: &str, effects: &mut Vec<Effect>) {
-        let has = |s: &&mut Service| s.places.iter().any(|p| p.network == network);
-        let Some(record) = self.services.get_mut(service).filter(has) else { return };
-        record.places.retain(|p| p.network != network);
-        if record.places.is_empty() {
-            self.services.remove(service);
-            effects.push(Effect::Delete(records::service_key(service)));
-        } else {
-            effects.push(Effect::put(records::service_key(service), record));
-        }
-    }
-
-    /// That we are about to change ip_forward is on record before we do.
-    fn note_forwarding(&mut self, effects: &mut Vec<Effect>) {
-        if self.forwarding_was.is_none()
-            && self.needs_forwarding()
-            && let Some(was) = bridge::sysctl(IP_FORWARD).filter(|v| v == "0")
-        {
-            effects.push(Effect::put(records::SYSCTL.into(), &Sysctl { ip_forward: was.clone() }));
-            self.forwarding_was = Some(was);
-        }
     }
 
     // ---- attach --------------------------------------------------------------------------------------------------------
@@ -449,6 +231,17 @@ impl Engine {
         let index = bridge::ensure_bridge(&mut kernel.host, &wanted).map_err(text)?;
         kernel.bridges.insert(wanted.name.clone(), index);
         Ok((index, wanted))
+    }
+
+    /// That we are about to change ip_forward is on record before we do.
+    fn note_forwarding(&mut self, effects: &mut Vec<Effect>) {
+        if self.forwarding_was.is_none()
+            && self.needs_forwarding()
+            && let Some(was) = bridge::sysctl(IP_FORWARD).filter(|v| v == "0")
+        {
+            effects.push(Effect::put(records::SYSCTL.into(), &Sysctl { ip_forward: was.clone() }));
+            self.forwarding_was = Some(was);
+        }
     }
 
     fn set_forwarding(&mut self) -> Result<()> {
@@ -637,67 +430,6 @@ impl Engine {
             && self.services.get(service).is_some_and(|s| s.places.iter().any(|p| p.network == network))
     }
 
-    /// All that should be in the table.
-    fn rules(&self) -> Rules {
-        let mut rules = Rules::new(self.forwarding_was.is_some());
-        for (name, known) in self.networks_in_use() {
-            let internal = self.is_internal(name);
-            rules.add_network(&Passage { bridge: bridge::bridge_name(name), subnet: known.subnet, internal });
-        }
-        for (_, service) in self.held_services() {
-            self.publications_of(service).iter().for_each(|(p, to)| rules.add_publication(p, *to));
-        }
-        rules
-    }
-
-    /// Ports lead to the first network that has a way out.
-    fn publications_of(&self, service: &Service) -> Vec<(Publication, Ipv4Addr)> {
-        let open = service.places.iter().find(|p| !self.is_internal(&p.network));
-        let place = open.or(service.places.first());
-        place.map_or_else(Vec::new, |place| service.ports.iter().map(|p| (*p, place.address)).collect())
-    }
-
-    fn publish(&mut self, service: &Service) -> Result<()> {
-        let fresh = self.publications_of(service);
-        self.change(&[], &fresh)
-    }
-
-    fn withdraw(&mut self, service: &Service) -> Result<()> {
-        let gone = self.publications_of(service);
-        self.change(&gone, &[])
-    }
-
-    /// A step, where the networks are those that the rules are about; else, or if the step is refused, all anew.
-    fn change(&mut self, gone: &[(Publication, Ipv4Addr)], fresh: &[(Publication, Ipv4Addr)]) -> Result<()> {
-        let subnets: Vec<Subnet> = self.networks_in_use().map(|(_, k)| k.subnet).collect();
-        let guard = self.forwarding_was.is_some();
-        if let Some(kernel) = self.kernel.as_mut()
-            && let Some(rules) = kernel.rules.as_mut().filter(|r| r.are_about(subnets.into_iter(), guard))
-        {
-            let step = rules.change(gone, fresh);
-            match step.commit(&mut kernel.nft, "cannot publish ports") {
-                Ok(()) => return Ok(()),
-                Err(e) => tracing::debug!("writing all rules anew: {e}"),
-            }
-            kernel.rules = None;
-        }
-        self.program()
-    }
-
-    /// All anew, in one transaction.
-    fn program(&mut self) -> Result<()> {
-        let wish = self.rules();
-        let Some(kernel) = self.kernel.as_mut() else { return Ok(()) };
-        if kernel.rules.as_ref() == Some(&wish) {
-            return Ok(());
-        }
-        kernel.rules = None;
-        let doing = "cannot write the rules for bridges and ports";
-        wish.anew().commit(&mut kernel.nft, doing).map_err(text)?;
-        kernel.rules = Some(wish);
-        Ok(())
-    }
-
     fn kernel(&mut self) -> Result<&mut Kernel> {
         self.kernel.as_mut().ok_or_else(|| "the network is not claimed".into())
     }
@@ -705,51 +437,6 @@ impl Engine {
     /// The netlink port of our transactions.
     pub fn nft_port(&self) -> Option<u32> {
         self.kernel.as_ref().map(|k| k.nft.port)
-    }
-
-    // ---- status --------------------------------------------------------------------------------------------------------
-
-    pub fn status(&self) -> Value {
-        let services: BTreeMap<&String, Value> = self
-            .held_services()
-            .map(|(name, service)| {
-                let place = |(i, p): (usize, &Place)| {
-                    let subnet = self.networks.get(&p.network).map(|k| k.subnet);
-                    json!({
-                        "network": p.network,
-                        "interface": format!("eth{i}"),
-                        "address": p.address,
-                        "prefix": subnet.map(Subnet::prefix),
-                        "gateway": subnet.map(Subnet::gateway),
-                        "mac": self.mac(name, &p.network).to_string(),
-                    })
-                };
-                let networks: Vec<Value> = service.places.iter().enumerate().map(place).collect();
-                (name, json!({ "networks": networks, "ports": service.ports }))
-            })
-            .collect();
-        let networks: BTreeMap<&String, Value> = self
-            .networks
-            .iter()
-            .map(|(name, known)| {
-                let status = json!({
-                    "driver": "bridge",
-                    "bridge": bridge::bridge_name(name),
-                    "subnet": known.subnet,
-                    "gateway": known.subnet.gateway(),
-                    "internal": self.is_internal(name),
-                    "up": self.in_use(name),
-                    "services": known.leases.held().map(|(service, _)| service).collect::<Vec<_>>(),
-                });
-                (name, status)
-            })
-            .collect();
-        json!({
-            "services": services,
-            "networks": networks,
-            "table": format!("inet {TABLE}"),
-            "turned_on_forwarding": self.forwarding_was.is_some(),
-        })
     }
 }
 

@@ -1,0 +1,230 @@
+//! Before a container is made: its subnet, its addresses and its ports, or why it cannot have them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde_json::Value;
+
+use super::{Engine, Known, Result, text};
+use crate::addresses::{Leases, POOL, Subnet, pick_subnet};
+use crate::ports::Publication;
+use crate::records::{self, Effect, Network, Place, Service};
+use crate::{bridge, config, held};
+
+impl Engine {
+    /// Leases and ports for a service that is about to be created. What is in `effects` must be done before it goes on, and
+    /// if it fails, too.
+    pub fn prepare(&mut self, name: &str, table: &Value, effects: &mut Vec<Effect>) -> Result<()> {
+        let wanted = config::Service::parse(table).map_err(|e| format!("service {name}: {e}"))?;
+        if !wanted.is_bridged() {
+            if self.is_held(name) {
+                self.release(name, effects);
+            }
+            return Ok(());
+        }
+        self.activate(effects)?;
+        let networks = wanted.networks();
+        for network in &networks {
+            self.know(network, name, effects)?;
+        }
+        let ports = self.publications(name, &wanted, &networks)?;
+        self.hold_ports(name, &ports, effects)?;
+        let places = self.lease(name, &networks, effects)?;
+        let service = Service { places, ports, freed: None };
+        if self.services.get(name) != Some(&service) {
+            effects.push(Effect::put(records::service_key(name), &service));
+            self.services.insert(name.to_owned(), service);
+        }
+        self.note_forwarding(effects);
+        Ok(())
+    }
+
+    /// Gives the network a subnet: the one it had, if nobody took it and config.toml says no other.
+    fn know(&mut self, network: &str, service: &str, effects: &mut Vec<Effect>) -> Result<()> {
+        let default = config::Network::default();
+        let config = match self.config.networks.get(network) {
+            Some(config) => config,
+            None if network == "default" => &default,
+            None => {
+                return Err(format!(
+                    "service {service}: there is no network {network}; add [networks.{network}]"
+                ));
+            }
+        };
+        if let Some(what) = config.not_built() {
+            return Err(format!("networks.{network}.{what}"));
+        }
+        let wanted = config.subnet;
+        if let Some(known) = self.networks.get(network) {
+            let subnet = known.subnet;
+            let as_wanted = wanted.is_none_or(|w| w == subnet);
+            let users: Vec<&str> = known.leases.held().map(|(s, _)| s).filter(|s| *s != service).collect();
+            match (users.is_empty(), as_wanted) {
+                (false, true) => return Ok(()),
+                (false, false) => {
+                    return Err(format!("network {network}: has {subnet} until {} stop", users.join(", ")));
+                }
+                (true, true) if self.is_held(service) || self.is_free(network, subnet)? => return Ok(()),
+                (true, _) => {}
+            }
+        }
+        let subnet = self.choose_subnet(network, wanted)?;
+        effects.push(Effect::put(records::network_key(network), &Network { subnet }));
+        self.networks.insert(network.to_owned(), Known { subnet, leases: Leases::default() });
+        let once: Vec<String> = self.services.keys().cloned().collect();
+        once.iter().for_each(|service| self.forget_place(service, network, effects));
+        Ok(())
+    }
+
+    fn choose_subnet(&mut self, network: &str, wanted: Option<Subnet>) -> Result<Subnet> {
+        let used = self.prefixes_in_use(network)?;
+        let Some(subnet) = wanted else {
+            return pick_subnet(&used).ok_or_else(|| {
+                format!("network {network}: no /20 of {POOL} is free; set networks.{network}.subnet")
+            });
+        };
+        match used.iter().find(|u| u.overlaps(subnet)) {
+            None => Ok(subnet),
+            Some(other) => Err(format!(
+                "networks.{network}.subnet: {subnet} overlaps {}; choose another",
+                self.owner_of(*other)
+            )),
+        }
+    }
+
+    /// A subnet from an earlier life may have been taken by the host since.
+    fn is_free(&mut self, network: &str, subnet: Subnet) -> Result<bool> {
+        Ok(!self.prefixes_in_use(network)?.iter().any(|u| u.overlaps(subnet)))
+    }
+
+    /// By the host, but not by this network's own bridge, and by our other networks.
+    fn prefixes_in_use(&mut self, network: &str) -> Result<Vec<Subnet>> {
+        let bridge = bridge::bridge_name(network);
+        let kernel = self.kernel()?;
+        let own: Vec<u32> =
+            bridge::link(&mut kernel.host, &bridge).map_err(text)?.map(|l| l.index).into_iter().collect();
+        let mut used = bridge::prefixes_in_use(&mut kernel.host, &own).map_err(text)?;
+        used.extend(self.networks.iter().filter(|(name, _)| *name != network).map(|(_, k)| k.subnet));
+        Ok(used)
+    }
+
+    fn owner_of(&self, subnet: Subnet) -> String {
+        match self.networks.iter().find(|(_, k)| k.subnet == subnet) {
+            Some((name, _)) => format!("network {name} ({subnet})"),
+            None => format!("{subnet}, which this host routes or has an address in"),
+        }
+    }
+
+    fn publications(
+        &self,
+        name: &str,
+        wanted: &config::Service,
+        networks: &[String],
+    ) -> Result<Vec<Publication>> {
+        let mut ports: Vec<Publication> = Vec::new();
+        for port in &wanted.ports {
+            let host_ip = match port.host_ip {
+                None => self.config.publish_address,
+                Some(IpAddr::V4(ip)) => ip,
+                Some(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv4Addr::UNSPECIFIED,
+                Some(IpAddr::V6(ip)) => {
+                    return Err(format!("service {name}: ports: {ip}: IPv6 is not built in this version"));
+                }
+            };
+            let p = Publication {
+                protocol: port.protocol,
+                host_ip,
+                published: port.published,
+                target: port.target,
+            };
+            if p.published == 0 || p.target == 0 {
+                return Err(format!("service {name}: ports: 0 is not a port"));
+            }
+            if networks.iter().all(|n| self.is_internal(n)) && !host_ip.is_loopback() {
+                return Err(format!(
+                    "service {name}: port {p} cannot be published: all its networks are internal; \
+                     add one that is not, or publish on 127.0.0.1"
+                ));
+            }
+            if let Some(first) = ports.iter().find(|other| other.collides(&p)) {
+                return Err(format!("service {name}: port {p} is published twice (also {first})"));
+            }
+            let others = self.held_services().filter(|(other, _)| *other != name);
+            if let Some((other, first)) = others
+                .flat_map(|(other, s)| s.ports.iter().map(move |q| (other, q)))
+                .find(|(_, q)| q.collides(&p))
+            {
+                return Err(format!(
+                    "service {name}: port {p} is published by service {other} already ({first})"
+                ));
+            }
+            ports.push(p);
+        }
+        Ok(ports)
+    }
+
+    pub(super) fn hold_ports(
+        &mut self,
+        name: &str,
+        ports: &[Publication],
+        effects: &mut Vec<Effect>,
+    ) -> Result<()> {
+        self.drop_ports(name, ports, effects);
+        for p in ports {
+            let key = (name.to_owned(), *p);
+            if self.held.contains_key(&key) {
+                continue;
+            }
+            let fd = held::hold(p).map_err(|e| format!("service {name}: {e}"))?;
+            if let Ok(copy) = fd.try_clone() {
+                effects.push(Effect::Keep(records::port_key(name, p), copy));
+            }
+            self.held.insert(key, fd);
+        }
+        Ok(())
+    }
+
+    /// Lets go of all ports of a service but `keep`.
+    pub(super) fn drop_ports(&mut self, name: &str, keep: &[Publication], effects: &mut Vec<Effect>) {
+        self.held.retain(|(service, p), _| {
+            let stays = service != name || keep.contains(p);
+            if !stays {
+                effects.push(Effect::Drop(records::port_key(service, p)));
+            }
+            stays
+        });
+    }
+
+    fn lease(&mut self, name: &str, networks: &[String], effects: &mut Vec<Effect>) -> Result<Vec<Place>> {
+        self.freed += 1;
+        for (network, known) in &mut self.networks {
+            if !networks.contains(network) {
+                known.leases.free(name, self.freed);
+            }
+        }
+        let mut places = Vec::new();
+        for network in networks {
+            let Some(known) = self.networks.get_mut(network) else { continue };
+            let taken = known
+                .leases
+                .take(name, known.subnet)
+                .map_err(|e| format!("service {name}: network {network} ({}): {e}", known.subnet))?;
+            places.push(Place { network: network.clone(), address: taken.address });
+            if let Some(other) = taken.from {
+                self.forget_place(&other, network, effects);
+            }
+        }
+        Ok(places)
+    }
+
+    fn forget_place(&mut self, service: &str, network: &str, effects: &mut Vec<Effect>) {
+        let has = |s: &&mut Service| s.places.iter().any(|p| p.network == network);
+        let Some(record) = self.services.get_mut(service).filter(has) else { return };
+        record.places.retain(|p| p.network != network);
+        if record.places.is_empty() {
+            self.services.remove(service);
+            effects.push(Effect::Delete(records::service_key(service)));
+        } else {
+            effects.push(Effect::put(records::service_key(service), record));
+        }
+    }
+}

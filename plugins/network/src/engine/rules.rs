@@ -1,0 +1,72 @@
+//! The engine's records as rules, and the way to the kernel for them.
+
+use std::net::Ipv4Addr;
+
+use super::{Engine, Result, text};
+use crate::addresses::Subnet;
+use crate::bridge;
+use crate::ports::{Passage, Publication, Rules};
+use crate::records::Service;
+
+impl Engine {
+    /// All that should be in the table.
+    fn rules(&self) -> Rules {
+        let mut rules = Rules::new(self.forwarding_was.is_some());
+        for (name, known) in self.networks_in_use() {
+            let internal = self.is_internal(name);
+            rules.add_network(&Passage { bridge: bridge::bridge_name(name), subnet: known.subnet, internal });
+        }
+        for (_, service) in self.held_services() {
+            self.publications_of(service).iter().for_each(|(p, to)| rules.add_publication(p, *to));
+        }
+        rules
+    }
+
+    /// Ports lead to the first network that has a way out.
+    fn publications_of(&self, service: &Service) -> Vec<(Publication, Ipv4Addr)> {
+        let open = service.places.iter().find(|p| !self.is_internal(&p.network));
+        let place = open.or(service.places.first());
+        place.map_or_else(Vec::new, |place| service.ports.iter().map(|p| (*p, place.address)).collect())
+    }
+
+    pub(super) fn publish(&mut self, service: &Service) -> Result<()> {
+        let fresh = self.publications_of(service);
+        self.change(&[], &fresh)
+    }
+
+    pub(super) fn withdraw(&mut self, service: &Service) -> Result<()> {
+        let gone = self.publications_of(service);
+        self.change(&gone, &[])
+    }
+
+    /// A step, where the networks are those that the rules are about; else, or if the step is refused, all anew.
+    fn change(&mut self, gone: &[(Publication, Ipv4Addr)], fresh: &[(Publication, Ipv4Addr)]) -> Result<()> {
+        let subnets: Vec<Subnet> = self.networks_in_use().map(|(_, k)| k.subnet).collect();
+        let guard = self.forwarding_was.is_some();
+        if let Some(kernel) = self.kernel.as_mut()
+            && let Some(rules) = kernel.rules.as_mut().filter(|r| r.are_about(subnets.into_iter(), guard))
+        {
+            let step = rules.change(gone, fresh);
+            match step.commit(&mut kernel.nft, "cannot publish ports") {
+                Ok(()) => return Ok(()),
+                Err(e) => tracing::debug!("writing all rules anew: {e}"),
+            }
+            kernel.rules = None;
+        }
+        self.program()
+    }
+
+    /// All anew, in one transaction.
+    pub(super) fn program(&mut self) -> Result<()> {
+        let wish = self.rules();
+        let Some(kernel) = self.kernel.as_mut() else { return Ok(()) };
+        if kernel.rules.as_ref() == Some(&wish) {
+            return Ok(());
+        }
+        kernel.rules = None;
+        let doing = "cannot write the rules for bridges and ports";
+        wish.anew().commit(&mut kernel.nft, doing).map_err(text)?;
+        kernel.rules = Some(wish);
+        Ok(())
+    }
+}

@@ -1,0 +1,56 @@
+//! What `sampanctl` shows of the network.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Engine;
+use crate::addresses::Subnet;
+use crate::bridge;
+use crate::ports::TABLE;
+use crate::records::Place;
+
+impl Engine {
+    pub fn status(&self) -> Value {
+        let services: BTreeMap<&String, Value> = self
+            .held_services()
+            .map(|(name, service)| {
+                let place = |(i, p): (usize, &Place)| {
+                    let subnet = self.networks.get(&p.network).map(|k| k.subnet);
+                    json!({
+                        "network": p.network,
+                        "interface": format!("eth{i}"),
+                        "address": p.address,
+                        "prefix": subnet.map(Subnet::prefix),
+                        "gateway": subnet.map(Subnet::gateway),
+                        "mac": self.mac(name, &p.network).to_string(),
+                    })
+                };
+                let networks: Vec<Value> = service.places.iter().enumerate().map(place).collect();
+                (name, json!({ "networks": networks, "ports": service.ports }))
+            })
+            .collect();
+        let networks: BTreeMap<&String, Value> = self
+            .networks
+            .iter()
+            .map(|(name, known)| {
+                let status = json!({
+                    "driver": "bridge",
+                    "bridge": bridge::bridge_name(name),
+                    "subnet": known.subnet,
+                    "gateway": known.subnet.gateway(),
+                    "internal": self.is_internal(name),
+                    "up": self.in_use(name),
+                    "services": known.leases.held().map(|(service, _)| service).collect::<Vec<_>>(),
+                });
+                (name, status)
+            })
+            .collect();
+        json!({
+            "services": services,
+            "networks": networks,
+            "table": format!("inet {TABLE}"),
+            "turned_on_forwarding": self.forwarding_was.is_some(),
+        })
+    }
+}
