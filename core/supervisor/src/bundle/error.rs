@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 pub struct Error {
     pub service: String,
     /// The key of config.toml, empty if it is none's fault.
-    pub key: String,
+    pub key: &'static str,
     pub doing: &'static str,
     pub path: Option<PathBuf>,
     pub why: String,
-    pub hint: String,
+    pub hint: &'static str,
 }
 
 impl Error {
-    pub fn new(service: &str, key: &str, doing: &'static str) -> Self {
+    pub fn new(service: &str, key: &'static str, doing: &'static str) -> Self {
         Error {
             service: service.into(),
-            key: key.into(),
+            key,
             doing,
             path: None,
             why: String::new(),
-            hint: String::new(),
+            hint: "",
         }
     }
 
@@ -41,8 +41,8 @@ impl Error {
         self.why(why)
     }
 
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = hint.into();
+    pub fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = hint;
         self
     }
 }

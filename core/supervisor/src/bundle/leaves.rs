@@ -42,7 +42,8 @@ pub fn process(spec: &mut Value, service: &Service, root: &Root, asked: Asked<'_
         let wrong =
             |why: String| Error::new(&service.name, "user", "find the user in").path(&root.path).why(why);
         let read = |path: &str| {
-            root.read(path).map(Option::unwrap_or_default).map_err(|e| wrong(format!("{path}: {e}")))
+            let text = root.read(path).map_err(|e| wrong(format!("{path}: {}", crate::config::plain(&e))))?;
+            Ok(text.unwrap_or_default())
         };
         let user = users::resolve(&service.user, &read("etc/passwd")?, &read("etc/group")?)
             .map_err(|why| wrong(why).hint("name a user of the rootfs, or write numbers"))?;

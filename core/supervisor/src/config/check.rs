@@ -108,8 +108,11 @@ fn cycle_error(drafts: &BTreeMap<String, Draft>, cycle: &[&str]) -> Diagnostic {
         .also(edge(last, first), format!("{last} waits for {first}: drop one"))
 }
 
+/// By whom, what, and where it says so.
+type Published<'d> = (&'d str, &'d Port, &'d Spot);
+
 fn ports(drafts: &BTreeMap<String, Draft>, errors: &mut Vec<Diagnostic>) {
-    let mut all: Vec<(&str, &Port, &Spot)> = Vec::new();
+    let mut all: Vec<Published<'_>> = Vec::new();
     for (name, draft) in drafts {
         all.extend(draft.ports.iter().map(|(port, at)| (name.as_str(), port, at)));
         if let (mode @ (NetworkMode::Host | NetworkMode::None), Some((_, at))) =
@@ -123,7 +126,7 @@ fn ports(drafts: &BTreeMap<String, Draft>, errors: &mut Vec<Diagnostic>) {
     }
     all.sort_by_key(|(.., at)| at.place());
     // By number: a list of those seen on it, which is short.
-    let mut seen: BTreeMap<(u16, bool), Vec<(&str, &Port, &Spot)>> = BTreeMap::new();
+    let mut seen: BTreeMap<(u16, bool), Vec<Published<'_>>> = BTreeMap::new();
     for (name, port, at) in all {
         let on_number = seen.entry((port.published, port.protocol == Protocol::Udp)).or_default();
         let clash = on_number.iter().find(|(_, other, _)| {

@@ -123,7 +123,7 @@ pub(super) fn service_leaves(service: &Service) -> Leaves {
 pub(super) fn leaves(value: &impl serde::Serialize, section: &'static [Key]) -> Leaves {
     let mut out = Vec::new();
     // Our own types always serialize; what does not would have no leaves, which the tests would see.
-    flatten("", serde_json::to_value(value).unwrap_or_default(), section, &mut out);
+    flatten("", serde_json::to_value(value).unwrap_or_default(), &mut out);
     let place = |path: &str| {
         let key = governing(section, path).map(|k| k.path);
         section.iter().position(|k| Some(k.path) == key).unwrap_or(usize::MAX)
@@ -132,12 +132,12 @@ pub(super) fn leaves(value: &impl serde::Serialize, section: &'static [Key]) -> 
     out
 }
 
-fn flatten(path: &str, value: Value, section: &'static [Key], out: &mut Leaves) {
+fn flatten(path: &str, value: Value, out: &mut Leaves) {
     match value {
         // A plugin's own config is a value of one key; an empty table would vanish.
         Value::Object(map) if path != "config" && !map.is_empty() => {
             for (name, value) in map {
-                flatten(&join(path, &name), value, section, out);
+                flatten(&join(path, &name), value, out);
             }
         }
         Value::Object(map) if map.is_empty() && path != "config" => {}
