@@ -17,7 +17,7 @@ use crate::namespaces::Namespaces;
 use crate::plan::{Gate, Options, Parent, Plan, Want};
 use crate::spec::{Hook, Process, Spec};
 use crate::{ids, limits, process, rootfs, seccomp};
-use sampan_child::step::{List, Source, Step, mark, pivot};
+use sampan_child::step::{List, Source, Step, mark, mount as flag, pivot};
 use sampan_child::sys::uapi::*;
 
 impl<'a> Plan<'a> {
@@ -84,11 +84,17 @@ impl<'a> Plan<'a> {
         let path = from_bundle(&root.path, &options.bundle);
         let from = if around.sources_by_parent {
             let field = "root.path".to_owned();
-            Source::Tree(b.want(Want::Tree { path, recursive: true, follow: true, field }))
+            Source::Tree(b.want(Want::Tree { path: path.clone(), recursive: true, follow: true, field }))
         } else {
             Source::Path(b.text(&path, "root.path")?)
         };
         b.step("root.path", Step::Root { from });
+        if root.readonly && path == "/" {
+            // The host's own root: read-only with all that is mounted below it, and before anything is mounted in
+            // it, so that not even a mount point is made there.
+            let (set, flags) = (MOUNT_ATTR_RDONLY, flag::ATTRIBUTES_RECURSIVE);
+            b.step("root.readonly", Step::Attributes { target: slash, set, clear: 0, propagation: 0, flags });
+        }
 
         let made = &mut Made::default();
         let mut joined = new_user;

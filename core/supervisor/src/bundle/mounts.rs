@@ -61,7 +61,8 @@ fn make(service: &Service, volume: &Volume) -> Result<(), Error> {
 fn bind(volume: &Volume) -> oci::Mount {
     let mut options: Vec<String> = ["rbind", "rprivate", "nosuid", "nodev"].map(String::from).to_vec();
     if volume.read_only {
-        options.push("ro".into());
+        // With all that is mounted below it: nobody means the top alone.
+        options.push("rro".into());
     }
     for option in &volume.options {
         options.retain(|had| !excludes(had, option));

@@ -1,5 +1,7 @@
 //! Services as bundles: what config.json says for what config.toml asks.
 
+mod real;
+
 use std::path::Path;
 
 use sampan_supervisor::bundle::{self, Built, Request};
@@ -183,7 +185,7 @@ fn volumes_are_bound_outer_first() {
     let ours: Vec<&Value> = mounts.iter().filter(|m| m["type"] == "bind").collect();
     assert_eq!(ours[0]["destination"], "/a");
     assert_eq!(ours[0]["options"], json!(["rprivate", "nosuid", "nodev", "bind", "exec"]));
-    assert_eq!(ours[1]["options"], json!(["rbind", "rprivate", "nosuid", "nodev", "ro"]));
+    assert_eq!(ours[1]["options"], json!(["rbind", "rprivate", "nosuid", "nodev", "rro"]));
     assert_eq!(ours[1]["source"], json!(folder.path("data")));
 }
 
