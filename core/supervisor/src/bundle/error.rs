@@ -16,14 +16,7 @@ pub struct Error {
 
 impl Error {
     pub fn new(service: &str, key: &'static str, doing: &'static str) -> Self {
-        Error {
-            service: service.into(),
-            key,
-            doing,
-            path: None,
-            why: String::new(),
-            hint: "",
-        }
+        Error { service: service.into(), key, doing, path: None, why: String::new(), hint: "" }
     }
 
     pub fn path(mut self, path: &Path) -> Self {

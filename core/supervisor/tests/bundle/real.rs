@@ -87,7 +87,9 @@ fn host_service(script: &str, keys: &str) -> Folder {
     let script = script.replace('\\', "\\\\").replace('"', "\\\"");
     Folder::new().with(
         "config.toml",
-        &format!("[services.web]\nrootfs = \"host\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n{keys}\n"),
+        &format!(
+            "[services.web]\nrootfs = \"host\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n{keys}\n"
+        ),
     )
 }
 
