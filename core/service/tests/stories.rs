@@ -1,8 +1,9 @@
 //! Lives told from end to end: events in, actions and `ps` out. One line per event.
 
-use sampan_service::cause::{Down, Problem, Restart, Up, Why};
+use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor, Why};
 use sampan_service::event::{Found, Verdict};
 use sampan_service::policy::{HealthPolicy, OnFailure, OomPolicy, Readiness, RestartPolicy};
+use sampan_service::state::{End, Failure, Health, Remains, Show};
 use sampan_service::{Event, Exit, Life, Ms, Now, Policy, Service, State, step};
 use std::fmt::Write;
 use std::time::Duration;
@@ -82,7 +83,7 @@ fn a_stop_drains_signals_kills_and_cleans_up() {
     started => running 0s [disarm, release start, announce] (started)
     stopped by hand => stopping 0s [drain, arm 10000, announce] (stopped by hand)
     drained => stopping 0s of 10s [signal SIGTERM] (drained)
-    time is up => stopping 10s [kill cgroup, arm 20000] (time is up)
+    time is up => stopping 10s [kill cgroup, arm 20000] (the grace period is over)
     exit 137 SIGKILL => lingering [kill cgroup] (exit 137 SIGKILL)
     no process left => lingering, cleaning up [cleanup, disarm] (no process left)
     cleaned up => stopped [announce] (stopped by hand)
@@ -252,4 +253,35 @@ fn hurry_ends_the_grace() {
     assert!(story.text.trim_end().ends_with("[kill cgroup, arm 10005] (hurry)"), "{}", story.text);
     let State::Stopping { why, .. } = &story.service.state else { panic!() };
     assert_eq!(*why, Why::Down(Down::Shutdown));
+}
+
+#[test]
+fn what_ps_shows() {
+    let (since, at) = (Ms(1_000), Ms(5_500));
+    let running =
+        |paused, adopted| State::Running { since, health: Health::None, paused, adopted, steady_at: None };
+    let lingering = |remains| State::Lingering { since, end: End::Interrupted, remains };
+    let failed = |why| State::Failed { why };
+    for (state, now, expected) in [
+        (running(false, false), 181_000, "running 3m"),
+        (running(true, true), 181_000, "running 3m (paused)"),
+        (running(false, true), 1_000 + 50 * 3_600_000, "running 2d (adopted)"),
+        (State::Waiting { since, on: WaitFor::Plugin("audit".to_owned()) }, 0, "waiting plugin audit"),
+        (State::Backoff { since, until: at, attempt: 4 }, 1_300, "backoff 4.2s left"),
+        (State::Backoff { since, until: at, attempt: 4 }, 9_000, "backoff 0s left"),
+        (lingering(Remains::Processes { again: at }), 0, "lingering 2 processes"),
+        (lingering(Remains::Cleaning), 0, "lingering, cleaning up"),
+        (failed(Failure::Attempts(5)), 0, "failed 5 attempts"),
+        (
+            failed(Failure::Problem(Problem::Hook {
+                kind: "createRuntime".to_owned(),
+                text: "exit 1".to_owned(),
+            })),
+            0,
+            "failed createRuntime hook",
+        ),
+    ] {
+        let show = Show { processes: Some(2), ..state.show(Ms(now)) };
+        assert_eq!(show.to_string(), expected);
+    }
 }

@@ -1,0 +1,188 @@
+//! After the main process: what it left is killed, the remains are cleaned up, and then, only then, what comes next is
+//! decided. No life begins before the one before is cleaned up: `Cleaning` is the only way out of lingering.
+
+use super::Turn;
+use crate::action::Action;
+use crate::cause::{Problem, WaitFor, Why};
+use crate::exit::Exit;
+use crate::policy::{Answer, OnFailure, OomPolicy};
+use crate::service::{Job, Service, Wanted};
+use crate::state::{End, Failure, Remains, Rest, State};
+
+/// What comes after a life.
+enum Next {
+    Rest(Rest),
+    Fail(Failure),
+    /// Asked for, or no fault of the service: no wait, not counted.
+    AtOnce,
+    Again,
+}
+
+impl Turn<'_> {
+    pub(super) fn exited(&mut self, exit: Exit, empty: bool) {
+        let end = match &self.service.state {
+            launching!() | State::Starting { .. } => End::Exit(exit),
+            State::Running { steady_at, .. } => {
+                if steady_at.is_some_and(|at| at <= self.now.at) {
+                    self.service.attempts = 0;
+                }
+                End::Exit(exit)
+            }
+            State::Stopping { why, .. } => why.clone().into(),
+            // Of a launch that a crash interrupted: only that nothing is left is news.
+            State::Lingering { .. } if empty => return self.empty(),
+            no_life!() | State::Lingering { .. } => return,
+        };
+        self.service.last_exit = Some(exit);
+        self.leave(end, empty);
+    }
+
+    pub(super) fn empty(&mut self) {
+        match &mut self.service.state {
+            State::Lingering { remains: Remains::Answer { empty }, .. } => *empty = true,
+            State::Lingering { remains: Remains::Processes { .. }, end, .. } => {
+                let end = end.clone();
+                self.clean(end);
+            }
+            State::Lingering { remains: Remains::Cleaning | Remains::Uncleaned { .. }, .. } => {}
+            no_life!() | launching!() | runs!() | State::Stopping { .. } => {}
+        }
+    }
+
+    /// The main process is gone. What it leaves in the cgroup is killed: people expect nothing of a container to survive it.
+    pub(super) fn leave(&mut self, end: End, empty: bool) {
+        if !empty {
+            self.act(Action::KillCgroup);
+        }
+        let remains = match (self.service.job, empty) {
+            (Some(_), empty) => Remains::Answer { empty },
+            (None, false) => Remains::Processes { again: self.again() },
+            (None, true) => return self.clean(end),
+        };
+        self.go(State::Lingering { since: self.now.at, end, remains });
+    }
+
+    /// In lingering{answer}: the answer is here. What it says about a failed start says more than the exit that came first.
+    pub(super) fn answered(&mut self, problem: Option<&Problem>) {
+        let again = self.again();
+        let State::Lingering { end, remains, .. } = &mut self.service.state else { return };
+        if let (End::Exit(_), Some(problem)) = (&*end, problem) {
+            *end = End::Problem(problem.clone());
+        }
+        if let Remains::Answer { empty } = *remains {
+            if empty {
+                let end = end.clone();
+                self.clean(end);
+            } else {
+                *remains = Remains::Processes { again };
+            }
+        }
+    }
+
+    pub(super) fn clean(&mut self, end: End) {
+        let keep = matches!(self.next(&end), Next::AtOnce | Next::Again) && self.service.next.is_none();
+        let since = match self.service.state {
+            State::Lingering { since, .. } => since,
+            _ => self.now.at,
+        };
+        self.service.kept = keep;
+        self.service.job = Some(Job::Cleanup);
+        self.go(State::Lingering { since, end, remains: Remains::Cleaning });
+        self.act(Action::Cleanup { keep });
+    }
+
+    pub(super) fn cleaned_up(&mut self) {
+        match &self.service.state {
+            State::Lingering { end, .. } => {
+                let end = end.clone();
+                self.settle(&end);
+            }
+            no_life!() | launching!() | runs!() | State::Stopping { .. } => {}
+        }
+    }
+
+    pub(super) fn cleanup_failed(&mut self, problem: &Problem) {
+        let at = self.again();
+        match &mut self.service.state {
+            State::Lingering { remains, .. } => {
+                *remains = Remains::Uncleaned { at };
+                self.cause = Some(format!("cleaning up failed: {problem}"));
+            }
+            no_life!() | launching!() | runs!() | State::Stopping { .. } => {}
+        }
+    }
+
+    /// Nothing is left of the life: what now?
+    fn settle(&mut self, end: &End) {
+        if let Some(policy) = self.service.next.take() {
+            self.service.policy = *policy;
+        }
+        self.cause = Some(end.cause());
+        let since = self.now.at;
+        match self.next(end) {
+            Next::Rest(why) => {
+                self.service.attempts = 0;
+                self.go(State::Stopped { why });
+            }
+            Next::Fail(why) => self.go(State::Failed { why }),
+            Next::AtOnce => {
+                if matches!(end, End::Asked(Why::Restart(_) | Why::Down(_))) {
+                    self.service.attempts = 0;
+                }
+                self.go(State::Waiting { since, on: WaitFor::Turn });
+            }
+            Next::Again => {
+                self.service.restarts += 1;
+                self.service.attempts += 1;
+                let attempt = self.service.attempts;
+                let wait = self.service.policy.wait(attempt, self.now.luck);
+                self.go(if wait.is_zero() {
+                    State::Waiting { since, on: WaitFor::Turn }
+                } else {
+                    State::Backoff { since, until: since.after(wait), attempt }
+                });
+            }
+        }
+    }
+
+    fn next(&self, end: &End) -> Next {
+        let Service { policy, attempts, .. } = &*self.service;
+        let judge = |exit: Option<Exit>, failure: Failure| match policy.answer(exit, *attempts) {
+            Answer::Again => Next::Again,
+            Answer::Rest => Next::Rest(Rest::Finished),
+            Answer::Fail => Next::Fail(failure),
+            Answer::TooMany => Next::Fail(Failure::Attempts(*attempts)),
+        };
+        if let Wanted::Down(down) = self.service.wanted {
+            // A job that was done before it was told to stop is done.
+            return match end {
+                End::Exit(exit) if policy.answer(Some(*exit), 0) == Answer::Rest => {
+                    Next::Rest(Rest::Finished)
+                }
+                _ => Next::Rest(Rest::Down(down)),
+            };
+        }
+        match end {
+            End::Exit(exit) => judge(Some(*exit), Failure::Exit(*exit)),
+            End::Interrupted => Next::AtOnce,
+            End::Problem(p) | End::Asked(Why::Problem(p)) => match p {
+                Problem::Config(_) => Next::Fail(Failure::Problem(p.clone())),
+                Problem::Hook { .. } | Problem::Veto { .. } | Problem::Exec(_) | Problem::Io(_) => {
+                    judge(None, Failure::Problem(p.clone()))
+                }
+            },
+            End::Asked(Why::Down(_) | Why::Restart(_) | Why::Bound(_)) => Next::AtOnce,
+            End::Asked(Why::Unhealthy(_)) => match policy.health.map(|h| h.on_failure) {
+                Some(OnFailure::Stop) => Next::Fail(Failure::Unhealthy),
+                Some(OnFailure::Restart | OnFailure::Kill | OnFailure::None) | None => {
+                    judge(None, Failure::Unhealthy)
+                }
+            },
+            End::Asked(Why::StartTimeout) => judge(None, Failure::StartTimeout),
+            End::Asked(Why::Oom) => match policy.oom {
+                OomPolicy::Stop => Next::Fail(Failure::Oom),
+                OomPolicy::Kill | OomPolicy::Continue => judge(None, Failure::Oom),
+            },
+        }
+    }
+}
