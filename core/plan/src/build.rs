@@ -84,7 +84,7 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
     known
         .into_iter()
         .map(|k| (distance(word, k), k))
-        .filter(|(d, k)| *d <= k.len().div_ceil(3).min(3))
+        .filter(|(d, k)| *d <= k.len().div_ceil(3).clamp(2, 3))
         .min_by_key(|(d, _)| *d)
         .map(|(_, k)| k)
 }

@@ -1,0 +1,186 @@
+//! What is wrong with a config: the field, and the problem in words.
+
+use crate::plans::{compile, config};
+use serde_json::{Value, json};
+
+/// Sets one field of the default config and compares the error.
+fn check(pointer: &str, value: Value, expected: &str) {
+    let mut config = config();
+    set(&mut config, pointer, value);
+    let error = compile(&config).unwrap_err();
+    // Line and column are of this test's own making.
+    assert_eq!(error.split(" at line").next().unwrap(), expected);
+}
+
+pub fn set(config: &mut Value, pointer: &str, value: Value) {
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    match config.pointer_mut(parent).unwrap() {
+        Value::Object(object) => _ = object.insert(name.to_owned(), value),
+        Value::Array(array) if name == "-" => array.push(value),
+        Value::Array(array) => array[name.parse::<usize>().unwrap()] = value,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn the_version_must_be_one_of_ours() {
+    check("/ociVersion", json!("2.0.0"), "ociVersion: 2.0.0 is of another major version than 1");
+    check("/ociVersion", json!(null), "ociVersion: is missing");
+    for version in ["1.0.2-dev", "1.2.0", "1.3.0+dev", "0.5.0-dev"] {
+        let mut config = config();
+        set(&mut config, "/ociVersion", json!(version));
+        compile(&config).unwrap();
+    }
+}
+
+#[test]
+fn types_are_named_by_their_path() {
+    check(
+        "/process/user/uid",
+        json!("root"),
+        "process.user.uid: invalid type: string \"root\", expected u32",
+    );
+    check(
+        "/mounts/1/options",
+        json!([1]),
+        "mounts[1].options[0]: invalid type: integer `1`, expected a string",
+    );
+}
+
+#[test]
+fn namespaces_are_known_and_single() {
+    check(
+        "/linux/namespaces/0/type",
+        json!("pdi"),
+        "linux.namespaces[0].type: no namespace is of type \"pdi\"; did you mean \"pid\"?",
+    );
+    check(
+        "/linux/namespaces/-",
+        json!({"type": "uts"}),
+        "linux.namespaces[5]: a second namespace of type \"uts\"",
+    );
+    check(
+        "/linux/namespaces",
+        json!([{"type": "pid"}]),
+        "linux.namespaces: a container without a mount namespace of its own is not supported yet; add {\"type\": \"mount\"}",
+    );
+    check(
+        "/linux/namespaces/-",
+        json!({"type": "user"}),
+        "linux.uidMappings: must not be empty with a new user namespace: nobody would have an id in it",
+    );
+    check(
+        "/linux/uidMappings",
+        json!([{"containerID": 0, "hostID": 0, "size": 1}]),
+        "linux.uidMappings: needs a new user namespace in linux.namespaces",
+    );
+    check(
+        "/linux/timeOffsets",
+        json!({"boottime": {"secs": 1}}),
+        "linux.timeOffsets: needs a new time namespace in linux.namespaces",
+    );
+}
+
+#[test]
+fn mounts_say_what_and_where() {
+    let mount = |m: Value, expected: &str| check("/mounts/-", m, expected);
+    mount(json!({"type": "tmpfs"}), "mounts[7].destination: must not be empty");
+    mount(json!({"destination": "/x", "options": ["bind"]}), "mounts[7].source: a bind needs a source");
+    mount(
+        json!({"destination": "/x", "source": "y"}),
+        "mounts[7].type: is missing, and the options do not say bind",
+    );
+    mount(
+        json!({"destination": "/x", "type": "tmpfs", "options": ["idmap"]}),
+        "mounts[7].options[0]: \"idmap\" is not supported yet",
+    );
+    mount(
+        json!({"destination": "/x", "type": "bind", "source": "/y", "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}),
+        "mounts[7].uidMappings: not supported yet",
+    );
+    mount(
+        json!({"destination": "/proc", "type": "tmpfs", "source": "x"}),
+        "mounts[7].destination: only procfs may be mounted on /proc, not tmpfs",
+    );
+    mount(
+        json!({"destination": "/proc/self", "type": "tmpfs", "source": "x"}),
+        "mounts[7].destination: /proc/self is inside /proc, where nothing may be mounted but /proc/cpuinfo, /proc/diskstats, /proc/meminfo, /proc/stat, /proc/swaps, /proc/uptime, /proc/loadavg, /proc/slabinfo, /proc/sys/kernel/ns_last_pid, /proc/sys/crypto/fips_enabled, /proc/net/dev",
+    );
+    mount(
+        json!({"destination": "/../..", "type": "tmpfs", "source": "x"}),
+        "mounts[7].destination: \"/\" is the root itself: see root.path",
+    );
+}
+
+#[test]
+fn the_process_is_checked() {
+    check("/process/args", json!([]), "process.args: must name a program");
+    check("/process/args", json!(["a\u{0}b"]), "process.args[0]: holds a NUL, which no path or argument can");
+    check("/process/env", json!(["A"]), "process.env[0]: \"A\" is not of the form NAME=VALUE");
+    check("/process/cwd", json!("tmp"), "process.cwd: \"tmp\" is not an absolute path");
+    check(
+        "/process/rlimits",
+        json!([{"type": "RLIMIT_NOFILES", "soft": 1, "hard": 1}]),
+        "process.rlimits[0].type: no limit is called \"RLIMIT_NOFILES\"; did you mean RLIMIT_NOFILE?",
+    );
+    check(
+        "/process/rlimits",
+        json!([{"type": "RLIMIT_CPU", "soft": 2, "hard": 1}]),
+        "process.rlimits[0].soft: 2 is above hard, 1",
+    );
+    check(
+        "/process/rlimits/-",
+        json!({"type": "RLIMIT_NOFILE", "soft": 1, "hard": 1}),
+        "process.rlimits[1]: a second RLIMIT_NOFILE",
+    );
+    check(
+        "/process/capabilities/effective",
+        json!(["CAP_SYS_ADMIN"]),
+        "process.capabilities.effective: holds a capability that is not in permitted",
+    );
+    check(
+        "/process/capabilities/ambient",
+        json!(["CAP_KILL"]),
+        "process.capabilities.ambient: holds a capability that is not in both permitted and inheritable (capabilities(7))",
+    );
+    check("/process/apparmorProfile", json!("x"), "process.apparmorProfile: not supported yet");
+}
+
+#[test]
+fn what_would_change_the_host_is_refused() {
+    let sysctl = |key: &str, expected: &str| check("/linux/sysctl", json!({key: "1"}), expected);
+    sysctl(
+        "kernel.sysrq",
+        "linux.sysctl[\"kernel.sysrq\"]: belongs to no namespace, so setting it would change the host",
+    );
+    sysctl("kernel.hostname", "linux.sysctl[\"kernel.hostname\"]: conflicts with hostname: set that alone");
+    sysctl("net/../kernel/sysrq", "linux.sysctl[\"net/../kernel/sysrq\"]: is not a name below /proc/sys");
+    sysctl(
+        "user.max_pid_namespaces",
+        "linux.sysctl[\"user.max_pid_namespaces\"]: needs a user namespace of its own in linux.namespaces: it would change the host",
+    );
+    check(
+        "/linux/namespaces",
+        json!([{"type": "mount"}]),
+        "hostname: needs a uts namespace of its own in linux.namespaces: it would rename the host",
+    );
+}
+
+#[test]
+fn what_is_not_built_yet_says_so() {
+    check("/linux/intelRdt", json!({"closID": "x"}), "linux.intelRdt: not supported yet");
+    check("/linux/netDevices", json!({"eth0": {}}), "linux.netDevices: not supported yet");
+    check("/linux/memoryPolicy", json!({"mode": "MPOL_DEFAULT"}), "linux.memoryPolicy: not supported yet");
+    check("/linux/mountLabel", json!("x"), "linux.mountLabel: not supported yet");
+}
+
+#[test]
+fn unknown_capabilities_warn() {
+    let mut config = config();
+    set(&mut config, "/process/capabilities/bounding", json!(["CAP_KIL", "kill"]));
+    let warnings = compile(&config).unwrap().1;
+    assert_eq!(
+        warnings,
+        ["process.capabilities.bounding[0]: unknown capability CAP_KIL is ignored; did you mean CAP_KILL?"]
+    );
+}

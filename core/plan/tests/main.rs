@@ -1,0 +1,8 @@
+//! The plan's tests: one binary, a file per subject. None needs root, or Linux.
+
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+mod fields;
+mod images;
+mod plans;
+mod spec;

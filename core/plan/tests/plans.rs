@@ -1,0 +1,110 @@
+//! Whole plans, as people read them.
+
+use crate::fields::set;
+use sampan_plan::{Host, Options, Plan, Spec, show};
+use serde_json::{Value, json};
+
+/// What `runc spec` writes.
+pub fn config() -> Value {
+    sampan_testkit::bundle::default_config()
+}
+
+pub fn options() -> Options {
+    Options { id: "web".to_owned(), bundle: "/bundle".to_owned(), new_keyring: true, ..Options::default() }
+}
+
+/// The plan as text and its warnings, or the error.
+pub fn compile(config: &Value) -> Result<(String, Vec<String>), String> {
+    let text = config.to_string();
+    let spec = Spec::parse(&text).map_err(|e| e.to_string())?;
+    let plan = Plan::compile(&spec, &Host::example(), &options()).map_err(|e| e.to_string())?;
+    Ok((show::text(&plan), plan.warnings))
+}
+
+fn check(name: &str, config: &Value) {
+    let (text, _) = compile(config).unwrap();
+    insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
+#[test]
+fn the_config_of_runc_spec() {
+    check("runc-spec", &config());
+}
+
+#[test]
+fn a_config_as_podman_writes_it() {
+    let mut c = config();
+    set(&mut c, "/process/terminal", json!(true));
+    set(&mut c, "/process/consoleSize", json!({"height": 24, "width": 80}));
+    set(&mut c, "/process/user", json!({"uid": 33, "gid": 33, "umask": 18, "additionalGids": [33, 34]}));
+    set(&mut c, "/process/oomScoreAdj", json!(100));
+    set(&mut c, "/linux/namespaces/1/path", json!("/run/netns/x"));
+    set(&mut c, "/linux/namespaces/-", json!({"type": "cgroup"}));
+    set(&mut c, "/linux/rootfsPropagation", json!("rslave"));
+    set(&mut c, "/linux/sysctl", json!({"net.ipv4.ping_group_range": "0 0"}));
+    let bind = |to: &str, from: &str| json!({"destination": to, "type": "bind", "source": from, "options": ["bind", "rprivate", "nosuid"]});
+    set(&mut c, "/mounts/-", bind("/etc/hosts", "/run/x/hosts"));
+    set(&mut c, "/mounts/-", bind("/run/.containerenv", "/run/x/.containerenv"));
+    set(
+        &mut c,
+        "/hooks",
+        json!({"createContainer": [{"path": "/usr/bin/hook", "args": ["hook", "x"], "timeout": 5}], "prestart": null}),
+    );
+    check("podman", &c);
+}
+
+#[test]
+fn a_user_namespace_has_its_sources_opened_outside() {
+    let mut c = config();
+    set(&mut c, "/linux/namespaces/-", json!({"type": "user"}));
+    set(&mut c, "/linux/namespaces/1/path", json!("/run/netns/x"));
+    let map = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+    set(&mut c, "/linux/uidMappings", map.clone());
+    set(&mut c, "/linux/gidMappings", map);
+    set(&mut c, "/linux/timeOffsets", json!({"monotonic": {"secs": 5, "nanosecs": 1}}));
+    set(&mut c, "/linux/namespaces/-", json!({"type": "time"}));
+    set(
+        &mut c,
+        "/mounts/-",
+        json!({"destination": "/data", "source": "data", "options": ["rbind", "rro", "noexec"]}),
+    );
+    check("userns", &c);
+}
+
+#[test]
+fn a_process_joins_a_running_container() {
+    let text = config().to_string();
+    let spec = Spec::parse(&text).unwrap();
+    let process = spec.process.clone().unwrap();
+    let plan = Plan::exec(&spec, &process, &Host::example(), &options()).unwrap();
+    insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("exec", show::text(&plan));
+    });
+}
+
+#[test]
+fn json_says_the_same_as_text() {
+    let text = config().to_string();
+    let spec = Spec::parse(&text).unwrap();
+    let plan = Plan::compile(&spec, &Host::example(), &options()).unwrap();
+    let json = show::json(&plan);
+    let steps = json["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), plan.steps.len());
+    let lines = show::text(&plan);
+    for step in steps {
+        assert!(lines.contains(step["does"].as_str().unwrap()), "{step}");
+    }
+}
+
+#[test]
+fn every_step_has_words() {
+    let text = config().to_string();
+    let spec = Spec::parse(&text).unwrap();
+    let plan = Plan::compile(&spec, &Host::example(), &options()).unwrap();
+    let reader = show::reader(&plan).unwrap();
+    for step in sampan_child::step::Step::every() {
+        assert!(!reader.words(step).is_empty(), "{step:?}");
+    }
+}
