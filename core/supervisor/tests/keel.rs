@@ -381,6 +381,18 @@ fn as_pid_1_it_buries_strangers_and_keeps_its_own() {
 }
 
 #[test]
+fn a_worker_that_dies_over_being_asked_to_end_leaves_it_to_the_next() {
+    let (mut sampand, worker) = Sampand::new();
+    kill(sampand.keel_pid(), libc::SIGINT);
+    assert_eq!(sampand.line(), "signal 2");
+    kill(worker, libc::SIGKILL);
+    let mut lines = [sampand.line(), sampand.line()];
+    lines.sort();
+    assert_eq!(lines[0], "signal 2");
+    assert!(lines[1].starts_with("worker 1 "));
+}
+
+#[test]
 fn the_worker_is_no_part_of_the_keels_process_group() {
     let (sampand, worker) = Sampand::new();
     let group = |pid| nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid))).unwrap();

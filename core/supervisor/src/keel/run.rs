@@ -22,7 +22,8 @@ use std::time::Duration;
 const STEADY: Duration = Duration::from_secs(10);
 const DELAY_FIRST: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(5);
-/// So many workers in a row that never said `ready`, and none ever did: it will not work; say so and end.
+/// So many workers in a row that did not live long: if none ever said `ready`, or we were asked to end and this one
+/// did not, it will not work; say so and end.
 const FALSE_STARTS_MAX: u32 = 3;
 /// From SIGABRT (a core dump, a last word of the crash handler) to SIGKILL.
 const HUNG_GRACE: Duration = Duration::from_secs(1);
@@ -70,6 +71,8 @@ struct Tender {
     worker: Option<Worker>,
     next_start: Duration,
     history: History,
+    /// We were asked to end, by this place in `PASSED`: a worker that dies over it leaves it to the next one.
+    asked: Option<usize>,
 }
 
 struct Worker {
@@ -99,7 +102,13 @@ enum Next {
 }
 
 /// What follows the end of a worker.
-fn after(history: &mut History, fate: (i32, i32), was_ready: bool, lived: Duration) -> Next {
+fn after(
+    history: &mut History,
+    fate: (i32, i32),
+    was_ready: bool,
+    lived: Duration,
+    asked_to_end: bool,
+) -> Next {
     history.any_ready |= was_ready;
     match fate {
         (wire::FATE_CODE, code @ (0 | 1)) => return Next::End(code as u8),
@@ -113,7 +122,7 @@ fn after(history: &mut History, fate: (i32, i32), was_ready: bool, lived: Durati
         _ => {}
     }
     history.brief = if lived >= STEADY { 0 } else { history.brief + 1 };
-    if !history.any_ready && history.brief >= FALSE_STARTS_MAX {
+    if (!history.any_ready || asked_to_end && !was_ready) && history.brief >= FALSE_STARTS_MAX {
         return Next::End(1);
     }
     let delay = match history.brief {
@@ -159,6 +168,7 @@ impl Tender {
             worker: None,
             next_start: Duration::ZERO,
             history: History::default(),
+            asked: None,
         })
     }
 
@@ -245,6 +255,9 @@ impl Tender {
             let Some(at) = PASSED.iter().position(|(n, _)| *n == number) else { continue };
             let Some((_, signal)) = PASSED.get(at) else { continue };
             let asks_to_end = matches!(number, libc::SIGTERM | libc::SIGINT);
+            if asks_to_end {
+                self.asked = Some(at);
+            }
             match &mut self.worker {
                 Some(worker) if worker.ready => {
                     let _ = rustix::process::pidfd_send_signal(&worker.pidfd, *signal);
@@ -256,10 +269,8 @@ impl Tender {
                         return Some(1);
                     }
                 }
-                None if asks_to_end => {
-                    say(format_args!("asked to end while there is no worker: ending; containers run on"));
-                    return Some(1);
-                }
+                // What there is to stop, only a worker can stop: no more waiting for it.
+                None if asks_to_end => self.next_start = Duration::ZERO,
                 None => {}
             }
         }
@@ -301,17 +312,7 @@ impl Tender {
         let now = now();
         let lived = now.saturating_sub(worker.since);
         self.hold.fate = fate;
-        let next = after(&mut self.history, fate, worker.ready, lived);
-        let asked_to_end = worker
-            .held
-            .iter()
-            .zip(PASSED)
-            .any(|(held, (number, _))| *held && matches!(number, libc::SIGTERM | libc::SIGINT));
-        match next {
-            Next::Start { .. } if asked_to_end => {
-                say(format_args!("asked to end, and the worker {}: ending; containers run on", Died(fate)));
-                Some(1)
-            }
+        match after(&mut self.history, fate, worker.ready, lived, self.asked.is_some()) {
             Next::Start { delay } => {
                 self.next_start = now + delay;
                 if fate != (wire::FATE_CODE, i32::from(EXIT_AGAIN)) {
@@ -393,6 +394,9 @@ impl Tender {
         self.history.any_ready = true;
         let Some(worker) = &mut self.worker else { return };
         worker.ready = true;
+        if let Some(held) = self.asked.and_then(|at| worker.held.get_mut(at)) {
+            *held = true;
+        }
         for (held, (_, signal)) in worker.held.iter_mut().zip(PASSED) {
             if core::mem::take(held) {
                 let _ = rustix::process::pidfd_send_signal(&worker.pidfd, signal);
@@ -490,7 +494,7 @@ mod tests {
 
     fn check(history: History, fate: (i32, i32), ready: bool, lived_s: u64, expected: Next) {
         let mut history = history;
-        assert_eq!(after(&mut history, fate, ready, Duration::from_secs(lived_s)), expected);
+        assert_eq!(after(&mut history, fate, ready, Duration::from_secs(lived_s), false), expected);
     }
 
     fn served() -> History {
@@ -530,7 +534,7 @@ mod tests {
     fn crash_loops_slow_down() {
         let mut history = served();
         let delays: Vec<u128> = (0..9)
-            .map(|_| match after(&mut history, CRASH, true, Duration::ZERO) {
+            .map(|_| match after(&mut history, CRASH, true, Duration::ZERO, false) {
                 Next::Start { delay } => delay.as_millis(),
                 Next::End(code) => panic!("ended with {code}"),
             })
@@ -541,13 +545,20 @@ mod tests {
     #[test]
     fn a_worker_that_never_gets_ready_is_given_up() {
         let mut history = History::default();
-        assert_eq!(after(&mut history, CRASH, false, Duration::ZERO), start(0));
-        assert_eq!(after(&mut history, CRASH, false, Duration::ZERO), start(100));
-        assert_eq!(after(&mut history, CRASH, false, Duration::ZERO), Next::End(1));
+        assert_eq!(after(&mut history, CRASH, false, Duration::ZERO, false), start(0));
+        assert_eq!(after(&mut history, CRASH, false, Duration::ZERO, false), start(100));
+        assert_eq!(after(&mut history, CRASH, false, Duration::ZERO, false), Next::End(1));
     }
 
     #[test]
     fn an_upgrade_is_no_crash() {
         check(History { brief: 5, ..served() }, (wire::FATE_CODE, EXIT_AGAIN.into()), true, 0, start(0));
+    }
+
+    #[test]
+    fn asked_to_end_it_does_not_wait_for_ever_for_a_worker_that_can() {
+        let mut history = served();
+        let mut asked = || after(&mut history, CRASH, false, Duration::ZERO, true);
+        assert_eq!([asked(), asked(), asked()], [start(0), start(100), Next::End(1)]);
     }
 }
