@@ -126,8 +126,8 @@ pub fn resources(spec: &mut Value, service: &Service, asked: Asked<'_>) {
     }
 }
 
-/// The service's limits in OCI's words, for config.json and for a live change.
-pub fn limits(r: &Resources, swap: bool) -> Value {
+/// The service's limits in OCI's words.
+fn limits(r: &Resources, swap: bool) -> Value {
     // config.toml's swap is as much again as memory; OCI's is the sum.
     let memory = r.memory.map(|n| {
         let limit = i64::try_from(n).unwrap_or(i64::MAX);
@@ -149,6 +149,25 @@ pub fn limits(r: &Resources, swap: bool) -> Value {
     let mut all = oci::LinuxResources::default();
     all.set_devices(None).set_memory(memory).set_cpu(Some(cpu)).set_pids(Some(pids));
     to_json(&all)
+}
+
+/// For a live change: like `limits`, but what the service does not limit is said to be unlimited, as an earlier
+/// config may have limited it.
+pub fn live(r: &Resources) -> Value {
+    let mut all = limits(r, has_swap_accounting());
+    if r.memory.is_none() {
+        set(&mut all, "/memory/limit", json!(-1));
+        if has_swap_accounting() {
+            set(&mut all, "/memory/swap", json!(-1));
+        }
+    }
+    if r.cpus.is_none() {
+        set(&mut all, "/cpu/quota", json!(-1));
+    }
+    if r.cpu_weight == 100 {
+        set(&mut all, "/cpu/shares", json!(1024));
+    }
+    all
 }
 
 /// The cpu.shares that the cgroups crate turns into this weight.

@@ -74,3 +74,41 @@ fn effective_capabilities(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: &str = "Limit                     Soft Limit           Hard Limit           Units\n\
+        Max open files            1024                 4096                 files\n\
+        Max core file size        0                    unlimited            bytes\n\
+        Max locked memory         65536                65536                bytes\n";
+    const INIT: &str = "Max open files            1048576              1048576              files\n\
+        Max core file size        unlimited            unlimited            bytes\n\
+        Max locked memory         8388608              8388608              bytes\n";
+
+    #[track_caller]
+    fn check(free: bool, expected: Value, warned: usize) {
+        let mut warnings = Vec::new();
+        assert_eq!(compute(INIT, OWN, free, &mut warnings), expected);
+        assert_eq!(warnings.len(), warned, "{warnings:?}");
+    }
+
+    #[test]
+    fn with_the_capability_all_is_as_documented_and_as_pid_1_has_it() {
+        let locked = entry("RLIMIT_MEMLOCK", (8_388_608, 8_388_608));
+        let core = entry("RLIMIT_CORE", (UNLIMITED, UNLIMITED));
+        check(true, json!([entry("RLIMIT_NOFILE", NOFILE), core, locked]), 0);
+    }
+
+    #[test]
+    fn without_it_our_own_hard_limit_is_the_most_and_that_is_said() {
+        let core = entry("RLIMIT_CORE", (UNLIMITED, UNLIMITED));
+        check(false, json!([entry("RLIMIT_NOFILE", (1024, 4096)), core]), 1);
+    }
+
+    #[test]
+    fn where_proc_says_nothing_nofile_alone_is_set() {
+        assert_eq!(compute("", "", false, &mut Vec::new()), json!([entry("RLIMIT_NOFILE", NOFILE)]));
+    }
+}

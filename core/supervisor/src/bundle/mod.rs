@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::config::schema::{NetworkMode, Rootfs, SeccompProfile, Service, Source, Supervisor};
 
 pub use error::Error;
+pub use leaves::live as live_resources;
 use root::Root;
 
 /// What a bundle is made of.

@@ -5,7 +5,7 @@ use super::keys::{Applies, Key, SECTIONS, Stage};
 pub fn markdown() -> String {
     let mut out = String::from(
         "# config.toml\n\n\
-         Generated from `core/supervisor/src/config/keys.rs`; `make docs` writes it anew.\n\
+         Generated from `core/supervisor/src/config/keys.rs`; `SAMPAN_WRITE_DOCS=1 cargo test -p sampan-supervisor the_docs` writes it anew.\n\
          `sampanctl config` prints the resolved config, each key with where it was set; `sampand --check` finds every mistake at once.\n\n\
          A change applies: **live**; to **new** containers; by a **restart** of the service, in graph order; at **sampand**'s next start.\n\
          *Later*: known, and an error until it is built.\n",

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::keys::{self, Key};
 use super::merge::join;
-use super::schema::{Config, Service};
+use super::schema::{Config, Service, Source};
 use super::source::Spot;
 use super::tree::Node;
 use super::variables;
@@ -64,8 +64,20 @@ pub fn toml(config: &Config, origins: &Origins, service: Option<&str>) -> Option
         for (line, origin) in lines {
             out.push_str(&format!("{line:width$}  # {origin}\n"));
         }
+        if let Some(folder) = bundle(config, &section) {
+            out.push_str(&format!("# what else {} says  # bundle\n", folder.join("config.json").display()));
+        }
     }
     Some(out)
+}
+
+fn bundle<'c>(config: &'c Config, section: &str) -> Option<&'c std::path::Path> {
+    let mut services = config.services.iter();
+    let (_, service) = services.find(|(name, _)| join("services", name) == section)?;
+    match &service.source {
+        Source::Bundle(folder) => Some(folder),
+        Source::Rootfs(_) => None,
+    }
 }
 
 /// `{"services.web": {"command": {"value": .., "origin": ".."}}}`.
@@ -111,7 +123,7 @@ fn sections(config: &Config, service: Option<&str>) -> Option<Vec<(String, Leave
 /// Of a bundle's service, what config.json describes is shown only where the service overrides it.
 pub(super) fn service_leaves(service: &Service) -> Leaves {
     let mut all = leaves(service, keys::SERVICE);
-    if matches!(service.source, super::schema::Source::Bundle(_)) {
+    if matches!(service.source, Source::Bundle(_)) {
         all.retain(|(path, _)| {
             governing(keys::SERVICE, path).is_none_or(|key| !key.oci || service.sets(key.path))
         });

@@ -149,6 +149,21 @@ fn limits_become_resources() {
 }
 
 #[test]
+fn a_live_change_takes_limits_back_too() {
+    let of = |keys: &str| {
+        let folder = Folder::new().with("c.toml", &format!("[services.web]\nrootfs = \"/\"\n{RUN}\n{keys}\n"));
+        bundle::live_resources(&folder.config(&["c.toml"]).services["web"].resources)
+    };
+    let none = of("");
+    assert_eq!(none["memory"]["limit"], -1);
+    assert_eq!(none["cpu"]["quota"], -1);
+    assert_eq!(none["cpu"]["shares"], 1024);
+    assert_eq!(of("resources.memory = \"1M\"")["memory"]["limit"], 1 << 20);
+    let text = none.to_string();
+    sampan_plan::spec::Resources::parse(&text).unwrap();
+}
+
+#[test]
 fn a_read_only_root_has_somewhere_to_write() {
     let tmp =
         |built: &Built| built.spec["mounts"].as_array().unwrap().iter().any(|m| m["destination"] == "/tmp");

@@ -79,3 +79,19 @@ proptest! {
         }
     }
 }
+
+/// Not a benchmark: quadratic work in a thousand services would take minutes, not seconds.
+#[test]
+fn a_thousand_services_in_a_chain_load() {
+    let mut text = "[defaults]\nrootfs = \"/\"\nenvironment = { A = \"1\" }\n".to_string();
+    for n in 0..1000 {
+        text.push_str(&format!("[services.s{n}]\ncommand = \"a\"\nports = [\"{}:80\"]\n", 2000 + n));
+        if n > 0 {
+            text.push_str(&format!("depends_on = [\"s{}\"]\n", n - 1));
+        }
+    }
+    let folder = Folder::new().with("c.toml", &text);
+    let loaded = folder.load(&["c.toml"]).unwrap();
+    assert_eq!(loaded.config.services.len(), 1000);
+    assert!(explain::toml(&loaded.config, &loaded.origins, None).unwrap().contains("[services.s999]"));
+}
