@@ -151,7 +151,8 @@ fn limits_become_resources() {
 #[test]
 fn a_live_change_takes_limits_back_too() {
     let of = |keys: &str| {
-        let folder = Folder::new().with("c.toml", &format!("[services.web]\nrootfs = \"/\"\n{RUN}\n{keys}\n"));
+        let folder =
+            Folder::new().with("c.toml", &format!("[services.web]\nrootfs = \"/\"\n{RUN}\n{keys}\n"));
         bundle::live_resources(&folder.config(&["c.toml"]).services["web"].resources)
     };
     let none = of("");

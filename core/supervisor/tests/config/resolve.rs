@@ -171,7 +171,10 @@ fn a_bundle_takes_the_place_of_an_inherited_rootfs() {
     assert!(!web.autostart, "what OCI does not describe stays");
     let loaded = folder.load(&["c.toml"]).unwrap();
     let text = explain::toml(&loaded.config, &loaded.origins, Some("web")).unwrap();
-    assert!(text.contains("resources.pids = 5") && !text.contains("user") && text.ends_with("  # bundle\n"), "{text}");
+    assert!(
+        text.contains("resources.pids = 5") && !text.contains("user") && text.ends_with("  # bundle\n"),
+        "{text}"
+    );
 }
 
 #[test]
