@@ -11,4 +11,4 @@ mod replay;
 
 pub use desired::{Desired, Wish};
 pub use file::{Health, Journal, KEEP, Note, Replay, Since, boot_of};
-pub use record::{Entry, Record};
+pub use record::{Entry, Record, crc32};

@@ -1,0 +1,169 @@
+//! What plugins may ask about containers: facts, documents and descriptors, by handle.
+//!
+//! Filled by the facade as a container goes through its life, read from any plugin's thread. Documents are kept encoded, so
+//! that a hundred readers share one copy. What a later worker must know (claims, owners) is also in a small file in run_dir.
+use super::Ctx;
+use sampan_plugin::abi;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub type Document = Arc<[u8]>;
+
+#[derive(Default)]
+pub struct Containers {
+    by_handle: BTreeMap<u64, Container>,
+    by_id: HashMap<String, u64>,
+    /// `run_dir/plugins`
+    dir: PathBuf,
+}
+
+pub struct Container {
+    pub ctx: Ctx,
+    pub state: &'static str,
+    pub service: Document,
+    pub spec: Document,
+    pub fds: Vec<(u32, Arc<OwnedFd>)>,
+    pub memory: Memory,
+    /// The plugins (by slot) that saw `create`, or were loaded while it lived.
+    pub saw: Vec<usize>,
+}
+
+/// What outlives the worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// Claim -> plugin.
+    pub claims: BTreeMap<String, String>,
+    /// Leaf -> plugin.
+    pub owners: BTreeMap<String, String>,
+    pub service: Value,
+}
+
+impl Containers {
+    pub fn new(run_dir: &Path) -> Containers {
+        Containers { dir: run_dir.join("plugins"), ..Containers::default() }
+    }
+
+    pub fn add(&mut self, ctx: &Ctx, state: &'static str, service: &Value, spec: &Value, memory: Memory) {
+        // A container that comes again under a new handle: the old one is gone.
+        if let Some(old) = self.by_id.insert(ctx.container_id.clone(), ctx.handle)
+            && old != ctx.handle
+        {
+            self.by_handle.remove(&old);
+        }
+        let container = Container {
+            ctx: ctx.clone(),
+            state,
+            service: encode(service),
+            spec: encode(spec),
+            fds: Vec::new(),
+            memory,
+            saw: Vec::new(),
+        };
+        self.by_handle.insert(ctx.handle, container);
+    }
+
+    pub fn get(&self, handle: u64) -> Option<&Container> {
+        self.by_handle.get(&handle)
+    }
+
+    pub fn get_mut(&mut self, handle: u64) -> Option<&mut Container> {
+        self.by_handle.get_mut(&handle)
+    }
+
+    pub fn remove(&mut self, handle: u64) {
+        if let Some(container) = self.by_handle.remove(&handle) {
+            self.by_id.remove(&container.ctx.container_id);
+        }
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Container> {
+        self.by_handle.values()
+    }
+
+    /// 0 if it is not there.
+    pub fn handle_of(&self, id: &str) -> u64 {
+        self.by_id.get(id).copied().unwrap_or(0)
+    }
+
+    /// The ID behind a handle; "" for the host.
+    pub fn id_of(&self, handle: u64) -> Option<&str> {
+        match handle {
+            0 => Some(""),
+            handle => self.get(handle).map(|container| container.ctx.container_id.as_str()),
+        }
+    }
+
+    /// The answer to `read`, for documents that are not a plugin's own.
+    pub fn document(&self, what: u32, handle: u64) -> Result<Document, i32> {
+        let container = || self.get(handle).ok_or(abi::E_NOSUCH);
+        match what {
+            abi::READ_CONTAINER => Ok(encode(&container()?.line())),
+            abi::READ_SPEC => Ok(container()?.spec.clone()),
+            abi::READ_SERVICE => Ok(container()?.service.clone()),
+            abi::READ_LIST => Ok(encode(&Value::Array(self.all().map(Container::line).collect()))),
+            abi::READ_STATS => Err(abi::E_UNSUPPORTED),
+            _ => Err(abi::E_INVAL),
+        }
+    }
+
+    pub fn remember(&self, handle: u64) {
+        let Some(container) = self.get(handle) else { return };
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&self.dir)?;
+            let path = self.file(&container.ctx.container_id);
+            let next = path.with_extension("new");
+            std::fs::write(&next, serde_json::to_vec(&container.memory)?)?;
+            std::fs::rename(next, path)
+        };
+        if let Err(error) = write() {
+            let id = &container.ctx.container_id;
+            tracing::warn!(service = id, %error, "a new worker will not know which plugin has its output");
+        }
+    }
+
+    pub fn recall(&self, id: &str) -> Memory {
+        std::fs::read(self.file(id))
+            .ok()
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .unwrap_or_default()
+    }
+
+    pub fn forget(&self, id: &str) {
+        // Not there: it was never written.
+        let _ = std::fs::remove_file(self.file(id));
+    }
+
+    fn file(&self, id: &str) -> PathBuf {
+        self.dir.join(format!("{}.json", id.replace('/', "%")))
+    }
+}
+
+impl Container {
+    /// One line of `synchronize` and of `READ_LIST`.
+    pub fn line(&self) -> Value {
+        json!({
+            "id": self.ctx.container_id, "handle": self.ctx.handle, "service": self.ctx.service, "state": self.state,
+            "pid": self.ctx.pid,
+        })
+    }
+
+    pub fn fd(&self, role: u32, plugin: &str) -> Option<&Arc<OwnedFd>> {
+        self.may_have(role, plugin)
+            .then(|| self.fds.iter().find(|(has, _)| *has == role).map(|(_, fd)| fd))?
+    }
+
+    /// stdio is for the one who claimed it.
+    pub fn may_have(&self, role: u32, plugin: &str) -> bool {
+        let stdio = matches!(role, abi::FD_STDOUT | abi::FD_STDERR | abi::FD_STDIN);
+        !stdio || self.memory.claims.get("stdio").is_some_and(|claimant| claimant == plugin)
+    }
+}
+
+pub fn encode(value: &Value) -> Document {
+    value.to_string().into_bytes().into()
+}

@@ -1,0 +1,567 @@
+//! A container's life as plugins see it: each step asks them in order, and their answers are judged by their policy.
+//!
+//! Gates go up one after another and may stop the step; holds go down and only delay; notifications fan out. Every `create`
+//! that a plugin saw is followed by exactly one `detach`: `create` cleans up after itself when it fails, everything later is
+//! cleaned up by the caller's `detach`. Absent yet: review, restart, update, freeze, config (known, not built).
+use super::call::{Message, Outcome, Plugin};
+use super::containers::Memory;
+use super::owners::{Owners, Refusal};
+use super::{Ctx, Failure, FailureKind, OnError, Plugins, Role};
+use sampan_plugin::{Adjust, abi};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+const TIMEOUTS_MAX: u32 = 3;
+const PANICS_MAX: usize = 3;
+const PANICS_WITHIN: Duration = Duration::from_secs(600);
+
+/// What came of `create`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Created {
+    /// Claim (`stdio`) -> plugin.
+    pub claims: BTreeMap<String, String>,
+    /// Leaf -> plugin.
+    pub owners: BTreeMap<String, String>,
+    /// Plugin and what it has to say to the user.
+    pub messages: Vec<(String, String)>,
+}
+
+/// A container that a new worker found running.
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub ctx: Ctx,
+    /// As in `sampanctl ps`: `running`, `stopping`, ...
+    pub state: &'static str,
+    /// Of its bundle.
+    pub spec: Value,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ExitFacts {
+    pub code: i32,
+    /// 0: not killed by a signal.
+    pub signal: i32,
+    pub oom: bool,
+    /// Nobody could learn the code.
+    pub unknown: bool,
+    pub runtime: Duration,
+    pub cause: String,
+}
+
+type Reply = (Vec<u8>, Vec<OwnedFd>);
+
+impl Plugins {
+    /// The required plugin that new starts of this service wait for.
+    pub fn waiting_for(&self, service: &str) -> Option<Failure> {
+        let absent = self
+            .absent
+            .iter()
+            .filter(|absent| absent.required && absent.services.covers(service))
+            .map(|absent| (absent.name.clone(), absent.why.clone()));
+        let disabled = self
+            .open
+            .iter()
+            .filter(|plugin| plugin.policy.required && plugin.policy.covers(service))
+            .filter_map(|plugin| Some((plugin.name.clone(), plugin.disabled()?)));
+        absent.chain(disabled).next().map(|(plugin, reason)| Failure {
+            plugin,
+            event: "create",
+            kind: FailureKind::Waiting,
+            reason,
+        })
+    }
+
+    /// Before the bundle is written: plugins change `spec`. On a failure those that saw it have seen `detach` as well.
+    pub async fn create(&self, ctx: &Ctx, service: &Value, spec: &mut Value) -> Result<Created, Failure> {
+        if let Some(waiting) = self.waiting_for(&ctx.service) {
+            return Err(waiting);
+        }
+        let memory = Memory { service: service.clone(), ..Memory::default() };
+        self.world.containers().add(ctx, "creating", service, spec, memory);
+        match self.merge(ctx, service, spec).await {
+            Ok(created) => {
+                let mut containers = self.world.containers();
+                if let Some(container) = containers.get_mut(ctx.handle) {
+                    container.memory.claims = created.claims.clone();
+                    container.memory.owners = created.owners.clone();
+                }
+                containers.remember(ctx.handle);
+                Ok(created)
+            }
+            Err(failure) => {
+                self.detach(ctx, true).await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn merge(&self, ctx: &Ctx, service: &Value, spec: &mut Value) -> Result<Created, Failure> {
+        let mut created = Created::default();
+        let mut owners = Owners::new(service.get("adjust"));
+        let message = Message::of(abi::EV_CREATE, &Arc::new(ctx.clone()))
+            .body(&json!({ "service": service, "attempt": ctx.attempt }));
+        for plugin in self.up(&ctx.service) {
+            if let Some(container) = self.world.containers().get_mut(ctx.handle) {
+                container.saw.push(plugin.slot);
+            }
+            let Some((json, _)) = self.gate(plugin, message.clone()).await? else { continue };
+            if json.is_empty() {
+                continue;
+            }
+            let answer: Adjust = match serde_json::from_slice(&json) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    self.error(
+                        plugin,
+                        abi::EV_CREATE,
+                        format!("its answer is not JSON as expected: {error}"),
+                    )?;
+                    continue;
+                }
+            };
+            let failure =
+                |kind, reason: String| Failure { plugin: plugin.name.clone(), event: "create", kind, reason };
+            for claim in answer.claims {
+                if !plugin.library.manifest.claims.contains(&claim) {
+                    let reason = format!("it claims {claim}, which its manifest does not say");
+                    return Err(failure(FailureKind::Denied, reason));
+                }
+                if let Some(other) = created.claims.insert(claim.clone(), plugin.name.clone()) {
+                    let reason = format!(
+                        "plugins {other} and {} both claim {claim}; disable one of them",
+                        plugin.name
+                    );
+                    return Err(failure(FailureKind::Conflict, reason));
+                }
+            }
+            if !answer.message.is_empty() {
+                created.messages.push((plugin.name.clone(), answer.message));
+            }
+            if answer.adjust.is_empty() {
+                continue;
+            }
+            owners.apply(spec, &plugin.name, &plugin.policy.grants, &answer.adjust).map_err(|refusal| {
+                let kind = match refusal {
+                    Refusal::Conflict { .. } => FailureKind::Conflict,
+                    Refusal::NoGrant { .. } => FailureKind::Denied,
+                    Refusal::Invalid { .. } => FailureKind::Failed,
+                };
+                failure(kind, refusal.to_string())
+            })?;
+            if let Some(container) = self.world.containers().get_mut(ctx.handle) {
+                container.spec = super::containers::encode(spec);
+            }
+        }
+        created.owners = owners.names();
+        Ok(created)
+    }
+
+    /// The namespaces exist, no code of the user runs yet. Descriptors are duplicated; stdio goes to its claimant alone.
+    pub async fn attach(&self, ctx: &Ctx, fds: &[(Role, BorrowedFd<'_>)]) -> Result<(), Failure> {
+        self.attach_with(ctx, fds, 0).await
+    }
+
+    /// As `attach`, for a container that was attached before: by an earlier worker.
+    pub async fn replay(&self, ctx: &Ctx, fds: &[(Role, BorrowedFd<'_>)]) -> Result<(), Failure> {
+        self.attach_with(ctx, fds, abi::F_REPLAY).await
+    }
+
+    async fn attach_with(
+        &self,
+        ctx: &Ctx,
+        fds: &[(Role, BorrowedFd<'_>)],
+        flags: u16,
+    ) -> Result<(), Failure> {
+        let copies: Result<Vec<(u32, Arc<OwnedFd>)>, std::io::Error> =
+            fds.iter().map(|(role, fd)| Ok((role.number(), Arc::new(fd.try_clone_to_owned()?)))).collect();
+        let copies = copies.map_err(|error| Failure {
+            plugin: String::new(),
+            event: "attach",
+            kind: FailureKind::Failed,
+            reason: format!("descriptors for plugins: {error}"),
+        })?;
+        self.update(ctx, if flags == 0 { "created" } else { "running" });
+        if let Some(container) = self.world.containers().get_mut(ctx.handle) {
+            container.fds.clone_from(&copies);
+        }
+        let ctx = Arc::new(ctx.clone());
+        for plugin in self.up(&ctx.service) {
+            let fds = {
+                let containers = self.world.containers();
+                let may =
+                    |role: u32| containers.get(ctx.handle).is_some_and(|c| c.may_have(role, &plugin.name));
+                copies.iter().filter(|(role, _)| may(*role)).cloned().collect()
+            };
+            self.gate(plugin, Message { flags, fds, ..Message::of(abi::EV_ATTACH, &ctx) }).await?;
+        }
+        Ok(())
+    }
+
+    /// The OCI state is `created`.
+    pub async fn start(&self, ctx: &Ctx) -> Result<(), Failure> {
+        self.gates(ctx, abi::EV_START, "created").await
+    }
+
+    /// The process runs.
+    pub async fn started(&self, ctx: &Ctx) -> Result<(), Failure> {
+        self.gates(ctx, abi::EV_STARTED, "running").await
+    }
+
+    async fn gates(&self, ctx: &Ctx, event: u16, state: &'static str) -> Result<(), Failure> {
+        self.update(ctx, state);
+        let message = Message::of(event, &Arc::new(ctx.clone()));
+        for plugin in self.up(&ctx.service) {
+            self.gate(plugin, message.clone()).await?;
+        }
+        Ok(())
+    }
+
+    pub fn notify_ready(&self, ctx: &Ctx) {
+        self.notify(ctx, Message::of(abi::EV_READY, &Arc::new(ctx.clone())));
+    }
+
+    pub fn notify_health(&self, ctx: &Ctx, status: &str, output: &str) {
+        let body = json!({ "status": status, "output": output });
+        self.notify(ctx, Message::of(abi::EV_HEALTH, &Arc::new(ctx.clone())).body(&body));
+    }
+
+    /// Always before the exit. `counters` are those of memory.events.
+    pub fn notify_oom(&self, ctx: &Ctx, counters: &Value) {
+        self.notify(ctx, Message::of(abi::EV_OOM, &Arc::new(ctx.clone())).body(counters));
+    }
+
+    pub fn notify_exit(&self, ctx: &Ctx, facts: &ExitFacts) {
+        self.update(ctx, "exited");
+        let body = json!({
+            "runtime_ms": u64::try_from(facts.runtime.as_millis()).unwrap_or(u64::MAX), "cause": facts.cause,
+            "unknown": facts.unknown,
+        });
+        let message = Message {
+            flags: if facts.oom { abi::F_OOM } else { 0 },
+            exit_code: facts.code,
+            signal: facts.signal,
+            ..Message::of(abi::EV_EXIT, &Arc::new(ctx.clone()))
+        };
+        self.notify(ctx, message.body(&body));
+    }
+
+    pub fn notify_stopping(&self, ctx: &Ctx) {
+        self.update(ctx, "stopping");
+        self.notify(ctx, Message::of(abi::EV_STOPPING, &Arc::new(ctx.clone())));
+    }
+
+    pub fn notify_removed(&self, ctx: &Ctx) {
+        self.notify(ctx, Message::of(abi::EV_REMOVED, &Arc::new(ctx.clone())));
+    }
+
+    fn notify(&self, ctx: &Ctx, message: Message) {
+        let plugins = self.up(&ctx.service);
+        for plugin in plugins.into_iter().rev().filter(|plugin| plugin.wants(message.event)) {
+            plugin.tell(message.clone());
+        }
+    }
+
+    /// Before the stop signal. Nothing here stops the stop: what went wrong is returned to be said.
+    pub async fn stop(&self, ctx: &Ctx, reason: &str, grace: Duration) -> Vec<Failure> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let body = json!({ "reason": reason, "grace_ms": grace_ms });
+        let message = Message::of(abi::EV_STOP, &Arc::new(ctx.clone())).body(&body);
+        let plugins = self.up(&ctx.service);
+        self.holds(plugins.into_iter().rev(), &message).await
+    }
+
+    /// The cgroup is empty, or an earlier step failed. Goes to all that saw `create`, even if one is broken. A second one for
+    /// the same container does nothing.
+    pub async fn detach(&self, ctx: &Ctx, is_final: bool) -> Vec<Failure> {
+        let saw = match self.world.containers().get_mut(ctx.handle) {
+            Some(container) => std::mem::take(&mut container.saw),
+            None => return Vec::new(),
+        };
+        let message = Message::of(abi::EV_DETACH, &Arc::new(ctx.clone())).body(&json!({ "final": is_final }));
+        let plugins = self.open.iter().rev().copied().filter(|plugin| saw.contains(&plugin.slot));
+        let failures = self.holds(plugins, &message).await;
+        if is_final {
+            for plugin in &self.open {
+                plugin.kv.forget(&self.world.kv_writer, &ctx.container_id);
+            }
+            self.drop_kept(&ctx.container_id);
+        }
+        let mut containers = self.world.containers();
+        containers.forget(&ctx.container_id);
+        containers.remove(ctx.handle);
+        failures
+    }
+
+    /// What plugins left with the keel for a container that is gone.
+    fn drop_kept(&self, id: &str) {
+        let result = self.world.keep.keys().and_then(|keys| {
+            let left = |key: &&String| {
+                self.open
+                    .iter()
+                    .any(|plugin| super::of_keel_key(key, &plugin.name).is_some_and(|(of, _)| of == id))
+            };
+            keys.iter().filter(left).try_for_each(|key| self.world.keep.keep(key, None))
+        });
+        if let Err(error) = result {
+            tracing::warn!(service = id, %error, "descriptors that plugins kept for it stay with the keel");
+        }
+    }
+
+    async fn holds(&self, plugins: impl Iterator<Item = &'static Plugin>, message: &Message) -> Vec<Failure> {
+        let mut failures = Vec::new();
+        for plugin in plugins.filter(|plugin| plugin.wants(message.event)) {
+            if plugin.is_stuck() {
+                failures.push(self.failure(
+                    plugin,
+                    message.event,
+                    FailureKind::Timeout,
+                    "its thread hangs in an earlier call",
+                ));
+                continue;
+            }
+            let outcome = plugin.ask(message.clone()).await;
+            if let Err(failure) = self.judge(plugin, message.event, outcome) {
+                failures.push(failure);
+            }
+        }
+        failures
+    }
+
+    /// After `open`, and after adoption: plugins learn what lives, and get back what they gave to the keel.
+    pub async fn synchronize(&self, running: &[Running]) -> Vec<Failure> {
+        {
+            let mut containers = self.world.containers();
+            for one in running {
+                let memory = containers.recall(&one.ctx.container_id);
+                let service = memory.service.clone();
+                containers.add(&one.ctx, one.state, &service, &one.spec, memory);
+                if let Some(container) = containers.get_mut(one.ctx.handle) {
+                    let covered = self.open.iter().filter(|plugin| plugin.policy.covers(&one.ctx.service));
+                    container.saw = covered.map(|plugin| plugin.slot).collect();
+                }
+            }
+        }
+        let mut failures = Vec::new();
+        for plugin in self.open.iter().copied().filter(|plugin| plugin.disabled().is_none()) {
+            let kept = match self.world.kept(&plugin.name) {
+                Ok(kept) => kept,
+                Err(error) => {
+                    let text = format!("what the keel kept for it: {error}");
+                    failures.push(self.failure(plugin, abi::EV_SYNCHRONIZE, FailureKind::Failed, &text));
+                    Vec::new()
+                }
+            };
+            for message in self.world.synchronize_messages(plugin, kept) {
+                if let Err(failure) = self.gate(plugin, message).await {
+                    failures.push(failure);
+                    break;
+                }
+            }
+        }
+        failures
+    }
+
+    /// Claims and owners of a container, also of one that an earlier worker created.
+    pub fn created(&self, handle: u64) -> Option<Created> {
+        let containers = self.world.containers();
+        let memory = &containers.get(handle)?.memory;
+        Some(Created { claims: memory.claims.clone(), owners: memory.owners.clone(), messages: Vec::new() })
+    }
+
+    /// What plugins say to a service's table: plugin, JSON pointer, message.
+    pub async fn validate(&self, name: &str, service: &Value) -> Vec<(String, String, String)> {
+        let ctx = Arc::new(Ctx { service: name.to_owned(), ..Ctx::default() });
+        let message = Message::of(abi::EV_VALIDATE, &ctx).body(&json!({ "service": service }));
+        let mut found = Vec::new();
+        for plugin in self.up(name) {
+            match self.gate(plugin, message.clone()).await {
+                Ok(None) => {}
+                Ok(Some((json, _))) if json.is_empty() => {}
+                Ok(Some((json, _))) => {
+                    let problems: Vec<sampan_plugin::types::Problem> =
+                        serde_json::from_slice(&json).unwrap_or_default();
+                    found.extend(problems.into_iter().map(|p| (plugin.name.clone(), p.pointer, p.message)));
+                }
+                Err(failure) => found.push((plugin.name.clone(), String::new(), failure.reason)),
+            }
+        }
+        found
+    }
+
+    /// Asks one plugin by name, whatever its policy.
+    pub async fn control(&self, name: &str, request: &Value) -> Result<(Value, Vec<OwnedFd>), Failure> {
+        let failure = |kind, reason: &str| Failure {
+            plugin: name.to_owned(),
+            event: "control",
+            kind,
+            reason: reason.to_owned(),
+        };
+        let Some(plugin) = self.open.iter().copied().find(|plugin| plugin.name == name) else {
+            let why = self.absent.iter().find(|absent| absent.name == name).map(|absent| absent.why.as_str());
+            return Err(failure(FailureKind::Failed, why.unwrap_or("there is no such plugin")));
+        };
+        if let Some(why) = plugin.disabled() {
+            return Err(failure(FailureKind::Failed, &format!("it is disabled: {why}")));
+        }
+        if !plugin.wants(abi::EV_CONTROL) {
+            return Err(failure(FailureKind::Failed, "it answers no control requests"));
+        }
+        match plugin.ask(Message::new(abi::EV_CONTROL).body(request)).await {
+            Outcome::Reply { json, fds } if json.is_empty() => Ok((Value::Null, fds)),
+            Outcome::Reply { json, fds } => match serde_json::from_slice(&json) {
+                Ok(json) => Ok((json, fds)),
+                Err(error) => Err(failure(FailureKind::Failed, &format!("its answer is not JSON: {error}"))),
+            },
+            Outcome::Error { status, text } if text.is_empty() => {
+                Err(failure(FailureKind::Failed, abi::status_text(status)))
+            }
+            Outcome::Error { text, .. } => Err(failure(FailureKind::Failed, &text)),
+            Outcome::Timeout { after, .. } => {
+                Err(failure(FailureKind::Timeout, &format!("no answer within {after:.1?}")))
+            }
+            Outcome::Gone => Err(failure(FailureKind::Failed, "it is closed")),
+        }
+    }
+
+    /// sampand ends: `shutdown`, then `close`, down.
+    pub async fn shutdown(&self) -> Vec<Failure> {
+        let mut failures = self.holds(self.open.iter().rev().copied(), &Message::new(abi::EV_SHUTDOWN)).await;
+        for plugin in self.open.iter().rev() {
+            if plugin.is_stuck() || !plugin.close(0).await {
+                failures.push(self.failure(
+                    plugin,
+                    abi::EV_SHUTDOWN,
+                    FailureKind::Timeout,
+                    "it does not close",
+                ));
+            }
+        }
+        failures
+    }
+
+    // ---- order and verdicts ------------------------------------------------------------------------------------------
+
+    /// Those that are asked about this service, in the order up.
+    fn up(&self, service: &str) -> Vec<&'static Plugin> {
+        let open = self.open.iter().copied();
+        open.filter(|plugin| plugin.policy.covers(service) && plugin.disabled().is_none()).collect()
+    }
+
+    fn update(&self, ctx: &Ctx, state: &'static str) {
+        if let Some(container) = self.world.containers().get_mut(ctx.handle) {
+            container.ctx = ctx.clone();
+            container.state = state;
+        }
+    }
+
+    /// Asks; the error stops the step.
+    async fn gate(&self, plugin: &'static Plugin, message: Message) -> Result<Option<Reply>, Failure> {
+        let event = message.event;
+        if !plugin.wants(event) || plugin.disabled().is_some() {
+            return Ok(None);
+        }
+        let outcome = plugin.ask(message).await;
+        self.judge(plugin, event, outcome)
+    }
+
+    fn judge(&self, plugin: &'static Plugin, event: u16, outcome: Outcome) -> Result<Option<Reply>, Failure> {
+        match outcome {
+            Outcome::Reply { json, fds } => {
+                plugin.health().timeouts_in_a_row = 0;
+                Ok(Some((json, fds)))
+            }
+            Outcome::Error { status: abi::E_VETO, text } => {
+                plugin.health().timeouts_in_a_row = 0;
+                Err(self.failure(plugin, event, FailureKind::Veto, &text))
+            }
+            Outcome::Error { status, text } => {
+                plugin.health().timeouts_in_a_row = 0;
+                if status == abi::E_PANIC {
+                    self.panicked(plugin);
+                }
+                let text = if text.is_empty() { abi::status_text(status).to_owned() } else { text };
+                self.error(plugin, event, text).map(|()| None)
+            }
+            Outcome::Timeout { after, stuck } => {
+                let in_a_row = {
+                    let mut health = plugin.health();
+                    health.figures.timeouts += 1;
+                    health.timeouts_in_a_row += 1;
+                    health.timeouts_in_a_row
+                };
+                let hangs = if stuck { "; its thread hangs" } else { "" };
+                let text = format!("no answer within {after:.1?}{hangs}");
+                if in_a_row >= TIMEOUTS_MAX {
+                    disable(
+                        plugin,
+                        &format!("{TIMEOUTS_MAX} timeouts in a row, the last in {}", abi::event_name(event)),
+                    );
+                } else if plugin.zombies() >= super::call::ZOMBIES_MAX {
+                    disable(plugin, "too many requests that it never completed");
+                }
+                self.verdict(plugin, event, FailureKind::Timeout, text).map(|()| None)
+            }
+            Outcome::Gone => self.error(plugin, event, "its thread has ended".to_owned()).map(|()| None),
+        }
+    }
+
+    fn panicked(&self, plugin: &Plugin) {
+        let often = {
+            let mut health = plugin.health();
+            health.figures.panics += 1;
+            let now = Instant::now();
+            health.panics.retain(|at| now.duration_since(*at) < PANICS_WITHIN);
+            health.panics.push_back(now);
+            health.panics.len() >= PANICS_MAX
+        };
+        if often {
+            disable(plugin, &format!("{PANICS_MAX} panics within {} minutes", PANICS_WITHIN.as_secs() / 60));
+        }
+    }
+
+    fn error(&self, plugin: &Plugin, event: u16, text: String) -> Result<(), Failure> {
+        plugin.health().figures.errors += 1;
+        self.verdict(plugin, event, FailureKind::Failed, text)
+    }
+
+    /// The policy's word: whether the step goes on without this plugin.
+    fn verdict(&self, plugin: &Plugin, event: u16, kind: FailureKind, text: String) -> Result<(), Failure> {
+        let failure = self.failure(plugin, event, kind, &text);
+        match plugin.policy.on_error {
+            OnError::Fail => Err(failure),
+            OnError::Disable => {
+                disable(plugin, &format!("{}: {text}", abi::event_name(event)));
+                if plugin.policy.required { Err(failure) } else { Ok(()) }
+            }
+            OnError::Ignore => {
+                tracing::warn!("{failure}; going on without it (on_error = \"ignore\")");
+                Ok(())
+            }
+        }
+    }
+
+    fn failure(&self, plugin: &Plugin, event: u16, kind: FailureKind, reason: &str) -> Failure {
+        Failure {
+            plugin: plugin.name.clone(),
+            event: abi::event_name(event),
+            kind,
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// It is asked no more, but for `detach` of what it has seen.
+fn disable(plugin: &Plugin, why: &str) {
+    let mut health = plugin.health();
+    if health.disabled.is_none() {
+        health.disabled = Some(why.to_owned());
+        drop(health);
+        tracing::error!("plugin {} is disabled: {why}", plugin.name);
+        for (_, timer) in plugin.timers.lock().unwrap_or_else(PoisonError::into_inner).drain() {
+            timer.abort();
+        }
+    }
+}
