@@ -2,7 +2,7 @@
 //! states without `_`: a new state does not compile before every event has an answer to it. The drawing is in [`state`].
 //!
 //! What follows from the difference between before and after is not repeated in the arms but derived at the end
-//! ([`follow`]): the timer, the probes, the start gate, the announcement to dependants, what was kept for a life that
+//! (`follow`): the timer, the probes, the start gate, the announcement to dependants, what was kept for a life that
 //! will not come. Absent on purpose: clocks, luck, I/O, names of services.
 //!
 //! ```text
