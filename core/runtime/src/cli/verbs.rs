@@ -66,6 +66,17 @@ fn dispatch(argv0: &OsStr, c: &Command, log: &Log) -> ops::Result<i32> {
     let root = &context.root;
     let done = |()| 0;
     match verb.name {
+        "create" => ops::create::run(root, &create_options(c, &context)?).map(done),
+        "start" => ops::start::run(root, id(c)?).map(done),
+        "run" => ops::run::run(root, &run_options(c, &context)?),
+        "plan" => {
+            let mut o = create_options(c, &context)?;
+            if let Some(dir) = c.operands.first() {
+                o.bundle = dir.into();
+            }
+            o.id = "plan".into();
+            ops::plan::run(&o, c.given.has("json")).map(done)
+        }
         "state" => ops::state::run(root, id(c)?).map(done),
         "list" => ops::list::run(root, list_format(&c.given)?).map(done),
         "kill" => {
@@ -193,6 +204,63 @@ fn enter_options(c: &Command) -> ops::Result<enter::Options> {
     let folder = |long| c.given.has(long).then(|| c.given.get(long).map_or(enter::From::Target, from));
     (o.root, o.wd) = (folder("root"), folder("wd"));
     Ok(o)
+}
+
+fn create_options(c: &Command, context: &Context) -> ops::Result<ops::create::Options> {
+    let given = &c.given;
+    for flag in ["no-pivot", "pidfd-socket"] {
+        if given.has(flag) {
+            return Err(asked(format!("--{flag}: not supported yet")));
+        }
+    }
+    let path = |flag| given.get(flag).map(PathBuf::from);
+    Ok(ops::create::Options {
+        id: id(c)?.to_owned(),
+        // `create ID BUNDLE` is the spec's own form.
+        bundle: c.operands.get(1).map_or_else(|| bundle(given), PathBuf::from),
+        config: path("config"),
+        console_socket: path("console-socket"),
+        pid_file: path("pid-file"),
+        preserve_fds: given.number("preserve-fds")?.unwrap_or(0),
+        no_new_keyring: given.has("no-new-keyring"),
+        cgroup_manager: context.cgroup_manager,
+        trace: given.has("trace"),
+    })
+}
+
+fn run_options(c: &Command, context: &Context) -> ops::Result<ops::run::Run> {
+    let mut create = create_options(c, context)?;
+    let rootfs = match (c.given.text("rootfs")?, &c.program) {
+        (None, None) if create.id.is_empty() => {
+            return Err(asked("run: which container? sampan run ID, or sampan run --rootfs host -- CMD".into()));
+        }
+        (None, None) => None,
+        (None, Some(_)) => return Err(asked("run: a program after -- needs --rootfs host or --rootfs DIR".into())),
+        (Some(root), program) => {
+            let program = program.clone().filter(|p| !p.is_empty());
+            let program = program.ok_or_else(|| asked("run --rootfs: which program? put it after --".into()))?;
+            if create.id.is_empty() {
+                create.id = name_for(&program[0]);
+            }
+            let ours = rustix::termios::isatty(rustix::stdio::stdin()) && rustix::termios::isatty(rustix::stdio::stdout());
+            let terminal = c.given.has("tty") || (ours && !c.given.has("detach"));
+            Some(ops::run::Rootfs { root: root.to_owned(), program, terminal })
+        }
+    };
+    Ok(ops::run::Run {
+        create,
+        detach: c.given.has("detach"),
+        keep: c.given.has("keep"),
+        no_subreaper: c.given.has("no-subreaper"),
+        rootfs,
+    })
+}
+
+/// `bash-4711`: after the program, and nobody else's while we live.
+fn name_for(program: &OsStr) -> String {
+    let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "_+-".contains(*c)).take(40).collect();
+    format!("{}-{}", if name.is_empty() { "run" } else { &name }, std::process::id())
 }
 
 fn resources(given: &Given) -> ops::Result<String> {

@@ -1,6 +1,7 @@
 //! The verbs, one file each. A verb takes its options as a struct, prints only what it is asked for, and returns an error
 //! that is one sentence in runc's words where clients match on them.
 
+pub mod create;
 pub mod delete;
 pub mod enter;
 pub mod features;
@@ -9,8 +10,11 @@ pub mod kill;
 pub mod list;
 pub mod ns;
 pub mod pause;
+pub mod plan;
 pub mod ps;
+pub mod run;
 pub mod spec;
+pub mod start;
 pub mod state;
 pub mod update;
 
@@ -29,6 +33,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     Root(root::Error),
     Cgroup(sampan_cgroups::Error),
+    /// Boxed: it has many parts, and success should stay small.
+    Launch(Box<crate::error::Error>),
     Destroy(destroy::Error),
     /// The container is not in a state for this.
     State {
@@ -48,6 +54,7 @@ impl fmt::Display for Error {
         match self {
             Error::Root(e) => e.fmt(f),
             Error::Cgroup(e) => e.fmt(f),
+            Error::Launch(e) => e.fmt(f),
             Error::Destroy(e) => e.fmt(f),
             Error::State { id, problem } => write!(f, "{id}: {problem}"),
             Error::Asked(problem) => f.write_str(problem),
@@ -67,6 +74,12 @@ impl From<root::Error> for Error {
 impl From<sampan_cgroups::Error> for Error {
     fn from(e: sampan_cgroups::Error) -> Error {
         Error::Cgroup(e)
+    }
+}
+
+impl From<crate::error::Error> for Error {
+    fn from(e: crate::error::Error) -> Error {
+        Error::Launch(Box::new(e))
     }
 }
 

@@ -1,0 +1,220 @@
+//! `sampan create`: a bundle becomes a container whose program waits for `start`. Also the part that `run` shares.
+//!
+//! ```text
+//!   config.json -> Spec -> folder (exclusive, locked) -> state "creating" -> Plan -> launch -> "created" -> pid file
+//! ```
+//! The first state is on disk before anything is made, so that `delete --force` finds all of it whenever we are killed.
+//! The pid file comes last: clients take its absence for failure.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sampan_hooks::{Hook, Hooks};
+use sampan_plan::{Options as PlanOptions, Plan, Spec, spec};
+
+use super::{Error, Result, doing};
+use crate::clone::Direct;
+use crate::destroy;
+use crate::host;
+use crate::launch::{self, Barrier, Console, Created, Request};
+use crate::root::{self, Folder, Root};
+use crate::state::{self, Cgroup, Manager, State};
+
+/// What create and run have in common.
+#[derive(Debug, Default)]
+pub struct Options {
+    pub id: String,
+    pub bundle: PathBuf,
+    /// In place of the bundle's config.json.
+    pub config: Option<PathBuf>,
+    pub console_socket: Option<PathBuf>,
+    pub pid_file: Option<PathBuf>,
+    pub preserve_fds: u32,
+    pub no_new_keyring: bool,
+    pub cgroup_manager: Manager,
+    pub trace: bool,
+}
+
+pub fn run(root: &Root, o: &Options) -> Result<()> {
+    let config = Config::read(o)?;
+    let spec = config.spec()?;
+    check_console(&spec, o.console_socket.is_some(), true)?;
+    let folder = root.create(&o.id)?;
+    make(&folder, o, &config, &spec, Barrier::Folder, |_, _, _| Ok(()))
+}
+
+/// The bundle and the text of its config, as they were when we looked.
+#[derive(Debug)]
+pub struct Config {
+    pub bundle: PathBuf,
+    text: String,
+}
+
+impl Config {
+    pub fn read(o: &Options) -> Result<Config> {
+        let bundle = fs::canonicalize(&o.bundle).map_err(doing(format!("cannot find the bundle {}", o.bundle.display())))?;
+        let path = o.config.clone().unwrap_or_else(|| bundle.join(state::CONFIG));
+        let text = fs::read_to_string(&path).map_err(doing(format!("cannot read {}", path.display())))?;
+        Ok(Config { bundle, text })
+    }
+
+    pub fn from_text(bundle: PathBuf, text: String) -> Config {
+        Config { bundle, text }
+    }
+
+    pub fn spec(&self) -> Result<Spec<'_>> {
+        let mut spec = Spec::parse(&self.text).map_err(crate::error::Error::from)?;
+        pass_on_sockets(&mut spec);
+        Ok(spec)
+    }
+}
+
+/// Makes the container up to `created`, lets `then` go on from there, and leaves nothing behind if either fails.
+pub fn make<T>(
+    folder: &Folder,
+    o: &Options,
+    config: &Config,
+    spec: &Spec<'_>,
+    barrier: Barrier,
+    then: impl FnOnce(&mut Created, &Plan<'_>, &Folder) -> Result<T>,
+) -> Result<T> {
+    let made = facts(o, config, spec).and_then(|(host, options)| {
+        write_down(folder, o, config, spec)?;
+        let plan = Plan::compile(spec, &host, &options).map_err(|e| crate::error::Error::from(e).of(&o.id))?;
+        let request = Request {
+            plan: &plan,
+            host: &host,
+            folder,
+            bundle: &config.bundle,
+            barrier,
+            console: o.console_socket.as_deref().map_or(Console::Keep, Console::Socket),
+            stdio: None,
+            netns: None,
+            keep_groups: false,
+        };
+        let mut created = launch::create(&request, &mut Direct, &mut ()).map_err(|e| e.of(&o.id))?;
+        let done = then(&mut created, &plan, folder)?;
+        if let Some(path) = &o.pid_file {
+            write_pid_file(path, created.child.pid)?;
+        }
+        Ok(done)
+    });
+    if made.is_err() {
+        // The error that is worth telling is the first one.
+        let _ = folder.reopen().and_then(|f| State::load(&f).map(|s| destroy::destroy(f, s.as_ref())));
+    }
+    made
+}
+
+/// Facts about the machine, and the caller's choices.
+pub fn facts(o: &Options, config: &Config, spec: &Spec<'_>) -> Result<(sampan_plan::Host, PlanOptions)> {
+    if o.cgroup_manager == Manager::Systemd {
+        return Err(Error::Asked("--systemd-cgroup: not supported yet; use --cgroup-manager cgroupfs".into()));
+    }
+    let path = spec.linux.cgroups_path.as_ref().map(|p| p.as_str());
+    let host = host::facts(path, &o.id, o.cgroup_manager != Manager::Disabled).map_err(|e| e.of(&o.id))?;
+    let options = PlanOptions {
+        id: o.id.clone(),
+        bundle: config.bundle.to_string_lossy().into_owned(),
+        preserve_fds: o.preserve_fds + listen_fds(),
+        new_keyring: !o.no_new_keyring,
+        trace: o.trace,
+        ..PlanOptions::default()
+    };
+    check_preserved(options.preserve_fds)?;
+    Ok((host, options))
+}
+
+/// The first state on disk: what there will be to remove.
+fn write_down(folder: &Folder, o: &Options, config: &Config, spec: &Spec<'_>) -> Result<()> {
+    folder.write(state::CONFIG, config.text.as_bytes())?;
+    let mut state = State::creating(&o.id, config.bundle.clone());
+    state.annotations = spec.annotations.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
+    state.hooks = hooks(&spec.hooks);
+    let path = spec.linux.cgroups_path.as_ref().map(|p| p.as_str());
+    state.cgroup = Some(Cgroup { manager: o.cgroup_manager, location: location(path, o)?, kept: false });
+    Ok(state.save(folder)?)
+}
+
+fn location(cgroups_path: Option<&str>, o: &Options) -> Result<String> {
+    if o.cgroup_manager == Manager::Disabled {
+        return Ok(String::new());
+    }
+    let place = sampan_cgroups::Place::parse(cgroups_path, &o.id)?;
+    Ok(sampan_cgroups::Cgroup::at(sampan_cgroups::Hierarchies::detect()?, &place)?.location())
+}
+
+/// The spec's hooks as this crate keeps them.
+pub fn hooks(from: &spec::Hooks<'_>) -> Hooks {
+    let list = |hooks: &[spec::Hook<'_>]| {
+        let own = |words: &[spec::Str<'_>]| words.iter().map(|w| w.as_str().to_owned()).collect();
+        let one = |h: &spec::Hook<'_>| Hook {
+            path: h.path.as_str().into(),
+            args: own(&h.args),
+            env: own(&h.env),
+            timeout: h.timeout.and_then(|t| u64::try_from(t).ok()),
+        };
+        hooks.iter().map(one).collect()
+    };
+    Hooks {
+        prestart: list(&from.prestart),
+        create_runtime: list(&from.create_runtime),
+        create_container: list(&from.create_container),
+        start_container: list(&from.start_container),
+        poststart: list(&from.poststart),
+        poststop: list(&from.poststop),
+    }
+}
+
+/// A detached terminal needs somebody to take it; somebody to take it needs a detached terminal.
+pub fn check_console(spec: &Spec<'_>, socket: bool, detached: bool) -> Result<()> {
+    let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
+    match (terminal && detached, socket) {
+        (true, false) => {
+            Err(Error::Asked("process.terminal: cannot allocate a tty without --console-socket when detached".into()))
+        }
+        (false, true) => Err(Error::Asked(
+            "--console-socket: needs process.terminal and a detached container; remove it or set terminal".into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Decimal, without a line end: go-runc and buildkit read it with Atoi.
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let failed = || format!("cannot write --pid-file {}", path.display());
+    let name = path.file_name().ok_or_else(|| Error::Asked(format!("{}: it has no name", failed())))?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = fs::File::open(parent).map_err(doing(failed()))?;
+    let dir = std::os::fd::AsFd::as_fd(&dir);
+    root::write_whole(dir, Path::new(name), pid.to_string().as_bytes(), 0o644).map_err(doing(failed()))
+}
+
+/// Descriptors that systemd passed to us (sd_listen_fds), from 3 on.
+fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    match number("LISTEN_PID") {
+        Some(pid) if pid == std::process::id() => number("LISTEN_FDS").unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// The container's process is PID 1 to itself, and finds them as we did.
+fn pass_on_sockets(spec: &mut Spec<'_>) {
+    let n = listen_fds();
+    if let Some(process) = spec.process.as_mut().filter(|_| n > 0) {
+        process.env.push(spec::Str(Cow::Owned(format!("LISTEN_FDS={n}"))));
+        process.env.push("LISTEN_PID=1".into());
+    }
+}
+
+fn check_preserved(n: u32) -> Result<()> {
+    for fd in 3..3 + n as i32 {
+        if fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err() {
+            return Err(Error::Asked(format!("--preserve-fds {n}: descriptor {fd} is not open")));
+        }
+    }
+    Ok(())
+}
+

@@ -1,0 +1,133 @@
+//! `sampan run`: create, start, wait, delete. With `--rootfs host -- CMD` it needs no bundle: the config is the default
+//! one with this machine's root, read-only, and its secrets hidden.
+//!
+//! In the foreground we are the container's subreaper: orphans come to us and are reaped, and the code is the
+//! container's. Deliberately absent: a second way to launch; this is create and start in one process.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use sampan_plan::spec::{Root as SpecRoot, Spec, Str};
+use sampan_plan::default;
+
+use super::create::{self, Config, Options};
+use super::foreground::{self, Forward, Relay};
+use super::{Error, Result, doing};
+use crate::destroy;
+use crate::launch::{self, Barrier};
+use crate::root::Root;
+use crate::signals::Signals;
+use crate::state::State;
+
+#[derive(Debug, Default)]
+pub struct Run {
+    pub create: Options,
+    pub detach: bool,
+    pub keep: bool,
+    pub no_subreaper: bool,
+    /// A container without a bundle.
+    pub rootfs: Option<Rootfs>,
+}
+
+#[derive(Debug)]
+pub struct Rootfs {
+    /// `host`, or a folder.
+    pub root: String,
+    pub program: Vec<OsString>,
+    pub terminal: bool,
+}
+
+/// Runs it; the exit code.
+pub fn run(root: &Root, run: &Run) -> Result<i32> {
+    let o = &run.create;
+    let mut folder = None;
+    let config = match &run.rootfs {
+        None => Config::read(o)?,
+        Some(rootfs) => {
+            let made = root.create(&o.id)?;
+            let text = config(&o.id, rootfs)?;
+            let bundle = made.path().to_path_buf();
+            folder = Some(made);
+            Config::from_text(bundle, text)
+        }
+    };
+    let spec = config.spec()?;
+    create::check_console(&spec, o.console_socket.is_some(), run.detach)?;
+    let folder = match folder {
+        Some(folder) => folder,
+        None => root.create(&o.id)?,
+    };
+    if run.detach {
+        create::make(&folder, o, &config, &spec, Barrier::Pipe, |created, plan, folder| {
+            launch::start(created, plan, folder).map_err(|e| e.of(&o.id).into())
+        })?;
+        return Ok(0);
+    }
+    foreground(run, &folder, &config, &spec)
+}
+
+fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &Spec<'_>) -> Result<i32> {
+    let o = &run.create;
+    if !run.no_subreaper {
+        let me = rustix::process::getpid();
+        rustix::process::set_child_subreaper(Some(me)).map_err(doing("cannot become a subreaper"))?;
+    }
+    // From here on no signal is lost: what comes before the program runs is sent to it once it does.
+    let signals = Signals::block().map_err(doing("cannot block signals"))?;
+    let exit = create::make(folder, o, config, spec, Barrier::Pipe, |created, plan, folder| {
+        launch::start(created, plan, folder).map_err(|e| e.of(&o.id))?;
+        // Later verbs must not wait for us while the program runs.
+        folder.unlock();
+        if let Some(path) = &o.pid_file {
+            create::write_pid_file(path, created.child.pid)?;
+        }
+        let relay = created.console.take().map(Relay::new).transpose().map_err(doing("cannot use our terminal"))?;
+        let wait = foreground::wait(created.child.pid, created.child.pidfd.as_fd(), &signals, Forward::All, relay);
+        wait.map_err(doing("cannot wait for the container"))
+    })?;
+    if !run.keep {
+        folder.lock(crate::root::Lock::Exclusive, None).or_else(gone)?;
+        // Somebody may have deleted it meanwhile, which is what we wanted.
+        if let Ok(folder) = folder.reopen()
+            && let Some(state) = State::load(&folder)?
+        {
+            destroy::destroy(folder, Some(&state))?;
+        }
+    }
+    Ok(exit.code())
+}
+
+fn gone(e: crate::root::Error) -> std::result::Result<(), crate::root::Error> {
+    match e {
+        crate::root::Error::Missing { .. } => Ok(()),
+        e => Err(e),
+    }
+}
+
+/// The default config with another root and program, as text: the same road as any bundle's.
+fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
+    let mut spec = default::spec();
+    let owned = |text: String| Str(Cow::Owned(text));
+    if rootfs.root == "host" {
+        default::host_rootfs(&mut spec, []);
+    } else {
+        let path = std::fs::canonicalize(&rootfs.root).map_err(doing(format!("--rootfs {}", rootfs.root)))?;
+        spec.root = Some(SpecRoot { path: owned(text(path)?), readonly: false });
+    }
+    spec.hostname = Some(owned(id.chars().take(64).collect()));
+    if let Some(process) = &mut spec.process {
+        process.terminal = rootfs.terminal;
+        let words = rootfs.program.iter().map(|w| w.clone().into_string().map(|w| Str(Cow::Owned(w))));
+        process.args = words.collect::<std::result::Result<_, _>>().map_err(|w| Error::Asked(format!("{w:?} is not UTF-8")))?;
+        if rootfs.terminal {
+            process.env.push(owned(format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "xterm".into()))));
+        }
+    }
+    serde_json::to_string(&spec).map_err(|e| Error::Asked(format!("cannot write the config: {e}")))
+}
+
+fn text(path: PathBuf) -> Result<String> {
+    path.into_os_string().into_string().map_err(|p| Error::Asked(format!("{p:?} is not UTF-8")))
+}
