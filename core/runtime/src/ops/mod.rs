@@ -4,6 +4,7 @@
 pub mod create;
 pub mod delete;
 pub mod enter;
+pub mod exec;
 pub mod features;
 pub mod foreground;
 pub mod kill;

@@ -1,0 +1,155 @@
+//! `sampan exec`: a further process in a running container. Which process: `--process FILE` as it is, or the container's
+//! own with what the flags change. Its config is the copy made at create, not what the bundle holds by now.
+//!
+//! The shared lock keeps a delete out while we join, not other execs. No pid file before the program certainly runs:
+//! conmon takes its absence for our failure.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::PathBuf;
+
+use sampan_plan::spec::{Capabilities, Process, Spec, Str};
+
+use super::{Error, Result, doing, state_error};
+use crate::root::Folder;
+use crate::state;
+
+#[derive(Debug, Default)]
+pub struct Options {
+    pub id: String,
+    /// The process as JSON; then most other flags have no say.
+    pub process: Option<PathBuf>,
+    pub args: Vec<String>,
+    pub cwd: Option<String>,
+    pub env: Vec<String>,
+    pub terminal: bool,
+    pub user: Option<String>,
+    pub additional_gids: Vec<u32>,
+    pub detach: bool,
+    pub pid_file: Option<PathBuf>,
+    pub console_socket: Option<PathBuf>,
+    pub preserve_fds: u32,
+    pub process_label: Option<String>,
+    pub apparmor: Option<String>,
+    pub no_new_privs: bool,
+    pub caps: Vec<String>,
+    pub ignore_paused: bool,
+}
+
+/// Both texts that a process may come from, kept alive for it.
+#[derive(Debug)]
+pub struct Texts {
+    config: String,
+    process: Option<String>,
+}
+
+impl Texts {
+    pub fn read(folder: &Folder, o: &Options) -> Result<Texts> {
+        let config = folder.read(state::CONFIG)?.and_then(|b| String::from_utf8(b).ok());
+        let config = config.ok_or_else(|| state_error(&o.id, "its config.json is gone from the state folder"))?;
+        let read = |path: &PathBuf| {
+            fs::read_to_string(path).map_err(doing(format!("cannot read --process {}", path.display())))
+        };
+        Ok(Texts { config, process: o.process.as_ref().map(read).transpose()? })
+    }
+
+    pub fn spec(&self) -> Result<Spec<'_>> {
+        Ok(Spec::parse(&self.config).map_err(crate::error::Error::from)?)
+    }
+
+    /// The process to run.
+    pub fn process<'a>(&'a self, spec: &Spec<'a>, o: &'a Options) -> Result<Process<'a>> {
+        if let Some(text) = &self.process {
+            let mut process = Process::parse(text).map_err(crate::error::Error::from)?;
+            process.terminal |= o.terminal;
+            return Ok(process);
+        }
+        if o.args.is_empty() {
+            return Err(Error::Asked("exec: which program? sampan exec ID CMD, or --process FILE".into()));
+        }
+        let mut process = spec.process.clone().unwrap_or_default();
+        change(&mut process, o)?;
+        Ok(process)
+    }
+}
+
+fn change<'a>(process: &mut Process<'a>, o: &'a Options) -> Result<()> {
+    let text = |t: &'a str| Str(Cow::Borrowed(t));
+    process.args = o.args.iter().map(|a| text(a)).collect();
+    process.terminal = o.terminal;
+    process.console_size = None;
+    if let Some(cwd) = &o.cwd {
+        process.cwd = text(cwd);
+    }
+    process.env.extend(o.env.iter().map(|e| text(e)));
+    if let Some(user) = &o.user {
+        let (uid, gid) = parse_user(user)?;
+        process.user.uid = uid;
+        if let Some(gid) = gid {
+            process.user.gid = gid;
+        }
+    }
+    process.user.additional_gids.extend(&o.additional_gids);
+    process.no_new_privileges |= o.no_new_privs;
+    if let Some(label) = &o.process_label {
+        process.selinux_label = Some(text(label));
+    }
+    if let Some(profile) = &o.apparmor {
+        process.apparmor_profile = Some(text(profile));
+    }
+    if !o.caps.is_empty() {
+        // Never inheritable or ambient: a program that the user did not mean would inherit them (CVE-2022-29162).
+        let c = process.capabilities.get_or_insert_with(Capabilities::default);
+        for set in [&mut c.bounding, &mut c.effective, &mut c.permitted] {
+            set.extend(o.caps.iter().map(|cap| text(cap)));
+        }
+    }
+    Ok(())
+}
+
+/// `UID[:GID]`, digits alone: an empty or odd part must never become 0 (CVE-2026-30892).
+fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
+    let number = |part: &str| {
+        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        // The highest number means "unchanged" to the kernel.
+        part.parse().ok().filter(|n| digits && *n != u32::MAX)
+    };
+    let (uid, gid) = match text.split_once(':') {
+        Some((uid, gid)) => (number(uid), Some(number(gid))),
+        None => (number(text), None),
+    };
+    match (uid, gid) {
+        (Some(uid), None) => Ok((uid, None)),
+        (Some(uid), Some(Some(gid))) => Ok((uid, Some(gid))),
+        _ => Err(Error::Asked(format!("--user {text:?}: must be UID or UID:GID, in digits"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_user;
+
+    #[test]
+    fn users_are_digits_and_nothing_else() {
+        for (text, user) in [
+            ("0", Some((0, None))),
+            ("1", Some((1, None))),
+            ("1:2", Some((1, Some(2)))),
+            ("4294967294", Some((4_294_967_294, None))),
+            ("4294967295", None),
+            ("", None),
+            (":", None),
+            ("1:", None),
+            (":1", None),
+            ("root", None),
+            ("+1", None),
+            (" 1", None),
+            ("1 ", None),
+            ("1:2:3", None),
+            ("-1", None),
+            ("0x1", None),
+        ] {
+            assert_eq!(parse_user(text).ok(), user, "{text:?}");
+        }
+    }
+}

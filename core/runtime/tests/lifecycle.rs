@@ -1,0 +1,357 @@
+//! Each verb on real containers, in each state; and what stays behind: nothing.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sampan_testkit::{Bundle, need};
+
+use crate::sampan::{Root, run};
+
+/// A root and a bundle of their own; `None` where containers cannot be made.
+fn here(name: &str, script: &str) -> Option<(Root, Bundle)> {
+    if !need::root() || !need::busybox() {
+        return None;
+    }
+    let mut bundle = Bundle::new(name).unwrap();
+    bundle.script(script);
+    bundle.write().unwrap();
+    Some((Root::new(name), bundle))
+}
+
+fn dir(bundle: &Bundle) -> &str {
+    bundle.path().to_str().unwrap()
+}
+
+/// A name that no other test's container, and so no cgroup, has.
+fn unique(name: &str) -> String {
+    format!("t{}-{name}", std::process::id())
+}
+
+fn status(root: &Root, id: &str) -> String {
+    let state: serde_json::Value = serde_json::from_str(&root.ok(["state", id])).unwrap();
+    state["status"].as_str().unwrap().to_owned()
+}
+
+fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is() {
+        assert!(Instant::now() < deadline, "not within 10 s: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a container of that name could have left behind, outside of its root folder.
+pub fn leftovers(id: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut todo = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                if entry.file_name().to_string_lossy().contains(id) {
+                    found.push(entry.path().display().to_string());
+                } else {
+                    todo.push(entry.path());
+                }
+            }
+        }
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    found.extend(mounts.lines().filter(|l| l.contains(id)).map(str::to_owned));
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let cgroup = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        if cgroup.contains(id) {
+            found.push(format!("process {}", entry.file_name().display()));
+        }
+    }
+    found
+}
+
+#[test]
+fn create_start_kill_delete() {
+    let Some((root, bundle)) = here("life", "trap 'exit 3' TERM; while :; do sleep 0.05; done") else { return };
+    let id = &unique("life");
+    let pid_file = root.path().join("../").join(format!("{id}.pid"));
+    root.ok(["create", "--bundle", dir(&bundle), "--pid-file", pid_file.to_str().unwrap(), id]);
+    assert_eq!(status(&root, id), "created");
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    fs::remove_file(&pid_file).unwrap();
+    assert!(pid.parse::<i32>().is_ok(), "{pid:?}");
+    assert_eq!(root.err(["create", "-b", dir(&bundle), id]).1, format!("sampan: {id}: container with given ID already exists\n"));
+    root.ok(["start", id]);
+    assert_eq!(status(&root, id), "running");
+    assert_eq!(root.err(["start", id]).1, format!("sampan: {id}: cannot start an already running container\n"));
+    assert_eq!(root.err(["delete", id]).1, format!("sampan: {id}: cannot delete container {id} that is not stopped: running\n"));
+    assert!(root.ok(["list", "-q"]).contains(id.as_str()));
+    root.ok(["kill", id, "TERM"]);
+    eventually("stopped", || status(&root, id) == "stopped");
+    assert_eq!(root.err(["kill", id]).1, format!("sampan: {id}: container not running\n"));
+    assert_eq!(root.err(["start", id]).1, format!("sampan: {id}: cannot start a container that has stopped\n"));
+    root.ok(["delete", id]);
+    assert_eq!(leftovers(id), [""; 0]);
+}
+
+#[test]
+fn the_bundle_may_be_an_argument() {
+    let Some((root, bundle)) = here("arg", "exit 0") else { return };
+    let id = &unique("arg");
+    root.ok(["create", id, dir(&bundle)]);
+    root.ok(["delete", id]);
+    assert_eq!(leftovers(id), [""; 0]);
+}
+
+#[test]
+fn run_returns_the_programs_code_and_leaves_nothing() {
+    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$; sleep 5", 137), ("exit 255", 255)] {
+        let Some((root, bundle)) = here("code", script) else { return };
+        // Killing PID 1 from inside its namespace does nothing, so that one has none of its own.
+        let id = &unique("code");
+        if code == 137 {
+            continue;
+        }
+        assert_eq!(root.err(["run", "-b", dir(&bundle), id]), (code, String::new()), "{script}");
+        assert_eq!(root.ok(["list", "-q"]), "");
+        assert_eq!(leftovers(id), [""; 0]);
+    }
+}
+
+#[test]
+fn stdio_is_ours_in_the_foreground() {
+    let Some((root, bundle)) = here("stdio", "read x; echo out $x; echo err >&2") else { return };
+    let mut child = root
+        .command(["run", "-b", dir(&bundle), &unique("stdio")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"in\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"out in\n"[..], &b"err\n"[..]));
+}
+
+#[test]
+fn run_forwards_signals() {
+    let Some((root, bundle)) = here("forward", "trap 'echo got; exit 4' TERM; echo ready; while :; do sleep 0.05; done") else { return };
+    let mut child = root.command(["run", "-b", dir(&bundle), &unique("forward")]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    assert_eq!(line, "ready\ngot\n");
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+}
+
+#[test]
+fn run_detached_keeps_the_container() {
+    let Some((root, bundle)) = here("detach", "sleep 60") else { return };
+    let id = &unique("detach");
+    // Not `ok`: the container holds our pipes open, as it should.
+    let mut command = root.command(["run", "-d", "-b", dir(&bundle), id]);
+    assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    assert_eq!(status(&root, id), "running");
+    let pids: Vec<i32> = serde_json::from_str(&root.ok(["ps", "-f", "json", id])).unwrap();
+    assert!(!pids.is_empty());
+    root.ok(["pause", id]);
+    assert_eq!(status(&root, id), "paused");
+    assert_eq!(root.err(["pause", id]).1, format!("sampan: {id}: container already paused\n"));
+    root.ok(["resume", id]);
+    assert_eq!(status(&root, id), "running");
+    root.ok(["update", "--pids-limit", "77", id]);
+    root.ok(["pause", id]);
+    root.ok(["delete", "--force", id]);
+    assert_eq!(leftovers(id), [""; 0]);
+}
+
+#[test]
+fn a_program_that_cannot_run_is_named_in_runcs_words_and_leaves_nothing() {
+    for (program, text) in [
+        ("nosuch", "exec: \"nosuch\": executable file not found in $PATH"),
+        ("/nosuch", "exec: \"/nosuch\": stat /nosuch: no such file or directory"),
+        ("/etc/passwd", "exec: \"/etc/passwd\": permission denied"),
+        ("/etc", "exec: \"/etc\": permission denied"),
+    ] {
+        let Some((root, mut bundle)) = here("words", "") else { return };
+        bundle.args(&[program]);
+        bundle.write().unwrap();
+        let id = &unique("words");
+        for verb in ["create", "run"] {
+            let (code, err) = root.err([verb, "-b", dir(&bundle), id]);
+            assert_eq!(code, 1);
+            assert!(err.contains(text), "{verb}: {err}");
+            assert_eq!(root.ok(["list", "-q"]), "");
+            assert_eq!(leftovers(id), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn hooks_run_in_order_with_the_right_status() {
+    let Some((root, mut bundle)) = here("hooks", "exit 0") else { return };
+    let log = bundle.path().join("log");
+    let hook = |kind: &str| {
+        let script = format!("printf '%s ' {kind}; grep -o '\"status\":\"[a-z]*\"'");
+        serde_json::json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("({script}) >> {}", log.display())],
+            "env": ["PATH=/usr/bin:/bin"] }])
+    };
+    let kinds = ["prestart", "createRuntime", "poststart", "poststop"];
+    let all: serde_json::Map<_, _> = kinds.iter().map(|k| ((*k).to_owned(), hook(k))).collect();
+    bundle.set("/hooks", all.into());
+    bundle.write().unwrap();
+    root.ok(["run", "-b", dir(&bundle), &unique("hooks")]);
+    assert_eq!(
+        fs::read_to_string(&log).unwrap(),
+        "prestart \"status\":\"creating\"\ncreateRuntime \"status\":\"creating\"\npoststart \"status\":\"running\"\n\
+         poststop \"status\":\"stopped\"\n"
+    );
+}
+
+#[test]
+fn a_failing_hook_is_named_and_poststop_still_runs_once() {
+    for kind in ["prestart", "createRuntime", "poststart"] {
+        let Some((root, mut bundle)) = here("failing", "sleep 60") else { return };
+        let log = bundle.path().join("log");
+        let sh = |script: String| serde_json::json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }]);
+        let mut hooks = serde_json::Map::new();
+        hooks.insert(kind.into(), sh("echo no; exit 9".into()));
+        hooks.insert("poststop".into(), sh(format!("echo poststop >> {}", log.display())));
+        bundle.set("/hooks", hooks.into());
+        bundle.write().unwrap();
+        let id = &unique("failing");
+        let (code, err) = root.err(["run", "-b", dir(&bundle), id]);
+        assert_eq!(code, 1);
+        assert!(err.contains(&format!("hooks.{kind}[0]: /bin/sh exited with 9; it printed: no")), "{err}");
+        assert_eq!(fs::read_to_string(&log).unwrap_or_default(), "poststop\n", "{kind}");
+        assert_eq!(leftovers(id), [""; 0]);
+    }
+}
+
+#[test]
+fn of_two_starts_exactly_one_wins() {
+    for _ in 0..5 {
+        let Some((root, bundle)) = here("starts", "sleep 60") else { return };
+        let id = &unique("starts");
+        root.ok(["create", "-b", dir(&bundle), id]);
+        let codes = std::thread::scope(|s| {
+            let all: Vec<_> = (0..4).map(|_| s.spawn(|| root.err(["start", id]).0)).collect();
+            all.into_iter().map(|t| t.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(codes.iter().filter(|c| **c == 0).count(), 1, "{codes:?}");
+        root.ok(["delete", "-f", id]);
+        assert_eq!(leftovers(id), [""; 0]);
+    }
+}
+
+#[test]
+fn delete_during_create_leaves_nothing() {
+    for round in 0..12u32 {
+        let Some((root, bundle)) = here("during", "sleep 60") else { return };
+        let id = &unique("during");
+        let mut create = root.command(["create", "-b", dir(&bundle), id]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(u64::from(round) * 500));
+        let (code, err) = root.err(["delete", "--force", id]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        create.wait().unwrap();
+        root.ok(["delete", "--force", id]);
+        assert_eq!(root.ok(["list", "-q"]), "");
+        assert_eq!(leftovers(id), [""; 0], "round {round}");
+    }
+}
+
+#[test]
+fn a_create_killed_at_any_moment_can_be_deleted_without_a_trace() {
+    for round in 0..40u32 {
+        let Some((root, bundle)) = here("killed", "sleep 60") else { return };
+        let id = &unique("killed");
+        let mut create = root.command(["create", "-b", dir(&bundle), id]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(u64::from(round) * 250));
+        create.kill().unwrap();
+        create.wait().unwrap();
+        let (code, err) = root.err(["delete", "--force", id]);
+        assert_eq!((code, err.as_str()), (0, ""), "round {round}");
+        assert!(!root.path().join(id).exists());
+        assert_eq!(leftovers(id), [""; 0], "round {round}");
+    }
+}
+
+#[test]
+fn a_container_in_one_line() {
+    if !need::root() {
+        return;
+    }
+    let root = Root::new("line");
+    let out = root.ok(["run", "--rootfs", "host", "--", "sh", "-c", "echo $$; touch /tmp/x && echo tmp; ls /root | wc -l; touch /usr/x 2>/dev/null || echo read-only"]);
+    assert_eq!(out, "1\ntmp\n0\nread-only\n");
+    assert_eq!(root.err(["run", "--rootfs", "host", "--", "sh", "-c", "exit 6"]).0, 6);
+    assert_eq!(root.ok(["list", "-q"]), "");
+}
+
+#[test]
+fn a_container_in_one_line_from_a_folder() {
+    let Some((root, bundle)) = here("folder", "") else { return };
+    let rootfs = bundle.rootfs();
+    assert_eq!(root.ok(["run", "--rootfs", rootfs.to_str().unwrap(), "--", "echo", "hi"]), "hi\n");
+}
+
+#[test]
+fn enter_all_equals_being_inside() {
+    let Some((root, bundle)) = here("inside", "sleep 60") else { return };
+    let id = &unique("inside");
+    let mut command = root.command(["run", "-d", "-b", dir(&bundle), id]);
+    assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    let out = root.ok(["enter", "-a", "-t", id, "/bin/sh", "-c", "hostname; cat /proc/1/comm; ls /bin/busybox"]);
+    assert_eq!(out, "test\nsleep\n/bin/busybox\n");
+    let found: serde_json::Value = serde_json::from_str(&root.ok(["ns", "--json", id])).unwrap();
+    let own = found[0]["namespaces"].as_array().unwrap().iter().filter(|n| n["host"] == false).count();
+    assert_eq!(own, 5, "{found}");
+    root.ok(["delete", "-f", id]);
+}
+
+#[test]
+fn plan_prints_steps_and_does_nothing() {
+    let Some((root, bundle)) = here("plan", "exit 0") else { return };
+    let out = root.ok(["plan", dir(&bundle)]);
+    assert!(out.contains("mounts[0]"), "{out}");
+    let json: serde_json::Value = serde_json::from_str(&root.ok(["plan", "--json", dir(&bundle)])).unwrap();
+    assert!(json.is_object() || json.is_array());
+    assert_eq!(root.ok(["list", "-q"]), "");
+}
+
+#[test]
+fn orphans_come_to_a_foreground_run_and_it_still_ends() {
+    let Some((root, bundle)) = here("orphans", "(sleep 0.2 &) ; exit 2") else { return };
+    assert_eq!(root.err(["run", "-b", dir(&bundle), &unique("orphans")]).0, 2);
+}
+
+/// A terminal by `script`, which gives `sampan run` one of its own.
+#[test]
+fn a_terminal_in_the_foreground() {
+    let Some((root, mut bundle)) = here("tty", "tty; stty size") else { return };
+    if !need::need("script (apt-get install bsdutils)", Command::new("script").arg("--version").output().is_ok()) {
+        return;
+    }
+    bundle.set("/process/terminal", true.into());
+    bundle.write().unwrap();
+    let line = format!(
+        "stty rows 33 cols 99; {} --root {} run -b {} {}",
+        env!("CARGO_BIN_EXE_sampan"),
+        root.path().display(),
+        dir(&bundle),
+        unique("tty")
+    );
+    let (code, out, err) = run(Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()));
+    assert_eq!((code, out.as_str()), (0, "/dev/pts/0\r\n33 99\r\n"), "{err}");
+}
+
+#[test]
+fn a_detached_terminal_needs_a_console_socket() {
+    let Some((root, mut bundle)) = here("socket", "exit 0") else { return };
+    assert!(root.err(["create", "-b", dir(&bundle), "--console-socket", "/x", "c"]).1.contains("--console-socket"));
+    bundle.set("/process/terminal", true.into());
+    bundle.write().unwrap();
+    assert!(root.err(["create", "-b", dir(&bundle), "c"]).1.contains("without --console-socket"));
+    assert_eq!(root.ok(["list", "-q"]), "");
+}
