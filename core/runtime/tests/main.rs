@@ -5,5 +5,7 @@
 mod cli;
 mod enter;
 mod launch;
+mod lifecycle;
+mod podman;
 mod sampan;
 mod states;

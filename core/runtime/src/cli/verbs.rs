@@ -232,17 +232,23 @@ fn run_options(c: &Command, context: &Context) -> ops::Result<ops::run::Run> {
     let mut create = create_options(c, context)?;
     let rootfs = match (c.given.text("rootfs")?, &c.program) {
         (None, None) if create.id.is_empty() => {
-            return Err(asked("run: which container? sampan run ID, or sampan run --rootfs host -- CMD".into()));
+            return Err(asked(
+                "run: which container? sampan run ID, or sampan run --rootfs host -- CMD".into(),
+            ));
         }
         (None, None) => None,
-        (None, Some(_)) => return Err(asked("run: a program after -- needs --rootfs host or --rootfs DIR".into())),
+        (None, Some(_)) => {
+            return Err(asked("run: a program after -- needs --rootfs host or --rootfs DIR".into()));
+        }
         (Some(root), program) => {
             let program = program.clone().filter(|p| !p.is_empty());
-            let program = program.ok_or_else(|| asked("run --rootfs: which program? put it after --".into()))?;
+            let program =
+                program.ok_or_else(|| asked("run --rootfs: which program? put it after --".into()))?;
             if create.id.is_empty() {
                 create.id = name_for(&program[0]);
             }
-            let ours = rustix::termios::isatty(rustix::stdio::stdin()) && rustix::termios::isatty(rustix::stdio::stdout());
+            let ours = rustix::termios::isatty(rustix::stdio::stdin())
+                && rustix::termios::isatty(rustix::stdio::stdout());
             let terminal = c.given.has("tty") || (ours && !c.given.has("detach"));
             Some(ops::run::Rootfs { root: root.to_owned(), program, terminal })
         }
@@ -259,7 +265,8 @@ fn run_options(c: &Command, context: &Context) -> ops::Result<ops::run::Run> {
 /// `bash-4711`: after the program, and nobody else's while we live.
 fn name_for(program: &OsStr) -> String {
     let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
-    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "_+-".contains(*c)).take(40).collect();
+    let name: String =
+        name.chars().filter(|c| c.is_ascii_alphanumeric() || "_+-".contains(*c)).take(40).collect();
     format!("{}-{}", if name.is_empty() { "run" } else { &name }, std::process::id())
 }
 

@@ -53,7 +53,8 @@ pub struct Config {
 
 impl Config {
     pub fn read(o: &Options) -> Result<Config> {
-        let bundle = fs::canonicalize(&o.bundle).map_err(doing(format!("cannot find the bundle {}", o.bundle.display())))?;
+        let bundle = fs::canonicalize(&o.bundle)
+            .map_err(doing(format!("cannot find the bundle {}", o.bundle.display())))?;
         let path = o.config.clone().unwrap_or_else(|| bundle.join(state::CONFIG));
         let text = fs::read_to_string(&path).map_err(doing(format!("cannot read {}", path.display())))?;
         Ok(Config { bundle, text })
@@ -79,9 +80,11 @@ pub fn make<T>(
     barrier: Barrier,
     then: impl FnOnce(&mut Created, &Plan<'_>, &Folder) -> Result<T>,
 ) -> Result<T> {
+    let mut stage = Failed::Early;
     let made = facts(o, config, spec).and_then(|(host, options)| {
+        let plan =
+            Plan::compile(spec, &host, &options).map_err(|e| crate::error::Error::from(e).of(&o.id))?;
         write_down(folder, o, config, spec)?;
-        let plan = Plan::compile(spec, &host, &options).map_err(|e| crate::error::Error::from(e).of(&o.id))?;
         let request = Request {
             plan: &plan,
             host: &host,
@@ -94,6 +97,7 @@ pub fn make<T>(
             keep_groups: false,
         };
         let mut created = launch::create(&request, &mut Direct, &mut ()).map_err(|e| e.of(&o.id))?;
+        stage = Failed::Late;
         let done = then(&mut created, &plan, folder)?;
         if let Some(path) = &o.pid_file {
             write_pid_file(path, created.child.pid)?;
@@ -101,16 +105,40 @@ pub fn make<T>(
         Ok(done)
     });
     if made.is_err() {
-        // The error that is worth telling is the first one.
-        let _ = folder.reopen().and_then(|f| State::load(&f).map(|s| destroy::destroy(f, s.as_ref())));
+        undo(folder, &stage);
     }
     made
+}
+
+/// How far it got before it failed.
+enum Failed {
+    /// In the launch, which takes down what it set up, poststop hooks included.
+    Early,
+    /// There was a container.
+    Late,
+}
+
+/// Nothing stays. What goes wrong here is not told: the error that is worth telling is the first one.
+fn undo(folder: &Folder, stage: &Failed) {
+    let Ok(folder) = folder.reopen() else { return };
+    let state = State::load(&folder).ok().flatten();
+    match stage {
+        Failed::Late => drop(destroy::destroy(folder, state.as_ref())),
+        Failed::Early => {
+            if let Some(state) = &state {
+                let _ = destroy::end_processes(state);
+            }
+            let _ = folder.remove();
+        }
+    }
 }
 
 /// Facts about the machine, and the caller's choices.
 pub fn facts(o: &Options, config: &Config, spec: &Spec<'_>) -> Result<(sampan_plan::Host, PlanOptions)> {
     if o.cgroup_manager == Manager::Systemd {
-        return Err(Error::Asked("--systemd-cgroup: not supported yet; use --cgroup-manager cgroupfs".into()));
+        return Err(Error::Asked(
+            "--systemd-cgroup: not supported yet; use --cgroup-manager cgroupfs".into(),
+        ));
     }
     let path = spec.linux.cgroups_path.as_ref().map(|p| p.as_str());
     let host = host::facts(path, &o.id, o.cgroup_manager != Manager::Disabled).map_err(|e| e.of(&o.id))?;
@@ -130,7 +158,8 @@ pub fn facts(o: &Options, config: &Config, spec: &Spec<'_>) -> Result<(sampan_pl
 fn write_down(folder: &Folder, o: &Options, config: &Config, spec: &Spec<'_>) -> Result<()> {
     folder.write(state::CONFIG, config.text.as_bytes())?;
     let mut state = State::creating(&o.id, config.bundle.clone());
-    state.annotations = spec.annotations.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
+    state.annotations =
+        spec.annotations.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
     state.hooks = hooks(&spec.hooks);
     let path = spec.linux.cgroups_path.as_ref().map(|p| p.as_str());
     state.cgroup = Some(Cgroup { manager: o.cgroup_manager, location: location(path, o)?, kept: false });
@@ -171,11 +200,12 @@ pub fn hooks(from: &spec::Hooks<'_>) -> Hooks {
 pub fn check_console(spec: &Spec<'_>, socket: bool, detached: bool) -> Result<()> {
     let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
     match (terminal && detached, socket) {
-        (true, false) => {
-            Err(Error::Asked("process.terminal: cannot allocate a tty without --console-socket when detached".into()))
-        }
+        (true, false) => Err(Error::Asked(
+            "process.terminal: cannot allocate a tty without --console-socket when detached".into(),
+        )),
         (false, true) => Err(Error::Asked(
-            "--console-socket: needs process.terminal and a detached container; remove it or set terminal".into(),
+            "--console-socket: needs process.terminal and a detached container; remove it or set terminal"
+                .into(),
         )),
         _ => Ok(()),
     }
@@ -217,4 +247,3 @@ fn check_preserved(n: u32) -> Result<()> {
     }
     Ok(())
 }
-

@@ -46,7 +46,8 @@ pub struct Texts {
 impl Texts {
     pub fn read(folder: &Folder, o: &Options) -> Result<Texts> {
         let config = folder.read(state::CONFIG)?.and_then(|b| String::from_utf8(b).ok());
-        let config = config.ok_or_else(|| state_error(&o.id, "its config.json is gone from the state folder"))?;
+        let config =
+            config.ok_or_else(|| state_error(&o.id, "its config.json is gone from the state folder"))?;
         let read = |path: &PathBuf| {
             fs::read_to_string(path).map_err(doing(format!("cannot read --process {}", path.display())))
         };

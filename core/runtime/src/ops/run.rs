@@ -7,10 +7,10 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use sampan_plan::spec::{Root as SpecRoot, Spec, Str};
 use sampan_plan::default;
+use sampan_plan::spec::{Rlimit, Root as SpecRoot, Spec, Str};
 
 use super::create::{self, Config, Options};
 use super::foreground::{self, Forward, Relay};
@@ -83,8 +83,10 @@ fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &S
         if let Some(path) = &o.pid_file {
             create::write_pid_file(path, created.child.pid)?;
         }
-        let relay = created.console.take().map(Relay::new).transpose().map_err(doing("cannot use our terminal"))?;
-        let wait = foreground::wait(created.child.pid, created.child.pidfd.as_fd(), &signals, Forward::All, relay);
+        let relay =
+            created.console.take().map(Relay::new).transpose().map_err(doing("cannot use our terminal"))?;
+        let wait =
+            foreground::wait(created.child.pid, created.child.pidfd.as_fd(), &signals, Forward::All, relay);
         wait.map_err(doing("cannot wait for the container"))
     })?;
     if !run.keep {
@@ -116,16 +118,39 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
         let path = std::fs::canonicalize(&rootfs.root).map_err(doing(format!("--rootfs {}", rootfs.root)))?;
         spec.root = Some(SpecRoot { path: owned(text(path)?), readonly: false });
     }
+    // A root that nobody may write to still has folders that programs expect to write to.
+    if let Some(root) = spec.root.as_ref().filter(|r| r.readonly) {
+        let there = |path: &&(&str, &str)| {
+            Path::new(root.path.as_str()).join(path.0.trim_start_matches('/')).is_dir()
+        };
+        let mounts: Vec<_> =
+            default::SCRATCH.iter().filter(there).map(|(path, mode)| default::scratch(path, mode)).collect();
+        spec.mounts.extend(mounts);
+    }
     spec.hostname = Some(owned(id.chars().take(64).collect()));
     if let Some(process) = &mut spec.process {
         process.terminal = rootfs.terminal;
+        clamp(&mut process.rlimits);
         let words = rootfs.program.iter().map(|w| w.clone().into_string().map(|w| Str(Cow::Owned(w))));
-        process.args = words.collect::<std::result::Result<_, _>>().map_err(|w| Error::Asked(format!("{w:?} is not UTF-8")))?;
+        process.args = words
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|w| Error::Asked(format!("{w:?} is not UTF-8")))?;
         if rootfs.terminal {
-            process.env.push(owned(format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "xterm".into()))));
+            process
+                .env
+                .push(owned(format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "xterm".into()))));
         }
     }
     serde_json::to_string(&spec).map_err(|e| Error::Asked(format!("cannot write the config: {e}")))
+}
+
+/// The default asks for more descriptors than a user without CAP_SYS_RESOURCE may have; here nobody asked.
+fn clamp(rlimits: &mut [Rlimit<'_>]) {
+    let ours = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    for limit in rlimits.iter_mut().filter(|l| l.kind.as_str() == "RLIMIT_NOFILE") {
+        limit.hard = limit.hard.min(ours);
+        limit.soft = limit.soft.min(ours);
+    }
 }
 
 fn text(path: PathBuf) -> Result<String> {

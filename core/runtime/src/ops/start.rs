@@ -14,9 +14,13 @@ pub fn run(root: &Root, id: &str) -> Result<()> {
     let Some(state) = State::load(&folder)? else { return Err(state_error(id, "container does not exist")) };
     match status(&folder, &state)? {
         Status::Created => {}
-        Status::Running | Status::Paused => return Err(state_error(id, "cannot start an already running container")),
+        Status::Running | Status::Paused => {
+            return Err(state_error(id, "cannot start an already running container"));
+        }
         Status::Stopped => return Err(state_error(id, "cannot start a container that has stopped")),
-        Status::Creating => return Err(state_error(id, "cannot start a container that is still being created")),
+        Status::Creating => {
+            return Err(state_error(id, "cannot start a container that is still being created"));
+        }
     }
     if state.no_process {
         return Err(state_error(id, "process: config.json has none, so there is nothing to start"));
