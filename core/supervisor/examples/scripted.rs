@@ -152,6 +152,11 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
         ["zombies"] => zombies()?.to_string(),
         ["keel"] => std::os::unix::process::parent_id().to_string(),
         ["again"] => exit(EXIT_AGAIN.into()),
+        ["leave", code] => {
+            rustix::net::shutdown(keel.socket(), rustix::net::Shutdown::Both)?;
+            std::thread::sleep(Duration::from_millis(200));
+            exit(code.parse()?)
+        }
         ["exit", code] => exit(code.parse()?),
         ["abort"] => std::process::abort(),
         ["hang", ms] => {

@@ -410,6 +410,14 @@ fn agreed_codes_end_the_keel() {
     Sampand::start(&["--bad-config"]).ends_with(2);
 }
 
+/// A worker drops its connection on its way out of main; what it has still to flush may take a moment.
+#[test]
+fn a_worker_that_is_leaving_is_left_alone() {
+    let (mut sampand, _) = Sampand::new();
+    sampand.say("leave 0");
+    sampand.ends_with(0);
+}
+
 #[test]
 fn other_codes_do_not() {
     let (mut sampand, _) = Sampand::new();

@@ -27,6 +27,8 @@ const DELAY_MAX: Duration = Duration::from_secs(5);
 const FALSE_STARTS_MAX: u32 = 3;
 /// From SIGABRT (a core dump, a last word of the crash handler) to SIGKILL.
 const HUNG_GRACE: Duration = Duration::from_secs(1);
+/// From the end of the conversation to the end of the worker.
+const LEAVE_GRACE: Duration = Duration::from_secs(10);
 /// Requests in a row before signals and the worker's end are looked at again.
 const BATCH: usize = 64;
 
@@ -83,8 +85,12 @@ struct Worker {
     ready: bool,
     /// Signals that came before it was ready, by place in `PASSED`.
     held: [bool; PASSED.len()],
-    /// The watchdog fired; at this time patience ends.
-    hung: Option<Duration>,
+    /// It has closed its end of the socket: it is about to end, and nothing more is expected of it.
+    silent: bool,
+    /// The watchdog fired.
+    hung: bool,
+    /// At this time it is killed: it hung, or it is silent and does not end.
+    kill_at: Option<Duration>,
 }
 
 /// What `after` needs to know of earlier workers.
@@ -205,11 +211,16 @@ impl Tender {
             let _ = poll(&mut fds, Some(&timeout));
             return Ready { signals: is_ready(&fds[0]), ..Ready::default() };
         };
-        let timeout = worker.hung.map(|at| timespec(at.saturating_sub(now)));
+        let timeout = worker.kill_at.map(|at| timespec(at.saturating_sub(now)));
         let mut fds = [
             PollFd::new(&self.signals, in_flag),
             PollFd::new(&worker.pidfd, in_flag),
-            PollFd::new(&worker.socket, in_flag),
+            // A closed socket is always readable: from then on its place is taken by a descriptor already there.
+            if worker.silent {
+                PollFd::new(&worker.pidfd, in_flag)
+            } else {
+                PollFd::new(&worker.socket, in_flag)
+            },
             PollFd::new(&self.hold.watchdog, in_flag),
         ];
         // EINTR, ENOMEM: the next turn asks again.
@@ -232,7 +243,17 @@ impl Tender {
             Ok((pid, pidfd, socket)) => {
                 self.hold.workers = self.hold.workers.saturating_add(1);
                 let held = [false; PASSED.len()];
-                self.worker = Some(Worker { pid, pidfd, socket, since: now, ready: false, held, hung: None });
+                self.worker = Some(Worker {
+                    pid,
+                    pidfd,
+                    socket,
+                    since: now,
+                    ready: false,
+                    held,
+                    silent: false,
+                    hung: false,
+                    kill_at: None,
+                });
             }
             Err((doing, errno)) => {
                 say(format_args!("cannot start the worker, trying again in 1 s: {doing}: {errno}"));
@@ -303,7 +324,7 @@ impl Tender {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let ended = rustix::process::waitid(WaitId::PidFd(worker.pidfd.as_fd()), options);
         let fate = match ended {
-            Ok(Some(_)) if worker.hung.is_some() => (wire::FATE_HUNG, 0),
+            Ok(Some(_)) if worker.hung => (wire::FATE_HUNG, 0),
             Ok(Some(status)) => fate(&status),
             _ => (wire::FATE_NONE, 0),
         };
@@ -344,18 +365,15 @@ impl Tender {
         }
         let now = now();
         let Some(worker) = &mut self.worker else { return };
-        match worker.hung {
-            None if fired => {
-                worker.hung = Some(now + HUNG_GRACE);
-                say(format_args!("the worker hangs (a turn of its loop does not end): killing it"));
-                let _ = rustix::process::pidfd_send_signal(&worker.pidfd, Signal::ABORT);
-            }
-            Some(at) if now >= at => {
-                let _ = rustix::process::pidfd_send_signal(&worker.pidfd, Signal::KILL);
-                // A process in an uninterruptible wait may take its time: ask once a second.
-                worker.hung = Some(now + HUNG_GRACE);
-            }
-            _ => {}
+        if fired && !worker.hung {
+            worker.hung = true;
+            worker.kill_at = Some(now + HUNG_GRACE);
+            say(format_args!("the worker hangs (a turn of its loop does not end): killing it"));
+            let _ = rustix::process::pidfd_send_signal(&worker.pidfd, Signal::ABORT);
+        } else if worker.kill_at.is_some_and(|at| now >= at) {
+            let _ = rustix::process::pidfd_send_signal(&worker.pidfd, Signal::KILL);
+            // A process in an uninterruptible wait may take its time: ask once a second.
+            worker.kill_at = Some(now + HUNG_GRACE);
         }
     }
 
@@ -365,8 +383,9 @@ impl Tender {
             let (request, mut fds) = match wire::receive(worker.socket.as_fd(), RecvFlags::DONTWAIT) {
                 Ok(Some(request)) => request,
                 Err(Errno::AGAIN | Errno::INTR) => return,
-                // It closed its end, or speaks nonsense. A worker without keel is of no use.
-                Ok(None) | Err(_) => {
+                Ok(None) | Err(Errno::CONNRESET) => return self.worker_leaves(),
+                // It speaks nonsense.
+                Err(_) => {
                     let _ = rustix::process::pidfd_send_signal(&worker.pidfd, Signal::KILL);
                     return;
                 }
@@ -382,11 +401,23 @@ impl Tender {
             let Some(worker) = &self.worker else { return };
             let borrowed = fd.as_ref().map(AsFd::as_fd);
             let sent = wire::send(worker.socket.as_fd(), &answer, borrowed.as_slice(), SendFlags::DONTWAIT);
-            if sent.is_err() {
-                // It asks and does not listen, or it has just died: then its pidfd says so.
-                let _ = rustix::process::pidfd_send_signal(&worker.pidfd, Signal::KILL);
-                return;
+            match sent {
+                Ok(()) => {}
+                Err(Errno::PIPE | Errno::CONNRESET) => return self.worker_leaves(),
+                // It asks and does not listen.
+                Err(_) => {
+                    let _ = rustix::process::pidfd_send_signal(&worker.pidfd, Signal::KILL);
+                    return;
+                }
             }
+        }
+    }
+
+    /// It closed its end: it is on its way out, most likely with the exit code that counts.
+    fn worker_leaves(&mut self) {
+        if let Some(worker) = &mut self.worker {
+            worker.silent = true;
+            worker.kill_at = Some(now() + LEAVE_GRACE);
         }
     }
 
