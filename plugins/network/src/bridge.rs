@@ -45,7 +45,13 @@ const INFO_DATA: u16 = 2;
 const INFO_SLAVE_KIND: u16 = 4;
 const INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
+const BRPORT_STATE: u16 = 1;
 const BRPORT_MODE: u16 = 4;
+const BRPORT_LEARNING: u16 = 8;
+const BRPORT_UNICAST_FLOOD: u16 = 9;
+const BRPORT_FLUSH: u16 = 24;
+const BRPORT_MCAST_FLOOD: u16 = 27;
+const BRPORT_BCAST_FLOOD: u16 = 30;
 const BRPORT_ISOLATED: u16 = 33;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -241,7 +247,13 @@ pub fn connect(
 ) -> Result<String> {
     let name = veth_name(&a.service, &a.network, netns_id);
     let doing = || format!("service {}: cannot connect {} to network {}", a.service, a.interface, a.network);
-    match link(host, &name)? {
+    let mut there = link(host, &name)?;
+    if there.as_ref().is_some_and(|l| l.group == DOOMED) {
+        // Cut off, and swept at any moment: a new pair is simpler. Seldom: it was released, and its namespace lives on.
+        host.request(doing, Message::new(RTM_DELLINK, 0).fixed(&[0; LINK]).text(IFLA_IFNAME, &name))?;
+        there = None;
+    }
+    match there {
         None => host.request(doing, make_veth(&name, netns, bridge, a)).map_err(|e| explain(e, a))?,
         Some(there) if there.master != bridge => host.request(doing, set_master(&name, bridge))?,
         Some(_) => {}
@@ -357,11 +369,23 @@ pub fn enslave(socket: &mut Socket, name: &str, bridge: u32, isolated: bool) -> 
     })
 }
 
-/// Marks a link to be removed by the next sweep. One that is gone already is as wanted.
+/// Marks a link to be removed by the next sweep, and cuts it off at once: an old namespace that is still there must not
+/// answer for the address that its successor has, nor frames to its MAC (the same) go to it. Disabling the port is not
+/// enough: the bridge enables it again at the next change of carrier. One that is gone is as wanted.
 pub fn doom(socket: &mut Socket, name: &str) -> Result<()> {
-    match socket.request(|| format!("cannot mark {name} for removal"), set_group(name, DOOMED)) {
-        Err(e) if e.errno == Errno::ENODEV => Ok(()),
-        other => other,
+    let deaf = [BRPORT_STATE, BRPORT_LEARNING, BRPORT_UNICAST_FLOOD, BRPORT_MCAST_FLOOD, BRPORT_BCAST_FLOOD];
+    let cut =
+        Message::new(RTM_NEWLINK, 0).fixed(&[0; LINK]).text(IFLA_IFNAME, name).nest(IFLA_LINKINFO, |m| {
+            m.text(INFO_SLAVE_KIND, "bridge").nest(INFO_SLAVE_DATA, |m| {
+                deaf.iter().fold(m, |m, what| m.u8(*what, 0)).attr(BRPORT_FLUSH, &[])
+            })
+        });
+    match socket.request_all(vec![set_group(name, DOOMED), cut]) {
+        // Only the first counts: the second is refused where the link is no port of a bridge.
+        Err((0, errno, said)) if errno != Errno::ENODEV => {
+            Err(Error { doing: format!("cannot mark {name} for removal"), errno, said })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -35,6 +35,20 @@ impl Publication {
     }
 }
 
+/// The host's part of a publication: what a socket can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    pub protocol: Protocol,
+    pub host_ip: Ipv4Addr,
+    pub published: u16,
+}
+
+impl From<&Publication> for HostPort {
+    fn from(p: &Publication) -> HostPort {
+        HostPort { protocol: p.protocol, host_ip: p.host_ip, published: p.published }
+    }
+}
+
 impl std::fmt::Display for Publication {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{} of ", self.published, self.protocol.name())?;

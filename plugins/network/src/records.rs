@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::addresses::Subnet;
-use crate::ports::Publication;
+use crate::ports::{HostPort, Publication};
 
 pub const SYSCTL: &str = "sysctl";
 
@@ -21,7 +21,7 @@ pub fn network_key(network: &str) -> String {
 }
 
 /// The key of a held port's descriptor in the keel.
-pub fn port_key(service: &str, p: &Publication) -> String {
+pub fn port_key(service: &str, p: &HostPort) -> String {
     format!("port/{service}/{}/{}/{}", p.protocol.name(), p.host_ip, p.published)
 }
 

@@ -376,11 +376,35 @@ fn a_restart_in_the_same_namespace_changes_nothing_and_in_a_new_one_keeps_the_ad
         assert!(!old.unwrap().run("ip -o link").contains("eth0"));
         let mac = |link: &str| link.split("link/ether ").nth(1).map(|m| m[..17].to_owned());
         assert_eq!(mac(&host.container("web").run("ip -o link show eth0")), mac(&link));
+        // Released and prepared again, in a namespace that lives on.
+        host.run(|engine, effects| {
+            engine.release("web", effects);
+            Ok(())
+        })
+        .unwrap();
+        host.run(|engine, effects| engine.prepare("web", &web(), effects)).unwrap();
+        host.attach("web").unwrap();
+        host.engine().sweep();
+        assert!(call("127.0.0.1:8080").is_some());
         // Stopped and started, with others in between.
         host.stop("web");
         host.start("other", json!({})).unwrap();
         host.start("web", web()).unwrap();
         assert_eq!(host.address("web"), address);
+    });
+}
+
+#[test]
+fn another_target_behind_the_same_port_is_the_same_held_port() {
+    on_a_fresh_host(|| {
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        host.container("web").serve_tcp(81);
+        let other = json!({ "ports": ports(&[("", 8080, 81, "tcp")]) });
+        host.run(|engine, effects| engine.prepare("web", &other, effects)).unwrap();
+        host.attach("web").unwrap();
+        assert!(call("127.0.0.1:8080").is_some());
+        assert_eq!(host.keel.len(), 1);
     });
 }
 

@@ -21,7 +21,7 @@ use crate::claim::Claim;
 use crate::config::{Config, Protocol};
 use crate::conntrack;
 use crate::netlink::{self, Family, Socket};
-use crate::ports::{Publication, Rules};
+use crate::ports::{HostPort, Publication, Rules};
 use crate::records::{self, Effect, Network, Records, Service, Sysctl};
 
 const IP_FORWARD: &str = "net/ipv4/ip_forward";
@@ -49,7 +49,7 @@ pub struct Engine {
     machine: String,
     networks: BTreeMap<String, Known>,
     services: BTreeMap<String, Service>,
-    held: BTreeMap<(String, Publication), OwnedFd>,
+    held: BTreeMap<(String, HostPort), OwnedFd>,
     /// The host's ends of what is attached.
     veths: BTreeMap<String, Vec<String>>,
     /// What ip_forward was, if we changed it.
@@ -168,7 +168,9 @@ impl Engine {
         netns_id: u64,
     ) -> Result<Vec<Attachment>> {
         let way_out = service.places.iter().position(|p| !self.is_internal(&p.network));
-        let (mut connected, mut veths) = (Vec::new(), Vec::new());
+        let veths = service.places.iter().map(|p| bridge::veth_name(name, &p.network, netns_id)).collect();
+        self.replace_veths(name, veths);
+        let mut connected = Vec::new();
         for (i, place) in service.places.iter().enumerate() {
             let (index, bridge) = self.ensure_bridge(&place.network)?;
             let attachment = Attachment {
@@ -184,10 +186,9 @@ impl Engine {
                 bridge: bridge.name,
             };
             let host = &mut self.kernel()?.host;
-            veths.push(bridge::connect(host, netns, netns_id, index, &attachment).map_err(text)?);
+            bridge::connect(host, netns, netns_id, index, &attachment).map_err(text)?;
             connected.push(attachment);
         }
-        self.replace_veths(name, veths);
         Ok(connected)
     }
 
@@ -195,7 +196,7 @@ impl Engine {
         Mac::of(&[&self.machine, service, network])
     }
 
-    /// What is left of an earlier namespace of this service goes.
+    /// What is left of an earlier namespace of this service goes, before the new one has its address.
     fn replace_veths(&mut self, name: &str, now: Vec<String>) {
         let old = self.veths.insert(name.to_owned(), now.clone()).unwrap_or_default();
         for veth in old.iter().filter(|v| !now.contains(v)) {
@@ -333,10 +334,12 @@ impl Engine {
 
     /// Ports that the keel held for us. Returns the keys of those that nobody needs.
     pub fn adopt_ports(&mut self, kept: Vec<(String, OwnedFd)>) -> Vec<Effect> {
-        let wanted: BTreeMap<String, (String, Publication)> = self
-            .held_services()
-            .flat_map(|(name, s)| s.ports.iter().map(|p| (records::port_key(name, p), (name.clone(), *p))))
-            .collect();
+        let mut wanted = BTreeMap::new();
+        for (name, service) in self.held_services() {
+            for port in service.ports.iter().map(HostPort::from) {
+                wanted.insert(records::port_key(name, &port), (name.clone(), port));
+            }
+        }
         let mut unknown = Vec::new();
         for (key, fd) in kept {
             match wanted.get(&key) {

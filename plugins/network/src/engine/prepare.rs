@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Engine, Known, Result, text};
 use crate::addresses::{Leases, POOL, Subnet, pick_subnet};
-use crate::ports::Publication;
+use crate::ports::{HostPort, Publication};
 use crate::records::{self, Effect, Network, Place, Service};
 use crate::{bridge, config, held};
 
@@ -170,13 +170,13 @@ impl Engine {
     ) -> Result<()> {
         self.drop_ports(name, ports, effects);
         for p in ports {
-            let key = (name.to_owned(), *p);
+            let key = (name.to_owned(), HostPort::from(p));
             if self.held.contains_key(&key) {
                 continue;
             }
             let fd = held::hold(p).map_err(|e| format!("service {name}: {e}"))?;
             if let Ok(copy) = fd.try_clone() {
-                effects.push(Effect::Keep(records::port_key(name, p), copy));
+                effects.push(Effect::Keep(records::port_key(name, &key.1), copy));
             }
             self.held.insert(key, fd);
         }
@@ -186,7 +186,7 @@ impl Engine {
     /// Lets go of all ports of a service but `keep`.
     pub(super) fn drop_ports(&mut self, name: &str, keep: &[Publication], effects: &mut Vec<Effect>) {
         self.held.retain(|(service, p), _| {
-            let stays = service != name || keep.contains(p);
+            let stays = service != name || keep.iter().any(|k| HostPort::from(k) == *p);
             if !stays {
                 effects.push(Effect::Drop(records::port_key(service, p)));
             }
