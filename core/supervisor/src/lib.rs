@@ -8,7 +8,6 @@ pub mod crash;
 pub mod journal;
 pub mod keel;
 pub mod log;
-
 pub mod plugins;
 pub mod probe;
 pub mod view;

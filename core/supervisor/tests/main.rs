@@ -7,4 +7,5 @@ mod image;
 mod journal;
 mod keel;
 mod keel_model;
+mod plugins;
 mod probe;

@@ -111,7 +111,10 @@ impl Plugins {
             if json.is_empty() {
                 continue;
             }
-            let answer: Adjust = match serde_json::from_slice(&json) {
+            // An object: serde would take a list for a structure as well.
+            let answer =
+                serde_json::from_slice(&json).and_then(|map| serde_json::from_value(Value::Object(map)));
+            let answer: Adjust = match answer {
                 Ok(answer) => answer,
                 Err(error) => {
                     self.error(
