@@ -4,6 +4,7 @@
 
 mod cli;
 mod enter;
+mod exec;
 mod launch;
 mod lifecycle;
 mod podman;

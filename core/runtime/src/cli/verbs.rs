@@ -69,6 +69,7 @@ fn dispatch(argv0: &OsStr, c: &Command, log: &Log) -> ops::Result<i32> {
         "create" => ops::create::run(root, &create_options(c, &context)?).map(done),
         "start" => ops::start::run(root, id(c)?).map(done),
         "run" => ops::run::run(root, &run_options(c, &context)?),
+        "exec" => ops::exec::run(root, &exec_options(c)?),
         "plan" => {
             let mut o = create_options(c, &context)?;
             if let Some(dir) = c.operands.first() {
@@ -259,6 +260,40 @@ fn run_options(c: &Command, context: &Context) -> ops::Result<ops::run::Run> {
         keep: c.given.has("keep"),
         no_subreaper: c.given.has("no-subreaper"),
         rootfs,
+    })
+}
+
+fn exec_options(c: &Command) -> ops::Result<ops::exec::Options> {
+    let given = &c.given;
+    for flag in ["cgroup", "pidfd-socket"] {
+        if given.has(flag) {
+            return Err(asked(format!("exec --{flag}: not supported yet")));
+        }
+    }
+    let path = |flag| given.get(flag).map(PathBuf::from);
+    let list = |flag| given.all(flag).map(|v| v.to_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
+    let texts_of = |flag| list(flag).ok_or_else(|| asked(format!("--{flag}: not UTF-8")));
+    let gids = texts_of("additional-gids")?;
+    let gid = |g: &String| g.parse().map_err(|_| asked(format!("--additional-gids {g:?}: must be a number")));
+    let own = |flag| -> ops::Result<Option<String>> { Ok(given.text(flag)?.map(str::to_owned)) };
+    Ok(ops::exec::Options {
+        id: id(c)?.to_owned(),
+        process: path("process"),
+        args: texts(&c.operands[1..])?,
+        cwd: own("cwd")?,
+        env: texts_of("env")?,
+        terminal: given.has("tty"),
+        user: own("user")?,
+        additional_gids: gids.iter().map(gid).collect::<Result<_, _>>()?,
+        detach: given.has("detach"),
+        pid_file: path("pid-file"),
+        console_socket: path("console-socket"),
+        preserve_fds: given.number("preserve-fds")?.unwrap_or(0),
+        process_label: own("process-label")?,
+        apparmor: own("apparmor")?,
+        no_new_privs: given.has("no-new-privs"),
+        caps: texts_of("cap")?,
+        ignore_paused: given.has("ignore-paused"),
     })
 }
 

@@ -239,7 +239,7 @@ fn pass_on_sockets(spec: &mut Spec<'_>) {
     }
 }
 
-fn check_preserved(n: u32) -> Result<()> {
+pub fn check_preserved(n: u32) -> Result<()> {
     for fd in 3..3 + n as i32 {
         if fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err() {
             return Err(Error::Asked(format!("--preserve-fds {n}: descriptor {fd} is not open")));

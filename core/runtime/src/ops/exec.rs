@@ -6,13 +6,20 @@
 
 use std::borrow::Cow;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use sampan_plan::spec::{Capabilities, Process, Spec, Str};
+use sampan_plan::{Options as PlanOptions, Plan};
 
-use super::{Error, Result, doing, state_error};
-use crate::root::Folder;
-use crate::state;
+use super::foreground::{self, Forward, Relay};
+use super::{Error, Result, create, doing, find, state_error, status};
+use crate::clone::Direct;
+use crate::host;
+use crate::launch::{self, Console, ExecRequest};
+use crate::root::{Folder, Lock, Root};
+use crate::signals::Signals;
+use crate::state::{self, Status};
 
 #[derive(Debug, Default)]
 pub struct Options {
@@ -34,6 +41,77 @@ pub struct Options {
     pub no_new_privs: bool,
     pub caps: Vec<String>,
     pub ignore_paused: bool,
+}
+
+/// Runs it; the exit code, 0 when detached.
+pub fn run(root: &Root, o: &Options) -> Result<i32> {
+    let (folder, state) = find(root, &o.id)?;
+    folder.lock(Lock::Shared, None)?;
+    match status(&folder, &state)? {
+        Status::Running | Status::Created => {}
+        Status::Paused if o.ignore_paused => {}
+        Status::Paused => {
+            return Err(state_error(
+                &o.id,
+                "cannot exec in a paused container (use --ignore-paused to override)",
+            ));
+        }
+        Status::Stopped => return Err(state_error(&o.id, "cannot exec in a stopped container")),
+        Status::Creating => {
+            return Err(state_error(&o.id, "cannot exec in a container that is still being created"));
+        }
+    }
+    let stopped = || state_error(&o.id, "cannot exec in a stopped container");
+    let init =
+        state.init().map_err(doing(format!("{}: cannot find its process", o.id)))?.ok_or_else(stopped)?;
+    let texts = Texts::read(&folder, o)?;
+    let spec = texts.spec()?;
+    let process = texts.process(&spec, o)?;
+    check_console(&process, o)?;
+    let cgroup = state.cgroup()?;
+    // The groups as they are, not as a path relative to ours would give them now.
+    let host = host::facts_of(cgroup.as_ref());
+    let options = PlanOptions {
+        id: o.id.clone(),
+        bundle: state.bundle.to_string_lossy().into_owned(),
+        preserve_fds: o.preserve_fds,
+        new_keyring: true,
+        ..PlanOptions::default()
+    };
+    create::check_preserved(o.preserve_fds)?;
+    let plan =
+        Plan::exec(&spec, &process, &host, &options).map_err(|e| crate::error::Error::from(e).of(&o.id))?;
+    // Blocked before there is a process: what comes until then is sent to it.
+    let signals =
+        if o.detach { None } else { Some(Signals::block().map_err(doing("cannot block signals"))?) };
+    let request = ExecRequest {
+        plan: &plan,
+        id: &o.id,
+        container: init.as_fd(),
+        cgroup: cgroup.as_ref(),
+        console: o.console_socket.as_deref().map_or(Console::Keep, Console::Socket),
+        stdio: None,
+    };
+    let executed = launch::exec(&request, &mut Direct)?;
+    folder.unlock();
+    if let Some(path) = &o.pid_file {
+        create::write_pid_file(path, executed.child.pid)?;
+    }
+    let Some(signals) = signals else { return Ok(0) };
+    let relay = executed.console.map(Relay::new).transpose().map_err(doing("cannot use our terminal"))?;
+    let child = &executed.child;
+    let exit = foreground::wait(child.pid, child.pidfd.as_fd(), &signals, Forward::All, relay);
+    Ok(exit.map_err(doing("cannot wait for the program"))?.code())
+}
+
+fn check_console(process: &Process<'_>, o: &Options) -> Result<()> {
+    match (process.terminal && o.detach, &o.console_socket) {
+        (true, None) => {
+            Err(Error::Asked("exec: cannot allocate a tty without --console-socket when detached".into()))
+        }
+        (false, Some(_)) => Err(Error::Asked("exec: --console-socket needs a terminal and --detach".into())),
+        _ => Ok(()),
+    }
 }
 
 /// Both texts that a process may come from, kept alive for it.

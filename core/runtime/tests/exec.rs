@@ -1,0 +1,170 @@
+//! A further process in a running container.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use sampan_testkit::{Bundle, need};
+
+use crate::sampan::{Root, run};
+
+struct Running {
+    root: Root,
+    bundle: Bundle,
+    id: String,
+}
+
+impl Running {
+    fn new(name: &str) -> Option<Running> {
+        if !need::root() || !need::busybox() {
+            return None;
+        }
+        let mut bundle = Bundle::new(name).unwrap();
+        bundle.script("sleep 60");
+        bundle.write().unwrap();
+        let id = format!("t{}-{name}", std::process::id());
+        let root = Root::new(name);
+        root.ok(["run", "-d", "-b", bundle.path().to_str().unwrap(), &id]);
+        Some(Running { root, bundle, id })
+    }
+
+    /// Exit code, output and error of `exec FLAGS ID PROGRAM`.
+    fn exec(&self, flags: &[&str], program: &[&str]) -> (i32, String, String) {
+        let words =
+            ["exec"].iter().chain(flags).copied().chain([self.id.as_str()]).chain(program.iter().copied());
+        run(&mut self.root.command(words))
+    }
+
+    fn ok(&self, flags: &[&str], program: &[&str]) -> String {
+        let (code, out, err) = self.exec(flags, program);
+        assert_eq!((code, err.as_str()), (0, ""));
+        out
+    }
+}
+
+#[test]
+fn it_is_inside_the_container() {
+    let Some(c) = Running::new("within") else { return };
+    assert_eq!(c.ok(&[], &["hostname"]), "test\n");
+    assert_eq!(c.ok(&[], &["cat", "/proc/1/comm"]), "sleep\n");
+    let same = |kind: &str| {
+        let pids: Vec<i32> = serde_json::from_str(&c.root.ok(["ps", "-f", "json", &c.id])).unwrap();
+        let inside = c.ok(&[], &["readlink", &format!("/proc/self/ns/{kind}")]);
+        assert_eq!(
+            inside.trim(),
+            fs::read_link(format!("/proc/{}/ns/{kind}", pids[0])).unwrap().to_str().unwrap()
+        );
+    };
+    ["pid", "net", "ipc", "uts", "mnt"].into_iter().for_each(same);
+}
+
+#[test]
+fn it_is_in_the_containers_cgroup() {
+    let Some(c) = Running::new("group") else { return };
+    assert!(c.ok(&[], &["cat", "/proc/self/cgroup"]).contains(&c.id));
+}
+
+#[test]
+fn its_code_is_ours() {
+    let Some(c) = Running::new("codes") else { return };
+    assert_eq!(c.exec(&[], &["sh", "-c", "exit 5"]).0, 5);
+    assert_eq!(c.exec(&[], &["sh", "-c", "kill -TERM $$"]).0, 143);
+}
+
+#[test]
+fn what_cannot_run_is_255_in_runcs_words_and_writes_no_pid_file() {
+    let Some(c) = Running::new("cannot") else { return };
+    let pid_file = c.bundle.path().join("pid");
+    for (program, text) in [
+        ("nosuch", "exec: \"nosuch\": executable file not found in $PATH"),
+        ("/nosuch", "exec: \"/nosuch\": stat /nosuch: no such file or directory"),
+        ("/etc/passwd", "exec: \"/etc/passwd\": permission denied"),
+    ] {
+        let (code, _, err) = c.exec(&["--pid-file", pid_file.to_str().unwrap()], &[program]);
+        assert_eq!(code, 255);
+        assert!(err.contains(text), "{err}");
+        assert!(!pid_file.exists());
+    }
+}
+
+#[test]
+fn flags_change_the_containers_own_process() {
+    let Some(c) = Running::new("flags") else { return };
+    assert_eq!(c.ok(&["--cwd", "/etc"], &["pwd"]), "/etc\n");
+    assert_eq!(c.ok(&["-e", "A=1", "--env", "B=2"], &["sh", "-c", "echo $A$B"]), "12\n");
+    assert_eq!(
+        c.ok(&["-u", "1000:1001", "-g", "7"], &["sh", "-c", "id -u; id -g; id -G"]),
+        "1000\n1001\n1001 7\n"
+    );
+    assert!(c.ok(&["--no-new-privs"], &["grep", "NoNewPrivs", "/proc/self/status"]).ends_with("1\n"));
+}
+
+#[test]
+fn added_capabilities_are_never_inheritable() {
+    let Some(c) = Running::new("caps") else { return };
+    let out = c.ok(&["--cap", "CAP_NET_ADMIN"], &["grep", "Cap", "/proc/self/status"]);
+    let set = |name: &str| {
+        let line = out.lines().find(|l| l.starts_with(name)).unwrap();
+        u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+    };
+    assert_eq!((set("CapEff") >> 12 & 1, set("CapInh"), set("CapAmb")), (1, 0, 0), "{out}");
+}
+
+#[test]
+fn a_process_file_is_taken_as_it_is() {
+    let Some(c) = Running::new("file") else { return };
+    let file = c.bundle.path().join("process.json");
+    let process = serde_json::json!({"cwd": "/tmp", "args": ["sh", "-c", "pwd; echo $X; id -u"],
+        "env": ["X=y", "PATH=/bin"], "user": {"uid": 42, "gid": 42}});
+    fs::write(&file, process.to_string()).unwrap();
+    assert_eq!(c.ok(&["--process", file.to_str().unwrap()], &[]), "/tmp\ny\n42\n");
+}
+
+#[test]
+fn detached_it_runs_on_and_its_pid_is_in_the_file() {
+    let Some(c) = Running::new("detached") else { return };
+    let pid_file = c.bundle.path().join("pid");
+    c.ok(&["-d", "--pid-file", pid_file.to_str().unwrap()], &["sleep", "50"]);
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "sleep\n");
+    let pids: Vec<i32> = serde_json::from_str(&c.root.ok(["ps", "-f", "json", &c.id])).unwrap();
+    assert!(pids.contains(&pid.parse().unwrap()));
+}
+
+#[test]
+fn stdin_is_ours() {
+    let Some(c) = Running::new("stdin") else { return };
+    let mut child =
+        c.root.command(["exec", &c.id, "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"through").unwrap();
+    assert_eq!(child.wait_with_output().unwrap().stdout, b"through");
+}
+
+#[test]
+fn a_stopped_or_paused_container_is_refused_in_runcs_words() {
+    let Some(c) = Running::new("refused") else { return };
+    c.root.ok(["pause", &c.id]);
+    assert_eq!(
+        c.exec(&[], &["true"]).2,
+        format!("sampan: {}: cannot exec in a paused container (use --ignore-paused to override)\n", c.id)
+    );
+    c.root.ok(["resume", &c.id]);
+    c.root.ok(["kill", &c.id, "KILL"]);
+    while c.root.ok(["state", &c.id]).contains("running") {}
+    let (code, _, err) = c.exec(&[], &["true"]);
+    assert_eq!((code, err), (255, format!("sampan: {}: cannot exec in a stopped container\n", c.id)));
+}
+
+#[test]
+fn later_edits_of_the_bundle_have_no_effect() {
+    let Some(mut c) = Running::new("edits") else { return };
+    c.bundle.set("/process/cwd", "/etc".into());
+    c.bundle.write().unwrap();
+    assert_eq!(c.ok(&[], &["pwd"]), "/\n");
+}
+
+#[test]
+fn nothing_of_ours_stays_open() {
+    let Some(c) = Running::new("fds") else { return };
+    assert_eq!(c.ok(&[], &["sh", "-c", "ls /proc/$$/fd | tr '\\n' ' '"]).trim(), "0 1 2");
+}
