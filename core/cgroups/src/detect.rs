@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use rustix::fs::{self, CWD, FileType, Mode as Permissions, OFlags};
 
 use crate::error::{Doing, Errno, Error, Result};
-use crate::path::Place;
+use crate::path::{Place, clean};
 
 const BASE: &str = "/sys/fs/cgroup";
 const CGROUP_SUPER_MAGIC: i64 = 0x0027_e0eb;
@@ -180,8 +180,9 @@ impl Hierarchies {
     /// The group of a place in each hierarchy, in the order of [`Hierarchies::iter`], without leading slashes.
     pub fn folders(&self, place: &Place) -> Result<Vec<String>> {
         let below = match place {
-            Place::Absolute(path) => return Ok(vec![path.clone(); self.list.len()]),
-            Place::Relative(path) => path,
+            // With its slash in front, openat would take the path for one of the host's and the folder for absent.
+            Place::Absolute(path) => return Ok(vec![clean(path)?; self.list.len()]),
+            Place::Relative(path) => clean(path)?,
         };
         let own = self.folders_of("/proc/self/cgroup")?;
         let folder = |(h, own): (&Hierarchy, String)| {
