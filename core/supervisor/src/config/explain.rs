@@ -50,7 +50,7 @@ impl Origins {
 /// The whole config, or one service; None if there is no such service.
 pub fn toml(config: &Config, origins: &Origins, service: Option<&str>) -> Option<String> {
     let mut out = String::new();
-    for (section, leaves) in sections(config, service)? {
+    for Section { path: section, leaves, bundle } in sections(config, service)? {
         if !out.is_empty() {
             out.push('\n');
         }
@@ -64,16 +64,14 @@ pub fn toml(config: &Config, origins: &Origins, service: Option<&str>) -> Option
         for (line, origin) in lines {
             out.push_str(&format!("{line:width$}  # {origin}\n"));
         }
-        if let Some(folder) = bundle(config, &section) {
+        if let Some(folder) = bundle {
             out.push_str(&format!("# what else {} says  # bundle\n", folder.join("config.json").display()));
         }
     }
     Some(out)
 }
 
-fn bundle<'c>(config: &'c Config, section: &str) -> Option<&'c std::path::Path> {
-    let mut services = config.services.iter();
-    let (_, service) = services.find(|(name, _)| join("services", name) == section)?;
+fn bundle(service: &Service) -> Option<&std::path::Path> {
     match &service.source {
         Source::Bundle(folder) => Some(folder),
         Source::Rootfs(_) => None,
@@ -83,7 +81,7 @@ fn bundle<'c>(config: &'c Config, section: &str) -> Option<&'c std::path::Path> 
 /// `{"services.web": {"command": {"value": .., "origin": ".."}}}`.
 pub fn json(config: &Config, origins: &Origins, service: Option<&str>) -> Option<Value> {
     let mut out = Map::new();
-    for (section, leaves) in sections(config, service)? {
+    for Section { path: section, leaves, .. } in sections(config, service)? {
         let keys: Map<String, Value> = leaves
             .into_iter()
             .map(|(key, value)| {
@@ -108,15 +106,27 @@ fn origin(origins: &Origins, section: &str, key: &str) -> String {
 
 type Leaves = Vec<(String, Value)>;
 
-fn sections(config: &Config, service: Option<&str>) -> Option<Vec<(String, Leaves)>> {
+struct Section<'c> {
+    path: String,
+    leaves: Leaves,
+    /// Whose config.json says the rest.
+    bundle: Option<&'c std::path::Path>,
+}
+
+fn sections<'c>(config: &'c Config, service: Option<&str>) -> Option<Vec<Section<'c>>> {
+    let plain = |path: String, leaves: Leaves| Section { path, leaves, bundle: None };
+    let of = |name: &str, service: &'c Service| Section {
+        path: join("services", name),
+        leaves: service_leaves(service),
+        bundle: bundle(service),
+    };
     if let Some(name) = service {
-        let service = config.services.get(name)?;
-        return Some(vec![(join("services", name), service_leaves(service))]);
+        return Some(vec![of(name, config.services.get(name)?)]);
     }
-    let mut out = vec![("supervisor".to_string(), leaves(&config.supervisor, keys::SUPERVISOR))];
-    out.extend(config.networks.iter().map(|(n, v)| (join("networks", n), leaves(v, keys::NETWORK))));
-    out.extend(config.plugins.iter().map(|(n, v)| (join("plugins", n), leaves(v, keys::PLUGIN))));
-    out.extend(config.services.iter().map(|(n, v)| (join("services", n), service_leaves(v))));
+    let mut out = vec![plain("supervisor".into(), leaves(&config.supervisor, keys::SUPERVISOR))];
+    out.extend(config.networks.iter().map(|(n, v)| plain(join("networks", n), leaves(v, keys::NETWORK))));
+    out.extend(config.plugins.iter().map(|(n, v)| plain(join("plugins", n), leaves(v, keys::PLUGIN))));
+    out.extend(config.services.iter().map(|(n, v)| of(n, v)));
     Some(out)
 }
 
@@ -136,9 +146,9 @@ pub(super) fn leaves(value: &impl serde::Serialize, section: &'static [Key]) -> 
     let mut out = Vec::new();
     // Our own types always serialize; what does not would have no leaves, which the tests would see.
     flatten("", serde_json::to_value(value).unwrap_or_default(), &mut out);
-    let place = |path: &str| {
-        let key = governing(section, path).map(|k| k.path);
-        section.iter().position(|k| Some(k.path) == key).unwrap_or(usize::MAX)
+    let place = |path: &str| match governing(section, path) {
+        Some(key) => section.iter().position(|k| std::ptr::eq(k, key)).unwrap_or(usize::MAX),
+        None => usize::MAX,
     };
     out.sort_by_cached_key(|(path, _)| (place(path), path.clone()));
     out

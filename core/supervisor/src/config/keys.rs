@@ -455,6 +455,10 @@ enum Fit {
 }
 
 fn fits(pattern: &str, path: &[&str]) -> Fit {
+    // Most keys differ in the first letters, and this runs for each key of each service.
+    if path.first().is_some_and(|first| !pattern.starts_with(first)) {
+        return Fit::No;
+    }
     let mut parts = pattern.split('.');
     for segment in path {
         match parts.next() {

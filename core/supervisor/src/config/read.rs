@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         match read_text(path) {
             Ok(text) => {
                 self.read += 1;
-                Some(Arc::new(Source { path: path.into(), text, order: self.read }))
+                Some(Arc::new(Source::new(path, text, self.read)))
             }
             Err(why) => {
                 let message = format!("cannot read {}: {why}", path.display());

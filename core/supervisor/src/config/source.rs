@@ -10,9 +10,16 @@ pub struct Source {
     pub path: PathBuf,
     pub text: String,
     pub order: usize,
+    /// Where each line ends: asked for once per key that is printed.
+    line_ends: Vec<usize>,
 }
 
 impl Source {
+    pub fn new(path: &Path, text: String, order: usize) -> Self {
+        let line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        Source { path: path.into(), text, order, line_ends }
+    }
+
     /// What relative paths in this file start from.
     pub fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
@@ -34,7 +41,7 @@ impl Spot {
 
     /// From 1.
     pub fn line(&self) -> usize {
-        self.before().matches('\n').count() + 1
+        self.source.line_ends.partition_point(|end| *end < self.start) + 1
     }
 
     /// From 1, in characters.
