@@ -13,6 +13,7 @@ pub mod open;
 pub mod ops;
 pub mod pidfd;
 pub mod root;
+pub mod seal;
 pub mod signals;
 pub mod state;
 pub mod time;
