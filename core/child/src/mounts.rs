@@ -143,9 +143,30 @@ fn target_in(base: Fd, path: &[u8], dir: bool, no_symlinks: bool) -> Result<Fd> 
     let resolve = INSIDE | if no_symlinks { uapi::RESOLVE_NO_SYMLINKS } else { 0 };
     let kind = if dir { uapi::O_DIRECTORY } else { 0 };
     match sys::openat2(base, path, uapi::O_PATH | kind, 0, resolve) {
-        Err(Fault { errno: uapi::ENOENT, .. }) => make_in(base, path, dir, resolve, 0),
+        Err(Fault { errno: uapi::ENOENT, .. }) => match make_last(base, path, dir, resolve) {
+            Err(Fault { errno: uapi::ENOENT | uapi::EEXIST, .. }) => make_in(base, path, dir, resolve, 0),
+            other => other,
+        },
         other => other,
     }
+}
+
+/// The common case: only the last name is missing. What we made a moment ago is opened by its name alone, in the
+/// directory that we hold.
+fn make_last(base: Fd, path: &[u8], dir: bool, resolve: u64) -> Result<Fd> {
+    let not_this_way = Fault::new(Call::mkdirat, uapi::ENOENT);
+    let slash = path.iter().rposition(|b| *b == b'/').filter(|at| *at > 0).ok_or(not_this_way)?;
+    let name = path.get(slash.wrapping_add(1)..).filter(|name| name.len() > 1).ok_or(not_this_way)?;
+    let mut above = [0u8; PATH_MAX];
+    for (place, byte) in above.iter_mut().zip(path.get(..slash).unwrap_or(&[])) {
+        *place = *byte;
+    }
+    let above = above.get(..slash.wrapping_add(1)).ok_or(not_this_way)?;
+    let parent = sys::openat2(base, above, uapi::O_PATH | uapi::O_DIRECTORY, 0, resolve)?;
+    let made = make_one(parent, name, dir)
+        .and_then(|()| sys::openat(parent, name, uapi::O_PATH | uapi::O_NOFOLLOW, 0));
+    sys::close(parent);
+    made
 }
 
 /// Walks down from `base`, making each part that is missing in the directory that the walk has open. A

@@ -2,12 +2,12 @@
 
 use crate::error::Error;
 use sampan_child::step::{List, Text};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     bytes: Vec<u8>,
-    known: HashMap<Vec<u8>, u32>,
+    known: BTreeMap<Vec<u8>, u32>,
 }
 
 impl Table {

@@ -1,0 +1,196 @@
+//! A child carries out its image, reports where it fails, and ends when its parent is gone.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use sampan_child::image::{self, Header, Image};
+use sampan_child::report::{self, Report};
+use sampan_child::step::{List, Slot, Step, Text};
+use sampan_child::sys::{self, Call};
+
+/// An image by hand: strings are added as steps need them.
+#[derive(Default)]
+struct Images {
+    steps: Vec<Step>,
+    text: Vec<u8>,
+}
+
+impl Images {
+    fn list(&mut self, strings: &[&str]) -> List {
+        let first = Text(self.text.len() as u32);
+        for s in strings {
+            self.text.extend_from_slice(s.as_bytes());
+            self.text.push(0);
+        }
+        List { first, count: strings.len() as u32 }
+    }
+    fn text(&mut self, s: &str) -> Text {
+        self.list(&[s]).first
+    }
+    fn exec(&mut self, argv: &[&str]) {
+        let candidates = self.list(&argv[..1]);
+        let argv = self.list(argv);
+        let env = self.list(&["A=1"]);
+        self.steps.push(Step::Find { candidates });
+        self.steps.push(Step::Exec { argv, env });
+    }
+    fn bytes(mut self, slots: u32) -> Vec<u8> {
+        self.text.push(0);
+        let header = Header {
+            clone_flags: 0,
+            cgroup: Slot::NONE,
+            report: Slot(0),
+            trace: Slot::NONE,
+            hook_output: Slot::NONE,
+            slots,
+            steps: self.steps.len() as u32,
+            text: self.text.len() as u32,
+        };
+        let mut bytes: Vec<u8> = header.encode().iter().flat_map(|w| w.to_le_bytes()).collect();
+        bytes.extend(self.steps.iter().flat_map(|s| s.encode()).flat_map(u32::to_le_bytes));
+        bytes.extend_from_slice(&self.text);
+        assert_eq!(bytes.len(), image::HEADER * 4 + self.steps.len() * image::STEP + self.text.len());
+        bytes
+    }
+}
+
+fn pipe() -> (File, File) {
+    let mut fds = [0; 2];
+    // SAFETY: pipe2 fills two ints; the descriptors are new and ours.
+    unsafe {
+        assert_eq!(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC), 0);
+        (OwnedFd::from_raw_fd(fds[0]).into(), OwnedFd::from_raw_fd(fds[1]).into())
+    }
+}
+
+/// Runs an image whose slots are the report and what else is given: its exit code, and all reports.
+fn run(images: Images, slots: &[i32], meanwhile: impl FnOnce()) -> (u32, Vec<Report>) {
+    let (mut read, write) = pipe();
+    let slots: Vec<i32> = [write.as_raw_fd()].into_iter().chain(slots.iter().copied()).collect();
+    let bytes = images.bytes(slots.len() as u32);
+    let image = Image::check(&bytes).unwrap();
+    let child = sampan_child::spawn(&image, &slots).unwrap();
+    drop(write);
+    meanwhile();
+    let mut reports = Vec::new();
+    read.read_to_end(&mut reports).unwrap();
+    let code = sys::reap(child.pidfd).unwrap();
+    sys::close(child.pidfd);
+    (
+        code,
+        reports.chunks_exact(report::SIZE).map(|c| Report::decode(c.try_into().unwrap()).unwrap()).collect(),
+    )
+}
+
+#[test]
+fn a_program_runs_and_the_report_ends_in_silence() {
+    let mut i = Images::default();
+    i.steps.push(Step::Signals {});
+    i.exec(&["/bin/sh", "-c", "exit $((A + 6))"]);
+    assert_eq!(run(i, &[], || {}), (7, vec![]));
+}
+
+#[test]
+fn the_step_that_fails_is_named() {
+    let mut i = Images::default();
+    i.steps.push(Step::Reached { mark: 7 });
+    let path = i.text("/no/such/folder");
+    i.steps.push(Step::Cwd { path, flags: 0 });
+    i.exec(&["/bin/true"]);
+    let failed = Report::Failed { step: 1, call: Call::chdir, errno: libc::ENOENT as u16, detail: 0 };
+    assert_eq!(run(i, &[], || {}), (127, vec![Report::Reached { mark: 7 }, failed]));
+}
+
+#[test]
+fn not_allowed_outranks_not_there() {
+    let mut i = Images::default();
+    let candidates = i.list(&["/no/such", "/etc/passwd", "/nor/this"]);
+    i.steps.push(Step::Find { candidates });
+    let (code, reports) = run(i, &[], || {});
+    assert_eq!(code, 127);
+    assert!(matches!(reports[..], [Report::Failed { step: 0, errno: 13, .. }]), "{reports:?}");
+}
+
+#[test]
+fn a_gate_opens_by_a_byte_and_its_end_ends_the_child() {
+    for (opened, expected) in [(true, 0), (false, 125)] {
+        let (read, mut write) = pipe();
+        let mut i = Images::default();
+        // Or its own copy of the write end would keep the gate from ever ending.
+        i.steps.push(Step::CloseOthers { first: 3 });
+        i.steps.push(Step::Wait { from: Slot(1) });
+        i.exec(&["/bin/true"]);
+        let slot = read.as_raw_fd();
+        let (code, reports) = run(i, &[slot], move || {
+            if opened {
+                write.write_all(b"g").unwrap();
+            }
+        });
+        assert_eq!((code, reports), (expected, vec![]));
+    }
+}
+
+#[test]
+fn only_what_is_preserved_reaches_the_program() {
+    let (read, write) = pipe();
+    let mut i = Images::default();
+    i.steps.push(Step::Stdio { from: Slot(1), to: 1 });
+    i.steps.push(Step::CloseOnExec { first: 3 });
+    i.exec(&["/bin/sh", "-c", "ls /proc/self/fd | wc -l"]);
+    let slot = write.as_raw_fd();
+    let (code, reports) = run(i, &[slot], || {});
+    drop(write);
+    let mut text = String::new();
+    (&read).read_to_string(&mut text).unwrap();
+    // Three, and the one that ls opened to look.
+    assert_eq!((code, reports, text.trim()), (0, vec![], "4"));
+}
+
+#[test]
+fn hooks_get_the_state_and_are_judged_by_their_status() {
+    let hook = |script: &str, timeout_s: u32| {
+        let mut i = Images::default();
+        let argv = i.list(&["/bin/sh", "sh", "-c", script]);
+        let env = i.list(&[]);
+        let state = i.list(&["{\"pid\":", "}"]).first;
+        i.steps.push(Step::Hook { argv, env, state, timeout_s });
+        run(i, &[], || {})
+    };
+    let of = |(code, reports): (u32, Vec<Report>)| match reports[..] {
+        [] => (code, 0, 0),
+        [Report::Failed { errno, detail, .. }] => (code, errno, detail),
+        _ => panic!("{reports:?}"),
+    };
+    assert_eq!(of(hook("grep -q '^{\"pid\":[0-9][0-9]*}$'", 0)), (0, 0, 0));
+    assert_eq!(of(hook("exit 3", 5)), (127, 0, 3));
+    assert_eq!(of(hook("kill -9 $$", 5)), (127, 0, 137));
+    assert_eq!(of(hook("sleep 30", 1)), (127, libc::ETIMEDOUT as u16, 1));
+}
+
+#[test]
+fn every_step_is_timed_where_a_trace_is_given() {
+    let mut file = tempfile();
+    file.set_len(8 * 4).unwrap();
+    let mut i = Images::default();
+    i.steps.extend([Step::Signals {}, Step::Umask { mask: 0o22 }]);
+    let (mut read, write) = pipe();
+    i.text.push(0);
+    let mut bytes = i.bytes(2);
+    bytes[24..28].copy_from_slice(&1u32.to_le_bytes()); // the trace's slot
+    let image = Image::check(&bytes).unwrap();
+    let child = sampan_child::spawn(&image, &[write.as_raw_fd(), file.as_raw_fd()]).unwrap();
+    drop(write);
+    read.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(sys::reap(child.pidfd).unwrap(), 0);
+    let mut times = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut times).unwrap();
+    let times: Vec<u64> = times.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())).collect();
+    assert!(times[0] > 0 && times[0] <= times[1] && times[1] <= times[2] && times[3] == 0, "{times:?}");
+}
+
+fn tempfile() -> File {
+    // SAFETY: the name is a C string; the descriptor is new and ours.
+    unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"trace".as_ptr(), libc::MFD_CLOEXEC)).into() }
+}
