@@ -121,8 +121,8 @@ pub struct Created {
 
 /// Up to the OCI state `created`: state.json says so when this returns.
 ///
-/// After an error the process is gone and groups made here are removed; poststop hooks and the folder are the
-/// caller's (`destroy`), who does the same when a later stage fails.
+/// After an error the process is gone, groups made here are removed, and poststop hooks ran if earlier ones had; the
+/// folder is the caller's. After success all of it is (`destroy`).
 pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Stages) -> Result<Created> {
     let id = request.folder.id();
     let groups = Groups::make(request).map_err(|e| e.of(id))?;
@@ -133,10 +133,16 @@ pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Sta
         netns: request.netns,
         container: None,
     };
-    let mut launch = Launch { request, spawn, stages, groups: &groups, state: state_of(request) };
+    let mut launch =
+        Launch { request, spawn, stages, groups: &groups, state: state_of(request), hooks_ran: false };
     let created = Slots::open(&given, groups.cgroup.as_ref()).and_then(|slots| launch.child(slots));
+    let Launch { state, hooks_ran, .. } = launch;
     created.map_err(|e| {
         groups.undo();
+        if hooks_ran {
+            // config.md: what the earlier hooks set up is taken down by poststop, even now.
+            let _ = run_hooks(&state, Kind::Poststop);
+        }
         e.of(id)
     })
 }
@@ -193,6 +199,7 @@ struct Launch<'r, 'a> {
     stages: &'r mut dyn Stages,
     groups: &'r Groups,
     state: State,
+    hooks_ran: bool,
 }
 
 impl Launch<'_, '_> {
@@ -200,6 +207,9 @@ impl Launch<'_, '_> {
     fn child(&mut self, mut slots: Slots<'_>) -> Result<Created> {
         let child = self.spawn.spawn(&self.request.plan.image, &slots.fds())?;
         slots.handed_over();
+        // From here on one may have run; those in the container tell us only of failure.
+        let first = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
+        self.hooks_ran = first.iter().any(|kind| !self.state.hooks.of(*kind).is_empty());
         match self.accompany(&child, &mut slots) {
             Ok((report, console, netns)) => Ok(Created {
                 id: self.request.folder.id().to_owned(),

@@ -17,3 +17,4 @@ pub mod seal;
 pub mod signals;
 pub mod state;
 pub mod time;
+pub mod trace;

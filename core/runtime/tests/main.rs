@@ -5,6 +5,7 @@
 mod cli;
 mod enter;
 mod exec;
+mod explain;
 mod launch;
 mod lifecycle;
 mod podman;

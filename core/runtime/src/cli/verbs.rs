@@ -64,6 +64,10 @@ fn dispatch(argv0: &OsStr, c: &Command, log: &Log) -> ops::Result<i32> {
     }
     let context = context(&c.global, log)?;
     let root = &context.root;
+    if matches!(verb.name, "create" | "run" | "exec" | "enter") {
+        // These go near a container, which must not get at our binary.
+        crate::seal::seal()?;
+    }
     let done = |()| 0;
     match verb.name {
         "create" => ops::create::run(root, &create_options(c, &context)?).map(done),

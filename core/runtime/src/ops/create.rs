@@ -99,6 +99,9 @@ pub fn make<T>(
         let mut created = launch::create(&request, &mut Direct, &mut ()).map_err(|e| e.of(&o.id))?;
         stage = Failed::Late;
         let done = then(&mut created, &plan, folder)?;
+        if let Some(trace) = &created.trace {
+            eprint!("{}", crate::trace::text(&plan, trace));
+        }
         if let Some(path) = &o.pid_file {
             write_pid_file(path, created.child.pid)?;
         }
