@@ -13,6 +13,8 @@ pub struct Version {
     pub worker_pid: i32,
     /// How often a worker was started since the keel began: 1 if none ever died.
     pub worker_lives: u32,
+    /// `sampan --root` on this folder sees the supervisor's containers.
+    pub containers: String,
 }
 
 /// One row of `sampanctl ps`.

@@ -1,1 +1,277 @@
-fn main() {}
+//! sampanctl: each verb is one request to sampand, printed. What is decided is decided there.
+mod args;
+mod client;
+mod print;
+
+use args::{Args, PluginVerb, Verb};
+use clap::Parser;
+use client::Error;
+use sampan_api as api;
+use serde::de::DeserializeOwned;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const NO_SUPERVISOR: u8 = 3;
+const NOT_HEALTHY: u8 = 4;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(code) => ExitCode::from(code),
+        // The reader of our output has gone: nothing to say, nobody to say it to.
+        Err(Error::Broken(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "sampanctl: {error}");
+            ExitCode::from(match error {
+                Error::NoSupervisor { .. } => NO_SUPERVISOR,
+                Error::Refused(failure) if failure.code == "config" || failure.code == "usage" => USAGE,
+                Error::Refused(_) | Error::Broken(_) => FAILED,
+            })
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<u8, Error> {
+    let ask = Ask(args);
+    match &args.verb {
+        Verb::Up { services, wait, timeout } => {
+            let timeout_ms = timeout.map(|seconds| seconds.saturating_mul(1000));
+            let up = api::Up { services: services.clone(), wait: *wait, timeout_ms };
+            let done: api::Done = ask.show("POST", "/v1/up", Some(&to_json(&up)), print_done)?;
+            return Ok(if *wait && !done.complete { NOT_HEALTHY } else { 0 });
+        }
+        Verb::Down => drop(ask.show::<api::Done>("POST", "/v1/down", None, |_| String::new())?),
+        Verb::Ps { quiet } => {
+            let names = |all: &Vec<api::Status>| all.iter().map(|s| format!("{}\n", s.name)).collect();
+            let print = |all: &Vec<api::Status>| if *quiet { names(all) } else { print::services(all) };
+            ask.show("GET", "/v1/services", None, print)?;
+        }
+        Verb::Status { services } => status(&ask, services)?,
+        Verb::Inspect { service } => {
+            let path = of(service, "");
+            out(&pretty(&client::text(&mut ask.send("GET", &path, None)?)?))?;
+        }
+        Verb::Start { services, detach } => each(&ask, services, "start", *detach)?,
+        Verb::Stop { services, detach } => each(&ask, services, "stop", *detach)?,
+        Verb::Restart { services, detach } => each(&ask, services, "restart", *detach)?,
+        Verb::Kill { service, signal } => {
+            let body = to_json(&api::Kill { signal: signal.clone() });
+            ask.show::<api::Done>("POST", &of(service, "/kill"), Some(&body), |_| String::new())?;
+        }
+        Verb::Logs { services, follow, tail, timestamps } => {
+            let mut query: Vec<String> = services.iter().map(|name| format!("service={name}")).collect();
+            query.push(format!("follow={follow}"));
+            query.extend(tail.map(|lines| format!("tail={lines}")));
+            let body = ask.send("GET", &format!("/v1/logs?{}", query.join("&")), None)?;
+            logs(body, services.len() == 1, *timestamps, args.json)?;
+        }
+        Verb::Events { follow, since } => {
+            // What has been, unless only what comes is asked for.
+            let since = since.or((!follow).then_some(1)).map(|seq| format!("&since={seq}")).unwrap_or_default();
+            events(ask.send("GET", &format!("/v1/events?follow={follow}{since}"), None)?, args.json)?;
+        }
+        Verb::Why { service } => {
+            let print = |all: &Vec<api::Transition>| all.iter().map(print::transition).collect();
+            ask.show("GET", &of(service, "/why"), None, print)?;
+        }
+        Verb::Exec { service, command, tty } => return exec(&ask, service, command, *tty),
+        Verb::Apply => {
+            let line = |c: &api::Change| format!("{}: {} {}", c.service, c.what, c.keys.join(", "));
+            let print =
+                |done: &api::Applied| done.changes.iter().map(|c| line(c).trim_end().to_owned() + "\n").collect();
+            ask.show("POST", "/v1/apply", None, print)?;
+        }
+        Verb::Config { service } => {
+            let service = service.as_ref().map(|name| format!("&service={name}")).unwrap_or_default();
+            let path = format!("/v1/config?json={}{service}", args.json);
+            out(&client::text(&mut ask.send("GET", &path, None)?)?)?;
+        }
+        Verb::Plugin(PluginVerb::List) => {
+            ask.show("GET", "/v1/plugins", None, |all: &Vec<api::PluginStatus>| print::plugins(all))?;
+        }
+        Verb::Plugin(PluginVerb::Call { name, request }) => {
+            let mut body = ask.send("POST", &format!("/v1/plugins/{name}/control"), Some(request))?;
+            copy(&mut body)?;
+        }
+        Verb::Version => {
+            let own = env!("CARGO_PKG_VERSION");
+            let print = |v: &api::Version| {
+                format!(
+                    "sampanctl {own}\nsampand   {} (keel {}, worker {}, started {} time{})\n",
+                    v.version,
+                    v.keel_pid,
+                    v.worker_pid,
+                    v.worker_lives,
+                    if v.worker_lives == 1 { "" } else { "s" }
+                )
+            };
+            ask.show("GET", "/v1/version", None, print)?;
+        }
+    }
+    Ok(0)
+}
+
+/// The way to sampand, and how its replies are shown.
+struct Ask<'a>(&'a Args);
+
+impl Ask<'_> {
+    fn send(&self, method: &str, path: &str, body: Option<&str>) -> Result<client::Body, Error> {
+        client::send(&self.0.socket, method, path, body)
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        parse(&client::text(&mut self.send("GET", path, None)?)?)
+    }
+
+    /// Prints a reply, as JSON if that is asked for, and gives it back.
+    fn show<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+        print: impl Fn(&T) -> String,
+    ) -> Result<T, Error> {
+        let text = client::text(&mut self.send(method, path, body)?)?;
+        let value = parse(&text)?;
+        out(&if self.0.json { pretty(&text) } else { print(&value) })?;
+        Ok(value)
+    }
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Broken(io::Error::new(io::ErrorKind::InvalidData, error)))
+}
+
+fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn pretty(text: &str) -> String {
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(value) => format!("{value:#}\n"),
+        Err(_) => text.to_owned(),
+    }
+}
+
+fn of(service: &str, verb: &str) -> String {
+    format!("/v1/services/{service}{verb}")
+}
+
+fn print_done(done: &api::Done) -> String {
+    print::services(&done.services)
+}
+
+/// A verb for each service in turn; what failed is said, the rest goes on.
+fn each(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> Result<(), Error> {
+    let body = to_json(&api::Act { detach });
+    let mut first = None;
+    for service in services {
+        match ask.show("POST", &of(service, &format!("/{verb}")), Some(&body), print_done) {
+            Ok(api::Done { .. }) => {}
+            Err(error @ Error::NoSupervisor { .. }) => return Err(error),
+            Err(error) => drop(first.get_or_insert(error)),
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
+    let all: Vec<api::Status> = ask.get("/v1/services")?;
+    let names = if services.is_empty() { all.into_iter().map(|s| s.name).collect() } else { services.to_vec() };
+    let mut values = Vec::new();
+    for name in names {
+        let inspect: api::Inspect = ask.get(&of(&name, ""))?;
+        let why: Vec<api::Transition> = ask.get(&of(&name, "/why"))?;
+        if ask.0.json {
+            values.push(serde_json::json!({ "service": inspect, "why": why }));
+        } else {
+            out(&print::status(&inspect, &why))?;
+        }
+    }
+    if ask.0.json { out(&format!("{:#}\n", serde_json::Value::from(values))) } else { Ok(()) }
+}
+
+/// `SERVICE TIME STREAM F|P TEXT` -> what was asked to be seen of it. stdout and stderr stay apart.
+fn logs(body: client::Body, one: bool, timestamps: bool, json: bool) -> Result<(), Error> {
+    let mut reader = BufReader::new(body);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&line);
+        let fields: Vec<&str> = text.trim_end_matches('\n').splitn(5, ' ').collect();
+        let [service, time, stream, tag, text] = fields.as_slice() else { continue };
+        if json {
+            let value = serde_json::json!({
+                "service": service, "time": time, "stream": stream, "partial": *tag == "P", "text": text,
+            });
+            out(&format!("{value}\n"))?;
+            continue;
+        }
+        let mut shown = String::new();
+        if !one {
+            shown.push_str(&format!("{service} | "));
+        }
+        if timestamps {
+            shown.push_str(&format!("{time} "));
+        }
+        shown.push_str(text);
+        if *tag != "P" || !one {
+            shown.push('\n');
+        }
+        match *stream {
+            "stderr" => io::stderr().lock().write_all(shown.as_bytes())?,
+            _ => out(&shown)?,
+        }
+    }
+}
+
+fn events(body: client::Body, json: bool) -> Result<(), Error> {
+    for line in BufReader::new(body).lines() {
+        let line = line?;
+        match serde_json::from_str::<api::Transition>(&line) {
+            Ok(transition) if !json => out(&print::transition(&transition))?,
+            _ => out(&format!("{line}\n"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Becomes `sampan exec`: terminal, signals and exit code are the runtime's own.
+fn exec(ask: &Ask<'_>, service: &str, command: &[String], tty: bool) -> Result<u8, Error> {
+    let inspect: api::Inspect = ask.get(&of(service, ""))?;
+    let version: api::Version = ask.get("/v1/version")?;
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("sampan")));
+    let sampan = beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from("sampan"));
+    let mut program = Command::new(&sampan);
+    program.arg("--root").arg(&version.containers).arg("exec");
+    if tty || io::stdin().is_terminal() && io::stdout().is_terminal() {
+        program.arg("--tty");
+    }
+    program.arg(&inspect.container_id).args(command);
+    let error = program.exec();
+    Err(Error::Broken(io::Error::new(error.kind(), format!("cannot run {}: {error}", sampan.display()))))
+}
+
+fn out(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+fn copy(body: &mut client::Body) -> Result<(), Error> {
+    let mut buffer = [0; 64 * 1024];
+    loop {
+        match body.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => io::stdout().lock().write_all(buffer.get(..count).unwrap_or_default())?,
+        }
+    }
+}

@@ -1,10 +1,18 @@
-//! The two clocks: monotonic for everything that is decided, real time for what people read.
+//! The clocks: one that never goes back for everything that is decided, real time for what people read.
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds of CLOCK_MONOTONIC: the same clock the plugins' deadlines use, and tokio's timers.
 pub fn monotonic() -> Duration {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(t.tv_sec.unsigned_abs(), u32::try_from(t.tv_nsec).unwrap_or(0))
+}
+
+/// Milliseconds since boot, sleep included (CLOCK_BOOTTIME): what the service machine counts in, and what a later
+/// worker still understands.
+pub fn boottime() -> sampan_service::Ms {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let ms = t.tv_sec.unsigned_abs().saturating_mul(1000).saturating_add(t.tv_nsec.unsigned_abs() / 1_000_000);
+    sampan_service::Ms(ms)
 }
 
 /// Now as RFC 3339 in UTC with milliseconds.
@@ -24,6 +32,20 @@ pub fn rfc3339(time: SystemTime) -> String {
         second % 60,
         since.subsec_millis()
     )
+}
+
+/// Reads what [`rfc3339`] wrote.
+pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    // The same calculation as `civil`, the other way round.
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day.checked_sub(1)?;
+    let year_of_era = year % 400;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (year / 400 * 146_097 + day_of_era).checked_sub(719_468)?;
+    let second = number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
+    Some(UNIX_EPOCH + Duration::from_secs(days * 86_400 + second) + Duration::from_millis(number(20..23)?))
 }
 
 /// Year, month, day of a number of days since 1970-01-01 (Howard Hinnant's days_from_civil, inverted; years >= 1970).
@@ -51,7 +73,9 @@ mod tests {
             (1_795_564_800, "2026-11-25T00:00:00.000Z"),
             (4_107_542_399, "2100-02-28T23:59:59.000Z"),
         ] {
-            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(rfc3339(time), text);
+            assert_eq!(parse_rfc3339(text), Some(time));
         }
     }
 }

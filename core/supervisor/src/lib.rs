@@ -1,13 +1,37 @@
 //! sampand: reads config.toml and keeps its service containers running.
 //!
 //! Two processes: the keel clones and holds descriptors, the worker does everything else in one event loop.
-pub mod bundle;
+//! Modules are listed in the order in which they may use each other, in four groups.
+
+// What everybody uses.
 pub mod clock;
-pub mod config;
 pub mod crash;
-pub mod journal;
-pub mod keel;
+mod fence;
 pub mod log;
+pub mod view;
+
+// What comes in: the config, and what was written down.
+pub mod bundle;
+pub mod config;
+pub mod journal;
+pub mod source;
+
+// Who does the work.
+pub mod keel;
 pub mod plugins;
 pub mod probe;
-pub mod view;
+
+// The loop and what it is made of.
+pub mod adopt;
+pub mod bus;
+mod clients;
+pub mod desired;
+pub mod executor;
+pub mod fleet;
+pub mod follow;
+pub mod life;
+pub mod request;
+pub mod serve;
+pub mod sources;
+pub mod worker;
+pub mod worker_main;

@@ -106,7 +106,8 @@ pub fn remove(run_dir: &Path, service: &str, generation: u64) -> Result<(), Erro
     }
 }
 
-fn cgroups_path(parent: &str, service: &str) -> String {
+/// Where a service's control groups are, below each hierarchy's root.
+pub fn cgroups_path(parent: &str, service: &str) -> String {
     format!("{}/{service}", parent.trim_end_matches('/'))
 }
 

@@ -1,0 +1,174 @@
+//! HTTP/1.1 over sampand's socket: one request, one connection. As much of HTTP as our own server speaks (a length, chunks,
+//! or the end of the connection), and limits on what it may send.
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// A reply that is not a stream may not be larger.
+const REPLY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const HEADER_BYTES_MAX: u64 = 64 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Error {
+    /// Nobody listens there.
+    NoSupervisor { socket: String, error: io::Error },
+    /// The connection failed in the middle.
+    Broken(io::Error),
+    /// sampand refused.
+    Refused(sampan_api::Failure),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NoSupervisor { socket, error } => {
+                write!(f, "no sampand at {socket}: {error}\n  start it with `sampand`, or name its socket with --socket")
+            }
+            Error::Broken(error) => write!(f, "sampand's answer broke off: {error}"),
+            Error::Refused(failure) => match &failure.detail {
+                Some(detail) => write!(f, "{}\n{}", failure.error, detail.trim_end()),
+                None => f.write_str(&failure.error),
+            },
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Broken(error)
+    }
+}
+
+/// A reply's body, to be read to its end.
+#[derive(Debug)]
+pub enum Body {
+    Sized(io::Take<BufReader<UnixStream>>),
+    Chunked(Chunks),
+    ToEnd(BufReader<UnixStream>),
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Body::Sized(body) => body.read(buffer),
+            Body::Chunked(body) => body.read(buffer),
+            Body::ToEnd(body) => body.read(buffer),
+        }
+    }
+}
+
+/// Sends one request; gives the body of a reply that is no refusal.
+pub fn send(socket: &Path, method: &str, path: &str, body: Option<&str>) -> Result<Body, Error> {
+    let mut stream = UnixStream::connect(socket)
+        .map_err(|error| Error::NoSupervisor { socket: socket.display().to_string(), error })?;
+    let body = body.unwrap_or_default();
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: sampand\r\nConnection: close\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut reader = BufReader::new(stream);
+    let (status, mut reply) = head(&mut reader)?.body(reader);
+    if (200..300).contains(&status) {
+        return Ok(reply);
+    }
+    let text = text(&mut reply)?;
+    Err(Error::Refused(serde_json::from_str(&text).unwrap_or_else(|_| sampan_api::Failure {
+        error: format!("sampand answered {status}: {}", text.trim_end()),
+        code: "internal".into(),
+        detail: None,
+    })))
+}
+
+/// The whole body as text.
+pub fn text(body: &mut Body) -> Result<String, Error> {
+    let mut text = String::new();
+    body.take(REPLY_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+struct Head {
+    status: u16,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl Head {
+    fn body(self, reader: BufReader<UnixStream>) -> (u16, Body) {
+        let body = match (self.chunked, self.length) {
+            (true, _) => Body::Chunked(Chunks { reader, left: 0, first: true, over: false }),
+            (false, Some(length)) => Body::Sized(reader.take(length)),
+            (false, None) => Body::ToEnd(reader),
+        };
+        (self.status, body)
+    }
+}
+
+fn head(reader: &mut BufReader<UnixStream>) -> io::Result<Head> {
+    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("not HTTP: {what}"));
+    let mut lines = reader.take(HEADER_BYTES_MAX);
+    let mut line = String::new();
+    lines.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| bad(line.trim_end()))?;
+    let mut head = Head { status, length: None, chunked: false };
+    loop {
+        line.clear();
+        if lines.read_line(&mut line)? == 0 {
+            return Err(bad("the header has no end"));
+        }
+        let header = line.trim_end();
+        if header.is_empty() {
+            return Ok(head);
+        }
+        let Some((name, value)) = header.split_once(':') else { return Err(bad(header)) };
+        if name.eq_ignore_ascii_case("content-length") {
+            head.length = Some(value.trim().parse().map_err(|_| bad(header))?);
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            head.chunked = value.trim().eq_ignore_ascii_case("chunked");
+        }
+    }
+}
+
+/// RFC 9112, section 7.1.
+#[derive(Debug)]
+pub struct Chunks {
+    reader: BufReader<UnixStream>,
+    left: u64,
+    first: bool,
+    over: bool,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bad = || io::Error::new(io::ErrorKind::InvalidData, "not a chunk");
+        if self.over {
+            return Ok(0);
+        }
+        if self.left == 0 {
+            let mut line = String::new();
+            if !std::mem::take(&mut self.first) {
+                self.reader.read_line(&mut line)?;
+                line.clear();
+            }
+            if self.reader.read_line(&mut line)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let size = line.trim_end().split(';').next().unwrap_or_default();
+            self.left = u64::from_str_radix(size, 16).map_err(|_| bad())?;
+            if self.left == 0 {
+                self.over = true;
+                return Ok(0);
+            }
+        }
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.reader.read(buffer.get_mut(..most).unwrap_or_default())?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
+}

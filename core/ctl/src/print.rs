@@ -1,0 +1,140 @@
+//! Replies as people read them: tables that fit the terminal, one line a transition.
+use sampan_api::{Inspect, PluginStatus, Status, Transition};
+use std::io::IsTerminal;
+
+/// The terminal's width; as wide as it takes where there is none.
+fn width() -> usize {
+    let out = std::io::stdout();
+    match out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out)) {
+        Some(Ok(size)) if size.ws_col > 0 => size.ws_col.into(),
+        _ => usize::MAX,
+    }
+}
+
+/// Columns as wide as their widest cell; the last but one gives way first where the terminal is too narrow.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    fit(head, rows, width())
+}
+
+fn fit(head: &[&str], rows: &[Vec<String>], width: usize) -> String {
+    let count = |text: &str| text.chars().count();
+    let mut widths: Vec<usize> = head.iter().map(|name| count(name)).collect();
+    for row in rows {
+        for (widest, cell) in widths.iter_mut().zip(row) {
+            *widest = (*widest).max(count(cell));
+        }
+    }
+    // Narrow the widest column, down to something readable, until it fits.
+    let needed = |widths: &[usize]| widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
+    while needed(&widths) > width {
+        match widths.iter_mut().max() {
+            Some(widest) if *widest > 8 => *widest -= 1,
+            _ => break,
+        }
+    }
+    let mut out = String::new();
+    let head: Vec<String> = head.iter().map(|name| (*name).to_owned()).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for (cell, widest) in row.iter().zip(&widths) {
+            line.push_str(&cut(cell, *widest));
+            line.push_str(&" ".repeat(2 + widest.saturating_sub(count(cell))));
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+pub fn services(services: &[Status]) -> String {
+    let rows: Vec<Vec<String>> = services
+        .iter()
+        .map(|s| {
+            let exit = s.last_exit.clone().unwrap_or_else(|| "-".into());
+            let ports = s.ports.join(", ");
+            vec![s.name.clone(), s.text.clone(), s.health.clone(), s.restarts.to_string(), exit, ports]
+        })
+        .collect();
+    table(&["NAME", "STATE", "HEALTH", "RESTARTS", "LAST-EXIT", "PORTS"], &rows)
+}
+
+/// `systemctl status`, for one service.
+pub fn status(service: &Inspect, why: &[Transition]) -> String {
+    let s = &service.status;
+    let mut out = format!("{}: {}\n", s.name, s.text);
+    let mut line = |name: &str, value: &str| out.push_str(&format!("  {name:<10} {value}\n"));
+    if s.health != "-" {
+        line("health", &s.health);
+    }
+    if let Some(pid) = s.pid {
+        line("pid", &pid.to_string());
+    }
+    if let Some(at) = &service.started_at {
+        line("started", at);
+    }
+    line("wanted", &s.wanted);
+    line("restarts", &s.restarts.to_string());
+    if let Some(exit) = &s.last_exit {
+        line("last exit", exit);
+    }
+    if !s.ports.is_empty() {
+        line("ports", &s.ports.join(", "));
+    }
+    if let Some(result) = service.health_log.last() {
+        line("last check", &format!("{} {} ({} ms)", result.time, result.output.trim(), result.took_ms));
+    }
+    for transition in why.iter().rev().take(5).rev() {
+        out.push_str(&format!("  {}", self::transition(transition)));
+    }
+    out
+}
+
+pub fn transition(t: &Transition) -> String {
+    if t.from == t.to {
+        return format!("{} {} {} (g{}) {}\n", t.time, t.service, t.to, t.generation, t.cause);
+    }
+    format!("{} {} {} -> {} (g{}) {}\n", t.time, t.service, t.from, t.to, t.generation, t.cause)
+}
+
+pub fn plugins(plugins: &[PluginStatus]) -> String {
+    let rows: Vec<Vec<String>> = plugins
+        .iter()
+        .map(|p| {
+            let state = if p.reason.is_empty() { p.state.clone() } else { format!("{}: {}", p.state, p.reason) };
+            vec![p.name.clone(), p.version.clone(), state, p.calls.to_string(), p.errors.to_string(), p.path.clone()]
+        })
+        .collect();
+    table(&["NAME", "VERSION", "STATE", "CALLS", "ERRORS", "PATH"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<Vec<String>> {
+        vec![vec!["web".into(), "running 3m".into()], vec!["database".into(), "waiting for something long".into()]]
+    }
+
+    #[test]
+    fn columns_line_up() {
+        assert_eq!(
+            fit(&["NAME", "STATE"], &rows(), 80),
+            "NAME      STATE\nweb       running 3m\ndatabase  waiting for something long\n"
+        );
+    }
+
+    #[test]
+    fn a_narrow_terminal_cuts_the_widest_column() {
+        assert_eq!(
+            fit(&["NAME", "STATE"], &rows(), 24),
+            "NAME      STATE\nweb       running 3m\ndatabase  waiting for s…\n"
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! What a new worker does first: for each service in the journal, look at what there is and tell its machine.
+//!
+//! The keel's children come with pidfds that were never closed: a status waits in each that has ended. Without the keel
+//! that cloned them, containers are found by pid and start time (and the pidfd's inode, where it is unique) in their
+//! state; a pid that is somebody else's by now is never taken for ours. A launch that was under way has read the
+//! end of its barrier and exits; what it left is cleaned up like any life.
+use crate::clock;
+use crate::fleet::Entry;
+use crate::journal::{Record, Replay};
+use crate::life::{self, Process};
+use crate::worker::Worker;
+use sampan_runtime::root::Root;
+use sampan_runtime::state::{Stage, State};
+use sampan_service::{Event, Exit, Found, Life, Service};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// A container as it was found.
+struct Finding {
+    process: Option<Process>,
+    found: Found,
+}
+
+/// Rebuilds the fleet: every service of the config, with the life it has by the journal.
+pub fn adopt(worker: &mut Worker, replay: &Replay) {
+    let config = worker.ground.config();
+    let mut children = children(worker);
+    for service in config.services.values() {
+        let handle = worker.next_handle;
+        worker.next_handle += 1;
+        let mut entry = Entry::new(Arc::new(service.clone()), handle);
+        if let Some(wish) = worker.desired.services.get(&service.name) {
+            entry.machine.restarts = wish.restarts;
+            entry.machine.attempts = wish.attempt;
+        }
+        worker.fleet.entries.insert(entry.name.clone(), entry);
+    }
+    for (name, record) in &replay.last {
+        let child = children.remove(name.as_str());
+        take_up(worker, name, record, child);
+    }
+    for (name, (pid, _)) in children {
+        // Cloned, but nothing of it is on record: it waits at a barrier nobody holds, and exits.
+        tracing::warn!(service = name, pid, "a process that no record knows: ended");
+        worker.ground.end_stray(pid);
+    }
+}
+
+/// The keel's children that are main processes: service -> (pid, pidfd).
+fn children(worker: &Worker) -> BTreeMap<String, (i32, OwnedFd)> {
+    let kept = match worker.keel.list() {
+        Ok(kept) => kept,
+        Err(error) => {
+            tracing::error!("the keel does not say what it holds: {error}");
+            return BTreeMap::new();
+        }
+    };
+    let mut main = BTreeMap::new();
+    for child in kept.children {
+        match child.tag.strip_prefix("service/").and_then(|rest| rest.rsplit_once('/')) {
+            Some((name, _)) => drop(main.insert(name.to_owned(), (child.pid, child.pidfd))),
+            // A probe or a hook of the worker before us: nobody waits for its answer any more.
+            None => worker.ground.end_stray(child.pid),
+        }
+    }
+    main
+}
+
+fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<(i32, OwnedFd)>) {
+    let get = |key: &str| record.data.get(key).and_then(serde_json::Value::as_str);
+    let number = |key: &str| record.data.get(key).and_then(serde_json::Value::as_u64);
+    let Some(entry) = worker.fleet.get(name) else {
+        // It left the config while no worker looked.
+        if child.is_some() || state_of(worker, name).is_some() {
+            tracing::warn!(service = name, "no longer in the config: ended");
+            worker.ground.discard(name, record.generation, child.map(|(pid, _)| pid));
+        }
+        return;
+    };
+    let machine = match Service::from_record(entry.machine.policy.clone(), get) {
+        Ok(machine) => machine,
+        Err(error) => {
+            tracing::error!(service = name, "its last record cannot be used; what runs of it is ended: {error}");
+            worker.ground.discard(name, record.generation, child.map(|(pid, _)| pid));
+            return;
+        }
+    };
+    let generation = machine.generation;
+    let Finding { process, found } = find(worker, name, number("oom_before"), get, child);
+    let Some(entry) = worker.fleet.get_mut(name) else { return };
+    entry.machine = machine;
+    if let Some(handle) = number("handle") {
+        entry.handle = handle;
+        worker.next_handle = worker.next_handle.max(handle + 1);
+    }
+    if let Some(process) = process {
+        let netns = life::netns_of(process.pid);
+        entry.live = Some(worker.ground.watch(&entry.name, generation, process, netns, None));
+    }
+    worker.adopted.push((entry.name.clone(), Event::life(generation, Life::Adopted(found))));
+}
+
+/// Looks for the main process of a life.
+fn find<'a>(
+    worker: &Worker,
+    name: &str,
+    oom_before: Option<u64>,
+    get: impl Fn(&str) -> Option<&'a str>,
+    child: Option<(i32, OwnedFd)>,
+) -> Finding {
+    let cgroup = worker.ground.cgroup(name);
+    let (kills, empty) = life::last_look(worker.ground.hierarchies, &cgroup);
+    let started_at = get("started_at").and_then(clock::parse_rfc3339);
+    let state = state_of(worker, name);
+    let started = state.as_ref().is_some_and(|state| state.stage == Stage::Running);
+    let process = |pid, pidfd, own| Process { pid, pidfd, own, oom_before: oom_before.unwrap_or(kills), started_at };
+    if let Some((pid, pidfd)) = child {
+        return match worker.keel.peek(pid) {
+            // Also one that has ended: the watch finds its status at once, as of any other.
+            Ok(_) => Finding { process: Some(process(pid, pidfd, true)), found: Found::Alive { started } },
+            Err(_) => Finding { process: None, found: Found::Exited { exit: Exit::UNKNOWN, empty, started } },
+        };
+    }
+    let alive = state.as_ref().and_then(|state| Some((state.init.as_ref()?.pid, state.init().ok()??)));
+    match alive {
+        Some((pid, pidfd)) if !sampan_runtime::pidfd::ended(pidfd.as_fd()).unwrap_or(true) => {
+            Finding { process: Some(process(pid, pidfd, false)), found: Found::Alive { started } }
+        }
+        _ if started => Finding { process: None, found: Found::Exited { exit: Exit::UNKNOWN, empty, started } },
+        _ => Finding { process: None, found: Found::Gone { empty } },
+    }
+}
+
+fn state_of(worker: &Worker, name: &str) -> Option<State> {
+    let root = Root::new(Some(&worker.ground.dirs.containers())).ok()?;
+    State::load(&root.open(name).ok()?).ok()?
+}

@@ -1,0 +1,199 @@
+//! The loop's answers to clients. What can be said at once is; what takes time leaves a waiter behind.
+use crate::clock;
+use crate::config::Config;
+use crate::journal::Since;
+use crate::request::{Answer, EventStream, Request, failure};
+use crate::worker::{Goal, Waiter, Worker, transition};
+use sampan_api as api;
+use sampan_service::{Down, Event, Up};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Worker {
+    pub(crate) fn request(&mut self, request: Request) {
+        match request {
+            Request::Version(answer) => send(answer, Ok(self.version())),
+            Request::Services(answer) => {
+                let now = clock::boottime();
+                send(answer, Ok(self.fleet.entries.values().map(|entry| entry.status(now)).collect()));
+            }
+            Request::Service { name, answer } => send(answer, self.inspect(&name)),
+            Request::Why { name, answer } => send(answer, self.why(&name)),
+            Request::Start { name, detach, answer } => {
+                if let Some(answer) = self.known(&name, answer) {
+                    self.start(&name);
+                    self.wait(&[name.as_str()], Goal::Up, detach, None, answer);
+                }
+            }
+            Request::Stop { name, detach, answer } => {
+                if let Some(answer) = self.known(&name, answer) {
+                    self.apply(&name, &Event::Down(Down::Hand));
+                    self.save_desired();
+                    self.wait(&[name.as_str()], Goal::AtRest, detach, None, answer);
+                }
+            }
+            Request::Restart { name, detach, answer } => {
+                if let Some(answer) = self.known(&name, answer) {
+                    let generation = self.fleet.get(&name).map_or(0, |entry| entry.machine.generation);
+                    for (name, event) in sampan_service::desired::restart(&self.graph, &name) {
+                        self.apply(&name, &event);
+                    }
+                    self.save_desired();
+                    self.wait(&[name.as_str()], Goal::Beyond(generation), detach, None, answer);
+                }
+            }
+            Request::Kill { name, signal, answer } => {
+                if let Some(answer) = self.known(&name, answer) {
+                    if self.fleet.get(&name).is_some_and(|entry| entry.live.is_none()) {
+                        return send(answer, Err(failure("refused", format!("{name} is not running"))));
+                    }
+                    self.apply(&name, &Event::Kill(signal));
+                    self.wait(&[name.as_str()], Goal::Up, true, None, answer);
+                }
+            }
+            Request::Up { up, answer } => self.up(&up, answer),
+            Request::Down(answer) => self.farewell(answer),
+            Request::Apply(answer) => send(answer, self.apply_config()),
+            Request::Events { since, answer } => send(answer, self.events(since)),
+            Request::Logs { services, follow, tail, answer } => {
+                if let Some(unknown) = services.iter().find(|name| self.fleet.get(name).is_none()) {
+                    return send(answer, Err(self.no_such(unknown)));
+                }
+                self.ground.logs(services, follow, tail, answer);
+            }
+            Request::Config { service, json, answer } => {
+                if let Some(unknown) = service.as_deref().filter(|name| self.fleet.get(name).is_none()) {
+                    return send(answer, Err(self.no_such(unknown)));
+                }
+                send(answer, Ok(self.ground.explain(service.as_deref(), json)));
+            }
+            Request::Plugins(answer) => send(answer, Ok(self.ground.plugin_statuses())),
+            Request::Control { plugin, body, answer } => self.ground.control(plugin, body, answer),
+        }
+    }
+
+    fn version(&self) -> api::Version {
+        api::Version {
+            version: env!("CARGO_PKG_VERSION").into(),
+            api: 1,
+            keel_pid: rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get()),
+            worker_pid: rustix::process::getpid().as_raw_nonzero().get(),
+            worker_lives: self.lives,
+            containers: self.ground.dirs.containers().display().to_string(),
+        }
+    }
+
+    fn inspect(&self, name: &str) -> Result<api::Inspect, api::Failure> {
+        let entry = self.fleet.get(name).ok_or_else(|| self.no_such(name))?;
+        let bundle = self.ground.dirs.bundle(name, entry.machine.generation);
+        let bundle = bundle.is_dir().then(|| bundle.display().to_string());
+        Ok(entry.inspect(clock::boottime(), bundle))
+    }
+
+    fn why(&self, name: &str) -> Result<Vec<api::Transition>, api::Failure> {
+        let entry = self.fleet.get(name).ok_or_else(|| self.no_such(name))?;
+        Ok(entry.history.iter().cloned().collect())
+    }
+
+    /// By hand: what it depends on comes up with it.
+    fn start(&mut self, name: &str) {
+        self.with_needs(name);
+        self.want(name, Up::Hand);
+        self.save_desired();
+    }
+
+    /// apply + start; none named: all.
+    fn up(&mut self, up: &api::Up, answer: Answer<api::Done>) {
+        if self.is_ending() {
+            return send(answer, Err(failure("stopping", "sampand is stopping")));
+        }
+        if let Err(failure) = self.apply_config() {
+            return send(answer, Err(failure));
+        }
+        let names: Vec<Arc<str>> = match up.services.is_empty() {
+            true => self.fleet.entries.values().filter(|e| e.config.autostart).map(|e| e.name.clone()).collect(),
+            false => up.services.iter().map(|name| name.as_str().into()).collect(),
+        };
+        if let Some(unknown) = names.iter().find(|name| self.fleet.get(name).is_none()) {
+            return send(answer, Err(self.no_such(unknown)));
+        }
+        for name in &names {
+            self.start(name);
+        }
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        self.wait(&names, Goal::Healthy, !up.wait, up.timeout_ms.map(Duration::from_millis), answer);
+    }
+
+    fn apply_config(&mut self) -> Result<api::Applied, api::Failure> {
+        match self.ground.reload() {
+            Ok(config) => Ok(self.replace_config(config)),
+            Err(text) => Err(api::Failure {
+                error: "the config has errors, nothing changed".into(),
+                code: "config".into(),
+                detail: Some(text),
+            }),
+        }
+    }
+
+    fn events(&self, since: Option<u64>) -> Result<EventStream, api::Failure> {
+        let live = self.bus.subscribe();
+        let Some(since) = since else { return Ok(EventStream { gap: None, past: Vec::new(), live }) };
+        match self.journal.since(since.max(1)) {
+            Ok(Since::Records(records)) => {
+                Ok(EventStream { gap: None, past: records.iter().map(transition).collect(), live })
+            }
+            Ok(Since::Gap { first }) => {
+                Ok(EventStream { gap: Some(api::Gap { gap: first }), past: Vec::new(), live })
+            }
+            Err(error) => Err(failure("internal", format!("cannot read the journal: {error}"))),
+        }
+    }
+
+    fn wait(
+        &mut self,
+        names: &[&str],
+        goal: Goal,
+        detach: bool,
+        limit: Option<Duration>,
+        answer: Answer<api::Done>,
+    ) {
+        let now = clock::boottime();
+        if detach {
+            let services =
+                names.iter().filter_map(|name| self.fleet.get(name)).map(|entry| entry.status(now)).collect();
+            return send(answer, Ok(api::Done { services, complete: false }));
+        }
+        let deadline = limit.map(|limit| now.after(limit));
+        if let Some(at) = deadline {
+            self.ground.wake_gate(at);
+        }
+        let names = names.iter().map(|name| Arc::from(*name)).collect();
+        self.waiters.push(Waiter { names, goal, deadline, answer });
+    }
+
+    /// The answer's way back if there is such a service; else the refusal is sent.
+    fn known<T>(&self, name: &str, answer: Answer<T>) -> Option<Answer<T>> {
+        if self.fleet.get(name).is_some() {
+            return Some(answer);
+        }
+        send(answer, Err(self.no_such(name)));
+        None
+    }
+
+    fn no_such(&self, name: &str) -> api::Failure {
+        let names: Vec<&str> = self.fleet.entries.keys().map(|name| &**name).collect();
+        failure("no-such-service", format!("no service {name:?}; there are: {}", names.join(", ")))
+    }
+
+    /// Takes over a new config: what differs decides what happens to each service.
+    pub(crate) fn replace_config(&mut self, config: Config) -> api::Applied {
+        let applied = crate::desired::replace(self, config);
+        self.save_desired();
+        applied
+    }
+}
+
+/// A client that has gone needs no answer.
+fn send<T>(answer: Answer<T>, result: Result<T, api::Failure>) {
+    let _ = answer.send(result);
+}

@@ -1,0 +1,478 @@
+//! Actions carried out: quick ones at once, the rest as jobs that answer by a message.
+//!
+//! `Ground` is what jobs stand on: the keel, the plugins, the folders, the config. It is shared by reference count on
+//! the loop's one thread; only the keel's client and plain data go to the pool of blocking threads.
+use crate::config::Config;
+use crate::fleet::{Entry, Live, Task};
+use crate::keel::Keel;
+use crate::life::{self, Order};
+use crate::plugins::{Ctx, Plugins, Role};
+use crate::request::{Answer, ControlReply, failure};
+use crate::worker::{Message, Worker};
+use crate::{clock, journal, probes};
+use sampan_api as api;
+use sampan_cgroups::Hierarchies;
+use sampan_service::{Action, Event, Exit, Life, Ms, Status, Verdict};
+use std::cell::RefCell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// Where things are (docs/config.md, folders).
+#[derive(Debug, Clone)]
+pub struct Dirs {
+    pub run: PathBuf,
+    pub state: PathBuf,
+}
+
+impl Dirs {
+    /// The runtime's root: `sampan --root` on it sees our containers.
+    pub fn containers(&self) -> PathBuf {
+        self.run.join("containers")
+    }
+
+    pub fn bundle(&self, service: &str, generation: u64) -> PathBuf {
+        crate::bundle::folder(&self.run, service, generation)
+    }
+
+    pub fn io(&self, service: &str) -> PathBuf {
+        self.run.join("io").join(service)
+    }
+
+    pub fn logs(&self, service: &str) -> PathBuf {
+        self.state.join("logs").join(service)
+    }
+}
+
+#[derive(Debug)]
+pub struct Ground {
+    pub keel: Keel,
+    pub plugins: Plugins,
+    pub hierarchies: &'static Hierarchies,
+    pub dirs: Dirs,
+    pub send: mpsc::UnboundedSender<Message>,
+    /// Absolute path below which our cgroups are, in every hierarchy.
+    pub cgroup_parent: String,
+    config: RefCell<Rc<Config>>,
+    source: crate::source::Source,
+    wishes: Wishes,
+    gate_timer: RefCell<Option<(Ms, Task)>>,
+}
+
+impl Ground {
+    pub fn new(
+        keel: Keel,
+        plugins: Plugins,
+        hierarchies: &'static Hierarchies,
+        config: Config,
+        source: crate::source::Source,
+        send: mpsc::UnboundedSender<Message>,
+    ) -> Ground {
+        let supervisor = &config.supervisor;
+        let dirs = Dirs { run: supervisor.run_dir.clone(), state: supervisor.state_dir.clone() };
+        Ground {
+            cgroup_parent: supervisor.cgroup_parent.clone().unwrap_or_else(|| "/sampan".into()),
+            wishes: Wishes::start(dirs.state.clone()),
+            keel,
+            plugins,
+            hierarchies,
+            dirs,
+            send,
+            config: RefCell::new(Rc::new(config)),
+            source,
+            gate_timer: RefCell::new(None),
+        }
+    }
+
+    pub fn config(&self) -> Rc<Config> {
+        self.config.borrow().clone()
+    }
+
+    pub fn set_config(&self, config: Config) -> Rc<Config> {
+        self.config.replace(Rc::new(config))
+    }
+
+    pub fn keeps_on_exit(&self) -> bool {
+        self.config().supervisor.on_exit == crate::config::schema::OnExit::Keep
+    }
+
+    /// Reads the config again; the text is all its errors as `--check` prints them.
+    pub fn reload(&self) -> Result<Config, String> {
+        self.source.load()
+    }
+
+    pub fn explain(&self, service: Option<&str>, json: bool) -> String {
+        self.source.explain(&self.config(), service, json)
+    }
+
+    /// The service's cgroup, relative to each hierarchy's mount.
+    pub fn cgroup(&self, service: &str) -> String {
+        crate::bundle::cgroups_path(&self.cgroup_parent, service)
+    }
+
+    /// Waits for a main process to end; the answer is `Message::Exited`.
+    pub fn watch(
+        &self,
+        name: &Arc<str>,
+        generation: u64,
+        process: life::Process,
+        netns: Option<OwnedFd>,
+        gate: Option<life::StartGate>,
+    ) -> Live {
+        let pidfd = Arc::new(process.pidfd);
+        let (send, service, watched) = (self.send.clone(), name.clone(), pidfd.clone());
+        let watch = Task::from(tokio::task::spawn_local(async move {
+            match crate::fence::readable(watched) {
+                Ok(fd) => drop(fd.readable().await),
+                Err(error) => tracing::error!(service = &*service, "cannot watch its process: {error}"),
+            }
+            let _ = send.send(Message::Exited { name: service, generation });
+        }));
+        Live {
+            generation,
+            pid: process.pid,
+            pidfd,
+            own: process.own,
+            oom_before: process.oom_before,
+            started_at: process.started_at,
+            netns: netns.map(Arc::new),
+            gate,
+            watch,
+        }
+    }
+
+    /// The status of a main process that has ended, without reaping it.
+    pub fn exit_status(&self, live: &Live) -> Status {
+        if !live.own {
+            return life::foreign_status(live.pidfd.as_fd());
+        }
+        match self.keel.peek(live.pid) {
+            Ok(Some(crate::keel::Exit::Code(code))) => Status::Code(code),
+            Ok(Some(crate::keel::Exit::Signal { number, .. })) => Status::Signal(number),
+            Ok(None) => Status::Unknown,
+            Err(error) => {
+                tracing::error!(pid = live.pid, "cannot read its exit status: {error}");
+                Status::Unknown
+            }
+        }
+    }
+
+    /// What the cgroup says before it is removed: OOM kills so far, and whether anybody is left.
+    pub fn last_look(&self, name: &str) -> (u64, bool) {
+        life::last_look(self.hierarchies, &self.cgroup(name))
+    }
+
+    pub fn ctx(&self, entry: &Entry) -> Ctx {
+        Ctx {
+            service: entry.name.to_string(),
+            container_id: entry.name.to_string(),
+            handle: entry.handle,
+            attempt: entry.machine.attempts,
+            pid: entry.live.as_ref().map_or(0, |live| live.pid),
+        }
+    }
+
+    pub fn tell_oom(&self, entry: &Entry, kills: u64) {
+        self.plugins.notify_oom(&self.ctx(entry), serde_json::json!({ "oom_kill": kills }));
+    }
+
+    pub fn tell_exit(&self, entry: &Entry, exit: Exit, lived: Option<Duration>) {
+        let runtime_ms = lived.map_or(0, |lived| u64::try_from(lived.as_millis()).unwrap_or(u64::MAX));
+        self.plugins.notify_exit(&self.ctx(entry), exit_body(exit, runtime_ms));
+    }
+
+    pub fn tell_health(&self, entry: &Entry, verdict: &Verdict) {
+        let (status, output) = match verdict {
+            Verdict::Healthy => ("healthy", ""),
+            Verdict::Unhealthy(output) => ("unhealthy", output.as_str()),
+        };
+        self.plugins.notify_health(&self.ctx(entry), status, output);
+    }
+
+    pub fn missing_plugin(&self, service: &str) -> Option<String> {
+        self.plugins.missing(service)
+    }
+
+    pub fn plugin_statuses(&self) -> Vec<api::PluginStatus> {
+        self.plugins.statuses()
+    }
+
+    pub fn control(self: &Rc<Self>, plugin: String, body: serde_json::Value, answer: Answer<ControlReply>) {
+        let ground = self.clone();
+        tokio::task::spawn_local(async move {
+            let reply = match ground.plugins.control(&plugin, body).await {
+                Ok((body, fds)) => Ok(ControlReply { body, stream: fds.into_iter().next() }),
+                Err(error) => Err(failure("refused", error.to_string())),
+            };
+            let _ = answer.send(reply);
+        });
+    }
+
+    /// The lines of some or all services, by the plugin that has them.
+    pub fn logs(self: &Rc<Self>, services: Vec<String>, follow: bool, tail: Option<u64>, answer: Answer<OwnedFd>) {
+        let ground = self.clone();
+        tokio::task::spawn_local(async move {
+            let _ = answer.send(ground.read_logs(services, follow, tail).await);
+        });
+    }
+
+    pub async fn read_logs(
+        &self,
+        services: Vec<String>,
+        follow: bool,
+        tail: Option<u64>,
+    ) -> Result<OwnedFd, api::Failure> {
+        let Some(plugin) = self.plugins.claimant_of_stdio() else {
+            return Err(failure(
+                "refused",
+                format!("no plugin keeps logs; the output is in {}", self.dirs.state.join("logs").display()),
+            ));
+        };
+        let services = if services.is_empty() { serde_json::Value::Null } else { services.into() };
+        let body = serde_json::json!({ "verb": "read", "services": services, "follow": follow, "tail": tail });
+        match self.plugins.control(&plugin, body).await {
+            Ok((_, fds)) => fds
+                .into_iter()
+                .next()
+                .ok_or_else(|| failure("internal", format!("plugin {plugin} returned no log stream"))),
+            Err(error) => Err(failure("refused", error.to_string())),
+        }
+    }
+
+    /// Looks at the gate (and at clients with a limit) again at this time.
+    pub fn wake_gate(&self, at: Ms) {
+        let mut timer = self.gate_timer.borrow_mut();
+        if timer.as_ref().is_some_and(|(armed, _)| *armed <= at && *armed > clock::boottime()) {
+            return;
+        }
+        let send = self.send.clone();
+        *timer = Some((at, sleep_until(at, move || drop(send.send(Message::Gate)))));
+    }
+
+    pub fn save_desired(&self, desired: journal::Desired) {
+        self.wishes.newest.send_replace(Some(desired));
+    }
+
+    /// Waits until what was saved last is on the disk.
+    pub async fn flush_desired(&self) {
+        let mut written = self.wishes.written.clone();
+        let asked = self.wishes.newest.borrow().clone();
+        let _ = written.wait_for(|written| *written == asked).await;
+    }
+
+    /// Attaches a container that ran on while no worker, or another one, looked.
+    pub async fn replay_attach(&self, entry: &Entry, live: &Live) {
+        let mut fds = life::reads(&self.keel, &entry.name);
+        fds.extend(live.pidfd.try_clone().ok().map(|fd| (Role::Pidfd, fd)));
+        fds.extend(live.netns.as_ref().and_then(|fd| fd.try_clone().ok()).map(|fd| (Role::Netns, fd)));
+        let fds: Vec<_> = fds.iter().map(|(role, fd)| (*role, fd.as_fd())).collect();
+        if let Err(failure) = self.plugins.attach(&self.ctx(entry), &fds, true).await {
+            tracing::error!(service = &*entry.name, "attached again after a crash of sampand: {failure}");
+        }
+    }
+
+    /// A service has left for good: what the run folder has of it goes.
+    pub fn forget(&self, name: &str) {
+        let (io, keel, name) = (self.dirs.io(name), self.keel.clone(), name.to_owned());
+        tokio::task::spawn_blocking(move || {
+            life::drop_stdio(&keel, &io, &name);
+        });
+    }
+
+    /// A child of the keel that nobody waits for: killed and reaped.
+    pub fn end_stray(&self, pid: i32) {
+        let keel = self.keel.clone();
+        tokio::task::spawn_blocking(move || life::end(&keel, pid));
+    }
+
+    /// Ends and removes what is left of a service that has no entry.
+    pub fn discard(self: &Rc<Self>, name: &str, generation: u64, pid: Option<i32>) {
+        let (ground, name) = (self.clone(), name.to_owned());
+        tokio::task::spawn_local(async move {
+            if let Err(problem) = life::discard(&ground, &name, generation, pid).await {
+                tracing::error!(service = name, "cannot remove what is left of it: {problem}");
+            }
+            ground.forget(&name);
+        });
+    }
+
+    fn answer(&self, name: &Arc<str>, generation: u64, life: Life) {
+        let _ = self.send.send(Message::Service { name: name.clone(), event: Event::life(generation, life) });
+    }
+}
+
+/// The body of a plugin's `exit`.
+fn exit_body(exit: Exit, runtime_ms: u64) -> crate::plugins::ExitFacts {
+    let (code, signal, unknown) = match exit.status {
+        Status::Code(code) => (code, 0, false),
+        Status::Signal(signal) => (128 + signal, signal, false),
+        Status::Unknown => (0, 0, true),
+    };
+    crate::plugins::ExitFacts { code, signal, unknown, oom: exit.oom, runtime_ms, cause: exit.to_string() }
+}
+
+/// A task that does something at an instant of CLOCK_BOOTTIME. tokio's clock stands still while the host sleeps, so
+/// the rest of the wait is looked at again when it wakes.
+fn sleep_until(at: Ms, then: impl FnOnce() + 'static) -> Task {
+    Task::from(tokio::task::spawn_local(async move {
+        loop {
+            let left = at.since(clock::boottime());
+            if left.is_zero() {
+                break;
+            }
+            tokio::time::sleep(left).await;
+        }
+        then();
+    }))
+}
+
+/// One task writes desired.json: always the newest, never two at once.
+#[derive(Debug)]
+struct Wishes {
+    newest: watch::Sender<Option<journal::Desired>>,
+    written: watch::Receiver<Option<journal::Desired>>,
+}
+
+impl Wishes {
+    fn start(state: PathBuf) -> Wishes {
+        let (newest, mut asked) = watch::channel(None::<journal::Desired>);
+        let (done, written) = watch::channel(None);
+        tokio::task::spawn_local(async move {
+            while asked.changed().await.is_ok() {
+                let Some(desired) = asked.borrow_and_update().clone() else { continue };
+                let (folder, copy) = (state.clone(), desired.clone());
+                match tokio::task::spawn_blocking(move || copy.save(&folder)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::error!("cannot save {}: {error}", state.join("desired.json").display());
+                    }
+                    Err(error) => tracing::error!("saving desired.json: {error}"),
+                }
+                done.send_replace(Some(desired));
+            }
+        });
+        Wishes { newest, written }
+    }
+}
+
+impl Worker {
+    /// Does one action of the machine, in the order given and after the transition is on record.
+    pub(crate) fn act(&mut self, name: &str, action: Action) {
+        let ground = self.ground.clone();
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        let (service, generation) = (entry.name.clone(), entry.machine.generation);
+        match action {
+            Action::Create => {
+                entry.owners.clear();
+                entry.health_log.clear();
+                // Each life has its own number in the plugins' eyes, so that a late reply never meets the next one.
+                entry.handle = self.next_handle;
+                self.next_handle += 1;
+                let order = Order {
+                    config: entry.config.clone(),
+                    generation,
+                    ctx: ground.ctx(entry),
+                };
+                tokio::task::spawn_local(async move {
+                    let result = life::create(&ground, order).await;
+                    let _ = ground.send.send(Message::Born { name: service, generation, result });
+                });
+            }
+            Action::Start => {
+                let ctx = ground.ctx(entry);
+                let gate = entry.live.as_mut().and_then(|live| live.gate.take());
+                tokio::task::spawn_local(async move {
+                    let answer = match life::start(&ground, &ctx, gate).await {
+                        Ok(()) => Life::Started,
+                        Err(problem) => {
+                            tracing::warn!(service = &*service, "cannot start: {problem}");
+                            Life::StartFailed(problem)
+                        }
+                    };
+                    ground.answer(&service, generation, answer);
+                });
+            }
+            Action::Drain => {
+                let ctx = ground.ctx(entry);
+                let (reason, grace) = (entry.machine.cause.clone(), entry.config.stop_grace_period);
+                tokio::task::spawn_local(async move {
+                    ground.plugins.stop(&ctx, &reason, grace).await;
+                    ground.answer(&service, generation, Life::Drained);
+                });
+            }
+            Action::Signal(signal) => {
+                if let Some(live) = &entry.live {
+                    life::signal(live, signal);
+                    ground.plugins.notify_stopping(&ground.ctx(entry));
+                }
+            }
+            Action::KillCgroup => {
+                let cgroup = ground.cgroup(name);
+                let pidfd = entry.live.as_ref().and_then(|live| live.pidfd.try_clone().ok());
+                let hierarchies = ground.hierarchies;
+                tokio::task::spawn_local(async move {
+                    let killed = tokio::task::spawn_blocking(move || {
+                        life::kill_all(hierarchies, &cgroup, pidfd.as_ref().map(AsFd::as_fd))
+                    });
+                    match killed.await {
+                        Ok(Ok(())) => ground.answer(&service, generation, Life::Empty),
+                        Ok(Err(error)) => tracing::warn!(service = &*service, "cannot kill all of it: {error}"),
+                        Err(error) => tracing::error!(service = &*service, "killing it: {error}"),
+                    }
+                });
+            }
+            Action::Thaw => {
+                let (cgroup, hierarchies) = (ground.cgroup(name), ground.hierarchies);
+                tokio::task::spawn_blocking(move || life::thaw(hierarchies, &cgroup));
+            }
+            Action::Cleanup { keep } => {
+                let order = life::Remains {
+                    ctx: ground.ctx(entry),
+                    generation,
+                    config: entry.config.clone(),
+                    keep,
+                };
+                tokio::task::spawn_local(async move {
+                    let answer = match life::cleanup(&ground, order).await {
+                        Ok(()) => Life::CleanedUp,
+                        Err(problem) => {
+                            tracing::warn!(service = &*service, "cannot clean up: {problem}");
+                            Life::CleanupFailed(problem)
+                        }
+                    };
+                    ground.answer(&service, generation, answer);
+                });
+            }
+            Action::DropKept => {
+                let ctx = ground.ctx(entry);
+                tokio::task::spawn_local(async move { ground.plugins.detach(&ctx, true).await });
+            }
+            Action::Arm { at } => {
+                let send = ground.send.clone();
+                entry.timer = Some(sleep_until(at, move || {
+                    let event = Event::life(generation, Life::Timer);
+                    let _ = send.send(Message::Service { name: service, event });
+                }));
+            }
+            Action::Disarm => entry.timer = None,
+            Action::HealthBegin => {
+                if let (Some(check), Some(live)) = (entry.config.healthcheck.clone(), &entry.live) {
+                    entry.probes = Some(probes::begin(&ground, &service, generation, &check, live));
+                }
+            }
+            Action::HealthEnd => entry.probes = None,
+            Action::RequestStart => {
+                self.gate.request(name, entry.machine.attempts > 0);
+                self.gate_dirty = true;
+            }
+            Action::ReleaseStart => {
+                self.gate.release(name);
+                self.gate_dirty = true;
+            }
+            Action::Announce => self.gate_dirty = true,
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The services of this sampand: each with its config, its machine, and what belongs to its present life.
+//!
+//! Plain data and look-ups; what moves it is `worker`, what touches the world is `executor`. A service keeps its entry
+//! until it has left the config and is at rest.
+use crate::config::Config;
+use crate::config::schema::{self, Condition as Wish, OnUnhealthy, Policy as Restart};
+use sampan_api as api;
+use sampan_service::graph::{Graph, Need};
+use sampan_service::limits::Bucket;
+use sampan_service::policy::{HealthPolicy, OnFailure, OomPolicy, Readiness, RestartPolicy};
+use sampan_service::{Condition, Ms, Policy, Service, State, Status, Wanted};
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::task::AbortHandle;
+
+/// Transitions kept per service for `sampanctl why`.
+const HISTORY_MAX: usize = 16;
+/// Results of the health check kept per service.
+const HEALTH_LOG_MAX: usize = 5;
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+pub struct Task(AbortHandle);
+
+impl From<tokio::task::JoinHandle<()>> for Task {
+    fn from(handle: tokio::task::JoinHandle<()>) -> Task {
+        Task(handle.abort_handle())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The container of the present generation.
+#[derive(Debug)]
+pub struct Live {
+    pub generation: u64,
+    pub pid: i32,
+    pub pidfd: Arc<OwnedFd>,
+    /// The keel's child: its status waits as a zombie. Else it outlived a keel and only the pidfd knows it.
+    pub own: bool,
+    /// OOM kills that its cgroup had counted when it began.
+    pub oom_before: u64,
+    /// Real time, for people; none for an adopted one whose beginning nobody noted.
+    pub started_at: Option<SystemTime>,
+    /// Its network namespace; none where it has the host's.
+    pub netns: Option<Arc<OwnedFd>>,
+    /// How to start it; none once it is started. Dropped, the process exits.
+    pub gate: Option<crate::life::StartGate>,
+    /// Waits for the pidfd.
+    pub watch: Task,
+}
+
+#[derive(Debug)]
+pub struct Entry {
+    pub name: Arc<str>,
+    pub config: Arc<schema::Service>,
+    /// The config of the next life, where it differs.
+    pub next: Option<Arc<schema::Service>>,
+    pub machine: Service,
+    /// The container as plugins know it. Never reused.
+    pub handle: u64,
+    pub live: Option<Live>,
+    pub timer: Option<Task>,
+    pub probes: Option<Task>,
+    /// Leaf of the container's config -> the plugin that set it.
+    pub owners: BTreeMap<String, String>,
+    pub history: VecDeque<api::Transition>,
+    pub health_log: VecDeque<api::HealthResult>,
+}
+
+impl Entry {
+    pub fn new(config: Arc<schema::Service>, handle: u64) -> Entry {
+        let machine = Service::new(policy(&config));
+        Entry {
+            name: config.name.as_str().into(),
+            config,
+            next: None,
+            machine,
+            handle,
+            live: None,
+            timer: None,
+            probes: None,
+            owners: BTreeMap::new(),
+            history: VecDeque::new(),
+            health_log: VecDeque::new(),
+        }
+    }
+
+    pub fn remember(&mut self, transition: api::Transition) {
+        if self.history.len() == HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history.push_back(transition);
+    }
+
+    pub fn remember_health(&mut self, result: api::HealthResult) {
+        if self.health_log.len() == HEALTH_LOG_MAX {
+            self.health_log.pop_front();
+        }
+        self.health_log.push_back(result);
+    }
+
+    /// The row of `ps`.
+    pub fn status(&self, now: Ms) -> api::Status {
+        let machine = &self.machine;
+        api::Status {
+            name: self.name.to_string(),
+            state: machine.state.name().into(),
+            text: machine.state.show(now).to_string(),
+            health: match (&machine.state, self.config.healthcheck.is_some()) {
+                (State::Starting { .. } | State::Running { .. }, true) => machine.state.health().to_string(),
+                _ => "-".into(),
+            },
+            wanted: match machine.wanted {
+                Wanted::Up => "up".into(),
+                Wanted::Down(_) => "down".into(),
+            },
+            restarts: machine.restarts,
+            last_exit: machine.last_exit.map(|exit| match (exit.number(), exit.oom) {
+                (Some(number), true) => format!("{number} oom"),
+                _ => exit.to_string(),
+            }),
+            pid: self.live.as_ref().map(|live| live.pid),
+            ports: self.config.ports.iter().map(show_port).collect(),
+            generation: machine.generation,
+        }
+    }
+
+    pub fn inspect(&self, now: Ms, bundle: Option<String>) -> api::Inspect {
+        let exit = self.machine.last_exit;
+        api::Inspect {
+            status: self.status(now),
+            exit_code: exit.and_then(|exit| exit.number()),
+            signal: exit.and_then(|exit| match exit.status {
+                Status::Signal(signal) => Some(signal),
+                Status::Code(_) | Status::Unknown => None,
+            }),
+            oom: exit.is_some_and(|exit| exit.oom),
+            container_id: self.name.to_string(),
+            bundle,
+            attempt: self.machine.attempts,
+            started_at: self.live.as_ref().and_then(|live| live.started_at).map(crate::clock::rfc3339),
+            owners: self.owners.clone(),
+            health_log: self.health_log.iter().cloned().collect(),
+        }
+    }
+}
+
+/// `127.0.0.1:8080->80/tcp`.
+pub fn show_port(port: &schema::Port) -> String {
+    let protocol = match port.protocol {
+        schema::Protocol::Tcp => "tcp",
+        schema::Protocol::Udp => "udp",
+    };
+    let address = port.host_ip.map_or_else(|| "0.0.0.0".into(), |ip| ip.to_string());
+    format!("{address}:{}->{}/{protocol}", port.published, port.target)
+}
+
+/// What the machine needs to know of the config.
+pub fn policy(config: &schema::Service) -> Policy {
+    Policy {
+        restart: match config.restart.policy {
+            Restart::No => RestartPolicy::No,
+            Restart::OnFailure => RestartPolicy::OnFailure,
+            Restart::Always => RestartPolicy::Always,
+            Restart::UnlessStopped => RestartPolicy::UnlessStopped,
+        },
+        delay: config.restart.delay,
+        multiplier: config.restart.multiplier,
+        delay_max: config.restart.max_delay,
+        jitter: config.restart.jitter,
+        reset_after: config.restart.reset_after,
+        attempts_max: config.restart.max_attempts,
+        success: vec![Status::Code(0)],
+        prevent: Vec::new(),
+        force: Vec::new(),
+        readiness: Readiness::Started,
+        start_timeout: None,
+        health: config.healthcheck.as_ref().map(|check| HealthPolicy {
+            on_failure: match check.on_failure {
+                OnUnhealthy::Restart => OnFailure::Restart,
+                OnUnhealthy::Kill => OnFailure::Kill,
+                OnUnhealthy::Stop => OnFailure::Stop,
+                OnUnhealthy::None => OnFailure::None,
+            },
+            stop_grace: None,
+        }),
+        oom: OomPolicy::Kill,
+        stop_signal: config.stop_signal.0,
+        stop_grace: config.stop_grace_period,
+    }
+}
+
+pub fn condition(wish: Wish) -> Condition {
+    match wish {
+        Wish::Started => Condition::Started,
+        Wish::Healthy => Condition::Healthy,
+        Wish::CompletedSuccessfully => Condition::CompletedSuccessfully,
+    }
+}
+
+/// All entries, by name.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    pub entries: BTreeMap<Arc<str>, Entry>,
+}
+
+impl Fleet {
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Entry> {
+        self.entries.get_mut(name)
+    }
+
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.entries.keys().cloned().collect()
+    }
+
+    pub fn all_at_rest(&self) -> bool {
+        self.entries.values().all(|entry| entry.machine.state.is_at_rest() && entry.machine.job.is_none())
+    }
+}
+
+/// Who needs whom. The config has no cycles and no unknown names: `config::load` refuses both.
+pub fn graph(config: &Config) -> Graph {
+    let needs = |service: &schema::Service| {
+        service.depends_on.iter().map(|(on, how)| Need::new(on, condition(how.condition))).collect()
+    };
+    let all = config.services.iter().map(|(name, service)| (name.clone(), needs(service))).collect();
+    Graph::new(all).unwrap_or_default()
+}
+
+/// The start gate's limits: slots, and the bucket of restarts.
+pub fn limits(config: &schema::Supervisor, now: Ms) -> (usize, Option<Bucket>) {
+    let slots = match config.max_parallel_starts {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+        most => usize::try_from(most).unwrap_or(usize::MAX),
+    };
+    (slots, Bucket::new(config.restart_storm.burst, config.restart_storm.interval, now))
+}

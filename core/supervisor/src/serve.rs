@@ -1,0 +1,306 @@
+//! The control socket: HTTP/1.1 and JSON over a Unix stream socket, so that curl is a client (sampan-api has the table).
+//!
+//! A handler turns a request into a message for the loop and waits for its answer; it decides nothing. The socket belongs
+//! to root and our own user: the peer's credentials are looked at once per connection, whatever the file's mode says.
+use crate::config::schema::Supervisor;
+use crate::request::{Answer, EventStream, Request, failure};
+use crate::worker::Message;
+use axum::Json;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Path, Query, Request as HttpRequest, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use futures_util::stream;
+use sampan_api as api;
+use serde::Deserialize;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+type Send = mpsc::UnboundedSender<Message>;
+type Reply<T> = Result<Json<T>, Refusal>;
+
+/// A request's body may not be larger: the largest is a plugin's control request.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Read from a log stream at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Peer {
+        let socket: &UnixStream = stream.io();
+        Peer { uid: socket.peer_cred().ok().map(|cred| cred.uid()) }
+    }
+}
+
+/// Opens the socket and serves it until the process ends.
+pub fn start(config: &Supervisor, send: Send) -> std::io::Result<()> {
+    let named = |error: std::io::Error| {
+        let path = config.socket.display();
+        std::io::Error::new(error.kind(), format!("cannot listen on {path}: {error}"))
+    };
+    // The run folder's lock is ours, so a socket that is there is a dead one's.
+    match std::fs::remove_file(&config.socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(named(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&config.socket).map_err(named)?;
+    std::fs::set_permissions(&config.socket, std::fs::Permissions::from_mode(0o600)).map_err(named)?;
+    let service = routes(send).into_make_service_with_connect_info::<Peer>();
+    tokio::task::spawn_local(async move {
+        if let Err(error) = axum::serve(listener, service).await {
+            tracing::error!("the control socket is closed: {error}");
+        }
+    });
+    Ok(())
+}
+
+fn routes(send: Send) -> Router {
+    Router::new()
+        .route("/v1/version", get(version))
+        .route("/v1/services", get(services))
+        .route("/v1/services/{name}", get(service))
+        .route("/v1/services/{name}/why", get(why))
+        .route("/v1/services/{name}/start", post(start_service))
+        .route("/v1/services/{name}/stop", post(stop_service))
+        .route("/v1/services/{name}/restart", post(restart_service))
+        .route("/v1/services/{name}/kill", post(kill_service))
+        .route("/v1/up", post(up))
+        .route("/v1/down", post(down))
+        .route("/v1/apply", post(apply))
+        .route("/v1/events", get(events))
+        .route("/v1/logs", get(logs))
+        .route("/v1/config", get(config))
+        .route("/v1/plugins", get(plugins))
+        .route("/v1/plugins/{name}/control", post(control))
+        .fallback(async || Refusal(StatusCode::NOT_FOUND, failure("no-such-path", "no such path; see GET /v1/version")))
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn(allowed))
+        .with_state(send)
+}
+
+/// Root and our own user; nobody else.
+async fn allowed(ConnectInfo(peer): ConnectInfo<Peer>, request: HttpRequest, next: Next) -> Response {
+    let own = rustix::process::geteuid().as_raw();
+    match peer.uid {
+        Some(uid) if uid == 0 || uid == own => next.run(request).await,
+        _ => Refusal(StatusCode::FORBIDDEN, failure("refused", "only root and sampand's own user may command it"))
+            .into_response(),
+    }
+}
+
+/// A refusal with its status.
+#[derive(Debug)]
+struct Refusal(StatusCode, api::Failure);
+
+impl From<api::Failure> for Refusal {
+    fn from(failure: api::Failure) -> Refusal {
+        let status = match failure.code.as_str() {
+            "no-such-service" | "no-such-plugin" => StatusCode::NOT_FOUND,
+            "config" => StatusCode::UNPROCESSABLE_ENTITY,
+            "refused" => StatusCode::CONFLICT,
+            "stopping" => StatusCode::SERVICE_UNAVAILABLE,
+            "timeout" => StatusCode::GATEWAY_TIMEOUT,
+            "usage" => StatusCode::BAD_REQUEST,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Refusal(status, failure)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+/// Hands a request to the loop and waits for its answer.
+async fn ask<T>(send: &Send, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, Refusal> {
+    let ended = || Refusal(StatusCode::SERVICE_UNAVAILABLE, failure("stopping", "sampand ends"));
+    let (answer, answered) = oneshot::channel();
+    send.send(Message::Request(request(answer))).map_err(|_| ended())?;
+    Ok(answered.await.map_err(|_| ended())??)
+}
+
+/// A JSON body that may be missing.
+fn body<T: serde::de::DeserializeOwned + Default>(bytes: &Bytes) -> Result<T, Refusal> {
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(bytes).map_err(|error| failure("usage", format!("the request's body: {error}")).into())
+}
+
+async fn version(State(send): State<Send>) -> Reply<api::Version> {
+    ask(&send, Request::Version).await.map(Json)
+}
+
+async fn services(State(send): State<Send>) -> Reply<Vec<api::Status>> {
+    ask(&send, Request::Services).await.map(Json)
+}
+
+async fn service(State(send): State<Send>, Path(name): Path<String>) -> Reply<api::Inspect> {
+    ask(&send, |answer| Request::Service { name, answer }).await.map(Json)
+}
+
+async fn why(State(send): State<Send>, Path(name): Path<String>) -> Reply<Vec<api::Transition>> {
+    ask(&send, |answer| Request::Why { name, answer }).await.map(Json)
+}
+
+async fn start_service(State(send): State<Send>, Path(name): Path<String>, bytes: Bytes) -> Reply<api::Done> {
+    let detach = body::<api::Act>(&bytes)?.detach;
+    ask(&send, |answer| Request::Start { name, detach, answer }).await.map(Json)
+}
+
+async fn stop_service(State(send): State<Send>, Path(name): Path<String>, bytes: Bytes) -> Reply<api::Done> {
+    let detach = body::<api::Act>(&bytes)?.detach;
+    ask(&send, |answer| Request::Stop { name, detach, answer }).await.map(Json)
+}
+
+async fn restart_service(State(send): State<Send>, Path(name): Path<String>, bytes: Bytes) -> Reply<api::Done> {
+    let detach = body::<api::Act>(&bytes)?.detach;
+    ask(&send, |answer| Request::Restart { name, detach, answer }).await.map(Json)
+}
+
+async fn kill_service(State(send): State<Send>, Path(name): Path<String>, bytes: Bytes) -> Reply<api::Done> {
+    let asked = body::<api::Kill>(&bytes)?.signal;
+    let signal = crate::config::units::parse_signal(&asked)
+        .ok_or_else(|| failure("usage", format!("no signal {asked:?}; write SIGTERM, TERM or 15")))?;
+    ask(&send, |answer| Request::Kill { name, signal, answer }).await.map(Json)
+}
+
+async fn up(State(send): State<Send>, bytes: Bytes) -> Reply<api::Done> {
+    let up = body(&bytes)?;
+    ask(&send, |answer| Request::Up { up, answer }).await.map(Json)
+}
+
+async fn down(State(send): State<Send>) -> Reply<api::Done> {
+    ask(&send, Request::Down).await.map(Json)
+}
+
+async fn apply(State(send): State<Send>) -> Reply<api::Applied> {
+    ask(&send, Request::Apply).await.map(Json)
+}
+
+async fn plugins(State(send): State<Send>) -> Reply<Vec<api::PluginStatus>> {
+    ask(&send, Request::Plugins).await.map(Json)
+}
+
+#[derive(Debug, Deserialize)]
+struct EventsQuery {
+    since: Option<u64>,
+    #[serde(default)]
+    follow: bool,
+}
+
+/// Lines of JSON: what was, then, with `follow`, what comes.
+async fn events(State(send): State<Send>, Query(query): Query<EventsQuery>) -> Result<Response, Refusal> {
+    let EventStream { gap, past, live } =
+        ask(&send, |answer| Request::Events { since: query.since, answer }).await?;
+    let mut text = String::new();
+    if let Some(gap) = gap {
+        text.push_str(&line(&gap));
+    }
+    text.extend(past.iter().map(line));
+    let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
+    let body = match query.follow {
+        false => Body::from_stream(first),
+        true => {
+            let live = stream::unfold(live, |mut live| async move {
+                let bytes = match live.recv().await {
+                    Ok(transition) => line(&transition),
+                    Err(broadcast::error::RecvError::Lagged(missed)) => format!("{{\"missed\":{missed}}}\n"),
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                };
+                Some((Ok(Bytes::from(bytes)), live))
+            });
+            Body::from_stream(futures_util::StreamExt::chain(first, live))
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+fn line(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).map(|text| text + "\n").unwrap_or_default()
+}
+
+/// `service=` may be repeated, which serde's form of a query cannot say.
+async fn logs(State(send): State<Send>, request: HttpRequest) -> Result<Response, Refusal> {
+    let (mut services, mut follow, mut tail) = (Vec::new(), false, None);
+    for pair in request.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match key {
+            "service" => services.push(value.to_owned()),
+            "follow" => follow = matches!(value, "" | "1" | "true"),
+            "tail" => {
+                let wrong = |_| failure("usage", format!("tail: {value:?} is no number of lines"));
+                tail = Some(value.parse().map_err(wrong)?);
+            }
+            _ => return Err(failure("usage", format!("unknown parameter {key:?}")).into()),
+        }
+    }
+    let fd = ask(&send, |answer| Request::Logs { services, follow, tail, answer }).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], descriptor_body(fd)?).into_response())
+}
+
+/// A pipe's bytes as they come, to its end.
+fn descriptor_body(fd: OwnedFd) -> Result<Body, Refusal> {
+    let internal = |error: std::io::Error| failure("internal", format!("cannot read the stream: {error}"));
+    rustix::io::ioctl_fionbio(&fd, true).map_err(|error| internal(error.into()))?;
+    let fd = crate::fence::readable(fd).map_err(internal)?;
+    Ok(Body::from_stream(stream::unfold(fd, |fd| async move {
+        loop {
+            let mut ready = fd.readable().await.ok()?;
+            let mut buffer = vec![0; CHUNK_BYTES];
+            match ready.try_io(|fd| Ok(rustix::io::read(&**fd.get_ref(), &mut buffer[..])?)) {
+                Err(_) => {}
+                Ok(Ok(0)) => return None,
+                Ok(Ok(count)) => {
+                    drop(ready);
+                    buffer.truncate(count);
+                    return Some((Ok::<_, std::io::Error>(Bytes::from(buffer)), fd));
+                }
+                Ok(Err(error)) => {
+                    drop(ready);
+                    return Some((Err(error), fd));
+                }
+            }
+        }
+    })))
+}
+
+#[derive(Debug, Deserialize)]
+struct ConfigQuery {
+    service: Option<String>,
+    #[serde(default)]
+    json: bool,
+}
+
+async fn config(State(send): State<Send>, Query(query): Query<ConfigQuery>) -> Result<Response, Refusal> {
+    let ConfigQuery { service, json } = query;
+    let text = ask(&send, |answer| Request::Config { service, json, answer }).await?;
+    let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+async fn control(
+    State(send): State<Send>,
+    Path(plugin): Path<String>,
+    Json(body): Json<serde_json::Value>,
+) -> Result<Response, Refusal> {
+    let reply = ask(&send, |answer| Request::Control { plugin, body, answer }).await?;
+    match reply.stream {
+        Some(fd) => Ok(descriptor_body(fd)?.into_response()),
+        None => Ok(Json(reply.body).into_response()),
+    }
+}

@@ -1,0 +1,591 @@
+//! The worker's one loop: sources become messages, messages become events, events become actions.
+//!
+//! ```text
+//!   pidfds  timers  signals  clients  jobs' answers
+//!       \      |      |        |       /
+//!        +-> Message -> [ step: (Service, Event) -> Actions ] -> journal -> executor
+//!                          core/service, pure               intent first
+//! ```
+//! A turn takes what has come, then settles: the start gate, the order of a shutdown, clients that wait. Nothing in a turn
+//! blocks; what may take time (launching, cleaning up, plugins) is a job that answers by a message. A watchdog in the
+//! keel ends a worker whose turn does not end.
+use crate::bus::Bus;
+use crate::executor::Ground;
+use crate::fleet::{Entry, Fleet};
+use crate::journal::{self, Journal};
+use crate::life::Born;
+use crate::request::{Answer, Request};
+use crate::{clock, fleet};
+use sampan_api as api;
+use sampan_service::desired::Desired;
+use sampan_service::graph::Graph;
+use sampan_service::limits::Gate;
+use sampan_service::{Down, Event, Exit, Life, Ms, Now, Policy, Problem, Service, State, Up, Verdict, WaitFor, Wanted};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
+
+/// Messages taken in one turn; the rest waits for the next, so that no turn grows with the load.
+const MESSAGES_PER_TURN_MAX: usize = 256;
+/// The keel ends a worker whose turn lasts longer.
+const TURN_MAX: Duration = Duration::from_secs(30);
+
+/// What sources and jobs send to the loop.
+#[derive(Debug)]
+pub enum Message {
+    /// An event of one service, from a job or a timer.
+    Service { name: Arc<str>, event: Event },
+    /// The answer to `Create`.
+    Born { name: Arc<str>, generation: u64, result: Result<Box<Born>, Problem> },
+    /// The pidfd of a main process is readable.
+    Exited { name: Arc<str>, generation: u64 },
+    /// One run of a health check.
+    Probed { name: Arc<str>, generation: u64, result: api::HealthResult, verdict: Option<Verdict> },
+    Request(Request),
+    Signal(i32),
+    /// The start gate may say something else now.
+    Gate,
+    /// `shutdown_timeout` is over.
+    Hurry,
+}
+
+/// How sampand ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is stopped and removed.
+    Stopped,
+    /// `on_exit = "keep"`: containers run on.
+    Kept,
+}
+
+/// A shutdown under way.
+#[derive(Debug)]
+struct Ending {
+    /// Services are stopped in reverse order of their dependencies.
+    hurried: bool,
+    _limit: fleet::Task,
+}
+
+/// A client that waits until something has come true.
+#[derive(Debug)]
+pub struct Waiter {
+    pub names: Vec<Arc<str>>,
+    pub goal: Goal,
+    pub deadline: Option<Ms>,
+    pub answer: Answer<api::Done>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Started, or at rest: a job that is done, a failure.
+    Up,
+    /// Running, and healthy where there is a check.
+    Healthy,
+    AtRest,
+    /// A later life than this one runs, or it is at rest.
+    Beyond(u64),
+}
+
+#[derive(Debug)]
+pub struct Worker {
+    pub ground: Rc<Ground>,
+    pub fleet: Fleet,
+    pub graph: Graph,
+    pub gate: Gate,
+    /// The gate may say something else than before.
+    pub gate_dirty: bool,
+    pub journal: Journal,
+    pub desired: journal::Desired,
+    pub bus: Bus,
+    pub waiters: Vec<Waiter>,
+    pub keel: crate::keel::Keel,
+    pub lives: u32,
+    pub next_handle: u64,
+    /// What `adopt` found, to be told before any other event.
+    pub adopted: Vec<(Arc<str>, Event)>,
+    ending: Option<Ending>,
+    /// `Down` requests are answered at the very end.
+    farewell: Vec<Answer<api::Done>>,
+    kept: bool,
+}
+
+impl Worker {
+    pub fn new(
+        ground: Rc<Ground>,
+        keel: crate::keel::Keel,
+        journal: Journal,
+        desired: journal::Desired,
+        lives: u32,
+    ) -> Worker {
+        let config = ground.config();
+        let (slots, storm) = fleet::limits(&config.supervisor, clock::boottime());
+        Worker {
+            graph: fleet::graph(&config),
+            gate: Gate::new(slots, storm),
+            gate_dirty: true,
+            ground,
+            fleet: Fleet::default(),
+            journal,
+            desired,
+            bus: Bus::new(),
+            waiters: Vec::new(),
+            keel,
+            lives,
+            next_handle: 1,
+            adopted: Vec::new(),
+            ending: None,
+            farewell: Vec::new(),
+            kept: false,
+        }
+    }
+
+    /// Runs until sampand is asked to end.
+    pub async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) -> (Outcome, Worker) {
+        for (name, event) in std::mem::take(&mut self.adopted) {
+            self.apply(&name, &event);
+        }
+        self.boot();
+        loop {
+            {
+                let keel = self.keel.clone();
+                let _turn = keel.watchdog().turn(TURN_MAX);
+                self.settle();
+                if let Some(outcome) = self.over() {
+                    return (outcome, self);
+                }
+            }
+            let Some(first) = messages.recv().await else { return (Outcome::Kept, self) };
+            let keel = self.keel.clone();
+            let _turn = keel.watchdog().turn(TURN_MAX);
+            self.take(first);
+            for _ in 1..MESSAGES_PER_TURN_MAX {
+                match messages.try_recv() {
+                    Ok(message) => self.take(message),
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Service { name, event } => self.apply(&name, &event),
+            Message::Born { name, generation, result } => self.born(&name, generation, result),
+            Message::Exited { name, generation } => self.exited(&name, generation),
+            Message::Probed { name, generation, result, verdict } => {
+                self.probed(&name, generation, result, verdict);
+            }
+            Message::Request(request) => self.request(request),
+            Message::Signal(signal) => self.signal(signal),
+            Message::Gate => self.gate_dirty = true,
+            Message::Hurry => self.hurry(),
+        }
+    }
+
+    /// One event of one service: step, write down, act.
+    pub fn apply(&mut self, name: &str, event: &Event) {
+        let now = Now::new(clock::boottime(), luck());
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        let before = entry.machine.clone();
+        let actions = sampan_service::step(&mut entry.machine, event, now);
+        if entry.machine != before {
+            self.record(name, &before, event);
+        }
+        for action in actions {
+            self.act(name, action);
+        }
+        self.after(name, &before);
+    }
+
+    /// The transition's record, then its line, then everybody who listens.
+    fn record(&mut self, name: &str, before: &Service, event: &Event) {
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        let machine = &entry.machine;
+        if machine.state == before.state && machine.wanted == before.wanted && machine.job == before.job {
+            return;
+        }
+        let data = record_data(entry);
+        let cause = event.to_string();
+        let written = self.journal.append(&journal::Entry {
+            service: name,
+            generation: machine.generation,
+            from: before.state.name(),
+            to: machine.state.name(),
+            cause: &cause,
+            data: &data,
+        });
+        let health = (before.state.health(), machine.state.health());
+        if before.state.name() != machine.state.name() || health.0 != health.1 {
+            tell(name, before, machine, &cause);
+        }
+        let transition = transition(&written);
+        entry.remember(transition.clone());
+        self.bus.publish(&transition);
+    }
+
+    /// What follows from a transition beside its actions.
+    fn after(&mut self, name: &str, before: &Service) {
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        // A life that is over by the machine's account gives up what belonged to it.
+        if before.state.has_life() && !entry.machine.state.has_life() {
+            entry.live = None;
+            entry.probes = None;
+            if let Some(config) = entry.next.take() {
+                entry.config = config;
+            }
+        }
+        if entry.machine.wanted == Wanted::Down(Down::Removed)
+            && entry.machine.state.is_at_rest()
+            && entry.machine.job.is_none()
+        {
+            self.ground.forget(name);
+            self.fleet.entries.remove(name);
+        }
+    }
+
+    fn born(&mut self, name: &str, generation: u64, result: Result<Box<Born>, Problem>) {
+        let life = match result {
+            Ok(born) => {
+                if let Some(entry) = self.fleet.get_mut(name) {
+                    entry.owners = born.owners;
+                    entry.live = Some(self.ground.watch(&entry.name, generation, born.process, born.netns, Some(born.gate)));
+                }
+                Life::Created
+            }
+            Err(problem) => {
+                tracing::warn!(service = name, "cannot create: {problem}");
+                Life::CreateFailed(problem)
+            }
+        };
+        self.apply(name, &Event::life(generation, life));
+    }
+
+    /// Reads the status without reaping, writes it down, then lets the kernel forget it: no window in which it is lost.
+    fn exited(&mut self, name: &str, generation: u64) {
+        let Some(entry) = self.fleet.get(name) else { return };
+        let Some(live) = entry.live.as_ref().filter(|live| live.generation == generation) else { return };
+        let (pid, own) = (live.pid, live.own);
+        let status = self.ground.exit_status(live);
+        let (oom_kills, empty) = self.ground.last_look(name);
+        let oom = oom_kills > live.oom_before;
+        let exit = Exit { status, oom };
+        let lived = live.started_at.and_then(|at| at.elapsed().ok());
+        if oom {
+            self.ground.tell_oom(entry, oom_kills - live.oom_before);
+            self.apply(name, &Event::life(generation, Life::Oom));
+        }
+        if let Some(entry) = self.fleet.get(name) {
+            self.ground.tell_exit(entry, exit, lived);
+        }
+        self.apply(name, &Event::life(generation, Life::Exited { exit, empty }));
+        if own && let Err(error) = self.keel.reap(pid) {
+            tracing::warn!(service = name, pid, "cannot reap: {error}");
+        }
+    }
+
+    fn probed(&mut self, name: &str, generation: u64, result: api::HealthResult, verdict: Option<Verdict>) {
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        if entry.machine.generation != generation {
+            return;
+        }
+        entry.remember_health(result);
+        if let Some(verdict) = verdict {
+            let entry = &*entry;
+            self.ground.tell_health(entry, &verdict);
+            self.apply(name, &Event::life(generation, Life::Health(verdict)));
+        }
+    }
+
+    fn signal(&mut self, signal: i32) {
+        match signal {
+            libc::SIGHUP => match self.ground.reload() {
+                Ok(config) => {
+                    self.replace_config(config);
+                }
+                Err(text) => tracing::error!("the config has errors, nothing changed\n{text}"),
+            },
+            libc::SIGTERM if self.ground.keeps_on_exit() && self.ending.is_none() => {
+                tracing::info!("SIGTERM: containers run on (on_exit = \"keep\")");
+                self.kept = true;
+            }
+            _ if self.ending.is_some() => self.hurry(),
+            _ => self.end("asked to stop; once more to hurry"),
+        }
+    }
+
+    /// Begins the ordered shutdown.
+    pub fn end(&mut self, why: &str) {
+        if self.ending.is_some() {
+            return;
+        }
+        tracing::info!("{why}");
+        let limit = self.ground.config().supervisor.shutdown_timeout;
+        let send = self.ground.send.clone();
+        let _limit = fleet::Task::from(tokio::task::spawn_local(async move {
+            tokio::time::sleep(limit).await;
+            let _ = send.send(Message::Hurry);
+        }));
+        self.ending = Some(Ending { hurried: false, _limit });
+    }
+
+    /// No more order, no more grace.
+    fn hurry(&mut self) {
+        let Some(ending) = &mut self.ending else { return };
+        if !ending.hurried {
+            ending.hurried = true;
+            tracing::warn!("hurry: no more grace, every container is killed");
+        }
+        for name in self.fleet.names() {
+            self.apply(&name, &Event::Down(Down::Shutdown));
+            self.apply(&name, &Event::Hurry);
+        }
+    }
+
+    /// `down` of a client: as Ctrl-C, and an answer at the end.
+    pub fn farewell(&mut self, answer: Answer<api::Done>) {
+        self.farewell.push(answer);
+        self.end("asked to stop by a client");
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// What a turn leaves to be done once: gate, order of the shutdown, clients.
+    fn settle(&mut self) {
+        loop {
+            let mut moved = self.run_gate();
+            if self.ending.is_some() {
+                moved |= self.stop_next();
+            }
+            if !moved {
+                break;
+            }
+        }
+        self.answer_waiters();
+    }
+
+    fn run_gate(&mut self) -> bool {
+        if !std::mem::take(&mut self.gate_dirty) || self.ending.is_some() {
+            return false;
+        }
+        let (fleet, graph, ground) = (&self.fleet, &self.graph, &self.ground);
+        let standing = |name: &str| fleet.get(name).map(|entry| entry.machine.standing());
+        let events = self.gate.turn(clock::boottime(), |name| {
+            graph.blocker(name, standing).or_else(|| ground.missing_plugin(name).map(WaitFor::Plugin))
+        });
+        if let Some(at) = self.gate.wake_at() {
+            self.ground.wake_gate(at);
+        }
+        for (name, event) in &events {
+            self.apply(name, event);
+        }
+        !events.is_empty()
+    }
+
+    /// Stops what nothing depends on any more.
+    fn stop_next(&mut self) -> bool {
+        let asked = |entry: &Entry| entry.machine.wanted == Wanted::Down(Down::Shutdown);
+        let has_life = |name: &str| self.fleet.get(name).is_some_and(|entry| entry.machine.state.has_life());
+        let to_stop: BTreeSet<String> = self
+            .fleet
+            .entries
+            .values()
+            .filter(|entry| !asked(entry) || has_life(&entry.name))
+            .map(|entry| entry.name.to_string())
+            .collect();
+        let now: Vec<String> = self.graph.may_stop(&to_stop, has_life).into_iter().map(str::to_owned).collect();
+        let now: Vec<String> =
+            now.into_iter().filter(|name| self.fleet.get(name).is_some_and(|entry| !asked(entry))).collect();
+        for name in &now {
+            self.apply(name, &Event::Down(Down::Shutdown));
+        }
+        !now.is_empty()
+    }
+
+    fn answer_waiters(&mut self) {
+        let now = clock::boottime();
+        let fleet = &self.fleet;
+        let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters).into_iter().partition(|w| {
+            w.answer.is_closed()
+                || w.deadline.is_some_and(|at| at <= now)
+                || w.names.iter().all(|name| reached(fleet.get(name), w.goal))
+        });
+        self.waiters = waiting;
+        for waiter in done {
+            let complete = waiter.names.iter().all(|name| fulfilled(fleet.get(name), waiter.goal));
+            let services =
+                waiter.names.iter().filter_map(|name| fleet.get(name)).map(|e| e.status(now)).collect();
+            let _ = waiter.answer.send(Ok(api::Done { services, complete }));
+        }
+    }
+
+    fn over(&mut self) -> Option<Outcome> {
+        if self.kept {
+            return Some(Outcome::Kept);
+        }
+        (self.ending.is_some() && self.fleet.all_at_rest()).then_some(Outcome::Stopped)
+    }
+
+    /// Tells clients that wait for the end; the last thing before it.
+    pub fn say_farewell(&mut self) {
+        let now = clock::boottime();
+        let services: Vec<_> = self.fleet.entries.values().map(|entry| entry.status(now)).collect();
+        for answer in self.farewell.drain(..) {
+            let _ = answer.send(Ok(api::Done { services: services.clone(), complete: true }));
+        }
+    }
+
+    /// Saves what must survive a reboot, off the loop.
+    pub fn save_desired(&mut self) {
+        for (name, entry) in &self.fleet.entries {
+            let wish = self.desired.services.entry(name.to_string()).or_default();
+            match entry.machine.wanted {
+                Wanted::Up => wish.stopped = false,
+                Wanted::Down(Down::Hand) => wish.stopped = true,
+                Wanted::Down(Down::Idle | Down::Removed | Down::Shutdown) => {}
+            }
+            wish.restarts = entry.machine.restarts;
+            wish.attempt = entry.machine.attempts;
+            wish.delay_left_ms = match entry.machine.state {
+                State::Backoff { until, .. } => {
+                    Some(u64::try_from(until.since(clock::boottime()).as_millis()).unwrap_or(u64::MAX))
+                }
+                _ => None,
+            };
+        }
+        self.ground.save_desired(self.desired.clone());
+    }
+
+    /// Everything that is to run at boot is asked for, and what it needs with it.
+    pub fn boot(&mut self) {
+        let policies: Vec<(String, Policy, bool)> = self
+            .fleet
+            .entries
+            .values()
+            .filter(|entry| entry.machine.wanted != Wanted::Up)
+            .map(|entry| (entry.name.to_string(), entry.machine.policy.clone(), entry.config.autostart))
+            .collect();
+        let services = policies
+            .iter()
+            .map(|(name, policy, autostart)| (name.clone(), Desired { policy, autostart: *autostart }))
+            .collect();
+        let order: Vec<String> = self.graph.start_order().map(str::to_owned).collect();
+        let events = sampan_service::desired::boot(&services, &self.held(), order.iter().map(String::as_str));
+        for (name, event) in events {
+            self.with_needs(&name);
+            self.apply(&name, &event);
+        }
+    }
+
+    /// Asks for what `name` depends on.
+    pub fn with_needs(&mut self, name: &str) {
+        let needs: Vec<String> = self.graph.with_needs(name).into_iter().map(str::to_owned).collect();
+        for need in needs.iter().filter(|need| *need != name) {
+            self.want(need, Up::Dependant(name.to_owned()));
+        }
+    }
+
+    /// Stopped by hand, by desired.json.
+    pub fn held(&self) -> BTreeSet<String> {
+        self.desired.services.iter().filter(|(_, wish)| wish.stopped).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Asks for `name` unless it already is; a dependency that a hand has stopped stays stopped.
+    pub fn want(&mut self, name: &str, up: Up) {
+        let Some(entry) = self.fleet.get(name) else { return };
+        let dependency = matches!(up, Up::Dependant(_));
+        match entry.machine.wanted {
+            Wanted::Up if dependency => {}
+            Wanted::Down(Down::Hand) if dependency => {}
+            _ => self.apply(name, &Event::Up(up)),
+        }
+    }
+}
+
+/// The machine's record with what the executor must find again.
+fn record_data(entry: &Entry) -> serde_json::Value {
+    let mut data: serde_json::Map<String, serde_json::Value> =
+        entry.machine.to_record().into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+    data.insert("handle".into(), entry.handle.into());
+    if let Some(live) = &entry.live {
+        data.insert("pid".into(), live.pid.into());
+        data.insert("oom_before".into(), live.oom_before.into());
+        if let Some(at) = live.started_at {
+            data.insert("started_at".into(), clock::rfc3339(at).into());
+        }
+    }
+    serde_json::Value::Object(data)
+}
+
+/// A journal record as clients see it.
+pub fn transition(record: &journal::Record) -> api::Transition {
+    api::Transition {
+        seq: record.seq,
+        time: clock::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(record.time)),
+        service: record.service.clone(),
+        generation: record.generation,
+        from: record.from.clone(),
+        to: record.to.clone(),
+        cause: record.cause.clone(),
+        data: record.data.as_object().cloned().unwrap_or_default(),
+    }
+}
+
+/// One transition, one line.
+fn tell(name: &str, before: &Service, after: &Service, cause: &str) {
+    let from = before.state.name();
+    let health = after.state.health();
+    if before.state.name() == after.state.name() {
+        tracing::info!(service = name, cause, "{from}: {} -> {health}", before.state.health());
+        return;
+    }
+    let to = after.state.name();
+    match &after.state {
+        State::Backoff { since, until, attempt } => {
+            let delay_ms = u64::try_from(until.since(*since).as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(service = name, cause, attempt, delay_ms, "{from} -> {to}");
+        }
+        State::Failed { why } => tracing::error!(service = name, cause, "{from} -> {to}: {why}"),
+        State::Waiting { on, .. } => tracing::info!(service = name, on = %on, "{from} -> {to}"),
+        State::Stopped { why } => tracing::info!(service = name, "{from} -> {to}: {why}"),
+        _ => tracing::info!(service = name, cause, "{from} -> {to}"),
+    }
+}
+
+/// Whether a client need not wait any longer for this service.
+fn reached(entry: Option<&Entry>, goal: Goal) -> bool {
+    let Some(entry) = entry else { return true };
+    let machine = &entry.machine;
+    let rest = machine.state.is_at_rest() && machine.job.is_none();
+    match goal {
+        Goal::AtRest => rest,
+        Goal::Up => rest || machine.standing().started,
+        Goal::Healthy => rest || fulfilled(Some(entry), goal),
+        Goal::Beyond(generation) => {
+            rest || (machine.generation > generation && machine.standing().started)
+        }
+    }
+}
+
+/// Whether what the client asked for is so.
+fn fulfilled(entry: Option<&Entry>, goal: Goal) -> bool {
+    let Some(entry) = entry else { return goal == Goal::AtRest };
+    let standing = entry.machine.standing();
+    match goal {
+        Goal::AtRest => standing.at_rest,
+        Goal::Up | Goal::Beyond(_) => standing.started,
+        Goal::Healthy => {
+            standing.completed || if entry.config.healthcheck.is_some() { standing.healthy } else { standing.ready }
+        }
+    }
+}
+
+/// The part of the jitter to apply. It need not be secret, only different from one start to the next.
+fn luck() -> u32 {
+    let mut bytes = [0; 4];
+    let _ = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::NONBLOCK);
+    u32::from_ne_bytes(bytes)
+}

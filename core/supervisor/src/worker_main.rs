@@ -1,0 +1,161 @@
+//! From process start to the loop and back: folders, journal, plugins, adoption, then the loop, then the end.
+use crate::config::Config;
+use crate::config::schema::{LogFormat, LogLevel, LogDriver};
+use crate::executor::Ground;
+use crate::journal::{Desired, Journal, Replay};
+use crate::keel::{Fate, Keel, rundir};
+use crate::plugins::Plugins;
+use crate::source::Source;
+use crate::view::View;
+use crate::worker::{Message, Outcome, Worker};
+use crate::{adopt, follow, log, serve};
+use sampan_cgroups::Hierarchies;
+use std::io::Write;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// The worker's exit codes (docs/config.md): 0 as asked, 1 failed, 2 config or usage. The keel ends with the same.
+const STOPPED: u8 = 0;
+const FAILED: u8 = 1;
+const CONFIG: u8 = 2;
+
+/// How long the last lines may take to reach the terminal.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// The worker, from its first breath to its exit code.
+pub fn run(keel: Keel, source: Source) -> u8 {
+    // One heap for all threads: the pool's threads come and go, their arenas would stay.
+    crate::fence::one_arena();
+    let config = match source.load() {
+        Ok(config) => config,
+        Err(text) => {
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            return CONFIG;
+        }
+    };
+    let view = match View::start() {
+        Ok(view) => view,
+        Err(error) => return fail(&format!("cannot start the output thread: {error}")),
+    };
+    log::install(view.clone(), level(config.supervisor.log_level), format(config.supervisor.log_format));
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(64)
+        .thread_stack_size(512 * 1024)
+        .thread_keep_alive(Duration::from_secs(2))
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot make the event loop: {error}")),
+    };
+    let local = tokio::task::LocalSet::new();
+    let code = match local.block_on(&runtime, start(keel, source, config, view.clone())) {
+        Ok(code) => code,
+        Err(text) => {
+            tracing::error!("{text}");
+            FAILED
+        }
+    };
+    view.flush(FLUSH_MAX);
+    // Threads of the pool may hang in a system call of a dead file system: nothing waits for them.
+    runtime.shutdown_background();
+    code
+}
+
+fn fail(text: &str) -> u8 {
+    let _ = writeln!(std::io::stderr(), "sampand: {text}");
+    FAILED
+}
+
+async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result<u8, String> {
+    let supervisor = config.supervisor.clone();
+    let claim = rundir::claim(&supervisor.run_dir, &supervisor.state_dir, &keel).map_err(|e| e.to_string())?;
+    let (journal, replay) = Journal::open(&supervisor.run_dir, &claim.boot_id)
+        .map_err(|(path, error)| format!("cannot open {}: {error}", path.display()))?;
+    let (desired, warning) = Desired::load(&supervisor.state_dir);
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    for note in &replay.notes {
+        tracing::warn!("{note}");
+    }
+    let (lives, fate) = keel.predecessor();
+    match fate {
+        Fate::First => {}
+        Fate::Ended(exit) => tracing::warn!(code = exit.code(), "the worker before this one died; containers ran on"),
+        Fate::Hung => tracing::warn!("the worker before this one hung and was ended; containers ran on"),
+    }
+    let hierarchies = Hierarchies::detect().map_err(|e| e.to_string())?;
+    let (send, messages) = mpsc::unbounded_channel();
+    let plugins = Plugins::open(&config, &keel, &claim.boot_id).await.map_err(|e| e.to_string())?;
+    view.names(config.services.keys().map(String::as_str));
+    let follow = follow::wanted(&config);
+    let logged = config.services.values().any(|service| service.logging.driver != LogDriver::None);
+    let ground = Rc::new(Ground::new(keel.clone(), plugins, hierarchies, config, source, send.clone()));
+    let mut worker = Worker::new(ground.clone(), keel.clone(), journal, desired, lives + 1);
+    adopt::adopt(&mut worker, &replay);
+    synchronize(&worker, &replay).await;
+    serve::start(&supervisor, send.clone()).map_err(|e| e.to_string())?;
+    crate::sources::signals(&send).map_err(|e| format!("cannot take over signals: {e}"))?;
+    let following = (follow && logged).then(|| follow::start(&ground, &view));
+    keel.ready().map_err(|e| e.to_string())?;
+    let _ = claim;
+
+    let (outcome, mut worker) = worker.run(messages).await;
+    worker.save_desired();
+    match outcome {
+        Outcome::Stopped => {
+            ground.plugins.shutdown().await;
+            drop(following);
+            worker.ground.flush_desired().await;
+            if let Err(error) = rundir::clear(&supervisor.run_dir) {
+                tracing::warn!("cannot clear {}: {error}", supervisor.run_dir.display());
+            }
+            crate::life::remove_cgroup_parent(hierarchies, &ground.cgroup_parent);
+            tracing::info!("everything is stopped");
+            worker.say_farewell();
+            // The answers must reach their clients before the socket goes.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Outcome::Kept => worker.ground.flush_desired().await,
+    }
+    Ok(STOPPED)
+}
+
+/// Tells the plugins what lives; each container is attached again, so that whoever reads its output goes on.
+async fn synchronize(worker: &Worker, _: &Replay) {
+    let ground = &worker.ground;
+    let lives: Vec<_> = worker
+        .fleet
+        .entries
+        .values()
+        .filter(|entry| entry.live.is_some())
+        .map(|entry| (ground.ctx(entry), entry.machine.state.name().to_owned()))
+        .collect();
+    ground.plugins.synchronize(&lives).await;
+    for entry in worker.fleet.entries.values() {
+        let Some(live) = &entry.live else { continue };
+        ground.replay_attach(entry, live).await;
+    }
+}
+
+fn level(level: LogLevel) -> tracing::Level {
+    match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    }
+}
+
+fn format(format: LogFormat) -> log::Format {
+    match format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    }
+}
+
+/// What the loop is told from outside.
+pub type Sender = mpsc::UnboundedSender<Message>;
