@@ -57,17 +57,18 @@ pub struct Inspect {
     pub started_at: Option<String>,
     /// What each plugin changed in the container's config, leaf by leaf.
     pub owners: std::collections::BTreeMap<String, String>,
-    /// Last results of the health check, newest last.
-    pub health_log: Vec<HealthResult>,
+    /// The last run of the health check.
+    pub last_check: Option<HealthResult>,
 }
 
 /// One run of a health check.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HealthResult {
-    pub time: String,
     pub ok: bool,
     pub output: String,
     pub took_ms: u64,
+    /// Failures in a row that count.
+    pub failures: u32,
 }
 
 /// Body of start, stop and restart; empty is `wait = true`.

@@ -87,8 +87,8 @@ pub fn status(service: &Inspect, why: &[Transition]) -> String {
     if !s.ports.is_empty() {
         line("ports", &s.ports.join(", "));
     }
-    if let Some(result) = service.health_log.last() {
-        line("last check", &format!("{} {} ({} ms)", result.time, result.output.trim(), result.took_ms));
+    if let Some(result) = &service.last_check {
+        line("last check", &format!("{} ({} ms)", result.output.trim(), result.took_ms));
     }
     for transition in why.iter().rev().take(5).rev() {
         out.push_str(&format!("  {}", self::transition(transition)));

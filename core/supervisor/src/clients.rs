@@ -87,7 +87,7 @@ impl Worker {
         let entry = self.fleet.get(name).ok_or_else(|| self.no_such(name))?;
         let bundle = self.ground.dirs.bundle(name, entry.machine.generation);
         let bundle = bundle.is_dir().then(|| bundle.display().to_string());
-        Ok(entry.inspect(clock::boottime(), bundle))
+        Ok(entry.inspect(clock::boottime(), bundle, self.probes.last(name)))
     }
 
     fn why(&self, name: &str) -> Result<Vec<api::Transition>, api::Failure> {

@@ -9,7 +9,9 @@ use crate::life::{self, Order};
 use crate::plugins::{Ctx, Plugins, Role};
 use crate::request::{Answer, ControlReply, failure};
 use crate::worker::{Message, Worker};
-use crate::{clock, journal, probes};
+use crate::inside::Inside;
+use crate::probe::{Exec, Target};
+use crate::{clock, journal};
 use sampan_api as api;
 use sampan_cgroups::Hierarchies;
 use sampan_service::{Action, Event, Exit, Life, Ms, Status, Verdict};
@@ -47,13 +49,14 @@ impl Dirs {
     }
 }
 
-#[derive(Debug)]
 pub struct Ground {
     pub keel: Keel,
     pub plugins: Plugins,
     pub hierarchies: &'static Hierarchies,
     pub dirs: Dirs,
     pub send: mpsc::UnboundedSender<Message>,
+    /// Runs health checks' commands.
+    pub exec: Arc<dyn Exec>,
     /// Absolute path below which our cgroups are, in every hierarchy.
     pub cgroup_parent: String,
     config: RefCell<Rc<Config>>,
@@ -75,6 +78,7 @@ impl Ground {
         let dirs = Dirs { run: supervisor.run_dir.clone(), state: supervisor.state_dir.clone() };
         Ground {
             cgroup_parent: supervisor.cgroup_parent.clone().unwrap_or_else(|| "/sampan".into()),
+            exec: Arc::new(Inside { keel: keel.clone(), containers: dirs.containers() }),
             wishes: Wishes::start(dirs.state.clone()),
             keel,
             plugins,
@@ -367,7 +371,6 @@ impl Worker {
         match action {
             Action::Create => {
                 entry.owners.clear();
-                entry.health_log.clear();
                 // Each life has its own number in the plugins' eyes, so that a late reply never meets the next one.
                 entry.handle = self.next_handle;
                 self.next_handle += 1;
@@ -459,11 +462,19 @@ impl Worker {
             }
             Action::Disarm => entry.timer = None,
             Action::HealthBegin => {
-                if let (Some(check), Some(live)) = (entry.config.healthcheck.clone(), &entry.live) {
-                    entry.probes = Some(probes::begin(&ground, &service, generation, &check, live));
+                if let (Some(check), Some(live)) = (&entry.config.healthcheck, &entry.live) {
+                    let target = Target {
+                        service: name.to_owned(),
+                        generation,
+                        pid: live.pid,
+                        pidfd: live.pidfd.clone(),
+                        netns: live.netns.clone(),
+                        exec: ground.exec.clone(),
+                    };
+                    self.probes.begin(target, check, entry.machine.state.health());
                 }
             }
-            Action::HealthEnd => entry.probes = None,
+            Action::HealthEnd => self.probes.end(name),
             Action::RequestStart => {
                 self.gate.request(name, entry.machine.attempts > 0);
                 self.gate_dirty = true;

@@ -4,6 +4,7 @@
 //! until it has left the config and is at rest.
 use crate::config::Config;
 use crate::config::schema::{self, Condition as Wish, OnUnhealthy, Policy as Restart};
+use crate::probe::Last;
 use sampan_api as api;
 use sampan_service::graph::{Graph, Need};
 use sampan_service::limits::Bucket;
@@ -17,8 +18,6 @@ use tokio::task::AbortHandle;
 
 /// Transitions kept per service for `sampanctl why`.
 const HISTORY_MAX: usize = 16;
-/// Results of the health check kept per service.
-const HEALTH_LOG_MAX: usize = 5;
 
 /// A task that ends with its owner.
 #[derive(Debug)]
@@ -67,11 +66,9 @@ pub struct Entry {
     pub handle: u64,
     pub live: Option<Live>,
     pub timer: Option<Task>,
-    pub probes: Option<Task>,
     /// Leaf of the container's config -> the plugin that set it.
     pub owners: BTreeMap<String, String>,
     pub history: VecDeque<api::Transition>,
-    pub health_log: VecDeque<api::HealthResult>,
 }
 
 impl Entry {
@@ -85,10 +82,8 @@ impl Entry {
             handle,
             live: None,
             timer: None,
-            probes: None,
             owners: BTreeMap::new(),
             history: VecDeque::new(),
-            health_log: VecDeque::new(),
         }
     }
 
@@ -97,13 +92,6 @@ impl Entry {
             self.history.pop_front();
         }
         self.history.push_back(transition);
-    }
-
-    pub fn remember_health(&mut self, result: api::HealthResult) {
-        if self.health_log.len() == HEALTH_LOG_MAX {
-            self.health_log.pop_front();
-        }
-        self.health_log.push_back(result);
     }
 
     /// The row of `ps`.
@@ -132,7 +120,7 @@ impl Entry {
         }
     }
 
-    pub fn inspect(&self, now: Ms, bundle: Option<String>) -> api::Inspect {
+    pub fn inspect(&self, now: Ms, bundle: Option<String>, check: Option<Last>) -> api::Inspect {
         let exit = self.machine.last_exit;
         api::Inspect {
             status: self.status(now),
@@ -147,7 +135,12 @@ impl Entry {
             attempt: self.machine.attempts,
             started_at: self.live.as_ref().and_then(|live| live.started_at).map(crate::clock::rfc3339),
             owners: self.owners.clone(),
-            health_log: self.health_log.iter().cloned().collect(),
+            last_check: check.map(|last| api::HealthResult {
+                ok: last.outcome.ok,
+                output: last.outcome.output,
+                took_ms: u64::try_from(last.outcome.took.as_millis()).unwrap_or(u64::MAX),
+                failures: last.failures,
+            }),
         }
     }
 }

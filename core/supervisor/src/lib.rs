@@ -29,6 +29,7 @@ pub mod desired;
 pub mod executor;
 pub mod fleet;
 pub mod follow;
+pub mod inside;
 pub mod life;
 pub mod request;
 pub mod serve;

@@ -18,7 +18,7 @@ use sampan_cgroups::{Cgroup, Hierarchies, Place};
 use sampan_plan::{Options, Plan, Spec};
 use sampan_runtime::launch::{self, Attached, Barrier, Console, Created, Request, Stages};
 use sampan_runtime::root::{self, Lock, Root};
-use sampan_runtime::state::State;
+use sampan_runtime::state::{CONFIG, State};
 use sampan_service::{Problem, Status};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -257,32 +257,38 @@ type Launched = Result<(Process, Option<OwnedFd>), Problem>;
 
 impl Job {
     fn run(self, born: oneshot::Sender<Launched>) {
+        let name = self.service.name.clone();
+        let folder = match bundle::write(&self.run, &name, self.generation, &self.spec) {
+            Ok(folder) => folder,
+            Err(error) => return drop(born.send(Err(of_io(error)))),
+        };
         let text = self.spec.to_string();
-        let name = &self.service.name;
-        let result: Result<_, Problem> = (|| {
-            let folder = bundle::write(&self.run, name, self.generation, &self.spec).map_err(of_io)?;
-            let spec = Spec::parse(&text).map_err(of_config)?;
-            let path = spec.linux.cgroups_path.as_deref();
-            let host = sampan_runtime::host::facts(path, name, true).map_err(of_io)?;
-            let options = Options {
-                id: name.clone(),
-                bundle: folder.display().to_string(),
-                new_keyring: true,
-                attach: true,
-                given_stdio: true,
-                ..Options::default()
-            };
+        let spec = match Spec::parse(&text) {
+            Ok(spec) => spec,
+            Err(error) => return drop(born.send(Err(of_config(error)))),
+        };
+        let options = Options {
+            id: name.clone(),
+            bundle: folder.display().to_string(),
+            new_keyring: true,
+            attach: true,
+            given_stdio: true,
+            ..Options::default()
+        };
+        let path = spec.linux.cgroups_path.as_deref();
+        let compiled = sampan_runtime::host::facts(path, &name, true).map_err(of_io).and_then(|host| {
             let plan = Plan::compile(&spec, &host, &options).map_err(of_config)?;
-            for warning in &plan.warnings {
-                tracing::warn!(service = name, "{warning}");
-            }
-            Ok((folder, host, plan))
-        })();
-        let (bundle, host, plan) = match result {
-            Ok(done) => done,
+            Ok((host, plan))
+        });
+        let (host, plan) = match compiled {
+            Ok(compiled) => compiled,
             Err(problem) => return drop(born.send(Err(problem))),
         };
-        match self.launch(&bundle, &host, &plan) {
+        for warning in &plan.warnings {
+            tracing::warn!(service = name, "{warning}");
+        }
+        let bundle = folder;
+        match self.launch(&bundle, &text, &host, &plan) {
             Err(problem) => drop(born.send(Err(problem))),
             Ok((mut created, folder, oom_before)) => {
                 let process = created.child.pidfd.try_clone().map_err(of_io).map(|pidfd| Process {
@@ -307,12 +313,15 @@ impl Job {
     fn launch(
         &self,
         bundle: &Path,
+        text: &str,
         host: &sampan_plan::Host,
         plan: &Plan<'_>,
     ) -> Result<(Created, sampan_runtime::root::Folder, u64), Problem> {
         let stdio = self.stdio(plan)?;
         let root = Root::new(Some(&self.containers)).map_err(of_io)?;
         let folder = root.create(&self.service.name).map_err(of_io)?;
+        // What later verbs (`sampan exec`, health checks) go by: the config as it was now.
+        folder.write(CONFIG, text.as_bytes()).map_err(of_io)?;
         let request = Request {
             plan,
             host,

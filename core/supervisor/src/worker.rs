@@ -14,13 +14,14 @@ use crate::executor::Ground;
 use crate::fleet::{Entry, Fleet};
 use crate::journal::{self, Journal};
 use crate::life::Born;
+use crate::probe::{Probes, Report};
 use crate::request::{Answer, Request};
 use crate::{clock, fleet};
 use sampan_api as api;
 use sampan_service::desired::Desired;
 use sampan_service::graph::Graph;
 use sampan_service::limits::Gate;
-use sampan_service::{Down, Event, Exit, Life, Ms, Now, Policy, Problem, Service, State, Up, Verdict, WaitFor, Wanted};
+use sampan_service::{Down, Event, Exit, Life, Ms, Now, Policy, Problem, Service, State, Up, WaitFor, Wanted};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,8 +42,7 @@ pub enum Message {
     Born { name: Arc<str>, generation: u64, result: Result<Box<Born>, Problem> },
     /// The pidfd of a main process is readable.
     Exited { name: Arc<str>, generation: u64 },
-    /// One run of a health check.
-    Probed { name: Arc<str>, generation: u64, result: api::HealthResult, verdict: Option<Verdict> },
+    Probed(Report),
     Request(Request),
     Signal(i32),
     /// The start gate may say something else now.
@@ -88,7 +88,6 @@ pub enum Goal {
     Beyond(u64),
 }
 
-#[derive(Debug)]
 pub struct Worker {
     pub ground: Rc<Ground>,
     pub fleet: Fleet,
@@ -99,6 +98,7 @@ pub struct Worker {
     pub journal: Journal,
     pub desired: journal::Desired,
     pub bus: Bus,
+    pub probes: Probes,
     pub waiters: Vec<Waiter>,
     pub keel: crate::keel::Keel,
     pub lives: u32,
@@ -121,6 +121,13 @@ impl Worker {
     ) -> Worker {
         let config = ground.config();
         let (slots, storm) = fleet::limits(&config.supervisor, clock::boottime());
+        let (reports, mut reported) = mpsc::unbounded_channel();
+        let send = ground.send.clone();
+        tokio::task::spawn_local(async move {
+            while let Some(report) = reported.recv().await {
+                let _ = send.send(Message::Probed(report));
+            }
+        });
         Worker {
             graph: fleet::graph(&config),
             gate: Gate::new(slots, storm),
@@ -130,6 +137,7 @@ impl Worker {
             journal,
             desired,
             bus: Bus::new(),
+            probes: Probes::new(reports),
             waiters: Vec::new(),
             keel,
             lives,
@@ -174,9 +182,7 @@ impl Worker {
             Message::Service { name, event } => self.apply(&name, &event),
             Message::Born { name, generation, result } => self.born(&name, generation, result),
             Message::Exited { name, generation } => self.exited(&name, generation),
-            Message::Probed { name, generation, result, verdict } => {
-                self.probed(&name, generation, result, verdict);
-            }
+            Message::Probed(report) => self.probed(&report),
             Message::Request(request) => self.request(request),
             Message::Signal(signal) => self.signal(signal),
             Message::Gate => self.gate_dirty = true,
@@ -231,7 +237,6 @@ impl Worker {
         // A life that is over by the machine's account gives up what belonged to it.
         if before.state.has_life() && !entry.machine.state.has_life() {
             entry.live = None;
-            entry.probes = None;
             if let Some(config) = entry.next.take() {
                 entry.config = config;
             }
@@ -285,17 +290,15 @@ impl Worker {
         }
     }
 
-    fn probed(&mut self, name: &str, generation: u64, result: api::HealthResult, verdict: Option<Verdict>) {
-        let Some(entry) = self.fleet.get_mut(name) else { return };
-        if entry.machine.generation != generation {
-            return;
+    /// A health check has changed its mind.
+    fn probed(&mut self, report: &Report) {
+        if let (Event::Life { life: Life::Health(verdict), generation }, Some(entry)) =
+            (&report.event, self.fleet.get(&report.service))
+            && entry.machine.generation == *generation
+        {
+            self.ground.tell_health(entry, verdict);
         }
-        entry.remember_health(result);
-        if let Some(verdict) = verdict {
-            let entry = &*entry;
-            self.ground.tell_health(entry, &verdict);
-            self.apply(name, &Event::life(generation, Life::Health(verdict)));
-        }
+        self.apply(&report.service, &report.event);
     }
 
     fn signal(&mut self, signal: i32) {

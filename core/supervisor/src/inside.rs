@@ -1,0 +1,126 @@
+//! A command inside a service's container: what an exec health check runs. Cloned by the keel like everything that we start,
+//! with the container's own user, capabilities, environment and control group.
+use crate::fence;
+use crate::keel::Keel;
+use crate::probe::{Exec, Ran, Target};
+use async_trait::async_trait;
+use rustix::fs::{Mode, OFlags};
+use sampan_plan::{Options, Plan, Spec};
+use sampan_runtime::error::Error;
+use sampan_runtime::launch::{self, Console, ExecRequest};
+use sampan_runtime::root::Root;
+use sampan_runtime::state::{CONFIG, State};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a killed command may take to be gone.
+const END_MAX: Duration = Duration::from_secs(2);
+
+/// Runs commands in containers below one runtime root.
+#[derive(Debug)]
+pub struct Inside {
+    pub keel: Keel,
+    pub containers: PathBuf,
+}
+
+#[async_trait]
+impl Exec for Inside {
+    async fn run(&self, target: &Target, argv: &[String], output_bytes_max: usize) -> io::Result<Ran> {
+        let (keel, containers) = (self.keel.clone(), self.containers.clone());
+        let (service, container, argv) = (target.service.clone(), target.pidfd.clone(), argv.to_vec());
+        let started = tokio::task::spawn_blocking(move || begin(keel, containers, &service, &container, argv));
+        let mut command = started.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let output = command.output(output_bytes_max).await?;
+        fence::readable(command.pidfd.clone())?.readable().await?.retain_ready();
+        let exit = command.keel.peek(command.pid).map_err(io::Error::other)?;
+        Ok(Ran { code: exit.map_or(255, crate::keel::Exit::code), output })
+    }
+}
+
+/// A command under way. Dropped, it is killed and reaped.
+struct Command {
+    keel: Keel,
+    pid: i32,
+    pidfd: Arc<OwnedFd>,
+    output: Option<OwnedFd>,
+}
+
+fn begin(
+    keel: Keel,
+    containers: PathBuf,
+    service: &str,
+    container: &OwnedFd,
+    argv: Vec<String>,
+) -> Result<Command, Error> {
+    let folder = Root::new(Some(&containers))?.open(service)?;
+    let gone = || Error::new("the container is gone").of(service);
+    let state = State::load(&folder)?.ok_or_else(gone)?;
+    let bytes = folder.read(CONFIG)?.ok_or_else(gone)?;
+    let text = String::from_utf8(bytes).map_err(|error| Error::new(format!("its config: {error}")))?;
+    let spec = Spec::parse(&text)?;
+    let mut process = spec.process.clone().ok_or_else(gone)?;
+    process.args = argv.into_iter().map(Into::into).collect();
+    process.terminal = false;
+    let host = sampan_runtime::host::facts(spec.linux.cgroups_path.as_deref(), service, true)?;
+    let options = Options { id: service.to_owned(), given_stdio: true, ..Options::default() };
+    let plan = Plan::exec(&spec, &process, &host, &options)?;
+    let errno = |call: &'static str| move |errno: rustix::io::Errno| Error::new("no pipe for its output").call(call, errno);
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(errno("pipe2"))?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(errno("open"))?;
+    let cgroup = state.cgroup()?;
+    let request = ExecRequest {
+        plan: &plan,
+        id: service,
+        container: container.as_fd(),
+        cgroup: cgroup.as_ref(),
+        console: Console::Keep,
+        stdio: Some([null.as_fd(), write.as_fd(), write.as_fd()]),
+    };
+    let executed = launch::exec(&request, &mut keel.launcher(&format!("probe/{service}")))?;
+    let child = executed.child;
+    rustix::io::ioctl_fionbio(&read, true).map_err(errno("ioctl"))?;
+    Ok(Command { keel, pid: child.pid, pidfd: Arc::new(child.pidfd), output: Some(read) })
+}
+
+impl Command {
+    /// stdout and stderr to their end, cut at `most`; what comes after is read and dropped, so that nothing blocks.
+    async fn output(&mut self, most: usize) -> io::Result<Vec<u8>> {
+        let Some(pipe) = self.output.take() else { return Ok(Vec::new()) };
+        let pipe = fence::readable(pipe)?;
+        let (mut output, mut buffer) = (Vec::new(), vec![0; 4096]);
+        loop {
+            let mut ready = pipe.readable().await?;
+            match ready.try_io(|fd| Ok(rustix::io::read(&**fd.get_ref(), &mut buffer[..])?)) {
+                Err(_) => {}
+                Ok(Ok(0)) => return Ok(output),
+                Ok(Ok(count)) => {
+                    let room = most.saturating_sub(output.len()).min(count);
+                    output.extend_from_slice(buffer.get(..room).unwrap_or_default());
+                }
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        let (keel, pid, pidfd) = (self.keel.clone(), self.pid, self.pidfd.clone());
+        let end = move || {
+            if !sampan_runtime::pidfd::ended(pidfd.as_fd()).unwrap_or(true) {
+                let _ = sampan_runtime::pidfd::send(pidfd.as_fd(), libc::SIGKILL);
+                let _ = sampan_runtime::pidfd::wait(pidfd.as_fd(), Some(END_MAX));
+            }
+            if let Err(error) = keel.reap(pid) {
+                tracing::warn!(pid, "cannot reap a health check: {error}");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(handle) => drop(handle.spawn_blocking(end)),
+            Err(_) => end(),
+        }
+    }
+}
