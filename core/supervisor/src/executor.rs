@@ -16,6 +16,7 @@ use sampan_api as api;
 use sampan_cgroups::Hierarchies;
 use sampan_service::{Action, Event, Exit, Life, Ms, Status, Verdict};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -62,6 +63,8 @@ pub struct Ground {
     config: RefCell<Rc<Config>>,
     source: crate::source::Source,
     wishes: Wishes,
+    /// Warnings that were given: each is given once.
+    warned: RefCell<BTreeSet<String>>,
     gate_timer: RefCell<Option<(Ms, Task)>>,
 }
 
@@ -85,6 +88,7 @@ impl Ground {
             hierarchies,
             dirs,
             send,
+            warned: RefCell::default(),
             config: RefCell::new(Rc::new(config)),
             source,
             gate_timer: RefCell::new(None),
@@ -106,6 +110,13 @@ impl Ground {
     /// Reads the config again; the text is all its errors as `--check` prints them.
     pub fn reload(&self) -> Result<Config, String> {
         self.source.load()
+    }
+
+    /// Says it once, however often the service starts.
+    pub fn warn(&self, service: &str, warning: &str) {
+        if self.warned.borrow_mut().insert(format!("{service}: {warning}")) {
+            tracing::warn!(service, "{warning}");
+        }
     }
 
     pub fn explain(&self, service: Option<&str>, json: bool) -> String {

@@ -83,7 +83,7 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
     })
     .await?;
     for warning in &built.warnings {
-        tracing::warn!(service = config.name, "{warning}");
+        ground.warn(&config.name, warning);
     }
     let mut spec = built.spec;
     let table = service_table(&config, &settings);
@@ -121,7 +121,10 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
             launched = &mut answer => break launched,
         }
     };
-    let (process, netns) = launched.unwrap_or_else(|_| Err(Problem::Io("the launching thread failed".into())))?;
+    let (process, netns, warnings) = launched.unwrap_or_else(|_| Err(Problem::Io("the launching thread failed".into())))?;
+    for warning in &warnings {
+        ground.warn(&config.name, warning);
+    }
     Ok(Box::new(Born { process, netns, owners: made.owners, gate: StartGate(start) }))
 }
 
@@ -253,7 +256,7 @@ struct Job {
     started: blocking::Receiver<oneshot::Sender<Result<(), Problem>>>,
 }
 
-type Launched = Result<(Process, Option<OwnedFd>), Problem>;
+type Launched = Result<(Process, Option<OwnedFd>, Vec<String>), Problem>;
 
 impl Job {
     fn run(self, born: oneshot::Sender<Launched>) {
@@ -284,9 +287,6 @@ impl Job {
             Ok(compiled) => compiled,
             Err(problem) => return drop(born.send(Err(problem))),
         };
-        for warning in &plan.warnings {
-            tracing::warn!(service = name, "{warning}");
-        }
         let bundle = folder;
         match self.launch(&bundle, &text, &host, &plan) {
             Err(problem) => drop(born.send(Err(problem))),
@@ -299,7 +299,7 @@ impl Job {
                     started_at: Some(SystemTime::now()),
                 });
                 let netns = created.netns.take();
-                if born.send(process.map(|process| (process, netns))).is_err() {
+                if born.send(process.map(|process| (process, netns, plan.warnings.clone()))).is_err() {
                     return;
                 }
                 // Until `start`, or until nobody can ask for it any more: then the barrier goes with us.

@@ -50,6 +50,8 @@ pub fn run(keel: Keel, source: Source) -> u8 {
         Err(error) => return fail(&format!("cannot make the event loop: {error}")),
     };
     let local = tokio::task::LocalSet::new();
+    // The keel takes the end of our socket for our death: it stays open until the process ends.
+    std::mem::forget(keel.clone());
     let code = match local.block_on(&runtime, start(keel, source, config, view.clone())) {
         Ok(code) => code,
         Err(text) => {
