@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::fleet::{Entry, Live, Task};
 use crate::keel::Keel;
 use crate::life::{self, Order};
-use crate::plugins::{Ctx, Plugins, Role};
+use crate::plugins::{Ctx, ExitFacts, Failure, Plugins, Role};
 use crate::request::{Answer, ControlReply, failure};
 use crate::worker::{Message, Worker};
 use crate::inside::Inside;
@@ -191,12 +191,18 @@ impl Ground {
     }
 
     pub fn tell_oom(&self, entry: &Entry, kills: u64) {
-        self.plugins.notify_oom(&self.ctx(entry), serde_json::json!({ "oom_kill": kills }));
+        self.plugins.notify_oom(&self.ctx(entry), &serde_json::json!({ "oom_kill": kills }));
     }
 
     pub fn tell_exit(&self, entry: &Entry, exit: Exit, lived: Option<Duration>) {
-        let runtime_ms = lived.map_or(0, |lived| u64::try_from(lived.as_millis()).unwrap_or(u64::MAX));
-        self.plugins.notify_exit(&self.ctx(entry), exit_body(exit, runtime_ms));
+        let (code, signal, unknown) = match exit.status {
+            Status::Code(code) => (code, 0, false),
+            Status::Signal(signal) => (128 + signal, signal, false),
+            Status::Unknown => (0, 0, true),
+        };
+        let runtime = lived.unwrap_or_default();
+        let facts = ExitFacts { code, signal, oom: exit.oom, unknown, runtime, cause: exit.to_string() };
+        self.plugins.notify_exit(&self.ctx(entry), &facts);
     }
 
     pub fn tell_health(&self, entry: &Entry, verdict: &Verdict) {
@@ -208,17 +214,34 @@ impl Ground {
     }
 
     pub fn missing_plugin(&self, service: &str) -> Option<String> {
-        self.plugins.missing(service)
+        self.plugins.waiting_for(service).map(|failure| failure.plugin)
     }
 
     pub fn plugin_statuses(&self) -> Vec<api::PluginStatus> {
-        self.plugins.statuses()
+        let show = |plugin: crate::plugins::Status| api::PluginStatus {
+            name: plugin.name,
+            version: plugin.version,
+            path: plugin.path.display().to_string(),
+            state: plugin.state.into(),
+            reason: plugin.why,
+            required: self.config().plugins.values().any(|config| config.required && config.path == plugin.path),
+            calls: plugin.figures.calls,
+            errors: plugin.figures.errors,
+        };
+        self.plugins.statuses().into_iter().map(show).collect()
+    }
+
+    /// Says what went wrong beside the way.
+    pub fn report(&self, service: &str, failures: &[Failure]) {
+        for failure in failures {
+            tracing::warn!(service, "{failure}");
+        }
     }
 
     pub fn control(self: &Rc<Self>, plugin: String, body: serde_json::Value, answer: Answer<ControlReply>) {
         let ground = self.clone();
         tokio::task::spawn_local(async move {
-            let reply = match ground.plugins.control(&plugin, body).await {
+            let reply = match ground.plugins.control(&plugin, &body).await {
                 Ok((body, fds)) => Ok(ControlReply { body, stream: fds.into_iter().next() }),
                 Err(error) => Err(failure("refused", error.to_string())),
             };
@@ -240,7 +263,7 @@ impl Ground {
         follow: bool,
         tail: Option<u64>,
     ) -> Result<OwnedFd, api::Failure> {
-        let Some(plugin) = self.plugins.claimant_of_stdio() else {
+        let Some(plugin) = self.plugins.claimant("stdio") else {
             return Err(failure(
                 "refused",
                 format!("no plugin keeps logs; the output is in {}", self.dirs.state.join("logs").display()),
@@ -248,7 +271,7 @@ impl Ground {
         };
         let services = if services.is_empty() { serde_json::Value::Null } else { services.into() };
         let body = serde_json::json!({ "verb": "read", "services": services, "follow": follow, "tail": tail });
-        match self.plugins.control(&plugin, body).await {
+        match self.plugins.control(&plugin, &body).await {
             Ok((_, fds)) => fds
                 .into_iter()
                 .next()
@@ -278,13 +301,19 @@ impl Ground {
         let _ = written.wait_for(|written| *written == asked).await;
     }
 
+    /// The config.json of a life; null where there is none any more.
+    pub fn spec_of(&self, service: &str, generation: u64) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.dirs.bundle(service, generation).join("config.json"));
+        text.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
     /// Attaches a container that ran on while no worker, or another one, looked.
     pub async fn replay_attach(&self, entry: &Entry, live: &Live) {
         let mut fds = life::reads(&self.keel, &entry.name);
         fds.extend(live.pidfd.try_clone().ok().map(|fd| (Role::Pidfd, fd)));
         fds.extend(live.netns.as_ref().and_then(|fd| fd.try_clone().ok()).map(|fd| (Role::Netns, fd)));
         let fds: Vec<_> = fds.iter().map(|(role, fd)| (*role, fd.as_fd())).collect();
-        if let Err(failure) = self.plugins.attach(&self.ctx(entry), &fds, true).await {
+        if let Err(failure) = self.plugins.replay(&self.ctx(entry), &fds).await {
             tracing::error!(service = &*entry.name, "attached again after a crash of sampand: {failure}");
         }
     }
@@ -317,16 +346,6 @@ impl Ground {
     fn answer(&self, name: &Arc<str>, generation: u64, life: Life) {
         let _ = self.send.send(Message::Service { name: name.clone(), event: Event::life(generation, life) });
     }
-}
-
-/// The body of a plugin's `exit`.
-fn exit_body(exit: Exit, runtime_ms: u64) -> crate::plugins::ExitFacts {
-    let (code, signal, unknown) = match exit.status {
-        Status::Code(code) => (code, 0, false),
-        Status::Signal(signal) => (128 + signal, signal, false),
-        Status::Unknown => (0, 0, true),
-    };
-    crate::plugins::ExitFacts { code, signal, unknown, oom: exit.oom, runtime_ms, cause: exit.to_string() }
 }
 
 /// A task that does something at an instant of CLOCK_BOOTTIME. tokio's clock stands still while the host sleeps, so
@@ -413,7 +432,7 @@ impl Worker {
                 let ctx = ground.ctx(entry);
                 let (reason, grace) = (entry.machine.cause.clone(), entry.config.stop_grace_period);
                 tokio::task::spawn_local(async move {
-                    ground.plugins.stop(&ctx, &reason, grace).await;
+                    ground.report(&service, &ground.plugins.stop(&ctx, &reason, grace).await);
                     ground.answer(&service, generation, Life::Drained);
                 });
             }
@@ -462,7 +481,7 @@ impl Worker {
             }
             Action::DropKept => {
                 let ctx = ground.ctx(entry);
-                tokio::task::spawn_local(async move { ground.plugins.detach(&ctx, true).await });
+                tokio::task::spawn_local(async move { ground.report(&service, &ground.plugins.release(&ctx).await) });
             }
             Action::Arm { at } => {
                 let send = ground.send.clone();

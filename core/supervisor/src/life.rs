@@ -12,7 +12,7 @@ use crate::config::schema::{self, LogDriver};
 use crate::executor::Ground;
 use crate::fleet::Live;
 use crate::keel::Keel;
-use crate::plugins::{Ctx, Failure, Role};
+use crate::plugins::{Ctx, Failure, FailureKind, Role};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use sampan_cgroups::{Cgroup, Hierarchies, Place};
 use sampan_plan::{Options, Plan, Spec};
@@ -88,9 +88,12 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
     let mut spec = built.spec;
     let table = service_table(&config, &settings);
     let made = ground.plugins.create(&ctx, &table, &mut spec).await.map_err(of_plugin)?;
+    for (plugin, message) in &made.messages {
+        ground.warn(&config.name, &format!("plugin {plugin}: {message}"));
+    }
     let stdio = if config.logging.driver == LogDriver::None {
         Output::Nowhere
-    } else if made.claims.iter().any(|claim| claim == "stdio") {
+    } else if made.claims.contains_key("stdio") {
         Output::Plugin
     } else {
         Output::Files
@@ -131,7 +134,7 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
 async fn attach(ground: &Rc<Ground>, ctx: &Ctx, ask: Ask) {
     let ctx = Ctx { pid: ask.pid, ..ctx.clone() };
     let fds: Vec<(Role, BorrowedFd<'_>)> = ask.fds.iter().map(|(role, fd)| (*role, fd.as_fd())).collect();
-    let result = ground.plugins.attach(&ctx, &fds, false).await;
+    let result = ground.plugins.attach(&ctx, &fds).await;
     let _ = ask.answer.send(result);
 }
 
@@ -158,7 +161,7 @@ pub struct Remains {
 /// `detach`, the container's remains, poststop hooks, `removed`. Does no harm where there is nothing.
 pub async fn cleanup(ground: &Rc<Ground>, remains: Remains) -> Result<(), Problem> {
     let Remains { ctx, config, generation, keep } = remains;
-    ground.plugins.detach(&ctx, !keep).await;
+    ground.report(&config.name, &ground.plugins.detach(&ctx, !keep).await);
     let (containers, run) = (ground.dirs.containers(), ground.dirs.run.clone());
     let (hierarchies, cgroup) = (ground.hierarchies, ground.cgroup(&config.name));
     let name = config.name.clone();
@@ -569,9 +572,12 @@ fn of_config(error: impl std::fmt::Display) -> Problem {
 }
 
 fn of_plugin(failure: Failure) -> Problem {
-    match failure.veto {
-        true => Problem::Veto { plugin: failure.plugin, text: failure.reason },
-        false => Problem::Io(failure.to_string()),
+    match failure.kind {
+        FailureKind::Veto => Problem::Veto { plugin: failure.plugin, text: failure.reason },
+        FailureKind::Conflict | FailureKind::Denied => Problem::Config(failure.to_string()),
+        FailureKind::Open | FailureKind::Failed | FailureKind::Timeout | FailureKind::Waiting => {
+            Problem::Io(failure.to_string())
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 use crate::config::Config;
 use crate::config::schema::{LogFormat, LogLevel, LogDriver};
 use crate::executor::Ground;
-use crate::journal::{Desired, Journal, Replay};
+use crate::journal::{Desired, Journal};
 use crate::keel::{Fate, Keel, rundir};
-use crate::plugins::Plugins;
+use crate::plugins::{self, HostEnv, Plugins, Running};
 use crate::source::Source;
 use crate::view::View;
 use crate::worker::{Message, Outcome, Worker};
@@ -12,6 +12,7 @@ use crate::{adopt, follow, log, serve};
 use sampan_cgroups::Hierarchies;
 use std::io::Write;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -90,25 +91,27 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
     }
     let hierarchies = Hierarchies::detect().map_err(|e| e.to_string())?;
     let (send, messages) = mpsc::unbounded_channel();
-    let plugins = Plugins::open(&config, &keel, &claim.boot_id).await.map_err(|e| e.to_string())?;
+    let reason = if lives == 0 { "start" } else { "crash" };
+    let plugins = open_plugins(&config, &keel, &claim.boot_id, reason).await?;
     view.names(config.services.keys().map(String::as_str));
     let follow = follow::wanted(&config);
     let logged = config.services.values().any(|service| service.logging.driver != LogDriver::None);
     let ground = Rc::new(Ground::new(keel.clone(), plugins, hierarchies, config, source, send.clone()));
     let mut worker = Worker::new(ground.clone(), keel.clone(), journal, desired, lives + 1);
     adopt::adopt(&mut worker, &replay);
-    synchronize(&worker, &replay).await;
+    synchronize(&worker).await;
     serve::start(&supervisor, send.clone()).map_err(|e| e.to_string())?;
     crate::sources::signals(&send).map_err(|e| format!("cannot take over signals: {e}"))?;
     let following = (follow && logged).then(|| follow::start(&ground, &view));
     keel.ready().map_err(|e| e.to_string())?;
-    let _ = claim;
 
     let (outcome, mut worker) = worker.run(messages).await;
     worker.save_desired();
     match outcome {
         Outcome::Stopped => {
-            ground.plugins.shutdown().await;
+            for failure in ground.plugins.shutdown().await {
+                tracing::warn!("{failure}");
+            }
             drop(following);
             worker.ground.flush_desired().await;
             if let Err(error) = rundir::clear(&supervisor.run_dir) {
@@ -125,17 +128,47 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
     Ok(STOPPED)
 }
 
+/// What plugins want done that is not built yet is answered so: dropping an `Ask` says "not supported".
+async fn open_plugins(config: &Config, keel: &Keel, boot_id: &str, reason: &'static str) -> Result<Plugins, String> {
+    let mut configs = plugins::discover(&config.supervisor.plugin_dir, &config.plugins);
+    // The networks of config.toml are the network plugin's to make.
+    let networks = serde_json::to_value(&config.networks).unwrap_or_default();
+    for plugin in configs.iter_mut().filter(|plugin| plugin.name == "network") {
+        if let Some(table) = plugin.config.as_object_mut() {
+            table.insert("networks".into(), networks.clone());
+        }
+    }
+    let env = HostEnv {
+        run_dir: config.supervisor.run_dir.clone(),
+        state_dir: config.supervisor.state_dir.clone(),
+        boot_id: boot_id.to_owned(),
+        reason,
+        keep: Arc::new(keel.clone()),
+    };
+    let opened = Plugins::open(&configs, env).await.map_err(|error| format!("cannot open plugins: {error}"))?;
+    for failure in &opened.failures {
+        tracing::error!("{failure}");
+    }
+    Ok(opened.plugins)
+}
+
 /// Tells the plugins what lives; each container is attached again, so that whoever reads its output goes on.
-async fn synchronize(worker: &Worker, _: &Replay) {
+async fn synchronize(worker: &Worker) {
     let ground = &worker.ground;
     let lives: Vec<_> = worker
         .fleet
         .entries
         .values()
-        .filter(|entry| entry.live.is_some())
-        .map(|entry| (ground.ctx(entry), entry.machine.state.name().to_owned()))
+        .filter(|entry| entry.machine.state.has_life())
+        .map(|entry| Running {
+            ctx: ground.ctx(entry),
+            state: entry.machine.state.name(),
+            spec: ground.spec_of(&entry.name, entry.machine.generation),
+        })
         .collect();
-    ground.plugins.synchronize(&lives).await;
+    for failure in ground.plugins.synchronize(&lives).await {
+        tracing::error!("{failure}");
+    }
     for entry in worker.fleet.entries.values() {
         let Some(live) = &entry.live else { continue };
         ground.replay_attach(entry, live).await;

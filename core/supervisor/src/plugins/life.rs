@@ -298,6 +298,23 @@ impl Plugins {
         failures
     }
 
+    /// No new life comes after a detach that was not final: a final one, to all, whatever they saw.
+    pub async fn release(&self, ctx: &Ctx) -> Vec<Failure> {
+        let message = Message::of(abi::EV_DETACH, &Arc::new(ctx.clone())).body(&json!({ "final": true }));
+        let failures = self.holds(self.up(&ctx.service).into_iter().rev(), &message).await;
+        for plugin in &self.open {
+            plugin.kv.forget(&self.world.kv_writer, &ctx.container_id);
+        }
+        self.drop_kept(&ctx.container_id);
+        failures
+    }
+
+    /// The plugin that takes this claim (`stdio`) of containers.
+    pub fn claimant(&self, claim: &str) -> Option<String> {
+        let claims = |plugin: &&&Plugin| plugin.library.manifest.claims.iter().any(|own| own == claim);
+        self.open.iter().find(|plugin| claims(plugin) && plugin.disabled().is_none()).map(|plugin| plugin.name.clone())
+    }
+
     /// What plugins left with the keel for a container that is gone.
     fn drop_kept(&self, id: &str) {
         let result = self.world.keep.keys().and_then(|keys| {
