@@ -9,7 +9,13 @@ use std::path::PathBuf;
 #[command(name = "sampanctl", version, max_term_width = 100)]
 pub struct Args {
     /// sampand's control socket
-    #[arg(long, global = true, value_name = "PATH", env = "SAMPAN_SOCKET", default_value = "/run/sampan/sampand.sock")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "SAMPAN_SOCKET",
+        default_value = "/run/sampan/sampand.sock"
+    )]
     pub socket: PathBuf,
     /// Print JSON as sampand sends it
     #[arg(long, global = true)]

@@ -24,7 +24,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::NoSupervisor { socket, error } => {
-                write!(f, "no sampand at {socket}: {error}\n  start it with `sampand`, or name its socket with --socket")
+                write!(
+                    f,
+                    "no sampand at {socket}: {error}\n  start it with `sampand`, or name its socket with --socket"
+                )
             }
             Error::Broken(error) => write!(f, "sampand's answer broke off: {error}"),
             Error::Refused(failure) => match &failure.detail {
@@ -112,7 +115,8 @@ fn head(reader: &mut BufReader<UnixStream>) -> io::Result<Head> {
     let mut lines = reader.take(HEADER_BYTES_MAX);
     let mut line = String::new();
     lines.read_line(&mut line)?;
-    let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| bad(line.trim_end()))?;
+    let status =
+        line.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| bad(line.trim_end()))?;
     let mut head = Head { status, length: None, chunked: false };
     loop {
         line.clear();

@@ -71,7 +71,8 @@ fn run(args: &Args) -> Result<u8, Error> {
         }
         Verb::Events { follow, since } => {
             // What has been, unless only what comes is asked for.
-            let since = since.or((!follow).then_some(1)).map(|seq| format!("&since={seq}")).unwrap_or_default();
+            let since =
+                since.or((!follow).then_some(1)).map(|seq| format!("&since={seq}")).unwrap_or_default();
             events(ask.send("GET", &format!("/v1/events?follow={follow}{since}"), None)?, args.json)?;
         }
         Verb::Why { service } => {
@@ -81,8 +82,9 @@ fn run(args: &Args) -> Result<u8, Error> {
         Verb::Exec { service, command, tty } => return exec(&ask, service, command, *tty),
         Verb::Apply => {
             let line = |c: &api::Change| format!("{}: {} {}", c.service, c.what, c.keys.join(", "));
-            let print =
-                |done: &api::Applied| done.changes.iter().map(|c| line(c).trim_end().to_owned() + "\n").collect();
+            let print = |done: &api::Applied| {
+                done.changes.iter().map(|c| line(c).trim_end().to_owned() + "\n").collect()
+            };
             ask.show("POST", "/v1/apply", None, print)?;
         }
         Verb::Config { service } => {
@@ -143,7 +145,8 @@ impl Ask<'_> {
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
-    serde_json::from_str(text).map_err(|error| Error::Broken(io::Error::new(io::ErrorKind::InvalidData, error)))
+    serde_json::from_str(text)
+        .map_err(|error| Error::Broken(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
 fn to_json(value: &impl serde::Serialize) -> String {
@@ -181,7 +184,8 @@ fn each(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> Result<
 
 fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
     let all: Vec<api::Status> = ask.get("/v1/services")?;
-    let names = if services.is_empty() { all.into_iter().map(|s| s.name).collect() } else { services.to_vec() };
+    let names =
+        if services.is_empty() { all.into_iter().map(|s| s.name).collect() } else { services.to_vec() };
     let mut values = Vec::new();
     for name in names {
         let inspect: api::Inspect = ask.get(&of(&name, ""))?;

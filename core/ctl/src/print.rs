@@ -107,8 +107,16 @@ pub fn plugins(plugins: &[PluginStatus]) -> String {
     let rows: Vec<Vec<String>> = plugins
         .iter()
         .map(|p| {
-            let state = if p.reason.is_empty() { p.state.clone() } else { format!("{}: {}", p.state, p.reason) };
-            vec![p.name.clone(), p.version.clone(), state, p.calls.to_string(), p.errors.to_string(), p.path.clone()]
+            let state =
+                if p.reason.is_empty() { p.state.clone() } else { format!("{}: {}", p.state, p.reason) };
+            vec![
+                p.name.clone(),
+                p.version.clone(),
+                state,
+                p.calls.to_string(),
+                p.errors.to_string(),
+                p.path.clone(),
+            ]
         })
         .collect();
     table(&["NAME", "VERSION", "STATE", "CALLS", "ERRORS", "PATH"], &rows)
@@ -119,7 +127,10 @@ mod tests {
     use super::*;
 
     fn rows() -> Vec<Vec<String>> {
-        vec![vec!["web".into(), "running 3m".into()], vec!["database".into(), "waiting for something long".into()]]
+        vec![
+            vec!["web".into(), "running 3m".into()],
+            vec!["database".into(), "waiting for something long".into()],
+        ]
     }
 
     #[test]

@@ -81,7 +81,10 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<(i32,
     let machine = match Service::from_record(entry.machine.policy.clone(), get) {
         Ok(machine) => machine,
         Err(error) => {
-            tracing::error!(service = name, "its last record cannot be used; what runs of it is ended: {error}");
+            tracing::error!(
+                service = name,
+                "its last record cannot be used; what runs of it is ended: {error}"
+            );
             worker.ground.discard(name, record.generation, child.map(|(pid, _)| pid));
             return;
         }
@@ -114,7 +117,8 @@ fn find<'a>(
     let started_at = get("started_at").and_then(clock::parse_rfc3339);
     let state = state_of(worker, name);
     let started = state.as_ref().is_some_and(|state| state.stage == Stage::Running);
-    let process = |pid, pidfd, own| Process { pid, pidfd, own, oom_before: oom_before.unwrap_or(kills), started_at };
+    let process =
+        |pid, pidfd, own| Process { pid, pidfd, own, oom_before: oom_before.unwrap_or(kills), started_at };
     if let Some((pid, pidfd)) = child {
         return match worker.keel.peek(pid) {
             // Also one that has ended: the watch finds its status at once, as of any other.
@@ -127,7 +131,9 @@ fn find<'a>(
         Some((pid, pidfd)) if !sampan_runtime::pidfd::ended(pidfd.as_fd()).unwrap_or(true) => {
             Finding { process: Some(process(pid, pidfd, false)), found: Found::Alive { started } }
         }
-        _ if started => Finding { process: None, found: Found::Exited { exit: Exit::UNKNOWN, empty, started } },
+        _ if started => {
+            Finding { process: None, found: Found::Exited { exit: Exit::UNKNOWN, empty, started } }
+        }
         _ => Finding { process: None, found: Found::Gone { empty } },
     }
 }

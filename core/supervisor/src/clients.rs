@@ -111,7 +111,9 @@ impl Worker {
             return send(answer, Err(failure));
         }
         let names: Vec<Arc<str>> = match up.services.is_empty() {
-            true => self.fleet.entries.values().filter(|e| e.config.autostart).map(|e| e.name.clone()).collect(),
+            true => {
+                self.fleet.entries.values().filter(|e| e.config.autostart).map(|e| e.name.clone()).collect()
+            }
             false => up.services.iter().map(|name| name.as_str().into()).collect(),
         };
         if let Some(unknown) = names.iter().find(|name| self.fleet.get(name).is_none()) {

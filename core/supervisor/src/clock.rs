@@ -11,7 +11,8 @@ pub fn monotonic() -> Duration {
 /// worker still understands.
 pub fn boottime() -> sampan_service::Ms {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let ms = t.tv_sec.unsigned_abs().saturating_mul(1000).saturating_add(t.tv_nsec.unsigned_abs() / 1_000_000);
+    let ms =
+        t.tv_sec.unsigned_abs().saturating_mul(1000).saturating_add(t.tv_nsec.unsigned_abs() / 1_000_000);
     sampan_service::Ms(ms)
 }
 

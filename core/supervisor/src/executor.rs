@@ -4,13 +4,13 @@
 //! the loop's one thread; only the keel's client and plain data go to the pool of blocking threads.
 use crate::config::Config;
 use crate::fleet::{Entry, Live, Task};
+use crate::inside::Inside;
 use crate::keel::Keel;
 use crate::life::{self, Order};
 use crate::plugins::{Ctx, ExitFacts, Failure, Plugins, Role};
+use crate::probe::{Exec, Target};
 use crate::request::{Answer, ControlReply, failure};
 use crate::worker::{Message, Worker};
-use crate::inside::Inside;
-use crate::probe::{Exec, Target};
 use crate::{clock, journal};
 use sampan_api as api;
 use sampan_cgroups::Hierarchies;
@@ -224,7 +224,11 @@ impl Ground {
             path: plugin.path.display().to_string(),
             state: plugin.state.into(),
             reason: plugin.why,
-            required: self.config().plugins.values().any(|config| config.required && config.path == plugin.path),
+            required: self
+                .config()
+                .plugins
+                .values()
+                .any(|config| config.required && config.path == plugin.path),
             calls: plugin.figures.calls,
             errors: plugin.figures.errors,
         };
@@ -250,7 +254,13 @@ impl Ground {
     }
 
     /// The lines of some or all services, by the plugin that has them.
-    pub fn logs(self: &Rc<Self>, services: Vec<String>, follow: bool, tail: Option<u64>, answer: Answer<OwnedFd>) {
+    pub fn logs(
+        self: &Rc<Self>,
+        services: Vec<String>,
+        follow: bool,
+        tail: Option<u64>,
+        answer: Answer<OwnedFd>,
+    ) {
         let ground = self.clone();
         tokio::task::spawn_local(async move {
             let _ = answer.send(ground.read_logs(services, follow, tail).await);
@@ -270,7 +280,8 @@ impl Ground {
             ));
         };
         let services = if services.is_empty() { serde_json::Value::Null } else { services.into() };
-        let body = serde_json::json!({ "verb": "read", "services": services, "follow": follow, "tail": tail });
+        let body =
+            serde_json::json!({ "verb": "read", "services": services, "follow": follow, "tail": tail });
         match self.plugins.control(&plugin, &body).await {
             Ok((_, fds)) => fds
                 .into_iter()
@@ -404,11 +415,7 @@ impl Worker {
                 // Each life has its own number in the plugins' eyes, so that a late reply never meets the next one.
                 entry.handle = self.next_handle;
                 self.next_handle += 1;
-                let order = Order {
-                    config: entry.config.clone(),
-                    generation,
-                    ctx: ground.ctx(entry),
-                };
+                let order = Order { config: entry.config.clone(), generation, ctx: ground.ctx(entry) };
                 tokio::task::spawn_local(async move {
                     let result = life::create(&ground, order).await;
                     let _ = ground.send.send(Message::Born { name: service, generation, result });
@@ -452,7 +459,9 @@ impl Worker {
                     });
                     match killed.await {
                         Ok(Ok(())) => ground.answer(&service, generation, Life::Empty),
-                        Ok(Err(error)) => tracing::warn!(service = &*service, "cannot kill all of it: {error}"),
+                        Ok(Err(error)) => {
+                            tracing::warn!(service = &*service, "cannot kill all of it: {error}")
+                        }
                         Err(error) => tracing::error!(service = &*service, "killing it: {error}"),
                     }
                 });
@@ -462,12 +471,8 @@ impl Worker {
                 tokio::task::spawn_blocking(move || life::thaw(hierarchies, &cgroup));
             }
             Action::Cleanup { keep } => {
-                let order = life::Remains {
-                    ctx: ground.ctx(entry),
-                    generation,
-                    config: entry.config.clone(),
-                    keep,
-                };
+                let order =
+                    life::Remains { ctx: ground.ctx(entry), generation, config: entry.config.clone(), keep };
                 tokio::task::spawn_local(async move {
                     let answer = match life::cleanup(&ground, order).await {
                         Ok(()) => Life::CleanedUp,
@@ -481,7 +486,9 @@ impl Worker {
             }
             Action::DropKept => {
                 let ctx = ground.ctx(entry);
-                tokio::task::spawn_local(async move { ground.report(&service, &ground.plugins.release(&ctx).await) });
+                tokio::task::spawn_local(async move {
+                    ground.report(&service, &ground.plugins.release(&ctx).await)
+                });
             }
             Action::Arm { at } => {
                 let send = ground.send.clone();

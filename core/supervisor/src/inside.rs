@@ -31,7 +31,8 @@ impl Exec for Inside {
     async fn run(&self, target: &Target, argv: &[String], output_bytes_max: usize) -> io::Result<Ran> {
         let (keel, containers) = (self.keel.clone(), self.containers.clone());
         let (service, container, argv) = (target.service.clone(), target.pidfd.clone(), argv.to_vec());
-        let started = tokio::task::spawn_blocking(move || begin(keel, containers, &service, &container, argv));
+        let started =
+            tokio::task::spawn_blocking(move || begin(keel, containers, &service, &container, argv));
         let mut command = started.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let output = command.output(output_bytes_max).await?;
         fence::readable(command.pidfd.clone())?.readable().await?.retain_ready();
@@ -67,9 +68,12 @@ fn begin(
     let host = sampan_runtime::host::facts(spec.linux.cgroups_path.as_deref(), service, true)?;
     let options = Options { id: service.to_owned(), given_stdio: true, ..Options::default() };
     let plan = Plan::exec(&spec, &process, &host, &options)?;
-    let errno = |call: &'static str| move |errno: rustix::io::Errno| Error::new("no pipe for its output").call(call, errno);
+    let errno = |call: &'static str| {
+        move |errno: rustix::io::Errno| Error::new("no pipe for its output").call(call, errno)
+    };
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(errno("pipe2"))?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(errno("open"))?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(errno("open"))?;
     let cgroup = state.cgroup()?;
     let request = ExecRequest {
         plan: &plan,

@@ -78,7 +78,12 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
     let supervisor = settings.supervisor.clone();
     let (service, parent) = (config.clone(), ground.cgroup_parent.clone());
     let built = on_pool(move || {
-        let request = bundle::Request { service: &service, supervisor: &supervisor, generation, cgroup_parent: &parent };
+        let request = bundle::Request {
+            service: &service,
+            supervisor: &supervisor,
+            generation,
+            cgroup_parent: &parent,
+        };
         bundle::build(&request).map_err(|error| Problem::Config(error.to_string()))
     })
     .await?;
@@ -124,7 +129,8 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
             launched = &mut answer => break launched,
         }
     };
-    let (process, netns, warnings) = launched.unwrap_or_else(|_| Err(Problem::Io("the launching thread failed".into())))?;
+    let (process, netns, warnings) =
+        launched.unwrap_or_else(|_| Err(Problem::Io("the launching thread failed".into())))?;
     for warning in &warnings {
         ground.warn(&config.name, warning);
     }
@@ -171,7 +177,12 @@ pub async fn cleanup(ground: &Rc<Ground>, remains: Remains) -> Result<(), Proble
 }
 
 /// Ends and removes what is left of a service that has no entry any more.
-pub async fn discard(ground: &Rc<Ground>, name: &str, generation: u64, pid: Option<i32>) -> Result<(), Problem> {
+pub async fn discard(
+    ground: &Rc<Ground>,
+    name: &str,
+    generation: u64,
+    pid: Option<i32>,
+) -> Result<(), Problem> {
     let (keel, hierarchies) = (ground.keel.clone(), ground.hierarchies);
     let (containers, run) = (ground.dirs.containers(), ground.dirs.run.clone());
     let (cgroup, name) = (ground.cgroup(name), name.to_owned());
@@ -351,9 +362,8 @@ impl Job {
 
     /// Opens the three standard descriptors.
     fn stdio(&self, plan: &Plan<'_>) -> Result<Stdio, Problem> {
-        let null = |flags| {
-            rustix::fs::open("/dev/null", flags | OFlags::CLOEXEC, Mode::empty()).map_err(of_io)
-        };
+        let null =
+            |flags| rustix::fs::open("/dev/null", flags | OFlags::CLOEXEC, Mode::empty()).map_err(of_io);
         let input = null(OFlags::RDONLY)?;
         let (output, error, reads) = match self.stdio {
             Output::Nowhere => (null(OFlags::WRONLY)?, null(OFlags::WRONLY)?, Vec::new()),
@@ -465,7 +475,9 @@ struct Bridge<'a> {
 
 impl Stages for Bridge<'_> {
     fn attach(&mut self, container: &Attached<'_>) -> sampan_runtime::error::Result<()> {
-        let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(|e| sampan_runtime::error::Error::new(e.to_string()));
+        let own = |fd: BorrowedFd<'_>| {
+            fd.try_clone_to_owned().map_err(|e| sampan_runtime::error::Error::new(e.to_string()))
+        };
         let mut fds = vec![(Role::Pidfd, own(container.pidfd)?)];
         if let Some(netns) = container.netns {
             fds.push((Role::Netns, own(netns)?));

@@ -29,24 +29,65 @@ pub struct ControlReply {
 pub enum Request {
     Version(Answer<api::Version>),
     Services(Answer<Vec<api::Status>>),
-    Service { name: String, answer: Answer<api::Inspect> },
-    Why { name: String, answer: Answer<Vec<api::Transition>> },
-    Start { name: String, detach: bool, answer: Answer<api::Done> },
-    Stop { name: String, detach: bool, answer: Answer<api::Done> },
-    Restart { name: String, detach: bool, answer: Answer<api::Done> },
-    Kill { name: String, signal: i32, answer: Answer<api::Done> },
-    Up { up: api::Up, answer: Answer<api::Done> },
+    Service {
+        name: String,
+        answer: Answer<api::Inspect>,
+    },
+    Why {
+        name: String,
+        answer: Answer<Vec<api::Transition>>,
+    },
+    Start {
+        name: String,
+        detach: bool,
+        answer: Answer<api::Done>,
+    },
+    Stop {
+        name: String,
+        detach: bool,
+        answer: Answer<api::Done>,
+    },
+    Restart {
+        name: String,
+        detach: bool,
+        answer: Answer<api::Done>,
+    },
+    Kill {
+        name: String,
+        signal: i32,
+        answer: Answer<api::Done>,
+    },
+    Up {
+        up: api::Up,
+        answer: Answer<api::Done>,
+    },
     /// Stops everything and ends sampand; answered when the last container is gone.
     Down(Answer<api::Done>),
     /// Reads the config again; with an error nothing changes.
     Apply(Answer<api::Applied>),
-    Events { since: Option<u64>, answer: Answer<EventStream> },
+    Events {
+        since: Option<u64>,
+        answer: Answer<EventStream>,
+    },
     /// A pipe of lines `SERVICE TIME STREAM F|P TEXT`; none named: all.
-    Logs { services: Vec<String>, follow: bool, tail: Option<u64>, answer: Answer<OwnedFd> },
+    Logs {
+        services: Vec<String>,
+        follow: bool,
+        tail: Option<u64>,
+        answer: Answer<OwnedFd>,
+    },
     /// The config as it holds, each key with where it comes from.
-    Config { service: Option<String>, json: bool, answer: Answer<String> },
+    Config {
+        service: Option<String>,
+        json: bool,
+        answer: Answer<String>,
+    },
     Plugins(Answer<Vec<api::PluginStatus>>),
-    Control { plugin: String, body: serde_json::Value, answer: Answer<ControlReply> },
+    Control {
+        plugin: String,
+        body: serde_json::Value,
+        answer: Answer<ControlReply>,
+    },
 }
 
 /// A refusal in the API's form.

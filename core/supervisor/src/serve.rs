@@ -84,7 +84,9 @@ fn routes(send: Send) -> Router {
         .route("/v1/config", get(config))
         .route("/v1/plugins", get(plugins))
         .route("/v1/plugins/{name}/control", post(control))
-        .fallback(async || Refusal(StatusCode::NOT_FOUND, failure("no-such-path", "no such path; see GET /v1/version")))
+        .fallback(async || {
+            Refusal(StatusCode::NOT_FOUND, failure("no-such-path", "no such path; see GET /v1/version"))
+        })
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(allowed))
         .with_state(send)
@@ -95,8 +97,11 @@ async fn allowed(ConnectInfo(peer): ConnectInfo<Peer>, request: HttpRequest, nex
     let own = rustix::process::geteuid().as_raw();
     match peer.uid {
         Some(uid) if uid == 0 || uid == own => next.run(request).await,
-        _ => Refusal(StatusCode::FORBIDDEN, failure("refused", "only root and sampand's own user may command it"))
-            .into_response(),
+        _ => Refusal(
+            StatusCode::FORBIDDEN,
+            failure("refused", "only root and sampand's own user may command it"),
+        )
+        .into_response(),
     }
 }
 
@@ -138,7 +143,8 @@ fn body<T: serde::de::DeserializeOwned + Default>(bytes: &Bytes) -> Result<T, Re
     if bytes.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(bytes).map_err(|error| failure("usage", format!("the request's body: {error}")).into())
+    serde_json::from_slice(bytes)
+        .map_err(|error| failure("usage", format!("the request's body: {error}")).into())
 }
 
 async fn version(State(send): State<Send>) -> Reply<api::Version> {
@@ -167,7 +173,11 @@ async fn stop_service(State(send): State<Send>, Path(name): Path<String>, bytes:
     ask(&send, |answer| Request::Stop { name, detach, answer }).await.map(Json)
 }
 
-async fn restart_service(State(send): State<Send>, Path(name): Path<String>, bytes: Bytes) -> Reply<api::Done> {
+async fn restart_service(
+    State(send): State<Send>,
+    Path(name): Path<String>,
+    bytes: Bytes,
+) -> Reply<api::Done> {
     let detach = body::<api::Act>(&bytes)?.detach;
     ask(&send, |answer| Request::Restart { name, detach, answer }).await.map(Json)
 }

@@ -21,7 +21,9 @@ use sampan_api as api;
 use sampan_service::desired::Desired;
 use sampan_service::graph::Graph;
 use sampan_service::limits::Gate;
-use sampan_service::{Down, Event, Exit, Life, Ms, Now, Policy, Problem, Service, State, Up, WaitFor, Wanted};
+use sampan_service::{
+    Down, Event, Exit, Life, Ms, Now, Policy, Problem, Service, State, Up, WaitFor, Wanted,
+};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,11 +39,21 @@ const TURN_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub enum Message {
     /// An event of one service, from a job or a timer.
-    Service { name: Arc<str>, event: Event },
+    Service {
+        name: Arc<str>,
+        event: Event,
+    },
     /// The answer to `Create`.
-    Born { name: Arc<str>, generation: u64, result: Result<Box<Born>, Problem> },
+    Born {
+        name: Arc<str>,
+        generation: u64,
+        result: Result<Box<Born>, Problem>,
+    },
     /// The pidfd of a main process is readable.
-    Exited { name: Arc<str>, generation: u64 },
+    Exited {
+        name: Arc<str>,
+        generation: u64,
+    },
     Probed(Report),
     Request(Request),
     Signal(i32),
@@ -255,7 +267,13 @@ impl Worker {
             Ok(born) => {
                 if let Some(entry) = self.fleet.get_mut(name) {
                     entry.owners = born.owners;
-                    entry.live = Some(self.ground.watch(&entry.name, generation, born.process, born.netns, Some(born.gate)));
+                    entry.live = Some(self.ground.watch(
+                        &entry.name,
+                        generation,
+                        born.process,
+                        born.netns,
+                        Some(born.gate),
+                    ));
                 }
                 Life::Created
             }
@@ -399,7 +417,8 @@ impl Worker {
             .filter(|entry| !asked(entry) || has_life(&entry.name))
             .map(|entry| entry.name.to_string())
             .collect();
-        let now: Vec<String> = self.graph.may_stop(&to_stop, has_life).into_iter().map(str::to_owned).collect();
+        let now: Vec<String> =
+            self.graph.may_stop(&to_stop, has_life).into_iter().map(str::to_owned).collect();
         let now: Vec<String> =
             now.into_iter().filter(|name| self.fleet.get(name).is_some_and(|entry| !asked(entry))).collect();
         for name in &now {
@@ -411,11 +430,12 @@ impl Worker {
     fn answer_waiters(&mut self) {
         let now = clock::boottime();
         let fleet = &self.fleet;
-        let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters).into_iter().partition(|w| {
-            w.answer.is_closed()
-                || w.deadline.is_some_and(|at| at <= now)
-                || w.names.iter().all(|name| reached(fleet.get(name), w.goal))
-        });
+        let (done, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.waiters).into_iter().partition(|w| {
+                w.answer.is_closed()
+                    || w.deadline.is_some_and(|at| at <= now)
+                    || w.names.iter().all(|name| reached(fleet.get(name), w.goal))
+            });
         self.waiters = waiting;
         for waiter in done {
             let complete = waiter.names.iter().all(|name| fulfilled(fleet.get(name), waiter.goal));
@@ -567,9 +587,7 @@ fn reached(entry: Option<&Entry>, goal: Goal) -> bool {
         Goal::AtRest => rest,
         Goal::Up => rest || machine.standing().started,
         Goal::Healthy => rest || fulfilled(Some(entry), goal),
-        Goal::Beyond(generation) => {
-            rest || (machine.generation > generation && machine.standing().started)
-        }
+        Goal::Beyond(generation) => rest || (machine.generation > generation && machine.standing().started),
     }
 }
 
@@ -581,7 +599,8 @@ fn fulfilled(entry: Option<&Entry>, goal: Goal) -> bool {
         Goal::AtRest => standing.at_rest,
         Goal::Up | Goal::Beyond(_) => standing.started,
         Goal::Healthy => {
-            standing.completed || if entry.config.healthcheck.is_some() { standing.healthy } else { standing.ready }
+            standing.completed
+                || if entry.config.healthcheck.is_some() { standing.healthy } else { standing.ready }
         }
     }
 }

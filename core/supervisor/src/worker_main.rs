@@ -1,6 +1,6 @@
 //! From process start to the loop and back: folders, journal, plugins, adoption, then the loop, then the end.
 use crate::config::Config;
-use crate::config::schema::{LogFormat, LogLevel, LogDriver};
+use crate::config::schema::{LogDriver, LogFormat, LogLevel};
 use crate::executor::Ground;
 use crate::journal::{Desired, Journal};
 use crate::keel::{Fate, Keel, rundir};
@@ -73,7 +73,8 @@ fn fail(text: &str) -> u8 {
 
 async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result<u8, String> {
     let supervisor = config.supervisor.clone();
-    let claim = rundir::claim(&supervisor.run_dir, &supervisor.state_dir, &keel).map_err(|e| e.to_string())?;
+    let claim =
+        rundir::claim(&supervisor.run_dir, &supervisor.state_dir, &keel).map_err(|e| e.to_string())?;
     let (journal, replay) = Journal::open(&supervisor.run_dir, &claim.boot_id)
         .map_err(|(path, error)| format!("cannot open {}: {error}", path.display()))?;
     let (desired, warning) = Desired::load(&supervisor.state_dir);
@@ -86,7 +87,9 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
     let (lives, fate) = keel.predecessor();
     match fate {
         Fate::First => {}
-        Fate::Ended(exit) => tracing::warn!(code = exit.code(), "the worker before this one died; containers ran on"),
+        Fate::Ended(exit) => {
+            tracing::warn!(code = exit.code(), "the worker before this one died; containers ran on")
+        }
         Fate::Hung => tracing::warn!("the worker before this one hung and was ended; containers ran on"),
     }
     let hierarchies = Hierarchies::detect().map_err(|e| e.to_string())?;
@@ -129,7 +132,12 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
 }
 
 /// What plugins want done that is not built yet is answered so: dropping an `Ask` says "not supported".
-async fn open_plugins(config: &Config, keel: &Keel, boot_id: &str, reason: &'static str) -> Result<Plugins, String> {
+async fn open_plugins(
+    config: &Config,
+    keel: &Keel,
+    boot_id: &str,
+    reason: &'static str,
+) -> Result<Plugins, String> {
     let mut configs = plugins::discover(&config.supervisor.plugin_dir, &config.plugins);
     // The networks of config.toml are the network plugin's to make.
     let networks = serde_json::to_value(&config.networks).unwrap_or_default();
@@ -145,7 +153,8 @@ async fn open_plugins(config: &Config, keel: &Keel, boot_id: &str, reason: &'sta
         reason,
         keep: Arc::new(keel.clone()),
     };
-    let opened = Plugins::open(&configs, env).await.map_err(|error| format!("cannot open plugins: {error}"))?;
+    let opened =
+        Plugins::open(&configs, env).await.map_err(|error| format!("cannot open plugins: {error}"))?;
     for failure in &opened.failures {
         tracing::error!("{failure}");
     }

@@ -312,7 +312,10 @@ impl Plugins {
     /// The plugin that takes this claim (`stdio`) of containers.
     pub fn claimant(&self, claim: &str) -> Option<String> {
         let claims = |plugin: &&&Plugin| plugin.library.manifest.claims.iter().any(|own| own == claim);
-        self.open.iter().find(|plugin| claims(plugin) && plugin.disabled().is_none()).map(|plugin| plugin.name.clone())
+        self.open
+            .iter()
+            .find(|plugin| claims(plugin) && plugin.disabled().is_none())
+            .map(|plugin| plugin.name.clone())
     }
 
     /// What plugins left with the keel for a container that is gone.
