@@ -166,5 +166,10 @@ fn later_edits_of_the_bundle_have_no_effect() {
 #[test]
 fn nothing_of_ours_stays_open() {
     let Some(c) = Running::new("fds") else { return };
-    assert_eq!(c.ok(&[], &["sh", "-c", "ls /proc/$$/fd | tr '\\n' ' '"]).trim(), "0 1 2");
+    let pid_file = c.bundle.path().join("pid");
+    c.ok(&["-d", "--pid-file", pid_file.to_str().unwrap()], &["sleep", "50"]);
+    let fds = format!("/proc/{}/fd", fs::read_to_string(&pid_file).unwrap());
+    let mut open: Vec<_> = fs::read_dir(fds).unwrap().map(|e| e.unwrap().file_name()).collect();
+    open.sort();
+    assert_eq!(open, ["0", "1", "2"]);
 }

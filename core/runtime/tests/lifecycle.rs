@@ -404,3 +404,38 @@ fn a_detached_terminal_needs_a_console_socket() {
     assert!(root.err(["create", "-b", dir(&bundle), "c"]).1.contains("without --console-socket"));
     assert_eq!(root.ok(["list", "-q"]), "");
 }
+
+#[test]
+fn trace_says_what_each_step_cost() {
+    let Some((root, bundle)) = here("trace", "exit 0") else { return };
+    let (code, err) = root.err(["run", "--trace", "-b", dir(&bundle), &unique("trace")]);
+    assert_eq!(code, 0);
+    let steps: serde_json::Value = serde_json::from_str(&root.ok(["plan", "--json", dir(&bundle)])).unwrap();
+    assert_eq!(err.lines().count(), steps["steps"].as_array().unwrap().len() + 2, "{err}");
+    assert!(!err.lines().skip(1).any(|l| l.split_whitespace().nth(1) == Some("-")), "{err}");
+}
+
+#[test]
+fn spec_writes_what_run_can_run() {
+    let Some((root, bundle)) = here("written", "") else { return };
+    fs::remove_file(bundle.path().join("config.json")).ok();
+    root.ok(["spec", "-b", dir(&bundle)]);
+    let file = bundle.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    config["process"]["terminal"] = false.into();
+    config["process"]["args"] = serde_json::json!(["sh", "-c", "hostname"]);
+    fs::write(&file, config.to_string()).unwrap();
+    assert_eq!(root.ok(["run", "-b", dir(&bundle), &unique("written")]), "sampan\n");
+}
+
+#[test]
+fn events_are_runcs() {
+    let Some((root, bundle)) = here("events", "sleep 60") else { return };
+    let id = &unique("events");
+    root.ok(["run", "-d", "-b", dir(&bundle), id]);
+    let line = root.ok(["events", "--stats", id]);
+    let stats: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((stats["type"].as_str(), stats["id"].as_str()), (Some("stats"), Some(id.as_str())));
+    assert!(stats["data"]["cpu"]["usage"]["total"].is_u64(), "{stats}");
+    assert!(stats["data"]["pids"]["current"].as_u64() >= Some(1), "{stats}");
+}

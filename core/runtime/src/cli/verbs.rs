@@ -98,6 +98,10 @@ fn dispatch(argv0: &OsStr, c: &Command, log: &Log) -> ops::Result<i32> {
         "pause" => ops::pause::pause(root, id(c)?).map(done),
         "resume" => ops::pause::resume(root, id(c)?).map(done),
         "update" => ops::update::run(root, id(c)?, &resources(&c.given)?, log).map(done),
+        "events" => {
+            let interval = ops::events::interval(c.given.text("interval")?.unwrap_or("5s"))?;
+            ops::events::run(root, id(c)?, c.given.has("stats"), interval).map(done)
+        }
         "ns" => ops::ns::run(root, &texts(&c.operands)?, c.given.has("json")).map(done),
         "enter" => enter::run(root, &enter_options(c)?),
         "spec" => ops::spec::run(&bundle(&c.given), c.given.has("rootless")).map(done),

@@ -96,8 +96,8 @@ pub fn make<T>(
             netns: None,
             keep_groups: false,
         };
-        let mut created = launch::create(&request, &mut Direct, &mut ()).map_err(|e| e.of(&o.id))?;
         stage = Failed::Late;
+        let mut created = launch::create(&request, &mut Direct, &mut ()).map_err(|e| e.of(&o.id))?;
         let done = then(&mut created, &plan, folder)?;
         if let Some(trace) = &created.trace {
             eprint!("{}", crate::trace::text(&plan, trace));
@@ -115,9 +115,9 @@ pub fn make<T>(
 
 /// How far it got before it failed.
 enum Failed {
-    /// In the launch, which takes down what it set up, poststop hooks included.
+    /// Before anything was made but the folder.
     Early,
-    /// There was a container.
+    /// Hooks may have run; so poststop hooks do (runtime.md, "Lifecycle").
     Late,
 }
 
@@ -127,12 +127,7 @@ fn undo(folder: &Folder, stage: &Failed) {
     let state = State::load(&folder).ok().flatten();
     match stage {
         Failed::Late => drop(destroy::destroy(folder, state.as_ref())),
-        Failed::Early => {
-            if let Some(state) = &state {
-                let _ = destroy::end_processes(state);
-            }
-            let _ = folder.remove();
-        }
+        Failed::Early => drop(folder.remove()),
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod create;
 pub mod delete;
 pub mod enter;
+pub mod events;
 pub mod exec;
 pub mod features;
 pub mod foreground;
@@ -17,6 +18,7 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod trace;
 pub mod update;
 
 use std::fmt;

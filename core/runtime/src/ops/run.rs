@@ -61,7 +61,8 @@ pub fn run(root: &Root, run: &Run) -> Result<i32> {
     };
     if run.detach {
         create::make(&folder, o, &config, &spec, Barrier::Pipe, |created, plan, folder| {
-            launch::start(created, plan, folder).map_err(|e| e.of(&o.id).into())
+            launch::start(created, plan, folder).map_err(|e| e.of(&o.id))?;
+            created.trace.as_ref().map_or(Ok(()), |stamps| super::trace::print(plan, stamps))
         })?;
         return Ok(0);
     }
@@ -78,6 +79,9 @@ fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &S
     let signals = Signals::block().map_err(doing("cannot block signals"))?;
     let exit = create::make(folder, o, config, spec, Barrier::Pipe, |created, plan, folder| {
         launch::start(created, plan, folder).map_err(|e| e.of(&o.id))?;
+        if let Some(stamps) = &created.trace {
+            super::trace::print(plan, stamps)?;
+        }
         // Later verbs must not wait for us while the program runs.
         folder.unlock();
         if let Some(path) = &o.pid_file {
@@ -145,7 +149,7 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
 }
 
 /// The default asks for more descriptors than a user without CAP_SYS_RESOURCE may have; here nobody asked.
-fn clamp(rlimits: &mut [Rlimit<'_>]) {
+pub fn clamp(rlimits: &mut [Rlimit<'_>]) {
     let ours = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
     for limit in rlimits.iter_mut().filter(|l| l.kind.as_str() == "RLIMIT_NOFILE") {
         limit.hard = limit.hard.min(ours);

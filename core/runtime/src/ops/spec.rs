@@ -1,14 +1,12 @@
-//! `sampan spec`: a config.json to begin with, and the config of `run --rootfs`, which is the same one with another root.
-//! What is in it is what runc and crun write, so that examples found elsewhere fit.
+//! `sampan spec`: a config.json to begin with: the default container of `run --rootfs` and of sampand, with a terminal.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
-use serde_json::{Value, json};
+use sampan_plan::Spec;
 
 use super::{Error, Result, doing, json as text};
-use crate::state::OCI_VERSION;
 
 pub fn run(bundle: &Path, rootless: bool) -> Result<()> {
     if rootless {
@@ -17,7 +15,11 @@ pub fn run(bundle: &Path, rootless: bool) -> Result<()> {
         ));
     }
     let path = bundle.join("config.json");
-    let content = text(&default())?;
+    let mut config =
+        serde_json::to_value(default()).map_err(|e| Error::Asked(format!("cannot write JSON: {e}")))?;
+    // Ours leaves out what is absent; other readers want it there.
+    config["process"]["user"] = serde_json::json!({ "uid": 0, "gid": 0 });
+    let content = text(&config)?;
     let file = OpenOptions::new().write(true).create_new(true).open(&path);
     match file.and_then(|mut f| f.write_all(content.as_bytes())) {
         Ok(()) => Ok(()),
@@ -30,46 +32,13 @@ pub fn run(bundle: &Path, rootless: bool) -> Result<()> {
 }
 
 /// A shell on a terminal, in a rootfs beside it.
-pub fn default() -> Value {
-    let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
-    json!({
-        "ociVersion": OCI_VERSION,
-        "process": {
-            "terminal": true,
-            "user": { "uid": 0, "gid": 0 },
-            "args": ["sh"],
-            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
-            "cwd": "/",
-            "capabilities": { "bounding": capabilities, "effective": capabilities, "permitted": capabilities },
-            "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }],
-            "noNewPrivileges": true
-        },
-        "root": { "path": "rootfs", "readonly": true },
-        "hostname": "sampan",
-        "mounts": [
-            { "destination": "/proc", "type": "proc", "source": "proc" },
-            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-              "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] },
-            { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-              "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] },
-            { "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
-              "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"] },
-            { "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"] },
-            { "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"] },
-            { "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-              "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] }
-        ],
-        "linux": {
-            "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
-            "namespaces": [
-                { "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
-                { "type": "cgroup" }
-            ],
-            "maskedPaths": [
-                "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-                "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"
-            ],
-            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
-        }
-    })
+pub fn default() -> Spec<'static> {
+    let mut spec = sampan_plan::default::spec();
+    spec.hostname = Some("sampan".into());
+    if let Some(process) = &mut spec.process {
+        process.terminal = true;
+        process.env.push("TERM=xterm".into());
+        super::run::clamp(&mut process.rlimits);
+    }
+    spec
 }

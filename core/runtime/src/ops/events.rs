@@ -1,0 +1,51 @@
+//! `sampan events ID`: resource use as JSON lines in runc's shape, once (`--stats`) or every interval; and `oom` lines.
+//!
+//! Between two lines we sleep on the container's pidfd, so its end ends us at once. An out-of-memory kill is seen by its
+//! counter at the next line, not before.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Error, Result, cgroup, doing, find, print, state_error};
+use crate::pidfd;
+use crate::root::Root;
+
+pub fn run(root: &Root, id: &str, once: bool, interval: Duration) -> Result<()> {
+    let (_folder, state) = find(root, id)?;
+    let init = state.init().map_err(doing(format!("{id}: cannot find its process")))?;
+    let init = init.ok_or_else(|| state_error(id, "container not running"))?;
+    let cgroup = cgroup(&state)?;
+    let mut kills = cgroup.oom_kills()?;
+    loop {
+        let stats = cgroup.stats()?;
+        print(&format!("{}\n", json!({ "type": "stats", "id": id, "data": stats })))?;
+        if once {
+            return Ok(());
+        }
+        let over = pidfd::wait(init.as_fd(), Some(interval)).map_err(doing(format!("{id}: cannot wait")))?;
+        let now = cgroup.oom_kills().unwrap_or(kills);
+        if now > kills {
+            print(&format!("{}\n", json!({ "type": "oom", "id": id })))?;
+            kills = now;
+        }
+        if over {
+            return Ok(());
+        }
+    }
+}
+
+/// Go's durations, as far as clients write them: `5s`, `500ms`, `1m`.
+pub fn interval(text: &str) -> Result<Duration> {
+    let bad = || Error::Asked(format!("--interval {text:?}: must be a time above 0 such as 5s or 500ms"));
+    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+    let number: u64 = text[..at].parse().map_err(|_| bad())?;
+    let found = match &text[at..] {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.saturating_mul(60)),
+        _ => return Err(bad()),
+    };
+    if found.is_zero() { Err(bad()) } else { Ok(found) }
+}
