@@ -380,7 +380,7 @@ pub struct Hooks {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Hook {
     pub path: PathBuf,
-    /// With argv[0].
+    /// With `argv[0]`.
     pub args: Vec<String>,
     pub env: Vec<String>,
     /// Seconds, as in OCI.
