@@ -364,3 +364,60 @@ fn executable_ranges(copy: i32) -> Vec<Range<usize>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A plugin's file, as the compiler makes it.
+    fn plugin() -> Vec<u8> {
+        let dir = std::env::temp_dir().join(format!("sampan-elf-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (source, out) = (dir.join("p.c"), dir.join("p.so"));
+        let text = "#include \"sampan_plugin.h\"\nconst sp_plugin sampan_plugin = { .magic = SP_MAGIC, .size = sizeof(sp_plugin), .major = 1, .events = 5, .name = \"p\" };";
+        std::fs::write(&source, text).unwrap();
+        let include = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/sdk/include");
+        let built = std::process::Command::new("cc")
+            .args(["-shared", "-fPIC", "-I", include])
+            .args([source.as_os_str(), "-o".as_ref(), out.as_os_str()])
+            .status();
+        assert!(built.unwrap().success());
+        let bytes = std::fs::read(out).unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn the_head_is_read_without_loading() {
+        let head = peek(&plugin()).unwrap();
+        assert_eq!((head.magic, head.major, head.events, accept(&head)), (abi::MAGIC, 1, 5, Ok(())));
+    }
+
+    /// No file makes it panic or run for long: whole files with some bytes changed, and cut ones.
+    #[test]
+    fn no_file_is_too_strange() {
+        let good = plugin();
+        let interesting = good.len();
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(5000));
+        let changes = proptest::collection::vec((0..interesting, any::<u8>()), 0..8);
+        let header = proptest::collection::vec((0usize..64, any::<u8>()), 0..4);
+        runner
+            .run(&(changes, header, 0..=interesting), |(changes, header, cut)| {
+                let mut file = good.clone();
+                for (at, byte) in changes.into_iter().chain(header) {
+                    file[at] = byte;
+                }
+                let _ = peek(&file);
+                let _ = peek(&file[..cut]);
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_missing_glibc_version_is_explained() {
+        let text = explain("/lib/libc.so.6: version `GLIBC_2.99' not found (required by x.so)");
+        assert!(text.starts_with("it was built on a newer system: it needs GLIBC_2.99"), "{text}");
+    }
+}

@@ -1,4 +1,5 @@
 //! Plugins for the tests: small C sources, compiled with every warning an error, and the two examples.
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -128,16 +129,29 @@ pub fn watch(dir: &Dir) -> PathBuf {
     out
 }
 
-/// A cdylib of this workspace, built by the cargo that runs the tests.
+/// A cdylib of this workspace, built by the cargo that runs the tests: once a run, whichever test comes first.
 pub fn rust(package: &str, library: &str) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--quiet", "--offline", "--package", package, "--target-dir"])
-        .arg(target)
-        .current_dir(workspace())
-        .status()
-        .unwrap();
-    assert!(built.success(), "cargo build -p {package}");
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let target = tmp.parent().unwrap();
+    let stamp =
+        std::fs::File::options().read(true).write(true).create(true).truncate(false).open(tmp.join(package));
+    let mut stamp = stamp.unwrap();
+    stamp.lock().unwrap();
+    let run = std::env::var("NEXTEST_RUN_ID").unwrap_or_default();
+    let mut built_in = String::new();
+    stamp.read_to_string(&mut built_in).unwrap();
+    if run.is_empty() || built_in != run {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo)
+            .args(["build", "--quiet", "--offline", "--package", package, "--target-dir"])
+            .arg(target)
+            .current_dir(workspace())
+            .status()
+            .unwrap();
+        assert!(built.success(), "cargo build -p {package}");
+        stamp.set_len(0).unwrap();
+        stamp.rewind().unwrap();
+        stamp.write_all(run.as_bytes()).unwrap();
+    }
     target.join("debug").join(format!("lib{library}.so"))
 }
