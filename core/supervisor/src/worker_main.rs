@@ -24,6 +24,9 @@ const CONFIG: u8 = 2;
 /// How long the last lines may take to reach the terminal.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
+/// How long clients that asked for the end have to read the answer.
+const FAREWELL: Duration = Duration::from_millis(20);
+
 /// The worker, from its first breath to its exit code.
 pub fn run(keel: Keel, source: Source) -> u8 {
     // One heap for all threads: the pool's threads come and go, their arenas would stay.
@@ -117,14 +120,15 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
             }
             drop(following);
             worker.ground.flush_desired().await;
-            if let Err(error) = rundir::clear(&supervisor.run_dir) {
-                tracing::warn!("cannot clear {}: {error}", supervisor.run_dir.display());
-            }
             crate::life::remove_cgroup_parent(hierarchies, &ground.cgroup_parent);
             tracing::info!("everything is stopped");
             worker.say_farewell();
             // The answers must reach their clients before the socket goes.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(FAREWELL).await;
+            let left = std::fs::remove_file(&supervisor.socket).and_then(|()| rundir::leave(&supervisor.run_dir));
+            if let Err(error) = left {
+                tracing::warn!("cannot clear {}: {error}", supervisor.run_dir.display());
+            }
         }
         Outcome::Kept => worker.ground.flush_desired().await,
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const LOCK: &str = "sampand.lock";
 /// All that sampand ever makes in a run folder. Nothing else is touched when it is cleared: the folder's name
 /// comes from a file that somebody wrote by hand.
-const OURS: [&str; 6] = ["containers", "bundles", "io", "notify", "journal", "sampand.sock"];
+const OURS: [&str; 7] = ["containers", "bundles", "io", "notify", "plugins", "journal", "sampand.sock"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -82,6 +82,17 @@ pub fn clear(run_dir: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The last thing before sampand ends: the lock too, and the folder if nothing else is in it. Nothing of ours runs any
+/// more, so a sampand that starts this moment with a new lock meets nobody.
+pub fn leave(run_dir: &Path) -> std::io::Result<()> {
+    clear(run_dir)?;
+    std::fs::remove_file(run_dir.join(LOCK))?;
+    match std::fs::remove_dir(run_dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A folder of our own that nobody else can write to; made if it is not there.
