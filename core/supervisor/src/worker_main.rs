@@ -125,7 +125,8 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
             worker.say_farewell();
             // The answers must reach their clients before the socket goes.
             tokio::time::sleep(FAREWELL).await;
-            let left = std::fs::remove_file(&supervisor.socket).and_then(|()| rundir::leave(&supervisor.run_dir));
+            let left =
+                std::fs::remove_file(&supervisor.socket).and_then(|()| rundir::leave(&supervisor.run_dir));
             if let Err(error) = left {
                 tracing::warn!("cannot clear {}: {error}", supervisor.run_dir.display());
             }
