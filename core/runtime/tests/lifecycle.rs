@@ -387,8 +387,8 @@ fn a_terminal_in_the_foreground() {
     );
     let (code, out, err) =
         run(Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()));
-    // `script` begins with an end-of-file key, since its own stdin is empty.
-    assert_eq!((code, out.trim_start_matches("^@")), (0, "/dev/pts/0\r\n33 99\r\n"), "{err}");
+    // Somewhere `script` types an end-of-file key, since its own stdin is empty.
+    assert_eq!((code, out.replace("^@", "").as_str()), (0, "/dev/pts/0\r\n33 99\r\n"), "{err}");
 }
 
 #[test]
@@ -411,8 +411,8 @@ fn trace_says_what_each_step_cost() {
     let (code, err) = root.err(["run", "--trace", "-b", dir(&bundle), &unique("trace")]);
     assert_eq!(code, 0);
     let steps: serde_json::Value = serde_json::from_str(&root.ok(["plan", "--json", dir(&bundle)])).unwrap();
-    assert_eq!(err.lines().count(), steps["steps"].as_array().unwrap().len() + 2, "{err}");
-    assert!(!err.lines().skip(1).any(|l| l.split_whitespace().nth(1) == Some("-")), "{err}");
+    assert_eq!(err.lines().count(), steps["steps"].as_array().unwrap().len() + 1, "{err}");
+    assert!(err.lines().all(|l| l.contains(" us  ")), "{err}");
 }
 
 #[test]

@@ -96,12 +96,9 @@ pub fn make<T>(
             netns: None,
             keep_groups: false,
         };
-        stage = Failed::Late;
         let mut created = launch::create(&request, &mut Direct, &mut ()).map_err(|e| e.of(&o.id))?;
+        stage = Failed::Late;
         let done = then(&mut created, &plan, folder)?;
-        if let Some(trace) = &created.trace {
-            eprint!("{}", crate::trace::text(&plan, trace));
-        }
         if let Some(path) = &o.pid_file {
             write_pid_file(path, created.child.pid)?;
         }
@@ -115,9 +112,8 @@ pub fn make<T>(
 
 /// How far it got before it failed.
 enum Failed {
-    /// Before anything was made but the folder.
+    /// Before there was a container; a failed launch takes down what it set up, poststop hooks included.
     Early,
-    /// Hooks may have run; so poststop hooks do (runtime.md, "Lifecycle").
     Late,
 }
 
@@ -127,7 +123,12 @@ fn undo(folder: &Folder, stage: &Failed) {
     let state = State::load(&folder).ok().flatten();
     match stage {
         Failed::Late => drop(destroy::destroy(folder, state.as_ref())),
-        Failed::Early => drop(folder.remove()),
+        Failed::Early => {
+            if let Some(state) = &state {
+                let _ = destroy::end_processes(state);
+            }
+            let _ = folder.remove();
+        }
     }
 }
 

@@ -18,7 +18,6 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
-pub mod trace;
 pub mod update;
 
 use std::fmt;

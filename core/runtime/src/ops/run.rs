@@ -9,14 +9,14 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use sampan_plan::default;
 use sampan_plan::spec::{Rlimit, Root as SpecRoot, Spec, Str};
+use sampan_plan::{Plan, default};
 
 use super::create::{self, Config, Options};
 use super::foreground::{self, Forward, Relay};
 use super::{Error, Result, doing};
 use crate::destroy;
-use crate::launch::{self, Barrier};
+use crate::launch::{self, Barrier, Created};
 use crate::root::Root;
 use crate::signals::Signals;
 use crate::state::State;
@@ -62,7 +62,8 @@ pub fn run(root: &Root, run: &Run) -> Result<i32> {
     if run.detach {
         create::make(&folder, o, &config, &spec, Barrier::Pipe, |created, plan, folder| {
             launch::start(created, plan, folder).map_err(|e| e.of(&o.id))?;
-            created.trace.as_ref().map_or(Ok(()), |stamps| super::trace::print(plan, stamps))
+            print_trace(plan, created);
+            Ok(())
         })?;
         return Ok(0);
     }
@@ -79,9 +80,7 @@ fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &S
     let signals = Signals::block().map_err(doing("cannot block signals"))?;
     let exit = create::make(folder, o, config, spec, Barrier::Pipe, |created, plan, folder| {
         launch::start(created, plan, folder).map_err(|e| e.of(&o.id))?;
-        if let Some(stamps) = &created.trace {
-            super::trace::print(plan, stamps)?;
-        }
+        print_trace(plan, created);
         // Later verbs must not wait for us while the program runs.
         folder.unlock();
         if let Some(path) = &o.pid_file {
@@ -103,6 +102,13 @@ fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &S
         }
     }
     Ok(exit.code())
+}
+
+/// To stderr, where it does not mix with what the program prints for others to read.
+fn print_trace(plan: &Plan<'_>, created: &Created) {
+    if let Some(stamps) = &created.trace {
+        eprint!("{}", crate::trace::text(plan, stamps));
+    }
 }
 
 fn gone(e: crate::root::Error) -> std::result::Result<(), crate::root::Error> {
