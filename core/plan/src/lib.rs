@@ -9,6 +9,7 @@ pub mod default;
 pub mod error;
 pub mod exec;
 pub mod host;
+pub mod host_process;
 pub mod ids;
 pub mod limits;
 pub mod mounts;

@@ -108,3 +108,18 @@ fn every_step_has_words() {
         assert!(!reader.words(step).is_empty(), "{step:?}");
     }
 }
+
+#[test]
+fn a_process_of_the_host_is_a_short_plan() {
+    let process = sampan_plan::host_process::HostProcess {
+        argv: vec!["notify", "web failed"],
+        env: vec!["PATH=/opt/bin:/bin"],
+        user: Some((33, 33)),
+        umask: 0o022,
+        ..Default::default()
+    };
+    let plan = sampan_plan::host_process::host(&process).unwrap();
+    insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("host-process", show::text(&plan));
+    });
+}

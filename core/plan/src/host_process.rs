@@ -1,0 +1,61 @@
+//! A process of the host as a plan: OCI hooks, probes and lifecycle commands that the supervisor starts.
+//!
+//! No namespace, no root, no mount: just a short image, so that whoever clones has one way to start anything.
+
+use crate::build::Build;
+use crate::error::Error;
+use crate::order::finish;
+use crate::plan::{Parent, Plan, Want};
+use crate::process::PATH;
+use sampan_child::step::Step;
+
+/// What to start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostProcess<'a> {
+    /// The program first; without a slash it is looked for in PATH.
+    pub argv: Vec<&'a str>,
+    /// The whole environment, `NAME=VALUE` each.
+    pub env: Vec<&'a str>,
+    /// Where it starts; empty: `/`.
+    pub cwd: &'a str,
+    /// User and group, where they are not ours; its other groups are dropped then.
+    pub user: Option<(u32, u32)>,
+    pub umask: u32,
+}
+
+/// The plan. Its slots are stdin, stdout and stderr, and the report.
+pub fn host<'a>(p: &HostProcess<'a>) -> Result<Plan<'a>, Error> {
+    let Some(name) = p.argv.first().filter(|name| !name.is_empty()) else {
+        return Err(Error::new("argv", "must name a program"));
+    };
+    let b = &mut Build::default();
+    b.want(Want::Report);
+    b.step("", Step::CloseOthers { first: 3 });
+    b.step("", Step::Signals {});
+    // Of its own, so that a deadline can end all of it.
+    b.step("", Step::Session {});
+    for to in 0..3 {
+        let from = b.want(Want::Stdio(to));
+        b.step("", Step::Stdio { from, to });
+    }
+    b.step("", Step::Umask { mask: p.umask });
+    if let Some((uid, gid)) = p.user {
+        let groups = sampan_child::step::List { first: b.table.raw(&[]), count: 0 };
+        b.step("user", Step::User { uid, gid, groups, flags: 0 });
+    }
+    let path = b.text(if p.cwd.is_empty() { "/" } else { p.cwd }, "cwd")?;
+    b.step("cwd", Step::Cwd { path, flags: 0 });
+    b.step("", Step::CloseOnExec { first: 3 });
+    let in_env = p.env.iter().rev().find_map(|v| v.strip_prefix("PATH="));
+    let candidates: Vec<String> = match name.contains('/') {
+        true => vec![(*name).to_owned()],
+        false => in_env.unwrap_or(PATH).split(':').map(|dir| format!("{dir}/{name}")).collect(),
+    };
+    let candidates = b.table.list(candidates.iter().map(String::as_str), "argv[0]")?;
+    let argv = b.table.list(p.argv.iter().copied(), "argv")?;
+    let env = b.table.list(p.env.iter().copied(), "env")?;
+    b.step("argv[0]", Step::Find { candidates });
+    b.step("argv", Step::Exec { argv, env });
+    let program = p.argv.first().copied();
+    Ok(finish(b, Parent { program, ..Parent::default() }))
+}
