@@ -39,7 +39,7 @@ smoke: build ## the main job once, from start to nothing left
 	@.ci/smoke $(DIST)
 
 bench: build ## sampan and sampand beside their peers and the floors, in one run
-	@.ci/bench $(DIST)
+	@.ci/bench/run $(DIST)
 
 fence: ## child-side code: no allocator, no panic
 	@core/child/fence.sh
