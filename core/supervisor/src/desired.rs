@@ -6,7 +6,7 @@ use crate::config::diff::{self, Change, Field};
 use crate::fleet::{self, Entry};
 use crate::worker::Worker;
 use sampan_api as api;
-use sampan_service::Policy;
+use sampan_service::{Action, Policy};
 use sampan_service::desired::{self, Desired};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +46,11 @@ pub fn replace(worker: &mut Worker, config: Config) -> api::Applied {
     for (name, event) in &events {
         worker.apply(name, event);
     }
+    for (name, change) in &diff.services {
+        if let Change::Live(fields) = change {
+            change_what_runs(worker, name, fields);
+        }
+    }
     worker.gate_dirty = true;
     tracing::info!("config applied");
     api::Applied { changes: diff.services.iter().map(|(name, change)| show(name, change)).collect() }
@@ -67,6 +72,18 @@ fn take_over(worker: &mut Worker, name: &str, change: &Change, config: &Config) 
         }
         (Change::New | Change::Restart(_) | Change::Live(_), Some(entry)) => entry.config = service,
         (Change::Restart(_) | Change::Live(_), None) => {}
+    }
+}
+
+/// What works live beside the machine: limits are written into the cgroup, a health check begins anew.
+fn change_what_runs(worker: &mut Worker, name: &str, fields: &[Field]) {
+    let touches = |table: &str| fields.iter().any(|field| field.key.split('.').next() == Some(table));
+    let Some(entry) = worker.fleet.get(name) else { return };
+    if touches("resources") && entry.live.is_some() {
+        worker.ground.update_resources(name, &entry.config);
+    }
+    if touches("healthcheck") && entry.machine.state.is_probed() {
+        worker.act(name, Action::HealthBegin);
     }
 }
 

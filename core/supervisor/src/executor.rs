@@ -329,6 +329,16 @@ impl Ground {
         }
     }
 
+    /// Writes changed limits into what runs.
+    pub fn update_resources(&self, name: &str, service: &crate::config::schema::Service) {
+        let resources = crate::bundle::live_resources(&service.resources).to_string();
+        let (hierarchies, cgroup, name) = (self.hierarchies, self.cgroup(name), name.to_owned());
+        tokio::task::spawn_blocking(move || match life::update(hierarchies, &cgroup, &resources) {
+            Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!(service = name, "{warning}")),
+            Err(error) => tracing::error!(service = name, "limits not changed: {error}"),
+        });
+    }
+
     /// A service has left for good: what the run folder has of it goes.
     pub fn forget(&self, name: &str) {
         let (io, keel, name) = (self.dirs.io(name), self.keel.clone(), name.to_owned());

@@ -526,6 +526,12 @@ pub fn kill_all(
     killed
 }
 
+/// Changes the limits of a group that exists; `resources` as in config.json. All of them, or none.
+pub fn update(hierarchies: &Hierarchies, cgroup: &str, resources: &str) -> Result<Vec<String>, String> {
+    let resources = sampan_plan::spec::Resources::parse(resources).map_err(|error| error.to_string())?;
+    group(hierarchies, cgroup).and_then(|group| group.update(&resources)).map_err(|error| error.to_string())
+}
+
 pub fn thaw(hierarchies: &Hierarchies, cgroup: &str) {
     if let Err(error) = group(hierarchies, cgroup).and_then(|group| group.thaw(KILL_MAX)) {
         tracing::warn!(cgroup, "cannot thaw: {error}");
