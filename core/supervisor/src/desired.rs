@@ -6,8 +6,8 @@ use crate::config::diff::{self, Change, Field};
 use crate::fleet::{self, Entry};
 use crate::worker::Worker;
 use sampan_api as api;
-use sampan_service::{Action, Policy};
 use sampan_service::desired::{self, Desired};
+use sampan_service::{Action, Policy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
