@@ -72,6 +72,7 @@ impl Podman {
 
     /// `podman run` with what this machine needs: no network, and limits that may be set without CAP_SYS_RESOURCE.
     fn run(&self, args: &[&str]) -> (i32, String, String) {
+        let parent = format!("--cgroup-parent=/{}", self.name());
         let mut all = vec![
             "run",
             "--security-opt",
@@ -83,8 +84,13 @@ impl Podman {
             "--ulimit",
             "nproc=4096:4096",
         ];
+        all.push(&parent);
         all.extend(args);
         self.podman(&all)
+    }
+
+    fn name(&self) -> String {
+        self.dir.file_name().unwrap().to_string_lossy().into_owned()
     }
 
     fn ok(&self, args: &[&str]) -> String {
@@ -108,6 +114,14 @@ impl Drop for Podman {
             }
         }
         let _ = fs::remove_dir_all(&self.dir);
+        // podman does not remove the parent that it was given, with any runtime.
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            for parent in [hierarchy.path().join(self.name()), Path::new("/sys/fs/cgroup").join(self.name())]
+            {
+                let _ = fs::remove_dir(parent.join("conmon"));
+                let _ = fs::remove_dir(parent);
+            }
+        }
     }
 }
 
