@@ -1,20 +1,35 @@
-//! Being built.
+//! The OCI runtime: a bundle becomes a container, and every verb on it.
+//!
+//! ```text
+//!   cli (flags) -> ops (one file a verb) -> launch (the parent's side) -> sampan_child (between clone3 and execve)
+//!                          |                    \ host, open, clone, maps, console, explain, trace
+//!                          +-> root, state, pidfd: <root>/<id>/, what is written there, and who is alive
+//!                          +-> destroy: the end, from any state
+//! ```
+//! Blocking, single-threaded, no async: `sampan` is one run of this, and `sampand` calls the same functions from a
+//! worker thread. Three groups of modules, each using those above it. Deliberately absent: what is to be
+//! done (sampan_plan decides), limits (sampan_cgroups), and anything that stays running.
 
-pub mod cli;
+// What the kernel and the disk say.
+pub mod error;
+pub mod pidfd;
+pub mod root;
+pub mod signals;
+pub mod state;
+pub mod time;
+
+// One launch.
 pub mod clone;
 pub mod console;
 pub mod destroy;
-pub mod error;
 pub mod explain;
 pub mod host;
 pub mod launch;
 pub mod maps;
 pub mod open;
-pub mod ops;
-pub mod pidfd;
-pub mod root;
 pub mod seal;
-pub mod signals;
-pub mod state;
-pub mod time;
 pub mod trace;
+
+// The program.
+pub mod cli;
+pub mod ops;
