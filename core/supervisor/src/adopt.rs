@@ -7,14 +7,20 @@
 use crate::clock;
 use crate::fleet::Entry;
 use crate::journal::{Record, Replay};
+use crate::keel;
 use crate::life::{self, Process};
 use crate::worker::Worker;
 use sampan_runtime::root::Root;
 use sampan_runtime::state::{Stage, State};
 use sampan_service::{Event, Exit, Found, Life, Service};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// From the gate to execve, startContainer hooks included. Then it counts as not started, and is ended.
+const START_MAX: Duration = Duration::from_secs(2);
 
 /// A container as it was found.
 struct Finding {
@@ -56,15 +62,25 @@ fn children(worker: &Worker) -> BTreeMap<String, (i32, OwnedFd)> {
             return BTreeMap::new();
         }
     };
-    let mut main = BTreeMap::new();
+    let mut main = BTreeMap::<String, (u64, i32, OwnedFd)>::new();
     for child in kept.children {
-        match child.tag.strip_prefix("service/").and_then(|rest| rest.rsplit_once('/')) {
-            Some((name, _)) => drop(main.insert(name.to_owned(), (child.pid, child.pidfd))),
+        let tag = child.tag.strip_prefix("service/").and_then(|rest| rest.rsplit_once('/'));
+        let Some((name, Ok(generation))) = tag.map(|(name, number)| (name, number.parse())) else {
             // A probe or a hook of the worker before us: nobody waits for its answer any more.
-            None => worker.ground.end_stray(child.pid),
+            worker.ground.end_stray(child.pid);
+            continue;
+        };
+        // Of two lives the younger one is the service's: the other was left when its end was on record.
+        match main.entry(name.to_owned()) {
+            Slot::Occupied(older) if older.get().0 >= generation => worker.ground.end_stray(child.pid),
+            Slot::Occupied(mut older) => {
+                let (_, pid, _) = older.insert((generation, child.pid, child.pidfd));
+                worker.ground.end_stray(pid);
+            }
+            Slot::Vacant(free) => drop(free.insert((generation, child.pid, child.pidfd))),
         }
     }
-    main
+    main.into_iter().map(|(name, (_, pid, pidfd))| (name, (pid, pidfd))).collect()
 }
 
 fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<(i32, OwnedFd)>) {
@@ -116,23 +132,33 @@ fn find<'a>(
     let (kills, empty) = life::last_look(worker.ground.hierarchies, &cgroup);
     let started_at = get("started_at").and_then(clock::parse_rfc3339);
     let state = state_of(worker, name);
-    let started = state.as_ref().is_some_and(|state| state.stage == Stage::Running);
+    // The state says so before the child is told to go on: a worker that died between the two leaves a child that
+    // reads the end of its gate and exits, with a code that is not its program's.
+    let running = state.as_ref().is_some_and(|state| state.stage == Stage::Running);
+    let executed = |pid, pidfd: &OwnedFd| running && keel::has_executed(pid, pidfd.as_fd(), START_MAX);
     let process =
         |pid, pidfd, own| Process { pid, pidfd, own, oom_before: oom_before.unwrap_or(kills), started_at };
     if let Some((pid, pidfd)) = child {
         return match worker.keel.peek(pid) {
             // Also one that has ended: the watch finds its status at once, as of any other.
-            Ok(_) => Finding { process: Some(process(pid, pidfd, true)), found: Found::Alive { started } },
-            Err(_) => Finding { process: None, found: Found::Exited { exit: Exit::UNKNOWN, empty, started } },
+            Ok(_) => {
+                let started = executed(pid, &pidfd);
+                Finding { process: Some(process(pid, pidfd, true)), found: Found::Alive { started } }
+            }
+            Err(_) => {
+                let found = Found::Exited { exit: Exit::UNKNOWN, empty, started: running };
+                Finding { process: None, found }
+            }
         };
     }
     let alive = state.as_ref().and_then(|state| Some((state.init.as_ref()?.pid, state.init().ok()??)));
     match alive {
         Some((pid, pidfd)) if !sampan_runtime::pidfd::ended(pidfd.as_fd()).unwrap_or(true) => {
+            let started = executed(pid, &pidfd);
             Finding { process: Some(process(pid, pidfd, false)), found: Found::Alive { started } }
         }
-        _ if started => {
-            Finding { process: None, found: Found::Exited { exit: Exit::UNKNOWN, empty, started } }
+        _ if running => {
+            Finding { process: None, found: Found::Exited { exit: Exit::UNKNOWN, empty, started: running } }
         }
         _ => Finding { process: None, found: Found::Gone { empty } },
     }

@@ -3,6 +3,7 @@
 
 mod bundle;
 mod config;
+mod crash;
 mod image;
 mod journal;
 mod keel;

@@ -5,7 +5,7 @@
 use super::hold::{Hold, fate, wait_for};
 use super::sys::{self, Strings};
 use super::wire::{self, Message, Op};
-use super::{EXIT_AGAIN, EXIT_EXEC_FAILED, WORKER};
+use super::{COMM, EXIT_AGAIN, EXIT_EXEC_FAILED, WORKER};
 use core::fmt::Write as _;
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -143,7 +143,7 @@ type Failed = (&'static str, Errno);
 impl Tender {
     fn new(arguments: Vec<OsString>) -> Result<Tender, Failed> {
         sys::close_inherited();
-        let _ = rustix::thread::set_name(c"sampand-keel");
+        let _ = rustix::thread::set_name(COMM);
         sys::keep_exit_statuses().map_err(|e| ("set SIGCHLD to its default", e))?;
         raise_open_files();
         // Not permitted to an ordinary user, nor in many containers. Children get theirs by their plan.
