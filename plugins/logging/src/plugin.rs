@@ -1,0 +1,211 @@
+//! The events of a container's life, as commands to the logging thread.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sampan_plugin::prelude::*;
+
+use crate::config::{Config, Settings};
+use crate::engine::{Attachment, Engine, Figures, Report, own};
+use crate::follow::{self, Wanted};
+use crate::spool::Spool;
+use crate::tide::Tide;
+
+/// The keel knows the spool by this.
+const SPOOL: &str = "spool";
+/// A container's settings in the store.
+const SETTINGS: &str = "settings";
+
+pub struct Logging {
+    dir: PathBuf,
+    /// Made by the first `synchronize`, which brings the spool of an earlier worker, if there was one.
+    engine: Mutex<Option<Arc<Engine>>>,
+    metrics: Metrics,
+}
+
+#[derive(Clone)]
+struct Metrics {
+    bytes: Counter,
+    lines: Counter,
+    dropped: Counter,
+    write_errors: Counter,
+}
+
+impl Metrics {
+    fn report(self) -> Report {
+        Box::new(move |container, before: &Figures, now: &Figures| {
+            let add = |counter: &Counter, before: u64, now: u64| {
+                if now > before {
+                    counter.add(container, (now - before) as f64);
+                }
+            };
+            add(&self.bytes, before.bytes, now.bytes);
+            add(&self.lines, before.lines, now.lines);
+            add(&self.dropped, before.dropped, now.dropped);
+            add(&self.write_errors, before.write_errors, now.write_errors);
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "verb", rename_all = "lowercase", deny_unknown_fields)]
+enum Request {
+    Read {
+        #[serde(default)]
+        services: Option<Vec<String>>,
+        #[serde(default)]
+        follow: bool,
+        #[serde(default)]
+        tail: Option<u64>,
+        #[serde(default)]
+        since: Option<Value>,
+    },
+    Status {
+        #[serde(default)]
+        services: Option<Vec<String>>,
+    },
+}
+
+impl Logging {
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Engine>>> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn engine(&self) -> Option<Arc<Engine>> {
+        self.slot().clone()
+    }
+
+    /// The engine, with the spool that was kept or a new one.
+    fn start(&self, host: &Host, kept: Vec<Kept>) -> Result<Arc<Engine>> {
+        let mut slot = self.slot();
+        if let Some(engine) = &*slot {
+            return Ok(engine.clone());
+        }
+        let old = kept.into_iter().find(|kept| kept.key == SPOOL).and_then(|kept| {
+            Spool::adopt(kept.fd)
+                .inspect_err(|error| tracing::error!(%error, "the spool of the last worker is not used"))
+                .ok()
+        });
+        let spool = match old {
+            Some(spool) => spool,
+            None => {
+                let spool = Spool::create().context("making the spool")?;
+                host.keep_fd(Container::HOST, SPOOL, spool.fd())?;
+                spool
+            }
+        };
+        let engine = Engine::start(self.dir.clone(), spool, self.metrics.clone().report())
+            .context("starting the logging thread")?;
+        Ok(slot.insert(Arc::new(engine)).clone())
+    }
+
+    async fn settings(&self, cx: &Cx) -> Result<Settings> {
+        if let Some(settings) = cx.host().get(cx.container(), SETTINGS)? {
+            return Ok(settings);
+        }
+        // Created before this plugin was loaded.
+        let table = cx.service_config().await.unwrap_or(Value::Null);
+        Ok(Settings::of(&table).ok().flatten().unwrap_or_default())
+    }
+
+    fn read(&self, wanted: Wanted) -> Result<Reply> {
+        let tide = self.engine().map_or_else(|| Arc::new(Tide::default()), |engine| engine.tide());
+        let pipe = follow::start(self.dir.clone(), tide, wanted).context("starting a reader")?;
+        Ok(Reply::default().fd(pipe))
+    }
+}
+
+#[async_trait]
+impl Plugin for Logging {
+    const NAME: &'static str = "logging";
+    const CLAIMS: &'static [&'static str] = &["stdio"];
+    type Config = Config;
+
+    async fn open(config: Config, host: Host) -> Result<Logging> {
+        let dir = config.dir.unwrap_or_else(|| host.about().state_dir.join("logs"));
+        if !dir.is_absolute() {
+            return Err(Error::new(format!("dir: {} is not an absolute path", dir.display())));
+        }
+        let metrics = Metrics {
+            bytes: host.counter("bytes", "bytes that containers printed")?,
+            lines: host.counter("lines", "lines that containers printed")?,
+            dropped: host.counter("dropped_lines", "lines that could not be written")?,
+            write_errors: host.counter("write_errors", "writes to a segment that failed")?,
+        };
+        Ok(Logging { dir, engine: Mutex::new(None), metrics })
+    }
+
+    async fn synchronize(&self, cx: &Cx, all: Synchronize) -> Result<()> {
+        let engine = self.start(cx.host(), all.kept)?;
+        let alive = all.containers.into_iter().map(|container| container.service).collect();
+        Ok(engine.retain(alive).await?)
+    }
+
+    async fn validate(&self, _: &Cx, event: Validate) -> Result<Vec<Problem>> {
+        Ok(Settings::of(&event.service)
+            .err()
+            .map(|(pointer, message)| Problem { pointer, message })
+            .into_iter()
+            .collect())
+    }
+
+    async fn create(&self, cx: &Cx, event: Create) -> Result<Adjust> {
+        match Settings::of(&event.service) {
+            Ok(None) => Ok(Adjust::new()),
+            Ok(Some(settings)) => {
+                cx.host().put(cx.container(), SETTINGS, &settings).await?;
+                Ok(Adjust::new().claim("stdio"))
+            }
+            Err((pointer, text)) => Err(Error::veto(format!("{pointer}: {text}"))),
+        }
+    }
+
+    async fn attach(&self, cx: &Cx, _: Attach) -> Result<()> {
+        let pipes = [own(cx.fd(Role::Stdout).ok())?, own(cx.fd(Role::Stderr).ok())?];
+        if pipes.iter().all(Option::is_none) {
+            // Its stdio is claimed by somebody else, or by nobody.
+            return Ok(());
+        }
+        let engine = self.start(cx.host(), Vec::new())?;
+        let settings = self.settings(cx).await?;
+        let attachment =
+            Attachment { service: cx.service().to_owned(), container: cx.container(), settings, pipes };
+        engine.attach(attachment).await?.with_context(|| format!("logging of {}", cx.service()))
+    }
+
+    async fn detach(&self, cx: &Cx, _: Detach) -> Result<()> {
+        match self.engine() {
+            Some(engine) => Ok(engine.detach(cx.service()).await?),
+            None => Ok(()),
+        }
+    }
+
+    async fn control(&self, _: &Cx, control: Control) -> Result<Reply> {
+        let request: Request = serde_json::from_value(control.request).map_err(|error| {
+            Error::new(format!(
+                "logging understands {{\"verb\":\"read\",\"services\":[\"web\"],\"follow\":true,\"tail\":100,\
+                 \"since\":null}} and {{\"verb\":\"status\"}}: {error}"
+            ))
+        })?;
+        match request {
+            Request::Read { services, follow, tail, since } => {
+                let since = since.filter(|since| !since.is_null()).map(|since| follow::since(&since)).transpose();
+                self.read(Wanted { services, follow, tail, since: since.map_err(Error::new)? })
+            }
+            Request::Status { services } => {
+                let mut all: BTreeMap<String, Figures> = match self.engine() {
+                    Some(engine) => engine.status().await?,
+                    None => BTreeMap::new(),
+                };
+                all.retain(|name, _| services.as_ref().is_none_or(|services| services.contains(name)));
+                Ok(Reply::json(serde_json::to_value(all)?))
+            }
+        }
+    }
+
+    fn close(&self, _: CloseReason) {
+        // Dropped outside of the lock; ends the thread, which leaves all as the next one needs it.
+        let engine = self.slot().take();
+        drop(engine);
+    }
+}

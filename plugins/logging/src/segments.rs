@@ -1,0 +1,197 @@
+//! The files of one service: `0000000001.log`, `0000000002.log`, ... (`.json` for json-file), the last of them being written.
+//!
+//! A name is never used twice and nothing is renamed, so that a reader needs only (number, offset). The next segment is made
+//! (O_EXCL) before the current one is left. Files are not synced: a power failure may cost the end of the last one, which is
+//! cut back to a whole record when it is opened again.
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use memchr::memrchr;
+
+use crate::config::Driver;
+use crate::record;
+use crate::time;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Number(pub u64);
+
+/// Sorted; of each driver.
+pub fn list(dir: &Path) -> io::Result<VecDeque<(Number, Driver)>> {
+    let mut all: Vec<(Number, Driver)> = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let Some((number, extension)) = name.to_str().and_then(|name| name.split_once('.')) else { continue };
+        let driver = Driver::ALL.into_iter().find(|driver| driver.extension() == extension);
+        if let (Some(driver), Ok(number), 10) = (driver, number.parse(), number.len()) {
+            all.push((Number(number), driver));
+        }
+    }
+    all.sort_by_key(|(number, _)| *number);
+    Ok(all.into())
+}
+
+pub fn path(dir: &Path, number: Number, driver: Driver) -> PathBuf {
+    dir.join(format!("{:010}.{}", number.0, driver.extension()))
+}
+
+pub struct Segments {
+    dir: PathBuf,
+    driver: Driver,
+    all: VecDeque<(Number, Driver)>,
+    file: File,
+    bytes: u64,
+    /// The time of the last record, as far as it is known.
+    last_time: u64,
+}
+
+/// A write that failed: how many of its bytes are in the file nevertheless.
+#[derive(Debug)]
+pub struct Short {
+    pub written: usize,
+    pub error: io::Error,
+}
+
+impl Segments {
+    /// Goes on with the last segment, or begins the first.
+    pub fn open(dir: &Path, driver: Driver) -> io::Result<Segments> {
+        fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
+        let mut all = list(dir)?;
+        let file = match all.back() {
+            Some((number, of)) if *of == driver => reopen(&path(dir, *number, driver))?,
+            last => {
+                let next = Number(last.map_or(1, |(number, _)| number.0 + 1));
+                let file = create(&path(dir, next, driver))?;
+                all.push_back((next, driver));
+                file
+            }
+        };
+        let mut segments = Segments { dir: dir.to_owned(), driver, all, bytes: 0, file, last_time: 0 };
+        segments.mend()?;
+        Ok(segments)
+    }
+
+    /// As it was when segment `number` was the last and had `bytes`: what came later is undone.
+    pub fn restore(dir: &Path, driver: Driver, number: Number, bytes: u64) -> io::Result<Segments> {
+        fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
+        let mut all = list(dir)?;
+        while let Some((last, of)) = all.back().copied().filter(|(last, _)| *last > number) {
+            fs::remove_file(path(dir, last, of))?;
+            all.pop_back();
+        }
+        let path = path(dir, number, driver);
+        let file = match reopen(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                all.push_back((number, driver));
+                create(&path)?
+            }
+            file => file?,
+        };
+        // Somebody else may have made it shorter: never longer, that would be zeros.
+        let bytes = bytes.min(file.metadata()?.len());
+        file.set_len(bytes)?;
+        Ok(Segments { dir: dir.to_owned(), driver, all, file, bytes, last_time: 0 })
+    }
+
+    pub fn number(&self) -> Number {
+        self.all.back().map_or(Number(0), |(number, _)| *number)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    pub fn last_time(&self) -> u64 {
+        self.last_time
+    }
+
+    pub fn append(&mut self, records: &[u8]) -> Result<(), Short> {
+        let mut written = 0;
+        while written < records.len() {
+            match self.file.write(&records[written..]) {
+                Ok(0) => return Err(Short { written, error: io::ErrorKind::WriteZero.into() }),
+                Ok(n) => written += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Short { written, error }),
+            }
+        }
+        self.bytes += written as u64;
+        Ok(())
+    }
+
+    /// After a `Short` write: `kept` of its bytes stay, whole records.
+    pub fn settle(&mut self, kept: usize) -> io::Result<()> {
+        self.bytes += kept as u64;
+        self.file.set_len(self.bytes)
+    }
+
+    pub fn rotate(&mut self) -> io::Result<()> {
+        let next = Number(self.number().0 + 1);
+        self.file = create(&path(&self.dir, next, self.driver))?;
+        self.all.push_back((next, self.driver));
+        self.bytes = 0;
+        Ok(())
+    }
+
+    /// Removes the oldest until `max` are left.
+    pub fn prune(&mut self, max: usize) {
+        while self.all.len() > max.max(1) {
+            self.remove_oldest();
+        }
+    }
+
+    /// Frees space: removes the oldest, unless it is `needed` or a later one.
+    pub fn free_oldest(&mut self, needed: Number) -> bool {
+        match self.all.front() {
+            Some((number, _)) if *number < needed => self.remove_oldest(),
+            _ => false,
+        }
+    }
+
+    fn remove_oldest(&mut self) -> bool {
+        let Some((number, driver)) = self.all.pop_front() else { return false };
+        match fs::remove_file(path(&self.dir, number, driver)) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => {
+                tracing::warn!(dir = %self.dir.display(), segment = number.0, %error, "cannot remove an old segment");
+                false
+            }
+        }
+    }
+
+    /// Cuts what is not a whole record off the end, and learns the time of the last one.
+    fn mend(&mut self) -> io::Result<()> {
+        const LOOK: u64 = 512 * 1024;
+        let bytes = self.file.metadata()?.len();
+        let from = bytes.saturating_sub(LOOK);
+        let mut end = Vec::new();
+        self.file.seek(SeekFrom::Start(from))?;
+        (&self.file).take(LOOK).read_to_end(&mut end)?;
+        let whole = memrchr(b'\n', &end).map_or(0, |at| at + 1);
+        self.bytes = from + whole as u64;
+        if self.bytes < bytes {
+            self.file.set_len(self.bytes)?;
+        }
+        if let Some(last) = end[..whole].split_last().map(|(_, rest)| rest) {
+            let begin = memrchr(b'\n', last).map_or(0, |at| at + 1);
+            let record = record::parse(self.driver, &last[begin..]);
+            self.last_time = record.and_then(|record| time::parse(&record.time)).unwrap_or(0);
+        }
+        Ok(())
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).create_new(true).mode(0o640).open(path)
+}
+
+fn reopen(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path)
+}

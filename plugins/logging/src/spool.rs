@@ -1,0 +1,366 @@
+//! Where bytes are between a pipe and a segment: a memfd that the keel keeps, so that `kill -9` of the worker loses nothing.
+//!
+//! ```text
+//!  offset 0   Head    what is being done: which slot, which segment, its length before
+//!         4K  Slots   one per stream: name, and which of its two halves is true
+//!         ..  data    64 KiB, what was taken off a pipe last
+//!         ..  halves  2 x 64 KiB per slot: the tail of an unfinished line (pages exist only where written)
+//!
+//!  arm (Head, then `armed` = n)  ->  splice  ->  append to the segment  ->  other half, then slot.commit = n  ->  rewind
+//! ```
+//! After a crash `armed` without its `commit` means: cut the segment to the length in Head and do it again. How much had left
+//! the pipe is not for us to write down, we might die before: splice(2) moves the position of the memfd's open file, which the
+//! keel shares, in the same call. So the three questions have one answer each at every instant: was it armed (one store), how
+//! much was taken (the kernel's position), was it done (one store, which also says which half is the tail).
+#![allow(unsafe_code)]
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use rustix::fs::{MemfdFlags, SealFlags, SeekFrom};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+use rustix::pipe::SpliceFlags;
+
+use crate::config::{Driver, LINE_BYTES_MAX, Settings};
+use crate::record::Rest;
+use crate::segments::Number;
+
+/// The first bytes of a spool, version included: another layout is another magic.
+const MAGIC: u64 = u64::from_le_bytes(*b"sp-logs1");
+const SLOTS_MAX: usize = 2048;
+pub const NAME_BYTES_MAX: usize = 192;
+/// Of one read: 64 KiB stay in L2; 1 MiB reads were four times slower.
+pub const READ_BYTES_MAX: usize = 64 * 1024;
+const HALF_BYTES: usize = LINE_BYTES_MAX as usize;
+
+const SLOTS_AT: usize = 4096;
+const DATA_AT: usize = SLOTS_AT + SLOTS_MAX * size_of::<Slot>();
+const HALVES_AT: usize = DATA_AT + READ_BYTES_MAX;
+const BYTES: usize = HALVES_AT + SLOTS_MAX * 2 * HALF_BYTES;
+
+#[repr(C)]
+struct Head {
+    magic: AtomicU64,
+    /// Slots ever used: no others need a look.
+    slots: AtomicU64,
+    armed: AtomicU64,
+    slot: AtomicU64,
+    segment: AtomicU64,
+    bytes: AtomicU64,
+    time: AtomicU64,
+    flush: AtomicU64,
+    driver: AtomicU64,
+    max_size: AtomicU64,
+    max_line: AtomicU64,
+}
+
+#[repr(C)]
+struct Half {
+    bytes: AtomicU64,
+    /// A part of this line is in the segment already.
+    mid: AtomicU64,
+    /// The time of that part.
+    time: AtomicU64,
+}
+
+#[repr(C)]
+struct Slot {
+    /// `armed` of the last deed done, times 2, plus which half is true.
+    commit: AtomicU64,
+    /// Bytes of the name; 0 = free.
+    used: AtomicU64,
+    stream: AtomicU64,
+    halves: [Half; 2],
+    name: [AtomicU8; NAME_BYTES_MAX],
+}
+
+/// What is about to be done with a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deed {
+    pub slot: usize,
+    pub segment: Number,
+    pub bytes: u64,
+    pub time: u64,
+    pub flush: bool,
+    pub settings: Settings,
+}
+
+/// An unfinished line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carry {
+    pub bytes: usize,
+    pub mid: bool,
+    pub time: u64,
+}
+
+pub struct Spool {
+    fd: OwnedFd,
+    map: *mut u8,
+    /// Bytes of data.
+    taken: usize,
+    armed: u64,
+}
+
+// SAFETY: the mapping is this value's own, and moves with it.
+unsafe impl Send for Spool {}
+
+impl Spool {
+    pub fn create() -> io::Result<Spool> {
+        let fd = rustix::fs::memfd_create(
+            "sampan-logging-spool",
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+        )?;
+        rustix::fs::ftruncate(&fd, BYTES as u64)?;
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
+        rustix::fs::seek(&fd, SeekFrom::Start(DATA_AT as u64))?;
+        let spool = Spool::map(fd)?;
+        spool.head().magic.store(MAGIC, Ordering::Release);
+        Ok(spool)
+    }
+
+    /// The one of an earlier worker.
+    pub fn adopt(fd: OwnedFd) -> io::Result<Spool> {
+        // Without the seal a truncation by somebody else would be SIGBUS for us.
+        let sealed = rustix::fs::fcntl_get_seals(&fd)?.contains(SealFlags::SHRINK);
+        if !sealed || rustix::fs::fstat(&fd)?.st_size != BYTES as i64 {
+            return Err(io::Error::other("what was kept is no spool of this version"));
+        }
+        let mut spool = Spool::map(fd)?;
+        if spool.head().magic.load(Ordering::Acquire) != MAGIC {
+            return Err(io::Error::other("what was kept is no spool of this version"));
+        }
+        let position = rustix::fs::tell(&spool.fd)? as usize;
+        spool.taken = position.saturating_sub(DATA_AT).min(READ_BYTES_MAX);
+        spool.armed = spool.head().armed.load(Ordering::Acquire);
+        Ok(spool)
+    }
+
+    fn map(fd: OwnedFd) -> io::Result<Spool> {
+        // SAFETY: a new mapping, nobody else's memory. The file keeps its size (sealed), so no access raises SIGBUS.
+        let map = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                BYTES,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::NORESERVE,
+                &fd,
+                0,
+            )?
+        };
+        Ok(Spool { fd, map: map.cast(), taken: 0, armed: 0 })
+    }
+
+    /// For the keel: it must share the open file, not open it anew.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    // ---- one deed ----------------------------------------------------------------------------------------------------
+
+    /// From here to `commit`, a crash means that `deed` is done again.
+    pub fn arm(&mut self, deed: &Deed) {
+        let head = self.head();
+        head.slot.store(deed.slot as u64, Ordering::Relaxed);
+        head.segment.store(deed.segment.0, Ordering::Relaxed);
+        head.bytes.store(deed.bytes, Ordering::Relaxed);
+        head.time.store(deed.time, Ordering::Relaxed);
+        head.flush.store(deed.flush.into(), Ordering::Relaxed);
+        head.driver.store(u64::from(deed.settings.driver == Driver::JsonFile), Ordering::Relaxed);
+        head.max_size.store(deed.settings.max_size, Ordering::Relaxed);
+        head.max_line.store(deed.settings.max_line, Ordering::Relaxed);
+        let next = self.armed + 1;
+        // Our own death is no reordering of memory, but the compiler's order has to be this one.
+        head.armed.store(next, Ordering::Release);
+        self.armed = next;
+    }
+
+    /// Takes what there is off the pipe: 0 at its end, `Errno::AGAIN` if it is empty.
+    pub fn take(&mut self, pipe: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        let taken = match rustix::pipe::splice(pipe, None, &self.fd, None, READ_BYTES_MAX, flags) {
+            // A terminal's master, not a pipe. A crash between the two calls loses this one read of it.
+            Err(Errno::INVAL) => {
+                // SAFETY: inside of the mapping, and `&mut self`: no slice of the data exists.
+                let data = unsafe { std::slice::from_raw_parts_mut(self.map.add(DATA_AT), READ_BYTES_MAX) };
+                let taken = match rustix::io::read(pipe, data) {
+                    // The last process of a terminal has left it.
+                    Err(Errno::IO) => 0,
+                    read => read?,
+                };
+                rustix::fs::seek(&self.fd, SeekFrom::Start((DATA_AT + taken) as u64))?;
+                taken
+            }
+            taken => taken?,
+        };
+        self.taken = taken;
+        Ok(taken)
+    }
+
+    /// The time of what was taken, so that doing it again writes the same bytes.
+    pub fn set_time(&mut self, time: u64) {
+        self.head().time.store(time, Ordering::Release);
+    }
+
+    pub fn data(&self) -> &[u8] {
+        // SAFETY: inside of the mapping; written only by `take`, which needs `&mut self`. Only one worker lives at a time.
+        unsafe { std::slice::from_raw_parts(self.map.add(DATA_AT), self.taken) }
+    }
+
+    /// The deed is done; `rest` of the tail and the data is the new tail.
+    pub fn commit(&mut self, slot: usize, rest: Rest, mid: bool, time: u64) -> io::Result<()> {
+        let old = self.active(slot);
+        let new = 1 - old;
+        let kept = if rest.tail { self.carry(slot).bytes } else { 0 };
+        let fresh = self.taken.saturating_sub(rest.from);
+        if kept + fresh > HALF_BYTES || slot >= SLOTS_MAX {
+            return Err(io::Error::other("an unfinished line is longer than the spool has room for"));
+        }
+        // SAFETY: all three regions are inside of the mapping and disjoint: two halves and the data. `&mut self`: no slice of
+        // any of them exists.
+        unsafe {
+            let to = self.map.add(half_at(slot, new));
+            std::ptr::copy_nonoverlapping(self.map.add(half_at(slot, old)), to, kept);
+            std::ptr::copy_nonoverlapping(self.map.add(DATA_AT + rest.from.min(self.taken)), to.add(kept), fresh);
+        }
+        let half = &self.slot(slot).halves[new];
+        half.bytes.store((kept + fresh) as u64, Ordering::Relaxed);
+        half.mid.store(mid.into(), Ordering::Relaxed);
+        half.time.store(time, Ordering::Relaxed);
+        self.slot(slot).commit.store(self.armed << 1 | new as u64, Ordering::Release);
+        self.rewind()
+    }
+
+    /// Nothing was to be done.
+    pub fn disarm(&mut self, slot: usize) -> io::Result<()> {
+        self.slot(slot).commit.store(self.armed << 1 | self.active(slot) as u64, Ordering::Release);
+        self.rewind()
+    }
+
+    fn rewind(&mut self) -> io::Result<()> {
+        if self.taken > 0 {
+            rustix::fs::seek(&self.fd, SeekFrom::Start(DATA_AT as u64))?;
+            self.taken = 0;
+        }
+        Ok(())
+    }
+
+    /// After a crash: the deed that was not done to its end.
+    pub fn pending(&mut self) -> io::Result<Option<Deed>> {
+        let head = self.head();
+        let load = |field: &AtomicU64| field.load(Ordering::Acquire);
+        let slot = load(&head.slot) as usize;
+        if self.armed == 0 || slot >= SLOTS_MAX || load(&self.slot(slot).commit) >> 1 == self.armed {
+            self.rewind()?;
+            return Ok(None);
+        }
+        let settings = Settings {
+            driver: if load(&head.driver) == 1 { Driver::JsonFile } else { Driver::Local },
+            max_size: load(&head.max_size),
+            // Nothing is removed before a deed is done.
+            max_file: u32::MAX,
+            max_line: load(&head.max_line).min(LINE_BYTES_MAX),
+        };
+        let (segment, bytes) = (Number(load(&head.segment)), load(&head.bytes));
+        let (time, flush) = (load(&head.time), load(&head.flush) == 1);
+        Ok(Some(Deed { slot, segment, bytes, time, flush, settings }))
+    }
+
+    // ---- slots -------------------------------------------------------------------------------------------------------
+
+    /// The slot of a stream, with its tail if it had one before a crash.
+    pub fn claim(&mut self, service: &str, stream: usize) -> io::Result<usize> {
+        if let Some(slot) = self.find(service, stream) {
+            return Ok(slot);
+        }
+        if service.is_empty() || service.len() > NAME_BYTES_MAX {
+            return Err(io::Error::other(format!("a name has 1 to {NAME_BYTES_MAX} bytes")));
+        }
+        let used = self.head().slots.load(Ordering::Relaxed) as usize;
+        let free = (0..used.min(SLOTS_MAX)).find(|n| self.slot(*n).used.load(Ordering::Relaxed) == 0);
+        let n = match free {
+            Some(n) => n,
+            None if used < SLOTS_MAX => used,
+            None => return Err(io::Error::other(format!("more than {SLOTS_MAX} streams"))),
+        };
+        let slot = self.slot(n);
+        let half = &slot.halves[self.active(n)];
+        for field in [&half.bytes, &half.mid, &half.time] {
+            field.store(0, Ordering::Relaxed);
+        }
+        for (to, from) in slot.name.iter().zip(service.as_bytes()) {
+            to.store(*from, Ordering::Relaxed);
+        }
+        slot.stream.store(stream as u64, Ordering::Relaxed);
+        slot.used.store(service.len() as u64, Ordering::Release);
+        self.head().slots.fetch_max(n as u64 + 1, Ordering::Release);
+        Ok(n)
+    }
+
+    pub fn find(&self, service: &str, stream: usize) -> Option<usize> {
+        self.claimed().find(|(_, name, of)| name == service && *of == stream).map(|(slot, ..)| slot)
+    }
+
+    pub fn claimed(&self) -> impl Iterator<Item = (usize, String, usize)> + '_ {
+        let used = self.head().slots.load(Ordering::Acquire) as usize;
+        (0..used.min(SLOTS_MAX)).filter_map(|n| self.owner(n).map(|(name, stream)| (n, name, stream)))
+    }
+
+    pub fn owner(&self, slot: usize) -> Option<(String, usize)> {
+        let slot = self.slot(slot);
+        let bytes = slot.used.load(Ordering::Acquire) as usize;
+        let name: Vec<u8> = slot.name.iter().take(bytes).map(|byte| byte.load(Ordering::Relaxed)).collect();
+        let name = String::from_utf8(name).ok().filter(|name| !name.is_empty())?;
+        Some((name, slot.stream.load(Ordering::Relaxed) as usize & 1))
+    }
+
+    /// Its tail is lost; flush it first.
+    pub fn release(&mut self, slot: usize) {
+        self.slot(slot).used.store(0, Ordering::Release);
+        let punch = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        // Only to give memory back: nothing depends on it.
+        let _ = rustix::fs::fallocate(&self.fd, punch, half_at(slot, 0) as u64, 2 * HALF_BYTES as u64);
+    }
+
+    pub fn carry(&self, slot: usize) -> Carry {
+        let half = &self.slot(slot).halves[self.active(slot)];
+        Carry {
+            bytes: (half.bytes.load(Ordering::Relaxed) as usize).min(HALF_BYTES),
+            mid: half.mid.load(Ordering::Relaxed) == 1,
+            time: half.time.load(Ordering::Relaxed),
+        }
+    }
+
+    pub fn tail(&self, slot: usize) -> &[u8] {
+        let bytes = self.carry(slot).bytes;
+        // SAFETY: inside of the mapping (`half_at` of a slot below SLOTS_MAX, as `slot()` has checked); written only by
+        // `commit`, which needs `&mut self`.
+        unsafe { std::slice::from_raw_parts(self.map.add(half_at(slot, self.active(slot))), bytes) }
+    }
+
+    fn active(&self, slot: usize) -> usize {
+        (self.slot(slot).commit.load(Ordering::Relaxed) & 1) as usize
+    }
+
+    fn slot(&self, slot: usize) -> &Slot {
+        assert!(slot < SLOTS_MAX);
+        // SAFETY: inside of the mapping, aligned (page + n x 8 bytes), all atomics, valid for any bits.
+        unsafe { &*self.map.add(SLOTS_AT + slot * size_of::<Slot>()).cast() }
+    }
+
+    fn head(&self) -> &Head {
+        // SAFETY: the first page of the mapping, all atomics, valid for any bits.
+        unsafe { &*self.map.cast() }
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `map`, once; no slice outlives `self`.
+        let _ = unsafe { rustix::mm::munmap(self.map.cast(), BYTES) };
+    }
+}
+
+fn half_at(slot: usize, half: usize) -> usize {
+    HALVES_AT + (slot * 2 + half) * HALF_BYTES
+}

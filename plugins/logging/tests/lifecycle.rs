@@ -1,0 +1,140 @@
+//! The plugin through the C table, as sampand drives it.
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use logging::Logging;
+use sampan_plugin::abi;
+use sampan_plugin::testing::{Event, Rig};
+use sampan_plugin::types::Role;
+use serde_json::{Value, json};
+
+use crate::world::{Fifo, Folder, lines, records, soon, written};
+
+fn rig(dir: &Folder) -> Rig {
+    Rig::new::<Logging>(json!({ "dir": dir.0.join("logs") })).unwrap()
+}
+
+fn create(rig: &Rig, service: &str, logging: Value) -> Value {
+    let body = json!({ "service": { "logging": logging }, "attempt": 0 });
+    rig.fire(Event::new(abi::EV_CREATE).of(service).body(body)).unwrap().json
+}
+
+fn attach(rig: &Rig, service: &str, out: &Fifo, err: &Fifo) {
+    let event = Event::new(abi::EV_ATTACH).of(service).pid(1);
+    rig.fire(event.fd(Role::Stdout, out.read_end()).fd(Role::Stderr, err.read_end())).unwrap();
+}
+
+fn detach(rig: &Rig, service: &str) {
+    rig.fire(Event::new(abi::EV_DETACH).of(service).body(json!({ "final": true }))).unwrap();
+}
+
+fn read(rig: &Rig, request: Value) -> OwnedFd {
+    rig.fire(Event::new(abi::EV_CONTROL).body(request)).unwrap().fds.remove(0)
+}
+
+fn record(stream: &str, end: bool, text: &str) -> (String, bool, String) {
+    (stream.to_owned(), end, text.to_owned())
+}
+
+#[test]
+fn a_service_from_create_to_detach() {
+    let dir = Folder::new();
+    let (rig, logs) = (rig(&dir), dir.0.join("logs"));
+    let (mut out, mut err) = (Fifo::new(&dir.0, "out"), Fifo::new(&dir.0, "err"));
+    assert_eq!(create(&rig, "web", json!({ "driver": "local", "max_size": "20M" }))["claims"], json!(["stdio"]));
+    attach(&rig, "web", &out, &err);
+    out.container.write_all(b"one\ntwo\nthr").unwrap();
+    soon("two lines", Duration::from_secs(5), || records(&logs, "web").len() == 2);
+    out.container.write_all(b"ee\n").unwrap();
+    soon("the third", Duration::from_secs(5), || records(&logs, "web").len() == 3);
+    err.container.write_all(b"oops\nno newline").unwrap();
+    detach(&rig, "web");
+    let all = [
+        record("stdout", true, "one"),
+        record("stdout", true, "two"),
+        record("stdout", true, "three"),
+        record("stderr", true, "oops"),
+        record("stderr", false, "no newline"),
+    ];
+    assert_eq!(records(&logs, "web"), all);
+    let status = rig.fire(Event::new(abi::EV_CONTROL).body(json!({ "verb": "status" }))).unwrap().json;
+    assert_eq!(status, json!({}));
+    assert_eq!((rig.metric("lines"), rig.metric("bytes")), (Some(4.0), Some(29.0)));
+    assert_eq!(rig.kept(), [(String::new(), "spool".to_owned())]);
+}
+
+#[test]
+fn the_next_life_logs_to_the_same_fifo_and_the_same_segment() {
+    let dir = Folder::new();
+    let (rig, logs) = (rig(&dir), dir.0.join("logs"));
+    let (mut out, err) = (Fifo::new(&dir.0, "out"), Fifo::new(&dir.0, "err"));
+    for life in 0..3 {
+        create(&rig, "web", json!("local"));
+        attach(&rig, "web", &out, &err);
+        writeln!(out.container, "life {life}").unwrap();
+        detach(&rig, "web");
+        writeln!(out.container, "between {life}").unwrap();
+    }
+    assert_eq!(
+        String::from_utf8(written(&logs, "web", "stdout")).unwrap(),
+        "life 0\nbetween 0\nlife 1\nbetween 1\nlife 2\n"
+    );
+}
+
+#[test]
+fn a_prompt_is_shown_after_a_second() {
+    let dir = Folder::new();
+    let (rig, logs) = (rig(&dir), dir.0.join("logs"));
+    let (mut out, err) = (Fifo::new(&dir.0, "out"), Fifo::new(&dir.0, "err"));
+    create(&rig, "sh", json!("local"));
+    attach(&rig, "sh", &out, &err);
+    out.container.write_all(b"login: ").unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(records(&logs, "sh"), []);
+    soon("the prompt", Duration::from_millis(900), || records(&logs, "sh").len() == 1);
+    out.container.write_all(b"root\n").unwrap();
+    soon("the line", Duration::from_secs(5), || records(&logs, "sh").len() == 2);
+    assert_eq!(records(&logs, "sh"), [record("stdout", false, "login: "), record("stdout", true, "root")]);
+}
+
+#[test]
+fn driver_none_is_left_to_the_core() {
+    let dir = Folder::new();
+    assert_eq!(create(&rig(&dir), "web", json!("none")).get("claims"), None);
+}
+
+#[test]
+fn a_bad_setting_is_a_veto_that_says_where() {
+    let dir = Folder::new();
+    let event = Event::new(abi::EV_CREATE).of("web");
+    let error = rig(&dir).fire(event.body(json!({ "service": { "logging": { "max_line": "1G" } } }))).unwrap_err();
+    assert!(error.is_veto());
+    assert_eq!(error.to_string(), "/logging/max_line: 1073741824 is not in 256 to 65536");
+}
+
+#[test]
+fn tail_and_follow_of_all_services_also_of_later_ones() {
+    let dir = Folder::new();
+    let rig = rig(&dir);
+    let fifos: Vec<Fifo> = ["ao", "ae", "bo", "be"].iter().map(|name| Fifo::new(&dir.0, name)).collect();
+    create(&rig, "a", json!("local"));
+    attach(&rig, "a", &fifos[0], &fifos[1]);
+    let mut a = &fifos[0].container;
+    a.write_all(b"1\n2\n3\n").unwrap();
+    soon("three lines", Duration::from_secs(5), || records(&dir.0.join("logs"), "a").len() == 3);
+    let all: Vec<String> = lines(read(&rig, json!({ "verb": "read", "services": ["a"] }))).collect();
+    assert_eq!(all, ["a stdout F 1", "a stdout F 2", "a stdout F 3"]);
+    let mut follow = lines(read(&rig, json!({ "verb": "read", "services": null, "follow": true, "tail": 2 })));
+    let mut fresh = lines(read(&rig, json!({ "verb": "read", "follow": true, "tail": 0 })));
+    assert_eq!([follow.next().unwrap(), follow.next().unwrap()], ["a stdout F 2", "a stdout F 3"]);
+    create(&rig, "b", json!("json-file"));
+    attach(&rig, "b", &fifos[2], &fifos[3]);
+    (&fifos[3].container).write_all(b"from \"b\"\n").unwrap();
+    assert_eq!(follow.next().unwrap(), "b stderr F from \"b\"");
+    assert_eq!(fresh.next().unwrap(), "b stderr F from \"b\"");
+    a.write_all(b"4\n").unwrap();
+    assert_eq!(follow.next().unwrap(), "a stdout F 4");
+    drop(rig);
+    assert_eq!(follow.next(), None, "the pipe ends with the plugin");
+}
