@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -317,9 +317,13 @@ impl Service {
         if self.full_until.is_some() {
             let mut remarks = Vec::new();
             let time = self.now();
-            for (loss, stream) in self.streams.iter().zip(STREAMS).filter_map(|(s, name)| Some((s.loss.as_ref()?, name))) {
-                let text =
-                    format!("dropped lines={} bytes={} from={} to={}", loss.lines, loss.bytes, loss.from, loss.to);
+            for (loss, stream) in
+                self.streams.iter().zip(STREAMS).filter_map(|(s, name)| Some((s.loss.as_ref()?, name)))
+            {
+                let text = format!(
+                    "dropped lines={} bytes={} from={} to={}",
+                    loss.lines, loss.bytes, loss.from, loss.to
+                );
                 Pen::new(self.settings.driver, stream, time).remark(&mut remarks, &text);
             }
             if self.append(&remarks, needed).is_err() {
@@ -363,7 +367,9 @@ impl Service {
 
     fn lose(&mut self, records: &[u8]) {
         for line in records.split_inclusive(|byte| *byte == b'\n') {
-            let Some(record) = parse(self.settings.driver, line.strip_suffix(b"\n").unwrap_or(line)) else { continue };
+            let Some(record) = parse(self.settings.driver, line.strip_suffix(b"\n").unwrap_or(line)) else {
+                continue;
+            };
             let stream = usize::from(record.stream == STREAMS[1]);
             let time = record.time.into_owned();
             let loss = self.streams[stream].loss.get_or_insert_with(|| Loss {
@@ -448,7 +454,9 @@ impl Works {
     /// Timers that are due.
     fn ring(&mut self) {
         let now = Instant::now();
-        while let Some(Reverse((_, key, what))) = self.timers.peek().copied().filter(|Reverse((at, ..))| *at <= now) {
+        while let Some(Reverse((_, key, what))) =
+            self.timers.peek().copied().filter(|Reverse((at, ..))| *at <= now)
+        {
             self.timers.pop();
             let Some(service) = self.services.get_mut(&key) else { continue };
             if what == FULL {
@@ -479,7 +487,9 @@ impl Works {
     fn pour_nothing(&mut self, key: u64, flush: bool, stream: usize) {
         let Some(service) = self.services.get_mut(&key) else { return };
         let slots = [service.streams[stream].slot, service.streams[1 - stream].slot];
-        let Some((at, slot)) = slots.into_iter().enumerate().find_map(|(n, slot)| Some((n, slot?))) else { return };
+        let Some((at, slot)) = slots.into_iter().enumerate().find_map(|(n, slot)| Some((n, slot?))) else {
+            return;
+        };
         let stream = if at == 0 { stream } else { 1 - stream };
         let now = service.now();
         self.spool.arm(&service.deed(slot, flush, now));
@@ -582,7 +592,8 @@ impl Works {
                 let _ = done.send(());
             }
             Command::Status(done) => {
-                let figures = |service: &Service| Figures { segments: service.segments.count(), ..service.figures };
+                let figures =
+                    |service: &Service| Figures { segments: service.segments.count(), ..service.figures };
                 let all = self.services.values().map(|service| (service.name.clone(), figures(service)));
                 let _ = done.send(all.collect());
             }
@@ -671,7 +682,8 @@ impl Works {
             if let Some(service) = self.names.get(name).and_then(|key| self.services.get_mut(key)) {
                 for (n, stream) in service.streams.iter_mut().enumerate() {
                     stream.slot = self.spool.find(name, n);
-                    stream.held = stream.slot.filter(|slot| self.spool.carry(*slot).bytes > 0).map(|_| Instant::now());
+                    stream.held =
+                        stream.slot.filter(|slot| self.spool.carry(*slot).bytes > 0).map(|_| Instant::now());
                 }
             }
         }

@@ -36,7 +36,7 @@ pub struct Wanted {
 
 /// RFC 3339 (in UTC, with a Z), or seconds since 1970.
 pub fn since(value: &Value) -> Result<u64, String> {
-    let seconds = |s: f64| (s >= 0.0 && s < 1e10).then_some((s * 1e9) as u64);
+    let seconds = |s: f64| (0.0..1e10).contains(&s).then_some((s * 1e9) as u64);
     let ns = match value {
         Value::String(text) => time::parse(text).or_else(|| text.parse().ok().and_then(seconds)),
         value => value.as_f64().and_then(seconds),
@@ -276,7 +276,9 @@ impl Cursor {
 
     fn successor(&self) -> Option<Place> {
         let next = Number(self.place.number.0 + 1);
-        if let Some(place) = Driver::ALL.into_iter().find_map(|driver| Place::open(&self.dir, next, driver, 0).ok()) {
+        if let Some(place) =
+            Driver::ALL.into_iter().find_map(|driver| Place::open(&self.dir, next, driver, 0).ok())
+        {
             return Some(place);
         }
         // Retention has overtaken us?

@@ -189,7 +189,8 @@ impl Plugin for Logging {
         })?;
         match request {
             Request::Read { services, follow, tail, since } => {
-                let since = since.filter(|since| !since.is_null()).map(|since| follow::since(&since)).transpose();
+                let since =
+                    since.filter(|since| !since.is_null()).map(|since| follow::since(&since)).transpose();
                 self.read(Wanted { services, follow, tail, since: since.map_err(Error::new)? })
             }
             Request::Status { services } => {

@@ -193,5 +193,9 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 fn reopen(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path)
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+        .open(path)
 }

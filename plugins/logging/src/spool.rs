@@ -221,7 +221,11 @@ impl Spool {
         unsafe {
             let to = self.map.add(half_at(slot, new));
             std::ptr::copy_nonoverlapping(self.map.add(half_at(slot, old)), to, kept);
-            std::ptr::copy_nonoverlapping(self.map.add(DATA_AT + rest.from.min(self.taken)), to.add(kept), fresh);
+            std::ptr::copy_nonoverlapping(
+                self.map.add(DATA_AT + rest.from.min(self.taken)),
+                to.add(kept),
+                fresh,
+            );
         }
         let half = &self.slot(slot).halves[new];
         half.bytes.store((kept + fresh) as u64, Ordering::Relaxed);

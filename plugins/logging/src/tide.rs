@@ -64,8 +64,10 @@ impl Sleeper {
 
     /// Until the tide rises; false when nobody reads the other end of `pipe` any more.
     pub fn sleep(&self, pipe: BorrowedFd<'_>) -> bool {
-        let mut fds =
-            [PollFd::new(&self.bell, PollFlags::IN), PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::empty())];
+        let mut fds = [
+            PollFd::new(&self.bell, PollFlags::IN),
+            PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::empty()),
+        ];
         match rustix::event::poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,

@@ -44,7 +44,8 @@ pub fn parse(text: &str) -> Option<u64> {
     if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    let seconds = days(year, month, day) * 86_400 + number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?;
+    let seconds =
+        days(year, month, day) * 86_400 + number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?;
     let ns = format!("{fraction:0<9}").parse::<u64>().ok()?;
     seconds.checked_mul(1_000_000_000)?.checked_add(ns)
 }

@@ -42,7 +42,10 @@ fn a_service_from_create_to_detach() {
     let dir = Folder::new();
     let (rig, logs) = (rig(&dir), dir.0.join("logs"));
     let (mut out, mut err) = (Fifo::new(&dir.0, "out"), Fifo::new(&dir.0, "err"));
-    assert_eq!(create(&rig, "web", json!({ "driver": "local", "max_size": "20M" }))["claims"], json!(["stdio"]));
+    assert_eq!(
+        create(&rig, "web", json!({ "driver": "local", "max_size": "20M" }))["claims"],
+        json!(["stdio"])
+    );
     attach(&rig, "web", &out, &err);
     out.container.write_all(b"one\ntwo\nthr").unwrap();
     soon("two lines", Duration::from_secs(5), || records(&logs, "web").len() == 2);
@@ -108,7 +111,8 @@ fn driver_none_is_left_to_the_core() {
 fn a_bad_setting_is_a_veto_that_says_where() {
     let dir = Folder::new();
     let event = Event::new(abi::EV_CREATE).of("web");
-    let error = rig(&dir).fire(event.body(json!({ "service": { "logging": { "max_line": "1G" } } }))).unwrap_err();
+    let error =
+        rig(&dir).fire(event.body(json!({ "service": { "logging": { "max_line": "1G" } } }))).unwrap_err();
     assert!(error.is_veto());
     assert_eq!(error.to_string(), "/logging/max_line: 1073741824 is not in 256 to 65536");
 }
@@ -125,7 +129,8 @@ fn tail_and_follow_of_all_services_also_of_later_ones() {
     soon("three lines", Duration::from_secs(5), || records(&dir.0.join("logs"), "a").len() == 3);
     let all: Vec<String> = lines(read(&rig, json!({ "verb": "read", "services": ["a"] }))).collect();
     assert_eq!(all, ["a stdout F 1", "a stdout F 2", "a stdout F 3"]);
-    let mut follow = lines(read(&rig, json!({ "verb": "read", "services": null, "follow": true, "tail": 2 })));
+    let mut follow =
+        lines(read(&rig, json!({ "verb": "read", "services": null, "follow": true, "tail": 2 })));
     let mut fresh = lines(read(&rig, json!({ "verb": "read", "follow": true, "tail": 0 })));
     assert_eq!([follow.next().unwrap(), follow.next().unwrap()], ["a stdout F 2", "a stdout F 3"]);
     create(&rig, "b", json!("json-file"));

@@ -1,3 +1,8 @@
-//! Unit tests of the pure parts, and the plugin through the C table.
+//! Unit tests of the pure parts, the plugin through the C table, and what happens when it is killed or the disk is full.
+mod crash;
+mod disk;
+mod framing;
 mod lifecycle;
+mod rotation;
+mod settings;
 mod world;

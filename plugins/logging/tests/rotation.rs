@@ -1,0 +1,99 @@
+//! Segments: how many, how large, where they may begin, and that a follower sees each line once.
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use logging::config::{Driver, Settings};
+use logging::engine::{Attachment, Engine};
+use logging::follow::{self, Wanted};
+use logging::record::parse;
+use logging::segments::{list, path};
+use logging::spool::Spool;
+use sampan_plugin::types::Container;
+
+use crate::world::{Fifo, Folder, lines, soon, written};
+
+fn engine(dir: &Path) -> Engine {
+    Engine::start(dir.to_owned(), Spool::create().unwrap(), Box::new(|_, _, _| ())).unwrap()
+}
+
+fn attach(engine: &Engine, settings: Settings, out: &Fifo) {
+    let pipes = [Some(out.read_end()), None];
+    let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
+    engine.attach(attachment).blocking_recv().unwrap().unwrap();
+}
+
+#[test]
+fn segments_have_their_size_and_number_and_begin_with_a_line() {
+    for driver in Driver::ALL {
+        let dir = Folder::new();
+        let (engine, out) = (engine(&dir.0), Fifo::new(&dir.0, "out"));
+        let settings = Settings { driver, max_size: 64 << 10, max_file: 3, max_line: 16 << 10 };
+        attach(&engine, settings, &out);
+        let line = [b"x".repeat(40 << 10), b"\n".to_vec()].concat();
+        (0..40).for_each(|_| (&out.container).write_all(&line).unwrap());
+        (0..5000).for_each(|n| writeln!(&out.container, "short {n}").unwrap());
+        engine.detach("web").blocking_recv().unwrap();
+        let all = list(&dir.0.join("web")).unwrap();
+        assert_eq!(all.len(), 3, "{driver:?}");
+        for (n, (number, driver)) in all.iter().copied().enumerate() {
+            let bytes = fs::read(path(&dir.0.join("web"), number, driver)).unwrap();
+            assert!(bytes.len() <= 64 << 10, "{} bytes", bytes.len());
+            assert!(n + 1 == all.len() || bytes.len() > 20 << 10, "{} bytes", bytes.len());
+            let last = bytes.strip_suffix(b"\n").unwrap().rsplit(|b| *b == b'\n').next().unwrap();
+            assert!(parse(driver, last).unwrap().end, "a segment ends within a line");
+        }
+        let text = String::from_utf8(written(&dir.0, "web", "stdout")).unwrap();
+        assert!(text.ends_with("short 4998\nshort 4999\n"));
+    }
+}
+
+#[test]
+fn a_follower_sees_every_line_once_over_fifty_rotations() {
+    const LINES: usize = 40_000;
+    let dir = Folder::new();
+    let (engine, out) = (engine(&dir.0), Fifo::new(&dir.0, "out"));
+    // Retention is out of the way: here it is about the reader.
+    attach(&engine, Settings { max_size: 48 << 10, max_file: 10_000, ..Settings::default() }, &out);
+    let wanted = Wanted { follow: true, tail: Some(0), ..Wanted::default() };
+    let mut follow = lines(follow::start(dir.0.clone(), engine.tide(), wanted).unwrap());
+    let writer = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        (0..LINES).for_each(|n| writeln!(all, "line {n}").unwrap());
+        (&out.container).write_all(&all).unwrap();
+        out
+    });
+    for n in 0..LINES {
+        assert_eq!(follow.next().unwrap(), format!("web stdout F line {n}"));
+    }
+    drop(writer.join().unwrap());
+    assert!(list(&dir.0.join("web")).unwrap().len() > 40);
+    engine.detach("web").blocking_recv().unwrap();
+    drop(engine);
+    assert_eq!(follow.next(), None, "and nothing else");
+}
+
+#[test]
+fn a_reader_that_leaves_ends_its_thread_without_a_line_being_logged() {
+    let dir = Folder::new();
+    let engine = engine(&dir.0);
+    let pipe =
+        follow::start(dir.0.clone(), engine.tide(), Wanted { follow: true, ..Wanted::default() }).unwrap();
+    soon("a sleeper", Duration::from_secs(5), || engine.tide().sleepers() == 1);
+    drop(pipe);
+    soon("its end", Duration::from_secs(5), || engine.tide().sleepers() == 0);
+}
+
+#[test]
+fn a_reader_that_does_not_read_holds_up_nobody() {
+    let dir = Folder::new();
+    let (engine, out) = (engine(&dir.0), Fifo::new(&dir.0, "out"));
+    attach(&engine, Settings { max_size: 64 << 10, max_file: 2, ..Settings::default() }, &out);
+    let pipe =
+        follow::start(dir.0.clone(), engine.tide(), Wanted { follow: true, ..Wanted::default() }).unwrap();
+    (0..50_000).for_each(|n| writeln!(&out.container, "line {n}").unwrap());
+    engine.detach("web").blocking_recv().unwrap();
+    assert!(written(&dir.0, "web", "stdout").ends_with(b"line 49999\n"));
+    drop(pipe);
+}
