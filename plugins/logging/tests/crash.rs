@@ -69,7 +69,7 @@ fn child(dir: &Path, spool: &OwnedFd, driver: Driver, pipes: [&OwnedFd; 2]) -> C
 
 /// Numbered lines of changing length, some longer than max_line, in writes that end anywhere.
 fn line(n: u64) -> Vec<u8> {
-    let long = if n % 97 == 0 { 3000 } else { (n * 7919 % 180) as usize };
+    let long = if n.is_multiple_of(97) { 3000 } else { (n * 7919 % 180) as usize };
     format!("{n} {}\n", "x".repeat(long)).into_bytes()
 }
 
@@ -84,7 +84,7 @@ fn write_numbers(mut to: File, stop: Arc<AtomicBool>, seed: u64) -> u64 {
         let part = (rng >> 33) as usize % 8000 + 1;
         to.write_all(&pending[..part]).unwrap();
         pending.drain(..part);
-        if rng % 16 == 0 {
+        if rng.is_multiple_of(16) {
             std::thread::sleep(Duration::from_micros(300));
         }
         if stop.load(Ordering::Relaxed) {
