@@ -166,6 +166,8 @@ struct Queue {
     resync: bool,
     /// When the call that runs now should have ended.
     call_deadline: Option<Instant>,
+    /// Its thread sleeps: a wake-up is a system call, so nobody wakes it without need.
+    sleeps: bool,
     closed: bool,
 }
 
@@ -275,6 +277,12 @@ impl Plugin {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn wake(&self, queue: &mut Queue) {
+        if std::mem::take(&mut queue.sleeps) {
+            self.wake.notify_one();
+        }
+    }
+
     // ---- from the loop -----------------------------------------------------------------------------------------------
 
     /// Starts its thread and opens it there. On an error its text.
@@ -320,9 +328,9 @@ impl Plugin {
             let asked = Asked { frame, reply: Some(sender), hard, dispatched: false, deadline: until };
             queue.asked.insert(id, asked);
             queue.jobs.push_back(Job::Ask(id));
+            self.wake(&mut queue);
             id
         };
-        self.wake.notify_all();
         loop {
             match tokio::time::timeout_at(until.into(), &mut receiver).await {
                 Ok(Ok(outcome)) => return outcome,
@@ -360,15 +368,18 @@ impl Plugin {
                 }
                 queue.jobs.push_back(Job::Tell(frame));
             }
+            self.wake(&mut queue);
         }
-        self.wake.notify_all();
     }
 
     /// The last call, on its thread, after what is queued.
     pub async fn close(&'static self, reason: u32) -> bool {
         let (sender, receiver) = oneshot::channel();
-        self.queue().jobs.push_back(Job::Close(reason, sender));
-        self.wake.notify_all();
+        {
+            let mut queue = self.queue();
+            queue.jobs.push_back(Job::Close(reason, sender));
+            self.wake(&mut queue);
+        }
         tokio::time::timeout(self.policy.timeout, receiver).await.is_ok_and(|closed| closed.is_ok())
     }
 
@@ -421,9 +432,9 @@ impl Plugin {
             if reply.is_none() {
                 queue.zombies = queue.zombies.saturating_sub(1);
             }
+            self.wake(&mut queue);
             reply
         };
-        self.wake.notify_all();
         match reply.map(|reply| reply.send(outcome)) {
             Some(Ok(())) => abi::OK,
             _ => self.stale(),
@@ -552,7 +563,10 @@ impl Plugin {
                     queue.closed = true;
                     return Next::Close(reason, done);
                 }
-                None => queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    queue.sleeps = true;
+                    queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                }
             }
         }
     }

@@ -45,7 +45,10 @@ pub struct Memory {
 
 impl Containers {
     pub fn new(run_dir: &Path) -> Containers {
-        Containers { dir: run_dir.join("plugins"), ..Containers::default() }
+        let dir = run_dir.join("plugins");
+        // What cannot be made is said when something is to be remembered.
+        let _ = std::fs::create_dir_all(&dir);
+        Containers { dir, ..Containers::default() }
     }
 
     pub fn add(&mut self, ctx: &Ctx, state: &'static str, service: &Value, spec: &Value, memory: Memory) {
@@ -114,7 +117,6 @@ impl Containers {
     pub fn remember(&self, handle: u64) {
         let Some(container) = self.get(handle) else { return };
         let write = || -> std::io::Result<()> {
-            std::fs::create_dir_all(&self.dir)?;
             let path = self.file(&container.ctx.container_id);
             let next = path.with_extension("new");
             std::fs::write(&next, serde_json::to_vec(&container.memory)?)?;

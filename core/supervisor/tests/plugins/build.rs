@@ -136,7 +136,7 @@ pub fn rust(package: &str, library: &str) -> PathBuf {
     let stamp =
         std::fs::File::options().read(true).write(true).create(true).truncate(false).open(tmp.join(package));
     let mut stamp = stamp.unwrap();
-    stamp.lock().unwrap();
+    rustix::fs::flock(&stamp, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let run = std::env::var("NEXTEST_RUN_ID").unwrap_or_default();
     let mut built_in = String::new();
     stamp.read_to_string(&mut built_in).unwrap();
