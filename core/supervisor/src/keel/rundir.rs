@@ -7,12 +7,15 @@ use crate::journal;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = "sampand.lock";
+/// The runtime's root. After a reboot nothing in it runs, whoever made it.
+const CONTAINERS: &str = "containers";
 /// All that sampand ever makes in a run folder. Nothing else is touched when it is cleared: the folder's name
 /// comes from a file that somebody wrote by hand.
-const OURS: [&str; 7] = ["containers", "bundles", "io", "notify", "plugins", "journal", "sampand.sock"];
+const OURS: [&str; 7] = [CONTAINERS, "bundles", "io", "notify", "plugins", "journal", "sampand.sock"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -72,27 +75,30 @@ pub fn boot_id() -> std::io::Result<String> {
 
 /// Removes all that is ours in a run folder, but for the lock.
 pub fn clear(run_dir: &Path) -> std::io::Result<()> {
-    for name in OURS {
-        let path = run_dir.join(name);
-        match std::fs::symlink_metadata(&path) {
-            Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&path)?,
-            Ok(_) => std::fs::remove_file(&path)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    OURS.iter().try_for_each(|name| remove(&run_dir.join(name)))
 }
 
-/// The last thing before sampand ends: the lock too, and the folder if nothing else is in it. Nothing of ours runs any
-/// more, so a sampand that starts this moment with a new lock meets nobody.
-pub fn leave(run_dir: &Path) -> std::io::Result<()> {
-    clear(run_dir)?;
-    std::fs::remove_file(run_dir.join(LOCK))?;
-    match std::fs::remove_dir(run_dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => Err(error),
-        _ => Ok(()),
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
+}
+
+/// The last thing before sampand ends: all that is ours goes, the lock too, and the folder if nothing else is in it. Containers that
+/// another client has in the same root stay: by now ours are removed one by one. Nothing of ours runs any more, so a
+/// sampand that starts this moment with a new lock meets nobody.
+pub fn leave(run_dir: &Path) -> std::io::Result<()> {
+    let empty = |path: &Path| match std::fs::remove_dir(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => Ok(()),
+        other => other,
+    };
+    empty(&run_dir.join(CONTAINERS))?;
+    OURS.iter().filter(|name| **name != CONTAINERS).try_for_each(|name| remove(&run_dir.join(name)))?;
+    std::fs::remove_file(run_dir.join(LOCK))?;
+    empty(run_dir)
 }
 
 /// A folder of our own that nobody else can write to; made if it is not there.
