@@ -273,3 +273,28 @@ fn the_manifest_has_the_order_the_claims_and_the_schema() {
     assert_eq!((&manifest["after"], &manifest["claims"]), (&json!(["network"]), &json!(["stdio"])));
     assert_eq!(manifest["schema"]["properties"]["retries"]["type"], "integer");
 }
+
+#[test]
+fn the_rig_drives_a_library_in_c() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let library = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("libwatch.so");
+    let built = std::process::Command::new("cc")
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-I"])
+        .args([
+            root.join("include"),
+            root.join("../../examples/plugin-c/watch.c"),
+            "-o".into(),
+            library.clone(),
+        ])
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let rig = Rig::load(&library, json!({})).unwrap();
+    assert_eq!(rig.identity().0, "watch");
+    assert_eq!(rig.lifecycle("web").unwrap(), json!({ "adjust": { "env": { "WATCHED": "1" } } }));
+    assert_eq!(rig.metric("exits"), Some(1.0));
+    rig.fire(Event::new(abi::EV_EXIT).of("web").flags(abi::F_OOM)).unwrap();
+    assert_eq!(rig.logs().last().unwrap().message, "out of memory");
+    rig.crash_and_reopen().unwrap();
+    rig.lifecycle("web").unwrap();
+}
