@@ -173,3 +173,23 @@ fn nothing_of_ours_stays_open() {
     open.sort();
     assert_eq!(open, ["0", "1", "2"]);
 }
+
+/// A terminal by `script`, which gives `sampan exec` one of its own.
+#[test]
+fn a_terminal_has_the_size_of_ours_from_the_start() {
+    let Some(c) = Running::new("tty") else { return };
+    let script = std::process::Command::new("script").arg("--version").output().is_ok();
+    if !need::need("script (apt-get install bsdutils)", script) {
+        return;
+    }
+    let line = format!(
+        "stty rows 31 cols 97; {} --root {} exec -t {} sh -c 'tty; stty size'",
+        env!("CARGO_BIN_EXE_sampan"),
+        c.root.path().display(),
+        c.id
+    );
+    let mut command = std::process::Command::new("script");
+    let (code, out, err) = run(command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()));
+    // Somewhere `script` types an end-of-file key, since its own stdin is empty.
+    assert_eq!((code, out.replace("^@", "").as_str()), (0, "/dev/pts/0\r\n31 97\r\n"), "{err}");
+}

@@ -9,7 +9,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use sampan_plan::spec::{Capabilities, Process, Spec, Str};
+use sampan_plan::spec::{Capabilities, ConsoleSize, Process, Spec, Str};
 use sampan_plan::{Options as PlanOptions, Plan};
 
 use super::foreground::{self, Forward, Relay};
@@ -66,7 +66,11 @@ pub fn run(root: &Root, o: &Options) -> Result<i32> {
         state.init().map_err(doing(format!("{}: cannot find its process", o.id)))?.ok_or_else(stopped)?;
     let texts = Texts::read(&folder, o)?;
     let spec = texts.spec()?;
-    let process = texts.process(&spec, o)?;
+    let mut process = texts.process(&spec, o)?;
+    if process.terminal && !o.detach {
+        // Before the program runs: it may ask for the terminal's size at once.
+        process.console_size = foreground::size().map(|(height, width)| ConsoleSize { height, width });
+    }
     check_console(&process, o)?;
     let cgroup = state.cgroup()?;
     // The groups as they are, not as a path relative to ours would give them now.

@@ -14,7 +14,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{
+    OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 
 use crate::pidfd::{self, Exit};
 use crate::signals::{self, Signals};
@@ -125,11 +127,8 @@ impl Relay {
 
     /// The pty takes the size of our terminal, if we have one.
     pub fn resize(&self) {
-        for ours in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
-            if let Ok(size) = tcgetwinsize(ours) {
-                let _ = tcsetwinsize(&self.master, size);
-                return;
-            }
+        if let Some(size) = window() {
+            let _ = tcsetwinsize(&self.master, size);
         }
     }
 
@@ -197,6 +196,17 @@ impl Drop for Relay {
             let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, before);
         }
     }
+}
+
+/// Rows and columns of our terminal.
+pub fn size() -> Option<(u16, u16)> {
+    window().map(|w| (w.ws_row, w.ws_col))
+}
+
+fn window() -> Option<Winsize> {
+    [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
+        .into_iter()
+        .find_map(|ours| tcgetwinsize(ours).ok())
 }
 
 fn ready(fd: BorrowedFd<'_>, what: PollFlags) -> io::Result<bool> {

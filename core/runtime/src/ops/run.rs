@@ -79,6 +79,9 @@ fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &S
     // From here on no signal is lost: what comes before the program runs is sent to it once it does.
     let signals = Signals::block().map_err(doing("cannot block signals"))?;
     let exit = create::make(folder, o, config, spec, Barrier::Pipe, |created, plan, folder| {
+        // Before the program runs: it may ask for the terminal's size at once.
+        let relay =
+            created.console.take().map(Relay::new).transpose().map_err(doing("cannot use our terminal"))?;
         launch::start(created, plan, folder).map_err(|e| e.of(&o.id))?;
         print_trace(plan, created);
         // Later verbs must not wait for us while the program runs.
@@ -86,8 +89,6 @@ fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &S
         if let Some(path) = &o.pid_file {
             create::write_pid_file(path, created.child.pid)?;
         }
-        let relay =
-            created.console.take().map(Relay::new).transpose().map_err(doing("cannot use our terminal"))?;
         let wait =
             foreground::wait(created.child.pid, created.child.pidfd.as_fd(), &signals, Forward::All, relay);
         wait.map_err(doing("cannot wait for the container"))
