@@ -354,7 +354,16 @@ part! {
     }
 }
 
-part! { SeccompArg<'a> { index: u32 = "index", value: u64 = "value", value_two: u64 = "valueTwo", op: Str<'a> = "op" } }
+/// Not a `part!`: a zero is written, since index and value are required and runtimes check that.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+pub struct SeccompArg<'a> {
+    pub index: u32,
+    pub value: u64,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "absent")]
+    pub value_two: u64,
+    pub op: Str<'a>,
+}
 
 impl<'a> Spec<'a> {
     /// Reads config.json. An error names the field by its path, the line and the column.

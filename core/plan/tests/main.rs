@@ -5,4 +5,5 @@
 mod fields;
 mod images;
 mod plans;
+mod seccomp;
 mod spec;

@@ -15,7 +15,8 @@ mod users;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime as oci;
+use sampan_plan::seccomp::{Arch, docker};
+use sampan_plan::spec::Str;
 use serde_json::{Value, json};
 
 use crate::config::schema::{NetworkMode, Rootfs, SeccompProfile, Service, Source, Supervisor};
@@ -61,7 +62,7 @@ pub fn build(request: &Request<'_>) -> Result<Built, Error> {
         network(&mut spec, service.network_mode);
     }
     if asked("security.seccomp_profile") {
-        seccomp(&mut spec, service, &mut warnings)?;
+        seccomp(&mut spec, service)?;
     }
     if !bundle {
         let rlimits = limits::rlimits(&mut warnings);
@@ -170,32 +171,11 @@ fn network(spec: &mut Value, mode: NetworkMode) {
     leaves::set(spec, "/linux/namespaces", namespaces.into());
 }
 
-fn seccomp(spec: &mut Value, service: &Service, warnings: &mut Vec<String>) -> Result<(), Error> {
+fn seccomp(spec: &mut Value, service: &Service) -> Result<(), Error> {
     let profile = match &service.security.seccomp_profile {
         SeccompProfile::Unconfined => None,
-        SeccompProfile::Default => {
-            warnings.push("the default seccomp profile is not built yet: no system call is filtered".into());
-            None
-        }
-        SeccompProfile::Path(path) => {
-            let wrong = |why: String| {
-                Error::new(&service.name, "security.seccomp_profile", "read the profile").path(path).why(why)
-            };
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                Error::new(&service.name, "security.seccomp_profile", "read the profile")
-                    .path(path)
-                    .because(&e)
-            })?;
-            let profile: Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-            if profile.get("archMap").is_some() {
-                return Err(wrong(
-                    "docker's form of a profile (archMap) is not built in this version; write OCI's".into(),
-                ));
-            }
-            // A misspelt profile must not become an empty one.
-            serde_json::from_value::<oci::LinuxSeccomp>(profile.clone()).map_err(|e| wrong(e.to_string()))?;
-            Some(profile)
-        }
+        SeccompProfile::Default => Some(resolved(spec, service, None)?),
+        SeccompProfile::Path(path) => Some(resolved(spec, service, Some(path))?),
     };
     match (profile, spec.pointer_mut("/linux").and_then(Value::as_object_mut)) {
         (Some(profile), _) => leaves::set(spec, "/linux/seccomp", profile),
@@ -203,4 +183,40 @@ fn seccomp(spec: &mut Value, service: &Service, warnings: &mut Vec<String>) -> R
         (None, None) => {}
     }
     Ok(())
+}
+
+/// A profile in OCI's form: what docker's form makes depend on the capabilities, the kernel and the architecture is decided.
+fn resolved(spec: &Value, service: &Service, path: Option<&Path>) -> Result<Value, Error> {
+    let wrong = |why: String| {
+        let error = Error::new(&service.name, "security.seccomp_profile", "read the profile").why(why);
+        match path {
+            Some(path) => error.path(path),
+            None => error,
+        }
+    };
+    let native = Arch::native().ok_or_else(|| wrong("this architecture has no table of system calls".into()))?;
+    let bounding: Vec<Str<'_>> = spec
+        .pointer("/process/capabilities/bounding")
+        .and_then(Value::as_array)
+        .map(|names| names.iter().filter_map(Value::as_str).map(Str::from).collect())
+        .unwrap_or_default();
+    let facts = docker::Facts { bounding: &bounding, kernel: kernel(), native };
+    let value = match path {
+        None => docker::default_profile(&facts).map(serde_json::to_value),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Error::new(&service.name, "security.seccomp_profile", "read the profile").path(path).because(&error)
+            })?;
+            docker::profile(&text, &facts).map(serde_json::to_value)
+        }
+    };
+    value.map_err(|error| wrong(error.to_string()))?.map_err(|error| wrong(error.to_string()))
+}
+
+/// Major and minor version of the running kernel.
+fn kernel() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
