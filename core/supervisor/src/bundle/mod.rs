@@ -194,7 +194,8 @@ fn resolved(spec: &Value, service: &Service, path: Option<&Path>) -> Result<Valu
             None => error,
         }
     };
-    let native = Arch::native().ok_or_else(|| wrong("this architecture has no table of system calls".into()))?;
+    let native =
+        Arch::native().ok_or_else(|| wrong("this architecture has no table of system calls".into()))?;
     let bounding: Vec<Str<'_>> = spec
         .pointer("/process/capabilities/bounding")
         .and_then(Value::as_array)
@@ -205,7 +206,9 @@ fn resolved(spec: &Value, service: &Service, path: Option<&Path>) -> Result<Valu
         None => docker::default_profile(&facts).map(serde_json::to_value),
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| {
-                Error::new(&service.name, "security.seccomp_profile", "read the profile").path(path).because(&error)
+                Error::new(&service.name, "security.seccomp_profile", "read the profile")
+                    .path(path)
+                    .because(&error)
             })?;
             docker::profile(&text, &facts).map(serde_json::to_value)
         }
