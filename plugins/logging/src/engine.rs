@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::config::Settings;
 use crate::record::{OVERHEAD_BYTES_MAX, Pen, Pieces, STREAMS, parse};
-use crate::segments::Segments;
+use crate::segments::{Segments, list};
 use crate::spool::{Deed, READ_BYTES_MAX, Spool};
 use crate::tide::Tide;
 use crate::time;
@@ -669,10 +669,13 @@ impl Works {
             if slots.is_empty() {
                 return;
             }
+            // Whatever its settings were: its last segment shows the driver.
+            let last = list(&self.dir.join(name)).ok().and_then(|all| all.back().copied());
+            let driver = last.map_or(Settings::default().driver, |(_, driver)| driver);
             let attachment = Attachment {
                 service: name.to_owned(),
                 container: Container::HOST,
-                settings: Settings::default(),
+                settings: Settings { driver, ..Settings::default() },
                 pipes: [None, None],
             };
             if slots.iter().any(|slot| self.spool.carry(*slot).bytes > 0) {

@@ -106,6 +106,20 @@ struct Cursor {
     end: Option<(Number, u64)>,
 }
 
+/// Lines of a service that are read, but not all written.
+struct Ahead {
+    service: String,
+    lines: Vec<u8>,
+    at: usize,
+}
+
+impl Ahead {
+    fn time(&self) -> &[u8] {
+        let from = self.at + self.service.len() + 1;
+        self.lines.get(from..from + time::TEXT_BYTES).unwrap_or_default()
+    }
+}
+
 struct Place {
     number: Number,
     driver: Driver,
@@ -122,6 +136,7 @@ impl Place {
 impl Reader {
     fn run(&mut self, tide: &Tide) -> io::Result<()> {
         let sleeper = tide.join()?;
+        self.merge()?;
         let mut dozing = false;
         loop {
             self.discover(false);
@@ -139,6 +154,43 @@ impl Reader {
                 return Ok(());
             }
         }
+    }
+
+    /// What was there when reading began, of all services in the order of time.
+    fn merge(&mut self) -> io::Result<()> {
+        let ahead = |name: &String| Ahead { service: name.clone(), lines: Vec::new(), at: 0 };
+        let mut all: Vec<Ahead> = self.cursors.keys().map(ahead).collect();
+        while !all.is_empty() {
+            for one in all.iter_mut().filter(|one| one.at == one.lines.len()) {
+                one.lines.clear();
+                one.at = 0;
+                let Some(cursor) = self.cursors.get_mut(&one.service) else { continue };
+                let since = self.since.as_deref();
+                while one.lines.is_empty()
+                    && cursor.copy(&one.service, since, &mut self.buffer, &mut one.lines)?
+                {}
+            }
+            all.retain(|one| !one.lines.is_empty());
+            all.sort_by(|a, b| a.time().cmp(b.time()));
+            let Some((first, others)) = all.split_first_mut() else { break };
+            let limit = others.first().map(Ahead::time);
+            while first.at < first.lines.len() && limit.is_none_or(|limit| first.time() <= limit) {
+                let line = &first.lines[first.at..];
+                let bytes = memchr(b'\n', line).map_or(line.len(), |at| at + 1);
+                self.out.extend_from_slice(&line[..bytes]);
+                first.at += bytes;
+            }
+            if self.out.len() >= READ_BYTES {
+                self.pipe.write_all(&self.out)?;
+                self.out.clear();
+            }
+        }
+        self.pipe.write_all(&self.out)?;
+        self.out.clear();
+        if self.wanted.follow {
+            self.cursors.values_mut().for_each(|cursor| cursor.end = None);
+        }
+        Ok(())
     }
 
     /// A portion of each service. False if there was nothing.
@@ -213,7 +265,7 @@ impl Cursor {
         let all = list(&dir).ok()?;
         let (last, driver) = all.back().copied()?;
         let bytes = fs::metadata(path(&dir, last, driver)).ok()?.len();
-        let end = (!wanted.follow).then_some((last, bytes));
+        let end = Some((last, bytes));
         let place = match wanted.tail {
             None => {
                 let (number, driver) = all.front().copied()?;

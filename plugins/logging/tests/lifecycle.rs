@@ -143,3 +143,26 @@ fn tail_and_follow_of_all_services_also_of_later_ones() {
     drop(rig);
     assert_eq!(follow.next(), None, "the pipe ends with the plugin");
 }
+
+#[test]
+fn old_lines_of_several_services_come_in_the_order_of_time() {
+    let dir = Folder::new();
+    let rig = rig(&dir);
+    let (a, b, err) = (Fifo::new(&dir.0, "a"), Fifo::new(&dir.0, "b"), Fifo::new(&dir.0, "err"));
+    for (service, out, driver) in [("a", &a, "local"), ("b", &b, "json-file")] {
+        create(&rig, service, json!(driver));
+        attach(&rig, service, out, &err);
+    }
+    for n in 0..6 {
+        let (service, out) = if n % 3 == 0 { ("a", &a) } else { ("b", &b) };
+        let before = records(&dir.0.join("logs"), service).len();
+        writeln!(&out.container, "{n}").unwrap();
+        soon("a line", Duration::from_secs(5), || records(&dir.0.join("logs"), service).len() > before);
+    }
+    let all: Vec<String> = lines(read(&rig, json!({ "verb": "read" }))).collect();
+    let order =
+        ["a stdout F 0", "b stdout F 1", "b stdout F 2", "a stdout F 3", "b stdout F 4", "b stdout F 5"];
+    assert_eq!(all, order);
+    let two: Vec<String> = lines(read(&rig, json!({ "verb": "read", "tail": 1 }))).collect();
+    assert_eq!(two, ["a stdout F 3", "b stdout F 5"]);
+}
