@@ -75,8 +75,6 @@ impl Podman {
         let parent = format!("--cgroup-parent=/{}", self.name());
         let mut all = vec![
             "run",
-            "--security-opt",
-            "seccomp=unconfined",
             "--network",
             "none",
             "--ulimit",
