@@ -51,7 +51,7 @@ lint: ## clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 doc: ## rustdoc, warnings are errors
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --workspace --no-deps --document-private-items
 
 man: ## man pages and shell completions, from the tables that parse
 	@install -d $(DIST)/share/man/man8 $(DIST)/share/man/man1 $(DIST)/share/bash-completion/completions $(DIST)/share/zsh/site-functions $(DIST)/share/fish/vendor_completions.d

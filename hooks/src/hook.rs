@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub struct Hook {
     /// Absolute, in the runtime's namespace.
     pub path: String,
-    /// argv, with argv[0]. Absent: the path alone.
+    /// argv, with `argv[0]`. Absent: the path alone.
     #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// Absent: an empty environment, as in runc.

@@ -81,7 +81,7 @@ pub struct Parent<'a> {
     pub own_pid_namespace: bool,
     /// A network namespace that is not the host's.
     pub own_network: bool,
-    /// argv[0], for messages.
+    /// `argv[0]`, for messages.
     pub program: Option<&'a str>,
     /// No process in the config: legal at create, an error at start.
     pub no_process: bool,

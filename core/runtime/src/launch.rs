@@ -5,7 +5,7 @@
 //!            child: ......mounts...............................waits.........pivot, ids, program found...exec
 //! ```
 //! Blocking, without threads.  Whatever fails, the child is killed and reaped here, and groups made here are removed.
-//! Who clones is a [`Spawn`]: this process ([`Direct`]), or the keel on behalf of the supervisor.
+//! Who clones is a [`Spawn`]: this process ([`crate::clone::Direct`]), or the keel on behalf of the supervisor.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};

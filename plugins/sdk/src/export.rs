@@ -84,7 +84,7 @@ fn texts<P: Plugin>() -> (*const c_char, *const c_char, *const c_char) {
     (leak(P::NAME), leak(P::VERSION), leak(&manifest.to_string()))
 }
 
-/// Exports a type that implements [`Plugin`](crate::Plugin) as this library's plugin. Once, in the crate's root.
+/// Exports a type that implements [`Plugin`] as this library's plugin. Once, in the crate's root.
 #[macro_export]
 macro_rules! declare_plugin {
     ($plugin:ty) => {

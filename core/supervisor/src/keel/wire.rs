@@ -36,13 +36,13 @@ const MESSAGE_MAX: usize = HEAD + NAME_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Op {
-    /// words[0] = version -> words = version, how many workers came before, fate kind, fate number; fd = watchdog
+    /// words 0 = version -> words = version, how many workers came before, fate kind, fate number; fd = watchdog
     Hello = 1,
     /// Signal handlers are in place: the keel may pass signals on.
     Ready = 2,
-    /// name = tag, fds = image, slots... -> words[0] = pid, fd = pidfd
+    /// name = tag, fds = image, slots... -> words 0 = pid, fd = pidfd
     Launch = 3,
-    /// words[0] = pid -> words = kind, number, core. May be asked again and again.
+    /// words 0 = pid -> words = kind, number, core. May be asked again and again.
     Peek = 4,
     /// As peek, and the process is gone afterwards.
     Reap = 5,
@@ -50,9 +50,9 @@ pub enum Op {
     Keep = 6,
     /// name = key -> fd
     Fetch = 7,
-    /// words[0] = cursor -> words = pid, next cursor; name = tag; fd = pidfd. ENOENT after the last.
+    /// words 0 = cursor -> words = pid, next cursor; name = tag; fd = pidfd. ENOENT after the last.
     NextChild = 8,
-    /// words[0] = cursor -> words[1] = next cursor; name = key. ENOENT after the last.
+    /// words 0 = cursor -> words 1 = next cursor; name = key. ENOENT after the last.
     NextKept = 9,
     /// fd = the program of all later workers.
     Program = 10,
