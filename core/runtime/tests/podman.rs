@@ -73,15 +73,8 @@ impl Podman {
     /// `podman run` with what this machine needs: no network, and limits that may be set without CAP_SYS_RESOURCE.
     fn run(&self, args: &[&str]) -> (i32, String, String) {
         let parent = format!("--cgroup-parent=/{}", self.name());
-        let mut all = vec![
-            "run",
-            "--network",
-            "none",
-            "--ulimit",
-            "nofile=1024:1024",
-            "--ulimit",
-            "nproc=4096:4096",
-        ];
+        let mut all =
+            vec!["run", "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"];
         all.push(&parent);
         all.extend(args);
         self.podman(&all)
