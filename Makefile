@@ -23,7 +23,7 @@ build: ## an installation under target/dist: bin, lib/sampan/plugins, share
 	@install -m 0755 $(TARGET)/$(TRIPLE)/sampan/sampan $(TARGET)/release/sampand $(TARGET)/release/sampanctl $(DIST)/bin/
 	@for p in $(PLUGINS); do install -m 0755 $(TARGET)/release/lib$$p.so $(DIST)/lib/sampan/plugins/; done
 	@.ci/examples $(TARGET)/$(TRIPLE)/sampan/web $(DIST)/share/sampan/examples
-	@$(DIST)/bin/sampan --generate man >/dev/null 2>&1 && $(MAKE) -s man || true
+	@$(MAKE) -s man
 
 run: build ## the main job: sampand in the foreground with config.toml (as root)
 	@[ "$$(id -u)" = 0 ] || { echo "make run: needs root: it makes namespaces, cgroups and a bridge"; exit 1; }
@@ -53,12 +53,11 @@ lint: ## clippy, warnings are errors
 doc: ## rustdoc, warnings are errors
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --workspace --no-deps --document-private-items
 
-man: ## man pages and shell completions, from the tables that parse
-	@install -d $(DIST)/share/man/man8 $(DIST)/share/man/man1 $(DIST)/share/bash-completion/completions $(DIST)/share/zsh/site-functions $(DIST)/share/fish/vendor_completions.d
-	@$(DIST)/bin/sampan --generate man > $(DIST)/share/man/man8/sampan.8
-	@$(DIST)/bin/sampan --generate bash > $(DIST)/share/bash-completion/completions/sampan
-	@$(DIST)/bin/sampan --generate zsh > $(DIST)/share/zsh/site-functions/_sampan
-	@$(DIST)/bin/sampan --generate fish > $(DIST)/share/fish/vendor_completions.d/sampan.fish
+man: ## man pages and shell completions under target/dist/share, from the tables and types that parse
+	@$(CARGO) run -q --release -p sampan-ctl --example manual -- $(DIST)/share
+	@$(CARGO) build -q --profile sampan -p sampan-runtime --bin sampan $(STATIC)
+	@for to in man:man/man8/sampan.8 bash:bash-completion/completions/sampan zsh:zsh/site-functions/_sampan fish:fish/vendor_completions.d/sampan.fish; do \
+	  $(TARGET)/$(TRIPLE)/sampan/sampan generate $${to%%:*} > $(DIST)/share/$${to#*:} || exit 1; done
 
 install: build ## copy target/dist to DESTDIR/PREFIX
 	install -d $(DESTDIR)$(PREFIX)

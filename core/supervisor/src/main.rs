@@ -1,28 +1,12 @@
 //! sampand: the supervisor. The process that is started becomes the keel; the worker it starts does the rest.
+mod args;
+
+use args::Args;
 use clap::Parser;
 use sampan_supervisor::source::Source;
 use sampan_supervisor::{keel, worker_main};
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// Keeps the service containers of config.toml running.
-///
-/// SIGINT stops everything in reverse order of the dependencies and ends; a second one hurries. SIGTERM does the same, or leaves
-/// the containers running where on_exit = "keep". SIGHUP reads the config again.
-#[derive(Debug, Parser)]
-#[command(name = "sampand", version, max_term_width = 100)]
-struct Args {
-    /// Config file; may be repeated, later ones win key by key [default: /etc/sampan/config.toml]
-    #[arg(long = "config", short = 'c', value_name = "FILE")]
-    config: Vec<PathBuf>,
-    /// Only check the config: print all errors, exit 2 if there are any
-    #[arg(long)]
-    check: bool,
-    /// With --check: print as JSON
-    #[arg(long, requires = "check")]
-    json: bool,
-}
 
 fn main() -> ExitCode {
     // Before anything else is allocated or read: the keel stays small.

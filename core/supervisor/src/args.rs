@@ -1,0 +1,21 @@
+//! What people type to start `sampand`. `core/ctl/examples/manual.rs` makes its page and completions from this file.
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Keeps the service containers of config.toml running.
+///
+/// SIGINT stops everything in reverse order of the dependencies and ends; a second one hurries. SIGTERM does the same, or leaves
+/// the containers running where on_exit = "keep". SIGHUP reads the config again.
+#[derive(Debug, Parser)]
+#[command(name = "sampand", version, max_term_width = 100)]
+pub struct Args {
+    /// Config file; may be repeated, later ones win key by key [default: /etc/sampan/config.toml]
+    #[arg(long = "config", short = 'c', value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// Only check the config: print all errors, exit 2 if there are any
+    #[arg(long)]
+    pub check: bool,
+    /// With --check: print as JSON
+    #[arg(long, requires = "check")]
+    pub json: bool,
+}
