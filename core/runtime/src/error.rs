@@ -156,7 +156,10 @@ impl From<crate::root::Error> for Error {
 
 impl From<sampan_hooks::Error> for Error {
     fn from(e: sampan_hooks::Error) -> Error {
-        Error::new(e.to_string())
+        let field = format!("hooks.{}[{}]", e.kind, e.index);
+        let text = e.to_string();
+        let doing = text.strip_prefix(&field).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
+        Error::new(doing).field(field)
     }
 }
 
