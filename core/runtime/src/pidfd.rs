@@ -127,13 +127,13 @@ pub fn send(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// How an ended process ended, by whichever way knows: waitid for a child (it stays a zombie), the pidfd itself since
-/// 6.15 for any other.
+/// How an ended process ended, by whichever way knows: waitid for a child (it stays a zombie); for any other /proc as long
+/// as it is a zombie, then, since 6.15, the pidfd itself. In this order: a zombie may be reaped between two looks.
 pub fn exit(pidfd: BorrowedFd<'_>) -> Exit {
-    match waitid_status(pidfd) {
-        Some(exit) => exit,
-        None => info_status(pidfd).unwrap_or(Exit::Unknown),
-    }
+    waitid_status(pidfd)
+        .or_else(|| zombie_status(pidfd))
+        .or_else(|| info_status(pidfd))
+        .unwrap_or(Exit::Unknown)
 }
 
 fn waitid_status(pidfd: BorrowedFd<'_>) -> Option<Exit> {
@@ -144,6 +144,22 @@ fn waitid_status(pidfd: BorrowedFd<'_>) -> Option<Exit> {
         (None, Some(signal)) => Some(Exit::Signal(signal)),
         (None, None) => None,
     }
+}
+
+/// Field 52 of /proc/PID/stat, exit_code. Who may not trace the process reads 0 there, so that 0 says nothing.
+fn zombie_status(pidfd: BorrowedFd<'_>) -> Option<Exit> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().to_owned();
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // Until it is reaped its number is its own, so the line read before was about this process.
+    send(pidfd, 0).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    if fields.next() != Some("Z") {
+        return None;
+    }
+    let status: i32 = fields.nth(48)?.parse().ok()?;
+    (status != 0).then(|| Exit::from_wait(status))
 }
 
 /// `struct pidfd_info`, first version (64 bytes), include/uapi/linux/pidfd.h.
@@ -240,6 +256,27 @@ mod tests {
         assert!(
             open(0).unwrap().is_none() && open(-1).unwrap().is_none() && open(i32::MAX).unwrap().is_none()
         );
+    }
+
+    #[test]
+    fn a_zombie_of_somebody_else_shows_its_status() {
+        // The shell's child prints its pid and ends; the shell, stopped in `read`, does not look.
+        let mut shell = Command::new("sh")
+            .args(["-c", "exec 3<&0; sh -c 'echo $$; read x; exit 7' <&3 & read y <&3"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::BufReader::new(shell.stdout.take().unwrap()), &mut line).unwrap();
+        let fd = open(line.trim().parse().unwrap()).unwrap().unwrap();
+        let stop = open(shell.id() as i32).unwrap().unwrap();
+        send(stop.as_fd(), libc::SIGSTOP).unwrap();
+        io::Write::write_all(shell.stdin.as_mut().unwrap(), b"\n").unwrap();
+        assert!(wait(fd.as_fd(), Some(Duration::from_secs(5))).unwrap());
+        assert_eq!((zombie_status(fd.as_fd()), exit(fd.as_fd())), (Some(Exit::Code(7)), Exit::Code(7)));
+        shell.kill().unwrap();
+        shell.wait().unwrap();
     }
 
     #[test]

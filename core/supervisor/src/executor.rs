@@ -139,9 +139,11 @@ impl Ground {
     ) -> Live {
         let pidfd = Arc::new(process.pidfd);
         let (send, service, watched) = (self.send.clone(), name.clone(), pidfd.clone());
+        let own = process.own;
         let watch = Task::from(tokio::task::spawn_local(async move {
             match crate::fence::readable(watched) {
-                Ok(fd) => drop(fd.readable().await),
+                Ok(fd) if own => drop(fd.readable().await),
+                Ok(fd) => life::reaped(&fd).await,
                 Err(error) => tracing::error!(service = &*service, "cannot watch its process: {error}"),
             }
             let _ = send.send(Message::Exited { name: service, generation });
@@ -150,7 +152,7 @@ impl Ground {
             generation,
             pid: process.pid,
             pidfd,
-            own: process.own,
+            own,
             oom_before: process.oom_before,
             started_at: process.started_at,
             netns: netns.map(Arc::new),

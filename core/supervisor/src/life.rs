@@ -32,6 +32,9 @@ use tokio::sync::{mpsc, oneshot};
 /// How long a kill of the whole cgroup may take before it is reported and tried again.
 const KILL_MAX: Duration = Duration::from_secs(2);
 
+/// How long a PID 1 may take to reap what it inherited; after that the exit status is unknown.
+const REAPED_MAX: Duration = Duration::from_secs(3);
+
 /// What a new life is made from.
 #[derive(Debug)]
 pub struct Order {
@@ -495,13 +498,29 @@ impl Stages for Bridge<'_> {
     }
 }
 
-/// The status of a process that is nobody's child any more (the keel that cloned it died): known from Linux 6.15 on.
+/// The status of a process that is nobody's child any more (the keel that cloned it died). Known for sure from Linux 6.15 on.
 pub fn foreign_status(pidfd: BorrowedFd<'_>) -> Status {
     match sampan_runtime::pidfd::exit(pidfd) {
         sampan_runtime::pidfd::Exit::Code(code) => Status::Code(code),
         sampan_runtime::pidfd::Exit::Signal(signal) => Status::Signal(signal),
         sampan_runtime::pidfd::Exit::Unknown => Status::Unknown,
     }
+}
+
+/// Waits for the end of a process that is nobody's child any more, and a moment longer: that it ended well is told for sure
+/// when whoever inherited it has reaped it (pidfd_poll says so by EPOLLHUP), not yet while it is a zombie.
+pub async fn reaped(pidfd: &tokio::io::unix::AsyncFd<crate::fence::Held>) {
+    drop(pidfd.readable().await);
+    let told = async {
+        while let Ok(mut ready) = pidfd.readable().await {
+            let known = foreign_status(pidfd.get_ref().as_fd()) != Status::Unknown;
+            if known || ready.ready().is_read_closed() {
+                break;
+            }
+            ready.clear_ready();
+        }
+    };
+    let _ = tokio::time::timeout(REAPED_MAX, told).await;
 }
 
 /// (OOM kills so far, nobody left). Where it cannot be read, nobody is assumed dead: the kill that follows looks again.
