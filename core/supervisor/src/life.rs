@@ -353,7 +353,15 @@ impl Job {
         let tag = format!("service/{}/{}", self.service.name, self.generation);
         let mut launcher = self.keel.launcher(&tag);
         let mut bridge = Bridge { ask: &self.ask, reads: stdio.reads };
-        let created = launch::create(&request, &mut launcher, &mut bridge).map_err(of_launch)?;
+        let created = match launch::create(&request, &mut launcher, &mut bridge) {
+            Ok(created) => created,
+            Err(error) => {
+                // It has taken down what it made and run the poststop hooks: with the folder nothing is left for cleaning up
+                // to do them again. Groups that would not go are looked for there by name.
+                let _ = folder.remove();
+                return Err(of_launch(error));
+            }
+        };
         folder.unlock();
         let oom_before = plan
             .parent
