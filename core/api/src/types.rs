@@ -157,9 +157,9 @@ pub struct PluginStatus {
     pub name: String,
     pub version: String,
     pub path: String,
-    /// `running`, `disabled`, `quarantined` or `failed`.
+    /// `active`, `disabled` or `absent`.
     pub state: String,
-    /// Why it is not running; empty if it is.
+    /// Why it is not active; empty if it is.
     pub reason: String,
     pub required: bool,
     pub calls: u64,

@@ -4,6 +4,7 @@
 mod bundle;
 mod config;
 mod crash;
+mod e2e;
 mod image;
 mod journal;
 mod keel;

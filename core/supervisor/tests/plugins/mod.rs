@@ -1,5 +1,5 @@
 //! Plugins through the host, as sampand uses it: the acceptance rows of the plugin design that need no container.
-mod build;
+pub mod build;
 mod crash;
 mod files;
 mod life;

@@ -1,0 +1,140 @@
+//! Health checks of each kind, what follows from a bad one, and the order that dependencies ask for.
+use super::{LIVE, World};
+
+/// Answers HTTP on port 8000 of its own loopback.
+const HTTPD: &str = r#"command = ["/bin/busybox", "httpd", "-f", "-p", "8000", "-h", "/etc"]
+stop_signal = "SIGKILL"
+"#;
+
+fn healthy(world: &World, name: &str) {
+    world.until(&format!("{name} is healthy"), |world| world.inspect(name).status.health == "healthy");
+}
+
+#[test]
+fn each_kind_of_check_finds_its_service_healthy() {
+    let mut world = world!(
+        r#"[services.http]
+{HTTPD}healthcheck = {{ http = {{ port = 8000, path = "/passwd" }}, interval = "100ms" }}
+[services.tcp]
+{HTTPD}healthcheck = {{ tcp = 8000, interval = "100ms" }}
+[services.exec]
+{LIVE}healthcheck = {{ test = ["CMD", "/bin/test", "-e", "/bin/sleep"], interval = "100ms" }}
+[services.shell]
+{LIVE}healthcheck = {{ test = "test $(hostname) = shell", interval = "100ms" }}
+[services.none]
+{LIVE}"#
+    );
+    world.start();
+    for name in ["http", "tcp", "exec", "shell"] {
+        healthy(&world, name);
+        let check = world.inspect(name).last_check;
+        assert!(check.is_some_and(|check| check.ok && check.failures == 0), "{name}");
+    }
+    assert_eq!(world.inspect("none").status.health, "-");
+    assert_eq!(world.ctl(&["up", "--wait", "--timeout", "20"]).code, 0);
+}
+
+#[test]
+fn an_unhealthy_service_is_restarted() {
+    let mut world = world!(
+        r#"[services.sick]
+{LIVE}healthcheck = {{ test = ["CMD-SHELL", "if test -e /tmp/sick; then echo I feel sick; exit 1; fi"], interval = "50ms", retries = 2, start_interval = "50ms" }}
+restart.delay = "10ms"
+[services.left]
+{LIVE}healthcheck = {{ test = ["CMD", "/bin/test", "!", "-e", "/tmp/sick"], interval = "50ms", retries = 2, start_interval = "50ms", on_failure = "none" }}
+"#
+    );
+    world.start();
+    for name in ["sick", "left"] {
+        healthy(&world, name);
+        world.ok(&["exec", name, "touch", "/tmp/sick"]);
+    }
+    let left = world.pid("left");
+    world.until("it lives anew", |world| world.inspect("sick").status.generation == 2);
+    healthy(&world, "sick");
+    let why = world.ok(&["why", "sick"]);
+    assert!(why.contains("unhealthy: ") && why.contains("I feel sick"), "{why}");
+    assert_eq!(world.inspect("sick").status.restarts, 1);
+    world.until("the other is only called so", |world| world.inspect("left").status.health == "unhealthy");
+    assert_eq!((world.inspect("left").status.generation, world.pid("left")), (1, left));
+}
+
+#[test]
+fn a_service_that_never_gets_healthy_is_told_by_up() {
+    let mut world = world!(
+        r#"[services.sick]
+{LIVE}healthcheck = {{ test = ["CMD", "/bin/false"], interval = "50ms", start_period = "10m", start_interval = "50ms" }}
+[services.dependant]
+{LIVE}depends_on.sick.condition = "service_healthy"
+"#
+    );
+    world.start();
+    let ran = world.ctl(&["up", "--wait", "--timeout", "1"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert_eq!(world.inspect("sick").status.health, "starting");
+    assert!(world.ok(&["ps"]).contains("waiting sick healthy"), "{}", world.ok(&["ps"]));
+}
+
+#[test]
+fn start_follows_dependencies_and_stop_goes_back() {
+    let mut world = world!(
+        r#"[services.app]
+{LIVE}depends_on.migrate.condition = "service_completed_successfully"
+depends_on.db.condition = "service_healthy"
+[services.migrate]
+command = ["/bin/sleep", "0.2"]
+restart = "on-failure:3"
+depends_on.db.condition = "service_healthy"
+[services.db]
+{HTTPD}healthcheck = {{ http = {{ port = 8000, path = "/passwd" }}, interval = "1s", start_interval = "50ms" }}
+[services.top]
+{LIVE}depends_on = ["app"]
+"#
+    );
+    world.start();
+    world.until_state("top", "running");
+    let events = world.events();
+    let healthy = events.iter().position(|event| event.service == "db" && event.cause == "healthy").unwrap();
+    let order = [
+        world.place("db", "running"),
+        healthy,
+        world.place("migrate", "creating"),
+        world.place("migrate", "stopped"),
+        world.place("app", "creating"),
+        world.place("app", "running"),
+        world.place("top", "creating"),
+    ];
+    assert!(order.is_sorted(), "{order:?} in {events:#?}");
+
+    assert_eq!(world.interrupt(), Some(0));
+    let said = world.said();
+    let line = |what: &str| {
+        said.lines().position(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what:?} in\n{said}"))
+    };
+    let order = [
+        line("top: running -> stopping"),
+        line("top: lingering -> stopped"),
+        line("app: running -> stopping"),
+        line("app: lingering -> stopped"),
+        line("db: running -> stopping"),
+        line("db: lingering -> stopped"),
+    ];
+    assert!(order.is_sorted(), "{order:?} in\n{said}");
+}
+
+#[test]
+fn a_job_that_fails_holds_up_what_needs_it() {
+    let mut world = world!(
+        r#"[services.job]
+command = ["/bin/false"]
+restart = {{ policy = "on-failure", max_attempts = 2, delay = "10ms" }}
+[services.app]
+{LIVE}depends_on.job.condition = "service_completed_successfully"
+"#
+    );
+    world.start();
+    world.until_state("job", "failed");
+    assert_eq!(world.inspect("app").status.state, "waiting");
+    let ps = world.ok(&["ps"]);
+    assert!(ps.contains("failed 2 attempts") && ps.contains("waiting job"), "{ps}");
+}

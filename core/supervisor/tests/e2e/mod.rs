@@ -1,0 +1,26 @@
+//! sampand, sampanctl and sampan as they are built, on real containers: what the first voyage's issue wants shown.
+//!
+//! Each test has a sampand of its own: run folder, state folder, socket and cgroups are named by the test, no service
+//! has a network but its own loopback. When a test ends, sampand is asked to stop and nothing of it may be left.
+
+/// What most tests begin with: `let mut world = world!("..config..")`, or the test says why it does not run.
+macro_rules! world {
+    ($($toml:tt)*) => {
+        match $crate::e2e::world::World::new(&format!($($toml)*)) {
+            Some(world) => world,
+            None => return,
+        }
+    };
+}
+
+mod apply;
+mod died;
+mod health;
+mod hooks;
+mod hundred;
+mod plugins;
+mod runtime;
+mod verbs;
+mod world;
+
+use world::{LIVE, World};
