@@ -1,7 +1,7 @@
 //! How long a profile takes to compile: `cargo bench -p sampan-plan`. Wanted: at most 0.1 ms each; libseccomp takes
 //! 5 to 8.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_types)] // a clock, for one
 
 use sampan_plan::default::CAPABILITIES;
 use sampan_plan::seccomp::docker::{self, Facts};
