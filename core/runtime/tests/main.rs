@@ -11,3 +11,4 @@ mod lifecycle;
 mod podman;
 mod sampan;
 mod states;
+mod tour;
