@@ -39,7 +39,10 @@ impl Drop for Background {
 
 /// `net     4026531833  host, as 4005` -> what the line of that kind says behind the number.
 fn whose<'a>(table: &'a str, kind: &str) -> &'a str {
-    let line = table.lines().find(|l| l.starts_with(' ') && l.split_whitespace().next() == Some(kind)).unwrap_or_default();
+    let line = table
+        .lines()
+        .find(|l| l.starts_with(' ') && l.split_whitespace().next() == Some(kind))
+        .unwrap_or_default();
     line.splitn(3, "  ").nth(2).unwrap_or_default().trim_start().split_once("  ").map_or("", |(_, rest)| rest)
 }
 
