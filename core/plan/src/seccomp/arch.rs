@@ -7,6 +7,7 @@ use super::rules::unknown;
 use super::tables::{CALLS, NAMES, NONE, Row};
 use crate::error::Error;
 use crate::spec::Seccomp;
+use std::cmp::Ordering;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arch {
@@ -121,16 +122,19 @@ pub fn filtered(profile: &Seccomp<'_>, native: Arch) -> Result<Vec<Arch>, Error>
 /// The row of a call. `last`: the one found before, since profiles are written in alphabetical order.
 pub fn find(call: &str, last: &mut usize) -> Option<&'static Row> {
     let next = *last + 1;
-    *last = match CALLS.get(next).is_some_and(|row| name(row) == call) {
+    *last = match CALLS.get(next).is_some_and(|row| order(row, call).is_eq()) {
         true => next,
-        false => CALLS.binary_search_by(|row| name(row).cmp(call)).ok()?,
+        false => CALLS.binary_search_by(|row| order(row, call)).ok()?,
     };
     CALLS.get(*last)
 }
 
-fn name(row: &Row) -> &'static str {
-    let tail = NAMES.get(usize::from(row[0])..).unwrap_or_default();
-    tail.split(' ').next().unwrap_or_default()
+/// How the row's name compares. A name ends with a space, which is less than what names are made of.
+fn order(row: &Row, call: &str) -> Ordering {
+    let tail = NAMES.as_bytes().get(usize::from(row[0])..).unwrap_or_default();
+    let (head, rest) = tail.split_at(call.len().min(tail.len()));
+    let longer = || if rest.first() == Some(&b' ') { Ordering::Equal } else { Ordering::Greater };
+    head.cmp(call.as_bytes()).then_with(longer)
 }
 
 /// All that libseccomp knows, whether it can run here or not.
