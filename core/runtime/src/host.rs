@@ -35,3 +35,11 @@ pub fn facts_of(cgroup: Option<&Cgroup<'_>>) -> Host {
         kcore: Path::new("/proc/kcore").exists(),
     }
 }
+
+/// Major and minor version of the running kernel.
+pub fn kernel() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}

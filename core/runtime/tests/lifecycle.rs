@@ -329,6 +329,17 @@ fn a_container_in_one_line() {
 }
 
 #[test]
+fn a_container_in_one_line_has_dockers_filter() {
+    if !need::root() {
+        return;
+    }
+    let root = Root::new("filter");
+    // What the kernel says, and a call that docker's profile denies without CAP_SYS_ADMIN.
+    let script = "grep ^Seccomp: /proc/self/status | tr -d '\\t'; unshare -m true 2>/dev/null || echo denied";
+    assert_eq!(root.ok(["run", "--rootfs", "host", "--", "sh", "-c", script]), "Seccomp:2\ndenied\n");
+}
+
+#[test]
 fn a_container_in_one_line_from_a_folder() {
     let Some((root, bundle)) = here("folder", "") else { return };
     let rootfs = bundle.rootfs();

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use sampan_plan::seccomp::{Arch, docker};
 use sampan_plan::spec::{Rlimit, Root as SpecRoot, Spec, Str};
 use sampan_plan::{Plan, default};
 
@@ -139,6 +140,16 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
         spec.mounts.extend(mounts);
     }
     spec.hostname = Some(owned(id.chars().take(64).collect()));
+    // docker's filter, as for sampand's services; where no table of system calls is known there is none.
+    let bounding =
+        spec.process.iter().flat_map(|process| &process.capabilities).flat_map(|caps| &caps.bounding);
+    let bounding: Vec<Str<'_>> = bounding.cloned().collect();
+    if let Some(native) = Arch::native() {
+        let facts = docker::Facts { bounding: &bounding, kernel: crate::host::kernel(), native };
+        let profile = docker::default_profile(&facts)
+            .map_err(|e| Error::Asked(format!("the default seccomp profile: {e}")))?;
+        spec.linux.seccomp = Some(profile);
+    }
     if let Some(process) = &mut spec.process {
         process.terminal = rootfs.terminal;
         clamp(&mut process.rlimits);

@@ -201,7 +201,7 @@ fn resolved(spec: &Value, service: &Service, path: Option<&Path>) -> Result<Valu
         .and_then(Value::as_array)
         .map(|names| names.iter().filter_map(Value::as_str).map(Str::from).collect())
         .unwrap_or_default();
-    let facts = docker::Facts { bounding: &bounding, kernel: kernel(), native };
+    let facts = docker::Facts { bounding: &bounding, kernel: sampan_runtime::host::kernel(), native };
     let value = match path {
         None => docker::default_profile(&facts).map(serde_json::to_value),
         Some(path) => {
@@ -214,12 +214,4 @@ fn resolved(spec: &Value, service: &Service, path: Option<&Path>) -> Result<Valu
         }
     };
     value.map_err(|error| wrong(error.to_string()))?.map_err(|error| wrong(error.to_string()))
-}
-
-/// Major and minor version of the running kernel.
-fn kernel() -> (u32, u32) {
-    let name = rustix::system::uname();
-    let release = name.release().to_string_lossy();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
