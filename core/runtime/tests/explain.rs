@@ -20,6 +20,8 @@ const ROOTLESS: Around = Around { new_user_namespace: false, privileged: false }
 fn check(step: Step, call: Call, errno: Errno, around: Around, expected: &str) {
     let said = likely(step, call, errno, around).unwrap_or("(nothing)");
     assert!(said.contains(expected), "{step:?} {call:?} {errno:?}: {said}");
+    let errors = include_str!("../../../docs/errors.md");
+    assert!(said == "(nothing)" || errors.contains(said), "docs/errors.md does not tell how to check: {said}");
 }
 
 #[test]
