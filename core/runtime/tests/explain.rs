@@ -21,7 +21,10 @@ fn check(step: Step, call: Call, errno: Errno, around: Around, expected: &str) {
     let said = likely(step, call, errno, around).unwrap_or("(nothing)");
     assert!(said.contains(expected), "{step:?} {call:?} {errno:?}: {said}");
     let errors = include_str!("../../../docs/errors.md");
-    assert!(said == "(nothing)" || errors.contains(said), "docs/errors.md does not tell how to check: {said}");
+    assert!(
+        said == "(nothing)" || errors.contains(said),
+        "docs/errors.md does not tell how to check: {said}"
+    );
 }
 
 #[test]
