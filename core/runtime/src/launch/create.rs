@@ -1,0 +1,266 @@
+//! From the plan to the OCI state `created`: the child is cloned and accompanied to the point where only `start` is missing.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::OFlags;
+use rustix::process::{Signal, pidfd_send_signal};
+use sampan_cgroups::{Cgroup, Hierarchies, Place};
+use sampan_child::report::Report;
+use sampan_child::step::mark;
+use sampan_hooks::Kind;
+use sampan_plan::plan::{Gate, Want};
+use sampan_plan::show;
+
+use super::hooks::{hooks_of, run_hooks, with_output};
+use super::report::{failed_io, next_report, open_gate, set_oom_score_adj};
+use super::start::keep_plan;
+use super::{Attached, Barrier, Console, Created, Request, Spawn, Spawned, Stages};
+use crate::error::{Error, Result};
+use crate::explain::{Around, explain};
+use crate::open::{Given, Slots};
+use crate::state::{Stage, State};
+use crate::{console, maps, pidfd};
+
+/// Up to the OCI state `created`: state.json says so when this returns.
+///
+/// After an error the process is gone, groups made here are removed, and poststop hooks ran if earlier ones had; the
+/// folder is the caller's. After success all of it is (`destroy`).
+pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Stages) -> Result<Created> {
+    let id = request.folder.id();
+    let groups = Groups::make(request).map_err(|e| e.of(id))?;
+    let given = Given {
+        plan: request.plan,
+        fifos: (request.barrier == Barrier::Folder).then_some(request.folder),
+        stdio: request.stdio,
+        netns: request.netns,
+        container: None,
+    };
+    let mut launch =
+        Launch { request, spawn, stages, groups: &groups, state: state_of(request), hooks_ran: false };
+    let created = Slots::open(&given, groups.cgroup.as_ref()).and_then(|slots| launch.child(slots));
+    let Launch { state, hooks_ran, .. } = launch;
+    created.map_err(|e| {
+        groups.undo();
+        if hooks_ran {
+            // config.md: what the earlier hooks set up is taken down by poststop, even now.
+            let _ = run_hooks(&state, Kind::Poststop);
+        }
+        e.of(id)
+    })
+}
+
+/// The control groups of a launch, and whether they are ours to remove.
+struct Groups {
+    cgroup: Option<Cgroup<'static>>,
+    kept: bool,
+}
+
+impl Groups {
+    fn make(request: &Request<'_>) -> Result<Groups> {
+        if request.host.cgroups.is_empty() {
+            return Ok(Groups { cgroup: None, kept: false });
+        }
+        let hierarchies = Hierarchies::detect()?;
+        let parent = &request.plan.parent;
+        let limits = match parent.resources {
+            Some(resources) => Some(sampan_cgroups::limits(resources, &hierarchies.layout())?),
+            None => None,
+        };
+        let place = Place::parse(parent.cgroups_path, request.folder.id())?;
+        let cgroup = match request.keep_groups {
+            true => {
+                let cgroup = Cgroup::at(hierarchies, &place)?;
+                if cgroup.exists() {
+                    cgroup.reuse()?;
+                }
+                Cgroup::create(hierarchies, &place)?
+            }
+            false => Cgroup::create(hierarchies, &place)?,
+        };
+        let groups = Groups { cgroup: Some(cgroup), kept: request.keep_groups };
+        if let (Some(cgroup), Some(limits)) = (&groups.cgroup, &limits) {
+            cgroup.apply(limits).inspect_err(|_| groups.undo())?;
+        }
+        Ok(groups)
+    }
+
+    fn undo(&self) {
+        if let Some(cgroup) = &self.cgroup {
+            let _ = cgroup.kill_now();
+            if !self.kept {
+                let _ = cgroup.remove();
+            }
+        }
+    }
+}
+
+/// One launch on its way.
+struct Launch<'r, 'a> {
+    request: &'r Request<'a>,
+    spawn: &'r mut dyn Spawn,
+    stages: &'r mut dyn Stages,
+    groups: &'r Groups,
+    state: State,
+    hooks_ran: bool,
+}
+
+impl Launch<'_, '_> {
+    /// From the clone to `created`. A child that does not get there is ended and reaped.
+    fn child(&mut self, mut slots: Slots<'_>) -> Result<Created> {
+        let child = self.spawn.spawn(&self.request.plan.image, &slots.fds())?;
+        slots.handed_over();
+        // From here on one may have run; those in the container tell us only of failure.
+        let first = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
+        self.hooks_ran = first.iter().any(|kind| !self.state.hooks.of(*kind).is_empty());
+        match self.accompany(&child, &mut slots) {
+            Ok((report, console, netns)) => Ok(Created {
+                id: self.request.folder.id().to_owned(),
+                child,
+                gate: match self.request.barrier {
+                    Barrier::Pipe => slots.gate.take(),
+                    Barrier::Folder => None,
+                },
+                report,
+                console,
+                netns,
+                rootfs: self.state.rootfs.clone(),
+                trace: slots.trace.take(),
+                hook_output: slots.hook_output.take(),
+            }),
+            Err(e) => {
+                let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+                let _ = self.spawn.reap(&child);
+                Err(e)
+            }
+        }
+    }
+
+    fn accompany(
+        &mut self,
+        child: &Spawned,
+        slots: &mut Slots<'_>,
+    ) -> Result<(OwnedFd, Option<OwnedFd>, Option<OwnedFd>)> {
+        let parent = &self.request.plan.parent;
+        let gate = slots.gate.as_ref().ok_or_else(|| Error::new("no gate"))?;
+        let report = slots.report.take().ok_or_else(|| Error::new("no report"))?;
+        if let Some(score) = parent.oom_score_adj {
+            set_oom_score_adj(child.pid, score)?;
+        }
+        if !parent.uid_mappings.is_empty() {
+            maps::write(child.pid, parent)?;
+            open_gate(gate)?;
+        }
+        // Before the child is told to go on: a delete must find it, even if we are killed now.
+        let identity = pidfd::identify(child.pid, child.pidfd.as_fd());
+        self.state.init =
+            Some(identity.map_err(|e| failed_io("cannot look at the container's process", "read", &e))?);
+        self.state.save(self.request.folder)?;
+        if self.groups.cgroup.is_some() {
+            open_gate(gate)?;
+        }
+
+        let mut netns = None;
+        if self.request.plan.slots.contains(&Want::Gate(Gate::Attached)) {
+            self.expect(&report, mark::MOUNTED, child, slots)?;
+            netns = self.attach(child)?;
+            open_gate(gate)?;
+        }
+        let mut console = match &slots.console {
+            Some(socket) => console::receive(socket.as_fd())?,
+            None => None,
+        };
+        self.expect(&report, mark::READY, child, slots)?;
+        if let (Some(master), Console::Socket(path)) = (&console, self.request.console) {
+            console::hand_over(path, master)?;
+            console = None;
+        }
+        self.state.stage = Stage::Created;
+        if self.request.barrier == Barrier::Folder {
+            keep_plan(self.request.folder, self.request.plan)?;
+        }
+        self.state.save(self.request.folder)?;
+        Ok((report, console, netns))
+    }
+
+    /// The next report must be this mark.
+    fn expect(&self, report: &OwnedFd, wanted: u32, child: &Spawned, slots: &Slots<'_>) -> Result<()> {
+        match next_report(report)? {
+            Some(Report::Reached { mark }) if mark == wanted => Ok(()),
+            Some(report) => Err(self.explained(report, slots)),
+            None => Err(self.vanished(child)),
+        }
+    }
+
+    fn explained(&self, report: Report, slots: &Slots<'_>) -> Error {
+        let plan = self.request.plan;
+        let around = Around {
+            new_user_namespace: !plan.parent.uid_mappings.is_empty(),
+            privileged: self.request.host.privileged,
+        };
+        match show::reader(plan) {
+            Some(reader) => {
+                with_output(explain(report, &reader, &plan.origins, around), slots.hook_output.as_ref())
+            }
+            None => Error::new("the plan is damaged"),
+        }
+    }
+
+    /// It ended without a word: somebody killed it, most likely the kernel for memory.
+    fn vanished(&self, _child: &Spawned) -> Error {
+        let error = Error::new("the container's process was killed before it was ready");
+        match self.groups.cgroup.as_ref().and_then(|c| c.oom_kills().ok()) {
+            Some(Some(1..)) => error
+                .field("linux.resources.memory.limit")
+                .likely("it ran out of memory: the limit is too low even to start"),
+            _ => error,
+        }
+    }
+
+    fn attach(&mut self, child: &Spawned) -> Result<Option<OwnedFd>> {
+        run_hooks(&self.state, Kind::Prestart)?;
+        run_hooks(&self.state, Kind::CreateRuntime)?;
+        let netns = match self.request.plan.parent.own_network {
+            true => Some(open_netns(child.pid)?),
+            false => None,
+        };
+        self.stages.attach(&Attached {
+            id: self.request.folder.id(),
+            pid: child.pid,
+            pidfd: child.pidfd.as_fd(),
+            netns: netns.as_ref().map(AsFd::as_fd),
+            rootfs: &self.state.rootfs,
+        })?;
+        Ok(netns)
+    }
+}
+
+fn open_netns(pid: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/net");
+    rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        .map_err(|e| Error::new("cannot open the container's network namespace").call("open", e))
+}
+
+/// state.json as it is before there is a process.
+fn state_of(request: &Request<'_>) -> State {
+    let parent = &request.plan.parent;
+    let mut state = State::creating(request.folder.id(), request.bundle.to_path_buf());
+    state.rootfs = PathBuf::from(&parent.root);
+    state.own_pid_namespace = parent.own_pid_namespace;
+    state.no_process = parent.no_process;
+    state.rootless = !request.host.privileged;
+    state.hooks = parent.hooks.map(hooks_of).unwrap_or_default();
+    if let Some(annotations) = parent.annotations {
+        state.annotations = annotations.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    }
+    if !request.host.cgroups.is_empty() {
+        let place = Place::parse(parent.cgroups_path, request.folder.id());
+        let found = Hierarchies::detect().and_then(|h| Cgroup::at(h, &place?));
+        state.cgroup = found.ok().map(|c| crate::state::Cgroup {
+            location: c.location(),
+            kept: request.keep_groups,
+            ..crate::state::Cgroup::default()
+        });
+    }
+    state
+}

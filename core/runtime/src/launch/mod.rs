@@ -1,0 +1,117 @@
+//! The parent's side of a launch.
+//!
+//! ```text
+//!   slots -> spawn -> maps, oom_score_adj -> groups, limits -> state.json -> hooks, attach -> "created" -> start
+//!            child: ......mounts...............................waits.........pivot, ids, program found...exec
+//! ```
+//! Blocking, without threads.  Whatever fails, the child is killed and reaped here, and groups made here are removed.
+//! Who clones is a [`Spawn`]: this process ([`crate::clone::Direct`]), or the keel on behalf of the supervisor.
+
+mod create;
+mod exec;
+mod hooks;
+mod report;
+mod start;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use sampan_plan::{Host, Plan};
+
+use crate::error::Result;
+use crate::root::Folder;
+
+pub use create::create;
+pub use exec::{ExecRequest, Executed, exec};
+pub use start::{start, start_by_folder};
+
+/// A child that walks its image.
+#[derive(Debug)]
+pub struct Spawned {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+}
+
+/// Who clones. The slots are valid until `spawn` returns.
+pub trait Spawn {
+    fn spawn(&mut self, image: &[u8], slots: &[BorrowedFd<'_>]) -> Result<Spawned>;
+    /// The child ended before it was handed over: take its status, so that no zombie stays.
+    fn reap(&mut self, child: &Spawned) -> Result<()>;
+}
+
+/// What others may do in the middle of a launch.
+pub trait Stages {
+    /// Namespaces and mounts exist, prestart and createRuntime hooks have run; the pivot has not happened.
+    /// Only called where `Options::attach` asked for the stop.
+    fn attach(&mut self, _container: &Attached<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// For launches without such others.
+impl Stages for () {}
+
+/// The container as `attach` sees it.
+#[derive(Debug)]
+pub struct Attached<'a> {
+    pub id: &'a str,
+    pub pid: i32,
+    pub pidfd: BorrowedFd<'a>,
+    /// Its network namespace; None where it has the host's.
+    pub netns: Option<BorrowedFd<'a>>,
+    pub rootfs: &'a Path,
+}
+
+/// How `start` will reach the child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    /// FIFOs in the state folder: the container stays `created` when we die (`sampan create`).
+    Folder,
+    /// A pipe held by us: the child exits when we die (`sampan run`, the supervisor).
+    Pipe,
+}
+
+/// Where the master of the terminal goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Console<'a> {
+    /// Back in [`Created::console`]; without a terminal, nowhere.
+    Keep,
+    /// To the listener at this path, as containerd and conmon want it.
+    Socket(&'a Path),
+}
+
+/// One container to create.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub plan: &'a Plan<'a>,
+    pub host: &'a Host,
+    /// Made and locked by the caller; state.json (and FIFOs) go there.
+    pub folder: &'a Folder,
+    pub bundle: &'a Path,
+    pub barrier: Barrier,
+    pub console: Console<'a>,
+    /// stdin, stdout, stderr, where `Options::given_stdio` said so; else ours are inherited.
+    pub stdio: Option<[BorrowedFd<'a>; 3]>,
+    /// To join, where `Options::given_netns` said so.
+    pub netns: Option<BorrowedFd<'a>>,
+    /// The control groups are somebody's who keeps them over restarts: joined, never removed here.
+    pub keep_groups: bool,
+}
+
+/// A container in the state `created`.
+#[derive(Debug)]
+pub struct Created {
+    pub id: String,
+    pub child: Spawned,
+    /// The gate of [`start`], where the barrier is a pipe.
+    pub gate: Option<OwnedFd>,
+    /// The reports, up to execve.
+    pub report: OwnedFd,
+    pub console: Option<OwnedFd>,
+    /// The network namespace, for those who asked by `Options::attach`.
+    pub netns: Option<OwnedFd>,
+    pub rootfs: PathBuf,
+    pub trace: Option<OwnedFd>,
+    /// What hooks in the container printed.
+    pub hook_output: Option<OwnedFd>,
+}

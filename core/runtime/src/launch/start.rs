@@ -1,0 +1,127 @@
+//! From `created` to a running program: by the process that created it, or by another one through the state folder.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::OFlags;
+use rustix::process::{Signal, pidfd_send_signal};
+use sampan_child::image::Image;
+use sampan_hooks::Kind;
+use sampan_plan::plan::Want;
+use sampan_plan::{Plan, show};
+
+use super::Created;
+use super::hooks::{run_hooks, with_output};
+use super::report::{failed_io, next_report, open_gate, wait_readable};
+use crate::error::{Errno, Error, Result};
+use crate::explain::{Around, explain};
+use crate::open;
+use crate::root::Folder;
+use crate::state::{Stage, State};
+
+/// Runs the program of a container that this process created; returns once execve has succeeded and poststart hooks ran.
+pub fn start(created: &mut Created, plan: &Plan<'_>, folder: &Folder) -> Result<()> {
+    let mut state = State::load(folder)?.unwrap_or_else(|| State::creating(&created.id, PathBuf::new()));
+    let gate = match created.gate.take() {
+        Some(gate) => gate,
+        None => start_fifo(folder)?,
+    };
+    let reader = show::reader(plan).ok_or_else(|| Error::new("the plan is damaged"))?;
+    let go = Go {
+        gate,
+        report: &created.report,
+        reader,
+        origins: &plan.origins,
+        output: created.hook_output.as_ref(),
+    };
+    go.start(&mut state, folder, created.child.pidfd.as_fd()).map_err(|e| e.of(&created.id))
+}
+
+/// The same for a container whose creator is gone (its barrier was [`Barrier::Folder`]).
+pub fn start_by_folder(folder: &Folder) -> Result<()> {
+    let id = folder.id().to_owned();
+    let of = |e: Error| e.of(&id);
+    let Some(mut state) = State::load(folder)? else {
+        return Err(of(Error::new("the container was never fully created; delete it")));
+    };
+    if state.no_process {
+        return Err(of(
+            Error::new("is missing: this container can be created, but not started").field("process")
+        ));
+    }
+    let init =
+        state.init().map_err(|e| failed_io("cannot look at the container's process", "pidfd_open", &e))?;
+    let Some(init) = init else { return Err(of(Error::new("cannot start a container that has stopped"))) };
+    // Before the go: the end of an execve that failed must find a reader.
+    let report = open::open_in(folder, open::REPORT, OFlags::RDONLY | OFlags::NONBLOCK).map_err(of)?;
+    let (image, slots, origins) = kept_plan(folder).map_err(of)?;
+    let image = Image::check(&image)
+        .map_err(|fault| of(Error::new(format!("the kept plan is damaged: {fault:?}"))))?;
+    let reader = show::Reader { image, slots: &slots };
+    let gate = start_fifo(folder).map_err(of)?;
+    let go = Go { gate, report: &report, reader, origins: &origins, output: None };
+    go.start(&mut state, folder, init.as_fd()).map_err(of)
+}
+
+/// The last stretch, however we came to it.
+struct Go<'g> {
+    gate: OwnedFd,
+    report: &'g OwnedFd,
+    reader: show::Reader<'g>,
+    origins: &'g [String],
+    output: Option<&'g OwnedFd>,
+}
+
+impl Go<'_> {
+    fn start(self, state: &mut State, folder: &Folder, init: BorrowedFd<'_>) -> Result<()> {
+        state.stage = Stage::Running;
+        state.save(folder)?;
+        open_gate(&self.gate)?;
+        drop(self.gate);
+        wait_readable(self.report)?;
+        match next_report(self.report)? {
+            // Closed by execve: the program runs (or ran).
+            None => {}
+            Some(report) => {
+                let error = explain(
+                    report,
+                    &self.reader,
+                    self.origins,
+                    Around { privileged: true, ..Around::default() },
+                );
+                return Err(with_output(error, self.output));
+            }
+        }
+        run_hooks(state, Kind::Poststart).inspect_err(|_| {
+            // Fatal since 1.3 (runtime-spec#1262).
+            let _ = pidfd_send_signal(init, Signal::KILL);
+        })
+    }
+}
+
+fn start_fifo(folder: &Folder) -> Result<OwnedFd> {
+    open::open_in(folder, open::START, OFlags::WRONLY | OFlags::NONBLOCK).map_err(|e| match e.errno {
+        // Nobody reads it: the process that waited there is gone.
+        Some(Errno::NXIO) => Error::new("cannot start a container that has stopped"),
+        Some(Errno::NOENT) => Error::new("cannot start a container that its creator has not left to others"),
+        _ => e,
+    })
+}
+
+/// What `start` in another process needs to explain a failure: origins as one line of JSON, then the image.
+const PLAN: &str = "plan";
+
+pub(super) fn keep_plan(folder: &Folder, plan: &Plan<'_>) -> Result<()> {
+    let mut bytes = serde_json::to_vec(&plan.origins).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes.extend_from_slice(&plan.image);
+    Ok(folder.write(PLAN, &bytes)?)
+}
+
+fn kept_plan(folder: &Folder) -> Result<(Vec<u8>, Vec<Want>, Vec<String>)> {
+    let bytes = folder.read(PLAN)?.unwrap_or_default();
+    let end = bytes.iter().position(|b| *b == b'\n').unwrap_or(0);
+    let (origins, image) = bytes.split_at(end);
+    let origins = serde_json::from_slice(origins).unwrap_or_default();
+    Ok((image.get(1..).unwrap_or_default().to_vec(), Vec::new(), origins))
+}
