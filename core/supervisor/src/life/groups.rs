@@ -1,0 +1,55 @@
+//! A service's control groups outside of its launch: looked at, emptied, thawed, given other limits.
+use sampan_cgroups::{Cgroup, Hierarchies, Place};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// How long a kill of the whole cgroup may take before it is reported and tried again.
+pub const KILL_MAX: Duration = Duration::from_secs(2);
+
+/// (OOM kills so far, nobody left). Where it cannot be read, nobody is assumed dead: the kill that follows looks again.
+pub fn last_look(hierarchies: &Hierarchies, cgroup: &str) -> (u64, bool) {
+    match group(hierarchies, cgroup) {
+        Ok(group) => (group.oom_kills().ok().flatten().unwrap_or(0), group.is_empty().unwrap_or(false)),
+        Err(_) => (0, false),
+    }
+}
+
+/// Ends every process of a service.
+pub fn kill_all(
+    hierarchies: &Hierarchies,
+    cgroup: &str,
+    pidfd: Option<BorrowedFd<'_>>,
+) -> Result<(), sampan_cgroups::Error> {
+    let killed = group(hierarchies, cgroup).and_then(|group| group.kill(KILL_MAX));
+    if let Some(pidfd) = pidfd {
+        // Also where there is no cgroup: with its init a pid namespace ends.
+        let _ = sampan_runtime::pidfd::send(pidfd, libc::SIGKILL);
+    }
+    killed
+}
+
+/// Changes the limits of a group that exists; `resources` as in config.json. All of them, or none.
+pub fn update(hierarchies: &Hierarchies, cgroup: &str, resources: &str) -> Result<Vec<String>, String> {
+    let resources = sampan_plan::spec::Resources::parse(resources).map_err(|error| error.to_string())?;
+    group(hierarchies, cgroup).and_then(|group| group.update(&resources)).map_err(|error| error.to_string())
+}
+
+pub fn thaw(hierarchies: &Hierarchies, cgroup: &str) {
+    if let Err(error) = group(hierarchies, cgroup).and_then(|group| group.thaw(KILL_MAX)) {
+        tracing::warn!(cgroup, "cannot thaw: {error}");
+    }
+}
+
+/// The folder above our groups, once nothing of ours is in it.
+pub fn remove_cgroup_parent(hierarchies: &Hierarchies, parent: &str) {
+    if let Ok(group) = group(hierarchies, parent)
+        && group.exists()
+        && let Err(error) = group.remove()
+    {
+        tracing::warn!(cgroup = parent, "not removed: {error}");
+    }
+}
+
+pub fn group<'h>(hierarchies: &'h Hierarchies, path: &str) -> Result<Cgroup<'h>, sampan_cgroups::Error> {
+    Cgroup::at(hierarchies, &Place::Absolute(path.to_owned()))
+}

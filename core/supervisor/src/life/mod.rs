@@ -1,0 +1,198 @@
+//! One life of one service, as jobs: create, start, clean up. What blocks runs on a pool thread; plugins are asked on the
+//! loop; what fails says whose fault it is.
+//!
+//! ```text
+//!   loop:   bundle ─► plugins' create ─┐            ┌─ plugins' attach ─┐           ┌─ plugins' start
+//!   thread:                            └─► compile ─┤ clone, hooks      └─► created ─┤ (waits) ─► exec, poststart
+//! ```
+//! The launching thread (`job`) holds the barrier: if it goes, for whatever reason, the child reads the end of a pipe and exits.
+//! Absent on purpose: any decision about what comes next (`core/service`).
+mod groups;
+mod job;
+mod process;
+mod remains;
+mod stdio;
+
+use crate::bundle;
+use crate::config::schema::{self, LogDriver};
+use crate::executor::Ground;
+use crate::plugins::{Ctx, Failure, FailureKind, Role};
+use sampan_service::Problem;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc as blocking;
+use std::time::SystemTime;
+use tokio::sync::{mpsc, oneshot};
+
+pub use groups::{kill_all, last_look, remove_cgroup_parent, thaw, update};
+use job::{Ask, Job};
+pub use process::{end, foreign_status, netns_of, reaped, signal};
+pub use remains::{Remains, cleanup, discard};
+use stdio::Output;
+pub use stdio::{drop_stdio, reads};
+
+/// What a new life is made from.
+#[derive(Debug)]
+pub struct Order {
+    pub config: Arc<schema::Service>,
+    pub generation: u64,
+    pub ctx: Ctx,
+}
+
+/// A main process, wherever it came from.
+#[derive(Debug)]
+pub struct Process {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub own: bool,
+    pub oom_before: u64,
+    pub started_at: Option<SystemTime>,
+}
+
+/// A container in the OCI state `created`.
+#[derive(Debug)]
+pub struct Born {
+    pub process: Process,
+    pub netns: Option<OwnedFd>,
+    pub owners: BTreeMap<String, String>,
+    /// Its start. Dropped, the container's process exits.
+    pub gate: StartGate,
+}
+
+/// The way to the thread that holds the barrier of a created container.
+#[derive(Debug)]
+pub struct StartGate(blocking::SyncSender<oneshot::Sender<Result<(), Problem>>>);
+
+/// Plugins' `create`, bundle, launch up to OCI state created with `attach` on the way.
+pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Problem> {
+    let Order { config, generation, ctx } = order;
+    let settings = ground.config();
+    let supervisor = settings.supervisor.clone();
+    let (service, parent) = (config.clone(), ground.cgroup_parent.clone());
+    let built = on_pool(move || {
+        let request = bundle::Request {
+            service: &service,
+            supervisor: &supervisor,
+            generation,
+            cgroup_parent: &parent,
+        };
+        bundle::build(&request).map_err(|error| Problem::Config(error.to_string()))
+    })
+    .await?;
+    for warning in &built.warnings {
+        ground.warn(&config.name, warning);
+    }
+    let mut spec = built.spec;
+    let table = service_table(&config, &settings);
+    let made = ground.plugins.create(&ctx, &table, &mut spec).await.map_err(of_plugin)?;
+    for (plugin, message) in &made.messages {
+        ground.warn(&config.name, &format!("plugin {plugin}: {message}"));
+    }
+    let stdio = if config.logging.driver == LogDriver::None {
+        Output::Nowhere
+    } else if made.claims.contains_key("stdio") {
+        Output::Plugin
+    } else {
+        Output::Files
+    };
+
+    let (ask, mut asked) = mpsc::channel::<Ask>(1);
+    let (start, started) = blocking::sync_channel(1);
+    let (born, answer) = oneshot::channel();
+    let job = Job {
+        keel: ground.keel.clone(),
+        run: ground.dirs.run.clone(),
+        containers: ground.dirs.containers(),
+        io: ground.dirs.io(&config.name),
+        logs: ground.dirs.logs(&config.name),
+        service: config.clone(),
+        generation,
+        spec,
+        stdio,
+        hierarchies: ground.hierarchies,
+        ask,
+        started,
+    };
+    tokio::task::spawn_blocking(move || job.run(born));
+    let mut answer = answer;
+    let launched = loop {
+        tokio::select! {
+            Some(ask) = asked.recv() => attach(ground, &ctx, ask).await,
+            launched = &mut answer => break launched,
+        }
+    };
+    let (process, netns, warnings) =
+        launched.unwrap_or_else(|_| Err(Problem::Io("the launching thread failed".into())))?;
+    for warning in &warnings {
+        ground.warn(&config.name, warning);
+    }
+    Ok(Box::new(Born { process, netns, owners: made.owners, gate: StartGate(start) }))
+}
+
+async fn attach(ground: &Rc<Ground>, ctx: &Ctx, ask: Ask) {
+    let ctx = Ctx { pid: ask.pid, ..ctx.clone() };
+    let fds: Vec<(Role, BorrowedFd<'_>)> = ask.fds.iter().map(|(role, fd)| (*role, fd.as_fd())).collect();
+    let result = ground.plugins.attach(&ctx, &fds).await;
+    let _ = ask.answer.send(result);
+}
+
+/// Plugins' `start`, release of the barrier, poststart hooks, plugins' `started`.
+pub async fn start(ground: &Rc<Ground>, ctx: &Ctx, gate: Option<StartGate>) -> Result<(), Problem> {
+    ground.plugins.start(ctx).await.map_err(of_plugin)?;
+    let gone = || Problem::Io("the process ended before it was started".into());
+    let gate = gate.ok_or_else(gone)?;
+    let (answer, answered) = oneshot::channel();
+    gate.0.send(answer).map_err(|_| gone())?;
+    answered.await.unwrap_or_else(|_| Err(gone()))?;
+    ground.plugins.started(ctx).await.map_err(of_plugin)
+}
+
+/// What plugins see of a service: its table of config.toml, resolved, and the networks it may name.
+pub fn service_table(service: &schema::Service, config: &crate::config::Config) -> serde_json::Value {
+    let mut table = serde_json::to_value(service).unwrap_or_default();
+    if let Some(table) = table.as_object_mut() {
+        table.insert("name".into(), service.name.as_str().into());
+        let networks = serde_json::to_value(&config.networks).unwrap_or_default();
+        table.insert("network_definitions".into(), networks);
+    }
+    table
+}
+
+async fn on_pool<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Problem::Io(format!("a thread of the pool failed: {error}"))))
+}
+
+fn of_io(error: impl std::fmt::Display) -> Problem {
+    Problem::Io(error.to_string())
+}
+
+fn of_config(error: impl std::fmt::Display) -> Problem {
+    Problem::Config(error.to_string())
+}
+
+fn of_plugin(failure: Failure) -> Problem {
+    match failure.kind {
+        FailureKind::Veto => Problem::Veto { plugin: failure.plugin, text: failure.reason },
+        FailureKind::Conflict | FailureKind::Denied => Problem::Config(failure.to_string()),
+        FailureKind::Open | FailureKind::Failed | FailureKind::Timeout | FailureKind::Waiting => {
+            Problem::Io(failure.to_string())
+        }
+    }
+}
+
+fn of_launch(error: sampan_runtime::error::Error) -> Problem {
+    if let Some(kind) = error.field.strip_prefix("hooks.") {
+        let kind = kind.split(['[', '.']).next().unwrap_or(kind).to_owned();
+        return Problem::Hook { kind, text: error.to_string() };
+    }
+    if error.field.starts_with("process.args") {
+        return Problem::Exec(error.to_string());
+    }
+    Problem::Io(error.to_string())
+}

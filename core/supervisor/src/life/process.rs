@@ -1,0 +1,65 @@
+//! A main process by its pidfd: its end, its status where nobody is its parent any more, its network namespace.
+use super::groups::KILL_MAX;
+use crate::fleet::Live;
+use crate::keel::Keel;
+use rustix::fs::{Mode, OFlags};
+use sampan_service::Status;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// How long a PID 1 may take to reap what it inherited; after that the exit status is unknown.
+const REAPED_MAX: Duration = Duration::from_secs(3);
+
+/// Kills and reaps a child of the keel.
+pub fn end(keel: &Keel, pid: i32) {
+    if let Ok(Some(pidfd)) = sampan_runtime::pidfd::open(pid) {
+        let _ = sampan_runtime::pidfd::send(pidfd.as_fd(), libc::SIGKILL);
+        let _ = sampan_runtime::pidfd::wait(pidfd.as_fd(), Some(KILL_MAX));
+    }
+    if let Err(error) = keel.reap(pid) {
+        tracing::warn!(pid, "cannot reap: {error}");
+    }
+}
+
+/// The network namespace of a process, if it has one of its own.
+pub fn netns_of(pid: i32) -> Option<OwnedFd> {
+    let own = std::fs::read_link("/proc/self/ns/net").ok()?;
+    let path = format!("/proc/{pid}/ns/net");
+    (std::fs::read_link(&path).ok()? != own)
+        .then(|| rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok())?
+}
+
+/// The status of a process that is nobody's child any more (the keel that cloned it died). Known for sure from Linux 6.15 on.
+pub fn foreign_status(pidfd: BorrowedFd<'_>) -> Status {
+    match sampan_runtime::pidfd::exit(pidfd) {
+        sampan_runtime::pidfd::Exit::Code(code) => Status::Code(code),
+        sampan_runtime::pidfd::Exit::Signal(signal) => Status::Signal(signal),
+        sampan_runtime::pidfd::Exit::Unknown => Status::Unknown,
+    }
+}
+
+/// Waits for the end of a process that is nobody's child any more, and a moment longer: that it ended well is told for sure
+/// when whoever inherited it has reaped it (pidfd_poll says so by EPOLLHUP), not yet while it is a zombie.
+pub async fn reaped(pidfd: &tokio::io::unix::AsyncFd<crate::fence::Held>) {
+    drop(pidfd.readable().await);
+    let told = async {
+        while let Ok(mut ready) = pidfd.readable().await {
+            let known = foreign_status(pidfd.get_ref().as_fd()) != Status::Unknown;
+            if known || ready.ready().is_read_closed() {
+                break;
+            }
+            ready.clear_ready();
+        }
+    };
+    let _ = tokio::time::timeout(REAPED_MAX, told).await;
+}
+
+/// To the main process. A stopped process does not see a stop signal before it continues.
+pub fn signal(live: &Live, signal: i32) {
+    if let Err(error) = sampan_runtime::pidfd::send(live.pidfd.as_fd(), signal) {
+        tracing::debug!(pid = live.pid, signal, "not signalled: {error}");
+    }
+    if signal != libc::SIGKILL {
+        let _ = sampan_runtime::pidfd::send(live.pidfd.as_fd(), libc::SIGCONT);
+    }
+}

@@ -1,0 +1,134 @@
+//! A container's standard streams: nowhere, straight into files, or FIFOs whose read ends a plugin and the keel hold.
+use super::of_io;
+use crate::keel::Keel;
+use crate::plugins::Role;
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use sampan_plan::Plan;
+use sampan_service::Problem;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// Where a container's output goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// FIFOs, whose read ends a plugin and the keel hold.
+    Plugin,
+    /// Straight into files: nothing of ours stands between, so nothing is lost whoever dies.
+    Files,
+    Nowhere,
+}
+
+pub struct Stdio {
+    pub input: OwnedFd,
+    pub output: OwnedFd,
+    pub error: OwnedFd,
+    /// The read ends, for whoever claimed them.
+    pub reads: Vec<(Role, OwnedFd)>,
+}
+
+/// Where the streams of a service are.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    pub service: &'a str,
+    /// Of the FIFOs.
+    pub io: &'a Path,
+    /// Of the files.
+    pub logs: &'a Path,
+}
+
+/// Opens the three standard descriptors; `owner` is the container's user as the host numbers it.
+pub fn open(to: Output, keel: &Keel, places: Places<'_>, owner: (u32, u32)) -> Result<Stdio, Problem> {
+    let null = |flags| rustix::fs::open("/dev/null", flags | OFlags::CLOEXEC, Mode::empty()).map_err(of_io);
+    let Places { service, io, logs } = places;
+    let input = null(OFlags::RDONLY)?;
+    let (output, error, reads) = match to {
+        Output::Nowhere => (null(OFlags::WRONLY)?, null(OFlags::WRONLY)?, Vec::new()),
+        Output::Files => {
+            make_folder(logs)?;
+            (append(&logs.join("stdout.log"))?, append(&logs.join("stderr.log"))?, Vec::new())
+        }
+        Output::Plugin => {
+            make_folder(io)?;
+            let (out, out_read) = fifo(keel, io, service, "stdout", owner)?;
+            let (err, err_read) = fifo(keel, io, service, "stderr", owner)?;
+            (out, err, vec![(Role::Stdout, out_read), (Role::Stderr, err_read)])
+        }
+    };
+    Ok(Stdio { input, output, error, reads })
+}
+
+/// A FIFO of the run folder: the container's end and ours. The container's is open for reading and writing, so that it never
+/// meets a pipe without a reader whoever of us dies; the keel keeps ours, so that nothing that is in it is lost.
+fn fifo(
+    keel: &Keel,
+    folder: &Path,
+    service: &str,
+    stream: &str,
+    owner: (u32, u32),
+) -> Result<(OwnedFd, OwnedFd), Problem> {
+    let path = folder.join(stream);
+    match rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(Problem::Io(format!("cannot make {}: {error}", path.display()))),
+    }
+    let opened = |error: rustix::io::Errno| Problem::Io(format!("cannot open {}: {error}", path.display()));
+    let theirs = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+        .map_err(opened)?;
+    // /dev/stdout can be opened again by the user it belongs to.
+    let (uid, gid) = (rustix::fs::Uid::from_raw(owner.0), rustix::fs::Gid::from_raw(owner.1));
+    let _ = rustix::fs::fchown(&theirs, Some(uid), Some(gid));
+    let key = format!("io/{service}/{stream}");
+    let ours = match keel.fetch(&key).map_err(of_io)? {
+        Some(ours) => ours,
+        None => {
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let ours = rustix::fs::open(&path, flags, Mode::empty()).map_err(opened)?;
+            keel.keep(&key, Some(ours.as_fd())).map_err(of_io)?;
+            ours
+        }
+    };
+    Ok((theirs, ours))
+}
+
+/// The read ends of a container that runs already.
+pub fn reads(keel: &Keel, service: &str) -> Vec<(Role, OwnedFd)> {
+    [("stdout", Role::Stdout), ("stderr", Role::Stderr)]
+        .into_iter()
+        .filter_map(|(stream, role)| Some((role, keel.fetch(&format!("io/{service}/{stream}")).ok()??)))
+        .collect()
+}
+
+/// Lets go of a service's FIFOs.
+pub fn drop_stdio(keel: &Keel, folder: &Path, service: &str) {
+    for stream in ["stdout", "stderr"] {
+        let _ = keel.keep(&format!("io/{service}/{stream}"), None);
+    }
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+/// The container's user as the host numbers it.
+pub fn owner(spec: &serde_json::Value, plan: &Plan<'_>) -> (u32, u32) {
+    let id = |name: &str, maps: &[sampan_plan::spec::IdMapping]| {
+        let pointer = format!("/process/user/{name}");
+        let inside = spec.pointer(&pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let inside = u32::try_from(inside).unwrap_or(0);
+        let map = maps.iter().find(|map| inside.checked_sub(map.container_id).is_some_and(|n| n < map.size));
+        map.map_or(inside, |map| map.host_id.saturating_add(inside - map.container_id))
+    };
+    (id("uid", &plan.parent.uid_mappings), id("gid", &plan.parent.gid_mappings))
+}
+
+fn append(path: &Path) -> Result<OwnedFd, Problem> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|error| Problem::Io(format!("cannot open {}: {error}", path.display())))
+}
+
+fn make_folder(path: &Path) -> Result<(), Problem> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| Problem::Io(format!("cannot make {}: {error}", path.display())))
+}
