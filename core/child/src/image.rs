@@ -178,6 +178,7 @@ impl<'a> Image<'a> {
             Step::JoinCgroup { tasks } => text(tasks),
             Step::Propagate { path, .. } => text(path),
             Step::Root { from } => source(from),
+            Step::Scratch { from, data, .. } => source(from) && list(data),
             Step::Mount { kind, target, data, .. } => text(kind) && text(target) && list(data),
             Step::Bind { from, target, .. } => source(from) && text(target),
             Step::Attributes { target, .. } => text(target),

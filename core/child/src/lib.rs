@@ -15,6 +15,7 @@ mod ids;
 pub mod image;
 mod mounts;
 pub mod report;
+mod scratch;
 pub mod step;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -16,15 +16,18 @@ const PATH_MAX: usize = 4096;
 /// The root's tree goes on top of the old root: always reachable, and below it as pivot_root demands. Paths
 /// of this process still start under it, in the host's tree.
 pub(crate) fn root(c: &mut Child<'_>, from: Source) -> Result<()> {
-    let tree = match from {
-        Source::Path(path) => {
-            sys::open_tree(uapi::AT_FDCWD, c.text(path), uapi::OPEN_TREE_CLONE | uapi::AT_RECURSIVE)?
-        }
-        Source::Tree(slot) => c.slot(slot)?,
-    };
+    let tree = tree(c, from, uapi::AT_RECURSIVE)?;
     sys::attach_at(tree, b"/\0")?;
     c.root = Some(tree);
     Ok(())
+}
+
+/// A detached clone: made here, or by the parent.
+pub(crate) fn tree(c: &Child<'_>, from: Source, recursive: u32) -> Result<Fd> {
+    match from {
+        Source::Path(path) => sys::open_tree(uapi::AT_FDCWD, c.text(path), uapi::OPEN_TREE_CLONE | recursive),
+        Source::Tree(slot) => c.slot(slot),
+    }
 }
 
 pub(crate) fn mount(
@@ -58,7 +61,7 @@ pub(crate) fn mount(
 }
 
 /// Options come as strings that begin with their kind: `fKEY` is a flag, `sKEY` has its value in the next.
-fn configure(c: &Child<'_>, fs: Fd, data: List) -> Result<()> {
+pub(crate) fn configure(c: &Child<'_>, fs: Fd, data: List) -> Result<()> {
     let mut options = c.image.list(data);
     while let Some(option) = options.next() {
         match option.split_first() {

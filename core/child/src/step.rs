@@ -269,6 +269,9 @@ steps! {
     51 Home { uid: u32 }
     /// Closes whatever is open from `first` on and is no slot: the parent's ends of pipes, above all.
     52 CloseOthers { first: u32 }
+    /// In place of `Root`: an overlay of its tree, without submounts, and a new tmpfs that takes what is written and
+    /// is told `data`.  `flags` are those of [`scratch`].
+    53 Scratch { from: Source, data: List, flags: u32 }
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.
@@ -291,6 +294,12 @@ pub mod mount {
     pub const IS_DEVICE: u32 = 1 << 7;
     /// The mount is only a view for cgroups: its target's parent directory is on our own tmpfs.
     pub const QUIET: u32 = 1 << 8;
+}
+
+/// Bits of `Scratch.flags`.
+pub mod scratch {
+    /// overlayfs keeps its marks in `user.` attributes: a user namespace may not write `trusted.` ones.
+    pub const USER_XATTR: u32 = 1;
 }
 
 /// Bits of `Cwd.flags`.

@@ -418,6 +418,15 @@ pub fn fs_magic(which: Fd) -> Result<u64> {
     Ok(magic)
 }
 
+/// How the mount that a descriptor is on was mounted: nosuid, nodev and noexec have the same bits as MOUNT_ATTR_*.
+pub fn mount_flags(which: Fd) -> Result<u32> {
+    let mut s = [0u64; 16];
+    // SAFETY: struct statfs has 120 bytes on 64-bit machines; `s` has 128.
+    unsafe { trap(Call::fstatfs, [which as usize, s.as_mut_ptr() as usize, 0, 0, 0, 0]) }?;
+    let [_type, _bsize, _blocks, _bfree, _bavail, _files, _ffree, _fsid, _namelen, _frsize, flags, ..] = s;
+    Ok(flags as u32)
+}
+
 /// May we execute it, by the ids we have now?
 pub fn executable(dir: Fd, path: &[u8]) -> Result<()> {
     let p = cstr(Call::faccessat2, path)?;

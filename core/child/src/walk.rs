@@ -8,7 +8,7 @@ use crate::image::Image;
 use crate::report::Report;
 use crate::step::{Base, List, Slot, Step, Text, pivot, user};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
-use crate::{find, hooks, ids, mounts};
+use crate::{find, hooks, ids, mounts, scratch};
 
 /// What the steps know of each other.
 pub(crate) struct Child<'a> {
@@ -127,6 +127,7 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
             sys::propagate(c.text(path), kind | if recursive != 0 { uapi::MS_REC } else { 0 })
         }
         Step::Root { from } => mounts::root(c, from),
+        Step::Scratch { from, data, flags } => scratch::root(c, from, data, flags),
         Step::Mount { kind, target, data, attributes, flags } => {
             mounts::mount(c, c.text(kind), c.text(target), data, attributes, flags)
         }

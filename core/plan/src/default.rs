@@ -2,6 +2,7 @@
 //! `sampan run --rootfs` and sampand all start from this one spec, so that what is tried by hand is what runs as a
 //! service. Where it differs from docker (no_new_privileges), docs/config.md says so.
 
+use crate::scratch;
 use crate::spec::{
     Capabilities, DeviceRule, Linux, Mount, Namespace, Process, Resources, Rlimit, Root, Spec, Str,
 };
@@ -49,7 +50,7 @@ pub const HOST_MASKED_PATHS: [&str; 7] =
 pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Folders that programs expect to write to: on a read-only root each that exists gets a tmpfs. With its mode.
-pub const SCRATCH: [(&str, &str); 3] =
+const TEMPORARY: [(&str, &str); 3] =
     [("/tmp", "mode=1777"), ("/run", "mode=0755"), ("/var/tmp", "mode=1777")];
 
 /// `args` and the root are the caller's.
@@ -145,9 +146,24 @@ pub fn host_rootfs<'a>(spec: &mut Spec<'a>, hidden: impl IntoIterator<Item = Str
     spec.linux.masked_paths.extend(hidden);
 }
 
-/// The tmpfs on one of [`SCRATCH`]'s folders.
-pub fn scratch(path: &'static str, mode: &'static str) -> Mount<'static> {
-    mount(path, "tmpfs", "tmpfs", &["nosuid", "nodev", mode])
+/// `rootfs.mode = "scratch"`, `--scratch`: the root may be written to, and nothing of it stays.
+pub fn scratch_rootfs(spec: &mut Spec<'_>) {
+    if let Some(root) = &mut spec.root {
+        root.readonly = false;
+    }
+    spec.annotations.insert(scratch::ANNOTATION.into(), scratch::SCRATCH.into());
+}
+
+/// The tmpfs on each folder of [`TEMPORARY`] that the root has, where the root needs them: one that nobody may write
+/// to, and the host's own, whose sockets and other people's files are not a container's to see.
+pub fn temporary(spec: &mut Spec<'_>, has: impl Fn(&str) -> bool) {
+    let Some(root) = &spec.root else { return };
+    let host_scratch = root.path.as_str() == "/" && spec.annotations.contains_key(scratch::ANNOTATION);
+    if !(root.readonly || host_scratch) {
+        return;
+    }
+    let there = TEMPORARY.iter().filter(|(path, _)| has(path));
+    spec.mounts.extend(there.map(|(path, mode)| mount(path, "tmpfs", "tmpfs", &["nosuid", "nodev", mode])));
 }
 
 fn mount(

@@ -18,6 +18,7 @@ pub mod order;
 pub mod plan;
 pub mod process;
 pub mod rootfs;
+pub mod scratch;
 pub mod seccomp;
 pub mod show;
 pub mod spec;

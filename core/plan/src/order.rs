@@ -16,7 +16,7 @@ use crate::mounts::{self, Around, Dev, Made};
 use crate::namespaces::Namespaces;
 use crate::plan::{Gate, Options, Parent, Plan, Want};
 use crate::spec::{Hook, Process, Spec};
-use crate::{ids, limits, process, rootfs, seccomp};
+use crate::{ids, limits, process, rootfs, scratch, seccomp};
 use sampan_child::step::{List, Source, Step, mark, mount as flag, pivot};
 use sampan_child::sys::uapi::*;
 
@@ -82,13 +82,20 @@ impl<'a> Plan<'a> {
         }
         b.step("", Step::Umask { mask: 0 });
         let path = from_bundle(&root.path, &options.bundle);
+        let scratch = scratch::asked(spec)?;
         let from = if around.sources_by_parent {
             let field = "root.path".to_owned();
-            Source::Tree(b.want(Want::Tree { path: path.clone(), recursive: true, follow: true, field }))
+            // overlayfs looks past what is mounted below.
+            let recursive = !scratch;
+            Source::Tree(b.want(Want::Tree { path: path.clone(), recursive, follow: true, field }))
         } else {
             Source::Path(b.text(&path, "root.path")?)
         };
-        b.step("root.path", Step::Root { from });
+        if scratch {
+            scratch::root(b, from, new_user)?;
+        } else {
+            b.step("root.path", Step::Root { from });
+        }
         if root.readonly && path == "/" {
             // The host's own root: read-only with all that is mounted below it, and before anything is mounted in
             // it, so that not even a mount point is made there.

@@ -44,6 +44,20 @@ impl Reader<'_> {
             Source::Tree(slot) => self.slot(slot),
         }
     }
+    /// What a new file system is told, and its source.
+    fn options(&self, data: List) -> (Vec<String>, Option<String>) {
+        let (mut options, mut source) = (Vec::new(), None);
+        let mut data = self.list(data).into_iter();
+        while let Some(option) = data.next() {
+            match option.split_at_checked(1) {
+                Some(("s", "source")) => source = data.next(),
+                Some(("s", name)) => options.push(format!("{name}={}", data.next().unwrap_or_default())),
+                Some((_, name)) => options.push(name.to_owned()),
+                None => {}
+            }
+        }
+        (options, source)
+    }
     fn in_base(&self, base: Base, path: Text) -> String {
         match base {
             Base::Root => format!("/{}", self.text(path)),
@@ -80,20 +94,14 @@ impl Reader<'_> {
                 format!("make {} {r}{}", self.text(path), propagation(kind))
             }
             Step::Root { from } => format!("use {} as the root", self.source(from)),
+            Step::Scratch { from, data, .. } => {
+                let (options, _) = self.options(data);
+                format!("use {} as the root, a new tmpfs on top{}", self.source(from), bracket(&options))
+            }
             Step::Mount { kind, target, data, attributes, flags } => {
                 let mut options = names(attributes);
-                let mut data = self.list(data).into_iter();
-                let mut source = None;
-                while let Some(option) = data.next() {
-                    match option.split_at_checked(1) {
-                        Some(("s", "source")) => source = data.next(),
-                        Some(("s", name)) => {
-                            options.push(format!("{name}={}", data.next().unwrap_or_default()))
-                        }
-                        Some((_, name)) => options.push(name.to_owned()),
-                        None => {}
-                    }
-                }
+                let (told, source) = self.options(data);
+                options.extend(told);
                 options.extend(propagation_name(flags));
                 if flags & flag::COPY_UP != 0 {
                     options.push("tmpcopyup".to_owned());

@@ -48,6 +48,21 @@ fn types_are_named_by_their_path() {
 }
 
 #[test]
+fn the_annotation_for_a_scratch_root_has_one_value() {
+    let mode = |value: &str, expected: &str| {
+        check("/annotations", json!({"org.sampan.rootfs.mode": value}), expected);
+    };
+    let field = "annotations[\"org.sampan.rootfs.mode\"]";
+    mode("scratch", "root.readonly: conflicts with org.sampan.rootfs.mode = \"scratch\": must be false");
+    mode("rw", &format!("{field}: must be \"scratch\": for the rest there is root.readonly"));
+    mode(
+        "scrach",
+        &format!("{field}: \"scrach\" is not \"scratch\", the one value there is; did you mean \"scratch\"?"),
+    );
+    mode("", &format!("{field}: \"\" is not \"scratch\", the one value there is"));
+}
+
+#[test]
 fn namespaces_are_known_and_single() {
     check(
         "/linux/namespaces/0/type",

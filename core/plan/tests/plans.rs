@@ -1,6 +1,8 @@
 //! Whole plans, as people read them.
 
 use crate::fields::set;
+use sampan_child::step::{self, Source, Step};
+use sampan_plan::plan::Want;
 use sampan_plan::{Host, Options, Plan, Spec, show};
 use serde_json::{Value, json};
 
@@ -71,6 +73,53 @@ fn a_user_namespace_has_its_sources_opened_outside() {
         json!({"destination": "/data", "source": "data", "options": ["rbind", "rro", "noexec"]}),
     );
     check("userns", &c);
+}
+
+fn scratch() -> Value {
+    let mut c = config();
+    set(&mut c, "/root/readonly", json!(false));
+    set(&mut c, "/annotations", json!({"org.sampan.rootfs.mode": "scratch"}));
+    c
+}
+
+/// How the root's step reads.
+fn root_step(config: &Value) -> String {
+    let (text, _) = compile(config).unwrap();
+    let line = text.lines().find(|l| l.contains("as the root")).unwrap();
+    line.split_once("use").map_or("", |(_, rest)| rest.trim_end_matches("root.path").trim()).to_owned()
+}
+
+#[test]
+fn a_scratch_root_differs_from_a_writable_one_in_one_step() {
+    let mut writable = scratch();
+    set(&mut writable, "/annotations", json!({}));
+    assert_eq!(root_step(&writable), "/bundle/rootfs as the root");
+    let words = "/bundle/rootfs as the root, a new tmpfs on top [mode=0700]";
+    assert_eq!(root_step(&scratch()), words);
+    let strip =
+        |config: &Value| compile(config).unwrap().0.replace(&root_step(config), "ROOT").replace(' ', "");
+    assert_eq!(strip(&scratch()), strip(&writable));
+}
+
+/// The flags of its step, and whether its tree comes with what is mounted below: the parent's to open, or the child's.
+#[test]
+fn a_scratch_root_in_a_user_namespace_has_its_tree_opened_outside_and_alone() {
+    let mut c = scratch();
+    set(&mut c, "/linux/namespaces/-", json!({"type": "user"}));
+    let map = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+    set(&mut c, "/linux/uidMappings", map.clone());
+    set(&mut c, "/linux/gidMappings", map);
+    let text = c.to_string();
+    let spec = Spec::parse(&text).unwrap();
+    let plan = Plan::compile(&spec, &Host::example(), &options()).unwrap();
+    let step = plan.steps.iter().find(|s| s.name() == "Scratch").unwrap();
+    let Step::Scratch { from: Source::Tree(slot), flags, .. } = *step else { panic!("{step:?}") };
+    assert_eq!(flags, step::scratch::USER_XATTR);
+    let tree = &plan.slots[slot.0 as usize];
+    assert!(
+        matches!(tree, Want::Tree { recursive: false, path, .. } if path == "/bundle/rootfs"),
+        "{tree:?}"
+    );
 }
 
 #[test]

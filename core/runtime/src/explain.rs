@@ -81,9 +81,20 @@ pub fn likely(step: Step, call: Call, errno: Errno, around: Around) -> Option<&'
         (Step::Rlimit { .. }, Call::prlimit, Errno::PERM) => {
             "raising a hard limit above our own needs CAP_SYS_RESOURCE in the host's user namespace; lower \"hard\""
         }
-        (Step::Root { .. }, Call::open_tree, Errno::NOENT) => "the bundle has no such folder; see root.path",
+        (Step::Root { .. } | Step::Scratch { .. }, Call::open_tree, Errno::NOENT) => {
+            "the bundle has no such folder; see root.path"
+        }
         (Step::Root { .. } | Step::Bind { .. }, Call::open_tree, Errno::INVAL) if inside => {
             "this user namespace may not split the host's mounts; use \"rbind\""
+        }
+        (Step::Scratch { .. }, Call::open_tree, Errno::INVAL) if inside => {
+            "something is mounted below the root, and this user namespace may not leave it out"
+        }
+        (Step::Scratch { .. }, Call::fsopen, Errno::NODEV) => {
+            "this kernel has no overlayfs, which a root in scratch mode is made of"
+        }
+        (Step::Scratch { .. }, Call::fsconfig, Errno::INVAL) => {
+            "overlayfs does not take the root as a lower layer: it is an overlay on an overlay, or of a kind that cannot be one"
         }
         (Step::Bind { .. }, Call::open_tree, Errno::NOENT) => "the source does not exist on the host",
         (Step::Bind { .. }, Call::open_tree, Errno::ACCESS) => {

@@ -10,5 +10,6 @@ mod launch;
 mod lifecycle;
 mod podman;
 mod sampan;
+mod scratch;
 mod states;
 mod tour;

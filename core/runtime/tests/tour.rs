@@ -88,6 +88,11 @@ fn a_container_in_one_line_and_entering_it_is_what_exec_does() {
         run(&mut root.command(["run", "--rootfs", "host", "tour-sh", "--", "sh", "-c", script]));
     assert_eq!((code, out.as_str(), err.as_str()), (0, "1\ntour-sh\n0\n0\nread-only\n", ""));
 
+    let script = "echo mine >/etc/sampan-tour; cat /etc/sampan-tour";
+    let said = root.ok(["run", "--rootfs", "host", "--scratch", "--", "sh", "-c", script]);
+    assert_eq!(said, "mine\n");
+    assert!(!std::path::Path::new("/etc/sampan-tour").exists());
+
     root.ok(["run", "--rootfs", "host", "-d", "tour-box", "--", "sleep", "100"]);
     let seen =
         "hostname; for kind in cgroup ipc mnt net pid time user uts; do readlink /proc/self/ns/$kind; done";

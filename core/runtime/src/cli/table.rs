@@ -99,6 +99,7 @@ const RUN: &[Flag] = &[
     on("no-subreaper", ' ', "do not adopt the container's orphans"),
     on("trace", ' ', "print what each step cost"),
     value("rootfs", ' ', "host|DIR", "no bundle: run CMD in this root; host is this machine's, read-only"),
+    on("scratch", ' ', "with --rootfs: let CMD write to the root, in memory; nothing of it stays"),
     on("tty", 't', "with --rootfs: give it a terminal (default: if we have one)"),
 ];
 

@@ -239,6 +239,13 @@ fn create_options(c: &Command, context: &Context) -> ops::Result<ops::create::Op
 
 fn run_options(c: &Command, context: &Context) -> ops::Result<ops::run::Run> {
     let mut create = create_options(c, context)?;
+    let scratch = c.given.has("scratch");
+    if scratch && !c.given.has("rootfs") {
+        let annotation = sampan_plan::scratch::ANNOTATION;
+        return Err(asked(format!(
+            "run --scratch: needs --rootfs; a bundle has the annotation {annotation} for it"
+        )));
+    }
     let rootfs = match (c.given.text("rootfs")?, &c.program) {
         (None, None) if create.id.is_empty() => {
             return Err(asked(
@@ -259,7 +266,7 @@ fn run_options(c: &Command, context: &Context) -> ops::Result<ops::run::Run> {
             let ours = rustix::termios::isatty(rustix::stdio::stdin())
                 && rustix::termios::isatty(rustix::stdio::stdout());
             let terminal = c.given.has("tty") || (ours && !c.given.has("detach"));
-            Some(ops::run::Rootfs { root: root.to_owned(), program, terminal })
+            Some(ops::run::Rootfs { root: root.to_owned(), scratch, program, terminal })
         }
     };
     Ok(ops::run::Run {

@@ -1,5 +1,5 @@
 //! `sampan run`: create, start, wait, delete. With `--rootfs host -- CMD` it needs no bundle: the config is the default
-//! one with this machine's root, read-only, and its secrets hidden.
+//! one with this machine's root, read-only or (`--scratch`) with a tmpfs on top, and its secrets hidden.
 //!
 //! In the foreground we are the container's subreaper: orphans come to us and are reaped, and the code is the
 //! container's. Deliberately absent: a second way to launch; this is create and start in one process.
@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sampan_plan::seccomp::{Arch, docker};
 use sampan_plan::spec::{Rlimit, Root as SpecRoot, Spec, Str};
@@ -36,6 +36,8 @@ pub struct Run {
 pub struct Rootfs {
     /// `host`, or a folder.
     pub root: String,
+    /// Writable, and gone at the end.
+    pub scratch: bool,
     pub program: Vec<OsString>,
     pub terminal: bool,
 }
@@ -130,15 +132,11 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
         let path = std::fs::canonicalize(&rootfs.root).map_err(doing(format!("--rootfs {}", rootfs.root)))?;
         spec.root = Some(SpecRoot { path: owned(text(path)?), readonly: false });
     }
-    // A root that nobody may write to still has folders that programs expect to write to.
-    if let Some(root) = spec.root.as_ref().filter(|r| r.readonly) {
-        let there = |path: &&(&str, &str)| {
-            Path::new(root.path.as_str()).join(path.0.trim_start_matches('/')).is_dir()
-        };
-        let mounts: Vec<_> =
-            default::SCRATCH.iter().filter(there).map(|(path, mode)| default::scratch(path, mode)).collect();
-        spec.mounts.extend(mounts);
+    if rootfs.scratch {
+        default::scratch_rootfs(&mut spec);
     }
+    let folder = PathBuf::from(spec.root.as_ref().map_or("/", |r| r.path.as_str()));
+    default::temporary(&mut spec, |path| folder.join(path.trim_start_matches('/')).is_dir());
     spec.hostname = Some(owned(id.chars().take(64).collect()));
     // docker's filter, as for sampand's services; where no table of system calls is known there is none.
     let bounding =

@@ -19,7 +19,7 @@ use sampan_plan::seccomp::{Arch, docker};
 use sampan_plan::spec::Str;
 use serde_json::{Value, json};
 
-use crate::config::schema::{NetworkMode, Rootfs, SeccompProfile, Service, Source, Supervisor};
+use crate::config::schema::{NetworkMode, RootMode, Rootfs, SeccompProfile, Service, Source, Supervisor};
 
 pub use error::Error;
 pub use leaves::live as live_resources;
@@ -117,7 +117,6 @@ fn fresh(request: &Request<'_>, rootfs: &Rootfs) -> Result<(Value, Root), Error>
     let Request { service, supervisor, .. } = *request;
     let root = Root::open(service, &rootfs.path)?;
     let mut spec = sampan_plan::default::spec();
-    let read_only = rootfs.mode == crate::config::schema::RootMode::Ro;
     if rootfs.is_host() {
         let hidden =
             [&supervisor.state_dir, &supervisor.run_dir].map(|p| p.to_string_lossy().into_owned().into());
@@ -125,15 +124,14 @@ fn fresh(request: &Request<'_>, rootfs: &Rootfs) -> Result<(Value, Root), Error>
     }
     spec.root = Some(sampan_plan::spec::Root {
         path: rootfs.path.to_string_lossy().into_owned().into(),
-        readonly: read_only,
+        readonly: rootfs.mode == RootMode::Ro,
     });
-    if read_only {
-        for (path, mode) in sampan_plan::default::SCRATCH {
-            if root.has_folder(path) && !mounts::covers(service, path) {
-                spec.mounts.push(sampan_plan::default::scratch(path, mode));
-            }
-        }
+    if rootfs.mode == RootMode::Scratch {
+        sampan_plan::default::scratch_rootfs(&mut spec);
     }
+    sampan_plan::default::temporary(&mut spec, |path| {
+        root.has_folder(path) && !mounts::covers(service, path)
+    });
     let value = serde_json::to_value(&spec)
         .map_err(|e| Error::new(&service.name, "", "make the default spec").why(e.to_string()))?;
     Ok((value, root))

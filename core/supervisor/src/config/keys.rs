@@ -135,7 +135,7 @@ pub const SERVICE: &[Key] = &[
         "ro",
         R,
         B,
-        "no service can harm a shared root; scratch is not built yet",
+        "ro: no service can harm a shared root; scratch: writes go to memory (the service's) and are gone at its end",
     ),
     key("read_only", "boolean", "true", R, B, "compose's word: ro, or false = rw; not beside rootfs.mode"),
     key(

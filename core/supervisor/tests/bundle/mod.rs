@@ -184,6 +184,26 @@ fn rw_leaves_the_root_alone() {
 }
 
 #[test]
+fn scratch_is_an_annotation_and_the_hosts_is_hidden_as_ever() {
+    let of = |root: &str| {
+        let toml = format!("[services.web]\nrootfs = {{ path = \"{root}\", mode = \"scratch\" }}\n{RUN}\n");
+        of(&rootfs(Folder::new()).with("config.toml", &toml)).spec
+    };
+    let on_tmp = |spec: &Value| spec["mounts"].as_array().unwrap().iter().any(|m| m["destination"] == "/tmp");
+    let own = of("root");
+    assert_ne!(own["root"]["readonly"], json!(true));
+    assert_eq!(own["annotations"]["org.sampan.rootfs.mode"], "scratch");
+    assert_eq!(own["annotations"]["org.sampan.service"], "web");
+    assert!(!on_tmp(&own), "its /tmp is the root's, and as writable");
+    assert!(sampan_plan::scratch::asked(&sampan_plan::Spec::parse(&own.to_string()).unwrap()).unwrap());
+    let host = of("/");
+    assert!(on_tmp(&host), "what others have in /tmp is not for it");
+    for hidden in ["/root", "/home", "/etc/shadow", "/etc/ssh", "/var/lib/sampan"] {
+        assert!(host["linux"]["maskedPaths"].as_array().unwrap().contains(&json!(hidden)), "{hidden}");
+    }
+}
+
+#[test]
 fn host_is_read_only_and_hides_secrets() {
     let folder = Folder::new().with("config.toml", &format!("[services.web]\nrootfs = \"host\"\n{RUN}\n"));
     let spec = of(&folder).spec;

@@ -103,8 +103,8 @@ fn what_to_run() {
         &["2:1 services.a.read_only: beside rootfs.mode [the two say the same: drop one]"],
     );
     check(
-        "[services.a]\nrootfs = { path = \"/\", mode = \"scratch\" }\ncommand = \"x\"",
-        &["2:31 services.a.rootfs.mode: known, but not built in this version [built: ro, rw]"],
+        "[services.a]\nread_only = true\nrootfs = { path = \"/\", mode = \"scratch\" }\ncommand = \"x\"",
+        &["2:1 services.a.read_only: beside rootfs.mode [the two say the same: drop one]"],
     );
     check(
         "[services.a]\nrootfs = \"/\"\ncommand = \"a | b\"",

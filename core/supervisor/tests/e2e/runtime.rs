@@ -32,6 +32,52 @@ fn sampan_sees_the_containers() {
     assert!(plan.code == 0 && plan.out.contains("execute /bin/sleep 100000"), "{plan:?}");
 }
 
+/// Each life adds a line to a file of the root, and finds none of the life before.
+const JOB: &str = "command = [\"/bin/sh\", \"-c\", \"echo life >>/etc/lives; exec sleep 100000\"]\n\
+                   stop_signal = \"SIGKILL\"\n";
+
+#[test]
+fn a_scratch_root_is_new_with_every_life() {
+    let mut world = world!(
+        "[services.job]\nrootfs.mode = \"scratch\"\n{JOB}[services.job2]\nrootfs.mode = \"scratch\"\n{JOB}"
+    );
+    world.start();
+    world.until_state("job", "running");
+    world.until_state("job2", "running");
+    let lives = |world: &super::World, name: &str| {
+        let said = || world.ctl(&["exec", name, "cat", "/etc/lives"]).out;
+        world.until("its file is there", |_| !said().is_empty());
+        said()
+    };
+    assert_eq!((lives(&world, "job"), lives(&world, "job2")), ("life\n".into(), "life\n".into()));
+    world.ok(&["exec", "job", "rm", "/etc/passwd"]);
+    world.ok(&["restart", "job"]);
+    world.until_state("job", "running");
+    assert_eq!(world.inspect("job").status.generation, 2);
+    assert_eq!(lives(&world, "job"), "life\n");
+    assert!(world.ok(&["exec", "job", "cat", "/etc/passwd"]).starts_with("root:"));
+    let below = std::fs::read_dir(world.dir().join("rootfs/etc")).unwrap();
+    assert_eq!(below.map(|e| e.unwrap().file_name()).collect::<Vec<_>>(), ["passwd"]);
+    // The bundle is the whole hand-over.
+    let bundle = world.inspect("job").bundle.unwrap();
+    let plan = super::world::run(Command::new(super::world::program("sampan")).args(["plan", &bundle]));
+    assert!(plan.out.contains("as the root, a new tmpfs on top"), "{plan:?}");
+}
+
+#[test]
+fn the_hosts_root_as_scratch_can_be_written_to_and_hides_what_it_hides() {
+    let script = "echo x >/etc/sampan-e2e && cat /etc/sampan-e2e; wc -c </etc/shadow; ls /root /home | grep -v : | grep .; echo end";
+    let mut world = world!(
+        "[services.job]\nrootfs = {{ path = \"/\", mode = \"scratch\" }}\n\
+         command = [\"/bin/sh\", \"-c\", \"{script}\"]\nrestart = \"no\"\n"
+    );
+    world.start();
+    world.until_state("job", "stopped");
+    let said = std::fs::read_to_string(world.dir().join("state/logs/job/stdout.log")).unwrap();
+    assert_eq!(said, "x\n0\nend\n");
+    assert!(!std::path::Path::new("/etc/sampan-e2e").exists());
+}
+
 #[test]
 fn curl_is_a_client() {
     if !need::need("curl", Command::new("curl").arg("--version").output().is_ok()) {

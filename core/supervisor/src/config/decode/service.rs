@@ -124,7 +124,7 @@ fn source(t: &Fields<'_>, at: &Spot) -> Source {
 }
 
 fn root_mode(f: &Field<'_>) -> Option<RootMode> {
-    f.word("mode", &[("ro", RootMode::Ro), ("rw", RootMode::Rw)], &["scratch"])
+    f.word("mode", &[("ro", RootMode::Ro), ("rw", RootMode::Rw), ("scratch", RootMode::Scratch)], &[])
 }
 
 /// `[word]`, or text split as by sh.

@@ -1,0 +1,82 @@
+#![forbid(unsafe_code)]
+//! A root that may be written to and keeps nothing: an overlay of the root's tree and a tmpfs.
+//!
+//! ```text
+//!   on the host's /:  tmpfs { lower: the root's tree, upper, work }, while the overlay is made; then the overlay
+//! ```
+//! The layers lie attached in our mount namespace meanwhile, because overlayfs could take no other before Linux 6.15.
+//! It holds on to private clones of its own, so they go at once: the pivot expects nothing but the root on the old one
+//! (what else were there would be let go in the old root's place).  Layers are named from the tmpfs as working directory: no path of the host is spelt, so none needs
+//! overlayfs's escapes (`:`, `,`, `\`), and the container's mountinfo tells nothing of the host.
+
+use crate::mounts;
+use crate::step::{List, Source, scratch as flag};
+use crate::sys::{self, Fd, Result, Stat, uapi};
+use crate::walk::Child;
+
+const LOWER: &[u8] = b"lower\0";
+const UPPER: &[u8] = b"upper\0";
+const WORK: &[u8] = b"work\0";
+
+pub(crate) fn root(c: &mut Child<'_>, from: Source, data: List, flags: u32) -> Result<()> {
+    let lower = mounts::tree(c, from, 0)?;
+    let top = sys::stat_fd(lower)?;
+    // What a bind of it would not allow, the overlay does not either.
+    let attributes = sys::mount_flags(lower)?
+        & (uapi::MOUNT_ATTR_NOSUID | uapi::MOUNT_ATTR_NODEV | uapi::MOUNT_ATTR_NOEXEC);
+    let memory = tmpfs(c, data)?;
+    sys::attach_at(memory, b"/\0")?;
+    for name in [LOWER, UPPER, WORK] {
+        sys::mkdirat(memory, name, 0o755)?;
+    }
+    let at = sys::openat(memory, LOWER, uapi::O_PATH | uapi::O_DIRECTORY, 0)?;
+    sys::attach(lower, at)?;
+    sys::close(at);
+    sys::close(lower);
+    look_like(memory, top)?;
+    let here = sys::openat(uapi::AT_FDCWD, b".\0", uapi::O_PATH | uapi::O_DIRECTORY, 0);
+    sys::fchdir(memory)?;
+    let made = overlay(attributes, flags).and_then(|root| sys::detach(b".\0").map(|()| root));
+    // Hooks start where we were; a user namespace's root may not be allowed back in.
+    if here.and_then(|fd| sys::fchdir(fd).map(|()| sys::close(fd))).is_err() {
+        sys::chdir(b"/\0")?;
+    }
+    let root = made?;
+    sys::close(memory);
+    sys::attach_at(root, b"/\0")?;
+    c.root = Some(root);
+    Ok(())
+}
+
+fn tmpfs(c: &Child<'_>, data: List) -> Result<Fd> {
+    let fs = sys::fsopen(b"tmpfs\0")?;
+    let made = mounts::configure(c, fs, data).and_then(|()| sys::fsmount(fs, 0));
+    sys::close(fs);
+    made
+}
+
+/// The merged top has the upper one's owner and mode.  Whom this user namespace does not map looks
+/// like nobody (65534), and is that then; where nobody is not mapped either it stays root's.
+fn look_like(memory: Fd, top: Stat) -> Result<()> {
+    match sys::fchownat(memory, UPPER, top.uid, top.gid) {
+        Err(fault) if !matches!(fault.errno, uapi::EPERM | uapi::EINVAL) => return Err(fault),
+        _ => {}
+    }
+    sys::fchmodat(memory, UPPER, top.mode & 0o7777)
+}
+
+/// The working directory is where the layers are.
+fn overlay(attributes: u32, flags: u32) -> Result<Fd> {
+    let fs = sys::fsopen(b"overlay\0")?;
+    let made =
+        sys::fsconfig_string(fs, b"source\0", b"overlay\0")
+            .and_then(|()| sys::fsconfig_string(fs, b"lowerdir\0", LOWER))
+            .and_then(|()| sys::fsconfig_string(fs, b"upperdir\0", UPPER))
+            .and_then(|()| sys::fsconfig_string(fs, b"workdir\0", WORK))
+            .and_then(|()| {
+                if flags & flag::USER_XATTR != 0 { sys::fsconfig_flag(fs, b"userxattr\0") } else { Ok(()) }
+            })
+            .and_then(|()| sys::fsmount(fs, attributes));
+    sys::close(fs);
+    made
+}
