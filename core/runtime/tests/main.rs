@@ -9,6 +9,7 @@ mod explain;
 mod launch;
 mod lifecycle;
 mod podman;
+mod same;
 mod sampan;
 mod scratch;
 mod states;

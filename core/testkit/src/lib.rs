@@ -4,5 +4,7 @@
 
 pub mod bundle;
 pub mod need;
+pub mod observer;
 
 pub use bundle::Bundle;
+pub use observer::observer;

@@ -1,0 +1,44 @@
+//! The observer of `observe/main.rs`, built as a static program when a test first wants it.
+//!
+//! One file and std alone, so rustc can do it in a second, whatever the tests themselves are linked with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SOURCE: &str = include_str!("../observe/main.rs");
+
+/// Its path; `folder` is where it is kept. An error says what rustc said.
+pub fn observer(folder: &Path) -> Result<PathBuf, String> {
+    if let Some(path) = std::env::var_os("SAMPAN_OBSERVER") {
+        return Ok(path.into());
+    }
+    let name = format!("observe-{:016x}", sum(SOURCE));
+    let path = folder.join(&name);
+    if path.exists() {
+        return Ok(path);
+    }
+    let say = |e: std::io::Error| format!("{}: {e}", folder.display());
+    fs::create_dir_all(folder).map_err(say)?;
+    let (source, built) = (folder.join(format!("{name}-{}.rs", std::process::id())), folder.join(format!("{name}.{}", std::process::id())));
+    fs::write(&source, SOURCE).map_err(say)?;
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let out = Command::new(rustc)
+        .args(["--edition", "2024", "--crate-name", "observe", "-O", "-C", "target-feature=+crt-static", "-C", "panic=abort", "-C", "strip=symbols"])
+        .arg("-o")
+        .args([&built, &source])
+        .output()
+        .map_err(|e| format!("rustc: {e}"))?;
+    let _ = fs::remove_file(&source);
+    if !out.status.success() {
+        return Err(String::from_utf8_lossy(&out.stderr).into_owned());
+    }
+    // Whole or not at all: another test may build it at the same time.
+    fs::rename(&built, &path).map_err(say)?;
+    Ok(path)
+}
+
+/// FNV-1a.
+fn sum(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
