@@ -15,7 +15,7 @@ pub struct Hook {
     /// argv, with `argv[0]`. Absent: the path alone.
     #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Absent: an empty environment, as in runc.
+    /// Absent: the runtime's own, as under crun and runc; hooks without PATH find nothing.
     #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// In seconds, above 0. Absent: none.

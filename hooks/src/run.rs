@@ -47,7 +47,11 @@ pub struct Run<'a> {
     pub state: &'a [u8],
     pub cwd: Option<&'a Path>,
     pub output: Output<'a>,
+    pub prepare: Prepare,
 }
+
+/// The caller's last word on how the hook's process begins: what only `unsafe` can do (signals, descriptors).
+pub type Prepare = fn(&mut Command);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +65,7 @@ pub enum Ended {
 impl Hook {
     /// Runs the hook with `state` on stdin and waits for it. Runtime namespaces only.
     pub fn run_blocking(&self, kind: Kind, index: usize, state: &[u8]) -> Result<(), Error> {
-        run(&Run { kind, index, hook: self, state, cwd: None, output: Output::Tail })
+        run(&Run { kind, index, hook: self, state, cwd: None, output: Output::Tail, prepare: |_| {} })
     }
 }
 
@@ -73,10 +77,11 @@ pub fn run_all(
     state: &[u8],
     cwd: Option<&Path>,
     output: Output<'_>,
+    prepare: Prepare,
 ) -> Result<Vec<Error>, Error> {
     let mut warnings = Vec::new();
     for (index, hook) in hooks.of(kind).iter().enumerate() {
-        match run(&Run { kind, index, hook, state, cwd, output }) {
+        match run(&Run { kind, index, hook, state, cwd, output, prepare }) {
             Ok(()) => {}
             Err(e) => match kind.on_failure() {
                 OnFailure::Abort => return Err(e),
@@ -131,7 +136,9 @@ fn start(run: &Run<'_>) -> io::Result<(Child, Option<OwnedFd>)> {
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
-    command.env_clear();
+    if !hook.env.is_empty() {
+        command.env_clear();
+    }
     for entry in &hook.env {
         // An entry without "=" cannot be passed on by Command; runc and crun hand it over as it is, which programs ignore.
         if let Some((name, value)) = entry.split_once('=') {
@@ -154,6 +161,7 @@ fn start(run: &Run<'_>) -> io::Result<(Child, Option<OwnedFd>)> {
             None
         }
     };
+    (run.prepare)(&mut command);
     Ok((command.spawn()?, pipe))
 }
 

@@ -137,6 +137,7 @@ fn output_can_go_to_the_callers_descriptor() {
     let file = fs::File::create(&path).unwrap();
     let hook = sh("echo out; echo err >&2; exit 2");
     let e = sampan_hooks::run::run(&Run {
+        prepare: |_| {},
         kind: Kind::Poststop,
         index: 0,
         hook: &hook,
@@ -154,7 +155,7 @@ fn the_first_failure_stops_a_kind_that_aborts() {
     let file = scratch("abort");
     let hooks =
         Hooks { prestart: vec![sh("exit 1"), sh(&format!("touch {}", file.display()))], ..Hooks::default() };
-    assert!(run_all(&hooks, Kind::Prestart, b"{}", None, Output::Tail).is_err());
+    assert!(run_all(&hooks, Kind::Prestart, b"{}", None, Output::Tail, |_| {}).is_err());
     assert!(!file.exists());
 }
 
@@ -163,7 +164,7 @@ fn poststop_warns_and_goes_on() {
     let file = scratch("warn");
     let hooks =
         Hooks { poststop: vec![sh("exit 1"), sh(&format!("touch {}", file.display()))], ..Hooks::default() };
-    let warnings = run_all(&hooks, Kind::Poststop, b"{}", None, Output::Tail).unwrap();
+    let warnings = run_all(&hooks, Kind::Poststop, b"{}", None, Output::Tail, |_| {}).unwrap();
     assert_eq!(warnings.len(), 1);
     fs::remove_file(file).unwrap();
 }

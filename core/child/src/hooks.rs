@@ -67,6 +67,10 @@ fn become_hook(c: &Child<'_>, argv: List, env: List, stdin: Fd, output: Option<F
         Some(fd) => sys::dup_to(fd, 1).and_then(|()| sys::dup_to(fd, 2)),
         None => Ok(()),
     });
+    let ready = ready.and_then(|()| match c.hook_filter {
+        Some((program, flags)) => sys::seccomp_filter(program, flags),
+        None => Ok(()),
+    });
     if ready.and_then(|()| sys::execve(path, strings, c.image.list(env), None)).is_err() {
         // As a shell: 127 is "no such program".
         sys::exit(127);

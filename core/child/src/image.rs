@@ -199,8 +199,8 @@ impl<'a> Image<'a> {
                         .checked_add((groups.count as usize).wrapping_mul(4))
                         .is_some_and(|end| end <= self.text.len())
             }
-            Step::Cwd { path, .. } => text(path),
-            Step::Seccomp { program, insns, .. } => {
+            Step::Cwd { path, .. } | Step::Folder { path } => text(path),
+            Step::Seccomp { program, insns, .. } | Step::HookFilter { program, insns, .. } => {
                 insns <= 4_096
                     && (program.0 as usize)
                         .checked_add((insns as usize).wrapping_mul(8))

@@ -239,6 +239,13 @@ fn join<'b>(dir: &[u8], to: &[u8], into: &'b mut [u8]) -> Result<&'b [u8]> {
     into.get(..length.wrapping_add(1)).ok_or(Fault::new(Call::readlinkat, uapi::ENAMETOOLONG))
 }
 
+/// The directory, made if it can be: what is in the way is found again, and reported, by whoever needs it.
+pub(crate) fn folder(c: &Child<'_>, path: &[u8]) {
+    if let Ok(at) = c.root().and_then(|root| target_in(root, path, true, false)) {
+        sys::close(at);
+    }
+}
+
 /// Without a mount on /dev, the root's own directory is it; a link there could lead anywhere, so none is followed.
 pub(crate) fn open_dev(c: &mut Child<'_>) -> Result<()> {
     c.dev = Some(target_in(c.root()?, b"/dev\0", true, true)?);

@@ -272,6 +272,10 @@ steps! {
     /// In place of `Root`: an overlay of its tree, without submounts, and a new tmpfs that takes what is written and
     /// is told `data`.  `flags` are those of [`scratch`].
     53 Scratch { from: Source, data: List, flags: u32 }
+    /// The filter of hooks still to come: what they execute comes from the container. `program` as in `Seccomp`.
+    54 HookFilter { program: Text, insns: u32, flags: u32 }
+    /// Makes a directory inside the root where it is missing, while that can still be written; `Cwd` says why it cannot.
+    55 Folder { path: Text }
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.

@@ -26,6 +26,8 @@ pub(crate) struct Child<'a> {
     pub proc: Option<Fd>,
     /// What `Find` found.
     pub program: Option<&'a [u8]>,
+    /// Bytes and flags of the filter that hooks get.
+    pub hook_filter: Option<(&'a [u8], u32)>,
     /// The working directory is the one asked for.
     pub cwd_done: bool,
     /// `HOME=/root`, if `Home` looked it up; its length with the NUL.
@@ -67,6 +69,7 @@ pub(crate) fn walk(image: &Image<'_>, slots: &[Fd], first: u32) -> ! {
         empty: None,
         proc: None,
         program: None,
+        hook_filter: None,
         cwd_done: false,
         home: [0; 256],
         home_length: 0,
@@ -176,11 +179,16 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::Ambient { raise } => ids::ambient(raise),
         Step::NoNewPrivs {} => sys::prctl(38, 1, 0).map(drop),
         Step::Personality { domain } => sys::personality(domain),
+        Step::Folder { path } => {
+            mounts::folder(c, c.text(path));
+            Ok(())
+        }
         Step::Cwd { path, flags } => find::cwd(c, c.text(path), flags),
         Step::CloseOnExec { first } => sys::close_on_exec_from(first),
-        Step::Seccomp { program, insns, flags } => {
-            let bytes = c.image.tail(program).get(..(insns as usize).wrapping_mul(8)).unwrap_or(&[]);
-            sys::seccomp_filter(bytes, flags)
+        Step::Seccomp { program, insns, flags } => sys::seccomp_filter(filter(c, program, insns), flags),
+        Step::HookFilter { program, insns, flags } => {
+            c.hook_filter = Some((filter(c, program, insns), flags));
+            Ok(())
         }
         Step::Find { candidates } => {
             c.program = Some(find::program(c.image.list(candidates))?);
@@ -208,6 +216,10 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn filter<'a>(c: &Child<'a>, program: Text, insns: u32) -> &'a [u8] {
+    c.image.tail(program).get(..(insns as usize).wrapping_mul(8)).unwrap_or(&[])
 }
 
 /// A gate gives its end of file only if no copy of the other end stays open here.

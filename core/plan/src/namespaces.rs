@@ -129,7 +129,7 @@ impl Namespaces {
 
     /// The clone flags, and what the spawner enters before: the head of the image.
     pub fn born_into(&self, b: &mut Build) {
-        b.clone_flags = u64::from(self.new & !(CLONE_NEWCGROUP | CLONE_NEWTIME));
+        b.clone_flags = u64::from(self.new & !(CLONE_NEWCGROUP | CLONE_NEWTIME | self.made_as_root()));
         for join in self.join.iter().filter(|j| self.entered_before_birth(j)) {
             let ns = b.want(join.want.clone());
             let back = match join.kind {
@@ -138,6 +138,12 @@ impl Namespaces {
             };
             b.step(&join.field, Step::Enter { ns, back, kind: join.kind });
         }
+    }
+
+    /// Beside a new user namespace these are made by its root, once there is one: what the kernel makes with them (the
+    /// files of lo in sysfs, the root of mqueue) belongs to whoever makes them, and before the maps that is nobody.
+    fn made_as_root(&self) -> u32 {
+        if self.makes(CLONE_NEWUSER) { self.new & (CLONE_NEWNET | CLONE_NEWIPC) } else { 0 }
     }
 
     fn entered_before_birth(&self, join: &Join) -> bool {
@@ -150,12 +156,19 @@ impl Namespaces {
     }
 
     /// What the child joins and makes itself, before any mount.
-    pub fn joined_by_child(&self, b: &mut Build, linux: &Linux<'_>) -> Result<(), Error> {
+    pub fn joined_by_child(&self, b: &mut Build) {
+        if self.made_as_root() != 0 {
+            b.step("linux.namespaces", Step::Unshare { kinds: self.made_as_root() });
+        }
         let own = |j: &&Join| !self.entered_before_birth(j) && j.kind != CLONE_NEWCGROUP;
         for join in self.join.iter().filter(own) {
             let ns = b.want(join.want.clone());
             b.step(&join.field, Step::Setns { ns, kinds: join.kind });
         }
+    }
+
+    /// Before the child changes its ids and hides from ptrace: from then on /proc/self belongs to the host's root alone.
+    pub fn time_namespace(&self, b: &mut Build, linux: &Linux<'_>) -> Result<(), Error> {
         if self.makes(CLONE_NEWTIME) {
             b.step("linux.namespaces", Step::Unshare { kinds: CLONE_NEWTIME });
             let mut lines = Vec::new();

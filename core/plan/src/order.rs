@@ -9,7 +9,7 @@
 //! Where no_new_privs is set, seccomp is last, so that nothing of ours must pass the filter; without it the
 //! filter needs CAP_SYS_ADMIN and comes before capabilities are dropped.
 
-use crate::build::{Build, from_bundle};
+use crate::build::{Build, clean, from_bundle};
 use crate::error::Error;
 use crate::host::{Host, Version};
 use crate::mounts::{self, Around, Dev, Made};
@@ -17,7 +17,7 @@ use crate::namespaces::Namespaces;
 use crate::plan::{Gate, Options, Parent, Plan, Want};
 use crate::spec::{Hook, Process, Spec};
 use crate::{ids, limits, process, rootfs, scratch, seccomp};
-use sampan_child::step::{List, Source, Step, mark, mount as flag, pivot};
+use sampan_child::step::{List, Source, Step, Text, mark, mount as flag, pivot};
 use sampan_child::sys::uapi::*;
 
 impl<'a> Plan<'a> {
@@ -63,10 +63,13 @@ impl<'a> Plan<'a> {
             b.step("linux.uidMappings", Step::Wait { from });
             // While the files are still opened by the host's root, which we are until the next step.
             join_groups(b, host, &ns);
+        }
+        ns.time_namespace(b, linux)?;
+        if new_user {
             b.step("linux.uidMappings", Step::BecomeRoot { setgroups: u32::from(!groups_denied) });
         }
         b.step("", Step::Undumpable {});
-        ns.joined_by_child(b, linux)?;
+        ns.joined_by_child(b);
 
         // ---- the root and what is mounted in it ----
         let slash = b.table.own("/");
@@ -153,8 +156,16 @@ impl<'a> Plan<'a> {
         let state = [("creating", &hooks.create_container), ("created", &hooks.start_container)];
         let [creating, created] =
             state.map(|(status, list)| hook_state(b, spec, options, status, list.is_empty()));
-        hook_steps(b, &hooks.create_container, "hooks.createContainer", creating)?;
+        let environment = program.as_ref().map(|(_, program)| program.env);
+        if !hooks.create_container.is_empty() {
+            b.step("hooks.createContainer", Step::Umask { mask: 0o022 });
+        }
+        hook_steps(b, &hooks.create_container, "hooks.createContainer", creating, environment)?;
         if root.readonly {
+            if let Some(cwd) = spec.process.as_ref().map(|p| clean(&p.cwd)).filter(|cwd| cwd != "/") {
+                let path = b.text(&cwd, "process.cwd")?;
+                b.step("process.cwd", Step::Folder { path });
+            }
             b.step("root.readonly", Step::RootAttributes { set: MOUNT_ATTR_RDONLY, propagation: 0 });
         }
         let flags = if propagation.shared { pivot::OLD_IS_SHARED } else { 0 };
@@ -178,7 +189,14 @@ impl<'a> Plan<'a> {
         b.step("", Step::Reached { mark: mark::READY });
         let from = b.want(Want::Gate(Gate::Start));
         b.step("", Step::Wait { from });
-        hook_steps(b, &hooks.start_container, "hooks.startContainer", created)?;
+        if let Some((p, _)) = &program
+            && p.no_new_privileges
+            && let Some((program, insns, flags)) =
+                filter_program(b, spec)?.filter(|_| !hooks.start_container.is_empty())
+        {
+            b.step("linux.seccomp", Step::HookFilter { program, insns, flags });
+        }
+        hook_steps(b, &hooks.start_container, "hooks.startContainer", created, environment)?;
         if let Some((p, program)) = &program {
             if p.no_new_privileges {
                 filter(b, spec)?;
@@ -187,6 +205,7 @@ impl<'a> Plan<'a> {
         }
 
         let parent = Parent {
+            uid: spec.process.as_ref().map_or(0, |p| p.user.uid),
             uid_mappings: linux.uid_mappings.clone(),
             gid_mappings: linux.gid_mappings.clone(),
             deny_setgroups: groups_denied,
@@ -336,13 +355,17 @@ pub(crate) fn become_process(
 }
 
 pub(crate) fn filter(b: &mut Build, spec: &Spec<'_>) -> Result<(), Error> {
-    let Some(profile) = &spec.linux.seccomp else { return Ok(()) };
+    if let Some((program, insns, flags)) = filter_program(b, spec)? {
+        b.step("linux.seccomp", Step::Seccomp { program, insns, flags });
+    }
+    Ok(())
+}
+
+fn filter_program(b: &mut Build, spec: &Spec<'_>) -> Result<Option<(Text, u32, u32)>, Error> {
+    let Some(profile) = &spec.linux.seccomp else { return Ok(None) };
     let insns = seccomp::compile(profile)?;
     let bytes: Vec<u8> = insns.iter().flat_map(|i| i.to_ne_bytes()).collect();
-    let program = b.table.raw(&bytes);
-    let flags = seccomp::flags(profile)?;
-    b.step("linux.seccomp", Step::Seccomp { program, insns: insns.len() as u32, flags });
-    Ok(())
+    Ok(Some((b.table.raw(&bytes), insns.len() as u32, seccomp::flags(profile)?)))
 }
 
 /// The state that hooks in the container read: two strings with the pid between them.
@@ -362,7 +385,14 @@ fn hook_state(b: &mut Build, spec: &Spec<'_>, options: &Options, status: &str, u
     b.table.list([before.as_str(), "}"], "annotations").unwrap_or_default()
 }
 
-fn hook_steps(b: &mut Build, hooks: &[Hook<'_>], kind: &str, state: List) -> Result<(), Error> {
+/// Hooks without an environment get `environment`, the process's, as under runc.
+fn hook_steps(
+    b: &mut Build,
+    hooks: &[Hook<'_>],
+    kind: &str,
+    state: List,
+    environment: Option<List>,
+) -> Result<(), Error> {
     for (index, hook) in hooks.iter().enumerate() {
         let field = format!("{kind}[{index}]");
         if !hook.path.starts_with('/') {
@@ -382,7 +412,10 @@ fn hook_steps(b: &mut Build, hooks: &[Hook<'_>], kind: &str, state: List) -> Res
             false => std::iter::once(path).chain(hook.args.iter().map(|a| a.as_str())).collect(),
         };
         let argv = b.table.list(args, &format!("{field}.args"))?;
-        let env = b.table.list(hook.env.iter().map(|e| e.as_str()), &format!("{field}.env"))?;
+        let env = match environment.filter(|_| hook.env.is_empty()) {
+            Some(environment) => environment,
+            None => b.table.list(hook.env.iter().map(|e| e.as_str()), &format!("{field}.env"))?,
+        };
         b.want(Want::HookOutput);
         b.step(field, Step::Hook { argv, env, state: state.first, timeout_s });
     }

@@ -66,6 +66,8 @@ pub enum Gate {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parent<'a> {
     /// Maps to write into the new user namespace; none: there is none.
+    /// The process's user, as the container counts.
+    pub uid: u32,
     pub uid_mappings: Vec<IdMapping>,
     pub gid_mappings: Vec<IdMapping>,
     /// setgroups must be denied before an unprivileged gid map.

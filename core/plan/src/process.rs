@@ -12,7 +12,7 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 #[derive(Debug)]
 pub struct Program {
     argv: List,
-    env: List,
+    pub env: List,
     candidates: List,
     has_home: bool,
 }

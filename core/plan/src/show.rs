@@ -194,6 +194,8 @@ impl Reader<'_> {
             Step::Cwd { path, .. } => format!("change to directory {}", self.text(path)),
             Step::CloseOnExec { first } => format!("close descriptors from {first} on at exec"),
             Step::Seccomp { insns, .. } => format!("load a filter of {insns} instructions"),
+            Step::HookFilter { insns, .. } => format!("hooks get a filter of {insns} instructions"),
+            Step::Folder { path } => format!("make {} where it is missing", self.text(path)),
             Step::Find { candidates } => format!("find the program: {}", self.list(candidates).join(", ")),
             Step::Exec { argv, .. } => {
                 let argv: Vec<String> = self.list(argv).iter().map(|a| quoted(a)).collect();

@@ -74,7 +74,14 @@ pub fn destroy(folder: Folder, state: Option<&State>) -> Result<Vec<sampan_hooks
         let bundle = state.bundle.is_dir().then_some(state.bundle.as_path());
         let about = state.for_hook(Kind::Poststop);
         // Poststop failures never abort (Kind::on_failure).
-        match sampan_hooks::run_all(&state.hooks, Kind::Poststop, &about, bundle, Output::Tail) {
+        match sampan_hooks::run_all(
+            &state.hooks,
+            Kind::Poststop,
+            &about,
+            bundle,
+            Output::Tail,
+            crate::signals::start_clean,
+        ) {
             Ok(some) => warnings = some,
             Err(e) => warnings.push(e),
         }

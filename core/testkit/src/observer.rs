@@ -20,11 +20,26 @@ pub fn observer(folder: &Path) -> Result<PathBuf, String> {
     }
     let say = |e: std::io::Error| format!("{}: {e}", folder.display());
     fs::create_dir_all(folder).map_err(say)?;
-    let (source, built) = (folder.join(format!("{name}-{}.rs", std::process::id())), folder.join(format!("{name}.{}", std::process::id())));
+    let (source, built) = (
+        folder.join(format!("{name}-{}.rs", std::process::id())),
+        folder.join(format!("{name}.{}", std::process::id())),
+    );
     fs::write(&source, SOURCE).map_err(say)?;
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let out = Command::new(rustc)
-        .args(["--edition", "2024", "--crate-name", "observe", "-O", "-C", "target-feature=+crt-static", "-C", "panic=abort", "-C", "strip=symbols"])
+        .args([
+            "--edition",
+            "2024",
+            "--crate-name",
+            "observe",
+            "-O",
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "panic=abort",
+            "-C",
+            "strip=symbols",
+        ])
         .arg("-o")
         .args([&built, &source])
         .output()

@@ -149,6 +149,9 @@ impl Launch<'_, '_> {
         }
         if !parent.uid_mappings.is_empty() {
             maps::write(child.pid, parent)?;
+            if !parent.terminal {
+                self.own_stdio();
+            }
             open_gate(gate)?;
         }
         // Before the child is told to go on: a delete must find it, even if we are killed now.
@@ -181,6 +184,25 @@ impl Launch<'_, '_> {
         }
         self.state.save(self.request.folder)?;
         Ok((report, console, netns))
+    }
+
+    /// The child does it for pipes that are the host's root's; in a user namespace it has no power over those.
+    fn own_stdio(&self) {
+        use std::os::fd::BorrowedFd;
+        let parent = &self.request.plan.parent;
+        let mapped = parent.uid_mappings.iter().find_map(|m| {
+            let at = parent.uid.checked_sub(m.container_id).filter(|at| *at < m.size)?;
+            m.host_id.checked_add(at)
+        });
+        let Some(uid) = mapped.filter(|uid| *uid != 0) else { return };
+        let own = (rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr());
+        let stdio: [BorrowedFd<'_>; 3] = self.request.stdio.unwrap_or([own.0, own.1, own.2]);
+        for fd in stdio {
+            let kind = rustix::fs::fstat(fd).map(|s| rustix::fs::FileType::from_raw_mode(s.st_mode));
+            if matches!(kind, Ok(rustix::fs::FileType::Fifo | rustix::fs::FileType::Socket)) {
+                let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None);
+            }
+        }
     }
 
     /// The next report must be this mark.

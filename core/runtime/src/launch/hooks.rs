@@ -11,7 +11,14 @@ pub(super) fn run_hooks(state: &State, kind: Kind) -> Result<()> {
     if state.hooks.of(kind).is_empty() {
         return Ok(());
     }
-    sampan_hooks::run_all(&state.hooks, kind, &state.for_hook(kind), None, Output::Tail)?;
+    sampan_hooks::run_all(
+        &state.hooks,
+        kind,
+        &state.for_hook(kind),
+        None,
+        Output::Tail,
+        crate::signals::start_clean,
+    )?;
     Ok(())
 }
 

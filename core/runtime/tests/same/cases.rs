@@ -93,17 +93,28 @@ pub const CASES: &[Case] = &[
             users(b);
             b.add("/linux/namespaces", json!({"type": "cgroup"}));
             b.add("/linux/namespaces", json!({"type": "time"}));
-            b.set("/linux/timeOffsets", json!({"monotonic": {"secs": 86_400, "nanosecs": 1}, "boottime": {"secs": 3600}}));
+            b.set(
+                "/linux/timeOffsets",
+                json!({"monotonic": {"secs": 86_400, "nanosecs": 1}, "boottime": {"secs": 3600}}),
+            );
             seccomp(b);
             hooks(b);
             b.set("/domainname", json!("domain.test"));
-            b.set("/linux/sysctl", json!({"net.ipv4.ip_unprivileged_port_start": "1", "kernel.msgmax": "4096"}));
+            b.set(
+                "/linux/sysctl",
+                json!({"net.ipv4.ip_unprivileged_port_start": "1", "kernel.msgmax": "4096"}),
+            );
             b.set("/linux/resources", resources());
         },
-        execs: &[(&[], &["/observe"]), (&["--user", "1000:1000"], &["/observe"]), (&["--tty"], &["/observe"])],
+        execs: &[
+            (&[], &["/observe"]),
+            (&["--user", "1000:1000"], &["/observe"]),
+            (&["--tty"], &["/observe"]),
+        ],
     },
     run("no seccomp but caps", |b, _| {
-        let all: Vec<&str> = sampan_plan::ids::CAPABILITIES.iter().copied().filter(|c| *c != "CAP_SYS_RESOURCE").collect();
+        let all: Vec<&str> =
+            sampan_plan::ids::CAPABILITIES.iter().copied().filter(|c| *c != "CAP_SYS_RESOURCE").collect();
         b.set("/process/capabilities", json!({"bounding": all, "effective": all, "permitted": all}));
         b.set("/process/noNewPrivileges", json!(false));
     }),
@@ -150,7 +161,10 @@ pub const CASES: &[Case] = &[
         execs: &[],
     },
     run("user", |b, _| {
-        b.set("/process/user", json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 7, 1001], "umask": 0o27}));
+        b.set(
+            "/process/user",
+            json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 7, 1001], "umask": 0o27}),
+        );
         b.set("/process/cwd", json!("/tmp"));
     }),
     run("ambient", |b, _| {
@@ -208,7 +222,10 @@ pub const CASES: &[Case] = &[
         mounts.push(json!({"destination": "/dev", "type": "bind", "source": "/dev", "options": ["rbind", "rslave", "nosuid"]}));
     }),
     run("no dev", |b, _| {
-        b.config["mounts"].as_array_mut().unwrap().retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+        b.config["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
         b.set("/root/readonly", json!(false));
     }),
     run("names and sysctls", |b, _| {
@@ -220,10 +237,13 @@ pub const CASES: &[Case] = &[
     }),
     run("joined", |b, o| {
         b.config.as_object_mut().unwrap().remove("hostname");
-        b.set("/linux/namespaces", json!([
-            {"type": "pid"}, {"type": "mount"}, {"type": "network", "path": o.path("net")},
-            {"type": "ipc", "path": o.path("ipc")}, {"type": "uts", "path": o.path("uts")}
-        ]));
+        b.set(
+            "/linux/namespaces",
+            json!([
+                {"type": "pid"}, {"type": "mount"}, {"type": "network", "path": o.path("net")},
+                {"type": "ipc", "path": o.path("ipc")}, {"type": "uts", "path": o.path("uts")}
+            ]),
+        );
     }),
     run("few namespaces", |b, _| {
         b.config.as_object_mut().unwrap().remove("hostname");
@@ -232,7 +252,10 @@ pub const CASES: &[Case] = &[
     }),
     run("cgroup namespace", |b, _| {
         b.add("/linux/namespaces", json!({"type": "cgroup"}));
-        b.set("/linux/cgroupsPath", json!(format!("/same-{}", b.path().file_name().unwrap().to_str().unwrap())));
+        b.set(
+            "/linux/cgroupsPath",
+            json!(format!("/same-{}", b.path().file_name().unwrap().to_str().unwrap())),
+        );
         b.set("/linux/resources", resources());
     }),
     run("users", |b, _| users(b)),
@@ -247,6 +270,9 @@ pub const CASES: &[Case] = &[
         b.set("/process/cwd", json!("/made/for/it"));
         b.set("/root/readonly", json!(false));
     }),
+    run("working directory to be made, read-only root", |b, _| {
+        b.set("/process/cwd", json!("/not/there/yet"));
+    }),
     run("hooks", |b, _| hooks(b)),
     Case { name: "hooks of a life", how: How::Life, change: |b, _| hooks(b), execs: &[] },
     run("exit code", |b, _| {
@@ -257,21 +283,28 @@ pub const CASES: &[Case] = &[
     }),
     run("killed", |b, _| {
         // The first process of a pid namespace cannot end itself so.
-        b.set("/linux/namespaces", json!([{"type": "mount"}, {"type": "uts"}, {"type": "ipc"}, {"type": "network"}]));
+        b.set(
+            "/linux/namespaces",
+            json!([{"type": "mount"}, {"type": "uts"}, {"type": "ipc"}, {"type": "network"}]),
+        );
         b.args(&["/observe", "signal", "9"]);
     }),
     fails("missing program", "no such file or directory", |b, _| _ = b.args(&["/nosuch"])),
     fails("program not in PATH", "not found in $path", |b, _| _ = b.args(&["nosuch"])),
     fails("program not executable", "permission denied", |b, _| _ = b.args(&["/etc/passwd"])),
     fails("program is a folder", "", |b, _| _ = b.args(&["/etc"])),
-    fails("missing cwd", "cwd", |b, _| _ = b.set("/process/cwd", json!("/nosuch"))),
     fails("missing root", "nosuch", |b, _| _ = b.set("/root/path", json!("nosuch"))),
-    fails("missing mount source", "no such file or directory", |b, _| {
-        b.add("/mounts", json!({"destination": "/tmp", "type": "bind", "source": "/nosuch", "options": ["bind"]}));
+    fails("missing mount source", "/nosuch", |b, _| {
+        b.add(
+            "/mounts",
+            json!({"destination": "/tmp", "type": "bind", "source": "/nosuch", "options": ["bind"]}),
+        );
     }),
-    fails("failing hook", "hook", |b, _| _ = b.set("/hooks", json!({"createRuntime": [{"path": "/bin/false"}]}))),
+    fails("failing hook", "hook", |b, _| {
+        _ = b.set("/hooks", json!({"createRuntime": [{"path": "/bin/false"}]}))
+    }),
     fails("relative cwd", "cwd", |b, _| _ = b.set("/process/cwd", json!("tmp"))),
-    fails("joining what is not there", "no such file or directory", |b, _| {
+    fails("joining what is not there", "/nosuch", |b, _| {
         b.add("/linux/namespaces", json!({"type": "cgroup", "path": "/nosuch"}));
     }),
 ];
@@ -321,7 +354,10 @@ fn hooks(b: &mut Bundle) {
     std::fs::write(&report, "").unwrap();
     std::fs::set_permissions(&report, PermissionsExt::from_mode(0o666)).unwrap();
     std::fs::create_dir(b.rootfs().join("hooks")).unwrap();
-    b.add("/mounts", json!({"destination": "/hooks", "type": "bind", "source": "hooks", "options": ["rbind", "rw"]}));
+    b.add(
+        "/mounts",
+        json!({"destination": "/hooks", "type": "bind", "source": "hooks", "options": ["rbind", "rw"]}),
+    );
     let observer = b.path().join("observe");
     let of = |kind: &str| -> Value {
         let inside = kind == "startContainer";
@@ -350,7 +386,8 @@ fn mounts(b: &mut Bundle) {
     symlink("/tmp", root.join("to-tmp")).unwrap();
     symlink("../../etc", root.join("full/to-etc")).unwrap();
     let bind = |to: &str, from: &str, o: &[&str]| json!({"destination": to, "type": "bind", "source": from, "options": o});
-    let tmpfs = |to: &str, o: &[&str]| json!({"destination": to, "type": "tmpfs", "source": "tmpfs", "options": o});
+    let tmpfs =
+        |to: &str, o: &[&str]| json!({"destination": to, "type": "tmpfs", "source": "tmpfs", "options": o});
     let all = data.to_str().unwrap();
     let file = format!("{all}/file");
     for m in [
@@ -376,5 +413,25 @@ fn mounts(b: &mut Bundle) {
     ] {
         b.add("/mounts", m);
     }
-    b.args(&["/observe", "all", "/data", "/plain", "/data/file", "/etc/file", "/new/file", "/tmp/through", "/full", "/full/of/things", "/t1", "/t1/nested/deep", "/t2", "/t3", "/relative", "/data-rro/inner", "/made", "/made/on", "/new"]);
+    b.args(&[
+        "/observe",
+        "all",
+        "/data",
+        "/plain",
+        "/data/file",
+        "/etc/file",
+        "/new/file",
+        "/tmp/through",
+        "/full",
+        "/full/of/things",
+        "/t1",
+        "/t1/nested/deep",
+        "/t2",
+        "/t3",
+        "/relative",
+        "/data-rro/inner",
+        "/made",
+        "/made/on",
+        "/new",
+    ]);
 }

@@ -37,13 +37,20 @@ impl Report {
         }
         if key.ends_with("mount order") {
             // The hierarchies have no order of their own.
-            value = value.split(' ').filter(|p| !p.starts_with("/sys/fs/cgroup/")).collect::<Vec<_>>().join(" ");
+            value =
+                value.split(' ').filter(|p| !p.starts_with("/sys/fs/cgroup/")).collect::<Vec<_>>().join(" ");
         }
         if (key.ends_with("pid") && !key.starts_with("ns ")) && value.parse::<u32>().is_ok_and(|n| n > 1) {
             value = "a pid".to_owned();
         }
         if key.ends_with("NStgid") {
             value = format!("{} levels", value.split(' ').count());
+        }
+        if let Ok(bits) = u64::from_str_radix(&value, 16)
+            && key.ends_with("SigIgn")
+        {
+            // 32 and 33 are the C library's own: whether a caller left them ignored says nothing.
+            value = format!("{:016x}", bits & !(3 << 31));
         }
         let mut key = key.to_owned();
         for (text, name) in &self.replaced {
@@ -59,14 +66,18 @@ impl Report {
     /// The observer's lines. The first text with namespaces is the container's own process.
     pub fn text(&mut self, prefix: &str, text: &str) {
         for line in text.lines() {
-            let Some((key, value)) = line.split_once(" = ").or_else(|| line.strip_suffix(" =").map(|k| (k, ""))) else {
+            let Some((key, value)) =
+                line.split_once(" = ").or_else(|| line.strip_suffix(" =").map(|k| (k, "")))
+            else {
                 self.line(&format!("{prefix}unreadable: {line}"), "");
                 continue;
             };
-            if prefix.is_empty() && key.starts_with("ns ") && !self.namespaces.iter().any(|(n, _)| n == value) {
+            if prefix.is_empty() && key.starts_with("ns ") && !self.namespaces.iter().any(|(n, _)| n == value)
+            {
                 self.namespaces.push((value.to_owned(), "its own"));
             }
-            let value = if key.rsplit(' ').nth(1) == Some("ns") { self.relation(value) } else { value.to_owned() };
+            let value =
+                if key.rsplit(' ').nth(1) == Some("ns") { self.relation(value) } else { value.to_owned() };
             self.line(&format!("{prefix}{key}"), value);
         }
     }
