@@ -47,6 +47,25 @@ fn a_hook_that_never_reads_its_stdin_does_not_hold_us_up() {
 }
 
 #[test]
+fn without_an_environment_it_has_ours() {
+    let hook = Hook {
+        env: Vec::new(),
+        ..sh(
+            "test -n \"$PATH\" && test \"$PATH\" = \"$(tr '\\0' '\\n' </proc/$PPID/environ | sed -n s/^PATH=//p)\"",
+        )
+    };
+    run_all(
+        &Hooks { prestart: vec![hook], ..Hooks::default() },
+        Kind::Prestart,
+        b"{}",
+        None,
+        Output::Tail,
+        |_| {},
+    )
+    .unwrap();
+}
+
+#[test]
 fn argv_and_environment_are_the_hooks_own() {
     let hook = Hook { env: vec!["A=1".into(), "PATH=/bin".into()], ..sh("echo $0:$A:$HOME; exit 1") };
     assert_eq!(error(&hook), "hooks.createRuntime[1]: /bin/sh exited with 1; it printed: sh:1:");

@@ -200,6 +200,47 @@ fn ambient_capabilities_reach_a_user() {
 }
 
 #[test]
+fn a_time_namespace_goes_with_mappings_and_what_the_kernel_makes_is_the_containers_roots() {
+    check(
+        "time",
+        |b| {
+            std::os::unix::fs::chown(b.rootfs(), Some(100_000), Some(100_000)).unwrap();
+            for kind in ["user", "time"] {
+                b.add("/linux/namespaces", json!({"type": kind}));
+            }
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 10}]);
+            b.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+            b.set("/linux/timeOffsets", json!({"monotonic": {"secs": 86_400}}));
+        },
+        "grep -c 'monotonic.* 86400 ' /proc/self/timens_offsets; stat -c %u /sys/class/net/lo/mtu /dev/mqueue",
+        "1\n0\n0",
+    );
+}
+
+#[test]
+fn a_missing_working_directory_is_made_on_a_read_only_root_too() {
+    check("cwd", |b| _ = b.set("/process/cwd", json!("/not/there/yet")), "pwd", "/not/there/yet");
+}
+
+#[test]
+fn a_hook_of_the_container_has_its_filter_its_umask_and_its_environment() {
+    check(
+        "filter",
+        |b| {
+            b.set(
+                "/linux/seccomp",
+                json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+                "syscalls": [{"names": ["bpf"], "action": "SCMP_ACT_ERRNO"}]}),
+            );
+            let hook = |test: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("test \"$TERM $(umask)\" = 'xterm 0022' && {test}")]}]);
+            b.set("/hooks", json!({"createContainer": hook("true"), "startContainer": hook("grep -q 'Seccomp:.2' /proc/self/status")}));
+        },
+        "echo ran",
+        "ran",
+    );
+}
+
+#[test]
 fn masked_and_read_only_paths_hold() {
     check(
         "masks",

@@ -14,8 +14,9 @@ mod report;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{IoSliceMut, Read, Seek, SeekFrom};
+use std::io::{IoSliceMut, Read};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -251,7 +252,7 @@ impl Stage<'_> {
         let pid = fs::read_to_string(&pid_file).unwrap_or_default();
         let (_, state, _) = self.verb(&["state", &id]);
         let state: serde_json::Value = serde_json::from_str(&state).unwrap_or_default();
-        self.report.line("pid file is state's pid", state["pid"].to_string() == pid);
+        self.report.line("pid file is state's pid", state["pid"].as_u64() == pid.parse().ok());
         self.report
             .line("created: group", fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default());
         let (code, out, err) = self.verb(&["start", &id]);
@@ -452,10 +453,9 @@ fn capture() -> File {
     rustix::fs::memfd_create("output", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into()
 }
 
-fn text(mut file: &File) -> String {
-    let mut bytes = Vec::new();
-    let mut copy = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file))).unwrap();
-    copy.read_to_end(&mut bytes).unwrap();
-    let _ = file.seek(SeekFrom::Current(0));
-    String::from_utf8_lossy(&bytes).into_owned()
+/// All that was written, without moving where it is written next.
+fn text(file: &File) -> String {
+    let mut bytes = vec![0; file.metadata().map_or(0, |m| m.len() as usize)];
+    let read = file.read_at(&mut bytes, 0).unwrap();
+    String::from_utf8_lossy(&bytes[..read]).into_owned()
 }
