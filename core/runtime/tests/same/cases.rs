@@ -315,12 +315,17 @@ pub fn joined(others: &Others) -> Vec<String> {
 }
 
 fn resources() -> Value {
-    json!({
+    let mut all = json!({
         "devices": [{"allow": false, "access": "rwm"}],
-        "memory": {"limit": 100_000_000, "reservation": 50_000_000, "swappiness": 10},
+        "memory": {"limit": 100_000_000, "reservation": 50_000_000},
         "cpu": {"shares": 512, "quota": 50_000, "period": 100_000, "cpus": "0", "mems": "0"},
         "pids": {"limit": 50}
-    })
+    });
+    if std::path::Path::new("/sys/fs/cgroup/memory").exists() {
+        // crun refuses it on cgroup v2.
+        all["memory"]["swappiness"] = json!(10);
+    }
+    all
 }
 
 /// Two ranges of each, so that a file of 0 and one of 1000 differ.

@@ -65,7 +65,9 @@ fn a_container_sees_the_same_under_crun() {
     );
     let (bad, met) = (Mutex::new(Vec::new()), Mutex::new(BTreeSet::new()));
     std::thread::scope(|threads| {
-        for _ in 0..2 {
+        // Without a cgroup namespace a container of cgroup v2 sees all groups, its neighbours' too: one at a time.
+        let v1 = Path::new("/sys/fs/cgroup/memory").exists();
+        for _ in 0..if v1 { 2 } else { 1 } {
             threads.spawn(|| {
                 loop {
                     let Some(case) = queue.lock().unwrap().pop() else { return };
