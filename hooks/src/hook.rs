@@ -1,7 +1,6 @@
 //! What a hook is: the fields of config.json, the six kinds, and the table of what each kind means.
 //! Plain data; nothing here touches the system.
 
-use std::ffi::{CString, NulError};
 use std::fmt;
 use std::time::Duration;
 
@@ -28,17 +27,12 @@ impl Hook {
         self.timeout.filter(|s| *s > 0).map(Duration::from_secs)
     }
 
-    /// argv as execve wants it.
-    pub fn argv(&self) -> Result<Vec<CString>, NulError> {
-        if self.args.is_empty() {
-            return Ok(vec![CString::new(self.path.as_str())?]);
+    /// The program's arguments, `argv[0]` first.
+    pub fn argv(&self) -> Vec<&str> {
+        match self.args.is_empty() {
+            true => vec![&self.path],
+            false => self.args.iter().map(String::as_str).collect(),
         }
-        self.args.iter().map(|a| CString::new(a.as_str())).collect()
-    }
-
-    /// envp as execve wants it.
-    pub fn envp(&self) -> Result<Vec<CString>, NulError> {
-        self.env.iter().map(|e| CString::new(e.as_str())).collect()
     }
 }
 

@@ -4,14 +4,21 @@
 //! Each is a process group of its own with a deadline on its pidfd; the state comes on stdin from a memfd, so
 //! a hook that never reads it blocks nobody; the output goes to the parent's slot, never to the container's.
 
-use crate::step::{List, Text};
+use crate::step::{List, Slot, Text};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::walk::Child;
 
-pub(crate) fn run(c: &Child<'_>, argv: List, env: List, state: Text, timeout_s: u32) -> Result<()> {
+pub(crate) fn run(
+    c: &Child<'_>,
+    argv: List,
+    env: List,
+    state: Text,
+    timeout_s: u32,
+    output: Slot,
+) -> Result<()> {
     let stdin = sys::memfd(b"state\0")?;
     write_state(c, stdin, state)?;
-    let output = c.slots.get(c.image.header().hook_output.0 as usize).copied();
+    let output = c.slots.get(output.0 as usize).copied();
     let (pid, pidfd) = sys::clone(0, None, || become_hook(c, argv, env, stdin, output))?;
     sys::close(stdin);
     let timeout_ms = if timeout_s == 0 { -1 } else { i64::from(timeout_s).wrapping_mul(1_000) };

@@ -8,7 +8,7 @@ use crate::step::{List, Slot, Source, Step, Text};
 
 /// `sampan` in little-endian letters, with the version of the form.
 pub const MAGIC: u32 = 0x504d_5301;
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Words in the header.
 pub const HEADER: usize = 12;
 /// Bytes of one step.
@@ -27,8 +27,6 @@ pub struct Header {
     pub report: Slot,
     /// A memfd of u64: when each step was done, in ns of CLOCK_MONOTONIC.
     pub trace: Slot,
-    /// Where hooks that the child runs write their output to.
-    pub hook_output: Slot,
     /// How many slots must be given.
     pub slots: u32,
     pub steps: u32,
@@ -72,10 +70,10 @@ impl Header {
             self.cgroup.0,
             self.report.0,
             self.trace.0,
-            self.hook_output.0,
             self.slots,
             self.steps,
             self.text,
+            0,
             0,
         ]
     }
@@ -96,10 +94,9 @@ impl<'a> Image<'a> {
             cgroup: Slot(at(4)?),
             report: Slot(at(5)?),
             trace: Slot(at(6)?),
-            hook_output: Slot(at(7)?),
-            slots: at(8)?,
-            steps: at(9)?,
-            text: at(10)?,
+            slots: at(7)?,
+            steps: at(8)?,
+            text: at(9)?,
         };
         if header.steps > STEPS_MAX {
             return Err(Fault::Size);
@@ -113,7 +110,7 @@ impl<'a> Image<'a> {
             return Err(Fault::TextEnd);
         }
         let image = Image { header, steps, text };
-        let optional = [header.cgroup, header.trace, header.hook_output, header.report];
+        let optional = [header.cgroup, header.trace, header.report];
         if optional.iter().any(|s| *s != Slot::NONE && s.0 >= header.slots) {
             return Err(Fault::Slots);
         }
@@ -186,8 +183,12 @@ impl<'a> Image<'a> {
             Step::Link { path, to, .. } => text(path) && text(to),
             Step::Mask { path } | Step::ReadOnly { path } => text(path),
             Step::Console { to, .. } => slot(to),
-            Step::Hook { argv, env, state, .. } => {
-                argv.count > 0 && list(argv) && list(env) && list(List { first: state, count: 2 })
+            Step::Hook { argv, env, state, output, .. } => {
+                slot(output)
+                    && argv.count > 0
+                    && list(argv)
+                    && list(env)
+                    && list(List { first: state, count: 2 })
             }
             Step::Sysctl { path, value } => text(path) && text(value),
             Step::Hostname { name } | Step::Domainname { name } | Step::Keyring { name } => text(name),

@@ -222,8 +222,8 @@ steps! {
     19 ReadOnly { path: Text }
     /// Makes a pty in the container's devpts, sends its master through `to`, takes its peer as stdio.
     20 Console { to: Slot, uid: u32, on_dev_console: u32, size: u32 }
-    /// Runs a hook and waits for it.  `state` and the string after it enclose the pid.
-    21 Hook { argv: List, env: List, state: Text, timeout_s: u32 }
+    /// Runs a hook and waits for it.  `state` and the string after it enclose the pid; what it prints goes to `output`.
+    21 Hook { argv: List, env: List, state: Text, timeout_s: u32, output: Slot }
     /// Makes the root the file system's root and lets go of the old one.
     22 Pivot { flags: u32 }
     23 RootAttributes { set: u32, propagation: u32 }

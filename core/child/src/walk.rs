@@ -150,7 +150,9 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::Console { to, uid, on_dev_console, size } => {
             mounts::console(c, c.slot(to)?, uid, on_dev_console != 0, size)
         }
-        Step::Hook { argv, env, state, timeout_s } => hooks::run(c, argv, env, state, timeout_s),
+        Step::Hook { argv, env, state, timeout_s, output } => {
+            hooks::run(c, argv, env, state, timeout_s, output)
+        }
         Step::Pivot { flags } => mounts::pivot(c, flags & pivot::OLD_IS_SHARED != 0),
         Step::RootAttributes { set, propagation } => {
             let root = c.root()?;

@@ -42,7 +42,6 @@ impl Images {
             cgroup: Slot::NONE,
             report: Slot(0),
             trace: Slot::NONE,
-            hook_output: Slot::NONE,
             slots,
             steps: self.steps.len() as u32,
             text: self.text.len() as u32,
@@ -154,8 +153,9 @@ fn hooks_get_the_state_and_are_judged_by_their_status() {
         let argv = i.list(&["/bin/sh", "sh", "-c", script]);
         let env = i.list(&[]);
         let state = i.list(&["{\"pid\":", "}"]).first;
-        i.steps.push(Step::Hook { argv, env, state, timeout_s });
-        run(i, &[], || {})
+        i.steps.push(Step::Hook { argv, env, state, timeout_s, output: Slot(1) });
+        let (_read, write) = pipe();
+        run(i, &[write.as_raw_fd()], || {})
     };
     let of = |(code, reports): (u32, Vec<Report>)| match reports[..] {
         [] => (code, 0, 0),

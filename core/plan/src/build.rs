@@ -46,7 +46,6 @@ impl Build {
             cgroup: slot(&Want::Group),
             report: slot(&Want::Report),
             trace: slot(&Want::Trace),
-            hook_output: slot(&Want::HookOutput),
             slots: self.slots.len() as u32,
             steps: self.steps.len() as u32,
             text: text.len() as u32,

@@ -12,7 +12,9 @@ use sampan_child::step::Step;
 /// What to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostProcess<'a> {
-    /// The program first; without a slash it is looked for in PATH.
+    /// The program's file; empty: `argv[0]`, which without a slash is looked for in PATH.
+    pub program: &'a str,
+    /// All of it, `argv[0]` too.
     pub argv: Vec<&'a str>,
     /// The whole environment, `NAME=VALUE` each.
     pub env: Vec<&'a str>,
@@ -20,25 +22,30 @@ pub struct HostProcess<'a> {
     pub cwd: &'a str,
     /// User and group, where they are not ours; its other groups are dropped then.
     pub user: Option<(u32, u32)>,
-    pub umask: u32,
+    /// None: that of whoever clones.
+    pub umask: Option<u32>,
 }
 
 /// The plan. Its slots are stdin, stdout and stderr, and the report.
 pub fn host<'a>(p: &HostProcess<'a>) -> Result<Plan<'a>, Error> {
-    let Some(name) = p.argv.first().filter(|name| !name.is_empty()) else {
+    let first = p.argv.first().copied().unwrap_or_default();
+    let name = if p.program.is_empty() { first } else { p.program };
+    if name.is_empty() {
         return Err(Error::new("argv", "must name a program"));
-    };
+    }
     let b = &mut Build::default();
     b.want(Want::Report);
     b.step("", Step::CloseOthers { first: 3 });
     b.step("", Step::Signals {});
-    // Of its own, so that a deadline can end all of it.
-    b.step("", Step::Session {});
+    // Of its own, so that a deadline can end all of it. No session: under runc and crun hooks lead none either.
+    b.step("", Step::ProcessGroup {});
     for to in 0..3 {
         let from = b.want(Want::Stdio(to));
         b.step("", Step::Stdio { from, to });
     }
-    b.step("", Step::Umask { mask: p.umask });
+    if let Some(mask) = p.umask {
+        b.step("", Step::Umask { mask });
+    }
     if let Some((uid, gid)) = p.user {
         let groups = sampan_child::step::List { first: b.table.raw(&[]), count: 0 };
         b.step("user", Step::User { uid, gid, groups, flags: 0 });
@@ -48,7 +55,7 @@ pub fn host<'a>(p: &HostProcess<'a>) -> Result<Plan<'a>, Error> {
     b.step("", Step::CloseOnExec { first: 3 });
     let in_env = p.env.iter().rev().find_map(|v| v.strip_prefix("PATH="));
     let candidates: Vec<String> = match name.contains('/') {
-        true => vec![(*name).to_owned()],
+        true => vec![name.to_owned()],
         false => in_env.unwrap_or(PATH).split(':').map(|dir| format!("{dir}/{name}")).collect(),
     };
     let candidates = b.table.list(candidates.iter().map(String::as_str), "argv[0]")?;
@@ -56,6 +63,5 @@ pub fn host<'a>(p: &HostProcess<'a>) -> Result<Plan<'a>, Error> {
     let env = b.table.list(p.env.iter().copied(), "env")?;
     b.step("argv[0]", Step::Find { candidates });
     b.step("argv", Step::Exec { argv, env });
-    let program = p.argv.first().copied();
-    Ok(finish(b, Parent { program, ..Parent::default() }))
+    Ok(finish(b, Parent { program: Some(name), ..Parent::default() }))
 }

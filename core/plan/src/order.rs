@@ -160,7 +160,7 @@ impl<'a> Plan<'a> {
         if !hooks.create_container.is_empty() {
             b.step("hooks.createContainer", Step::Umask { mask: 0o022 });
         }
-        hook_steps(b, &hooks.create_container, "hooks.createContainer", creating, environment)?;
+        hook_steps(b, &hooks.create_container, "createContainer", creating, environment)?;
         if root.readonly {
             if let Some(cwd) = spec.process.as_ref().map(|p| clean(&p.cwd)).filter(|cwd| cwd != "/") {
                 let path = b.text(&cwd, "process.cwd")?;
@@ -196,7 +196,7 @@ impl<'a> Plan<'a> {
         {
             b.step("linux.seccomp", Step::HookFilter { program, insns, flags });
         }
-        hook_steps(b, &hooks.start_container, "hooks.startContainer", created, environment)?;
+        hook_steps(b, &hooks.start_container, "startContainer", created, environment)?;
         if let Some((p, program)) = &program {
             if p.no_new_privileges {
                 filter(b, spec)?;
@@ -389,12 +389,12 @@ fn hook_state(b: &mut Build, spec: &Spec<'_>, options: &Options, status: &str, u
 fn hook_steps(
     b: &mut Build,
     hooks: &[Hook<'_>],
-    kind: &str,
+    kind: &'static str,
     state: List,
     environment: Option<List>,
 ) -> Result<(), Error> {
     for (index, hook) in hooks.iter().enumerate() {
-        let field = format!("{kind}[{index}]");
+        let field = format!("hooks.{kind}[{index}]");
         if !hook.path.starts_with('/') {
             return Err(Error::new(
                 format!("{field}.path"),
@@ -416,8 +416,8 @@ fn hook_steps(
             Some(environment) => environment,
             None => b.table.list(hook.env.iter().map(|e| e.as_str()), &format!("{field}.env"))?,
         };
-        b.want(Want::HookOutput);
-        b.step(field, Step::Hook { argv, env, state: state.first, timeout_s });
+        let output = b.want(Want::HookOutput { kind, index, path: path.to_owned() });
+        b.step(field, Step::Hook { argv, env, state: state.first, timeout_s, output });
     }
     Ok(())
 }

@@ -45,8 +45,8 @@ pub enum Want {
     Stdio(u32),
     /// A memfd of (steps + 1) u64.
     Trace,
-    /// What hooks in the container print.
-    HookOutput,
+    /// What one hook in the container prints: its kind's name, its place in the list, and its path.
+    HookOutput { kind: &'static str, index: usize, path: String },
 }
 
 /// A point where the child waits.

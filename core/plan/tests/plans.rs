@@ -164,7 +164,7 @@ fn a_process_of_the_host_is_a_short_plan() {
         argv: vec!["notify", "web failed"],
         env: vec!["PATH=/opt/bin:/bin"],
         user: Some((33, 33)),
-        umask: 0o022,
+        umask: Some(0o022),
         ..Default::default()
     };
     let plan = sampan_plan::host_process::host(&process).unwrap();

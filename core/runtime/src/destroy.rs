@@ -11,9 +11,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use sampan_hooks::{Kind, Output};
+use sampan_hooks::Kind;
 
 use crate::error::io_name;
+use crate::launch::hooks::{Hands, run_all};
 use crate::pidfd;
 use crate::root::{self, Folder};
 use crate::state::State;
@@ -67,21 +68,16 @@ impl From<root::Error> for Error {
 
 /// Removes the container; `None` is one whose create died before it wrote anything. What poststop hooks did wrong comes
 /// back as warnings.
-pub fn destroy(folder: Folder, state: Option<&State>) -> Result<Vec<sampan_hooks::Error>, Error> {
+pub fn destroy(
+    folder: Folder,
+    state: Option<State>,
+    hands: &mut Hands<'_>,
+) -> Result<Vec<sampan_hooks::Error>, Error> {
     let mut warnings = Vec::new();
-    if let Some(state) = state {
-        end_processes(state)?;
-        let bundle = state.bundle.is_dir().then_some(state.bundle.as_path());
-        let about = state.for_hook(Kind::Poststop);
+    if let Some(mut state) = state {
+        end_processes(&state)?;
         // Poststop failures never abort (Kind::on_failure).
-        match sampan_hooks::run_all(
-            &state.hooks,
-            Kind::Poststop,
-            &about,
-            bundle,
-            Output::Tail,
-            crate::signals::start_clean,
-        ) {
+        match run_all(&mut state, Kind::Poststop, &folder, hands) {
             Ok(some) => warnings = some,
             Err(e) => warnings.push(e),
         }

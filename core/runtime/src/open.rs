@@ -14,6 +14,7 @@ use sampan_plan::namespaces::proc_name;
 use sampan_plan::plan::{Gate, Plan, Want};
 
 use crate::error::{Error, Result};
+use crate::launch::Inside;
 use crate::root::Folder;
 
 /// In the state folder, where the container outlives its creator.
@@ -39,7 +40,7 @@ pub struct Slots<'a> {
     pub report: Option<OwnedFd>,
     pub console: Option<OwnedFd>,
     pub trace: Option<OwnedFd>,
-    pub hook_output: Option<OwnedFd>,
+    pub inside: Inside,
 }
 
 /// What the caller of a launch brings for the slots.
@@ -63,7 +64,7 @@ impl<'a> Slots<'a> {
             report: None,
             console: None,
             trace: None,
-            hook_output: None,
+            inside: Inside::default(),
         };
         for want in &request.plan.slots {
             let held = slots.one(want, request, cgroup)?;
@@ -136,11 +137,12 @@ impl<'a> Slots<'a> {
                 self.trace = Some(duplicate(&fd)?);
                 Held::Ours(fd)
             }
-            Want::HookOutput => {
-                let fd = memfd("hook output")?;
-                self.hook_output = Some(duplicate(&fd)?);
-                Held::Ours(fd)
-            }
+            // Runs when we are gone: nobody is there to read it.
+            Want::HookOutput { kind: "startContainer", .. } if request.fifos.is_some() => Held::Ours(
+                open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(|e| Error::new("cannot open /dev/null").call("open", e))?,
+            ),
+            Want::HookOutput { kind, index, path } => Held::Ours(self.inside.pipe(kind, *index, path)?),
         })
     }
 

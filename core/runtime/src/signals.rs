@@ -86,21 +86,6 @@ impl Drop for Signals {
     }
 }
 
-/// For a hook: no signal blocked, whatever we block to read it, and no descriptor but its three, whatever our caller left open.
-pub fn start_clean(command: &mut std::process::Command) {
-    use std::os::unix::process::CommandExt;
-    // SAFETY: two system calls on memory of this frame: nothing that another thread's lock could hold up after fork.
-    unsafe {
-        command.pre_exec(|| {
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-            libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-            Ok(())
-        });
-    }
-}
-
 /// A child, or any adopted orphan, that has ended; it is reaped. `None`: none has, or there are no children.
 pub fn reap() -> Option<(i32, crate::pidfd::Exit)> {
     let mut status = 0;

@@ -52,6 +52,15 @@ pub struct State {
     pub no_process: bool,
     #[serde(skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,
+    /// How many poststart and poststop hooks have ended: whoever goes on after a crash goes on with the next one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub poststart_ended: usize,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub poststop_ended: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// How far the verbs got.
@@ -195,6 +204,28 @@ impl State {
             annotations: &self.annotations,
             owner: owner(self.uid),
         }
+    }
+
+    /// The place of the first hook of a kind that is still to run. Hooks before the start go with their launch: a launch that
+    /// is done again runs them again.
+    pub fn next_hook(&self, kind: sampan_hooks::Kind) -> usize {
+        match kind {
+            sampan_hooks::Kind::Poststart => self.poststart_ended,
+            sampan_hooks::Kind::Poststop => self.poststop_ended,
+            _ => 0,
+        }
+    }
+
+    /// A hook has ended, well or not. True: something changed that is worth a save.
+    pub fn hook_ended(&mut self, kind: sampan_hooks::Kind, index: usize) -> bool {
+        let ended = match kind {
+            sampan_hooks::Kind::Poststart => &mut self.poststart_ended,
+            sampan_hooks::Kind::Poststop => &mut self.poststop_ended,
+            _ => return false,
+        };
+        let before = *ended;
+        *ended = before.max(index + 1);
+        *ended != before
     }
 
     /// The bytes for a hook's stdin.

@@ -63,6 +63,7 @@ fn make(bundle: &Bundle, spec: &Spec<'_>, barrier: Barrier) -> Result<Made, Erro
         stdio: Some([null.as_fd(), output.as_fd(), output.as_fd()]),
         netns: None,
         keep_groups: false,
+        hook_log: None,
     };
     let created = launch::create(&request, &mut Direct, &mut ())?;
     Ok(Made { created, folder, output, id })
@@ -76,7 +77,7 @@ fn run(bundle: &Bundle) -> Result<Ran, Error> {
     let host = sampan_runtime::host::facts(None, &made.id, true)?;
     let plan = Plan::compile(&spec, &host, &options(bundle, &spec, &made.id))?;
     let folder = made.folder.reopen().unwrap();
-    let started = launch::start(&mut made.created, &plan, &folder);
+    let started = launch::start(&mut made.created, &plan, &folder, &mut launch::Hands::new(&mut Direct));
     let code = wait(&made.created.child);
     started?;
     Ok(Ran { output: made.text(), code })
@@ -479,7 +480,8 @@ fn a_terminal_comes_back_as_its_master() {
     let spec = Spec::parse(&text).unwrap();
     let mut made = make(&bundle, &spec, Barrier::Folder).unwrap_or_else(|e| panic!("{e}"));
     let master = File::from(made.created.console.take().unwrap());
-    launch::start_by_folder(&made.folder).unwrap_or_else(|e| panic!("{e}"));
+    launch::start_by_folder(&made.folder, &mut launch::Hands::new(&mut Direct))
+        .unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(wait(&made.created.child), 0);
     let mut text = Vec::new();
     let _ = (&master).read_to_end(&mut text); // EIO is how a pty says the end
@@ -551,7 +553,8 @@ fn exec_joins_everything() {
     let text = bundle.write().unwrap();
     let spec = Spec::parse(&text).unwrap();
     let mut made = make(&bundle, &spec, Barrier::Folder).unwrap_or_else(|e| panic!("{e}"));
-    launch::start_by_folder(&made.folder).unwrap_or_else(|e| panic!("{e}"));
+    launch::start_by_folder(&made.folder, &mut launch::Hands::new(&mut Direct))
+        .unwrap_or_else(|e| panic!("{e}"));
 
     let mut process = spec.process.clone().unwrap();
     let script = "hostname; cat /proc/1/comm; grep -c . /proc/self/cgroup; [ $(readlink /proc/self/ns/net) = $(readlink /proc/1/ns/net) ] && echo same;

@@ -6,6 +6,7 @@ mod cli;
 mod enter;
 mod exec;
 mod explain;
+mod hooks;
 mod launch;
 mod lifecycle;
 mod podman;

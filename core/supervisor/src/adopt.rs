@@ -6,6 +6,7 @@
 //! end of its barrier and exits; what it left is cleaned up like any life.
 use crate::clock;
 use crate::fleet::Entry;
+use crate::hooks;
 use crate::journal::{Record, Replay};
 use crate::keel;
 use crate::life::{self, Process};
@@ -31,7 +32,7 @@ struct Finding {
 /// Rebuilds the fleet: every service of the config, with the life it has by the journal.
 pub fn adopt(worker: &mut Worker, replay: &Replay) {
     let config = worker.ground.config();
-    let mut children = children(worker);
+    let Children { mut main, mut hooks } = children(worker);
     for service in config.services.values() {
         let handle = worker.next_handle;
         worker.next_handle += 1;
@@ -43,30 +44,48 @@ pub fn adopt(worker: &mut Worker, replay: &Replay) {
         worker.fleet.entries.insert(entry.name.clone(), entry);
     }
     for (name, record) in &replay.last {
-        let child = children.remove(name.as_str());
-        take_up(worker, name, record, child);
+        let child = main.remove(name.as_str());
+        let hooked = hooks.remove(name).is_some();
+        take_up(worker, name, record, child, hooked);
     }
-    for (name, (pid, _)) in children {
+    for pid in hooks.into_values().flatten() {
+        worker.ground.end_stray(pid);
+    }
+    for (name, (pid, _)) in main {
         // Cloned, but nothing of it is on record: it waits at a barrier nobody holds, and exits.
         tracing::warn!(service = name, pid, "a process that no record knows: ended");
         worker.ground.end_stray(pid);
     }
 }
 
-/// The keel's children that are main processes: service -> (pid, pidfd).
-fn children(worker: &Worker) -> BTreeMap<String, (i32, OwnedFd)> {
+/// The keel's children by service.
+#[derive(Default)]
+struct Children {
+    /// Main processes: pid and pidfd.
+    main: BTreeMap<String, (i32, OwnedFd)>,
+    /// Hooks of theirs that ran when the worker died.
+    hooks: BTreeMap<String, Vec<i32>>,
+}
+
+fn children(worker: &Worker) -> Children {
     let kept = match worker.keel.list() {
         Ok(kept) => kept,
         Err(error) => {
             tracing::error!("the keel does not say what it holds: {error}");
-            return BTreeMap::new();
+            return Children::default();
         }
     };
     let mut main = BTreeMap::<String, (u64, i32, OwnedFd)>::new();
+    let mut hooked = BTreeMap::<String, Vec<i32>>::new();
     for child in kept.children {
+        if let Some(name) = keel::HookTag::parse(&child.tag).and_then(|tag| hooks::service_of(tag.of)) {
+            // It has its time: whoever cleans up that life waits for it, or whoever goes on with its start.
+            hooked.entry(name.to_owned()).or_default().push(child.pid);
+            continue;
+        }
         let tag = child.tag.strip_prefix("service/").and_then(|rest| rest.rsplit_once('/'));
         let Some((name, Ok(generation))) = tag.map(|(name, number)| (name, number.parse())) else {
-            // A probe or a hook of the worker before us: nobody waits for its answer any more.
+            // A probe of the worker before us: nobody waits for its answer any more.
             worker.ground.end_stray(child.pid);
             continue;
         };
@@ -80,10 +99,11 @@ fn children(worker: &Worker) -> BTreeMap<String, (i32, OwnedFd)> {
             Slot::Vacant(free) => drop(free.insert((generation, child.pid, child.pidfd))),
         }
     }
-    main.into_iter().map(|(name, (_, pid, pidfd))| (name, (pid, pidfd))).collect()
+    let main = main.into_iter().map(|(name, (_, pid, pidfd))| (name, (pid, pidfd))).collect();
+    Children { main, hooks: hooked }
 }
 
-fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<(i32, OwnedFd)>) {
+fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<(i32, OwnedFd)>, hooked: bool) {
     let get = |key: &str| record.data.get(key).and_then(serde_json::Value::as_str);
     let number = |key: &str| record.data.get(key).and_then(serde_json::Value::as_u64);
     let Some(entry) = worker.fleet.get(name) else {
@@ -107,8 +127,13 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<(i32,
     };
     let generation = machine.generation;
     let Finding { process, found } = find(worker, name, number("oom_before"), get, child);
+    let goes_on = matches!(found, Found::Alive { started: true })
+        && (hooked || state_of(worker, name).is_some_and(|state| hooks::poststart_due(&state)));
     let Some(entry) = worker.fleet.get_mut(name) else { return };
     entry.machine = machine;
+    if goes_on {
+        worker.ground.finish_poststart(&entry.config, generation);
+    }
     if let Some(handle) = number("handle") {
         entry.handle = handle;
         worker.next_handle = worker.next_handle.max(handle + 1);

@@ -4,6 +4,7 @@
 //! the loop's one thread; only the keel's client and plain data go to the pool of blocking threads.
 use crate::config::Config;
 use crate::fleet::{Entry, Live, Task};
+use crate::hooks;
 use crate::inside::Inside;
 use crate::keel::Keel;
 use crate::life::{self, Order};
@@ -346,6 +347,26 @@ impl Ground {
         let (io, keel, name) = (self.dirs.io(name), self.keel.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || {
             life::drop_stdio(&keel, &io, &name);
+        });
+    }
+
+    /// Where hooks of a service write now, after a life or without one.
+    pub fn hook_log(&self, service: &crate::config::schema::Service) -> hooks::Log {
+        if service.logging.driver == crate::config::schema::LogDriver::None {
+            hooks::Log::Nowhere
+        } else if self.plugins.claimant("stdio").is_some() {
+            hooks::Log::Pipe(self.dirs.io(&service.name).join("stderr"))
+        } else {
+            hooks::Log::File(self.dirs.logs(&service.name).join("stderr.log"))
+        }
+    }
+
+    /// Goes on with the poststart hooks of a container that an earlier worker started.
+    pub fn finish_poststart(&self, service: &crate::config::schema::Service, generation: u64) {
+        let (keel, containers, log) = (self.keel.clone(), self.dirs.containers(), self.hook_log(service));
+        let name = service.name.clone();
+        tokio::task::spawn_blocking(move || {
+            hooks::go_on(&keel, &containers, &name, &life::tag(&name, generation), &log)
         });
     }
 

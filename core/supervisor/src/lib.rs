@@ -17,6 +17,7 @@ pub mod journal;
 pub mod source;
 
 // Who does the work.
+pub mod hooks;
 pub mod keel;
 pub mod plugins;
 pub mod probe;

@@ -28,7 +28,6 @@ pub fn image(command: &str, waits: bool) -> Vec<u8> {
         cgroup: Slot::NONE,
         report: Slot::NONE,
         trace: Slot::NONE,
-        hook_output: Slot::NONE,
         slots: if waits { 2 } else { 1 },
         steps: steps.len() as u32,
         text: text.len() as u32,

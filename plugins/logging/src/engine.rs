@@ -65,6 +65,18 @@ pub struct Attachment {
     pub pipes: [Option<OwnedFd>; 2],
 }
 
+impl Attachment {
+    /// Whether something can be read from its pipes right now.
+    pub fn has_more(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let pipes = self.pipes.iter().flatten();
+        let mut fds: Vec<PollFd<'_>> = pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
+        let _ = poll(&mut fds, Some(&now));
+        fds.iter().any(|fd| fd.revents().contains(PollFlags::IN))
+    }
+}
+
 type Done<T> = oneshot::Sender<T>;
 
 enum Command {

@@ -21,6 +21,9 @@ pub struct Logging {
     /// Made by the first `synchronize`, which brings the spool of an earlier worker, if there was one.
     engine: Mutex<Option<Arc<Engine>>>,
     metrics: Metrics,
+    /// By service, the pipes of its last life. What comes into them between `detach` and `removed` is what its poststop hooks
+    /// print.
+    pipes: Mutex<BTreeMap<String, Attachment>>,
 }
 
 #[derive(Clone)]
@@ -69,6 +72,10 @@ enum Request {
 impl Logging {
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Engine>>> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pipes(&self) -> MutexGuard<'_, BTreeMap<String, Attachment>> {
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn engine(&self) -> Option<Arc<Engine>> {
@@ -132,7 +139,7 @@ impl Plugin for Logging {
             dropped: host.counter("dropped_lines", "lines that could not be written")?,
             write_errors: host.counter("write_errors", "writes to a segment that failed")?,
         };
-        Ok(Logging { dir, engine: Mutex::new(None), metrics })
+        Ok(Logging { dir, engine: Mutex::new(None), metrics, pipes: Mutex::default() })
     }
 
     async fn synchronize(&self, cx: &Cx, all: Synchronize) -> Result<()> {
@@ -168,8 +175,15 @@ impl Plugin for Logging {
         }
         let engine = self.start(cx.host(), Vec::new())?;
         let settings = self.settings(cx).await?;
-        let attachment =
-            Attachment { service: cx.service().to_owned(), container: cx.container(), settings, pipes };
+        let of = |pipes, settings| Attachment {
+            service: cx.service().to_owned(),
+            container: cx.container(),
+            settings,
+            pipes,
+        };
+        let again = [own(cx.fd(Role::Stdout).ok())?, own(cx.fd(Role::Stderr).ok())?];
+        self.pipes().insert(cx.service().to_owned(), of(again, settings));
+        let attachment = of(pipes, settings);
         engine.attach(attachment).await?.with_context(|| format!("logging of {}", cx.service()))
     }
 
@@ -177,6 +191,17 @@ impl Plugin for Logging {
         match self.engine() {
             Some(engine) => Ok(engine.detach(cx.service()).await?),
             None => Ok(()),
+        }
+    }
+
+    async fn removed(&self, cx: &Cx, _: Removed) -> Result<()> {
+        let last = self.pipes().remove(cx.service());
+        match (last.filter(Attachment::has_more), self.engine()) {
+            (Some(last), Some(engine)) => {
+                engine.attach(last).await?.with_context(|| format!("logging of {}", cx.service()))?;
+                Ok(engine.detach(cx.service()).await?)
+            }
+            _ => Ok(()),
         }
     }
 

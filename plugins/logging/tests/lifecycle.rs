@@ -166,3 +166,18 @@ fn old_lines_of_several_services_come_in_the_order_of_time() {
     let two: Vec<String> = lines(read(&rig, json!({ "verb": "read", "tail": 1 }))).collect();
     assert_eq!(two, ["a stdout F 3", "b stdout F 5"]);
 }
+
+#[test]
+fn what_comes_between_detach_and_removed_is_logged_too() {
+    let dir = Folder::new();
+    let (rig, logs) = (rig(&dir), dir.0.join("logs"));
+    let (out, mut err) = (Fifo::new(&dir.0, "out"), Fifo::new(&dir.0, "err"));
+    create(&rig, "web", json!({}));
+    attach(&rig, "web", &out, &err);
+    err.container.write_all(b"last words").unwrap();
+    detach(&rig, "web");
+    err.container.write_all(b"poststop hook /h: bye\n").unwrap();
+    rig.fire(Event::new(abi::EV_REMOVED).of("web")).unwrap();
+    let all = [record("stderr", false, "last words"), record("stderr", true, "poststop hook /h: bye")];
+    soon("both", Duration::from_secs(5), || records(&logs, "web") == all);
+}

@@ -12,10 +12,10 @@ use sampan_hooks::Kind;
 use sampan_plan::plan::{Gate, Want};
 use sampan_plan::show;
 
-use super::hooks::{hooks_of, run_hooks, with_output};
+use super::hooks::{Hands, hooks_of, run_all};
 use super::report::{failed_io, next_report, open_gate, set_oom_score_adj};
 use super::start::keep_plan;
-use super::{Attached, Barrier, Console, Created, Request, Spawn, Spawned, Stages};
+use super::{Attached, Barrier, Console, Created, Inside, Request, Spawn, Spawned, Stages};
 use crate::error::{Error, Result};
 use crate::explain::{Around, explain};
 use crate::open::{Given, Slots};
@@ -39,12 +39,13 @@ pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Sta
     let mut launch =
         Launch { request, spawn, stages, groups: &groups, state: state_of(request), hooks_ran: false };
     let created = Slots::open(&given, groups.cgroup.as_ref()).and_then(|slots| launch.child(slots));
-    let Launch { state, hooks_ran, .. } = launch;
+    let Launch { mut state, hooks_ran, spawn, .. } = launch;
     created.map_err(|e| {
         groups.undo();
         if hooks_ran {
             // config.md: what the earlier hooks set up is taken down by poststop, even now.
-            let _ = run_hooks(&state, Kind::Poststop);
+            let mut hands = Hands { spawn, log: request.hook_log };
+            let _ = run_all(&mut state, Kind::Poststop, request.folder, &mut hands);
         }
         e.of(id)
     })
@@ -126,7 +127,7 @@ impl Launch<'_, '_> {
                 netns,
                 rootfs: self.state.rootfs.clone(),
                 trace: slots.trace.take(),
-                hook_output: slots.hook_output.take(),
+                inside: std::mem::take(&mut slots.inside),
             }),
             Err(e) => {
                 let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
@@ -165,7 +166,7 @@ impl Launch<'_, '_> {
 
         let mut netns = None;
         if self.request.plan.slots.contains(&Want::Gate(Gate::Attached)) {
-            self.expect(&report, mark::MOUNTED, child, slots)?;
+            self.expect(&report, mark::MOUNTED, child, &mut slots.inside)?;
             netns = self.attach(child)?;
             open_gate(gate)?;
         }
@@ -173,7 +174,8 @@ impl Launch<'_, '_> {
             Some(socket) => console::receive(socket.as_fd())?,
             None => None,
         };
-        self.expect(&report, mark::READY, child, slots)?;
+        self.expect(&report, mark::READY, child, &mut slots.inside)?;
+        slots.inside.finish(Kind::CreateContainer.name(), self.request.hook_log);
         if let (Some(master), Console::Socket(path)) = (&console, self.request.console) {
             console::hand_over(path, master)?;
             console = None;
@@ -206,15 +208,16 @@ impl Launch<'_, '_> {
     }
 
     /// The next report must be this mark.
-    fn expect(&self, report: &OwnedFd, wanted: u32, child: &Spawned, slots: &Slots<'_>) -> Result<()> {
+    fn expect(&self, report: &OwnedFd, wanted: u32, child: &Spawned, inside: &mut Inside) -> Result<()> {
+        inside.wait(report.as_fd(), self.request.hook_log)?;
         match next_report(report)? {
             Some(Report::Reached { mark }) if mark == wanted => Ok(()),
-            Some(report) => Err(self.explained(report, slots)),
+            Some(report) => Err(self.explained(report, inside)),
             None => Err(self.vanished(child)),
         }
     }
 
-    fn explained(&self, report: Report, slots: &Slots<'_>) -> Error {
+    fn explained(&self, report: Report, inside: &mut Inside) -> Error {
         let plan = self.request.plan;
         let around = Around {
             new_user_namespace: !plan.parent.uid_mappings.is_empty(),
@@ -222,7 +225,7 @@ impl Launch<'_, '_> {
         };
         match show::reader(plan) {
             Some(reader) => {
-                with_output(explain(report, &reader, &plan.origins, around), slots.hook_output.as_ref())
+                inside.explain(explain(report, &reader, &plan.origins, around), self.request.hook_log)
             }
             None => Error::new("the plan is damaged"),
         }
@@ -240,8 +243,10 @@ impl Launch<'_, '_> {
     }
 
     fn attach(&mut self, child: &Spawned) -> Result<Option<OwnedFd>> {
-        run_hooks(&self.state, Kind::Prestart)?;
-        run_hooks(&self.state, Kind::CreateRuntime)?;
+        let mut hands = Hands { spawn: self.spawn, log: self.request.hook_log };
+        for kind in [Kind::Prestart, Kind::CreateRuntime] {
+            run_all(&mut self.state, kind, self.request.folder, &mut hands)?;
+        }
         let netns = match self.request.plan.parent.own_network {
             true => Some(open_netns(child.pid)?),
             false => None,

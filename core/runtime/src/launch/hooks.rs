@@ -1,46 +1,282 @@
-//! The hooks of a launch: those of the host's side are run here, those in the container by the child.
+//! Hooks of the host's side: one short image each, cloned by whoever clones the container.
+//!
+//! ```text
+//!   memfd(state) -> stdin      stdout, stderr -> pipe -> log, tail      pidfd: ended      deadline: kill the group
+//! ```
+//! stdin is a memfd, so a hook that never reads cannot hold us up. The end is the end of the hook's own process, seen on its
+//! pidfd: a child that it leaves behind may keep the pipe open for ever (runc hangs there). The group of a failed hook is
+//! killed before its leader is reaped, while the number cannot be anybody else's. How far poststart and poststop hooks got is
+//! in the state before a hook's process is reaped: after a crash the next one finds either the process or the note.
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use sampan_hooks::{Kind, Output};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
+use rustix::process::{Pid, Signal, kill_process_group, pidfd_send_signal};
+use sampan_child::report::Report;
+use sampan_hooks::{Cause, Error as HookError, Hook, Hooks, Kind, OnFailure};
+use sampan_plan::host_process::{HostProcess, host};
+use sampan_plan::spec;
 
-use crate::error::{Error, Result};
+use super::printed::Pipe;
+use super::report::next_report;
+use super::{Spawn, Spawned};
+use crate::error::{Errno, Error};
+use crate::open::{Given, Slots};
+use crate::pidfd::Exit;
+use crate::root::Folder;
 use crate::state::State;
 
-pub(super) fn run_hooks(state: &State, kind: Kind) -> Result<()> {
-    if state.hooks.of(kind).is_empty() {
-        return Ok(());
-    }
-    sampan_hooks::run_all(
-        &state.hooks,
-        kind,
-        &state.for_hook(kind),
-        None,
-        Output::Tail,
-        crate::signals::start_clean,
-    )?;
-    Ok(())
+/// What hooks are run with.
+pub struct Hands<'h> {
+    pub spawn: &'h mut dyn Spawn,
+    /// Where what they print goes, line by line.
+    pub log: Option<BorrowedFd<'h>>,
 }
 
-/// What a hook printed belongs to its error.
-pub(super) fn with_output(mut error: Error, output: Option<&OwnedFd>) -> Error {
-    if let Some(fd) = output {
-        let mut bytes = [0u8; 1024];
-        let printed = rustix::io::pread(fd, &mut bytes, 0).unwrap_or(0);
-        let text = String::from_utf8_lossy(bytes.get(..printed).unwrap_or_default()).trim().to_owned();
-        if !text.is_empty() {
-            error.doing = format!("{}: {text}", error.doing);
+impl std::fmt::Debug for Hands<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hands").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl<'h> Hands<'h> {
+    /// For whoever keeps no log.
+    pub fn new(spawn: &'h mut dyn Spawn) -> Hands<'h> {
+        Hands { spawn, log: None }
+    }
+}
+
+/// One hook about to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Which<'w> {
+    pub kind: Kind,
+    /// Its place in the list of its kind.
+    pub index: usize,
+    pub hook: &'w Hook,
+}
+
+/// Runs every hook of a kind that has not run yet, in order. A kind whose failure aborts stops at the first one; otherwise the
+/// failures come back as warnings and the rest still runs.
+pub fn run_all(
+    state: &mut State,
+    kind: Kind,
+    folder: &Folder,
+    hands: &mut Hands<'_>,
+) -> Result<Vec<HookError>, HookError> {
+    let mut warnings = Vec::new();
+    if state.hooks.of(kind).is_empty() {
+        return Ok(warnings);
+    }
+    let (hooks, about) = (state.hooks.clone(), state.for_hook(kind));
+    // As runc and crun, which change to the bundle before anything else.
+    let bundle = if state.bundle.is_dir() { state.bundle.clone() } else { PathBuf::from("/") };
+    for (index, hook) in hooks.of(kind).iter().enumerate().skip(state.next_hook(kind)) {
+        let ended = &mut || {
+            if state.hook_ended(kind, index) {
+                // Not written: after a crash it runs once more.
+                let _ = state.save(folder);
+            }
+        };
+        match run(&Which { kind, index, hook }, &about, &bundle, hands, ended) {
+            Ok(()) => {}
+            Err(e) => match kind.on_failure() {
+                OnFailure::Abort => return Err(e),
+                OnFailure::Warn => warnings.push(e),
+            },
         }
     }
-    error
+    Ok(warnings)
 }
 
-pub(super) fn hooks_of(hooks: &sampan_plan::spec::Hooks<'_>) -> sampan_hooks::Hooks {
-    let list = |hooks: &[sampan_plan::spec::Hook<'_>]| -> Vec<sampan_hooks::Hook> {
-        let strings = |list: &[sampan_plan::spec::Str<'_>]| list.iter().map(|s| s.to_string()).collect();
+/// Runs one hook to its end or its deadline; `ended` is called between its end and its reaping.
+pub fn run(
+    which: &Which<'_>,
+    about: &[u8],
+    cwd: &Path,
+    hands: &mut Hands<'_>,
+    ended: &mut dyn FnMut(),
+) -> Result<(), HookError> {
+    match start(which, about, cwd, hands.spawn) {
+        Ok((child, report, mut pipe)) => {
+            let under_way = UnderWay { child: &child, report: Some(&report), limit: which.hook.limit() };
+            see_out(which, &under_way, &mut pipe, hands, ended)
+        }
+        Err(e) => {
+            ended();
+            Err(failed(which, Cause::Start(e), String::new()))
+        }
+    }
+}
+
+/// A hook that runs: ours, or one that whoever was here before us has left.
+#[derive(Debug)]
+pub struct UnderWay<'u> {
+    pub child: &'u Spawned,
+    /// Absent where whoever started it took it along: then a program that cannot be executed is an exit with 127.
+    pub report: Option<&'u OwnedFd>,
+    /// From now on.
+    pub limit: Option<Duration>,
+}
+
+/// From anywhere in a hook to its end or its deadline, and what it comes to.
+pub fn see_out(
+    which: &Which<'_>,
+    hook: &UnderWay<'_>,
+    pipe: &mut Pipe,
+    hands: &mut Hands<'_>,
+    ended: &mut dyn FnMut(),
+) -> Result<(), HookError> {
+    let judged = match watch(hook.child, pipe, hook.limit, hands.log) {
+        Err(e) => Err(Cause::Watch(e.into())),
+        Ok(false) => Err(Cause::Timeout(which.hook.limit().unwrap_or_default())),
+        Ok(true) => match hook.report.map_or(Ok(None), next_report) {
+            // Its end without execve: the report says why.
+            Ok(Some(Report::Failed { errno, .. })) => {
+                Err(Cause::Start(io::Error::from_raw_os_error(errno.into())))
+            }
+            _ => match hands.spawn.peek(hook.child) {
+                Ok(exit) => judge(exit),
+                Err(e) => Err(Cause::Watch(io::Error::other(e.doing.clone()))),
+            },
+        },
+    };
+    if judged.is_err() {
+        // A failed hook leaves nothing behind; a successful one may have started a daemon on purpose.
+        end(hook.child);
+    }
+    pipe.finish(hands.log);
+    ended();
+    let reaped = hands.spawn.reap_hook(hook.child, which);
+    judged.map_err(|cause| failed(which, cause, pipe.printed.tail()))?;
+    reaped.map_err(|e| failed(which, Cause::Watch(io::Error::other(e.doing.clone())), String::new()))
+}
+
+fn failed(which: &Which<'_>, cause: Cause, output: String) -> HookError {
+    let path = PathBuf::from(&which.hook.path);
+    HookError { kind: which.kind, index: which.index, path, cause, output }
+}
+
+/// Kills a hook's process and all of its group. It must not be reaped yet.
+pub fn end(child: &Spawned) {
+    if let Some(pid) = Pid::from_raw(child.pid) {
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+    // Where it had no time to make a group of its own.
+    let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+}
+
+/// Success or the cause of failure.
+pub fn judge(exit: Exit) -> Result<(), Cause> {
+    match exit {
+        Exit::Code(0) => Ok(()),
+        Exit::Code(code) => Err(Cause::Exit(code)),
+        Exit::Signal(number) => Err(Cause::Signal(number)),
+        Exit::Unknown => Err(Cause::Watch(io::Error::other("nobody knows how it ended"))),
+    }
+}
+
+fn start(
+    which: &Which<'_>,
+    about: &[u8],
+    cwd: &Path,
+    spawn: &mut dyn Spawn,
+) -> io::Result<(Spawned, OwnedFd, Pipe)> {
+    let hook = which.hook;
+    let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
+    if !hook.path.starts_with('/') {
+        return Err(invalid("the path must be absolute".into()));
+    }
+    // Without an environment of its own it has ours, as under crun and runc.
+    let ours: Vec<String> = match hook.env.is_empty() {
+        true => std::env::vars_os()
+            .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
+            .collect(),
+        false => Vec::new(),
+    };
+    let process = HostProcess {
+        program: &hook.path,
+        argv: hook.argv(),
+        env: hook.env.iter().chain(&ours).map(String::as_str).collect(),
+        cwd: cwd.to_str().unwrap_or("/"),
+        ..HostProcess::default()
+    };
+    let plan = host(&process).map_err(|e| invalid(format!("{}: {}", e.field, e.problem)))?;
+    let input = stdin(about)?;
+    let (pipe, write) = Pipe::new(which.kind.name(), &hook.path).map_err(of)?;
+    let given = Given {
+        plan: &plan,
+        fifos: None,
+        stdio: Some([input.as_fd(), write.as_fd(), write.as_fd()]),
+        netns: None,
+        container: None,
+    };
+    let mut slots = Slots::open(&given, None).map_err(of)?;
+    let output = pipe.fd().ok_or_else(|| io::Error::other("no pipe"))?;
+    let child = spawn.spawn_hook(&plan.image, &slots.fds(), which, output).map_err(of)?;
+    slots.handed_over();
+    let report = slots.report.take().ok_or_else(|| io::Error::other("no report"))?;
+    Ok((child, report, pipe))
+}
+
+fn of(e: Error) -> io::Error {
+    e.errno.map_or_else(|| io::Error::other(e.doing.clone()), io::Error::from)
+}
+
+/// A descriptor that reads as `bytes` from its start.
+fn stdin(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let fd = memfd_create("hook-state", MemfdFlags::CLOEXEC)?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let n = rustix::io::retry_on_intr(|| rustix::io::write(&fd, rest))?;
+        rest = rest.get(n..).unwrap_or_default();
+    }
+    seek(&fd, SeekFrom::Start(0))?;
+    Ok(fd)
+}
+
+/// Waits for the hook's end, taking what it prints; false: the deadline passed.
+fn watch(
+    child: &Spawned,
+    pipe: &mut Pipe,
+    limit: Option<Duration>,
+    log: Option<BorrowedFd<'_>>,
+) -> Result<bool, Errno> {
+    let deadline = limit.map(|l| Instant::now() + l);
+    loop {
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let over = left.is_some_and(|left| left.is_zero());
+        let left =
+            left.map(|l| Timespec { tv_sec: l.as_secs() as i64, tv_nsec: i64::from(l.subsec_nanos()) });
+        let mut fds = vec![PollFd::new(&child.pidfd, PollFlags::IN)];
+        fds.extend(pipe.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        match poll(&mut fds, left.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+        let [ended, printed] =
+            [0, 1].map(|n| fds.get(n).is_some_and(|fd: &PollFd<'_>| !fd.revents().is_empty()));
+        drop(fds);
+        // In this order: one that is found after its time, but has ended, has ended.
+        if ended || over {
+            return Ok(ended);
+        }
+        if printed {
+            pipe.turn(log);
+        }
+    }
+}
+
+/// The spec's hooks as this crate keeps them.
+pub fn hooks_of(hooks: &spec::Hooks<'_>) -> Hooks {
+    let list = |hooks: &[spec::Hook<'_>]| -> Vec<Hook> {
+        let strings = |list: &[spec::Str<'_>]| list.iter().map(|s| s.to_string()).collect();
         hooks
             .iter()
-            .map(|h| sampan_hooks::Hook {
+            .map(|h| Hook {
                 path: h.path.to_string(),
                 args: strings(&h.args),
                 env: strings(&h.env),
@@ -48,7 +284,7 @@ pub(super) fn hooks_of(hooks: &sampan_plan::spec::Hooks<'_>) -> sampan_hooks::Ho
             })
             .collect()
     };
-    sampan_hooks::Hooks {
+    Hooks {
         prestart: list(&hooks.prestart),
         create_runtime: list(&hooks.create_runtime),
         create_container: list(&hooks.create_container),

@@ -9,21 +9,25 @@
 
 mod create;
 mod exec;
-mod hooks;
+pub mod hooks;
+pub mod printed;
 mod report;
 mod start;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use sampan_plan::{Host, Plan};
 
 use crate::error::Result;
+use crate::pidfd::{self, Exit};
 use crate::root::Folder;
 
 pub use create::create;
 pub use exec::{ExecRequest, Executed, exec};
-pub use start::{start, start_by_folder};
+pub use hooks::{Hands, Which};
+pub use printed::Inside;
+pub use start::{poststart, start, start_by_folder};
 
 /// A child that walks its image.
 #[derive(Debug)]
@@ -35,6 +39,24 @@ pub struct Spawned {
 /// Who clones. The slots are valid until `spawn` returns.
 pub trait Spawn {
     fn spawn(&mut self, image: &[u8], slots: &[BorrowedFd<'_>]) -> Result<Spawned>;
+    /// The same for a hook on the host's side. `which` and `output`, the read end of its pipe, are for those whose successor
+    /// may find it running.
+    fn spawn_hook(
+        &mut self,
+        image: &[u8],
+        slots: &[BorrowedFd<'_>],
+        _which: &Which<'_>,
+        _output: BorrowedFd<'_>,
+    ) -> Result<Spawned> {
+        self.spawn(image, slots)
+    }
+    fn reap_hook(&mut self, child: &Spawned, _which: &Which<'_>) -> Result<()> {
+        self.reap(child)
+    }
+    /// How a child that has ended did. It stays a zombie, and its number nobody else's.
+    fn peek(&mut self, child: &Spawned) -> Result<Exit> {
+        Ok(pidfd::exit(child.pidfd.as_fd()))
+    }
     /// The child ended before it was handed over: take its status, so that no zombie stays.
     fn reap(&mut self, child: &Spawned) -> Result<()>;
 }
@@ -96,6 +118,8 @@ pub struct Request<'a> {
     pub netns: Option<BorrowedFd<'a>>,
     /// The control groups are somebody's who keeps them over restarts: joined, never removed here.
     pub keep_groups: bool,
+    /// Where lines that hooks print go, besides their end into the error of the one that fails. Not blocking, if it is a pipe.
+    pub hook_log: Option<BorrowedFd<'a>>,
 }
 
 /// A container in the state `created`.
@@ -112,6 +136,6 @@ pub struct Created {
     pub netns: Option<OwnedFd>,
     pub rootfs: PathBuf,
     pub trace: Option<OwnedFd>,
-    /// What hooks in the container printed.
-    pub hook_output: Option<OwnedFd>,
+    /// What hooks in the container print.
+    pub inside: Inside,
 }

@@ -10,9 +10,9 @@ use sampan_hooks::Kind;
 use sampan_plan::plan::Want;
 use sampan_plan::{Plan, show};
 
-use super::Created;
-use super::hooks::{run_hooks, with_output};
-use super::report::{failed_io, next_report, open_gate, wait_readable};
+use super::hooks::{Hands, run_all};
+use super::report::{failed_io, next_report, open_gate};
+use super::{Created, Inside};
 use crate::error::{Errno, Error, Result};
 use crate::explain::{Around, explain};
 use crate::open;
@@ -20,7 +20,7 @@ use crate::root::Folder;
 use crate::state::{Stage, State};
 
 /// Runs the program of a container that this process created; returns once execve has succeeded and poststart hooks ran.
-pub fn start(created: &mut Created, plan: &Plan<'_>, folder: &Folder) -> Result<()> {
+pub fn start(created: &mut Created, plan: &Plan<'_>, folder: &Folder, hands: &mut Hands<'_>) -> Result<()> {
     let mut state = State::load(folder)?.unwrap_or_else(|| State::creating(&created.id, PathBuf::new()));
     let gate = match created.gate.take() {
         Some(gate) => gate,
@@ -32,13 +32,14 @@ pub fn start(created: &mut Created, plan: &Plan<'_>, folder: &Folder) -> Result<
         report: &created.report,
         reader,
         origins: &plan.origins,
-        output: created.hook_output.as_ref(),
+        inside: &mut created.inside,
+        hands,
     };
     go.start(&mut state, folder, created.child.pidfd.as_fd()).map_err(|e| e.of(&created.id))
 }
 
 /// The same for a container whose creator is gone (its barrier was [`Barrier::Folder`]).
-pub fn start_by_folder(folder: &Folder) -> Result<()> {
+pub fn start_by_folder(folder: &Folder, hands: &mut Hands<'_>) -> Result<()> {
     let id = folder.id().to_owned();
     let of = |e: Error| e.of(&id);
     let Some(mut state) = State::load(folder)? else {
@@ -59,29 +60,30 @@ pub fn start_by_folder(folder: &Folder) -> Result<()> {
         .map_err(|fault| of(Error::new(format!("the kept plan is damaged: {fault:?}"))))?;
     let reader = show::Reader { image, slots: &slots };
     let gate = start_fifo(folder).map_err(of)?;
-    let go = Go { gate, report: &report, reader, origins: &origins, output: None };
+    let go = Go { gate, report: &report, reader, origins: &origins, inside: &mut Inside::default(), hands };
     go.start(&mut state, folder, init.as_fd()).map_err(of)
 }
 
 /// The last stretch, however we came to it.
-struct Go<'g> {
+struct Go<'g, 'h> {
     gate: OwnedFd,
     report: &'g OwnedFd,
     reader: show::Reader<'g>,
     origins: &'g [String],
-    output: Option<&'g OwnedFd>,
+    inside: &'g mut Inside,
+    hands: &'g mut Hands<'h>,
 }
 
-impl Go<'_> {
+impl Go<'_, '_> {
     fn start(self, state: &mut State, folder: &Folder, init: BorrowedFd<'_>) -> Result<()> {
         state.stage = Stage::Running;
         state.save(folder)?;
         open_gate(&self.gate)?;
         drop(self.gate);
-        wait_readable(self.report)?;
+        self.inside.wait(self.report.as_fd(), self.hands.log)?;
         match next_report(self.report)? {
             // Closed by execve: the program runs (or ran).
-            None => {}
+            None => self.inside.finish(Kind::StartContainer.name(), self.hands.log),
             Some(report) => {
                 let error = explain(
                     report,
@@ -89,13 +91,27 @@ impl Go<'_> {
                     self.origins,
                     Around { privileged: true, ..Around::default() },
                 );
-                return Err(with_output(error, self.output));
+                return Err(self.inside.explain(error, self.hands.log));
             }
         }
-        run_hooks(state, Kind::Poststart).inspect_err(|_| {
+        poststart(state, folder, init, self.hands)
+    }
+}
+
+/// The poststart hooks that have not run yet. Also for whoever finds a running container whose starter died.
+pub fn poststart(
+    state: &mut State,
+    folder: &Folder,
+    init: BorrowedFd<'_>,
+    hands: &mut Hands<'_>,
+) -> Result<()> {
+    match run_all(state, Kind::Poststart, folder, hands) {
+        Ok(_) => Ok(()),
+        Err(e) => {
             // Fatal since 1.3 (runtime-spec#1262).
             let _ = pidfd_send_signal(init, Signal::KILL);
-        })
+            Err(e.into())
+        }
     }
 }
 

@@ -10,13 +10,13 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sampan_hooks::{Hook, Hooks};
 use sampan_plan::{Options as PlanOptions, Plan, Spec, spec};
 
 use super::{Error, Result, doing};
 use crate::clone::Direct;
 use crate::destroy;
 use crate::host;
+use crate::launch::hooks::{Hands, hooks_of};
 use crate::launch::{self, Barrier, Console, Created, Request};
 use crate::root::{self, Folder, Root};
 use crate::state::{self, Cgroup, Manager, State};
@@ -95,6 +95,7 @@ pub fn make<T>(
             stdio: None,
             netns: None,
             keep_groups: false,
+            hook_log: None,
         };
         let mut created = launch::create(&request, &mut Direct, &mut ()).map_err(|e| e.of(&o.id))?;
         stage = Failed::Late;
@@ -122,7 +123,7 @@ fn undo(folder: &Folder, stage: &Failed) {
     let Ok(folder) = folder.reopen() else { return };
     let state = State::load(&folder).ok().flatten();
     match stage {
-        Failed::Late => drop(destroy::destroy(folder, state.as_ref())),
+        Failed::Late => drop(destroy::destroy(folder, state, &mut Hands::new(&mut Direct))),
         Failed::Early => {
             if let Some(state) = &state {
                 let _ = destroy::end_processes(state);
@@ -159,7 +160,7 @@ fn write_down(folder: &Folder, o: &Options, config: &Config, spec: &Spec<'_>) ->
     let mut state = State::creating(&o.id, config.bundle.clone());
     state.annotations =
         spec.annotations.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
-    state.hooks = hooks(&spec.hooks);
+    state.hooks = hooks_of(&spec.hooks);
     let path = spec.linux.cgroups_path.as_ref().map(|p| p.as_str());
     state.cgroup = Some(Cgroup { manager: o.cgroup_manager, location: location(path, o)?, kept: false });
     Ok(state.save(folder)?)
@@ -171,28 +172,6 @@ fn location(cgroups_path: Option<&str>, o: &Options) -> Result<String> {
     }
     let place = sampan_cgroups::Place::parse(cgroups_path, &o.id)?;
     Ok(sampan_cgroups::Cgroup::at(sampan_cgroups::Hierarchies::detect()?, &place)?.location())
-}
-
-/// The spec's hooks as this crate keeps them.
-pub fn hooks(from: &spec::Hooks<'_>) -> Hooks {
-    let list = |hooks: &[spec::Hook<'_>]| {
-        let own = |words: &[spec::Str<'_>]| words.iter().map(|w| w.as_str().to_owned()).collect();
-        let one = |h: &spec::Hook<'_>| Hook {
-            path: h.path.as_str().into(),
-            args: own(&h.args),
-            env: own(&h.env),
-            timeout: h.timeout.and_then(|t| u64::try_from(t).ok()),
-        };
-        hooks.iter().map(one).collect()
-    };
-    Hooks {
-        prestart: list(&from.prestart),
-        create_runtime: list(&from.create_runtime),
-        create_container: list(&from.create_container),
-        start_container: list(&from.start_container),
-        poststart: list(&from.poststart),
-        poststop: list(&from.poststop),
-    }
 }
 
 /// A detached terminal needs somebody to take it; somebody to take it needs a detached terminal.

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use super::{Error, Result, state_error, status};
 use crate::cli::log::Log;
+use crate::clone::Direct;
 use crate::destroy::destroy;
+use crate::launch::Hands;
 use crate::pidfd;
 use crate::root::{self, Folder, Lock, Root};
 use crate::state::{State, Status};
@@ -50,7 +52,7 @@ fn remove(root: &Root, id: &str, force: bool, log: &Log) -> Result<()> {
             }
         }
     }
-    for warning in destroy(folder, state.as_ref())? {
+    for warning in destroy(folder, state, &mut Hands::new(&mut Direct))? {
         log.warning(&warning.to_string());
     }
     Ok(())

@@ -16,8 +16,9 @@ use sampan_plan::{Plan, default};
 use super::create::{self, Config, Options};
 use super::foreground::{self, Forward, Relay};
 use super::{Error, Result, doing};
+use crate::clone::Direct;
 use crate::destroy;
-use crate::launch::{self, Barrier, Created};
+use crate::launch::{self, Barrier, Created, Hands};
 use crate::root::Root;
 use crate::signals::Signals;
 use crate::state::State;
@@ -64,7 +65,7 @@ pub fn run(root: &Root, run: &Run) -> Result<i32> {
     };
     if run.detach {
         create::make(&folder, o, &config, &spec, Barrier::Pipe, |created, plan, folder| {
-            launch::start(created, plan, folder).map_err(|e| e.of(&o.id))?;
+            launch::start(created, plan, folder, &mut Hands::new(&mut Direct)).map_err(|e| e.of(&o.id))?;
             print_trace(plan, created);
             Ok(())
         })?;
@@ -85,7 +86,7 @@ fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &S
         // Before the program runs: it may ask for the terminal's size at once.
         let relay =
             created.console.take().map(Relay::new).transpose().map_err(doing("cannot use our terminal"))?;
-        launch::start(created, plan, folder).map_err(|e| e.of(&o.id))?;
+        launch::start(created, plan, folder, &mut Hands::new(&mut Direct)).map_err(|e| e.of(&o.id))?;
         print_trace(plan, created);
         // Later verbs must not wait for us while the program runs.
         folder.unlock();
@@ -102,7 +103,7 @@ fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &S
         if let Ok(folder) = folder.reopen()
             && let Some(state) = State::load(&folder)?
         {
-            destroy::destroy(folder, Some(&state))?;
+            destroy::destroy(folder, Some(state), &mut Hands::new(&mut Direct))?;
         }
     }
     Ok(exit.code())

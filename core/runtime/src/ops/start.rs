@@ -2,8 +2,9 @@
 //! finds a running container. Returns once the program's execve has succeeded, or says why it did not.
 
 use super::{Result, find, state_error, status};
+use crate::clone::Direct;
 use crate::destroy;
-use crate::launch;
+use crate::launch::{self, Hands};
 use crate::root::{Lock, Root};
 use crate::state::{State, Status};
 
@@ -25,9 +26,11 @@ pub fn run(root: &Root, id: &str) -> Result<()> {
     if state.no_process {
         return Err(state_error(id, "process: config.json has none, so there is nothing to start"));
     }
-    launch::start_by_folder(&folder).map_err(|e| e.of(id).into()).inspect_err(|_| {
-        // A hook failed or the program could not be run: what is left of it goes (runtime.md, "Lifecycle"), but the
-        // container stays, stopped, for the client to delete.
-        let _ = destroy::end_processes(&state);
-    })
+    launch::start_by_folder(&folder, &mut Hands::new(&mut Direct)).map_err(|e| e.of(id).into()).inspect_err(
+        |_| {
+            // A hook failed or the program could not be run: what is left of it goes (runtime.md, "Lifecycle"), but the
+            // container stays, stopped, for the client to delete.
+            let _ = destroy::end_processes(&state);
+        },
+    )
 }

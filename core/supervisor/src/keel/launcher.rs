@@ -6,7 +6,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::retry_on_intr;
 use sampan_runtime::error::{Error as LaunchError, Result};
-use sampan_runtime::launch::{Spawn, Spawned};
+use sampan_runtime::launch::{Spawn, Spawned, Which};
+use sampan_runtime::pidfd::Exit;
+use std::fmt;
 
 /// Starts processes through the keel, all under one tag.
 #[derive(Clone, Debug)]
@@ -19,12 +21,74 @@ impl Launcher {
     pub(super) fn new(keel: Keel, tag: &str) -> Launcher {
         Launcher { keel, tag: tag.to_owned() }
     }
+
+    fn hook_tag(&self, which: &Which<'_>) -> String {
+        HookTag { of: &self.tag, kind: which.kind.name(), index: which.index, worker: std::process::id() }
+            .to_string()
+    }
+}
+
+/// What a hook's process and its pipe are known by at the keel: the tag of what it is a hook of, and who waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HookTag<'t> {
+    pub of: &'t str,
+    pub kind: &'t str,
+    pub index: usize,
+    /// The worker that started it.
+    pub worker: u32,
+}
+
+impl fmt::Display for HookTag<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hook/{}/{}/{}/{}", self.of, self.kind, self.index, self.worker)
+    }
+}
+
+impl<'t> HookTag<'t> {
+    pub fn parse(tag: &'t str) -> Option<HookTag<'t>> {
+        let (rest, worker) = tag.strip_prefix("hook/")?.rsplit_once('/')?;
+        let (rest, index) = rest.rsplit_once('/')?;
+        let (of, kind) = rest.rsplit_once('/')?;
+        Some(HookTag { of, kind, index: index.parse().ok()?, worker: worker.parse().ok()? })
+    }
 }
 
 impl Spawn for Launcher {
     fn spawn(&mut self, image: &[u8], slots: &[BorrowedFd<'_>]) -> Result<Spawned> {
         let child = self.keel.launch(image, slots, &self.tag)?;
         Ok(Spawned { pid: child.pid, pidfd: child.pidfd })
+    }
+
+    fn spawn_hook(
+        &mut self,
+        image: &[u8],
+        slots: &[BorrowedFd<'_>],
+        which: &Which<'_>,
+        output: BorrowedFd<'_>,
+    ) -> Result<Spawned> {
+        let tag = self.hook_tag(which);
+        // First, so that a hook is never without a reader whenever we die.
+        self.keel.keep(&tag, Some(output))?;
+        let launched = self.keel.launch(image, slots, &tag);
+        if launched.is_err() {
+            let _ = self.keel.keep(&tag, None);
+        }
+        let child = launched?;
+        Ok(Spawned { pid: child.pid, pidfd: child.pidfd })
+    }
+
+    fn reap_hook(&mut self, child: &Spawned, which: &Which<'_>) -> Result<()> {
+        self.reap(child)?;
+        let _ = self.keel.keep(&self.hook_tag(which), None);
+        Ok(())
+    }
+
+    fn peek(&mut self, child: &Spawned) -> Result<Exit> {
+        Ok(match self.keel.peek(child.pid)? {
+            Some(super::Exit::Code(code)) => Exit::Code(code),
+            Some(super::Exit::Signal { number, .. }) => Exit::Signal(number),
+            None => Exit::Unknown,
+        })
     }
 
     fn reap(&mut self, child: &Spawned) -> Result<()> {
@@ -45,5 +109,18 @@ impl From<Error> for LaunchError {
         let doing = format!("the keel could not {doing} it");
         let call = fault.map_or("keel", |fault| fault.call.name());
         LaunchError::new(doing).call(call, errno).likely(hint(errno).trim())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HookTag;
+
+    #[test]
+    fn a_hooks_tag_reads_as_it_was_written() {
+        let tag = HookTag { of: "service/web/7", kind: "poststop", index: 2, worker: 4711 };
+        assert_eq!(tag.to_string(), "hook/service/web/7/poststop/2/4711");
+        assert_eq!(HookTag::parse(&tag.to_string()), Some(tag));
+        assert_eq!(HookTag::parse("service/web/7"), None);
     }
 }

@@ -23,7 +23,7 @@ mod table;
 mod wire;
 
 pub use client::{Child, Error, Exit, Fate, Keel, Kept, Turn, Watchdog};
-pub use launcher::Launcher;
+pub use launcher::{HookTag, Launcher};
 pub use wire::{NAME_MAX, SLOTS_MAX};
 
 use rustix::event::{PollFd, PollFlags, poll};

@@ -4,14 +4,15 @@
 //! can ask for the start any more it ends, and the child with it.
 use super::groups::group;
 use super::stdio::{self, Output, Places};
-use super::{Process, of_config, of_io, of_launch};
+use super::{Process, of_config, of_io, of_launch, tag};
 use crate::bundle;
 use crate::config::schema;
+use crate::hooks;
 use crate::keel::Keel;
 use crate::plugins::{Failure, Role};
 use sampan_cgroups::Hierarchies;
 use sampan_plan::{Options, Plan, Spec};
-use sampan_runtime::launch::{self, Attached, Barrier, Console, Created, Request, Stages};
+use sampan_runtime::launch::{self, Attached, Barrier, Console, Created, Hands, Request, Stages};
 use sampan_runtime::root::Root;
 use sampan_runtime::state::CONFIG;
 use sampan_service::Problem;
@@ -40,6 +41,7 @@ pub struct Job {
     pub generation: u64,
     pub spec: serde_json::Value,
     pub stdio: Output,
+    pub hook_log: hooks::Log,
     pub hierarchies: &'static Hierarchies,
     pub ask: mpsc::Sender<Ask>,
     pub started: blocking::Receiver<oneshot::Sender<Result<(), Problem>>>,
@@ -93,10 +95,24 @@ impl Job {
                 }
                 // Until `start`, or until nobody can ask for it any more: then the barrier goes with us.
                 if let Ok(answer) = self.started.recv() {
-                    let _ = answer.send(launch::start(&mut created, &plan, &folder).map_err(of_launch));
+                    let mut launcher = self.launcher();
+                    let log = self.hook_log();
+                    let mut hands = Hands { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
+                    let started = launch::start(&mut created, &plan, &folder, &mut hands);
+                    let _ = answer.send(started.map_err(of_launch));
                 }
             }
         }
+    }
+
+    fn launcher(&self) -> crate::keel::Launcher {
+        self.keel.launcher(&tag(&self.service.name, self.generation))
+    }
+
+    /// Only for a service that has hooks.
+    fn hook_log(&self) -> Option<OwnedFd> {
+        self.spec.get("hooks")?;
+        self.hook_log.open()
     }
 
     fn launch(
@@ -108,6 +124,7 @@ impl Job {
     ) -> Result<(Created, sampan_runtime::root::Folder, u64), Problem> {
         let places = Places { service: &self.service.name, io: &self.io, logs: &self.logs };
         let stdio = stdio::open(self.stdio, &self.keel, places, stdio::owner(&self.spec, plan))?;
+        let log = self.hook_log();
         let root = Root::new(Some(&self.containers)).map_err(of_io)?;
         let folder = root.create(&self.service.name).map_err(of_io)?;
         // What later verbs (`sampan exec`, health checks) go by: the config as it was now.
@@ -122,9 +139,9 @@ impl Job {
             stdio: Some([stdio.input.as_fd(), stdio.output.as_fd(), stdio.error.as_fd()]),
             netns: None,
             keep_groups: false,
+            hook_log: log.as_ref().map(AsFd::as_fd),
         };
-        let tag = format!("service/{}/{}", self.service.name, self.generation);
-        let mut launcher = self.keel.launcher(&tag);
+        let mut launcher = self.launcher();
         let mut bridge = Bridge { ask: &self.ask, reads: stdio.reads };
         let created = match launch::create(&request, &mut launcher, &mut bridge) {
             Ok(created) => created,

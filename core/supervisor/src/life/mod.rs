@@ -16,6 +16,7 @@ mod stdio;
 use crate::bundle;
 use crate::config::schema::{self, LogDriver};
 use crate::executor::Ground;
+use crate::hooks;
 use crate::plugins::{Ctx, Failure, FailureKind, Role};
 use sampan_service::Problem;
 use std::collections::BTreeMap;
@@ -98,6 +99,7 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
         Output::Files
     };
 
+    let has_hooks = spec.get("hooks").is_some();
     let (ask, mut asked) = mpsc::channel::<Ask>(1);
     let (start, started) = blocking::sync_channel(1);
     let (born, answer) = oneshot::channel();
@@ -111,18 +113,34 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
         generation,
         spec,
         stdio,
+        hook_log: match stdio {
+            Output::Nowhere => hooks::Log::Nowhere,
+            Output::Plugin => hooks::Log::Pipe(ground.dirs.io(&config.name).join("stderr")),
+            Output::Files => hooks::Log::File(ground.dirs.logs(&config.name).join("stderr.log")),
+        },
         hierarchies: ground.hierarchies,
         ask,
         started,
     };
     tokio::task::spawn_blocking(move || job.run(born));
-    let mut answer = answer;
+    let (mut answer, mut attached) = (answer, false);
     let launched = loop {
         tokio::select! {
-            Some(ask) = asked.recv() => attach(ground, &ctx, ask).await,
+            Some(ask) = asked.recv() => {
+                attached = true;
+                attach(ground, &ctx, ask).await;
+            }
             launched = &mut answer => break launched,
         }
     };
+    let failed = !matches!(launched, Ok(Ok(_)));
+    if let Some(claimant) = made.claims.get("stdio").filter(|_| failed && !attached && has_hooks) {
+        // What they printed is in the pipe, and nobody would come for it.
+        let reads = reads(&ground.keel, &config.name);
+        if let Err(failure) = ground.plugins.attach_output(&ctx, claimant, reads).await {
+            ground.warn(&config.name, &failure.to_string());
+        }
+    }
     let (process, netns, warnings) =
         launched.unwrap_or_else(|_| Err(Problem::Io("the launching thread failed".into())))?;
     for warning in &warnings {
@@ -158,6 +176,11 @@ pub fn service_table(service: &schema::Service, config: &crate::config::Config) 
         table.insert("network_definitions".into(), networks);
     }
     table
+}
+
+/// What the main process of a life is known by at the keel.
+pub fn tag(name: &str, generation: u64) -> String {
+    format!("service/{name}/{generation}")
 }
 
 async fn on_pool<T: Send + 'static>(

@@ -167,6 +167,22 @@ impl Plugins {
         self.attach_with(ctx, fds, 0).await
     }
 
+    /// To the one that claimed a container's output alone, for a launch that failed before `attach`: hooks may have printed.
+    pub async fn attach_output(
+        &self,
+        ctx: &Ctx,
+        claimant: &str,
+        fds: Vec<(Role, OwnedFd)>,
+    ) -> Result<(), Failure> {
+        let fds = fds.into_iter().map(|(role, fd)| (role.number(), Arc::new(fd))).collect();
+        let Some(plugin) = self.up(&ctx.service).into_iter().find(|plugin| plugin.name == claimant) else {
+            return Ok(());
+        };
+        self.gate(plugin, Message { fds, ..Message::of(abi::EV_ATTACH, &Arc::new(ctx.clone())) })
+            .await
+            .map(drop)
+    }
+
     /// As `attach`, for a container that was attached before: by an earlier worker.
     pub async fn replay(&self, ctx: &Ctx, fds: &[(Role, BorrowedFd<'_>)]) -> Result<(), Failure> {
         self.attach_with(ctx, fds, abi::F_REPLAY).await

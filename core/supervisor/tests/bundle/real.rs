@@ -48,12 +48,13 @@ fn run(folder: &Folder, name: &str) -> (String, i32) {
         stdio: Some([null.as_fd(), output.as_fd(), output.as_fd()]),
         netns: None,
         keep_groups: false,
+        hook_log: None,
     };
     let mut created = match launch::create(&request, &mut Direct, &mut ()) {
         Ok(created) => created,
         Err(e) => panic!("{e}"),
     };
-    let started = launch::start(&mut created, &plan, &state);
+    let started = launch::start(&mut created, &plan, &state, &mut launch::Hands::new(&mut Direct));
     let code = match waitid(Id::PIDFd(created.child.pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap() {
         WaitStatus::Exited(_, code) => code,
         WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,

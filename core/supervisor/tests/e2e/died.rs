@@ -14,7 +14,7 @@ const AGAIN: &str = r#"command = ["/bin/sh", "-c", "trap 'exit 37' USR1; sleep 1
 stop_signal = "SIGKILL"
 "#;
 
-fn kill_the_worker(world: &World) {
+pub(super) fn kill_the_worker(world: &World) {
     let end = Instant::now() + LONG;
     loop {
         if let Some(worker) = world.worker() {
