@@ -69,7 +69,7 @@ fn main() {
         };
         let table = json!({ "args": ["sh"], "env": { "A": "1" } });
         let mut spec = json!({ "process": { "env": [] }, "mounts": [], "linux": {} });
-        plugins.create(&ctx, &table, &mut spec).await.unwrap();
+        plugins.create(&ctx, &table, &[], &mut spec).await.unwrap();
 
         let mut times = Vec::with_capacity(CALLS);
         for _ in 0..CALLS {
@@ -84,7 +84,7 @@ fn main() {
             let ctx = Ctx { container_id: format!("c{n}"), handle: next_handle(), ..ctx.clone() };
             let mut spec = json!({ "process": { "env": [] }, "mounts": [], "linux": {} });
             let began = Instant::now();
-            plugins.create(&ctx, &table, &mut spec).await.unwrap();
+            plugins.create(&ctx, &table, &[], &mut spec).await.unwrap();
             times.push(began.elapsed().as_nanos() as f64 / 1000.0);
         }
         report("create: service encoded, answer merged, record written", &mut times);

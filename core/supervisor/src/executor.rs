@@ -217,7 +217,9 @@ impl Ground {
     }
 
     pub fn missing_plugin(&self, service: &str) -> Option<String> {
-        self.plugins.waiting_for(service).map(|failure| failure.plugin)
+        let config = self.config();
+        let needs = config.services.get(service).map_or(&[][..], crate::life::needs);
+        self.plugins.waiting_for(service, needs).map(|failure| failure.plugin)
     }
 
     pub fn plugin_statuses(&self) -> Vec<api::PluginStatus> {

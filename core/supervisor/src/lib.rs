@@ -24,6 +24,7 @@ pub mod probe;
 
 // The loop and what it is made of.
 pub mod adopt;
+mod asks;
 pub mod bus;
 mod clients;
 pub mod desired;

@@ -4,7 +4,7 @@ use crate::config::schema::{LogDriver, LogFormat, LogLevel};
 use crate::executor::Ground;
 use crate::journal::{Desired, Journal};
 use crate::keel::{Fate, Keel, rundir};
-use crate::plugins::{self, HostEnv, Plugins, Running};
+use crate::plugins::{self, HostEnv, Opened, Plugins, Running};
 use crate::source::Source;
 use crate::view::View;
 use crate::worker::{Message, Outcome, Worker};
@@ -98,7 +98,9 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
     let hierarchies = Hierarchies::detect().map_err(|e| e.to_string())?;
     let (send, messages) = mpsc::unbounded_channel();
     let reason = if lives == 0 { "start" } else { "crash" };
-    let plugins = open_plugins(&config, &keel, &claim.boot_id, reason).await?;
+    let opened = open_plugins(&config, &keel, &claim.boot_id, reason).await?;
+    crate::asks::forward(opened.asks, opened.back, send.clone());
+    let plugins = opened.plugins;
     view.names(config.services.keys().map(String::as_str));
     let follow = follow::wanted(&config);
     let logged = config.services.values().any(|service| service.logging.driver != LogDriver::None);
@@ -136,13 +138,12 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
     Ok(STOPPED)
 }
 
-/// What plugins want done that is not built yet is answered so: dropping an `Ask` says "not supported".
 async fn open_plugins(
     config: &Config,
     keel: &Keel,
     boot_id: &str,
     reason: &'static str,
-) -> Result<Plugins, String> {
+) -> Result<Opened, String> {
     let mut configs = plugins::discover(&config.supervisor.plugin_dir, &config.plugins);
     // The networks of config.toml are the network plugin's to make.
     let networks = serde_json::to_value(&config.networks).unwrap_or_default();
@@ -163,7 +164,7 @@ async fn open_plugins(
     for failure in &opened.failures {
         tracing::error!("{failure}");
     }
-    Ok(opened.plugins)
+    Ok(opened)
 }
 
 /// Tells the plugins what lives; each container is attached again, so that whoever reads its output goes on.

@@ -56,6 +56,7 @@ pub struct Network {
 #[async_trait]
 impl Plugin for Network {
     const NAME: &'static str = "network";
+    const CLAIMS: &'static [&'static str] = &["network"];
     type Config = Config;
 
     async fn open(config: Config, host: Host) -> Result<Network> {
@@ -75,7 +76,8 @@ impl Plugin for Network {
 
     async fn create(&self, cx: &Cx, ev: Create) -> Result<Adjust> {
         self.run(|engine, effects| engine.prepare(name(cx), &ev.service, effects)).await?;
-        Ok(Adjust::new())
+        let held = lock(&self.engine).is_held(name(cx));
+        Ok(if held { Adjust::new().claim("network") } else { Adjust::new() })
     }
 
     async fn attach(&self, cx: &Cx, ev: Attach) -> Result<()> {

@@ -14,7 +14,7 @@ mod remains;
 mod stdio;
 
 use crate::bundle;
-use crate::config::schema::{self, LogDriver};
+use crate::config::schema::{self, LogDriver, NetworkMode};
 use crate::executor::Ground;
 use crate::hooks;
 use crate::plugins::{Ctx, Failure, FailureKind, Role};
@@ -87,7 +87,7 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
     }
     let mut spec = built.spec;
     let table = service_table(&config, &settings);
-    let made = ground.plugins.create(&ctx, &table, &mut spec).await.map_err(of_plugin)?;
+    let made = ground.plugins.create(&ctx, &table, needs(&config), &mut spec).await.map_err(of_plugin)?;
     for (plugin, message) in &made.messages {
         ground.warn(&config.name, &format!("plugin {plugin}: {message}"));
     }
@@ -165,6 +165,11 @@ pub async fn start(ground: &Rc<Ground>, ctx: &Ctx, gate: Option<StartGate>) -> R
     gate.0.send(answer).map_err(|_| gone())?;
     answered.await.unwrap_or_else(|_| Err(gone()))?;
     ground.plugins.started(ctx).await.map_err(of_plugin)
+}
+
+/// What a service cannot do without, if a plugin is installed that claims it. Output has a way of its own: into files.
+pub fn needs(service: &schema::Service) -> &'static [&'static str] {
+    if service.network_mode == NetworkMode::Bridge { &["network"] } else { &[] }
 }
 
 /// What plugins see of a service: its table of config.toml, resolved, and the networks it may name.

@@ -189,6 +189,8 @@ pub struct Figures {
 pub struct Health {
     /// Why it is asked no more.
     pub disabled: Option<String>,
+    /// Disabled because it was late, and only as long as it owes answers.
+    pub until_it_answers: bool,
     pub timeouts_in_a_row: u32,
     pub panics: VecDeque<Instant>,
     pub figures: Figures,
@@ -257,6 +259,24 @@ impl Plugin {
 
     pub fn disabled(&self) -> Option<String> {
         self.health().disabled.clone()
+    }
+
+    /// Enabled again if it was disabled for being late and owes nothing any more. It learns what lives by `synchronize`.
+    pub fn recover(&self) {
+        {
+            let mut queue = self.queue();
+            let mut health = self.health();
+            if !health.until_it_answers || queue.zombies > 0 || queue.call_deadline.is_some() {
+                return;
+            }
+            health.until_it_answers = false;
+            health.disabled = None;
+            health.timeouts_in_a_row = 0;
+            queue.resync = true;
+            self.wake(&mut queue);
+        }
+        tracing::warn!("plugin {} answers again and is enabled", self.name);
+        self.world.back.notify_one();
     }
 
     /// Its thread is in a call that should have ended.
@@ -437,7 +457,10 @@ impl Plugin {
         };
         match reply.map(|reply| reply.send(outcome)) {
             Some(Ok(())) => abi::OK,
-            _ => self.stale(),
+            _ => {
+                self.recover();
+                self.stale()
+            }
         }
     }
 
@@ -586,6 +609,7 @@ impl Plugin {
             unsafe { call(this, request) }
         };
         self.set_call_deadline(None);
+        self.recover();
         let took = began.elapsed();
         let figures = &mut self.health().figures;
         figures.calls += 1;

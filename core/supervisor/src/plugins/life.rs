@@ -53,18 +53,33 @@ pub struct ExitFacts {
 
 type Reply = (Vec<u8>, Vec<OwnedFd>);
 
+/// What a plugin is asked for. `needed`: the step does not go on without its answer, whatever its policy.
+#[derive(Clone, Copy)]
+struct Step {
+    plugin: &'static Plugin,
+    event: u16,
+    needed: bool,
+}
+
+/// Whether one of these claims is what the service needs.
+fn gives(claims: &[String], needs: &[&str]) -> bool {
+    claims.iter().any(|claim| needs.contains(&claim.as_str()))
+}
+
 impl Plugins {
-    /// The required plugin that new starts of this service wait for.
-    pub fn waiting_for(&self, service: &str) -> Option<Failure> {
+    /// The plugin that new starts of this service wait for: a required one, or one that claims what the service needs.
+    pub fn waiting_for(&self, service: &str, needs: &[&str]) -> Option<Failure> {
         let absent = self
             .absent
             .iter()
-            .filter(|absent| absent.required && absent.services.covers(service))
+            .filter(|absent| absent.services.covers(service))
+            .filter(|absent| absent.required || gives(&absent.claims, needs))
             .map(|absent| (absent.name.clone(), absent.why.clone()));
         let disabled = self
             .open
             .iter()
-            .filter(|plugin| plugin.policy.required && plugin.policy.covers(service))
+            .filter(|plugin| plugin.policy.covers(service))
+            .filter(|plugin| plugin.policy.required || gives(&plugin.library.manifest.claims, needs))
             .filter_map(|plugin| Some((plugin.name.clone(), plugin.disabled()?)));
         absent.chain(disabled).next().map(|(plugin, reason)| Failure {
             plugin,
@@ -75,13 +90,20 @@ impl Plugins {
     }
 
     /// Before the bundle is written: plugins change `spec`. On a failure those that saw it have seen `detach` as well.
-    pub async fn create(&self, ctx: &Ctx, service: &Value, spec: &mut Value) -> Result<Created, Failure> {
-        if let Some(waiting) = self.waiting_for(&ctx.service) {
+    /// `needs`: the claims that the service cannot do without, if a plugin is here that makes them.
+    pub async fn create(
+        &self,
+        ctx: &Ctx,
+        service: &Value,
+        needs: &[&str],
+        spec: &mut Value,
+    ) -> Result<Created, Failure> {
+        if let Some(waiting) = self.waiting_for(&ctx.service, needs) {
             return Err(waiting);
         }
         let memory = Memory { service: service.clone(), ..Memory::default() };
         self.world.containers().add(ctx, "creating", service, spec, memory);
-        match self.merge(ctx, service, spec).await {
+        match self.merge(ctx, service, needs, spec).await {
             Ok(created) => {
                 let mut containers = self.world.containers();
                 if let Some(container) = containers.get_mut(ctx.handle) {
@@ -98,7 +120,13 @@ impl Plugins {
         }
     }
 
-    async fn merge(&self, ctx: &Ctx, service: &Value, spec: &mut Value) -> Result<Created, Failure> {
+    async fn merge(
+        &self,
+        ctx: &Ctx,
+        service: &Value,
+        needs: &[&str],
+        spec: &mut Value,
+    ) -> Result<Created, Failure> {
         let mut created = Created::default();
         let mut owners = Owners::new(service.get("adjust"));
         let message = Message::of(abi::EV_CREATE, &Arc::new(ctx.clone()))
@@ -107,7 +135,8 @@ impl Plugins {
             if let Some(container) = self.world.containers().get_mut(ctx.handle) {
                 container.saw.push(plugin.slot);
             }
-            let Some((json, _)) = self.gate(plugin, message.clone()).await? else { continue };
+            let needed = gives(&plugin.library.manifest.claims, needs);
+            let Some((json, _)) = self.gate_of(plugin, message.clone(), needed).await? else { continue };
             if json.is_empty() {
                 continue;
             }
@@ -117,11 +146,8 @@ impl Plugins {
             let answer: Adjust = match answer {
                 Ok(answer) => answer,
                 Err(error) => {
-                    self.error(
-                        plugin,
-                        abi::EV_CREATE,
-                        format!("its answer is not JSON as expected: {error}"),
-                    )?;
+                    let step = Step { plugin, event: abi::EV_CREATE, needed };
+                    self.error(step, format!("its answer is not JSON as expected: {error}"))?;
                     continue;
                 }
             };
@@ -214,7 +240,12 @@ impl Plugins {
                     |role: u32| containers.get(ctx.handle).is_some_and(|c| c.may_have(role, &plugin.name));
                 copies.iter().filter(|(role, _)| may(*role)).cloned().collect()
             };
-            self.gate(plugin, Message { flags, fds, ..Message::of(abi::EV_ATTACH, &ctx) }).await?;
+            // What it has claimed is nobody else's to give: without it the container would lack it, in silence.
+            let claimed =
+                |c: &super::containers::Container| c.memory.claims.values().any(|by| *by == plugin.name);
+            let needed = flags == 0 && self.world.containers().get(ctx.handle).is_some_and(claimed);
+            let message = Message { flags, fds, ..Message::of(abi::EV_ATTACH, &ctx) };
+            self.gate_of(plugin, message, needed).await?;
         }
         Ok(())
     }
@@ -362,7 +393,8 @@ impl Plugins {
                 continue;
             }
             let outcome = plugin.ask(message.clone()).await;
-            if let Err(failure) = self.judge(plugin, message.event, outcome) {
+            let step = Step { plugin, event: message.event, needed: false };
+            if let Err(failure) = self.judge(step, outcome) {
                 failures.push(failure);
             }
         }
@@ -498,15 +530,24 @@ impl Plugins {
 
     /// Asks; the error stops the step.
     async fn gate(&self, plugin: &'static Plugin, message: Message) -> Result<Option<Reply>, Failure> {
-        let event = message.event;
-        if !plugin.wants(event) || plugin.disabled().is_some() {
-            return Ok(None);
-        }
-        let outcome = plugin.ask(message).await;
-        self.judge(plugin, event, outcome)
+        self.gate_of(plugin, message, false).await
     }
 
-    fn judge(&self, plugin: &'static Plugin, event: u16, outcome: Outcome) -> Result<Option<Reply>, Failure> {
+    async fn gate_of(
+        &self,
+        plugin: &'static Plugin,
+        message: Message,
+        needed: bool,
+    ) -> Result<Option<Reply>, Failure> {
+        let step = Step { plugin, event: message.event, needed };
+        if !plugin.wants(step.event) || plugin.disabled().is_some() {
+            return Ok(None);
+        }
+        self.judge(step, plugin.ask(message).await)
+    }
+
+    fn judge(&self, step: Step, outcome: Outcome) -> Result<Option<Reply>, Failure> {
+        let Step { plugin, event, .. } = step;
         match outcome {
             Outcome::Reply { json, fds } => {
                 plugin.health().timeouts_in_a_row = 0;
@@ -522,7 +563,7 @@ impl Plugins {
                     self.panicked(plugin);
                 }
                 let text = if text.is_empty() { abi::status_text(status).to_owned() } else { text };
-                self.error(plugin, event, text).map(|()| None)
+                self.error(step, text).map(|()| None)
             }
             Outcome::Timeout { after, stuck } => {
                 let in_a_row = {
@@ -534,16 +575,15 @@ impl Plugins {
                 let hangs = if stuck { "; its thread hangs" } else { "" };
                 let text = format!("no answer within {after:.1?}{hangs}");
                 if in_a_row >= TIMEOUTS_MAX {
-                    disable(
-                        plugin,
-                        &format!("{TIMEOUTS_MAX} timeouts in a row, the last in {}", abi::event_name(event)),
-                    );
+                    let why =
+                        format!("{TIMEOUTS_MAX} timeouts in a row, the last in {}", abi::event_name(event));
+                    disable_until_it_answers(plugin, &why);
                 } else if plugin.zombies() >= super::call::ZOMBIES_MAX {
                     disable(plugin, "too many requests that it never completed");
                 }
-                self.verdict(plugin, event, FailureKind::Timeout, text).map(|()| None)
+                self.verdict(step, FailureKind::Timeout, text).map(|()| None)
             }
-            Outcome::Gone => self.error(plugin, event, "its thread has ended".to_owned()).map(|()| None),
+            Outcome::Gone => self.error(step, "its thread has ended".to_owned()).map(|()| None),
         }
     }
 
@@ -561,19 +601,21 @@ impl Plugins {
         }
     }
 
-    fn error(&self, plugin: &Plugin, event: u16, text: String) -> Result<(), Failure> {
-        plugin.health().figures.errors += 1;
-        self.verdict(plugin, event, FailureKind::Failed, text)
+    fn error(&self, step: Step, text: String) -> Result<(), Failure> {
+        step.plugin.health().figures.errors += 1;
+        self.verdict(step, FailureKind::Failed, text)
     }
 
     /// The policy's word: whether the step goes on without this plugin.
-    fn verdict(&self, plugin: &Plugin, event: u16, kind: FailureKind, text: String) -> Result<(), Failure> {
+    fn verdict(&self, step: Step, kind: FailureKind, text: String) -> Result<(), Failure> {
+        let Step { plugin, event, needed } = step;
         let failure = self.failure(plugin, event, kind, &text);
         match plugin.policy.on_error {
+            OnError::Ignore if needed => Err(failure),
             OnError::Fail => Err(failure),
             OnError::Disable => {
                 disable(plugin, &format!("{}: {text}", abi::event_name(event)));
-                if plugin.policy.required { Err(failure) } else { Ok(()) }
+                if plugin.policy.required || needed { Err(failure) } else { Ok(()) }
             }
             OnError::Ignore => {
                 tracing::warn!("{failure}; going on without it (on_error = \"ignore\")");
@@ -590,6 +632,20 @@ impl Plugins {
             reason: reason.to_owned(),
         }
     }
+}
+
+/// A machine may be slow for a while, and so may a plugin: when it has answered all that it was asked, it is asked again.
+fn disable_until_it_answers(plugin: &'static Plugin, why: &str) {
+    {
+        let mut health = plugin.health();
+        if health.disabled.is_some() {
+            return;
+        }
+        health.disabled = Some(why.to_owned());
+        health.until_it_answers = true;
+    }
+    tracing::error!("plugin {} is disabled until it answers: {why}", plugin.name);
+    plugin.recover();
 }
 
 /// It is asked no more, but for `detach` of what it has seen.

@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub use sampan_plugin::types::Role;
 
@@ -227,7 +227,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Something that a plugin wants done (`abi::OP_SIGNAL`, `OP_START`, `OP_STOP`, `OP_RESTART`). Dropped: "not supported".
+/// Something that a plugin wants done (`abi::OP_SIGNAL`, `OP_START`, `OP_STOP`, `OP_RESTART`). Dropped: cancelled.
 #[derive(Debug)]
 pub struct Ask {
     pub op: u32,
@@ -265,7 +265,7 @@ impl fmt::Debug for Asker {
 impl Drop for Asker {
     fn drop(&mut self) {
         if !self.answered {
-            self.plugin.result(self.token, abi::E_UNSUPPORTED, b"this sampand does not do that yet");
+            self.plugin.result(self.token, abi::E_CANCELLED, b"sampand ends");
         }
     }
 }
@@ -277,6 +277,7 @@ pub struct World {
     kv_writer: kv::Writer,
     rt: tokio::runtime::Handle,
     asks: mpsc::UnboundedSender<Ask>,
+    back: Arc<Notify>,
     seq: AtomicU64,
     page: Page,
     peers: RwLock<Vec<&'static Plugin>>,
@@ -367,6 +368,8 @@ pub struct Plugins {
 
 #[derive(Clone, Debug)]
 struct Absent {
+    /// Of its manifest, if that could be read.
+    claims: Vec<String>,
     name: String,
     required: bool,
     services: Policy,
@@ -379,6 +382,8 @@ pub struct Opened {
     pub failures: Vec<Failure>,
     /// What plugins want done.
     pub asks: mpsc::UnboundedReceiver<Ask>,
+    /// A plugin that starts were waiting for is enabled again.
+    pub back: Arc<Notify>,
 }
 
 /// For `sampanctl plugin list`.
@@ -408,12 +413,14 @@ impl Plugins {
         page.watch()?;
         let mut list = List::open(&env.state_dir);
         let (asks, asks_receiver) = mpsc::unbounded_channel();
+        let back = Arc::new(Notify::new());
         let world = Arc::new(World {
             containers: Mutex::new(Containers::new(&env.run_dir)),
             keep: env.keep.clone(),
             kv_writer: kv::Writer::default(),
             rt: tokio::runtime::Handle::current(),
             asks,
+            back: back.clone(),
             seq: AtomicU64::new(1),
             page,
             peers: RwLock::default(),
@@ -431,6 +438,10 @@ impl Plugins {
         if let Some(crash) = crash.filter(|crash| !configs.iter().any(|config| config.name == crash.plugin)) {
             tracing::warn!("plugin {}: {}; it is not in the config any more", crash.plugin, crash.text());
         }
+        let claims_of =
+            |library: &Option<Library>| library.as_ref().map(|library| library.manifest.claims.clone());
+        let claims: Vec<Vec<String>> =
+            loaded.iter().map(|library| claims_of(library).unwrap_or_default()).collect();
         let wishes: Vec<(usize, Wish)> = loaded
             .iter()
             .enumerate()
@@ -465,6 +476,7 @@ impl Plugins {
                 Some(Absent {
                     name: config.name.clone(),
                     required: config.policy.required,
+                    claims: claims.get(n).cloned().unwrap_or_default(),
                     services: config.policy.clone(),
                     why,
                 })
@@ -480,7 +492,7 @@ impl Plugins {
             })
             .collect();
         let plugins = Plugins { world, open, absent, list: Mutex::new(list) };
-        Ok(Opened { plugins, failures, asks: asks_receiver })
+        Ok(Opened { plugins, failures, asks: asks_receiver, back })
     }
 
     /// The names in the order up.

@@ -136,6 +136,41 @@ fn a_plugin_that_panics_fails_one_request() {
 }
 
 #[test]
+fn a_plugin_asks_for_signals_starts_and_stops() {
+    if !compiler() {
+        return;
+    }
+    let dir = Dir::new();
+    // A line for the log at each answer; each asks for the next.
+    let asks = C {
+        before: r#"static void ask(uint32_t op, uint64_t token, const char *args) { h->submit(cx, op, 0, token, B(args), NULL, 0); }
+static void said(uint64_t token, int status) { char text[64]; snprintf(text, sizeof text, "answer %d status %d", (int)token, status); sp_log line = { .size = sizeof line, .level = 3, .message = B(text) }; h->log(cx, &line); }
+"#,
+        ..C::new(
+            "asks",
+            r#"if (r->event == SP_EV_STARTED && is(r, "boss")) ask(SP_OP_START, 1, "{\"service\":\"worker\"}");
+               if (r->event == SP_EV_RESULT) { said(r->token, r->exit_code);
+                 if (r->token == 1) ask(SP_OP_RESTART, 2, "{\"service\":\"worker\"}");
+                 if (r->token == 2) ask(SP_OP_SIGNAL, 3, "{\"service\":\"worker\",\"signal\":\"USR1\"}");
+                 if (r->token == 3) ask(SP_OP_SIGNAL, 4, "{\"service\":\"worker\",\"signal\":\"NONE\"}");
+                 if (r->token == 4) ask(SP_OP_STOP, 5, "{\"service\":\"worker\"}");
+                 if (r->token == 5) ask(SP_OP_STOP, 6, "{\"service\":\"nobody\"}"); }
+               return SP_OK;"#,
+        )
+    };
+    let asks = table("asks", &asks.build(&dir), "");
+    let mut world = world!("{asks}[services.boss]\n{LIVE}[services.worker]\n{LIVE}autostart = false\n");
+    world.start();
+    world.until("the last answer is there", |world| world.said().contains("answer 6"));
+    let said = world.said();
+    for line in ["1 status 0", "2 status 0", "3 status 0", "4 status -1", "5 status 0", "6 status -1"] {
+        assert!(said.contains(&format!("answer {line}")), "{line}: {said}");
+    }
+    assert_eq!(world.inspect("worker").status.state, "stopped");
+    assert_eq!(world.inspect("boss").status.state, "running");
+}
+
+#[test]
 fn a_plugin_that_hangs_is_disabled_and_named() {
     if !compiler() {
         return;

@@ -118,7 +118,7 @@ fn the_examples_in_c_and_rust_work_side_by_side() {
         let plugins = world.with(&[config("watch", &watch(&world.dir)), second]).await;
         let web = ctx("web");
         let mut spec = spec();
-        let created = plugins.create(&web, &json!({}), &mut spec).await.unwrap();
+        let created = plugins.create(&web, &json!({}), &[], &mut spec).await.unwrap();
         assert_eq!(spec["process"]["env"], json!(["WATCHED=1"]));
         assert_eq!(spec["annotations"], json!({ "org.example.audited": "1" }));
         assert_eq!(created.owners["env/WATCHED"], "watch");

@@ -12,7 +12,7 @@ fn traced(world: &World, name: &'static str, manifest: &'static str) -> PluginCo
 async fn whole_life(plugins: &Plugins, service: &str) {
     let mut ctx = ctx(service);
     let mut spec = spec();
-    plugins.create(&ctx, &json!({}), &mut spec).await.unwrap();
+    plugins.create(&ctx, &json!({}), &[], &mut spec).await.unwrap();
     ctx.pid = 42;
     plugins.attach(&ctx, &[]).await.unwrap();
     plugins.start(&ctx).await.unwrap();
@@ -89,7 +89,7 @@ fn a_veto_stops_the_start_and_those_that_saw_it_see_one_detach() {
         let plugins = world.with(&configs).await;
         std::fs::remove_file(&trace).unwrap();
         let ctx = ctx("vetoed");
-        let veto = plugins.create(&ctx, &json!({}), &mut spec()).await.unwrap_err();
+        let veto = plugins.create(&ctx, &json!({}), &[], &mut spec()).await.unwrap_err();
         assert_eq!(
             (veto.kind, veto.to_string().as_str()),
             (FailureKind::Veto, "plugin b vetoed create: not today")
@@ -135,7 +135,7 @@ fn two_that_want_different_things_stop_the_start_unless_the_operator_chose() {
         );
         let mut spec = spec();
         let service = json!({ "adjust": { "env/TZ": "locale" } });
-        let created = plugins.create(&ctx("web"), &service, &mut spec).await.unwrap();
+        let created = plugins.create(&ctx("web"), &service, &[], &mut spec).await.unwrap();
         assert_eq!(
             (&spec["process"]["env"], created.owners["env/TZ"].as_str()),
             (&json!(["TZ=CET"]), "locale")
@@ -178,7 +178,7 @@ fn stdio_goes_to_the_one_who_claimed_it() {
     run(async {
         let plugins = world.with(&[plugin("log"), plugin("other")]).await;
         let web = ctx("web");
-        let created = plugins.create(&web, &json!({}), &mut spec()).await.unwrap();
+        let created = plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
         assert_eq!(created.claims["stdio"], "log");
         let (stdout, netns) = (std::io::pipe().unwrap().0, std::fs::File::open("/proc/self/ns/net").unwrap());
         plugins.attach(&web, &[(Role::Stdout, stdout.as_fd()), (Role::Netns, netns.as_fd())]).await.unwrap();

@@ -122,7 +122,7 @@ pub fn spec() -> Value {
 /// One `create`, on an empty spec.
 pub async fn create(plugins: &Plugins, service: &str) -> Result<(Created, Value), Failure> {
     let mut spec = spec();
-    plugins.create(&ctx(service), &json!({}), &mut spec).await.map(|created| (created, spec))
+    plugins.create(&ctx(service), &json!({}), &[], &mut spec).await.map(|created| (created, spec))
 }
 
 pub fn lines(path: &Path) -> Vec<String> {

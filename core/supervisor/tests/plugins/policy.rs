@@ -69,7 +69,7 @@ fn a_hang_of_a_required_plugin_fails_the_start_and_then_holds_the_next() {
         let failure = create(&plugins, "web").await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Waiting);
         assert_eq!(failure.to_string(), "waiting for plugin hang: 3 timeouts in a row, the last in create");
-        assert!(plugins.waiting_for("web").is_some());
+        assert!(plugins.waiting_for("web", &[]).is_some());
     });
 }
 
@@ -80,12 +80,67 @@ fn a_required_plugin_that_is_not_there_holds_starts() {
     absent.policy.required = true;
     absent.policy.services = vec!["web".to_owned()];
     let opened = run(world.open(&[absent]));
-    assert!(opened.plugins.waiting_for("db").is_none());
-    let waiting = opened.plugins.waiting_for("web").unwrap();
+    assert!(opened.plugins.waiting_for("db", &[]).is_none());
+    let waiting = opened.plugins.waiting_for("web", &[]).unwrap();
     assert!(
         waiting.to_string().starts_with("waiting for plugin absent: /nowhere/libabsent.so: cannot read it"),
         "{waiting}"
     );
+}
+
+#[test]
+fn a_plugin_that_was_late_is_asked_again_once_it_has_answered() {
+    // The first create takes as long as three deadlines and more; the thread comes back then.
+    let call = r#"static int n; if (r->event == SP_EV_CREATE && n++ == 0) sleep(2); return SP_OK;"#;
+    let world = World::new();
+    run(async {
+        let mut opened = world.open(&[hasty("slow", &C::new("slow", call).build(&world.dir))]).await;
+        let plugins = &mut opened.plugins;
+        for _ in 0..3 {
+            create(plugins, "web").await.unwrap();
+        }
+        assert_eq!(plugins.statuses()[0].state, "disabled");
+        opened.back.notified().await;
+        let status = plugins.statuses().remove(0);
+        assert_eq!((status.state, status.why.as_str(), status.zombies), ("active", "", 0));
+        let calls = status.figures.calls;
+        create(plugins, "web").await.unwrap();
+        assert!(plugins.statuses()[0].figures.calls > calls, "it is asked");
+    });
+}
+
+#[test]
+fn what_a_plugin_has_claimed_is_not_gone_without() {
+    let claims = r#"if (r->event == SP_EV_CREATE) return reply(r, "{\"claims\":[\"network\"]}"); if (r->event == SP_EV_ATTACH) return SP_E_FAIL; return SP_OK;"#;
+    let c = C { manifest: r#"{"claims":["network"]}"#, ..C::new("net", claims) };
+    let world = World::new();
+    run(async {
+        let plugins = world.with(&[config("net", &c.build(&world.dir))]).await;
+        let web = ctx("web");
+        plugins.create(&web, &json!({}), &["network"], &mut spec()).await.unwrap();
+        let failure = plugins.attach(&web, &[]).await.unwrap_err();
+        assert_eq!(
+            (failure.plugin.as_str(), failure.event, failure.kind),
+            ("net", "attach", FailureKind::Failed),
+            "although on_error = ignore"
+        );
+    });
+}
+
+#[test]
+fn who_needs_what_a_disabled_plugin_claims_waits_for_it() {
+    let c = C { manifest: r#"{"claims":["network"]}"#, ..C::new("net", HANG) };
+    let world = World::new();
+    run(async {
+        let plugins = world.with(&[hasty("net", &c.build(&world.dir))]).await;
+        for _ in 0..3 {
+            let made = plugins.create(&ctx("web"), &json!({}), &["network"], &mut spec()).await;
+            assert_eq!(made.unwrap_err().kind, FailureKind::Timeout);
+        }
+        assert_eq!(plugins.waiting_for("web", &["network"]).unwrap().plugin, "net");
+        assert!(plugins.waiting_for("web", &[]).is_none(), "who needs it not goes on");
+        create(&plugins, "web").await.unwrap();
+    });
 }
 
 #[test]
@@ -194,7 +249,7 @@ fn too_many_notifications_are_replaced_by_what_is() {
     run(async {
         let plugins = world.with(&[config("p", &C::new("p", call).build(&world.dir))]).await;
         let web = ctx("web");
-        plugins.create(&web, &json!({}), &mut spec()).await.unwrap();
+        plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
         let flood = async {
             eventually("it is in a call", || inside.exists()).await;
             for _ in 0..1500 {

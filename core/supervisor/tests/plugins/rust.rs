@@ -117,7 +117,7 @@ fn many_events_do_not_make_it_grow() {
         let mut before = 0;
         for round in 0..40 {
             let web = ctx("web");
-            plugins.create(&web, &json!({}), &mut spec()).await.unwrap();
+            plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
             for _ in 0..500 {
                 plugins.notify_exit(&web, &ExitFacts::default());
             }

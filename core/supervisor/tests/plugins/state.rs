@@ -56,7 +56,7 @@ fn a_new_worker_gives_back_descriptors_and_claims_and_a_final_detach_drops_them(
     run(async {
         let plugins = world.with(&[store(&world)]).await;
         let web = ctx("web");
-        plugins.create(&web, &json!({ "ports": [80] }), &mut spec()).await.unwrap();
+        plugins.create(&web, &json!({ "ports": [80] }), &[], &mut spec()).await.unwrap();
         let (reader, mut writer) = std::io::pipe().unwrap();
         plugins.attach(&web, &[(Role::Stdout, reader.as_fd())]).await.unwrap();
         std::io::Write::write_all(&mut writer, b"x").unwrap();
@@ -88,7 +88,7 @@ fn timers_tick_and_asks_reach_the_supervisor() {
         let mut opened = world.open(&[store(&world)]).await;
         let plugins = opened.plugins;
         let web = ctx("web");
-        plugins.create(&web, &json!({}), &mut spec()).await.unwrap();
+        plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
         plugins.started(&web).await.unwrap();
         plugins.notify_ready(&web);
         let asked = opened.asks.recv().await.unwrap();
@@ -96,7 +96,7 @@ fn timers_tick_and_asks_reach_the_supervisor() {
             (asked.op, asked.service.as_str(), asked.asker.plugin()),
             (sampan_plugin::abi::OP_RESTART, "web", "store")
         );
-        // Dropped without an answer: the plugin hears that it is not supported.
+        // Dropped without an answer: the plugin hears that it is cancelled.
         drop(asked);
         for _ in 0..200 {
             if ask(&plugins, "counts").await == json!([3, 1, 1]) {
@@ -117,7 +117,7 @@ fn keys_of_a_container_go_with_it_unless_it_comes_back() {
             || std::fs::read_to_string(world.state_dir().join("kv/store/records")).unwrap_or_default();
         for (is_final, dropped) in [(false, false), (true, true)] {
             let web = ctx("web");
-            plugins.create(&web, &json!({}), &mut spec()).await.unwrap();
+            plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
             assert_eq!(plugins.detach(&web, is_final).await, []);
             tokio::time::sleep(Duration::from_millis(100)).await;
             assert_eq!(records().contains("{\"c\":\"web\"}"), dropped);
