@@ -112,7 +112,7 @@ impl Adjust {
         }
     }
 
-    /// This plugin alone gets what `claim` stands for: `stdio`.
+    /// This plugin alone gets or gives what `claim` stands for: `stdio`, `network`. The container does not start without it.
     pub fn claim(mut self, claim: &str) -> Adjust {
         self.claims.push(claim.to_owned());
         self

@@ -26,7 +26,7 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     /// Plugins without which this one is not opened; they go first as well.
     const REQUIRES: &'static [&'static str] = &[];
     const CONFLICTS: &'static [&'static str] = &[];
-    /// What `create` may claim: `stdio`.
+    /// What `create` may claim: `stdio`, `network`.
     const CLAIMS: &'static [&'static str] = &[];
     type Config: DeserializeOwned + JsonSchema + Send;
 
