@@ -280,6 +280,7 @@ impl<'h> Cgroup<'h> {
                 Some(group) => {
                     freezer::wait_for(&group, "populated", false, left)?;
                 }
+                None if self.procs()?.is_empty() => {}
                 None => {
                     std::thread::sleep(pause.min(left));
                     pause = (pause * 2).min(Duration::from_millis(20));
@@ -301,6 +302,19 @@ impl<'h> Cgroup<'h> {
     }
 
     // ---- the end ------------------------------------------------------------------------------------------------
+
+    /// The common end: all processes are gone, and rmdir itself is the look that says so. False: somebody is in a group
+    /// (or a group below); nothing was done to them, `kill` and `remove` come next. Where processes are looked for goes first,
+    /// so that it stays whole while anybody is in it.
+    pub fn remove_if_empty(&self) -> bool {
+        let gone = |g: &Group<'_>| matches!(g.rmdir(), Ok(()) | Err(Errno::NOENT | Errno::NODEV));
+        let Some(first) = self.tracking().filter(|g| !g.path.is_empty()) else { return false };
+        gone(&first)
+            && self
+                .groups()
+                .filter(|g| !g.path.is_empty() && !std::ptr::eq(g.hierarchy, first.hierarchy))
+                .fold(true, |all, group| gone(&group) && all)
+    }
 
     /// Removes the groups and all below them. A process that has just ended may hold its group for a moment (EBUSY).
     pub fn remove(&self) -> Result<()> {

@@ -218,6 +218,46 @@ fn devices_that_are_not_allowed_cannot_be_opened() {
 }
 
 #[test]
+fn empty_groups_are_removed_at_once_and_others_left_as_they_are() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        let mut process = spawn(&group, "sleep 60");
+        assert!(!group.remove_if_empty(), "somebody is in it");
+        assert_eq!(group.procs().unwrap(), [process.pid()], "and still is");
+        group.kill(SOON).unwrap();
+        process.0.wait().unwrap();
+        assert!(group.remove_if_empty());
+        assert!(!group.exists());
+        assert!(group.remove_if_empty(), "again is no error");
+
+        let group = scratch(hierarchies);
+        for (_, path) in group.paths() {
+            fs::create_dir(format!("{path}/below")).unwrap();
+        }
+        assert!(!group.remove_if_empty(), "a group is below it");
+        group.remove().unwrap();
+    });
+}
+
+#[test]
+fn who_sits_in_one_v1_group_alone_is_found_when_the_others_are_gone() {
+    everywhere(|hierarchies| {
+        if hierarchies.mode == Mode::V2 {
+            return;
+        }
+        let group = scratch(hierarchies);
+        let mut process = Process(Command::new("sleep").arg("60").spawn().unwrap());
+        let (_, path) = group.paths().into_iter().find(|(name, _)| name == "cpu").unwrap();
+        fs::write(format!("{path}/cgroup.procs"), process.pid().to_string()).unwrap();
+        assert!(!group.remove_if_empty());
+        group.kill(SOON).unwrap();
+        assert_eq!(process.0.wait().unwrap().code(), None, "killed");
+        group.remove().unwrap();
+        assert!(!group.exists());
+    });
+}
+
+#[test]
 fn a_group_is_used_again_only_if_it_is_free() {
     everywhere(|hierarchies| {
         let place = place();

@@ -100,6 +100,12 @@ pub fn end_processes(state: &State) -> Result<(), Error> {
         }
     }
     let cgroup = state.cgroup().map_err(cgroup_error)?;
+    let kept = state.cgroup.as_ref().is_some_and(|c| c.kept);
+    if let (None, false, Some(cgroup)) = (&init, kept, &cgroup)
+        && cgroup.remove_if_empty()
+    {
+        return Ok(());
+    }
     if let Some(cgroup) = &cgroup {
         // Also thaws: a process frozen by v1 does not die of SIGKILL before.
         cgroup.kill(KILL_WITHIN).map_err(cgroup_error)?;
@@ -110,9 +116,7 @@ pub fn end_processes(state: &State) -> Result<(), Error> {
         return Err(Error::Immortal { id: id(), pid });
     }
     match &cgroup {
-        Some(cgroup) if !state.cgroup.as_ref().is_some_and(|c| c.kept) => {
-            cgroup.remove().map_err(cgroup_error)
-        }
+        Some(cgroup) if !kept => cgroup.remove().map_err(cgroup_error),
         _ => Ok(()),
     }
 }

@@ -8,15 +8,19 @@
 //! The lock is the folder, so it needs no file and goes with it; whoever waited for one that is gone meanwhile learns so
 //! (no links left). A SIGKILLed verb loses its lock by dying. Deliberately absent: what is in the files (state.rs).
 
+use std::ffi::{CStr, OsStr};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, unlinkat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, RawDir, SeekFrom, flock, fstat, mkdirat, openat, renameat,
+    seek, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -280,35 +284,49 @@ impl Folder {
     /// Removes the folder and what is in it; the lock must be held. state.json goes last, so that a delete that is
     /// killed here can be repeated with everything it needs.
     pub fn remove(self) -> Result<(), Error> {
-        let fail = |path: &Path, e| file_error(&self.id, "remove", path, e);
-        let entries = match fs::read_dir(&self.path) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(fail(&self.path, e)),
+        let fail = |name: &CStr, e: Errno| {
+            let path = self.path.join(OsStr::from_bytes(name.to_bytes()));
+            file_error(&self.id, "remove", &path, e.into())
         };
-        for entry in entries.flatten() {
-            if entry.file_name() == crate::state::FILE {
+        // A folder of four or five files: one look, or a few. It is read from its start, whoever read it before.
+        seek(&self.dir, SeekFrom::Start(0)).map_err(|e| fail(c"", e))?;
+        let mut room = [MaybeUninit::uninit(); 1024];
+        let mut entries = RawDir::new(&self.dir, &mut room);
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // Removed by somebody else already.
+                Err(Errno::NOENT) => return Ok(()),
+                Err(e) => return Err(fail(c"", e)),
+            };
+            let name = entry.file_name();
+            if name == c"." || name == c".." || name.to_bytes() == crate::state::FILE.as_bytes() {
                 continue;
             }
-            let path = entry.path();
-            let removed = match entry.file_type() {
-                Ok(t) if t.is_dir() => fs::remove_dir_all(&path),
-                _ => fs::remove_file(&path),
-            };
-            match removed {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail(&path, e)),
-                _ => {}
-            }
-        }
-        for (name, flags) in
-            [(self.path.join(crate::state::FILE), AtFlags::empty()), (self.path.clone(), AtFlags::REMOVEDIR)]
-        {
-            match unlinkat(CWD, &name, flags) {
+            match unlinkat(&self.dir, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(e) => return Err(fail(&name, e.into())),
+                Err(Errno::ISDIR) => {
+                    let path = self.path.join(OsStr::from_bytes(name.to_bytes()));
+                    match fs::remove_dir_all(&path) {
+                        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                            return Err(file_error(&self.id, "remove", &path, e));
+                        }
+                        _ => {}
+                    }
+                }
+                Err(e) => return Err(fail(name, e)),
             }
         }
-        Ok(())
+        match unlinkat(&self.dir, crate::state::FILE, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => {
+                return Err(file_error(&self.id, "remove", &self.path.join(crate::state::FILE), e.into()));
+            }
+        }
+        match unlinkat(CWD, &self.path, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(fail(c"", e)),
+        }
     }
 }
 
