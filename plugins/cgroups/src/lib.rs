@@ -122,7 +122,9 @@ impl Plugin for Cgroups {
     }
 
     async fn started(&self, cx: &Cx, _: Started) -> Result<()> {
-        self.note(cx);
+        if !self.running().contains_key(&cx.container()) {
+            self.note(cx);
+        }
         Ok(())
     }
 
@@ -132,6 +134,10 @@ impl Plugin for Cgroups {
     }
 
     async fn exit(&self, cx: &Cx, _: Exit) -> Result<()> {
+        // A restart waits for this, so nothing is read for figures that nobody asked for.
+        if self.config.metrics_every_s == 0 {
+            return Ok(());
+        }
         // The last figures: the group is still there.
         let last = self.running().get(&cx.container()).map(|s| s.groups.clone());
         if let Some(groups) = last {

@@ -22,7 +22,7 @@ const COMPACT_BYTES_MIN: u64 = 256 << 10;
 /// Container ID (empty: host-wide) and key.
 pub type Key = (String, String);
 type Map = BTreeMap<Key, Arc<[u8]>>;
-/// Called on the writer's thread once the change is on disk, or cannot be.
+/// Called once the change is on disk, or cannot be: on the writer's thread, or at once if nothing changes.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// One plugin's store.
@@ -87,7 +87,7 @@ impl Kv {
             }
             OpenOptions::new().write(true).open(&path)?.set_len(good as u64)?;
         }
-        let log = Log { path, file: None, bytes: good as u64, live: contents.map.clone() };
+        let log = Log { path, file: None, bytes: good as u64, live: contents.map.clone(), synced: false, doubtful: false };
         Ok(Kv { map: Mutex::new(contents), file: Arc::new(Mutex::new(log)) })
     }
 
@@ -121,6 +121,11 @@ impl Kv {
         let place = (container.to_owned(), key.to_owned());
         let grows = value.map_or(0, |value| cost(&place, value.len()));
         let had = contents.map.get(&place).map_or(0, |value| cost(&place, value.len()));
+        if contents.map.get(&place).map(|held| &**held) == value && self.holds(&place, value) {
+            drop(contents);
+            done(Ok(()));
+            return abi::OK;
+        }
         if contents.bytes + grows > abi::KV_PLUGIN_BYTES_MAX + had {
             return abi::E_TOOBIG;
         }
@@ -130,6 +135,14 @@ impl Kv {
             contents.take(change);
         }
         status
+    }
+
+    /// The file says so already, and the disk has it. A plugin that writes the same at each life of a container waits for no
+    /// disk then. Not asked while the file is being written: that would take as long as the write.
+    fn holds(&self, place: &Key, value: Option<&[u8]>) -> bool {
+        self.file
+            .try_lock()
+            .is_ok_and(|log| log.synced && log.live.get(place).map(|held| &**held) == value)
     }
 
     /// Deletes everything of a container.
@@ -289,17 +302,24 @@ struct Log {
     file: Option<File>,
     bytes: u64,
     live: Map,
+    /// All of `live` is on the disk. A file that was only read may be one that a crash kept from it.
+    synced: bool,
+    /// A sync has failed: a later one that does not says nothing of what was lost with it.
+    doubtful: bool,
 }
 
 impl Log {
     fn append(&mut self, record: &Record) -> io::Result<()> {
-        let mut contents = Contents { map: std::mem::take(&mut self.live), bytes: 0 };
-        contents.apply(record);
-        self.live = contents.map;
+        self.synced = false;
         let line = record.line()?;
         let result = self.file()?.write_all(&line);
         match result {
-            Ok(()) => self.bytes += line.len() as u64,
+            Ok(()) => {
+                self.bytes += line.len() as u64;
+                let mut contents = Contents { map: std::mem::take(&mut self.live), bytes: 0 };
+                contents.apply(record);
+                self.live = contents.map;
+            }
             // Half a record must not stand before the next one.
             Err(_) => {
                 let whole = self.bytes;
@@ -312,9 +332,14 @@ impl Log {
     fn sync(&mut self) -> io::Result<()> {
         let live: u64 = self.live.iter().map(|(key, value)| (cost(key, value.len()) + 40) as u64).sum();
         if self.bytes > COMPACT_BYTES_MIN && self.bytes > 4 * live {
-            return self.compact();
+            self.compact()?;
+            self.doubtful = false;
+        } else if let Err(error) = self.file()?.sync_data() {
+            self.doubtful = true;
+            return Err(error);
         }
-        self.file()?.sync_data()
+        self.synced = !self.doubtful;
+        Ok(())
     }
 
     fn compact(&mut self) -> io::Result<()> {
@@ -402,6 +427,24 @@ mod tests {
         assert_eq!(text(&again, "", "a").as_deref(), Some("2"));
         assert_eq!(again.get("web", "b").as_deref(), Some(&b"\xff\x00"[..]));
         assert_eq!(again.keys("web", ""), ["b"]);
+    }
+
+    #[test]
+    fn what_is_there_already_is_not_written_again() {
+        let (dir, writer) = (Dir::new(), Writer::default());
+        let kv = Kv::open(&dir.0).unwrap();
+        let size = || fs::metadata(dir.0.join("records")).unwrap().len();
+        put(&kv, &writer, "web", "a", Some(b"1"));
+        let once = size();
+        put(&kv, &writer, "web", "a", Some(b"1"));
+        put(&kv, &writer, "web", "never", None);
+        assert_eq!(size(), once);
+        put(&kv, &writer, "web", "a", Some(b"2"));
+        put(&kv, &writer, "web", "a", Some(b"1"));
+        assert_eq!(size(), 3 * once);
+        put(&kv, &writer, "web", "a", None);
+        put(&kv, &writer, "web", "a", Some(b"1"));
+        assert_eq!(text(&Kv::open(&dir.0).unwrap(), "web", "a").as_deref(), Some("1"));
     }
 
     #[test]
