@@ -128,8 +128,36 @@ impl<'h> Cgroup<'h> {
         Ok(())
     }
 
-    /// For a group kept over generations: checks that nobody is in it and removes the sub-groups that the last
-    /// container left. Counters go on from where they were: note [`Cgroup::oom_kills`] first.
+    /// For groups kept over the lives of a service, once the life before has ended: nobody may be in them; sub-groups that it
+    /// left are removed. True: all were there, so they have the limits that were written to them; the counters go on from
+    /// where they were (note [`Cgroup::oom_kills`] first).
+    pub fn again(hierarchies: &'h Hierarchies, place: &Place) -> Result<(Cgroup<'h>, bool)> {
+        let cgroup = Cgroup::at(hierarchies, place)?;
+        if cgroup.groups().all(|g| g.exists()) && cgroup.reuse().is_ok() {
+            return Ok((cgroup, true));
+        }
+        // Some are missing, or one is frozen or hands out controllers.
+        Ok((cgroup.renewed()?, false))
+    }
+
+    /// Groups as if they had never been there; refused while somebody is in one.
+    pub fn renew(hierarchies: &'h Hierarchies, place: &Place) -> Result<Cgroup<'h>> {
+        let cgroup = Cgroup::at(hierarchies, place)?;
+        if cgroup.exists() { cgroup.renewed() } else { cgroup.make(false) }
+    }
+
+    fn renewed(self) -> Result<Cgroup<'h>> {
+        let pids = self.procs()?;
+        if !pids.is_empty() {
+            let name = self.tracking().map(|g| g.name()).unwrap_or_default();
+            let e = Error::new(Doing::Occupied, name);
+            return Err(e.problem(format!("processes are in it: {}", list(&pids))));
+        }
+        self.remove()?;
+        self.make(false)
+    }
+
+    /// Makes a group that nobody is in as its maker left it, but for limits and counters.
     pub fn reuse(&self) -> Result<()> {
         self.check_free()?;
         for group in self.groups() {
@@ -138,7 +166,14 @@ impl<'h> Cgroup<'h> {
                 below.rmdir().map_err(|e| Error::new(Doing::Remove, below.name()).call("rmdir", e))?;
             }
         }
-        Ok(())
+        // A container that hands out controllers in its own group (systemd in it does) leaves one that takes no process.
+        match self.v2().map(|group| group.try_read("cgroup.subtree_control")).transpose()?.flatten() {
+            Some(held) if !held.trim().is_empty() => {
+                let name = self.v2().map(|g| g.name()).unwrap_or_default();
+                Err(Error::new(Doing::Occupied, name).problem("it hands out controllers"))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn exists(&self) -> bool {
@@ -299,6 +334,17 @@ impl<'h> Cgroup<'h> {
                 self.kill_each(&group)?;
             }
         }
+    }
+
+    /// The same if anybody is there at all; true if so. Groups that were killed in are not for another life: a child cloned
+    /// by CLONE_INTO_CGROUP into a group that ever saw a cgroup.kill is killed at once (seen on 6.18; fork compares the kill
+    /// count of the group with that of the caller's own since cgroup.kill and fork were made not to miss each other, 2025).
+    pub fn kill_if_any(&self, within: Duration) -> Result<bool> {
+        if self.is_empty()? && self.groups().all(|g| g.procs().is_ok_and(|pids| pids.is_empty())) {
+            return Ok(false);
+        }
+        self.kill(within)?;
+        Ok(true)
     }
 
     // ---- the end ------------------------------------------------------------------------------------------------

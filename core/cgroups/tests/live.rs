@@ -299,6 +299,31 @@ fn a_kept_group_starts_the_next_generation_clean() {
 }
 
 #[test]
+fn kept_groups_are_used_as_they_are_unless_one_is_missing() {
+    everywhere(|hierarchies| {
+        let place = place();
+        let group = Scratch(Cgroup::create(hierarchies, &place).unwrap());
+        group.apply(&limits(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
+        assert!(Cgroup::again(hierarchies, &place).unwrap().1);
+
+        let process = spawn(&group, "sleep 60");
+        assert_eq!(Cgroup::again(hierarchies, &place).unwrap_err().doing, Doing::Occupied);
+        assert_eq!(Cgroup::renew(hierarchies, &place).unwrap_err().doing, Doing::Occupied);
+        group.kill(SOON).unwrap();
+        drop(process);
+
+        group.freeze(SOON).unwrap();
+        assert!(!Cgroup::again(hierarchies, &place).unwrap().1, "frozen, so made anew");
+        expect(&group, &[("pids.max", "max"), ("memory.max", "max")]);
+        group.apply(&limits(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
+        Cgroup::renew(hierarchies, &place).unwrap();
+        expect(&group, &[("pids.max", "max"), ("memory.max", "max")]);
+        fs::remove_dir(&group.paths()[0].1).unwrap();
+        assert!(!Cgroup::again(hierarchies, &place).unwrap().1);
+    });
+}
+
+#[test]
 fn a_fork_bomb_ends_within_a_second() {
     everywhere(|hierarchies| {
         let group = scratch(hierarchies);

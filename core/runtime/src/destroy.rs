@@ -86,7 +86,8 @@ pub fn destroy(
     Ok(warnings)
 }
 
-/// Kills init and everything in the cgroup, and removes the cgroup unless somebody else keeps it.
+/// Kills init and everything in the cgroup, and removes the cgroup unless somebody else keeps it; one that had to be killed
+/// in goes all the same ([`sampan_cgroups::Cgroup::kill_if_any`]).
 pub fn end_processes(state: &State) -> Result<(), Error> {
     let id = || state.id.clone();
     let pid = state.init.map_or(0, |i| i.pid);
@@ -106,17 +107,18 @@ pub fn end_processes(state: &State) -> Result<(), Error> {
     {
         return Ok(());
     }
-    if let Some(cgroup) = &cgroup {
+    let killed = match &cgroup {
         // Also thaws: a process frozen by v1 does not die of SIGKILL before.
-        cgroup.kill(KILL_WITHIN).map_err(cgroup_error)?;
-    }
+        Some(cgroup) => cgroup.kill_if_any(KILL_WITHIN).map_err(cgroup_error)?,
+        None => false,
+    };
     if let Some(init) = &init
         && !pidfd::wait(init.as_fd(), Some(KILL_WITHIN)).map_err(process)?
     {
         return Err(Error::Immortal { id: id(), pid });
     }
     match &cgroup {
-        Some(cgroup) if !kept => cgroup.remove().map_err(cgroup_error),
+        Some(cgroup) if killed || !kept => cgroup.remove().map_err(cgroup_error),
         _ => Ok(()),
     }
 }

@@ -80,7 +80,7 @@ pub struct Cgroup {
     pub manager: Manager,
     /// What `sampan_cgroups::Cgroup::location` wrote.
     pub location: String,
-    /// Made by somebody else (the supervisor keeps it over restarts): killed in, never removed.
+    /// Somebody else's (the supervisor keeps it over restarts): killed in, not removed. `sampan update` ends that.
     #[serde(default)]
     pub kept: bool,
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use sampan_plan::{Options, Plan, Spec};
 use sampan_runtime::clone::Direct;
 use sampan_runtime::error::Error;
-use sampan_runtime::launch::{self, Barrier, Console, Created, Request};
+use sampan_runtime::launch::{self, Barrier, Console, Created, Keep, Request};
 use sampan_runtime::root::{Folder, Root};
 use sampan_testkit::{Bundle, need};
 
@@ -62,7 +62,7 @@ fn make(bundle: &Bundle, spec: &Spec<'_>, barrier: Barrier) -> Result<Made, Erro
         console: Console::Keep,
         stdio: Some([null.as_fd(), output.as_fd(), output.as_fd()]),
         netns: None,
-        keep_groups: false,
+        groups: Keep::No,
         hook_log: None,
     };
     let created = launch::create(&request, &mut Direct, &mut ())?;

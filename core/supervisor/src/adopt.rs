@@ -108,7 +108,7 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<(i32,
     let number = |key: &str| record.data.get(key).and_then(serde_json::Value::as_u64);
     let Some(entry) = worker.fleet.get(name) else {
         // It left the config while no worker looked.
-        if child.is_some() || state_of(worker, name).is_some() {
+        if child.is_some() || state_of(worker, name).is_some() || worker.ground.dirs.bundle(name).exists() {
             tracing::warn!(service = name, "no longer in the config: ended");
             worker.ground.discard(name, record.generation, child.map(|(pid, _)| pid));
         }
@@ -126,6 +126,9 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<(i32,
         }
     };
     let generation = machine.generation;
+    if machine.state.is_at_rest() && child.is_none() && worker.ground.dirs.bundle(name).exists() {
+        worker.ground.let_go(name);
+    }
     let Finding { process, found } = find(worker, name, number("oom_before"), get, child);
     let goes_on = matches!(found, Found::Alive { started: true })
         && (hooked || state_of(worker, name).is_some_and(|state| hooks::poststart_due(&state)));

@@ -85,7 +85,7 @@ impl Worker {
 
     fn inspect(&self, name: &str) -> Result<api::Inspect, api::Failure> {
         let entry = self.fleet.get(name).ok_or_else(|| self.no_such(name))?;
-        let bundle = self.ground.dirs.bundle(name, entry.machine.generation);
+        let bundle = self.ground.dirs.bundle(name);
         let bundle = bundle.is_dir().then(|| bundle.display().to_string());
         Ok(entry.inspect(clock::boottime(), bundle, self.probes.last(name)))
     }

@@ -17,7 +17,7 @@ use sampan_api as api;
 use sampan_cgroups::Hierarchies;
 use sampan_service::{Action, Event, Exit, Life, Ms, Status, Verdict};
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -38,8 +38,8 @@ impl Dirs {
         self.run.join("containers")
     }
 
-    pub fn bundle(&self, service: &str, generation: u64) -> PathBuf {
-        crate::bundle::folder(&self.run, service, generation)
+    pub fn bundle(&self, service: &str) -> PathBuf {
+        crate::bundle::folder(&self.run, service)
     }
 
     pub fn io(&self, service: &str) -> PathBuf {
@@ -67,6 +67,9 @@ pub struct Ground {
     /// Warnings that were given: each is given once.
     warned: RefCell<BTreeSet<String>>,
     gate_timer: RefCell<Option<(Ms, Task)>>,
+    kept: RefCell<BTreeMap<String, life::Shelf>>,
+    /// Services whose groups saw a kill of all: the next life does not take them over (`Cgroup::kill_if_any` says why).
+    killed_in: RefCell<BTreeSet<String>>,
 }
 
 impl Ground {
@@ -93,6 +96,8 @@ impl Ground {
             config: RefCell::new(Rc::new(config)),
             source,
             gate_timer: RefCell::new(None),
+            kept: RefCell::default(),
+            killed_in: RefCell::default(),
         }
     }
 
@@ -318,8 +323,8 @@ impl Ground {
     }
 
     /// The config.json of a life; null where there is none any more.
-    pub fn spec_of(&self, service: &str, generation: u64) -> serde_json::Value {
-        let text = std::fs::read_to_string(self.dirs.bundle(service, generation).join("config.json"));
+    pub fn spec_of(&self, service: &str) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.dirs.bundle(service).join("config.json"));
         text.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
@@ -344,8 +349,25 @@ impl Ground {
         });
     }
 
+    /// What the service keeps from one life to the next. Whoever works on that holds the lock: a life is made, cleaned up or
+    /// what it kept is let go of, one after the other.
+    pub fn shelf(&self, name: &str) -> life::Shelf {
+        self.kept.borrow_mut().entry(name.to_owned()).or_default().clone()
+    }
+
+    pub fn note_kill(&self, name: &str) {
+        self.killed_in.borrow_mut().insert(name.to_owned());
+    }
+
+    /// Whether its groups saw a kill of all since this was asked last.
+    pub fn was_killed_in(&self, name: &str) -> bool {
+        self.killed_in.borrow_mut().remove(name)
+    }
+
     /// A service has left for good: what the run folder has of it goes.
     pub fn forget(&self, name: &str) {
+        self.kept.borrow_mut().remove(name);
+        self.killed_in.borrow_mut().remove(name);
         let (io, keel, name) = (self.dirs.io(name), self.keel.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || {
             life::drop_stdio(&keel, &io, &name);
@@ -376,6 +398,16 @@ impl Ground {
     pub fn end_stray(&self, pid: i32) {
         let keel = self.keel.clone();
         tokio::task::spawn_blocking(move || life::end(&keel, pid));
+    }
+
+    /// A worker before us was interrupted when it let go of what a service had kept.
+    pub fn let_go(self: &Rc<Self>, name: &str) {
+        let (ground, name) = (self.clone(), name.to_owned());
+        tokio::task::spawn_local(async move {
+            if let Err(problem) = life::let_go(&ground, &name, None).await {
+                tracing::warn!(service = name, "cannot remove what it kept: {problem}");
+            }
+        });
     }
 
     /// Ends and removes what is left of a service that has no entry.
@@ -486,6 +518,7 @@ impl Worker {
             }
             Action::KillCgroup => {
                 let cgroup = ground.cgroup(name);
+                ground.note_kill(name);
                 let pidfd = entry.live.as_ref().and_then(|live| live.pidfd.try_clone().ok());
                 let hierarchies = ground.hierarchies;
                 tokio::task::spawn_local(async move {
@@ -522,7 +555,9 @@ impl Worker {
             Action::DropKept => {
                 let ctx = ground.ctx(entry);
                 tokio::task::spawn_local(async move {
-                    ground.report(&service, &ground.plugins.release(&ctx).await)
+                    if let Err(problem) = life::let_go(&ground, &service, Some(&ctx)).await {
+                        tracing::warn!(service = &*service, "cannot remove what it kept: {problem}");
+                    }
                 });
             }
             Action::Arm { at } => {

@@ -294,6 +294,10 @@ impl Worker {
         let (oom_kills, empty) = self.ground.last_look(name);
         let oom = oom_kills > live.oom_before;
         let exit = Exit { status, oom };
+        // Perhaps by a kill of all of its group, which `sampan kill --all` and others may ask for.
+        if status == sampan_service::Status::Signal(libc::SIGKILL) {
+            self.ground.note_kill(name);
+        }
         let lived = live.started_at.and_then(|at| at.elapsed().ok());
         if oom {
             self.ground.tell_oom(entry, oom_kills - live.oom_before);

@@ -178,7 +178,7 @@ async fn synchronize(worker: &Worker) {
         .map(|entry| Running {
             ctx: ground.ctx(entry),
             state: entry.machine.state.name(),
-            spec: ground.spec_of(&entry.name, entry.machine.generation),
+            spec: ground.spec_of(&entry.name),
         })
         .collect();
     for failure in ground.plugins.synchronize(&lives).await {

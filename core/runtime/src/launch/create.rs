@@ -15,7 +15,7 @@ use sampan_plan::show;
 use super::hooks::{Hands, hooks_of, run_all};
 use super::report::{failed_io, next_report, open_gate, set_oom_score_adj};
 use super::start::keep_plan;
-use super::{Attached, Barrier, Console, Created, Inside, Request, Spawn, Spawned, Stages};
+use super::{Attached, Barrier, Console, Created, Inside, Keep, Request, Spawn, Spawned, Stages};
 use crate::error::{Error, Result};
 use crate::explain::{Around, explain};
 use crate::open::{Given, Slots};
@@ -55,12 +55,14 @@ pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Sta
 struct Groups {
     cgroup: Option<Cgroup<'static>>,
     kept: bool,
+    /// What lives before this one were killed for.
+    oom_before: u64,
 }
 
 impl Groups {
     fn make(request: &Request<'_>) -> Result<Groups> {
         if request.host.cgroups.is_empty() {
-            return Ok(Groups { cgroup: None, kept: false });
+            return Ok(Groups { cgroup: None, kept: false, oom_before: 0 });
         }
         let hierarchies = Hierarchies::detect()?;
         let parent = &request.plan.parent;
@@ -69,18 +71,17 @@ impl Groups {
             None => None,
         };
         let place = Place::parse(parent.cgroups_path, request.folder.id())?;
-        let cgroup = match request.keep_groups {
-            true => {
-                let cgroup = Cgroup::at(hierarchies, &place)?;
-                if cgroup.exists() {
-                    cgroup.reuse()?;
-                }
-                Cgroup::create(hierarchies, &place)?
-            }
-            false => Cgroup::create(hierarchies, &place)?,
+        let (cgroup, as_they_were) = match request.groups {
+            Keep::No => (Cgroup::create(hierarchies, &place)?, false),
+            Keep::Fresh => (Cgroup::renew(hierarchies, &place)?, false),
+            Keep::Ready => Cgroup::again(hierarchies, &place)?,
         };
-        let groups = Groups { cgroup: Some(cgroup), kept: request.keep_groups };
-        if let (Some(cgroup), Some(limits)) = (&groups.cgroup, &limits) {
+        let oom_before = match as_they_were {
+            true => cgroup.oom_kills()?.unwrap_or(0),
+            false => 0,
+        };
+        let groups = Groups { cgroup: Some(cgroup), kept: request.groups != Keep::No, oom_before };
+        if let (Some(cgroup), Some(limits), false) = (&groups.cgroup, &limits, as_they_were) {
             cgroup.apply(limits).inspect_err(|_| groups.undo())?;
         }
         Ok(groups)
@@ -159,7 +160,10 @@ impl Launch<'_, '_> {
         let identity = pidfd::identify(child.pid, child.pidfd.as_fd());
         self.state.init =
             Some(identity.map_err(|e| failed_io("cannot look at the container's process", "read", &e))?);
-        self.state.save(self.request.folder)?;
+        // Who keeps the groups finds them by name, and without hooks nobody looks before `created`.
+        if !self.groups.kept || !self.state.hooks.is_empty() {
+            self.state.save(self.request.folder)?;
+        }
         if self.groups.cgroup.is_some() {
             open_gate(gate)?;
         }
@@ -235,7 +239,7 @@ impl Launch<'_, '_> {
     fn vanished(&self, _child: &Spawned) -> Error {
         let error = Error::new("the container's process was killed before it was ready");
         match self.groups.cgroup.as_ref().and_then(|c| c.oom_kills().ok()) {
-            Some(Some(1..)) => error
+            Some(Some(kills)) if kills > self.groups.oom_before => error
                 .field("linux.resources.memory.limit")
                 .likely("it ran out of memory: the limit is too low even to start"),
             _ => error,
@@ -285,7 +289,7 @@ fn state_of(request: &Request<'_>) -> State {
         let found = Hierarchies::detect().and_then(|h| Cgroup::at(h, &place?));
         state.cgroup = found.ok().map(|c| crate::state::Cgroup {
             location: c.location(),
-            kept: request.keep_groups,
+            kept: request.groups != Keep::No,
             ..crate::state::Cgroup::default()
         });
     }

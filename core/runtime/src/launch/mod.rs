@@ -102,6 +102,17 @@ pub enum Console<'a> {
     Socket(&'a Path),
 }
 
+/// Whose the control groups are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The container's: they go with it.
+    No,
+    /// The caller's, who keeps them over restarts: made anew here, and never removed by us.
+    Fresh,
+    /// The same, and the container before has left them with the limits of this one.
+    Ready,
+}
+
 /// One container to create.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -116,8 +127,7 @@ pub struct Request<'a> {
     pub stdio: Option<[BorrowedFd<'a>; 3]>,
     /// To join, where `Options::given_netns` said so.
     pub netns: Option<BorrowedFd<'a>>,
-    /// The control groups are somebody's who keeps them over restarts: joined, never removed here.
-    pub keep_groups: bool,
+    pub groups: Keep,
     /// Where lines that hooks print go, besides their end into the error of the one that fails. Not blocking, if it is a pipe.
     pub hook_log: Option<BorrowedFd<'a>>,
 }

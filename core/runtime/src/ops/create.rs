@@ -17,7 +17,7 @@ use crate::clone::Direct;
 use crate::destroy;
 use crate::host;
 use crate::launch::hooks::{Hands, hooks_of};
-use crate::launch::{self, Barrier, Console, Created, Request};
+use crate::launch::{self, Barrier, Console, Created, Keep, Request};
 use crate::root::{self, Folder, Root};
 use crate::state::{self, Cgroup, Manager, State};
 
@@ -94,7 +94,7 @@ pub fn make<T>(
             console: o.console_socket.as_deref().map_or(Console::Keep, Console::Socket),
             stdio: None,
             netns: None,
-            keep_groups: false,
+            groups: Keep::No,
             hook_log: None,
         };
         let mut created = launch::create(&request, &mut Direct, &mut ()).map_err(|e| e.of(&o.id))?;

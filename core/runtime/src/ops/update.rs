@@ -66,7 +66,7 @@ fn number(flag: &str, text: &str) -> Result<i64> {
 }
 
 pub fn run(root: &Root, id: &str, resources: &str, log: &Log) -> Result<()> {
-    let (folder, state) = find(root, id)?;
+    let (folder, mut state) = find(root, id)?;
     folder.lock(Lock::Exclusive, Some(std::time::Duration::from_secs(10)))?;
     if status(&folder, &state)? == Status::Stopped {
         return Err(state_error(id, "container not running"));
@@ -74,6 +74,11 @@ pub fn run(root: &Root, id: &str, resources: &str, log: &Log) -> Result<()> {
     let resources = Resources::parse(resources).map_err(|e| Error::Asked(format!("{id}: resources: {e}")))?;
     for warning in cgroup(&state)?.update(&resources)? {
         log.warning(&warning);
+    }
+    // The limits are this life's: groups that the supervisor keeps for the next one go with it.
+    if let Some(cgroup) = state.cgroup.as_mut().filter(|cgroup| cgroup.kept) {
+        cgroup.kept = false;
+        state.save(&folder).map_err(Error::from)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //!
 //! `build` starts from the default spec (or from the named bundle's own config.json) and puts the service's keys on
 //! top, one leaf after the other (`leaves.rs`). Plugins then adjust the JSON, and `write` puts it in
-//! `run_dir/bundles/SERVICE.gN/`. What is looked up in the rootfs (users, folders) is opened inside it (`root.rs`).
+//! `run_dir/bundles/SERVICE/`. What is looked up in the rootfs (users, folders) is opened inside it (`root.rs`).
 
 mod error;
 mod leaves;
@@ -30,7 +30,6 @@ use root::Root;
 pub struct Request<'a> {
     pub service: &'a Service,
     pub supervisor: &'a Supervisor,
-    pub generation: u64,
     /// Resolved: `/sampan`, or our delegated unit.
     pub cgroup_parent: &'a str,
 }
@@ -70,19 +69,17 @@ pub fn build(request: &Request<'_>) -> Result<Built, Error> {
     }
     leaves::set(&mut spec, "/linux/cgroupsPath", json!(cgroups_path(request.cgroup_parent, &service.name)));
     leaves::set(&mut spec, "/annotations/org.sampan.service", json!(service.name));
-    leaves::set(&mut spec, "/annotations/org.sampan.generation", json!(request.generation.to_string()));
     Ok(Built { spec, warnings })
 }
 
-/// Where the bundle of a generation is, whether it exists or not.
-pub fn folder(run_dir: &Path, service: &str, generation: u64) -> PathBuf {
-    run_dir.join("bundles").join(format!("{service}.g{generation}"))
+/// Where a service's bundle is, whether it exists or not. One life follows the other in it.
+pub fn folder(run_dir: &Path, service: &str) -> PathBuf {
+    run_dir.join("bundles").join(service)
 }
 
-/// Writes config.json; gives the bundle's folder. A generation's bundle is written once: one that is there is from a
-/// start that did not get far, and is written over.
-pub fn write(run_dir: &Path, service: &str, generation: u64, spec: &Value) -> Result<PathBuf, Error> {
-    let folder = folder(run_dir, service, generation);
+/// Writes config.json; gives the bundle's folder.
+pub fn write(run_dir: &Path, service: &str, spec: &Value) -> Result<PathBuf, Error> {
+    let folder = folder(run_dir, service);
     let wrong = |doing, path: &Path, e: std::io::Error| Error::new(service, "", doing).path(path).because(&e);
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -90,15 +87,17 @@ pub fn write(run_dir: &Path, service: &str, generation: u64, spec: &Value) -> Re
         .create(&folder)
         .map_err(|e| wrong("make the bundle's folder", &folder, e))?;
     let path = folder.join("config.json");
-    // No rename: nothing reads it before we say so, and it does not outlive the boot.
-    let text = format!("{spec:#}\n");
-    std::fs::write(&path, text).map_err(|e| wrong("write", &path, e))?;
+    // Whoever reads it while it is replaced (`sampan plan`) sees one or the other; it does not outlive the boot.
+    let new = folder.join(".config.json");
+    std::fs::write(&new, format!("{spec:#}\n"))
+        .and_then(|()| std::fs::rename(&new, &path))
+        .map_err(|e| wrong("write", &path, e))?;
     Ok(folder)
 }
 
-/// Removes a generation's bundle; one that is not there is no error.
-pub fn remove(run_dir: &Path, service: &str, generation: u64) -> Result<(), Error> {
-    let folder = folder(run_dir, service, generation);
+/// Removes a service's bundle; one that is not there is no error.
+pub fn remove(run_dir: &Path, service: &str) -> Result<(), Error> {
+    let folder = folder(run_dir, service);
     match std::fs::remove_dir_all(&folder) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::new(service, "", "remove the bundle").path(&folder).because(&e))

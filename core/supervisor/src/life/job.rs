@@ -12,7 +12,7 @@ use crate::keel::Keel;
 use crate::plugins::{Failure, Role};
 use sampan_cgroups::Hierarchies;
 use sampan_plan::{Options, Plan, Spec};
-use sampan_runtime::launch::{self, Attached, Barrier, Console, Created, Hands, Request, Stages};
+use sampan_runtime::launch::{self, Attached, Barrier, Console, Created, Hands, Keep, Request, Stages};
 use sampan_runtime::root::Root;
 use sampan_runtime::state::CONFIG;
 use sampan_service::Problem;
@@ -39,9 +39,12 @@ pub struct Job {
     pub logs: std::path::PathBuf,
     pub service: Arc<schema::Service>,
     pub generation: u64,
-    pub spec: serde_json::Value,
+    pub spec: Arc<serde_json::Value>,
+    /// The bundle says so already.
+    pub written: bool,
     pub stdio: Output,
     pub hook_log: hooks::Log,
+    pub groups: Keep,
     pub hierarchies: &'static Hierarchies,
     pub ask: mpsc::Sender<Ask>,
     pub started: blocking::Receiver<oneshot::Sender<Result<(), Problem>>>,
@@ -52,10 +55,12 @@ pub type Launched = Result<(Process, Option<OwnedFd>, Vec<String>), Problem>;
 impl Job {
     pub fn run(self, born: oneshot::Sender<Launched>) {
         let name = self.service.name.clone();
-        let folder = match bundle::write(&self.run, &name, self.generation, &self.spec) {
-            Ok(folder) => folder,
-            Err(error) => return drop(born.send(Err(of_io(error)))),
-        };
+        if !self.written
+            && let Err(error) = bundle::write(&self.run, &name, &self.spec)
+        {
+            return drop(born.send(Err(of_io(error))));
+        }
+        let folder = bundle::folder(&self.run, &name);
         let text = self.spec.to_string();
         let spec = match Spec::parse(&text) {
             Ok(spec) => spec,
@@ -138,7 +143,7 @@ impl Job {
             console: Console::Keep,
             stdio: Some([stdio.input.as_fd(), stdio.output.as_fd(), stdio.error.as_fd()]),
             netns: None,
-            keep_groups: false,
+            groups: self.groups,
             hook_log: log.as_ref().map(AsFd::as_fd),
         };
         let mut launcher = self.launcher();

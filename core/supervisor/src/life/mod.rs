@@ -18,6 +18,7 @@ use crate::config::schema::{self, LogDriver, NetworkMode};
 use crate::executor::Ground;
 use crate::hooks;
 use crate::plugins::{Ctx, Failure, FailureKind, Role};
+use sampan_runtime::launch::Keep;
 use sampan_service::Problem;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,7 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use groups::{kill_all, last_look, remove_cgroup_parent, thaw, update};
 use job::{Ask, Job};
 pub use process::{end, foreign_status, netns_of, reaped, signal};
-pub use remains::{Remains, cleanup, discard};
+pub use remains::{Remains, cleanup, discard, let_go};
 use stdio::Output;
 pub use stdio::{drop_stdio, reads};
 
@@ -66,19 +67,27 @@ pub struct Born {
 #[derive(Debug)]
 pub struct StartGate(blocking::SyncSender<oneshot::Sender<Result<(), Problem>>>);
 
+/// What a service keeps from one life to the next.
+pub type Shelf = Rc<tokio::sync::Mutex<Kept>>;
+
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// `linux.resources` of the groups that the life before has left; none: whatever is there is not to be used.
+    groups: Option<serde_json::Value>,
+    /// What stands in the bundle's config.json.
+    spec: Option<Arc<serde_json::Value>>,
+}
+
 /// Plugins' `create`, bundle, launch up to OCI state created with `attach` on the way.
 pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Problem> {
     let Order { config, generation, ctx } = order;
+    let shelf = ground.shelf(&config.name);
+    let mut kept = shelf.lock().await;
     let settings = ground.config();
     let supervisor = settings.supervisor.clone();
     let (service, parent) = (config.clone(), ground.cgroup_parent.clone());
     let built = on_pool(move || {
-        let request = bundle::Request {
-            service: &service,
-            supervisor: &supervisor,
-            generation,
-            cgroup_parent: &parent,
-        };
+        let request = bundle::Request { service: &service, supervisor: &supervisor, cgroup_parent: &parent };
         bundle::build(&request).map_err(|error| Problem::Config(error.to_string()))
     })
     .await?;
@@ -100,6 +109,16 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
     };
 
     let has_hooks = spec.get("hooks").is_some();
+    let resources = spec.pointer("/linux/resources").cloned();
+    let killed = ground.was_killed_in(&config.name);
+    let groups = match kept.groups.take() {
+        Some(left) if !killed && Some(&left) == resources.as_ref() => Keep::Ready,
+        _ => Keep::Fresh,
+    };
+
+    let spec = Arc::new(spec);
+    let written = kept.spec.take().is_some_and(|written| written == spec);
+
     let (ask, mut asked) = mpsc::channel::<Ask>(1);
     let (start, started) = blocking::sync_channel(1);
     let (born, answer) = oneshot::channel();
@@ -111,13 +130,15 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
         logs: ground.dirs.logs(&config.name),
         service: config.clone(),
         generation,
-        spec,
+        spec: spec.clone(),
+        written,
         stdio,
         hook_log: match stdio {
             Output::Nowhere => hooks::Log::Nowhere,
             Output::Plugin => hooks::Log::Pipe(ground.dirs.io(&config.name).join("stderr")),
             Output::Files => hooks::Log::File(ground.dirs.logs(&config.name).join("stderr.log")),
         },
+        groups,
         hierarchies: ground.hierarchies,
         ask,
         started,
@@ -143,6 +164,7 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
     }
     let (process, netns, warnings) =
         launched.unwrap_or_else(|_| Err(Problem::Io("the launching thread failed".into())))?;
+    *kept = Kept { groups: resources, spec: Some(spec) };
     for warning in &warnings {
         ground.warn(&config.name, warning);
     }

@@ -1,7 +1,7 @@
 //! What a life leaves and how it goes: plugins' `detach`, processes, hooks, state, groups, bundle.
 use super::groups::{KILL_MAX, group, kill_all};
 use super::process::end;
-use super::{of_io, on_pool, tag};
+use super::{Kept, of_io, on_pool, tag};
 use crate::bundle;
 use crate::config::schema;
 use crate::executor::Ground;
@@ -24,17 +24,39 @@ pub struct Remains {
     pub ctx: Ctx,
     pub config: Arc<schema::Service>,
     pub generation: u64,
+    /// A next life is due: groups and bundle stay for it.
     pub keep: bool,
 }
 
 /// `detach`, the container's remains, poststop hooks, `removed`. Does no harm where there is nothing.
 pub async fn cleanup(ground: &Rc<Ground>, remains: Remains) -> Result<(), Problem> {
     let Remains { ctx, config, generation, keep } = remains;
+    let shelf = ground.shelf(&config.name);
+    let mut kept = shelf.lock().await;
     ground.report(&config.name, &ground.plugins.detach(&ctx, !keep).await);
-    let place = Scene::of(ground, &config.name, generation, ground.hook_log(&config));
-    on_pool(move || place.remove()).await?;
+    if !keep {
+        *kept = Kept::default();
+    }
+    let scene = Scene::of(ground, &config.name, generation, ground.hook_log(&config));
+    on_pool(move || {
+        scene.end_container()?;
+        if keep { Ok(()) } else { scene.remove() }
+    })
+    .await?;
     ground.plugins.notify_removed(&ctx);
     Ok(())
+}
+
+/// No next life comes after a cleanup that kept something for it.
+pub async fn let_go(ground: &Rc<Ground>, name: &str, ctx: Option<&Ctx>) -> Result<(), Problem> {
+    let shelf = ground.shelf(name);
+    let mut kept = shelf.lock().await;
+    if let Some(ctx) = ctx {
+        ground.report(name, &ground.plugins.release(ctx).await);
+    }
+    *kept = Kept::default();
+    let scene = Scene::of(ground, name, 0, hooks::Log::Nowhere);
+    on_pool(move || scene.remove()).await
 }
 
 /// Ends and removes what is left of a service that has no entry any more.
@@ -50,6 +72,7 @@ pub async fn discard(
         if let Some(pid) = pid {
             end(&scene.keel, pid);
         }
+        scene.end_container()?;
         scene.remove()
     })
     .await
@@ -81,8 +104,8 @@ impl Scene {
         }
     }
 
-    /// The container's state and hooks, its groups, its bundle.
-    fn remove(&self) -> Result<(), Problem> {
+    /// The container's processes, hooks and state. Its groups are empty after this.
+    fn end_container(&self) -> Result<(), Problem> {
         let name = self.name.as_str();
         let root = Root::new(Some(&self.containers)).map_err(of_io)?;
         match root.open(name) {
@@ -95,9 +118,13 @@ impl Scene {
                     state.as_ref().filter(|state| !state.hooks.is_empty()).and_then(|_| self.log.open());
                 let mut launcher = self.keel.launcher(&tag(name, self.generation));
                 let mut hands = Hands { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
+                let killed = state.as_ref().is_some_and(|state| state.cgroup.is_some());
                 let destroyed = sampan_runtime::destroy::destroy(folder, state, &mut hands);
                 for warning in destroyed.map_err(of_io)? {
                     tracing::warn!(service = name, "{warning}");
+                }
+                if killed {
+                    return Ok(());
                 }
             }
             Err(root::Error::Missing { .. }) => {
@@ -105,10 +132,21 @@ impl Scene {
             }
             Err(error) => return Err(of_io(error)),
         }
-        // A launch that did not get as far as a state may have made its groups.
-        if let Ok(group) = group(self.hierarchies, &self.cgroup) {
-            group.kill(KILL_MAX).and_then(|()| group.remove()).map_err(of_io)?;
+        // A launch that did not get as far as a state may have somebody in its groups.
+        match group(self.hierarchies, &self.cgroup) {
+            Ok(group) if group.exists() => match group.kill_if_any(KILL_MAX).map_err(of_io)? {
+                true => group.remove().map_err(of_io),
+                false => Ok(()),
+            },
+            _ => Ok(()),
         }
-        bundle::remove(&self.run, name, self.generation).map_err(of_io)
+    }
+
+    /// What is kept between two lives.
+    fn remove(&self) -> Result<(), Problem> {
+        if let Ok(group) = group(self.hierarchies, &self.cgroup) {
+            group.remove().map_err(of_io)?;
+        }
+        bundle::remove(&self.run, &self.name).map_err(of_io)
     }
 }

@@ -87,7 +87,14 @@ impl Kv {
             }
             OpenOptions::new().write(true).open(&path)?.set_len(good as u64)?;
         }
-        let log = Log { path, file: None, bytes: good as u64, live: contents.map.clone(), synced: false, doubtful: false };
+        let log = Log {
+            path,
+            file: None,
+            bytes: good as u64,
+            live: contents.map.clone(),
+            synced: false,
+            doubtful: false,
+        };
         Ok(Kv { map: Mutex::new(contents), file: Arc::new(Mutex::new(log)) })
     }
 
@@ -140,9 +147,7 @@ impl Kv {
     /// The file says so already, and the disk has it. A plugin that writes the same at each life of a container waits for no
     /// disk then. Not asked while the file is being written: that would take as long as the write.
     fn holds(&self, place: &Key, value: Option<&[u8]>) -> bool {
-        self.file
-            .try_lock()
-            .is_ok_and(|log| log.synced && log.live.get(place).map(|held| &**held) == value)
+        self.file.try_lock().is_ok_and(|log| log.synced && log.live.get(place).map(|held| &**held) == value)
     }
 
     /// Deletes everything of a container.

@@ -36,7 +36,6 @@ fn try_of(folder: &Folder) -> Result<Built, bundle::Error> {
     bundle::build(&Request {
         service: &config.services["web"],
         supervisor: &config.supervisor,
-        generation: 3,
         cgroup_parent: "/sampan",
     })
 }
@@ -284,12 +283,12 @@ fn a_bundle_keeps_what_the_service_does_not_name() {
 }
 
 #[test]
-fn it_is_written_where_the_generation_says() {
+fn it_is_written_where_the_service_has_its_place() {
     let folder = Folder::new();
-    let written = bundle::write(&folder.0, "web", 3, &json!({ "a": 1 })).unwrap();
-    assert_eq!(written, folder.path("bundles/web.g3"));
+    let written = bundle::write(&folder.0, "web", &json!({ "a": 1 })).unwrap();
+    assert_eq!(written, folder.path("bundles/web"));
     assert_eq!(std::fs::read_to_string(written.join("config.json")).unwrap(), "{\n  \"a\": 1\n}\n");
-    bundle::remove(&folder.0, "web", 3).unwrap();
-    bundle::remove(&folder.0, "web", 3).unwrap();
+    bundle::remove(&folder.0, "web").unwrap();
+    bundle::remove(&folder.0, "web").unwrap();
     assert!(!Path::new(&written).exists());
 }

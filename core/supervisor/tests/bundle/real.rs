@@ -8,7 +8,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use sampan_plan::{Options, Plan, Spec};
 use sampan_runtime::clone::Direct;
-use sampan_runtime::launch::{self, Barrier, Console, Request};
+use sampan_runtime::launch::{self, Barrier, Console, Keep, Request};
 use sampan_runtime::root::Root;
 use sampan_supervisor::bundle;
 use sampan_testkit::need;
@@ -23,11 +23,10 @@ fn run(folder: &Folder, name: &str) -> (String, i32) {
     let request = bundle::Request {
         service: &config.services["web"],
         supervisor: &config.supervisor,
-        generation: 1,
         cgroup_parent: &parent,
     };
     let built = bundle::build(&request).unwrap();
-    let path = bundle::write(&folder.path("run"), "web", 1, &built.spec).unwrap();
+    let path = bundle::write(&folder.path("run"), "web", &built.spec).unwrap();
     let text = std::fs::read_to_string(path.join("config.json")).unwrap();
     let spec = Spec::parse(&text).unwrap();
     let id = format!("{name}-{}", std::process::id());
@@ -47,7 +46,7 @@ fn run(folder: &Folder, name: &str) -> (String, i32) {
         console: Console::Keep,
         stdio: Some([null.as_fd(), output.as_fd(), output.as_fd()]),
         netns: None,
-        keep_groups: false,
+        groups: Keep::No,
         hook_log: None,
     };
     let mut created = match launch::create(&request, &mut Direct, &mut ()) {

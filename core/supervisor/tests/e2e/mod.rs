@@ -18,6 +18,7 @@ mod died;
 mod health;
 mod hooks;
 mod hundred;
+mod kept;
 mod plugins;
 mod runtime;
 mod verbs;

@@ -270,7 +270,7 @@ impl World {
     }
 
     /// Sampand's cgroup and those below it, in every hierarchy.
-    fn groups(&self) -> Vec<PathBuf> {
+    pub fn groups(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut next: Vec<PathBuf> =
             hierarchies().iter().map(|root| root.join(&self.group)).filter(|path| path.is_dir()).collect();
