@@ -467,6 +467,11 @@ impl Worker {
 
     /// Saves what must survive a reboot, off the loop.
     pub fn save_desired(&mut self) {
+        self.note_desired();
+        self.ground.save_desired(self.desired.clone());
+    }
+
+    fn note_desired(&mut self) {
         for (name, entry) in &self.fleet.entries {
             let wish = self.desired.services.entry(name.to_string()).or_default();
             match entry.machine.wanted {
@@ -483,16 +488,19 @@ impl Worker {
                 _ => None,
             };
         }
-        self.ground.save_desired(self.desired.clone());
     }
 
     /// Everything that is to run at boot is asked for, and what it needs with it.
     pub fn boot(&mut self) {
+        // The journal may know of a stop by hand that desired.json did not get to see. `always` starts what a hand has
+        // stopped when sampand starts, not when a worker follows another.
+        self.note_desired();
+        let stays = |wanted| wanted == Wanted::Up || (self.lives > 1 && wanted == Wanted::Down(Down::Hand));
         let policies: Vec<(String, Policy, bool)> = self
             .fleet
             .entries
             .values()
-            .filter(|entry| entry.machine.wanted != Wanted::Up)
+            .filter(|entry| !stays(entry.machine.wanted))
             .map(|entry| (entry.name.to_string(), entry.machine.policy.clone(), entry.config.autostart))
             .collect();
         let services = policies

@@ -25,6 +25,33 @@ pub(super) fn kill_the_worker(world: &World) {
     }
 }
 
+/// The stop is in the journal before the signal is sent; desired.json is written beside, and may be late.
+#[test]
+fn a_stop_by_hand_outlives_the_worker_that_had_no_time_to_save_it() {
+    let mut world =
+        world!("[services.a]\n{LIVE}restart = \"always\"\n[services.b]\n{LIVE}[services.c]\n{LIVE}");
+    world.start();
+    for name in ["a", "b", "c"] {
+        world.until_state(name, "running");
+    }
+    let desired = world.dir().join("state/desired.json");
+    world.ok(&["stop", "a", "b"]);
+    world.until("it is saved", |_| desired.exists());
+    std::thread::sleep(Duration::from_millis(200));
+    // As if it had not been.
+    std::fs::remove_file(&desired).unwrap();
+    let c = world.pid("c");
+    kill_the_worker(&world);
+    world.until("a worker is back", |world| {
+        world.get::<sampan_api::Version>("/v1/version").is_ok_and(|v| v.worker_lives == 2)
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    for name in ["a", "b"] {
+        assert_eq!(world.inspect(name).status.state, "stopped", "{name}: {}", world.said());
+    }
+    assert_eq!(world.pid("c"), c);
+}
+
 /// Three sampands, because the keel makes workers that die young wait longer and longer.
 #[test]
 fn a_worker_killed_at_twenty_one_moments_loses_nothing() {
