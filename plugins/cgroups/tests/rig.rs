@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cgroups::Cgroups;
 use sampan_plugin::abi;
@@ -25,7 +26,9 @@ impl Service {
     fn new() -> Option<Service> {
         let base = Path::new("/sys/fs/cgroup");
         let v2 = base.join("cgroup.controllers").exists();
-        let name = format!("sampan-plugin-test-{}", std::process::id());
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("sampan-plugin-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let groups: Vec<PathBuf> = match v2 {
             true => vec![base.join(name)],
             false => ["pids", "memory"]
@@ -93,7 +96,11 @@ fn stats_are_read_when_asked_for() {
     assert!(ask(json!({"verb": "frob"})).unwrap_err().to_string().contains("has no verb \"frob\""));
 
     rig.fire(Event::new(abi::EV_EXIT).of("web").pid(pid)).unwrap();
-    assert_eq!(rig.metric("pids"), Some(1.0));
+    assert_eq!(
+        rig.metric("pids"),
+        Some(0.0),
+        "never set: a restart does not wait for figures that nobody asked for"
+    );
     rig.fire(Event::new(abi::EV_OOM).of("web").body(json!({"oom_kill": 1}))).unwrap();
     assert_eq!(rig.metric("oom_kills"), Some(1.0));
 
@@ -103,4 +110,15 @@ fn stats_are_read_when_asked_for() {
     assert_eq!(ask(json!({"verb": "stats"})).unwrap().json["web"]["pids"], json!(1));
     rig.fire(Event::new(abi::EV_DETACH).of("web").body(json!({"final": true}))).unwrap();
     assert_eq!(ask(json!({"verb": "stats"})).unwrap().json, json!({}));
+}
+
+#[test]
+fn where_metrics_are_measured_the_last_figures_are_those_of_the_exit() {
+    let Some(service) = Service::new() else { return };
+    let pid = i32::try_from(service.child.id()).unwrap();
+    let rig = Rig::new::<Cgroups>(json!({"metrics_every_s": 3600})).unwrap();
+    rig.fire(Event::new(abi::EV_CREATE).of("web").body(json!({"service": {}}))).unwrap();
+    rig.fire(Event::new(abi::EV_STARTED).of("web").pid(pid)).unwrap();
+    rig.fire(Event::new(abi::EV_EXIT).of("web").pid(pid)).unwrap();
+    assert_eq!(rig.metric("pids"), Some(1.0));
 }
