@@ -336,9 +336,9 @@ impl<'h> Cgroup<'h> {
         }
     }
 
-    /// The same if anybody is there at all; true if so. Groups that were killed in are not for another life: a child cloned
-    /// by CLONE_INTO_CGROUP into a group that ever saw a cgroup.kill is killed at once (seen on 6.18; fork compares the kill
-    /// count of the group with that of the caller's own since cgroup.kill and fork were made not to miss each other, 2025).
+    /// The same if anybody is there at all; true if so. Groups that were killed in are not for another life: on Linux 6.18 a
+    /// child that CLONE_INTO_CGROUP puts into a group that ever saw a write to cgroup.kill, even while it was empty, dies of
+    /// SIGKILL at once; a group made anew under the same name takes it.
     pub fn kill_if_any(&self, within: Duration) -> Result<bool> {
         if self.is_empty()? && self.groups().all(|g| g.procs().is_ok_and(|pids| pids.is_empty())) {
             return Ok(false);
