@@ -281,6 +281,15 @@ impl Folder {
             .map_err(|e| file_error(&self.id, "write", &self.path.join(name), e))
     }
 
+    /// A file that nobody reads before state.json speaks of it: written in place.
+    pub fn write_first(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&self.dir, name, flags, Mode::from(0o600))
+            .map_err(io::Error::from)
+            .and_then(|fd| File::from(fd).write_all(bytes))
+            .map_err(|e| file_error(&self.id, "write", &self.path.join(name), e))
+    }
+
     /// Removes the folder and what is in it; the lock must be held. state.json goes last, so that a delete that is
     /// killed here can be repeated with everything it needs.
     pub fn remove(self) -> Result<(), Error> {

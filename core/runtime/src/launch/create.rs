@@ -22,7 +22,8 @@ use crate::open::{Given, Slots};
 use crate::state::{Stage, State};
 use crate::{console, maps, pidfd};
 
-/// Up to the OCI state `created`: state.json says so when this returns.
+/// Up to the OCI state `created`: state.json says so when this returns, if the container outlives us; else it is the
+/// caller's to write ([`Created::state`]), who may be about to start it.
 ///
 /// After an error the process is gone, groups made here are removed, and poststop hooks ran if earlier ones had; the
 /// folder is the caller's. After success all of it is (`destroy`).
@@ -126,7 +127,7 @@ impl Launch<'_, '_> {
                 report,
                 console,
                 netns,
-                rootfs: self.state.rootfs.clone(),
+                state: std::mem::take(&mut self.state),
                 trace: slots.trace.take(),
                 inside: std::mem::take(&mut slots.inside),
             }),
@@ -187,8 +188,8 @@ impl Launch<'_, '_> {
         self.state.stage = Stage::Created;
         if self.request.barrier == Barrier::Folder {
             keep_plan(self.request.folder, self.request.plan)?;
+            self.state.save(self.request.folder)?;
         }
-        self.state.save(self.request.folder)?;
         Ok((report, console, netns))
     }
 

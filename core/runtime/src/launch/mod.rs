@@ -15,13 +15,14 @@ mod report;
 mod start;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sampan_plan::{Host, Plan};
 
 use crate::error::Result;
 use crate::pidfd::{self, Exit};
 use crate::root::Folder;
+use crate::state::State;
 
 pub use create::create;
 pub use exec::{ExecRequest, Executed, exec};
@@ -144,7 +145,8 @@ pub struct Created {
     pub console: Option<OwnedFd>,
     /// The network namespace, for those who asked by `Options::attach`.
     pub netns: Option<OwnedFd>,
-    pub rootfs: PathBuf,
+    /// What state.json says, or with [`Barrier::Pipe`] would: there only `start` writes it.
+    pub state: State,
     pub trace: Option<OwnedFd>,
     /// What hooks in the container print.
     pub inside: Inside,

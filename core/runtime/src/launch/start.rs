@@ -1,7 +1,6 @@
 //! From `created` to a running program: by the process that created it, or by another one through the state folder.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -21,7 +20,6 @@ use crate::state::{Stage, State};
 
 /// Runs the program of a container that this process created; returns once execve has succeeded and poststart hooks ran.
 pub fn start(created: &mut Created, plan: &Plan<'_>, folder: &Folder, hands: &mut Hands<'_>) -> Result<()> {
-    let mut state = State::load(folder)?.unwrap_or_else(|| State::creating(&created.id, PathBuf::new()));
     let gate = match created.gate.take() {
         Some(gate) => gate,
         None => start_fifo(folder)?,
@@ -35,7 +33,7 @@ pub fn start(created: &mut Created, plan: &Plan<'_>, folder: &Folder, hands: &mu
         inside: &mut created.inside,
         hands,
     };
-    go.start(&mut state, folder, created.child.pidfd.as_fd()).map_err(|e| e.of(&created.id))
+    go.start(&mut created.state, folder, created.child.pidfd.as_fd()).map_err(|e| e.of(&created.id))
 }
 
 /// The same for a container whose creator is gone (its barrier was [`Barrier::Folder`]).

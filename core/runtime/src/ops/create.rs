@@ -156,7 +156,7 @@ pub fn facts(o: &Options, config: &Config, spec: &Spec<'_>) -> Result<(sampan_pl
 
 /// The first state on disk: what there will be to remove.
 fn write_down(folder: &Folder, o: &Options, config: &Config, spec: &Spec<'_>) -> Result<()> {
-    folder.write(state::CONFIG, config.text.as_bytes())?;
+    folder.write_first(state::CONFIG, config.text.as_bytes())?;
     let mut state = State::creating(&o.id, config.bundle.clone());
     state.annotations =
         spec.annotations.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();

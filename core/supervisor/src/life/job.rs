@@ -157,6 +157,8 @@ impl Job {
                 return Err(of_launch(error));
             }
         };
+        // Others may look at it until it is started. What fails here fails there again, and is told.
+        let _ = created.state.save(&folder);
         folder.unlock();
         let oom_before = plan
             .parent
