@@ -355,11 +355,15 @@ impl<'h> Cgroup<'h> {
     pub fn remove_if_empty(&self) -> bool {
         let gone = |g: &Group<'_>| matches!(g.rmdir(), Ok(()) | Err(Errno::NOENT | Errno::NODEV));
         let Some(first) = self.tracking().filter(|g| !g.path.is_empty()) else { return false };
-        gone(&first)
-            && self
-                .groups()
-                .filter(|g| !g.path.is_empty() && !std::ptr::eq(g.hierarchy, first.hierarchy))
-                .fold(true, |all, group| gone(&group) && all)
+        let mut all = gone(&first);
+        if all {
+            for group in
+                self.groups().filter(|g| !g.path.is_empty() && !std::ptr::eq(g.hierarchy, first.hierarchy))
+            {
+                all &= gone(&group);
+            }
+        }
+        all
     }
 
     /// Removes the groups and all below them. A process that has just ended may hold its group for a moment (EBUSY).

@@ -121,15 +121,13 @@ enum Failed {
 /// Nothing stays. What goes wrong here is not told: the error that is worth telling is the first one.
 fn undo(folder: &Folder, stage: &Failed) {
     let Ok(folder) = folder.reopen() else { return };
-    let state = State::load(&folder).ok().flatten();
     match stage {
-        Failed::Late => drop(destroy::destroy(folder, state, &mut Hands::new(&mut Direct))),
-        Failed::Early => {
-            if let Some(state) = &state {
-                let _ = destroy::end_processes(state);
-            }
-            let _ = folder.remove();
+        Failed::Late => {
+            let state = State::load(&folder).ok().flatten();
+            drop(destroy::destroy(folder, state, &mut Hands::new(&mut Direct)));
         }
+        // The state names groups, but who is in them may be somebody else, for which it failed.
+        Failed::Early => drop(folder.remove()),
     }
 }
 
