@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     bytes: Vec<u8>,
-    known: BTreeMap<Vec<u8>, u32>,
+    /// By hash: two strings with one hash are rare, and the second is then simply there twice.
+    known: BTreeMap<u64, u32>,
 }
 
 impl Table {
@@ -25,13 +26,16 @@ impl Table {
     }
 
     fn known_or_new(&mut self, text: &[u8]) -> Text {
-        if let Some(at) = self.known.get(text) {
+        let key = hash(text);
+        if let Some(at) = self.known.get(&key)
+            && self.bytes.get(*at as usize..).and_then(|b| b.strip_prefix(text)?.first()) == Some(&0)
+        {
             return Text(*at);
         }
         let at = self.bytes.len() as u32;
         self.bytes.extend_from_slice(text);
         self.bytes.push(0);
-        self.known.insert(text.to_vec(), at);
+        self.known.insert(key, at);
         Text(at)
     }
 
@@ -69,4 +73,10 @@ impl Table {
         self.bytes.push(0);
         self.bytes
     }
+}
+
+/// FNV-1a.
+fn hash(text: &[u8]) -> u64 {
+    text.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
