@@ -7,6 +7,7 @@ mod enter;
 mod exec;
 mod explain;
 mod hooks;
+mod late_groups;
 mod launch;
 mod lifecycle;
 mod podman;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 use rustix::process::{Signal, pidfd_send_signal};
-use sampan_cgroups::{Cgroup, Hierarchies, Place};
+use sampan_cgroups::{Cgroup, Hierarchies, Limits, Place};
 use sampan_child::report::Report;
 use sampan_child::step::mark;
 use sampan_hooks::Kind;
@@ -29,7 +29,10 @@ use crate::{console, maps, pidfd};
 /// folder is the caller's. After success all of it is (`destroy`).
 pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Stages) -> Result<Created> {
     let id = request.folder.id();
-    let groups = Groups::make(request).map_err(|e| e.of(id))?;
+    let mut groups = Groups::wanted(request).map_err(|e| e.of(id))?;
+    if !groups.may_be_late() {
+        groups.make().map_err(|e| e.of(id))?;
+    }
     let given = Given {
         plan: request.plan,
         fifos: (request.barrier == Barrier::Folder).then_some(request.folder),
@@ -37,10 +40,10 @@ pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Sta
         netns: request.netns,
         container: None,
     };
-    let mut launch =
-        Launch { request, spawn, stages, groups: &groups, state: state_of(request), hooks_ran: false };
-    let created = Slots::open(&given, groups.cgroup.as_ref()).and_then(|slots| launch.child(slots));
-    let Launch { mut state, hooks_ran, spawn, .. } = launch;
+    let slots = Slots::open(&given, groups.cgroup.as_ref());
+    let mut launch = Launch { request, spawn, stages, groups, state: state_of(request), hooks_ran: false };
+    let created = slots.and_then(|slots| launch.child(slots));
+    let Launch { mut state, hooks_ran, spawn, groups, .. } = launch;
     created.map_err(|e| {
         groups.undo();
         if hooks_ran {
@@ -53,39 +56,56 @@ pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Sta
 }
 
 /// The control groups of a launch, and whether they are ours to remove.
-struct Groups {
+struct Groups<'r> {
+    request: &'r Request<'r>,
+    wanted: Option<(Place, Option<Limits>)>,
+    /// What `undo` may touch: made, by us or for us.
     cgroup: Option<Cgroup<'static>>,
     kept: bool,
     /// What lives before this one were killed for.
     oom_before: u64,
 }
 
-impl Groups {
-    fn make(request: &Request<'_>) -> Result<Groups> {
-        if request.host.cgroups.is_empty() {
-            return Ok(Groups { cgroup: None, kept: false, oom_before: 0 });
+impl<'r> Groups<'r> {
+    /// Nothing is made yet, but whatever is wrong with the limits is known.
+    fn wanted(request: &'r Request<'r>) -> Result<Groups<'r>> {
+        let mut groups = Groups { request, wanted: None, cgroup: None, kept: false, oom_before: 0 };
+        if !request.host.cgroups.is_empty() {
+            let parent = &request.plan.parent;
+            let limits = match parent.resources {
+                Some(resources) => Some(sampan_cgroups::limits(resources, &Hierarchies::detect()?.layout())?),
+                None => None,
+            };
+            groups.wanted = Some((Place::parse(parent.cgroups_path, request.folder.id())?, limits));
+            groups.kept = request.groups != Keep::No;
         }
+        Ok(groups)
+    }
+
+    /// The child mounts while we make them, and waits at its gate before it joins. Not where it is born in one (v2, where a
+    /// controller handed down to a group with a process in it waits for an RCU grace period), nor where we open what it mounts.
+    fn may_be_late(&self) -> bool {
+        let needs = |want: &Want| matches!(want, Want::Group | Want::Tree { .. });
+        !self.request.plan.slots.iter().any(needs)
+    }
+
+    /// Makes them, with their limits; once is enough.
+    fn make(&mut self) -> Result<()> {
+        let Some((place, limits)) = self.wanted.take() else { return Ok(()) };
         let hierarchies = Hierarchies::detect()?;
-        let parent = &request.plan.parent;
-        let limits = match parent.resources {
-            Some(resources) => Some(sampan_cgroups::limits(resources, &hierarchies.layout())?),
-            None => None,
-        };
-        let place = Place::parse(parent.cgroups_path, request.folder.id())?;
-        let (cgroup, as_they_were) = match request.groups {
+        let (cgroup, as_they_were) = match self.request.groups {
             Keep::No => (Cgroup::create(hierarchies, &place)?, false),
             Keep::Fresh => (Cgroup::renew(hierarchies, &place)?, false),
             Keep::Ready => Cgroup::again(hierarchies, &place)?,
         };
-        let oom_before = match as_they_were {
-            true => cgroup.oom_kills()?.unwrap_or(0),
-            false => 0,
-        };
-        let groups = Groups { cgroup: Some(cgroup), kept: request.groups != Keep::No, oom_before };
-        if let (Some(cgroup), Some(limits), false) = (&groups.cgroup, &limits, as_they_were) {
-            cgroup.apply(limits).inspect_err(|_| groups.undo())?;
+        if as_they_were {
+            self.oom_before = cgroup.oom_kills()?.unwrap_or(0);
         }
-        Ok(groups)
+        let cgroup = self.cgroup.insert(cgroup);
+        if let (Some(limits), false) = (&limits, as_they_were) {
+            cgroup.apply(limits).inspect_err(|_| self.undo())?;
+        }
+        Ok(())
     }
 
     fn undo(&self) {
@@ -103,7 +123,7 @@ struct Launch<'r, 'a> {
     request: &'r Request<'a>,
     spawn: &'r mut dyn Spawn,
     stages: &'r mut dyn Stages,
-    groups: &'r Groups,
+    groups: Groups<'r>,
     state: State,
     hooks_ran: bool,
 }
@@ -113,9 +133,6 @@ impl Launch<'_, '_> {
     fn child(&mut self, mut slots: Slots<'_>) -> Result<Created> {
         let child = self.spawn.spawn(&self.request.plan.image, &slots.fds())?;
         slots.handed_over();
-        // From here on one may have run; those in the container tell us only of failure.
-        let first = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
-        self.hooks_ran = first.iter().any(|kind| !self.state.hooks.of(*kind).is_empty());
         match self.accompany(&child, &mut slots) {
             Ok((report, console, netns)) => Ok(Created {
                 id: self.request.folder.id().to_owned(),
@@ -161,10 +178,16 @@ impl Launch<'_, '_> {
         let identity = pidfd::identify(child.pid, child.pidfd.as_fd());
         self.state.init =
             Some(identity.map_err(|e| failed_io("cannot look at the container's process", "read", &e))?);
-        // Who keeps the groups finds them by name, and without hooks nobody looks before `created`.
-        if !self.groups.kept || !self.state.hooks.is_empty() {
+        // Groups are found by name, and a child behind a pipe ends with us; without hooks nobody looks before it is started.
+        let found = !self.request.host.cgroups.is_empty()
+            && (self.groups.kept || self.request.barrier == Barrier::Pipe);
+        if !found || !self.state.hooks.is_empty() {
             self.state.save(self.request.folder)?;
         }
+        self.groups.make()?;
+        // From here on one may have run; those in the container tell us only of failure.
+        let first = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
+        self.hooks_ran = first.iter().any(|kind| !self.state.hooks.of(*kind).is_empty());
         if self.groups.cgroup.is_some() {
             open_gate(gate)?;
         }

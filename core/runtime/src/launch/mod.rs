@@ -1,8 +1,8 @@
 //! The parent's side of a launch.
 //!
 //! ```text
-//!   slots -> spawn -> maps, oom_score_adj -> groups, limits -> state.json -> hooks, attach -> "created" -> start
-//!            child: ......mounts...............................waits.........pivot, ids, program found...exec
+//!   slots -> spawn -> maps, oom_score_adj -> state.json -> groups, limits -> hooks, attach -> "created" -> start
+//!   (groups, limits first where v2 is)   child: ...mounts...joins them.....waits.....pivot, ids, program found...exec
 //! ```
 //! Blocking, without threads.  Whatever fails, the child is killed and reaped here, and groups made here are removed.
 //! Who clones is a [`Spawn`]: this process ([`crate::clone::Direct`]), or the keel on behalf of the supervisor.
