@@ -221,7 +221,7 @@ fn devices_that_are_not_allowed_cannot_be_opened() {
 fn empty_groups_are_removed_at_once_and_others_left_as_they_are() {
     everywhere(|hierarchies| {
         let group = scratch(hierarchies);
-        let mut process = spawn(&group, "sleep 60");
+        let mut process = spawn(&group, "exec sleep 60");
         assert!(!group.remove_if_empty(), "somebody is in it");
         assert_eq!(group.procs().unwrap(), [process.pid()], "and still is");
         group.kill(SOON).unwrap();
