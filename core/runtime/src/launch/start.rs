@@ -36,7 +36,7 @@ pub fn start(created: &mut Created, plan: &Plan<'_>, folder: &Folder, hands: &mu
     go.start(&mut created.state, folder, created.child.pidfd.as_fd()).map_err(|e| e.of(&created.id))
 }
 
-/// The same for a container whose creator is gone (its barrier was [`Barrier::Folder`]).
+/// The same for a container whose creator is gone (its barrier was [`Barrier::Folder`](super::Barrier::Folder)).
 pub fn start_by_folder(folder: &Folder, hands: &mut Hands<'_>) -> Result<()> {
     let id = folder.id().to_owned();
     let of = |e: Error| e.of(&id);
