@@ -15,6 +15,7 @@ pub mod limits;
 pub mod mounts;
 pub mod namespaces;
 pub mod order;
+pub mod place;
 pub mod plan;
 pub mod process;
 pub mod rootfs;

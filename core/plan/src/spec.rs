@@ -5,6 +5,7 @@
 //! business of the file of the same name that compiles it.
 
 use crate::error::Error;
+use crate::place;
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -386,13 +387,9 @@ impl<'a> Resources<'a> {
     }
 }
 
-/// The plain reading is the fast one; only text that fails it is read again to learn the field's path.
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
-    serde_json::from_str(text).map_err(|plain| {
-        let path = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(text))
-            .err()
-            .map(|e| e.path().to_string())
-            .filter(|path| path != ".");
-        Error::new(path.unwrap_or_else(|| "config.json".to_owned()), plain)
+    serde_json::from_str(text).map_err(|e| {
+        let path = Some(place::path(text, e.line(), e.column())).filter(|path| !path.is_empty());
+        Error::new(path.unwrap_or_else(|| "config.json".to_owned()), e)
     })
 }

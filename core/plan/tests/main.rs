@@ -5,6 +5,7 @@
 
 mod fields;
 mod images;
+mod place;
 mod plans;
 mod seccomp;
 mod spec;
