@@ -131,7 +131,7 @@ pub struct Change {
 }
 
 /// One transition of one service: a line of the journal as clients see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
     pub seq: u64,
     pub time: String,

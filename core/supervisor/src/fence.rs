@@ -5,10 +5,27 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// One malloc arena for all threads (mallopt(3), M_ARENA_MAX): glibc would give each thread of the pool its own and keep it.
-pub fn one_arena() {
-    // SAFETY: mallopt takes two integers and touches no memory of ours; no other thread runs yet.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+/// From here on a mapping of its own, gone when freed. Left alone, glibc raises the bound to the largest block that was freed
+/// (a plugin's file) and keeps twice as much at the end of the heap.
+const MAPPED_FROM_BYTES: i32 = 128 * 1024;
+
+/// A heap for a process that stays (mallopt(3)): one arena for all threads, since the pool's come and go and theirs would stay,
+/// and bounds that do not grow.
+pub fn small_heap() {
+    for (option, value) in [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES),
+        (libc::M_TRIM_THRESHOLD, MAPPED_FROM_BYTES),
+    ] {
+        // SAFETY: mallopt takes two integers and touches no memory of ours; no other thread runs yet.
+        unsafe { libc::mallopt(option, value) };
+    }
+}
+
+/// Gives the kernel back the heap's pages on which nothing is left (malloc_trim(3)).
+pub fn trim_heap() {
+    // SAFETY: it takes the allocator's own lock and touches free memory alone.
+    unsafe { libc::malloc_trim(0) };
 }
 
 /// A descriptor that nobody can close while it is shared.

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod crash;
 mod fence;
 pub mod log;
+mod queue;
 pub mod view;
 
 // What comes in: the config, and what was written down.
@@ -36,5 +37,6 @@ pub mod life;
 pub mod request;
 pub mod serve;
 pub mod sources;
+mod tidy;
 pub mod worker;
 pub mod worker_main;

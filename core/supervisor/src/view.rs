@@ -3,10 +3,11 @@
 //! One thread owns standard output. Everybody else hands it finished lines through a bounded queue and never waits:
 //! a terminal stopped with Ctrl-S must not stop the loop. What does not fit is counted and the count is shown.
 //! Absent on purpose: any state of services; a line is formatted where its facts are.
+use crate::queue::{Receiver, Sender, bounded};
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 /// Lines that may wait for the terminal; beyond that they are dropped and counted.
 const LINES_MAX: usize = 8192;
@@ -27,7 +28,7 @@ enum Line {
 /// A handle on the output thread. Clones share the queue.
 #[derive(Debug, Clone)]
 pub struct View {
-    lines: SyncSender<Line>,
+    lines: Sender<Line>,
     dropped: Arc<AtomicU64>,
     width: Arc<AtomicUsize>,
     colour: bool,
@@ -37,7 +38,7 @@ impl View {
     /// Starts the output thread. Colour is for terminals alone, and not where `NO_COLOR` is set (no-color.org).
     pub fn start() -> std::io::Result<View> {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let (lines, queue) = sync_channel(LINES_MAX);
+        let (lines, queue) = bounded(LINES_MAX);
         let view = View {
             lines,
             dropped: Arc::new(AtomicU64::new(0)),
@@ -90,9 +91,9 @@ impl View {
 
 fn write_lines(queue: &Receiver<Line>, dropped: &AtomicU64, width: &AtomicUsize, colour: bool) {
     let mut text = String::new();
-    while let Ok(first) = queue.recv() {
+    while let Some(first) = queue.recv() {
         let mut waiting = Vec::new();
-        for line in std::iter::once(first).chain(queue.try_iter().take(512)) {
+        for line in std::iter::once(first).chain(std::iter::from_fn(|| queue.try_recv()).take(512)) {
             match line {
                 Line::Output { service, stderr, text: line } => {
                     push_output(&mut text, &service, stderr, &line, width.load(Ordering::Relaxed), colour);

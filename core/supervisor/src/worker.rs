@@ -16,6 +16,7 @@ use crate::journal::{self, Journal};
 use crate::life::Born;
 use crate::probe::{Probes, Report};
 use crate::request::{Answer, Request};
+use crate::tidy::Tidy;
 use crate::{clock, fleet};
 use sampan_api as api;
 use sampan_service::desired::Desired;
@@ -110,6 +111,7 @@ pub struct Worker {
     pub journal: Journal,
     pub desired: journal::Desired,
     pub bus: Bus,
+    pub(crate) tidy: Tidy,
     pub probes: Probes,
     pub waiters: Vec<Waiter>,
     pub keel: crate::keel::Keel,
@@ -148,7 +150,8 @@ impl Worker {
             fleet: Fleet::default(),
             journal,
             desired,
-            bus: Bus::new(),
+            bus: Bus::default(),
+            tidy: Tidy::default(),
             probes: Probes::new(reports),
             waiters: Vec::new(),
             keel,
@@ -263,6 +266,7 @@ impl Worker {
     }
 
     fn born(&mut self, name: &str, generation: u64, result: Result<Box<Born>, Problem>) {
+        self.tidy.soon();
         let life = match result {
             Ok(born) => {
                 if let Some(entry) = self.fleet.get_mut(name) {

@@ -29,8 +29,7 @@ const FAREWELL: Duration = Duration::from_millis(20);
 
 /// The worker, from its first breath to its exit code.
 pub fn run(keel: Keel, source: Source) -> u8 {
-    // One heap for all threads: the pool's threads come and go, their arenas would stay.
-    crate::fence::one_arena();
+    crate::fence::small_heap();
     let config = match source.load() {
         Ok(config) => config,
         Err(text) => {
@@ -112,6 +111,7 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
     crate::sources::signals(&send).map_err(|e| format!("cannot take over signals: {e}"))?;
     let following = (follow && logged).then(|| follow::start(&ground, &view));
     keel.ready().map_err(|e| e.to_string())?;
+    worker.tidy.soon();
 
     let (outcome, mut worker) = worker.run(messages).await;
     worker.save_desired();

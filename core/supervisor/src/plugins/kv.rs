@@ -4,6 +4,7 @@
 //! that each is durable. A record carries its checksum, so a torn end is cut off when the file is read. A file that has grown
 //! to four times what lives is written anew beside itself and renamed. Absent: transactions over several keys.
 use crate::journal::crc32;
+use crate::queue::{Receiver, Sender, bounded};
 use sampan_plugin::abi;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::TrySendError;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Changes that wait for the disk, over all plugins. Then `put` says busy.
@@ -40,7 +41,7 @@ struct Contents {
 /// The thread that writes for everybody; it starts with the first change.
 #[derive(Default)]
 pub struct Writer {
-    queue: OnceLock<Option<SyncSender<Change>>>,
+    queue: OnceLock<Option<Sender<Change>>>,
 }
 
 struct Change {
@@ -242,7 +243,7 @@ fn parse(line: &[u8]) -> Option<Record> {
 impl Writer {
     fn send(&self, change: Change) -> i32 {
         let queue = self.queue.get_or_init(|| {
-            let (sender, receiver) = mpsc::sync_channel(PENDING_MAX);
+            let (sender, receiver) = bounded(PENDING_MAX);
             let thread = std::thread::Builder::new().name("plugins-kv".to_owned()).stack_size(256 << 10);
             match thread.spawn(move || write_all(&receiver)) {
                 Ok(_) => Some(sender),
@@ -263,10 +264,10 @@ impl Writer {
 
 /// The writer's thread: a batch is what has gathered while the last one was synced.
 fn write_all(queue: &Receiver<Change>) {
-    while let Ok(first) = queue.recv() {
+    while let Some(first) = queue.recv() {
         let mut batch = vec![first];
         while batch.len() < PENDING_MAX
-            && let Ok(next) = queue.try_recv()
+            && let Some(next) = queue.try_recv()
         {
             batch.push(next);
         }
@@ -409,7 +410,7 @@ mod tests {
 
     /// Puts and waits for the disk.
     fn put(kv: &Kv, writer: &Writer, container: &str, key: &str, value: Option<&[u8]>) {
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let done: Done = Box::new(move |result| sender.send(result).unwrap());
         assert_eq!(kv.put(writer, container, key, value, done), abi::OK);
         receiver.recv().unwrap().unwrap();
