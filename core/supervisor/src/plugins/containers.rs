@@ -1,7 +1,8 @@
 //! What plugins may ask about containers: facts, documents and descriptors, by handle.
 //!
 //! Filled by the facade as a container goes through its life, read from any plugin's thread. Documents are kept encoded, so
-//! that a hundred readers share one copy. What a later worker must know (claims, owners) is also in a small file in run_dir.
+//! that a hundred readers share one copy; a spec (10 KB) only until its bundle is on disk. What a later worker must know (claims,
+//! owners, the service's table) is in a small file in run_dir.
 use super::Ctx;
 use sampan_plugin::abi;
 use serde::{Deserialize, Serialize};
@@ -17,15 +18,15 @@ pub type Document = Arc<[u8]>;
 pub struct Containers {
     by_handle: BTreeMap<u64, Container>,
     by_id: HashMap<String, u64>,
-    /// `run_dir/plugins`
-    dir: PathBuf,
+    run_dir: PathBuf,
 }
 
 pub struct Container {
     pub ctx: Ctx,
     pub state: &'static str,
     pub service: Document,
-    pub spec: Document,
+    /// None: it is what its bundle says.
+    pub spec: Option<Document>,
     pub fds: Vec<(u32, Arc<OwnedFd>)>,
     pub memory: Memory,
     /// The plugins (by slot) that saw `create`, or were loaded while it lived.
@@ -40,15 +41,22 @@ pub struct Memory {
     pub claims: BTreeMap<String, String>,
     /// Leaf -> plugin.
     pub owners: BTreeMap<String, String>,
-    pub service: Value,
+}
+
+/// A container's file in run_dir.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Record<Memory, Service> {
+    #[serde(flatten)]
+    memory: Memory,
+    service: Service,
 }
 
 impl Containers {
     pub fn new(run_dir: &Path) -> Containers {
-        let dir = run_dir.join("plugins");
         // What cannot be made is said when something is to be remembered.
-        let _ = std::fs::create_dir_all(&dir);
-        Containers { dir, ..Containers::default() }
+        let _ = std::fs::create_dir_all(run_dir.join("plugins"));
+        Containers { run_dir: run_dir.to_owned(), ..Containers::default() }
     }
 
     pub fn add(&mut self, ctx: &Ctx, state: &'static str, service: &Value, spec: &Value, memory: Memory) {
@@ -62,7 +70,7 @@ impl Containers {
             ctx: ctx.clone(),
             state,
             service: encode(service),
-            spec: encode(spec),
+            spec: Some(encode(spec)),
             fds: Vec::new(),
             memory,
             saw: Vec::new(),
@@ -106,7 +114,13 @@ impl Containers {
         let container = || self.get(handle).ok_or(abi::E_NOSUCH);
         match what {
             abi::READ_CONTAINER => Ok(encode(&container()?.line())),
-            abi::READ_SPEC => Ok(container()?.spec.clone()),
+            abi::READ_SPEC => match container()? {
+                Container { spec: Some(spec), .. } => Ok(spec.clone()),
+                // Gone with the container, before `removed`.
+                container => {
+                    std::fs::read(self.bundled(&container.ctx)).map(Into::into).map_err(|_| abi::E_NOSUCH)
+                }
+            },
             abi::READ_SERVICE => Ok(container()?.service.clone()),
             abi::READ_LIST => Ok(encode(&Value::Array(self.all().map(Container::line).collect()))),
             abi::READ_STATS => Err(abi::E_UNSUPPORTED),
@@ -114,12 +128,24 @@ impl Containers {
         }
     }
 
-    pub fn remember(&self, handle: u64) {
+    /// Its process runs, so its bundle is written: the copy goes.
+    pub fn settle(&mut self, handle: u64) {
+        let settled = self.get(handle).is_some_and(|container| self.bundled(&container.ctx).is_file());
+        if settled && let Some(container) = self.get_mut(handle) {
+            container.spec = None;
+        }
+    }
+
+    fn bundled(&self, ctx: &Ctx) -> PathBuf {
+        crate::bundle::folder(&self.run_dir, &ctx.service, ctx.generation).join("config.json")
+    }
+
+    pub fn remember(&self, handle: u64, service: &Value) {
         let Some(container) = self.get(handle) else { return };
         let write = || -> std::io::Result<()> {
             let path = self.file(&container.ctx.container_id);
             let next = path.with_extension("new");
-            std::fs::write(&next, serde_json::to_vec(&container.memory)?)?;
+            std::fs::write(&next, serde_json::to_vec(&Record { memory: &container.memory, service })?)?;
             std::fs::rename(next, path)
         };
         if let Err(error) = write() {
@@ -128,11 +154,11 @@ impl Containers {
         }
     }
 
-    pub fn recall(&self, id: &str) -> Memory {
-        std::fs::read(self.file(id))
-            .ok()
-            .and_then(|json| serde_json::from_slice(&json).ok())
-            .unwrap_or_default()
+    /// And the service's table.
+    pub fn recall(&self, id: &str) -> (Memory, Value) {
+        let read = std::fs::read(self.file(id)).ok();
+        let record = read.and_then(|json| serde_json::from_slice::<Record<Memory, Value>>(&json).ok());
+        record.map(|record| (record.memory, record.service)).unwrap_or_default()
     }
 
     pub fn forget(&self, id: &str) {
@@ -141,7 +167,7 @@ impl Containers {
     }
 
     fn file(&self, id: &str) -> PathBuf {
-        self.dir.join(format!("{}.json", id.replace('/', "%")))
+        self.run_dir.join("plugins").join(format!("{}.json", id.replace('/', "%")))
     }
 }
 

@@ -101,8 +101,7 @@ impl Plugins {
         if let Some(waiting) = self.waiting_for(&ctx.service, needs) {
             return Err(waiting);
         }
-        let memory = Memory { service: service.clone(), ..Memory::default() };
-        self.world.containers().add(ctx, "creating", service, spec, memory);
+        self.world.containers().add(ctx, "creating", service, spec, Memory::default());
         match self.merge(ctx, service, needs, spec).await {
             Ok(created) => {
                 let mut containers = self.world.containers();
@@ -110,7 +109,7 @@ impl Plugins {
                     container.memory.claims = created.claims.clone();
                     container.memory.owners = created.owners.clone();
                 }
-                containers.remember(ctx.handle);
+                containers.remember(ctx.handle, service);
                 Ok(created)
             }
             Err(failure) => {
@@ -181,7 +180,7 @@ impl Plugins {
                 failure(kind, refusal.to_string())
             })?;
             if let Some(container) = self.world.containers().get_mut(ctx.handle) {
-                container.spec = super::containers::encode(spec);
+                container.spec = Some(super::containers::encode(spec));
             }
         }
         created.owners = owners.names();
@@ -257,6 +256,7 @@ impl Plugins {
 
     /// The process runs.
     pub async fn started(&self, ctx: &Ctx) -> Result<(), Failure> {
+        self.world.containers().settle(ctx.handle);
         self.gates(ctx, abi::EV_STARTED, "running").await
     }
 
@@ -406,9 +406,9 @@ impl Plugins {
         {
             let mut containers = self.world.containers();
             for one in running {
-                let memory = containers.recall(&one.ctx.container_id);
-                let service = memory.service.clone();
+                let (memory, service) = containers.recall(&one.ctx.container_id);
                 containers.add(&one.ctx, one.state, &service, &one.spec, memory);
+                containers.settle(one.ctx.handle);
                 if let Some(container) = containers.get_mut(one.ctx.handle) {
                     let covered = self.open.iter().filter(|plugin| plugin.policy.covers(&one.ctx.service));
                     container.saw = covered.map(|plugin| plugin.slot).collect();
