@@ -9,9 +9,10 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Before anything else is allocated or read: the keel stays small.
-    let is_worker = std::env::args_os().nth(1).is_some_and(|first| first == "worker");
-    if !is_worker {
+    // What is over at once needs no keel. All else is the worker's to parse, and to refuse: the keel stays small.
+    let mut words = std::env::args_os().skip(1);
+    if words.any(|word| ["--check", "--help", "-h", "--version", "-V"].iter().any(|at_once| word == *at_once))
+    {
         let args = Args::parse();
         if args.check {
             return check(args);
