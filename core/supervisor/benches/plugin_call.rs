@@ -61,7 +61,6 @@ fn main() {
         assert_eq!(opened.failures, []);
         let plugins = opened.plugins;
         let ctx = Ctx {
-            generation: 1,
             service: "web".into(),
             container_id: "web".into(),
             handle: next_handle(),

@@ -92,7 +92,7 @@ impl Worker {
 
     fn why(&self, name: &str) -> Result<Vec<api::Transition>, api::Failure> {
         let entry = self.fleet.get(name).ok_or_else(|| self.no_such(name))?;
-        Ok(entry.history.iter().cloned().collect())
+        Ok(entry.history())
     }
 
     /// By hand: what it depends on comes up with it.

@@ -193,7 +193,6 @@ impl Ground {
             service: entry.name.to_string(),
             container_id: entry.name.to_string(),
             handle: entry.handle,
-            generation: entry.machine.generation,
             attempt: entry.machine.attempts,
             pid: entry.live.as_ref().map_or(0, |live| live.pid),
         }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// From here on a mapping of its own, gone when freed. Left alone, glibc raises the bound to the largest block that was freed
-/// (a plugin's file) and keeps twice as much at the end of the heap.
-const MAPPED_FROM_BYTES: i32 = 128 * 1024;
+/// A block of this size (a plugin's file) is a mapping of its own, gone when freed. Left alone, glibc raises the bound to the
+/// largest block that was freed.
+const MAPPED_FROM_BYTES: i32 = 1 << 20;
+
+/// Free bytes at the heap's end that are kept: as many as restarts in a row take and give back. `trim_heap` takes no account of it.
+const FREE_BYTES: i32 = 4 << 20;
 
 /// A heap for a process that stays (mallopt(3)): one arena for all threads, since the pool's come and go and theirs would stay,
 /// and bounds that do not grow.
@@ -15,7 +18,7 @@ pub fn small_heap() {
     for (option, value) in [
         (libc::M_ARENA_MAX, 1),
         (libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES),
-        (libc::M_TRIM_THRESHOLD, MAPPED_FROM_BYTES),
+        (libc::M_TRIM_THRESHOLD, FREE_BYTES),
     ] {
         // SAFETY: mallopt takes two integers and touches no memory of ours; no other thread runs yet.
         unsafe { libc::mallopt(option, value) };

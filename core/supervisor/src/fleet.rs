@@ -68,7 +68,8 @@ pub struct Entry {
     pub timer: Option<Task>,
     /// Leaf of the container's config -> the plugin that set it.
     pub owners: BTreeMap<String, String>,
-    pub history: VecDeque<api::Transition>,
+    /// The last transitions as JSON: taken apart, each would be a kilobyte.
+    history: VecDeque<Box<str>>,
 }
 
 impl Entry {
@@ -87,11 +88,17 @@ impl Entry {
         }
     }
 
-    pub fn remember(&mut self, transition: api::Transition) {
+    pub fn remember(&mut self, transition: &api::Transition) {
         if self.history.len() == HISTORY_MAX {
             self.history.pop_front();
         }
-        self.history.push_back(transition);
+        // Texts and numbers: they can always be written.
+        self.history.extend(serde_json::to_string(transition).ok().map(String::into_boxed_str));
+    }
+
+    /// For `sampanctl why`, oldest first.
+    pub fn history(&self) -> Vec<api::Transition> {
+        self.history.iter().filter_map(|json| serde_json::from_str(json).ok()).collect()
     }
 
     /// The row of `ps`.

@@ -242,7 +242,7 @@ impl Worker {
             tell(name, before, machine, &cause);
         }
         let transition = transition(&written);
-        entry.remember(transition.clone());
+        entry.remember(&transition);
         self.bus.publish(&transition);
     }
 

@@ -16,6 +16,7 @@ use sampan_runtime::launch::{self, Attached, Barrier, Console, Created, Hands, K
 use sampan_runtime::root::Root;
 use sampan_runtime::state::CONFIG;
 use sampan_service::Problem;
+use sha2::{Digest as _, Sha256};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -39,9 +40,9 @@ pub struct Job {
     pub logs: std::path::PathBuf,
     pub service: Arc<schema::Service>,
     pub generation: u64,
-    pub spec: Arc<serde_json::Value>,
-    /// The bundle says so already.
-    pub written: bool,
+    pub spec: serde_json::Value,
+    /// Of what the bundle says, if that is known.
+    pub bundled: Option<Digest>,
     pub stdio: Output,
     pub hook_log: hooks::Log,
     pub groups: Keep,
@@ -50,18 +51,26 @@ pub struct Job {
     pub started: blocking::Receiver<oneshot::Sender<Result<(), Problem>>>,
 }
 
-pub type Launched = Result<(Process, Option<OwnedFd>, Vec<String>), Problem>;
+/// A document in few bytes, to see whether it is the same as for the life before.
+pub type Digest = [u8; 32];
+
+pub fn digest(text: &str) -> Digest {
+    Sha256::digest(text).into()
+}
+
+pub type Launched = Result<(Process, Option<OwnedFd>, Vec<String>, Digest), Problem>;
 
 impl Job {
     pub fn run(self, born: oneshot::Sender<Launched>) {
         let name = self.service.name.clone();
-        if !self.written
+        let text = self.spec.to_string();
+        let digest = digest(&text);
+        if self.bundled != Some(digest)
             && let Err(error) = bundle::write(&self.run, &name, &self.spec)
         {
             return drop(born.send(Err(of_io(error))));
         }
         let folder = bundle::folder(&self.run, &name);
-        let text = self.spec.to_string();
         let spec = match Spec::parse(&text) {
             Ok(spec) => spec,
             Err(error) => return drop(born.send(Err(of_config(error)))),
@@ -95,7 +104,8 @@ impl Job {
                     started_at: Some(SystemTime::now()),
                 });
                 let netns = created.netns.take();
-                if born.send(process.map(|process| (process, netns, plan.warnings.clone()))).is_err() {
+                if born.send(process.map(|process| (process, netns, plan.warnings.clone(), digest))).is_err()
+                {
                     return;
                 }
                 // Until `start`, or until nobody can ask for it any more: then the barrier goes with us.

@@ -72,10 +72,10 @@ pub type Shelf = Rc<tokio::sync::Mutex<Kept>>;
 
 #[derive(Debug, Default)]
 pub struct Kept {
-    /// `linux.resources` of the groups that the life before has left; none: whatever is there is not to be used.
-    groups: Option<serde_json::Value>,
-    /// What stands in the bundle's config.json.
-    spec: Option<Arc<serde_json::Value>>,
+    /// Of `linux.resources` of the groups that the life before has left; none: whatever is there is not to be used.
+    groups: Option<job::Digest>,
+    /// Of what stands in the bundle's config.json.
+    spec: Option<job::Digest>,
 }
 
 /// Plugins' `create`, bundle, launch up to OCI state created with `attach` on the way.
@@ -109,15 +109,12 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
     };
 
     let has_hooks = spec.get("hooks").is_some();
-    let resources = spec.pointer("/linux/resources").cloned();
+    let resources = spec.pointer("/linux/resources").map(|resources| job::digest(&resources.to_string()));
     let killed = ground.was_killed_in(&config.name);
     let groups = match kept.groups.take() {
-        Some(left) if !killed && Some(&left) == resources.as_ref() => Keep::Ready,
+        Some(left) if !killed && Some(left) == resources => Keep::Ready,
         _ => Keep::Fresh,
     };
-
-    let spec = Arc::new(spec);
-    let written = kept.spec.take().is_some_and(|written| written == spec);
 
     let (ask, mut asked) = mpsc::channel::<Ask>(1);
     let (start, started) = blocking::sync_channel(1);
@@ -130,8 +127,8 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
         logs: ground.dirs.logs(&config.name),
         service: config.clone(),
         generation,
-        spec: spec.clone(),
-        written,
+        spec,
+        bundled: kept.spec.take(),
         stdio,
         hook_log: match stdio {
             Output::Nowhere => hooks::Log::Nowhere,
@@ -162,9 +159,9 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
             ground.warn(&config.name, &failure.to_string());
         }
     }
-    let (process, netns, warnings) =
+    let (process, netns, warnings, bundled) =
         launched.unwrap_or_else(|_| Err(Problem::Io("the launching thread failed".into())))?;
-    *kept = Kept { groups: resources, spec: Some(spec) };
+    *kept = Kept { groups: resources, spec: Some(bundled) };
     for warning in &warnings {
         ground.warn(&config.name, warning);
     }

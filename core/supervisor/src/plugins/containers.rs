@@ -137,7 +137,7 @@ impl Containers {
     }
 
     fn bundled(&self, ctx: &Ctx) -> PathBuf {
-        crate::bundle::folder(&self.run_dir, &ctx.service, ctx.generation).join("config.json")
+        crate::bundle::folder(&self.run_dir, &ctx.service).join("config.json")
     }
 
     pub fn remember(&self, handle: u64, service: &Value) {

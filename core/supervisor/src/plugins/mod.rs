@@ -55,8 +55,6 @@ pub struct Ctx {
     pub container_id: String,
     /// Never reused while this worker lives, never 0.
     pub handle: u64,
-    /// Of its life: its bundle has it in its name.
-    pub generation: u64,
     /// 0 on the first start, then one more for each restart in a row.
     pub attempt: u32,
     /// 0 before the process exists.

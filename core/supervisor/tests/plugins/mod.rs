@@ -107,7 +107,6 @@ pub fn hasty(name: &str, path: &Path) -> PluginConfig {
 
 pub fn ctx(service: &str) -> Ctx {
     Ctx {
-        generation: 1,
         service: service.to_owned(),
         container_id: service.to_owned(),
         handle: next_handle(),
