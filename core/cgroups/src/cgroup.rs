@@ -215,16 +215,21 @@ impl<'h> Cgroup<'h> {
 
     /// Hands the v2 group over to a user, so that a container with a user namespace can make sub-groups of its own: the
     /// folder and the files that the kernel lists in /sys/kernel/cgroup/delegate. v1 cannot be handed over safely.
-    pub fn delegate(&self, uid: u32, gid: u32) -> Result<()> {
-        use rustix::fs::{AtFlags, Gid, Uid, chownat};
+    pub fn delegate(&self, uid: u32) -> Result<()> {
+        use rustix::fs::{AtFlags, Uid, chownat};
         let Some(group) = self.v2() else { return Ok(()) };
         // Before 4.15 there was no list; these two it always was.
         let files = crate::file::read_at(rustix::fs::CWD, "/sys/kernel/cgroup/delegate")
             .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\n".to_owned());
-        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         for file in [""].into_iter().chain(files.lines()) {
             let path = if file.is_empty() { group.path.to_owned() } else { format!("{}/{file}", group.path) };
-            match chownat(group.hierarchy.root(), path.as_str(), uid, gid, AtFlags::empty()) {
+            match chownat(
+                group.hierarchy.root(),
+                path.as_str(),
+                Some(Uid::from_raw(uid)),
+                None,
+                AtFlags::empty(),
+            ) {
                 // The list also names files of controllers that this group does not have.
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(e) => return Err(Error::new(Doing::Delegate, group.file(file)).call("fchownat", e)),

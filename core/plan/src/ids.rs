@@ -2,7 +2,7 @@
 
 use crate::build::{Build, nearest};
 use crate::error::Error;
-use crate::spec::{Capabilities, Str, User};
+use crate::spec::{Capabilities, IdMapping, Str, User};
 use sampan_child::step::{List, Step, user};
 
 /// In the order of their numbers (include/uapi/linux/capability.h).
@@ -49,6 +49,17 @@ pub const CAPABILITIES: [&str; 41] = [
     "CAP_BPF",
     "CAP_CHECKPOINT_RESTORE",
 ];
+
+/// An id of the container as the host counts; without maps they are the same.
+pub fn to_host(maps: &[IdMapping], id: u32) -> Option<u32> {
+    if maps.is_empty() {
+        return Some(id);
+    }
+    maps.iter().find_map(|map| {
+        let at = id.checked_sub(map.container_id).filter(|at| *at < map.size)?;
+        map.host_id.checked_add(at)
+    })
+}
 
 /// Five sets of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -211,6 +211,7 @@ impl<'a> Plan<'a> {
             deny_setgroups: groups_denied,
             oom_score_adj: oom,
             cgroups_path: linux.cgroups_path.as_deref(),
+            cgroup_owner: cgroup_owner(spec, host, &ns),
             resources: linux.resources.as_ref(),
             hooks: Some(hooks),
             annotations: Some(&spec.annotations),
@@ -224,6 +225,21 @@ impl<'a> Plan<'a> {
         };
         Ok(finish(b, parent))
     }
+}
+
+/// config-linux.md, Cgroup ownership: the container's group goes to the process's user where it can use it: cgroup v2 alone, a
+/// cgroup namespace of its own, a hierarchy that it may write to.
+fn cgroup_owner(spec: &Spec<'_>, host: &Host, ns: &Namespaces) -> Option<u32> {
+    let v2 = host.cgroups.iter().all(|group| group.version == Version::V2);
+    let writable = spec.mounts.iter().any(|mount| {
+        matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2"))
+            && *mount.destination == *"/sys/fs/cgroup"
+            && !mount.options.iter().any(|option| **option == *"ro")
+    });
+    let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    // Whoever made the group has it already.
+    ids::to_host(&spec.linux.uid_mappings, uid)
+        .filter(|uid| v2 && writable && host.privileged && ns.makes(CLONE_NEWCGROUP) && *uid != host.uid)
 }
 
 /// The image is made last, when every slot is known.

@@ -1,5 +1,6 @@
 //! The plan: what the child does, step by step, and what its parent does meanwhile.
 
+use crate::ids;
 use crate::spec::{ConsoleSize, Hooks, IdMapping, Resources, Str};
 use sampan_child::step::Step;
 use std::collections::BTreeMap;
@@ -74,6 +75,8 @@ pub struct Parent<'a> {
     pub deny_setgroups: bool,
     pub oom_score_adj: Option<i32>,
     pub cgroups_path: Option<&'a str>,
+    /// The host's uid to whom the container's group goes (config-linux.md, Cgroup ownership).
+    pub cgroup_owner: Option<u32>,
     pub resources: Option<&'a Resources<'a>>,
     pub hooks: Option<&'a Hooks<'a>>,
     pub annotations: Option<&'a BTreeMap<Str<'a>, Str<'a>>>,
@@ -89,6 +92,13 @@ pub struct Parent<'a> {
     pub no_process: bool,
     /// The root, as a path of the host.
     pub root: String,
+}
+
+impl Parent<'_> {
+    /// The process's user as the host counts; none: the maps have no place for it.
+    pub fn host_uid(&self) -> Option<u32> {
+        ids::to_host(&self.uid_mappings, self.uid)
+    }
 }
 
 /// Choices of the caller, not of the config.

@@ -133,6 +133,42 @@ fn a_process_joins_a_running_container() {
     });
 }
 
+/// config-linux.md, Cgroup ownership.
+#[test]
+fn a_group_goes_to_its_user_where_it_can_be_used() {
+    let owner = |host: &Host, change: &dyn Fn(&mut Value)| {
+        let mut config = config();
+        config["process"]["user"]["uid"] = 7.into();
+        config["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 100_000, "size": 10 }]);
+        config["linux"]["gidMappings"] = config["linux"]["uidMappings"].clone();
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.extend([json!({ "type": "user" }), json!({ "type": "cgroup" })]);
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["type"] != "cgroup");
+        mounts.push(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"] }));
+        change(&mut config);
+        let text = config.to_string();
+        let spec = Spec::parse(&text).unwrap();
+        Plan::compile(&spec, host, &Options::default()).unwrap().parent.cgroup_owner
+    };
+    let both = Host::example();
+    let mut v2 = Host::example();
+    v2.cgroups.retain(|group| group.version == sampan_plan::host::Version::V2);
+    assert_eq!(owner(&v2, &|_| ()), Some(100_007));
+    assert_eq!(owner(&both, &|_| ()), None, "v1 is in use");
+    assert_eq!(owner(&Host { privileged: false, ..v2.clone() }, &|_| ()), None, "whoever makes it has it");
+    let mounts = |config: &mut Value| config["mounts"].as_array_mut().unwrap().pop();
+    assert_eq!(owner(&v2, &|config| drop(mounts(config))), None, "nobody sees it");
+    let read_only = |config: &mut Value| {
+        let mut mount = mounts(config).unwrap();
+        mount["options"] = json!(["ro"]);
+        config["mounts"].as_array_mut().unwrap().push(mount);
+    };
+    assert_eq!(owner(&v2, &read_only), None, "it is read-only");
+    let without = |config: &mut Value| drop(config["linux"]["namespaces"].as_array_mut().unwrap().pop());
+    assert_eq!(owner(&v2, &without), None, "its root is the host's");
+}
+
 #[test]
 fn json_says_the_same_as_text() {
     let text = config().to_string();

@@ -105,6 +105,10 @@ impl<'r> Groups<'r> {
         if let (Some(limits), false) = (&limits, as_they_were) {
             cgroup.apply(limits).inspect_err(|_| self.undo())?;
         }
+        let cgroup = self.cgroup.as_ref().zip(self.request.plan.parent.cgroup_owner);
+        if let Some((cgroup, owner)) = cgroup {
+            cgroup.delegate(owner).inspect_err(|_| self.undo())?;
+        }
         Ok(())
     }
 
@@ -219,12 +223,7 @@ impl Launch<'_, '_> {
     /// The child does it for pipes that are the host's root's; in a user namespace it has no power over those.
     fn own_stdio(&self) {
         use std::os::fd::BorrowedFd;
-        let parent = &self.request.plan.parent;
-        let mapped = parent.uid_mappings.iter().find_map(|m| {
-            let at = parent.uid.checked_sub(m.container_id).filter(|at| *at < m.size)?;
-            m.host_id.checked_add(at)
-        });
-        let Some(uid) = mapped.filter(|uid| *uid != 0) else { return };
+        let Some(uid) = self.request.plan.parent.host_uid().filter(|uid| *uid != 0) else { return };
         let own = (rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr());
         let stdio: [BorrowedFd<'_>; 3] = self.request.stdio.unwrap_or([own.0, own.1, own.2]);
         for fd in stdio {

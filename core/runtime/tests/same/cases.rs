@@ -258,6 +258,13 @@ pub const CASES: &[Case] = &[
         );
         b.set("/linux/resources", resources());
     }),
+    run("own groups", |b, _| {
+        b.add("/linux/namespaces", json!({"type": "cgroup"}));
+        b.set("/process/user", json!({"uid": 1000, "gid": 1000}));
+        let mounts = b.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|m| m["destination"] != "/sys/fs/cgroup");
+        mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev"]}));
+    }),
     run("users", |b, _| users(b)),
     run("users, host root", |b, _| {
         users(b);

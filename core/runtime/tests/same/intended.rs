@@ -52,6 +52,13 @@ pub const INTENDED: &[Intended] = &[
     here("*", "*path /sys/fs/cgroup write", "EROFS", "*", "the config says ro"),
     here("*", "*path /sys/fs/cgroup holds", "blkio *", "*net_cls net_prio*", "links to hierarchies that are not there"),
     here("*", "*group /sys/fs/cgroup/net_*", "-", "link to net_cls,net_prio", "as above"),
+    here("own groups", "mount /sys/fs/cgroup", "tmpfs rw,*mode=755", "tmpfs rw,*size=1024k", "as above"),
+    here("own groups", "path /sys/fs/cgroup write", "EACCES", "opens", "as above"),
+    // With cgroup v2 alone.
+    here("*", "*mount /sys/fs/cgroup from", "*source=cgroup *", "*source=cgroup2 *", "a name, as in runc"),
+    here("everything", "*path /sys/fs/cgroup", "folder 755 65534:65534", "folder 755 0:0", "a group that is mounted ro is not handed over: config-linux.md, and runc"),
+    here("*", "*group /sys/fs/cgroup/*cpu.weight", "59", "20", "512 shares by the conversion of crun and runc since 2025"),
+    here("*", "*group /sys/fs/cgroup/*cpu.weight.nice", "2", "7", "as above"),
     d("mounts", "left in the root file system", "*", "* folder 1755 *", "what is made on the way has mode 0755, files 0644: crun adds the sticky bit"),
     d("mounts", "path /made*", "folder 755 0:0", "folder 1755 0:0", "as above"),
     d("mounts", "mount /data-un from", "* propagation=[unbindable] *", "* propagation=[] *", "the config says unbindable"),
