@@ -55,6 +55,7 @@ pub const INTENDED: &[Intended] = &[
     here("own groups", "mount /sys/fs/cgroup", "tmpfs rw,*mode=755", "tmpfs rw,*size=1024k", "as above"),
     here("own groups", "path /sys/fs/cgroup write", "EACCES", "opens", "as above"),
     // With cgroup v2 alone.
+    here("own groups", "path /sys/fs/cgroup", "folder 755 1000:0", "folder 755 0:0", "config-linux.md, Cgroup ownership; runc does so with systemd alone"),
     here("*", "*mount /sys/fs/cgroup from", "*source=cgroup *", "*source=cgroup2 *", "a name, as in runc"),
     here("everything", "*path /sys/fs/cgroup", "folder 755 65534:65534", "folder 755 0:0", "a group that is mounted ro is not handed over: config-linux.md, and runc"),
     here("*", "*group /sys/fs/cgroup/*cpu.weight", "59", "20", "512 shares by the conversion of crun and runc since 2025"),
