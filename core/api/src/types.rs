@@ -110,7 +110,7 @@ pub struct Up {
 pub struct Done {
     /// The services concerned, as they are now.
     pub services: Vec<Status>,
-    /// With `wait`: whether all that was asked for came true in time.
+    /// Whether all that was asked for has come true; false where nobody waited for it.
     pub complete: bool,
 }
 

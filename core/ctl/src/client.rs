@@ -14,6 +14,8 @@ const HEADER_BYTES_MAX: u64 = 64 * 1024;
 pub enum Error {
     /// Nobody listens there.
     NoSupervisor { socket: String, error: io::Error },
+    /// Somebody may; we may not ask.
+    Forbidden { socket: String },
     /// The connection failed in the middle.
     Broken(io::Error),
     /// sampand refused.
@@ -28,6 +30,9 @@ impl fmt::Display for Error {
                     f,
                     "no sampand at {socket}: {error}\n  start it with `sampand`, or name its socket with --socket"
                 )
+            }
+            Error::Forbidden { socket } => {
+                write!(f, "{socket}: permission denied; only root and sampand's own user may command it")
             }
             Error::Broken(error) => write!(f, "sampand's answer broke off: {error}"),
             Error::Refused(failure) => match &failure.detail {
@@ -64,8 +69,13 @@ impl Read for Body {
 
 /// Sends one request; gives the body of a reply that is no refusal.
 pub fn send(socket: &Path, method: &str, path: &str, body: Option<&str>) -> Result<Body, Error> {
-    let mut stream = UnixStream::connect(socket)
-        .map_err(|error| Error::NoSupervisor { socket: socket.display().to_string(), error })?;
+    let mut stream = UnixStream::connect(socket).map_err(|error| {
+        let socket = socket.display().to_string();
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Error::Forbidden { socket },
+            _ => Error::NoSupervisor { socket, error },
+        }
+    })?;
     let body = body.unwrap_or_default();
     let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     write!(
@@ -84,6 +94,20 @@ pub fn send(socket: &Path, method: &str, path: &str, body: Option<&str>) -> Resu
         code: "internal".into(),
         detail: None,
     })))
+}
+
+/// A name as one segment of a path or one value of a query (RFC 3986, section 2.1), whatever stands in it: it is sampand
+/// that knows which names there are.
+pub fn quoted(name: &str) -> String {
+    let mut quoted = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => quoted.push(byte.into()),
+            // A dot too, so that `..` is a name.
+            _ => quoted.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    quoted
 }
 
 /// The whole body as text.

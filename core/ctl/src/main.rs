@@ -25,11 +25,11 @@ fn main() -> ExitCode {
         // The reader of our output has gone: nothing to say, nobody to say it to.
         Err(Error::Broken(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "sampanctl: {error}");
+            complain(&error.to_string());
             ExitCode::from(match error {
                 Error::NoSupervisor { .. } => NO_SUPERVISOR,
                 Error::Refused(failure) if failure.code == "config" || failure.code == "usage" => USAGE,
-                Error::Refused(_) | Error::Broken(_) => FAILED,
+                Error::Forbidden { .. } | Error::Refused(_) | Error::Broken(_) => FAILED,
             })
         }
     }
@@ -53,17 +53,17 @@ fn run(args: &Args) -> Result<u8, Error> {
         Verb::Status { services } => status(&ask, services)?,
         Verb::Inspect { service } => {
             let path = of(service, "");
-            out(&pretty(&client::text(&mut ask.send("GET", &path, None)?)?))?;
+            out(pretty(&client::text(&mut ask.send("GET", &path, None)?)?).as_bytes())?;
         }
-        Verb::Start { services, detach } => each(&ask, services, "start", *detach)?,
-        Verb::Stop { services, detach } => each(&ask, services, "stop", *detach)?,
-        Verb::Restart { services, detach } => each(&ask, services, "restart", *detach)?,
+        Verb::Start { services, detach } => return each(&ask, services, "start", *detach),
+        Verb::Stop { services, detach } => return each(&ask, services, "stop", *detach),
+        Verb::Restart { services, detach } => return each(&ask, services, "restart", *detach),
         Verb::Kill { service, signal } => {
             let body = to_json(&api::Kill { signal: signal.clone() });
             ask.show::<api::Done>("POST", &of(service, "/kill"), Some(&body), |_| String::new())?;
         }
         Verb::Logs { services, follow, tail, timestamps } => {
-            let mut query: Vec<String> = services.iter().map(|name| format!("service={name}")).collect();
+            let mut query: Vec<String> = services.iter().map(|name| format!("service={}", client::quoted(name))).collect();
             query.push(format!("follow={follow}"));
             query.extend(tail.map(|lines| format!("tail={lines}")));
             let body = ask.send("GET", &format!("/v1/logs?{}", query.join("&")), None)?;
@@ -88,15 +88,15 @@ fn run(args: &Args) -> Result<u8, Error> {
             ask.show("POST", "/v1/apply", None, print)?;
         }
         Verb::Config { service } => {
-            let service = service.as_ref().map(|name| format!("&service={name}")).unwrap_or_default();
+            let service = service.as_ref().map(|name| format!("&service={}", client::quoted(name))).unwrap_or_default();
             let path = format!("/v1/config?json={}{service}", args.json);
-            out(&client::text(&mut ask.send("GET", &path, None)?)?)?;
+            out(client::text(&mut ask.send("GET", &path, None)?)?.as_bytes())?;
         }
         Verb::Plugin(PluginVerb::List) => {
             ask.show("GET", "/v1/plugins", None, |all: &Vec<api::PluginStatus>| print::plugins(all))?;
         }
         Verb::Plugin(PluginVerb::Call { name, request }) => {
-            let mut body = ask.send("POST", &format!("/v1/plugins/{name}/control"), Some(request))?;
+            let mut body = ask.send("POST", &format!("/v1/plugins/{}/control", client::quoted(name)), Some(request))?;
             copy(&mut body)?;
         }
         Verb::Version => {
@@ -139,7 +139,7 @@ impl Ask<'_> {
     ) -> Result<T, Error> {
         let text = client::text(&mut self.send(method, path, body)?)?;
         let value = parse(&text)?;
-        out(&if self.0.json { pretty(&text) } else { print(&value) })?;
+        out(if self.0.json { pretty(&text) } else { print(&value) }.as_bytes())?;
         Ok(value)
     }
 }
@@ -161,25 +161,37 @@ fn pretty(text: &str) -> String {
 }
 
 fn of(service: &str, verb: &str) -> String {
-    format!("/v1/services/{service}{verb}")
+    format!("/v1/services/{}{verb}", client::quoted(service))
 }
 
 fn print_done(done: &api::Done) -> String {
     print::services(&done.services)
 }
 
-/// A verb for each service in turn; what failed is said, the rest goes on.
-fn each(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> Result<(), Error> {
+/// A verb for each service in turn; what failed, or has not come true, is said, and the rest goes on.
+fn each(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> Result<u8, Error> {
     let body = to_json(&api::Act { detach });
-    let mut first = None;
+    let mut code = 0;
     for service in services {
         match ask.show("POST", &of(service, &format!("/{verb}")), Some(&body), print_done) {
-            Ok(api::Done { .. }) => {}
-            Err(error @ Error::NoSupervisor { .. }) => return Err(error),
-            Err(error) => drop(first.get_or_insert(error)),
+            Ok(api::Done { complete, services }) if !complete && !detach => {
+                code = FAILED;
+                let text = services.first().map_or("gone", |status| &status.text);
+                complain(&format!("cannot {verb} {service}: {text}\n  see `sampanctl why {service}`"));
+            }
+            Ok(_) => {}
+            Err(Error::Refused(failure)) => {
+                code = FAILED;
+                complain(&Error::Refused(failure).to_string());
+            }
+            Err(error) => return Err(error),
         }
     }
-    first.map_or(Ok(()), Err)
+    Ok(code)
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "sampanctl: {text}");
 }
 
 fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
@@ -193,13 +205,14 @@ fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
         if ask.0.json {
             values.push(serde_json::json!({ "service": inspect, "why": why }));
         } else {
-            out(&print::status(&inspect, &why))?;
+            out(print::status(&inspect, &why).as_bytes())?;
         }
     }
-    if ask.0.json { out(&format!("{:#}\n", serde_json::Value::from(values))) } else { Ok(()) }
+    if ask.0.json { out(format!("{:#}\n", serde_json::Value::from(values)).as_bytes()) } else { Ok(()) }
 }
 
-/// `SERVICE TIME STREAM F|P TEXT` -> what was asked to be seen of it. stdout and stderr stay apart.
+/// `SERVICE TIME STREAM F|P TEXT` -> what was asked to be seen of it. stdout and stderr stay apart, and a text comes out byte
+/// by byte as it went in; JSON knows no bytes, so there what is no UTF-8 is replaced.
 fn logs(body: client::Body, one: bool, timestamps: bool, json: bool) -> Result<(), Error> {
     let mut reader = BufReader::new(body);
     let mut line = Vec::new();
@@ -208,29 +221,34 @@ fn logs(body: client::Body, one: bool, timestamps: bool, json: bool) -> Result<(
         if reader.read_until(b'\n', &mut line)? == 0 {
             return Ok(());
         }
-        let text = String::from_utf8_lossy(&line);
-        let fields: Vec<&str> = text.trim_end_matches('\n').splitn(5, ' ').collect();
+        let whole = line.strip_suffix(b"\n").unwrap_or(&line);
+        let fields: Vec<&[u8]> = whole.splitn(5, |byte| *byte == b' ').collect();
         let [service, time, stream, tag, text] = fields.as_slice() else { continue };
+        let partial = *tag == b"P";
         if json {
+            let [service, time, stream, text] =
+                [service, time, stream, text].map(|field| String::from_utf8_lossy(field));
             let value = serde_json::json!({
-                "service": service, "time": time, "stream": stream, "partial": *tag == "P", "text": text,
+                "service": service, "time": time, "stream": stream, "partial": partial, "text": text,
             });
-            out(&format!("{value}\n"))?;
+            out(format!("{value}\n").as_bytes())?;
             continue;
         }
-        let mut shown = String::new();
+        let mut shown = Vec::with_capacity(line.len());
         if !one {
-            shown.push_str(&format!("{service} | "));
+            shown.extend_from_slice(service);
+            shown.extend_from_slice(b" | ");
         }
         if timestamps {
-            shown.push_str(&format!("{time} "));
+            shown.extend_from_slice(time);
+            shown.push(b' ');
         }
-        shown.push_str(text);
-        if *tag != "P" || !one {
-            shown.push('\n');
+        shown.extend_from_slice(text);
+        if !partial || !one {
+            shown.push(b'\n');
         }
         match *stream {
-            "stderr" => io::stderr().lock().write_all(shown.as_bytes())?,
+            b"stderr" => io::stderr().lock().write_all(&shown)?,
             _ => out(&shown)?,
         }
     }
@@ -240,8 +258,8 @@ fn events(body: client::Body, json: bool) -> Result<(), Error> {
     for line in BufReader::new(body).lines() {
         let line = line?;
         match serde_json::from_str::<api::Transition>(&line) {
-            Ok(transition) if !json => out(&print::transition(&transition))?,
-            _ => out(&format!("{line}\n"))?,
+            Ok(transition) if !json => out(print::transition(&transition).as_bytes())?,
+            _ => out(format!("{line}\n").as_bytes())?,
         }
     }
     Ok(())
@@ -250,6 +268,10 @@ fn events(body: client::Body, json: bool) -> Result<(), Error> {
 /// Becomes `sampan exec`: terminal, signals and exit code are the runtime's own.
 fn exec(ask: &Ask<'_>, service: &str, command: &[String], tty: bool) -> Result<u8, Error> {
     let inspect: api::Inspect = ask.get(&of(service, ""))?;
+    if inspect.status.pid.is_none() {
+        complain(&format!("{service} is not running: {}", inspect.status.text));
+        return Ok(FAILED);
+    }
     let version: api::Version = ask.get("/v1/version")?;
     let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("sampan")));
     let sampan = beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from("sampan"));
@@ -263,9 +285,9 @@ fn exec(ask: &Ask<'_>, service: &str, command: &[String], tty: bool) -> Result<u
     Err(Error::Broken(io::Error::new(error.kind(), format!("cannot run {}: {error}", sampan.display()))))
 }
 
-fn out(text: &str) -> Result<(), Error> {
+fn out(text: &[u8]) -> Result<(), Error> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(text)?;
     out.flush()?;
     Ok(())
 }

@@ -97,8 +97,8 @@ impl Worker {
 
     /// By hand: what it depends on comes up with it.
     fn start(&mut self, name: &str) {
-        self.with_needs(name);
-        self.want(name, Up::Hand);
+        self.with_needs(name, true);
+        self.apply(name, &Event::Up(Up::Hand));
         self.save_desired();
     }
 

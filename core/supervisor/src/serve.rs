@@ -244,14 +244,16 @@ fn line(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).map(|text| text + "\n").unwrap_or_default()
 }
 
-/// `service=` may be repeated, which serde's form of a query cannot say.
-async fn logs(State(send): State<Send>, request: HttpRequest) -> Result<Response, Refusal> {
+/// `service=` may be repeated, which a struct cannot say.
+async fn logs(
+    State(send): State<Send>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Response, Refusal> {
     let (mut services, mut follow, mut tail) = (Vec::new(), false, None);
-    for pair in request.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match key {
-            "service" => services.push(value.to_owned()),
-            "follow" => follow = matches!(value, "" | "1" | "true"),
+    for (key, value) in query {
+        match key.as_str() {
+            "service" => services.push(value),
+            "follow" => follow = matches!(value.as_str(), "" | "1" | "true"),
             "tail" => {
                 let wrong = |_| failure("usage", format!("tail: {value:?} is no number of lines"));
                 tail = Some(value.parse().map_err(wrong)?);

@@ -442,7 +442,9 @@ impl Worker {
             std::mem::take(&mut self.waiters).into_iter().partition(|w| {
                 w.answer.is_closed()
                     || w.deadline.is_some_and(|at| at <= now)
-                    || w.names.iter().all(|name| reached(fleet.get(name), w.goal))
+                    || w.names.iter().all(|name| {
+                        reached(fleet.get(name), w.goal) || stuck(fleet, name, w.goal)
+                    })
             });
         self.waiters = waiting;
         for waiter in done {
@@ -514,33 +516,26 @@ impl Worker {
         let order: Vec<String> = self.graph.start_order().map(str::to_owned).collect();
         let events = sampan_service::desired::boot(&services, &self.held(), order.iter().map(String::as_str));
         for (name, event) in events {
-            self.with_needs(&name);
+            self.with_needs(&name, false);
             self.apply(&name, &event);
         }
     }
 
-    /// Asks for what `name` depends on.
-    pub fn with_needs(&mut self, name: &str) {
+    /// Asks for what `name` depends on. A dependency that a hand has stopped stays stopped, and one that failed is left so,
+    /// unless a hand asks for `name`.
+    pub fn with_needs(&mut self, name: &str, by_hand: bool) {
         let needs: Vec<String> = self.graph.with_needs(name).into_iter().map(str::to_owned).collect();
         for need in needs.iter().filter(|need| *need != name) {
-            self.want(need, Up::Dependant(name.to_owned()));
+            let Some(entry) = self.fleet.get(need) else { continue };
+            if by_hand || entry.machine.wanted != Wanted::Up && entry.machine.wanted != Wanted::Down(Down::Hand) {
+                self.apply(need, &Event::Up(Up::Dependant(name.to_owned())));
+            }
         }
     }
 
     /// Stopped by hand, by desired.json.
     pub fn held(&self) -> BTreeSet<String> {
         self.desired.services.iter().filter(|(_, wish)| wish.stopped).map(|(name, _)| name.clone()).collect()
-    }
-
-    /// Asks for `name` unless it already is; a dependency that a hand has stopped stays stopped.
-    pub fn want(&mut self, name: &str, up: Up) {
-        let Some(entry) = self.fleet.get(name) else { return };
-        let dependency = matches!(up, Up::Dependant(_));
-        match entry.machine.wanted {
-            Wanted::Up if dependency => {}
-            Wanted::Down(Down::Hand) if dependency => {}
-            _ => self.apply(name, &Event::Up(up)),
-        }
     }
 }
 
@@ -591,6 +586,20 @@ fn tell(name: &str, before: &Service, after: &Service, cause: &str) {
         State::Waiting { on, .. } => tracing::info!(service = name, on = %on, "{from} -> {to}"),
         State::Stopped { why } => tracing::info!(service = name, "{from} -> {to}: {why}"),
         _ => tracing::info!(service = name, cause, "{from} -> {to}"),
+    }
+}
+
+/// Whether what a client waits for does not come by waiting: a dependency is at rest and is not what its dependant needs.
+/// One that tries again by itself counts for `start`, which says how a first attempt went, and not for `up --wait`.
+fn stuck(fleet: &Fleet, name: &str, goal: Goal) -> bool {
+    let Some(entry) = fleet.get(name) else { return true };
+    match &entry.machine.state {
+        State::Waiting { on: WaitFor::Dependency { service, .. }, .. } => {
+            let at_rest = |on: &Entry| on.machine.state.is_at_rest() && on.machine.job.is_none();
+            fleet.get(service).is_none_or(at_rest) || stuck(fleet, service, goal)
+        }
+        State::Backoff { .. } => matches!(goal, Goal::Up | Goal::Beyond(_)),
+        _ => false,
     }
 }
 

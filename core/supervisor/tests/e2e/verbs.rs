@@ -171,6 +171,87 @@ fn stopped_by_hand_stays_stopped() {
 }
 
 #[test]
+fn start_by_hand_brings_up_what_it_needs() {
+    let mut world = world!(
+        r#"[services.base]
+{LIVE}
+[services.done]
+command = ["/bin/true"]
+restart = "no"
+[services.top]
+{LIVE}
+depends_on = ["base", "done"]
+"#
+    );
+    world.start();
+    world.until_state("top", "running");
+    world.ok(&["stop", "top", "base"]);
+    world.ok(&["start", "top"]);
+    assert_eq!(world.inspect("base").status.state, "running", "a hand wanted top, and so base");
+    assert_eq!(world.inspect("done").status.generation, 1, "a job that is done is not done again");
+}
+
+#[test]
+fn a_start_that_cannot_be_says_so() {
+    let mut world = world!(
+        r#"[services.job]
+command = ["/bin/false"]
+restart = "no"
+[services.top]
+{LIVE}
+depends_on.job.condition = "service_completed_successfully"
+[services.above]
+{LIVE}
+depends_on = ["top"]
+[services.lost]
+command = ["/no/such/program"]
+restart.delay = "1h"
+restart.max_delay = "1h"
+"#
+    );
+    world.start();
+    world.until_state("job", "failed");
+    let ran = world.ctl(&["start", "above", "top"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("cannot start above: waiting top started"), "{ran:?}");
+    assert!(ran.err.contains("cannot start top: waiting job completed_successfully"), "{ran:?}");
+    assert_eq!(world.inspect("job").status.generation, 3, "each start tries what had failed again");
+    assert_eq!(world.ctl(&["up", "--wait", "above"]).code, 4, "nor is there anything to wait for");
+    let lost = world.ctl(&["restart", "lost"]);
+    assert_eq!((lost.code, lost.err.contains("cannot restart lost: backoff")), (1, true), "{lost:?}");
+
+    let exec = world.ctl(&["exec", "job", "true"]);
+    assert_eq!((exec.code, exec.err.as_str()), (1, "sampanctl: job is not running: failed exit 1\n"));
+    for name in ["a b", "a/b", "../version", "a?b", "a%62", "\u{8239}", "a&follow=true"] {
+        for verb in ["status", "logs", "start", "config"] {
+            let ran = world.ctl(&[verb, name]);
+            assert!(ran.code == 1 && ran.err.contains(&format!("no service {name:?}")), "{verb}: {ran:?}");
+        }
+    }
+    let both = world.ctl(&["stop", "x", "y"]);
+    assert!(both.err.contains("\"x\"") && both.err.contains("\"y\""), "{both:?}");
+}
+
+#[test]
+fn output_that_is_no_text_comes_out_as_it_went_in() {
+    let logging = super::world::library("logging");
+    let mut world = world!(
+        r#"[plugins.logging]
+path = "{}"
+[services.job]
+command = ["/bin/sh", "-c", "printf 'a\\377\\200 b\\n'"]
+restart = "no"
+"#,
+        logging.display()
+    );
+    world.start();
+    world.until_state("job", "stopped");
+    let mut logs = std::process::Command::new(super::world::program("sampanctl"));
+    let logs = logs.arg("--socket").arg(world.socket()).args(["logs", "job"]);
+    world.until("all of it is in the log", |_| logs.output().unwrap().stdout == b"a\xff\x80 b\n");
+}
+
+#[test]
 fn down_ends_sampand() {
     let mut world = world!("[services.a]\n{POLITE}[services.b]\n{LIVE}");
     world.start();
