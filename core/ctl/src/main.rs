@@ -63,7 +63,8 @@ fn run(args: &Args) -> Result<u8, Error> {
             ask.show::<api::Done>("POST", &of(service, "/kill"), Some(&body), |_| String::new())?;
         }
         Verb::Logs { services, follow, tail, timestamps } => {
-            let mut query: Vec<String> = services.iter().map(|name| format!("service={}", client::quoted(name))).collect();
+            let mut query: Vec<String> =
+                services.iter().map(|name| format!("service={}", client::quoted(name))).collect();
             query.push(format!("follow={follow}"));
             query.extend(tail.map(|lines| format!("tail={lines}")));
             let body = ask.send("GET", &format!("/v1/logs?{}", query.join("&")), None)?;
@@ -88,7 +89,8 @@ fn run(args: &Args) -> Result<u8, Error> {
             ask.show("POST", "/v1/apply", None, print)?;
         }
         Verb::Config { service } => {
-            let service = service.as_ref().map(|name| format!("&service={}", client::quoted(name))).unwrap_or_default();
+            let service =
+                service.as_ref().map(|name| format!("&service={}", client::quoted(name))).unwrap_or_default();
             let path = format!("/v1/config?json={}{service}", args.json);
             out(client::text(&mut ask.send("GET", &path, None)?)?.as_bytes())?;
         }
@@ -96,7 +98,8 @@ fn run(args: &Args) -> Result<u8, Error> {
             ask.show("GET", "/v1/plugins", None, |all: &Vec<api::PluginStatus>| print::plugins(all))?;
         }
         Verb::Plugin(PluginVerb::Call { name, request }) => {
-            let mut body = ask.send("POST", &format!("/v1/plugins/{}/control", client::quoted(name)), Some(request))?;
+            let mut body =
+                ask.send("POST", &format!("/v1/plugins/{}/control", client::quoted(name)), Some(request))?;
             copy(&mut body)?;
         }
         Verb::Version => {

@@ -347,6 +347,22 @@ fn a_container_in_one_line_from_a_folder() {
 }
 
 #[test]
+fn a_container_in_one_line_that_cannot_be_leaves_nothing() {
+    let Some((root, bundle)) = here("nothing", "") else { return };
+    let file = bundle.path().join("config.json");
+    let file = file.to_str().unwrap();
+    for (args, says) in [
+        (&["--rootfs", "/no/such"][..], "--rootfs /no/such: ENOENT".to_owned()),
+        (&["--rootfs", file], format!("--rootfs {file}: not a directory")),
+        (&["--rootfs", "host", "--console-socket", "/no/such"], "console".into()),
+    ] {
+        let (code, err) = root.err(["run"].iter().chain(args).chain(&["--", "true"]));
+        assert!(code == 1 && err.contains(&says), "{args:?}: {err}");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "{args:?} left a folder");
+    }
+}
+
+#[test]
 fn enter_all_equals_being_inside() {
     let Some((root, bundle)) = here("inside", "sleep 60") else { return };
     let id = &unique("inside");

@@ -442,9 +442,9 @@ impl Worker {
             std::mem::take(&mut self.waiters).into_iter().partition(|w| {
                 w.answer.is_closed()
                     || w.deadline.is_some_and(|at| at <= now)
-                    || w.names.iter().all(|name| {
-                        reached(fleet.get(name), w.goal) || stuck(fleet, name, w.goal)
-                    })
+                    || w.names
+                        .iter()
+                        .all(|name| reached(fleet.get(name), w.goal) || stuck(fleet, name, w.goal))
             });
         self.waiters = waiting;
         for waiter in done {
@@ -527,7 +527,9 @@ impl Worker {
         let needs: Vec<String> = self.graph.with_needs(name).into_iter().map(str::to_owned).collect();
         for need in needs.iter().filter(|need| *need != name) {
             let Some(entry) = self.fleet.get(need) else { continue };
-            if by_hand || entry.machine.wanted != Wanted::Up && entry.machine.wanted != Wanted::Down(Down::Hand) {
+            if by_hand
+                || entry.machine.wanted != Wanted::Up && entry.machine.wanted != Wanted::Down(Down::Hand)
+            {
                 self.apply(need, &Event::Up(Up::Dependant(name.to_owned())));
             }
         }

@@ -96,7 +96,12 @@ fn target(name: &str, pid: i32, own: &Inodes, host: &Inodes, others: &[(String, 
 
 fn running(root: &Root) -> Result<Vec<(String, i32, Inodes)>> {
     let mut found = Vec::new();
-    for id in root.ids()? {
+    let ids = match root.ids() {
+        // Where no container was ever made there is none; processes have namespaces all the same.
+        Err(root::Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+        ids => ids?,
+    };
+    for id in ids {
         let Ok((_, state)) = find(root, &id) else { continue };
         let (Ok(Some(_)), Some(init)) = (state.init(), state.init) else { continue };
         // It may end at any moment; then it is not running.

@@ -46,23 +46,14 @@ pub struct Rootfs {
 /// Runs it; the exit code.
 pub fn run(root: &Root, run: &Run) -> Result<i32> {
     let o = &run.create;
-    let mut folder = None;
+    // All that can be wrong with what was asked is, before there is a folder that somebody would have to remove.
     let config = match &run.rootfs {
         None => Config::read(o)?,
-        Some(rootfs) => {
-            let made = root.create(&o.id)?;
-            let text = config(&o.id, rootfs)?;
-            let bundle = made.path().to_path_buf();
-            folder = Some(made);
-            Config::from_text(bundle, text)
-        }
+        Some(rootfs) => Config::from_text(root.path().join(&o.id), config(&o.id, rootfs)?),
     };
     let spec = config.spec()?;
     create::check_console(&spec, o.console_socket.is_some(), run.detach)?;
-    let folder = match folder {
-        Some(folder) => folder,
-        None => root.create(&o.id)?,
-    };
+    let folder = root.create(&o.id)?;
     if run.detach {
         create::make(&folder, o, &config, &spec, Barrier::Pipe, |created, plan, folder| {
             launch::start(created, plan, folder, &mut Hands::new(&mut Direct)).map_err(|e| e.of(&o.id))?;
@@ -131,6 +122,10 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
         default::host_rootfs(&mut spec, []);
     } else {
         let path = std::fs::canonicalize(&rootfs.root).map_err(doing(format!("--rootfs {}", rootfs.root)))?;
+        if !path.is_dir() {
+            let error = std::io::Error::from(std::io::ErrorKind::NotADirectory);
+            return Err(doing(format!("--rootfs {}", rootfs.root))(error));
+        }
         spec.root = Some(SpecRoot { path: owned(text(path)?), readonly: false });
     }
     if rootfs.scratch {

@@ -58,8 +58,7 @@ pub fn load(
     let mut reader = read::Reader::new(env);
     let tree = reader.all(paths);
     let mut errors = reader.errors;
-    // A file that is not TOML hides what else is wrong: guesses about the rest would mislead.
-    if errors.iter().any(|e| e.key.is_empty()) {
+    if reader.incomplete {
         diagnostic::sort(&mut errors);
         return Err(errors);
     }

@@ -15,12 +15,14 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 pub struct Reader<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
     pub errors: Vec<Diagnostic>,
+    /// A file could not be read or is not TOML: guesses about the rest would mislead.
+    pub incomplete: bool,
     read: usize,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Reader { env, errors: Vec::new(), read: 0 }
+        Reader { env, errors: Vec::new(), incomplete: false, read: 0 }
     }
 
     /// Each file with what it includes; a later one over an earlier one.
@@ -42,6 +44,7 @@ impl<'a> Reader<'a> {
             Ok(tree) => tree,
             Err(errors) => {
                 self.errors.extend(errors);
+                self.incomplete = true;
                 return Table::new();
             }
         };
@@ -117,12 +120,15 @@ impl<'a> Reader<'a> {
             }
             Err(why) => {
                 let message = format!("cannot read {}: {why}", path.display());
+                let hint = |missing| if path.exists() { "" } else { missing };
                 self.errors.push(match named {
                     Some(at) => {
-                        Diagnostic::error("include", at, message, "a glob may find nothing, a path may not")
+                        let hint = hint("a glob may find nothing, a path may not");
+                        Diagnostic::error("include", at, message, hint)
                     }
-                    None => Diagnostic::nowhere("", message, "name the file with --config FILE"),
+                    None => Diagnostic::nowhere("", message, hint("name the file with --config FILE")),
                 });
+                self.incomplete |= named.is_none();
                 None
             }
         }

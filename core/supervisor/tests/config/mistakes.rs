@@ -38,6 +38,13 @@ fn lines(folder: &Folder, files: &[&str]) -> Vec<String> {
 fn files() {
     check("a = 1", &["1:1 unknown key `a` [docs/config.md lists all keys]"]);
     check("service = 1", &["1:1 unknown key `service` [did you mean `services`?]"]);
+    check(
+        "service = 1\n[supervisor]\non_exit = \"leave\"",
+        &[
+            "1:1 unknown key `service` [did you mean `services`?]",
+            "3:11 supervisor.on_exit: no such answer [one of stop, keep]",
+        ],
+    );
     check("a b", &["1:3 not TOML: key with no value, expected `=`"]);
     check("x = 1\nx = 2", &["2:1 not TOML: duplicate key"]);
     check("version = 2", &["1:11 version: no such version [this sampand reads version = 1]"]);
