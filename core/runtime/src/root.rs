@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, RawDir, SeekFrom, flock, fstat, mkdirat, openat, renameat,
-    seek, unlinkat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, RawDir, SeekFrom, flock, fstat, linkat, mkdirat, openat,
+    renameat, seek, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -279,6 +279,11 @@ impl Folder {
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         write_whole(self.dir.as_fd(), name.as_ref(), bytes, 0o600)
             .map_err(|e| file_error(&self.id, "write", &self.path.join(name), e))
+    }
+
+    /// The file is the one at `path`, by a second name; where that cannot be (another file system, or one without them), these bytes.
+    pub fn link(&self, name: &str, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        linkat(CWD, path, &self.dir, name, AtFlags::empty()).or_else(|_| self.write(name, bytes))
     }
 
     /// A file that nobody reads before state.json speaks of it: written in place.

@@ -366,6 +366,7 @@ impl Ground {
 
     /// A service has left for good: what the run folder has of it goes.
     pub fn forget(&self, name: &str) {
+        self.plugins.forget(name);
         self.kept.borrow_mut().remove(name);
         self.killed_in.borrow_mut().remove(name);
         let (io, keel, name) = (self.dirs.io(name), self.keel.clone(), name.to_owned());

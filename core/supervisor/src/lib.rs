@@ -6,6 +6,7 @@
 // What everybody uses.
 pub mod clock;
 pub mod crash;
+mod digest;
 mod fence;
 pub mod log;
 mod queue;

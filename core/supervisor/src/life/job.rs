@@ -7,6 +7,7 @@ use super::stdio::{self, Output, Places};
 use super::{Process, of_config, of_io, of_launch, tag};
 use crate::bundle;
 use crate::config::schema;
+use crate::digest::{Digest, digest};
 use crate::hooks;
 use crate::keel::Keel;
 use crate::plugins::{Failure, Role};
@@ -16,7 +17,6 @@ use sampan_runtime::launch::{self, Attached, Barrier, Console, Created, Hands, K
 use sampan_runtime::root::Root;
 use sampan_runtime::state::CONFIG;
 use sampan_service::Problem;
-use sha2::{Digest as _, Sha256};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub struct Job {
     pub service: Arc<schema::Service>,
     pub generation: u64,
     pub spec: serde_json::Value,
+    /// The same as text.
+    pub text: Arc<str>,
     /// Of what the bundle says, if that is known.
     pub bundled: Option<Digest>,
     pub stdio: Output,
@@ -51,27 +53,19 @@ pub struct Job {
     pub started: blocking::Receiver<oneshot::Sender<Result<(), Problem>>>,
 }
 
-/// A document in few bytes, to see whether it is the same as for the life before.
-pub type Digest = [u8; 32];
-
-pub fn digest(text: &str) -> Digest {
-    Sha256::digest(text).into()
-}
-
 pub type Launched = Result<(Process, Option<OwnedFd>, Vec<String>, Digest), Problem>;
 
 impl Job {
     pub fn run(self, born: oneshot::Sender<Launched>) {
         let name = self.service.name.clone();
-        let text = self.spec.to_string();
-        let digest = digest(&text);
+        let digest = digest(&self.text);
         if self.bundled != Some(digest)
             && let Err(error) = bundle::write(&self.run, &name, &self.spec)
         {
             return drop(born.send(Err(of_io(error))));
         }
         let folder = bundle::folder(&self.run, &name);
-        let spec = match Spec::parse(&text) {
+        let spec = match Spec::parse(&self.text) {
             Ok(spec) => spec,
             Err(error) => return drop(born.send(Err(of_config(error)))),
         };
@@ -93,7 +87,7 @@ impl Job {
             Err(problem) => return drop(born.send(Err(problem))),
         };
         let bundle = folder;
-        match self.launch(&bundle, &text, &host, &plan) {
+        match self.launch(&bundle, &host, &plan) {
             Err(problem) => drop(born.send(Err(problem))),
             Ok((mut created, folder, oom_before)) => {
                 let process = created.child.pidfd.try_clone().map_err(of_io).map(|pidfd| Process {
@@ -108,6 +102,9 @@ impl Job {
                 {
                     return;
                 }
+                // Others may look at it until it is started. What fails here fails there again, and is told.
+                let _ = created.state.save(&folder);
+                folder.unlock();
                 // Until `start`, or until nobody can ask for it any more: then the barrier goes with us.
                 if let Ok(answer) = self.started.recv() {
                     let mut launcher = self.launcher();
@@ -133,7 +130,6 @@ impl Job {
     fn launch(
         &self,
         bundle: &Path,
-        text: &str,
         host: &sampan_plan::Host,
         plan: &Plan<'_>,
     ) -> Result<(Created, sampan_runtime::root::Folder, u64), Problem> {
@@ -143,7 +139,8 @@ impl Job {
         let root = Root::new(Some(&self.containers)).map_err(of_io)?;
         let folder = root.create(&self.service.name).map_err(of_io)?;
         // What later verbs (`sampan exec`, health checks) go by: the config as it was now.
-        folder.write(CONFIG, text.as_bytes()).map_err(of_io)?;
+        // The bundle's file is replaced, never changed (`bundle::write`).
+        folder.link(CONFIG, &bundle.join(CONFIG), self.text.as_bytes()).map_err(of_io)?;
         let request = Request {
             plan,
             host,
@@ -167,9 +164,6 @@ impl Job {
                 return Err(of_launch(error));
             }
         };
-        // Others may look at it until it is started. What fails here fails there again, and is told.
-        let _ = created.state.save(&folder);
-        folder.unlock();
         let oom_before = plan
             .parent
             .cgroups_path

@@ -15,6 +15,7 @@ mod stdio;
 
 use crate::bundle;
 use crate::config::schema::{self, LogDriver, NetworkMode};
+use crate::digest::{Digest, digest};
 use crate::executor::Ground;
 use crate::hooks;
 use crate::plugins::{Ctx, Failure, FailureKind, Role};
@@ -73,9 +74,9 @@ pub type Shelf = Rc<tokio::sync::Mutex<Kept>>;
 #[derive(Debug, Default)]
 pub struct Kept {
     /// Of `linux.resources` of the groups that the life before has left; none: whatever is there is not to be used.
-    groups: Option<job::Digest>,
+    groups: Option<Digest>,
     /// Of what stands in the bundle's config.json.
-    spec: Option<job::Digest>,
+    spec: Option<Digest>,
 }
 
 /// Plugins' `create`, bundle, launch up to OCI state created with `attach` on the way.
@@ -109,7 +110,7 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
     };
 
     let has_hooks = spec.get("hooks").is_some();
-    let resources = spec.pointer("/linux/resources").map(|resources| job::digest(&resources.to_string()));
+    let resources = spec.pointer("/linux/resources").map(|resources| digest(&resources.to_string()));
     let killed = ground.was_killed_in(&config.name);
     let groups = match kept.groups.take() {
         Some(left) if !killed && Some(left) == resources => Keep::Ready,
@@ -127,6 +128,7 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
         logs: ground.dirs.logs(&config.name),
         service: config.clone(),
         generation,
+        text: ground.plugins.spec(ctx.handle).unwrap_or_else(|| spec.to_string().into()),
         spec,
         bundled: kept.spec.take(),
         stdio,

@@ -51,8 +51,9 @@ pub async fn cleanup(ground: &Rc<Ground>, remains: Remains) -> Result<(), Proble
 pub async fn let_go(ground: &Rc<Ground>, name: &str, ctx: Option<&Ctx>) -> Result<(), Problem> {
     let shelf = ground.shelf(name);
     let mut kept = shelf.lock().await;
-    if let Some(ctx) = ctx {
-        ground.report(name, &ground.plugins.release(ctx).await);
+    match ctx {
+        Some(ctx) => ground.report(name, &ground.plugins.release(ctx).await),
+        None => ground.plugins.forget(name),
     }
     *kept = Kept::default();
     let scene = Scene::of(ground, name, 0, hooks::Log::Nowhere);
@@ -113,7 +114,11 @@ impl Scene {
                 folder.lock(Lock::Exclusive, Some(KILL_MAX)).map_err(of_io)?;
                 // A state that cannot be read is no reason to keep the container.
                 let mut state = State::load(&folder).unwrap_or_default();
-                hooks::see_out(&self.keel, name, state.as_mut(), Some(&folder), &self.log);
+                // Hooks are in the state before the first of them runs.
+                let without_hooks = state.as_ref().is_some_and(|state| state.hooks.is_empty());
+                if !without_hooks {
+                    hooks::see_out(&self.keel, name, state.as_mut(), Some(&folder), &self.log);
+                }
                 let log =
                     state.as_ref().filter(|state| !state.hooks.is_empty()).and_then(|_| self.log.open());
                 let mut launcher = self.keel.launcher(&tag(name, self.generation));

@@ -4,6 +4,7 @@
 //! that a hundred readers share one copy; a spec (10 KB) only until its bundle is on disk. What a later worker must know (claims,
 //! owners, the service's table) is in a small file in run_dir.
 use super::Ctx;
+use crate::digest::{Digest, digest};
 use sampan_plugin::abi;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ pub type Document = Arc<[u8]>;
 pub struct Containers {
     by_handle: BTreeMap<u64, Container>,
     by_id: HashMap<String, u64>,
+    /// Of what each container's file says.
+    written: HashMap<String, Digest>,
     run_dir: PathBuf,
 }
 
@@ -26,7 +29,7 @@ pub struct Container {
     pub state: &'static str,
     pub service: Document,
     /// None: it is what its bundle says.
-    pub spec: Option<Document>,
+    pub spec: Option<Arc<str>>,
     pub fds: Vec<(u32, Arc<OwnedFd>)>,
     pub memory: Memory,
     /// The plugins (by slot) that saw `create`, or were loaded while it lived.
@@ -70,7 +73,7 @@ impl Containers {
             ctx: ctx.clone(),
             state,
             service: encode(service),
-            spec: Some(encode(spec)),
+            spec: Some(spec.to_string().into()),
             fds: Vec::new(),
             memory,
             saw: Vec::new(),
@@ -115,7 +118,7 @@ impl Containers {
         match what {
             abi::READ_CONTAINER => Ok(encode(&container()?.line())),
             abi::READ_SPEC => match container()? {
-                Container { spec: Some(spec), .. } => Ok(spec.clone()),
+                Container { spec: Some(spec), .. } => Ok(spec.clone().into()),
                 // Gone with the container, before `removed`.
                 container => {
                     std::fs::read(self.bundled(&container.ctx)).map(Into::into).map_err(|_| abi::E_NOSUCH)
@@ -140,17 +143,26 @@ impl Containers {
         crate::bundle::folder(&self.run_dir, &ctx.service).join("config.json")
     }
 
-    pub fn remember(&self, handle: u64, service: &Value) {
+    /// Nothing is written where the life before has left the same.
+    pub fn remember(&mut self, handle: u64, service: &Value) {
         let Some(container) = self.get(handle) else { return };
-        let write = || -> std::io::Result<()> {
-            let path = self.file(&container.ctx.container_id);
-            let next = path.with_extension("new");
-            std::fs::write(&next, serde_json::to_vec(&Record { memory: &container.memory, service })?)?;
-            std::fs::rename(next, path)
+        let id = container.ctx.container_id.clone();
+        let write = || -> std::io::Result<Digest> {
+            let record = serde_json::to_string(&Record { memory: &container.memory, service })?;
+            let digest = digest(&record);
+            if self.written.get(&id) != Some(&digest) {
+                let path = self.file(&id);
+                let next = path.with_extension("new");
+                std::fs::write(&next, record)?;
+                std::fs::rename(next, path)?;
+            }
+            Ok(digest)
         };
-        if let Err(error) = write() {
-            let id = &container.ctx.container_id;
-            tracing::warn!(service = id, %error, "a new worker will not know which plugin has its output");
+        match write() {
+            Ok(digest) => _ = self.written.insert(id, digest),
+            Err(error) => {
+                tracing::warn!(service = id, %error, "a new worker will not know which plugin has its output");
+            }
         }
     }
 
@@ -161,7 +173,8 @@ impl Containers {
         record.map(|record| (record.memory, record.service)).unwrap_or_default()
     }
 
-    pub fn forget(&self, id: &str) {
+    pub fn forget(&mut self, id: &str) {
+        self.written.remove(id);
         // Not there: it was never written.
         let _ = std::fs::remove_file(self.file(id));
     }

@@ -180,11 +180,16 @@ impl Plugins {
                 failure(kind, refusal.to_string())
             })?;
             if let Some(container) = self.world.containers().get_mut(ctx.handle) {
-                container.spec = Some(super::containers::encode(spec));
+                container.spec = Some(spec.to_string().into());
             }
         }
         created.owners = owners.names();
         Ok(created)
+    }
+
+    /// The spec of a container as plugins see it, until its process runs.
+    pub fn spec(&self, handle: u64) -> Option<Arc<str>> {
+        self.world.containers().get(handle)?.spec.clone()
     }
 
     /// The namespaces exist, no code of the user runs yet. Descriptors are duplicated; stdio goes to its claimant alone.
@@ -340,7 +345,9 @@ impl Plugins {
             self.drop_kept(&ctx.container_id);
         }
         let mut containers = self.world.containers();
-        containers.forget(&ctx.container_id);
+        if is_final {
+            containers.forget(&ctx.container_id);
+        }
         containers.remove(ctx.handle);
         failures
     }
@@ -353,7 +360,13 @@ impl Plugins {
             plugin.kv.forget(&self.world.kv_writer, &ctx.container_id);
         }
         self.drop_kept(&ctx.container_id);
+        self.forget(&ctx.container_id);
         failures
+    }
+
+    /// What a new worker would be told of a container; it does not come back.
+    pub fn forget(&self, id: &str) {
+        self.world.containers().forget(id);
     }
 
     /// The plugin that takes this claim (`stdio`) of containers.

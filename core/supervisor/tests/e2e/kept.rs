@@ -45,14 +45,21 @@ fn the_groups_stay_over_a_restart_and_go_with_a_stop() {
     world.start();
     world.until_state("a", "running");
     let (inode, bundle) = (world.inode("a").unwrap(), world.inspect("a").bundle.unwrap());
-    let written = fs::metadata(format!("{bundle}/config.json")).unwrap().ino();
+    let file = |path: std::path::PathBuf| fs::metadata(path).ok().map(|file| file.ino());
+    let config = |folder: &std::path::Path| file(folder.join("config.json"));
+    let table = world.dir().join("run/plugins/a.json");
+    let (written, told) = (config(bundle.as_ref()), file(table.clone()));
+    assert!(told.is_some());
     world.end_and_wait("a", libc::SIGUSR1);
     assert_eq!(world.inode("a"), Some(inode), "the group is the same");
-    assert_eq!(fs::metadata(format!("{bundle}/config.json")).unwrap().ino(), written, "not written again");
+    assert_eq!(config(bundle.as_ref()), written, "not written again");
+    assert_eq!(config(&world.containers().join("a")), written, "nor twice");
+    assert_eq!(file(table.clone()), told, "nor what plugins were told");
     assert_eq!(world.sampan(&["plan", &bundle]).code, 0);
     world.ok(&["stop", "a"]);
     assert_eq!(world.inode("a"), None);
     assert!(!fs::exists(&bundle).unwrap());
+    world.until("nor what plugins were told", |_| !table.exists());
 }
 
 #[test]
