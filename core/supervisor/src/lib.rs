@@ -27,6 +27,7 @@ pub mod probe;
 // The loop and what it is made of.
 pub mod adopt;
 mod asks;
+mod behind;
 pub mod bus;
 mod clients;
 pub mod desired;

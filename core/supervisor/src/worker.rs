@@ -9,6 +9,7 @@
 //! A turn takes what has come, then settles: the start gate, the order of a shutdown, clients that wait. Nothing in a turn
 //! blocks; what may take time (launching, cleaning up, plugins) is a job that answers by a message. A watchdog in the
 //! keel ends a worker whose turn does not end.
+use crate::behind::Behind;
 use crate::bus::Bus;
 use crate::executor::Ground;
 use crate::fleet::{Entry, Fleet};
@@ -109,6 +110,7 @@ pub struct Worker {
     /// The gate may say something else than before.
     pub gate_dirty: bool,
     pub journal: Journal,
+    pub behind: Behind,
     pub desired: journal::Desired,
     pub bus: Bus,
     pub(crate) tidy: Tidy,
@@ -149,6 +151,7 @@ impl Worker {
             ground,
             fleet: Fleet::default(),
             journal,
+            behind: None,
             desired,
             bus: Bus::default(),
             tidy: Tidy::default(),
@@ -393,6 +396,7 @@ impl Worker {
                 break;
             }
         }
+        self.mind_journal();
         self.answer_waiters();
     }
 

@@ -31,7 +31,7 @@ const LINES: &[&str] = &[
     "resources = { cpus = 0.5, memory = \"1.5G\", pids = 0 }",
     "resources.cpu_weight = 1",
     "logging = \"none\"",
-    "logging = { max_size = 5, max_line = \"1K\" }",
+    "logging = { max_size = 5000, max_line = \"1K\" }",
     "hooks.poststop = [{ path = \"/x\", env = [\"A=$$b\"], timeout = 3 }]",
     "hooks.startContainer = [{ path = \"/in\" }]",
     "depends_on = [\"b\"]",
@@ -66,7 +66,7 @@ proptest! {
             "[networks.n]\nsubnet = \"10.3.0.0/24\"\n[defaults]\n{}\n[services.a]\ncommand = \"a\"\n{}\n[services.b]\nrootfs = \"/\"\ncommand = \"b\"\nrestart = \"no\"\n",
             shared.join("\n"), own.join("\n"),
         );
-        let folder = Folder::new().with("n/.keep", "").with("c.toml", &text).with("o.toml", &format!("[services.a]\n{}\n", over.join("\n")));
+        let folder = Folder::new().with("n/.keep", "").with("p.json", "{}").with("c.toml", &text).with("o.toml", &format!("[services.a]\n{}\n", over.join("\n")));
         folder.check(&["c.toml", "o.toml"]);
         if let Ok(loaded) = folder.load(&["c.toml", "o.toml"]) {
             let printed = explain::toml(&loaded.config, &loaded.origins, None).unwrap();

@@ -350,6 +350,15 @@ impl<'a> Field<'a> {
         }
     }
 
+    pub fn size_in(&self, range: std::ops::RangeInclusive<u64>, hint: &str) -> Option<u64> {
+        let bytes = self.size()?;
+        if !range.contains(&bytes) {
+            self.wrong(format!("{bytes} bytes is out of range"), hint);
+            return None;
+        }
+        Some(bytes)
+    }
+
     /// `"none"` takes back a value whose default is none.
     pub fn or_none<T>(&self, read: impl FnOnce(&Field<'a>) -> Option<T>) -> Option<Option<T>> {
         match self.node.text() {

@@ -57,7 +57,8 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
         autostart: t.or("autostart", Field::boolean, true),
         volumes: t.or("volumes", files::volumes, Vec::new()),
         tmpfs: t.or("tmpfs", files::tmpfs, Vec::new()),
-        shm_size: t.or("shm_size", Field::size, 64 << 20),
+        // To a tmpfs 0 is no limit at all.
+        shm_size: t.or("shm_size", |f| f.size_in(1..=1 << 40, "1 byte to 1T"), 64 << 20),
         environment: files::environment(&t),
         user: t.or("user", user, User { user: NameOrId::Id(0), group: Some(NameOrId::Id(0)) }),
         cap_add: t.or("cap_add", |f| f.list(capability), Vec::new()),
@@ -256,7 +257,14 @@ fn seccomp_profile(f: &Field<'_>) -> Option<SeccompProfile> {
     match f.nonempty()?.as_str() {
         "default" => Some(SeccompProfile::Default),
         "unconfined" => Some(SeccompProfile::Unconfined),
-        text => f.host_path_of(text).map(SeccompProfile::Path),
+        text => {
+            let path = f.host_path_of(text)?;
+            if let Err(why) = crate::config::read::read_text(&path) {
+                f.wrong(format!("cannot read {}: {why}", path.display()), "or write \"default\"");
+                return None;
+            }
+            Some(SeccompProfile::Path(path))
+        }
     }
 }
 
@@ -337,9 +345,10 @@ fn logging(t: &Fields<'_>) -> Logging {
     const LATER: &[&str] = &["k8s-file", "raw", "journald", "passthrough", "plugin:*", "syslog"];
     Logging {
         driver: t.or("driver", |f| f.word("driver", DRIVERS, LATER), LogDriver::Local),
-        max_size: t.or("max_size", Field::size, 20 << 20),
+        // As the shipped plugin's.
+        max_size: t.or("max_size", |f| f.size_in(4 << 10..=1 << 40, "4K to 1T"), 20 << 20),
         max_file: t.or("max_file", |f| f.integer(1..=1000), 5) as u32,
-        max_line: t.or("max_line", Field::size, 16 << 10),
+        max_line: t.or("max_line", |f| f.size_in(256..=64 << 10, "256 bytes to 64K"), 16 << 10),
     }
 }
 
