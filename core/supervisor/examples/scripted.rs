@@ -138,8 +138,9 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
                 String::from_utf8_lossy(text.get(..got).unwrap_or_default()).into_owned()
             }
         },
-        ["claim", run, state] => {
-            format!("claimed {:?}", keel::rundir::claim(run.as_ref(), state.as_ref(), keel)?.rebooted)
+        ["claim", run, state, parent] => {
+            let claim = keel::rundir::claim(run.as_ref(), state.as_ref(), parent, keel)?;
+            format!("claimed {:?}", claim.rebooted)
         }
         ["rubbish"] => {
             rustix::net::send(keel.socket(), b"rubbish", rustix::net::SendFlags::empty())?;

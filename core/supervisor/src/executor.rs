@@ -84,7 +84,7 @@ impl Ground {
         let supervisor = &config.supervisor;
         let dirs = Dirs { run: supervisor.run_dir.clone(), state: supervisor.state_dir.clone() };
         Ground {
-            cgroup_parent: supervisor.cgroup_parent.clone().unwrap_or_else(|| "/sampan".into()),
+            cgroup_parent: supervisor.cgroup_parent().to_owned(),
             exec: Arc::new(Inside { keel: keel.clone(), containers: dirs.containers() }),
             wishes: Wishes::start(dirs.state.clone()),
             keel,

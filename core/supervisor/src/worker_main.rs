@@ -75,8 +75,8 @@ fn fail(text: &str) -> u8 {
 
 async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result<u8, String> {
     let supervisor = config.supervisor.clone();
-    let claim =
-        rundir::claim(&supervisor.run_dir, &supervisor.state_dir, &keel).map_err(|e| e.to_string())?;
+    let claim = rundir::claim(&supervisor.run_dir, &supervisor.state_dir, supervisor.cgroup_parent(), &keel)
+        .map_err(|e| e.to_string())?;
     let (journal, replay) = Journal::open(&supervisor.run_dir, &claim.boot_id)
         .map_err(|(path, error)| format!("cannot open {}: {error}", path.display()))?;
     let (desired, warning) = Desired::load(&supervisor.state_dir);

@@ -503,7 +503,7 @@ fn one_sampand_per_run_folder() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new("rundir");
     let (run, state) = (folder.0.join("run"), folder.0.join("state"));
-    let claim = format!("claim {} {}", run.display(), state.display());
+    let claim = format!("claim {} {} {}", run.display(), state.display(), run.display());
     let lock = run.join("sampand.lock");
 
     let (mut first, worker) = Sampand::new();
@@ -536,6 +536,36 @@ fn one_sampand_per_run_folder() {
         error.starts_with(&format!("error {}: others may write to it (mode 777)", run.display())),
         "{error}"
     );
+}
+
+/// With the groups of another sampand it would kill that one's containers for strays; with its state_dir write its logs.
+#[test]
+fn run_folders_of_their_own_may_not_share_the_rest() {
+    let folder = Folder::new("shared");
+    let path = |name: &str| folder.0.join(name).display().to_string();
+    let claim = |run: &str, state: &str, groups: &str| {
+        format!("claim {} {} {}", path(run), path(state), path(groups))
+    };
+    let (mut first, worker) = Sampand::new();
+    first.check(&claim("run1", "state1", "groups1"), "claimed false");
+    let (mut second, _) = Sampand::new();
+    let mut refused = || {
+        let state = second.ask(&claim("run2", "state1", "groups2"));
+        assert!(state.contains(&format!("supervisor.state_dir {}: another", path("state1"))), "{state}");
+        let groups = second.ask(&claim("run2", "state2", "groups1"));
+        assert!(
+            groups.contains(&format!("supervisor.cgroup_parent {}: another", path("groups1"))),
+            "{groups}"
+        );
+    };
+    refused();
+    // Not even between two workers.
+    kill(worker, libc::SIGKILL);
+    refused();
+    first.worker(1);
+    first.check(&claim("run1", "state1", "groups1"), "claimed false");
+    drop(first);
+    second.check(&claim("run2", "state2", "groups1"), "claimed false");
 }
 
 /// A worker that dies at each boundary in turn: before it asks, before it hears, after it has heard.

@@ -93,7 +93,14 @@ pub const TOP: &[Key] = &[
 ];
 
 pub const SUPERVISOR: &[Key] = &[
-    key("run_dir", "path", "/run/sampan", S, B, "containers, bundles, FIFOs, the journal"),
+    key(
+        "run_dir",
+        "path",
+        "/run/sampan",
+        S,
+        B,
+        "containers, bundles, FIFOs, the journal. A second sampand needs its own run_dir, state_dir and cgroup_parent",
+    ),
     key("state_dir", "path", "/var/lib/sampan", S, B, "what outlives a reboot: logs, desired state"),
     key("socket", "path", "RUN_DIR/sampand.sock", S, B, "HTTP API; for root and our own user"),
     key("admin_group", "group", "none", L, X, "may command"),

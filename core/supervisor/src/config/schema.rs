@@ -41,6 +41,12 @@ pub struct Supervisor {
     pub cgroup_parent: Option<String>,
 }
 
+impl Supervisor {
+    pub fn cgroup_parent(&self) -> &str {
+        self.cgroup_parent.as_deref().unwrap_or("/sampan")
+    }
+}
+
 /// What SIGTERM does to the containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

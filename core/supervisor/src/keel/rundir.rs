@@ -1,6 +1,8 @@
 //! The folders that make one sampand: run_dir (this boot: lock, journal, bundles, containers) and state_dir (what
 //! survives). Both must be ours and closed to others; one sampand per run_dir, held by a lock on `sampand.lock`
-//! that the keel keeps, so that it outlives a worker; after a reboot what an earlier boot left is cleared.
+//! that the keel keeps, so that it outlives a worker; after a reboot what an earlier boot left is cleared. The keel also
+//! keeps a lock on state_dir and a claim on the control groups: a second sampand with a run_dir of its own and these in
+//! common would write the first one's logs, and kill its containers for strays.
 
 use super::client::{self, Keel};
 use crate::journal;
@@ -11,6 +13,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = "sampand.lock";
+/// The keel's name for the lock on state_dir, which is on the folder itself.
+const STATE: &str = "sampand.state";
+/// The keel's name for the claim on the control groups.
+const GROUPS: &str = "sampand.groups";
 /// The runtime's root. After a reboot nothing in it runs, whoever made it.
 const CONTAINERS: &str = "containers";
 /// All that sampand ever makes in a run folder. Nothing else is touched when it is cleared: the folder's name
@@ -40,6 +46,10 @@ pub enum Error {
         holder = holder.map(|pid| format!(", as process {pid}")).unwrap_or_default()
     )]
     Held { path: PathBuf, holder: Option<u32> },
+    #[error(
+        "supervisor.{key} {what}: another sampand uses it\n  stop that one, or name another: {key} = \"..\" beside a run_dir of its own"
+    )]
+    Shared { key: &'static str, what: String },
     #[error("cannot read the boot id from /proc/sys/kernel/random/boot_id: {0}")]
     BootId(std::io::Error),
     #[error(transparent)]
@@ -54,19 +64,68 @@ pub struct Claim {
     pub rebooted: bool,
 }
 
-/// Makes the folders if need be, checks whose they are, takes the lock (or finds it with the keel, after a crash
+/// Makes the folders if need be, checks whose they are, takes the locks (or finds them with the keel, after a crash
 /// of the worker) and clears what an earlier boot left.
-pub fn claim(run_dir: &Path, state_dir: &Path, keel: &Keel) -> Result<Claim, Error> {
+pub fn claim(run_dir: &Path, state_dir: &Path, cgroup_parent: &str, keel: &Keel) -> Result<Claim, Error> {
     let boot_id = boot_id().map_err(Error::BootId)?;
     // The socket in it may be open to a group: others may pass, but see nothing.
     let run = folder(run_dir, 0o711)?;
-    folder(state_dir, 0o700)?;
+    let state = folder(state_dir, 0o700)?;
     lock(&run, run_dir, keel)?;
+    lock_state(&state, state_dir, keel)?;
+    claim_groups(cgroup_parent, keel)?;
     let rebooted = journal::boot_of(run_dir).is_some_and(|boot| boot != boot_id);
     if rebooted {
         clear(run_dir).map_err(|error| failed(run_dir, "clear it after a reboot", io(&error)))?;
     }
     Ok(Claim { boot_id, rebooted })
+}
+
+fn lock_state(state: &OwnedFd, path: &Path, keel: &Keel) -> Result<(), Error> {
+    let same = |held: &OwnedFd| match (rustix::fs::fstat(held), rustix::fs::fstat(state)) {
+        (Ok(held), Ok(here)) => (held.st_dev, held.st_ino) == (here.st_dev, here.st_ino),
+        _ => false,
+    };
+    if keel.fetch(STATE)?.is_some_and(|held| same(&held)) {
+        return Ok(());
+    }
+    match rustix::fs::flock(state, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(keel.keep(STATE, Some(state.as_fd()))?),
+        Err(Errno::AGAIN) => Err(Error::Shared { key: "state_dir", what: path.display().to_string() }),
+        // A file system without locks on folders (some network ones) is no reason not to run.
+        Err(_) => Ok(()),
+    }
+}
+
+/// A socket in the abstract namespace, as a cgroup has no file that could be locked before there is a group: it goes with
+/// the keel, however that ends. A path of control groups means something in one cgroup namespace, whose number is in the name.
+fn claim_groups(parent: &str, keel: &Keel) -> Result<(), Error> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+    use std::os::unix::fs::MetadataExt;
+    let fail = |errno| failed(Path::new(parent), "claim these control groups", errno);
+    let namespace = std::fs::metadata("/proc/self/ns/cgroup").map_or(0, |found| found.ino());
+    // Such a name has at most 107 bytes.
+    let name = format!("sampan/groups/{namespace}/{:08x}", journal::crc32(parent.as_bytes()));
+    let key = format!("{GROUPS}/{name}");
+    if keel.fetch(&key)?.is_some() {
+        return Ok(());
+    }
+    let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).map_err(fail)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(fail)?;
+    match bind(&socket, &address).and_then(|()| listen(&socket, 1)) {
+        Ok(()) => Ok(keel.keep(&key, Some(socket.as_fd()))?),
+        Err(Errno::ADDRINUSE) => match rustix::net::connect(&socket, &address) {
+            // Anybody may take such a name, and nobody is to keep us from starting so: only who could be one of us counts.
+            Ok(()) if peer_is_a_stranger(&socket) => Ok(()),
+            _ => Err(Error::Shared { key: "cgroup_parent", what: parent.to_owned() }),
+        },
+        Err(errno) => Err(fail(errno)),
+    }
+}
+
+fn peer_is_a_stranger(socket: &OwnedFd) -> bool {
+    rustix::net::sockopt::socket_peercred(socket).is_ok_and(|peer| peer.uid != rustix::process::geteuid())
 }
 
 pub fn boot_id() -> std::io::Result<String> {
