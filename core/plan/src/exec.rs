@@ -69,7 +69,7 @@ impl<'a> Plan<'a> {
             let name = b.text(&format!("_ses.{}", options.id), "id")?;
             b.step("", Step::Keyring { name });
         }
-        let identity = Identity { groups_denied, available: u64::MAX };
+        let identity = Identity { groups_denied, available: host.available(ns.has(CLONE_NEWUSER)) };
         become_process(b, spec, Some(p), &identity, options)?;
         program.find(b, p);
         if p.no_new_privileges {

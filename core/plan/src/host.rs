@@ -8,6 +8,8 @@ pub struct Host {
     pub cgroups: Vec<Cgroup>,
     /// Effective uid 0 with CAP_SYS_ADMIN where the launch happens.
     pub privileged: bool,
+    /// What whoever launches has and so can hand on, bit by number (include/uapi/linux/capability.h).
+    pub capabilities: u64,
     /// The uid and gid of whoever launches: what an unprivileged user namespace can map.
     pub uid: u32,
     pub gid: u32,
@@ -43,6 +45,11 @@ impl Cgroup {
 }
 
 impl Host {
+    /// What a container can be given: all of it in a user namespace of its own (user_namespaces(7)), else what we have.
+    pub(crate) fn available(&self, own_users: bool) -> u64 {
+        if own_users { u64::MAX } else { self.capabilities }
+    }
+
     /// A root on a machine with v1 hierarchies, for tests and for plans shown elsewhere.
     pub fn example() -> Host {
         let group = |name: &str, version| Cgroup {
@@ -54,6 +61,7 @@ impl Host {
         Host {
             cgroups: v1.into_iter().chain([group("unified", Version::V2)]).collect(),
             privileged: true,
+            capabilities: u64::MAX,
             uid: 0,
             gid: 0,
             kcore: true,

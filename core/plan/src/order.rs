@@ -181,7 +181,7 @@ impl<'a> Plan<'a> {
             let name = b.text(&format!("_ses.{}", options.id), "id")?;
             b.step("", Step::Keyring { name });
         }
-        let denied = Identity { groups_denied, available: u64::MAX };
+        let denied = Identity { groups_denied, available: host.available(ns.has(CLONE_NEWUSER)) };
         become_process(b, spec, program.as_ref().map(|(p, _)| *p), &denied, options)?;
         if let Some((p, program)) = &program {
             program.find(b, p);

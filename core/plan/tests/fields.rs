@@ -1,6 +1,7 @@
 //! What is wrong with a config: the field, and the problem in words.
 
-use crate::plans::{compile, config};
+use crate::plans::{compile, config, options};
+use sampan_plan::{Host, Plan, Spec};
 use serde_json::{Value, json};
 
 /// Sets one field of the default config and compares the error.
@@ -198,4 +199,20 @@ fn unknown_capabilities_warn() {
         warnings,
         ["process.capabilities.bounding[0]: unknown capability CAP_KIL is ignored; did you mean CAP_KILL?"]
     );
+}
+
+#[test]
+fn capabilities_that_we_lack_are_left_out_and_said_but_not_where_users_are_its_own() {
+    let mut config = config();
+    let less = Host { capabilities: !(1 << 5), ..Host::example() };
+    let warnings = |config: &Value| {
+        let text = config.to_string();
+        Plan::compile(&Spec::parse(&text).unwrap(), &less, &options()).unwrap().warnings
+    };
+    assert_eq!(warnings(&config), ["process.capabilities: CAP_KILL left out: we do not have it ourselves"]);
+    set(&mut config, "/linux/namespaces/-", json!({"type": "user"}));
+    let map = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+    set(&mut config, "/linux/uidMappings", map.clone());
+    set(&mut config, "/linux/gidMappings", map);
+    assert_eq!(warnings(&config), [""; 0]);
 }

@@ -30,6 +30,8 @@ pub fn facts_of(cgroup: Option<&Cgroup<'_>>) -> Host {
     Host {
         cgroups: cgroup.map(|c| c.groups().map(group).collect()).unwrap_or_default(),
         privileged: euid == 0,
+        // It cannot fail for ourselves.
+        capabilities: rustix::thread::capabilities(None).map_or(u64::MAX, |sets| sets.permitted.bits()),
         uid: euid,
         gid: rustix::process::getegid().as_raw(),
         kcore: Path::new("/proc/kcore").exists(),

@@ -186,6 +186,22 @@ fn capabilities_and_no_new_privs_are_as_asked() {
     );
 }
 
+/// config.md, Process: a runtime should not fail for what cannot be granted. docker's --privileged asks for all there are.
+#[test]
+fn of_all_capabilities_a_container_gets_those_that_we_have() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let own = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).unwrap().trim();
+    let all = json!(sampan_plan::ids::CAPABILITIES.as_slice());
+    check(
+        "all",
+        |b| {
+            b.set("/process/capabilities", json!({"bounding": all, "effective": all, "permitted": all}));
+        },
+        "grep CapEff /proc/self/status | cut -f2",
+        own,
+    );
+}
+
 #[test]
 fn ambient_capabilities_reach_a_user() {
     let caps = json!(["CAP_NET_BIND_SERVICE"]);
