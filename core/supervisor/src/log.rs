@@ -6,9 +6,9 @@
 use crate::view::{View, colour_of};
 use std::fmt::Write;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,19 +19,27 @@ pub enum Format {
 
 /// Makes `view` the place of all tracing events up to `level`.
 pub fn install(view: View, level: Level, format: Format) {
-    let lines = Lines { view, format };
-    let filter = tracing_subscriber::filter::LevelFilter::from_level(level);
+    let lines = Lines { view, format, level };
     // A second subscriber in one process (tests) keeps the first.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    let _ = tracing::subscriber::set_global_default(lines);
 }
 
 struct Lines {
     view: View,
     format: Format,
+    level: Level,
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() <= self.level
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level.into())
+    }
+
+    fn event(&self, event: &Event<'_>) {
         let mut facts = Facts::default();
         event.record(&mut facts);
         let level = *event.metadata().level();
@@ -41,6 +49,15 @@ impl<S: Subscriber> Layer<S> for Lines {
         };
         self.view.own(line);
     }
+
+    // No span is enabled, so none of these is called for one that is.
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
 }
 
 /// An event's fields in the order they were given.

@@ -205,9 +205,10 @@ fn clear(shared: &Shared) {
     shared.magic.store(MAGIC, Ordering::Release);
 }
 
-/// So that a stack overflow can be handled too. Leaked: the thread lives as long as its plugin.
+/// So that a stack overflow can be handled too. Leaked: the thread lives as long as its plugin. Not written to: the kernel gives
+/// no page for it before there is a crash.
 fn alternate_stack() {
-    let stack: &'static mut [u8] = Box::leak(vec![0u8; 32 << 10].into_boxed_slice());
+    let stack = Box::leak(Box::<[u8]>::new_uninit_slice(32 << 10));
     let stack = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
     // SAFETY: the memory is leaked just above and nobody else's.
     unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) };
