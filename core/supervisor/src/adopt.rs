@@ -17,7 +17,6 @@ use sampan_service::{Event, Exit, Found, Life, Service};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// From the gate to execve, startContainer hooks included. Then it counts as not started, and is ended.
@@ -33,16 +32,18 @@ struct Finding {
 pub fn adopt(worker: &mut Worker, replay: &Replay) {
     let config = worker.ground.config();
     let Children { mut main, mut hooks } = children(worker);
-    for service in config.services.values() {
+    let entries = config.services.values().map(|service| {
         let handle = worker.next_handle;
         worker.next_handle += 1;
-        let mut entry = Entry::new(Arc::new(service.clone()), handle);
+        let mut entry = Entry::new(service.clone(), handle);
         if let Some(wish) = worker.desired.services.get(&service.name) {
             entry.machine.restarts = wish.restarts;
             entry.machine.attempts = wish.attempt;
         }
-        worker.fleet.entries.insert(entry.name.clone(), entry);
-    }
+        (entry.name.clone(), entry)
+    });
+    // Collected, a map is packed full; inserted in order, half of each node stays empty.
+    worker.fleet.entries = entries.collect();
     for (name, record) in &replay.last {
         let child = main.remove(name.as_str());
         let hooked = hooks.remove(name).is_some();

@@ -1,7 +1,7 @@
 //! The loop's answers to clients. What can be said at once is; what takes time leaves a waiter behind.
 use crate::clock;
 use crate::config::Config;
-use crate::journal::Since;
+use crate::journal::{HISTORY, Since};
 use crate::request::{Answer, EventStream, Request, failure};
 use crate::worker::{Goal, Waiter, Worker, transition};
 use sampan_api as api;
@@ -91,8 +91,9 @@ impl Worker {
     }
 
     fn why(&self, name: &str) -> Result<Vec<api::Transition>, api::Failure> {
-        let entry = self.fleet.get(name).ok_or_else(|| self.no_such(name))?;
-        Ok(entry.history())
+        self.fleet.get(name).ok_or_else(|| self.no_such(name))?;
+        let records = self.journal.last_of(name, HISTORY).map_err(unreadable)?;
+        Ok(records.iter().map(transition).collect())
     }
 
     /// By hand: what it depends on comes up with it.
@@ -147,7 +148,7 @@ impl Worker {
             Ok(Since::Gap { first }) => {
                 Ok(EventStream { gap: Some(api::Gap { gap: first }), past: Vec::new(), live })
             }
-            Err(error) => Err(failure("internal", format!("cannot read the journal: {error}"))),
+            Err(error) => Err(unreadable(error)),
         }
     }
 
@@ -193,6 +194,10 @@ impl Worker {
         self.save_desired();
         applied
     }
+}
+
+fn unreadable(error: rustix::io::Errno) -> api::Failure {
+    failure("internal", format!("cannot read the journal: {error}"))
 }
 
 /// A client that has gone needs no answer.

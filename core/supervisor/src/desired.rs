@@ -9,7 +9,6 @@ use sampan_api as api;
 use sampan_service::desired::{self, Desired};
 use sampan_service::{Action, Policy};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Puts `config` in the place of what holds. Cannot fail: it was checked when it was loaded.
 pub fn replace(worker: &mut Worker, config: Config) -> api::Applied {
@@ -58,7 +57,7 @@ pub fn replace(worker: &mut Worker, config: Config) -> api::Applied {
 
 /// The config's side of a change; the machine hears of it by an event.
 fn take_over(worker: &mut Worker, name: &str, change: &Change, config: &Config) {
-    let Some(service) = config.services.get(name).cloned().map(Arc::new) else { return };
+    let Some(service) = config.services.get(name).cloned() else { return };
     match (change, worker.fleet.get_mut(name)) {
         (Change::Nothing | Change::Removed, _) => {}
         (Change::New, None) => {

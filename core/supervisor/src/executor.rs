@@ -223,7 +223,7 @@ impl Ground {
 
     pub fn missing_plugin(&self, service: &str) -> Option<String> {
         let config = self.config();
-        let needs = config.services.get(service).map_or(&[][..], crate::life::needs);
+        let needs = config.services.get(service).map_or(&[][..], |service| crate::life::needs(service));
         self.plugins.waiting_for(service, needs).map(|failure| failure.plugin)
     }
 

@@ -10,14 +10,11 @@ use sampan_service::graph::{Graph, Need};
 use sampan_service::limits::Bucket;
 use sampan_service::policy::{HealthPolicy, OnFailure, OomPolicy, Readiness, RestartPolicy};
 use sampan_service::{Condition, Ms, Policy, Service, State, Status, Wanted};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::task::AbortHandle;
-
-/// Transitions kept per service for `sampanctl why`.
-const HISTORY_MAX: usize = 16;
 
 /// A task that ends with its owner.
 #[derive(Debug)]
@@ -68,8 +65,6 @@ pub struct Entry {
     pub timer: Option<Task>,
     /// Leaf of the container's config -> the plugin that set it.
     pub owners: BTreeMap<String, String>,
-    /// The last transitions as JSON: taken apart, each would be a kilobyte.
-    history: VecDeque<Box<str>>,
 }
 
 impl Entry {
@@ -84,21 +79,7 @@ impl Entry {
             live: None,
             timer: None,
             owners: BTreeMap::new(),
-            history: VecDeque::new(),
         }
-    }
-
-    pub fn remember(&mut self, transition: &api::Transition) {
-        if self.history.len() == HISTORY_MAX {
-            self.history.pop_front();
-        }
-        // Texts and numbers: they can always be written.
-        self.history.extend(serde_json::to_string(transition).ok().map(String::into_boxed_str));
-    }
-
-    /// For `sampanctl why`, oldest first.
-    pub fn history(&self) -> Vec<api::Transition> {
-        self.history.iter().filter_map(|json| serde_json::from_str(json).ok()).collect()
     }
 
     /// The row of `ps`.

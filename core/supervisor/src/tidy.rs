@@ -6,7 +6,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-const QUIET: Duration = Duration::from_secs(1);
+/// Longer than a thread of the pool waits for more to do: what it kept for itself is back by then.
+const QUIET: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Default)]
 pub struct Tidy(Rc<Waits>);

@@ -244,9 +244,7 @@ impl Worker {
         if before.state.name() != machine.state.name() || health.0 != health.1 {
             tell(name, before, machine, &cause);
         }
-        let transition = transition(&written);
-        entry.remember(&transition);
-        self.bus.publish(&transition);
+        self.bus.publish(&transition(&written));
     }
 
     /// What follows from a transition beside its actions.

@@ -1,7 +1,7 @@
 //! The journal on a real file: what it gives back after a crash at any byte, after damage, on a full disk.
 
 use proptest::prelude::*;
-use sampan_supervisor::journal::{Desired, Entry, Health, Journal, KEEP, Note, Record, Since, Wish, boot_of};
+use sampan_supervisor::journal::{Desired, Entry, HISTORY, Health, Journal, KEEP, Note, Record, Since, Wish, boot_of};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -165,16 +165,19 @@ fn after_a_reboot_nothing_runs_and_numbers_go_on() {
 }
 
 #[test]
-fn compaction_keeps_the_newest_and_the_last_of_each_service() {
+fn compaction_keeps_the_newest_and_the_last_ones_of_each_service() {
     let folder = Folder::new();
     let (mut journal, ..) = open(&folder.0);
-    journal.append(&entry("quiet", "running", &json!({ "pid": 1 })));
+    let quiet = 2 * HISTORY as u64;
+    for _ in 0..quiet {
+        journal.append(&entry("quiet", "running", &json!({ "pid": 1 })));
+    }
     let total = 3 * KEEP as u64;
-    for _ in 1..total {
+    for _ in quiet..total {
         journal.append(&entry("busy", "running", &Value::Null));
     }
     let lines = std::fs::read_to_string(folder.file()).unwrap().lines().count();
-    assert!(lines < 2 * KEEP + 4, "{lines} lines were never compacted");
+    assert!(lines <= 2 * (KEEP + HISTORY) + 1, "{lines} lines were never compacted");
     let Since::Gap { first } = journal.since(1).unwrap() else { panic!("no gap") };
     assert!(first + KEEP as u64 <= total + 1, "only {} records are left", total + 1 - first);
     assert_eq!(numbers(journal.since(first).unwrap()), (first..=total).collect::<Vec<_>>());
@@ -182,7 +185,11 @@ fn compaction_keeps_the_newest_and_the_last_of_each_service() {
 
     let (journal, last, notes) = open(&folder.0);
     assert_eq!(notes, []);
-    assert_eq!((last["quiet"].seq, last["busy"].seq), (1, total));
+    assert_eq!((last["quiet"].seq, last["busy"].seq), (quiet, total));
+    let history = |service| journal.last_of(service, HISTORY).unwrap().iter().map(|r| r.seq).collect::<Vec<_>>();
+    assert_eq!(history("quiet"), (quiet - HISTORY as u64 + 1..=quiet).collect::<Vec<_>>());
+    assert_eq!(history("busy"), (total - HISTORY as u64 + 1..=total).collect::<Vec<_>>());
+    assert_eq!(history("nobody"), Vec::<u64>::new());
     assert_eq!(journal.since(first - 1).unwrap(), Since::Gap { first });
     assert_eq!(numbers(journal.since(total).unwrap()), [total]);
     assert_eq!(numbers(journal.since(total + 1).unwrap()), Vec::<u64>::new());
@@ -215,6 +222,8 @@ fn a_full_disk_is_reported_and_nothing_is_lost() {
     let Health::Behind { waiting, lost: 0, .. } = journal.health() else { panic!("{:?}", journal.health()) };
     assert!(waiting > 10, "{waiting}");
     assert_eq!(numbers(journal.since(1).unwrap()), (1..=20).collect::<Vec<_>>());
+    let history: Vec<_> = journal.last_of("web", HISTORY).unwrap().iter().map(|r| r.seq).collect();
+    assert_eq!(history, (5..=20).collect::<Vec<_>>());
     // What is in the file is whole lines alone.
     assert!(std::fs::read(folder.file()).unwrap().ends_with(b"}\n"));
 

@@ -29,6 +29,11 @@ impl Origins {
         }
     }
 
+    /// Once all is collected: a map that keys were inserted into in their order is half empty, a collected one is full.
+    pub(super) fn pack(&mut self) {
+        self.0 = std::mem::take(&mut self.0).into_iter().collect();
+    }
+
     /// `FILE:LINE`, or `default`. A value made of several keys has the place of one of them; one that is part of a
     /// larger value has the larger one's.
     pub fn of(&self, path: &str) -> String {

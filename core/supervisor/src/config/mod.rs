@@ -30,6 +30,7 @@ pub mod words;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use decode::{Builtin, CAPABILITIES};
 pub use diagnostic::Diagnostic;
@@ -73,6 +74,7 @@ pub fn load(
     errors.extend(cx.errors.into_inner());
     let mut warnings = cx.warnings.into_inner();
     if errors.is_empty() {
+        origins.pack();
         diagnostic::sort(&mut warnings);
         return Ok(Loaded { config, origins, warnings });
     }
@@ -123,7 +125,7 @@ fn resolve(cx: &Cx<'_>, mut tree: Table, origins: &mut Origins, errors: &mut Vec
     }
     Config {
         supervisor,
-        services: drafts.into_iter().map(|(n, d)| (n, d.service)).collect(),
+        services: drafts.into_iter().map(|(n, d)| (n, Arc::new(d.service))).collect(),
         networks,
         plugins,
     }

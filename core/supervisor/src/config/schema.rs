@@ -8,14 +8,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub supervisor: Supervisor,
-    pub services: BTreeMap<String, Service>,
+    /// Shared with whoever lives by it.
+    pub services: BTreeMap<String, Arc<Service>>,
     /// Always has `default`.
     pub networks: BTreeMap<String, Network>,
     /// Only those that config.toml names; the shipped three load from `plugin_dir` unasked.

@@ -12,8 +12,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// So many of the newest records stay when the journal is compacted.
+/// So many of the newest records stay when the journal is compacted,
 pub const KEEP: usize = 4096;
+/// and so many of each service: what `sampanctl why` shows. The last of them is its state.
+pub const HISTORY: usize = 16;
 /// Lines that wait for room on the disk; the oldest is given up when there are more.
 const QUEUE_MAX: usize = 4096;
 const NAME: &str = "journal";
@@ -199,6 +201,21 @@ impl Journal {
         Ok(Since::Records(records))
     }
 
+    /// The last records of a service, oldest first.
+    pub fn last_of(&self, service: &str, most: usize) -> Result<Vec<Record>, Errno> {
+        let waiting = self.queue.iter().rev().map(|(record, _)| record).filter(|r| r.service == service);
+        let mut records: Vec<Record> = waiting.take(most).cloned().collect();
+        if let (Some(number), Some(file)) = (self.services.get(service), &self.file) {
+            let written = self.lines.iter().rev().filter(|line| line.service == *number);
+            for line in written.take(most - records.len()) {
+                let bytes = read_range(file, line.at, line.at + u64::from(line.len))?;
+                records.extend(bytes.strip_suffix(b"\n").and_then(record::parse::<Record>));
+            }
+        }
+        records.reverse();
+        Ok(records)
+    }
+
     fn replay(&mut self) -> Replay {
         let mut notes = Vec::new();
         let reading = match self.read_all() {
@@ -294,7 +311,7 @@ impl Journal {
     }
 
     fn compact_if_long(&mut self) {
-        let surplus = self.lines.len().checked_sub(2 * KEEP + self.services.len());
+        let surplus = self.lines.len().checked_sub(2 * KEEP + HISTORY * self.services.len());
         // When it fails (disk full) not with each record again.
         if surplus.is_some_and(|lines| lines % 256 == 0)
             && let Err(errno) = self.rewrite(KEEP)
@@ -304,12 +321,16 @@ impl Journal {
         }
     }
 
-    /// A new file with the last record of each service and the newest `keep` of all, then in the old one's place.
+    /// A new file with the last `HISTORY` records of each service and the newest `keep` of all, then in the old one's place.
     fn rewrite(&mut self, keep: usize) -> Result<(), Errno> {
         let newest = self.lines.len().saturating_sub(keep);
-        let mut last_of: HashMap<u32, u64> = HashMap::new();
-        for line in &self.lines {
-            last_of.insert(line.service, line.seq);
+        // Of each service, where its last ones begin.
+        let mut last: HashMap<u32, (usize, u64)> = HashMap::new();
+        for line in self.lines.iter().rev() {
+            let (kept, from) = last.entry(line.service).or_default();
+            if *kept < HISTORY {
+                (*kept, *from) = (*kept + 1, line.seq);
+            }
         }
         let old = match &self.file {
             Some(file) => read_range(file, 0, self.end)?,
@@ -317,9 +338,9 @@ impl Journal {
         };
         let mut text =
             record::line(&Header { journal: record::VERSION, boot: self.boot.clone() }).into_bytes();
-        let mut lines = Vec::with_capacity(2 * KEEP);
+        let mut lines = Vec::new();
         for (index, line) in self.lines.iter().enumerate() {
-            if index < newest && last_of.get(&line.service) != Some(&line.seq) {
+            if index < newest && last.get(&line.service).is_some_and(|(_, from)| line.seq < *from) {
                 continue;
             }
             let begin = line.at as usize;

@@ -10,5 +10,5 @@ mod record;
 mod replay;
 
 pub use desired::{Desired, Wish};
-pub use file::{Health, Journal, KEEP, Note, Replay, Since, boot_of};
+pub use file::{HISTORY, Health, Journal, KEEP, Note, Replay, Since, boot_of};
 pub use record::{Entry, Record, crc32};

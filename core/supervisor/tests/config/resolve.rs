@@ -12,7 +12,7 @@ const ROOT: &str = "rootfs = \"/\"\ncommand = [\"a\"]\n";
 
 fn web(keys: &str) -> Service {
     let folder = Folder::new().with("c.toml", &format!("[services.web]\n{ROOT}{keys}\n"));
-    reloads(&folder, &["c.toml"]).services["web"].clone()
+    reloads(&folder, &["c.toml"]).services["web"].as_ref().clone()
 }
 
 /// Loads, prints, loads what was printed: the two are equal.
