@@ -1,7 +1,9 @@
 //! The journal on a real file: what it gives back after a crash at any byte, after damage, on a full disk.
 
 use proptest::prelude::*;
-use sampan_supervisor::journal::{Desired, Entry, HISTORY, Health, Journal, KEEP, Note, Record, Since, Wish, boot_of};
+use sampan_supervisor::journal::{
+    Desired, Entry, HISTORY, Health, Journal, KEEP, Note, Record, Since, Wish, boot_of,
+};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -186,7 +188,8 @@ fn compaction_keeps_the_newest_and_the_last_ones_of_each_service() {
     let (journal, last, notes) = open(&folder.0);
     assert_eq!(notes, []);
     assert_eq!((last["quiet"].seq, last["busy"].seq), (quiet, total));
-    let history = |service| journal.last_of(service, HISTORY).unwrap().iter().map(|r| r.seq).collect::<Vec<_>>();
+    let history =
+        |service| journal.last_of(service, HISTORY).unwrap().iter().map(|r| r.seq).collect::<Vec<_>>();
     assert_eq!(history("quiet"), (quiet - HISTORY as u64 + 1..=quiet).collect::<Vec<_>>());
     assert_eq!(history("busy"), (total - HISTORY as u64 + 1..=total).collect::<Vec<_>>());
     assert_eq!(history("nobody"), Vec::<u64>::new());
