@@ -84,6 +84,7 @@ pub fn likely(step: Step, call: Call, errno: Errno, around: Around) -> Option<&'
         (Step::Root { .. } | Step::Scratch { .. }, Call::open_tree, Errno::NOENT) => {
             "the bundle has no such folder; see root.path"
         }
+        (Step::Root { .. }, Call::move_mount, Errno::INVAL) => "root.path is a file, not a folder",
         (Step::Root { .. } | Step::Bind { .. }, Call::open_tree, Errno::INVAL) if inside => {
             "this user namespace may not split the host's mounts; use \"rbind\""
         }

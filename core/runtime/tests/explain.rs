@@ -33,6 +33,7 @@ fn each_row_says_what_it_should() {
     let rlimit = Step::Rlimit { resource: 7, soft: 1, hard: 1 };
     c(rlimit, Call::prlimit, Errno::PERM, ROOT, "CAP_SYS_RESOURCE");
     c(Step::Root { from: Source::Path(T) }, Call::open_tree, Errno::NOENT, ROOT, "see root.path");
+    c(Step::Root { from: Source::Path(T) }, Call::move_mount, Errno::INVAL, ROOT, "is a file");
     let scratch = Step::Scratch { from: Source::Path(T), data: List { first: T, count: 0 }, flags: 0 };
     c(scratch, Call::open_tree, Errno::NOENT, ROOT, "see root.path");
     c(scratch, Call::open_tree, Errno::INVAL, INSIDE, "may not leave it out");

@@ -347,6 +347,21 @@ fn a_container_in_one_line_from_a_folder() {
 }
 
 #[test]
+fn run_without_a_process_is_an_error() {
+    let Some((root, bundle)) = here("none", "") else { return };
+    let file = bundle.path().join("none.json");
+    let mut spec: serde_json::Value =
+        serde_json::from_slice(&fs::read(bundle.path().join("config.json")).unwrap()).unwrap();
+    spec.as_object_mut().unwrap().remove("process");
+    fs::write(&file, spec.to_string()).unwrap();
+    let id = &unique("none");
+    let run = ["run", "-b", bundle.path().to_str().unwrap(), "--config", file.to_str().unwrap(), id];
+    let (code, err) = root.err(run);
+    assert!(code == 1 && err.contains("process: config.json has none"), "{code}: {err}");
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "nothing was made");
+}
+
+#[test]
 fn a_container_in_one_line_that_cannot_be_leaves_nothing() {
     let Some((root, bundle)) = here("nothing", "") else { return };
     let file = bundle.path().join("config.json");

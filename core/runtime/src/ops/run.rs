@@ -53,6 +53,10 @@ pub fn run(root: &Root, run: &Run) -> Result<i32> {
     };
     let spec = config.spec()?;
     create::check_console(&spec, o.console_socket.is_some(), run.detach)?;
+    // What `start` would say; `create` alone may do without (runtime.md, Create).
+    if spec.process.is_none() {
+        return Err(super::state_error(&o.id, "process: config.json has none, so there is nothing to start"));
+    }
     let folder = root.create(&o.id)?;
     if run.detach {
         create::make(&folder, o, &config, &spec, Barrier::Pipe, |created, plan, folder| {
