@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod cli;
+mod docker;
 mod enter;
 mod exec;
 mod explain;

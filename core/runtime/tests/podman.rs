@@ -117,7 +117,7 @@ impl Drop for Podman {
 }
 
 /// A root with busybox and its applets, as a tar.
-fn image(dir: &Path) {
+pub fn image(dir: &Path) {
     let script = "mkdir -p r/bin r/etc r/tmp r/proc r/sys r/dev r/root && cp $(command -v busybox) r/bin/busybox \
         && for a in sh cat echo sleep true false id ls env hostname kill ps touch test mount stat trap grep; do ln -s busybox r/bin/$a; done \
         && echo root:x:0:0:root:/root:/bin/sh > r/etc/passwd && echo root:x:0: > r/etc/group && echo text > r/etc/text \
