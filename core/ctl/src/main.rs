@@ -1,11 +1,13 @@
 //! sampanctl: each verb is one request to sampand, printed. What is decided is decided there.
 mod args;
 mod client;
+mod follow;
 mod print;
 
 use args::{Args, PluginVerb, Verb};
 use clap::Parser;
 use client::Error;
+use follow::Shown;
 use sampan_api as api;
 use serde::de::DeserializeOwned;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
@@ -66,15 +68,27 @@ fn run(args: &Args) -> Result<u8, Error> {
             let mut query: Vec<String> =
                 services.iter().map(|name| format!("service={}", client::quoted(name))).collect();
             query.push(format!("follow={follow}"));
-            query.extend(tail.map(|lines| format!("tail={lines}")));
-            let body = ask.send("GET", &format!("/v1/logs?{}", query.join("&")), None)?;
-            logs(body, services.len() == 1, *timestamps, args.json)?;
+            let mut shown = Shown::default();
+            let mut stream = |again: bool| {
+                let mut query = query.clone();
+                // Later from the start: what has been shown is known.
+                query
+                    .extend(tail.filter(|_| !again || shown.is_empty()).map(|lines| format!("tail={lines}")));
+                let body = ask.send("GET", &format!("/v1/logs?{}", query.join("&")), None)?;
+                shown.begin_anew();
+                logs(body, &mut shown, services.len() == 1, *timestamps, args.json)
+            };
+            if *follow { follow::over_deaths(stream)? } else { stream(false)? }
         }
         Verb::Events { follow, since } => {
             // What has been, unless only what comes is asked for.
-            let since =
-                since.or((!follow).then_some(1)).map(|seq| format!("&since={seq}")).unwrap_or_default();
-            events(ask.send("GET", &format!("/v1/events?follow={follow}{since}"), None)?, args.json)?;
+            let mut next = since.or((!follow).then_some(1));
+            let mut stream = |_| {
+                let since = next.map(|seq| format!("&since={seq}")).unwrap_or_default();
+                let body = ask.send("GET", &format!("/v1/events?follow={follow}{since}"), None)?;
+                events(body, &mut next, args.json)
+            };
+            if *follow { follow::over_deaths(stream)? } else { stream(false)? }
         }
         Verb::Why { service } => {
             let print = |all: &Vec<api::Transition>| all.iter().map(print::transition).collect();
@@ -216,7 +230,7 @@ fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
 
 /// `SERVICE TIME STREAM F|P TEXT` -> what was asked to be seen of it. stdout and stderr stay apart, and a text comes out byte
 /// by byte as it went in; JSON knows no bytes, so there what is no UTF-8 is replaced.
-fn logs(body: client::Body, one: bool, timestamps: bool, json: bool) -> Result<(), Error> {
+fn logs(body: client::Body, seen: &mut Shown, one: bool, timestamps: bool, json: bool) -> Result<(), Error> {
     let mut reader = BufReader::new(body);
     let mut line = Vec::new();
     loop {
@@ -227,6 +241,9 @@ fn logs(body: client::Body, one: bool, timestamps: bool, json: bool) -> Result<(
         let whole = line.strip_suffix(b"\n").unwrap_or(&line);
         let fields: Vec<&[u8]> = whole.splitn(5, |byte| *byte == b' ').collect();
         let [service, time, stream, tag, text] = fields.as_slice() else { continue };
+        if !seen.is_new(service, stream, time) {
+            continue;
+        }
         let partial = *tag == b"P";
         if json {
             let [service, time, stream, text] =
@@ -257,10 +274,14 @@ fn logs(body: client::Body, one: bool, timestamps: bool, json: bool) -> Result<(
     }
 }
 
-fn events(body: client::Body, json: bool) -> Result<(), Error> {
+fn events(body: client::Body, next: &mut Option<u64>, json: bool) -> Result<(), Error> {
     for line in BufReader::new(body).lines() {
         let line = line?;
-        match serde_json::from_str::<api::Transition>(&line) {
+        let transition = serde_json::from_str::<api::Transition>(&line);
+        if let Ok(transition) = &transition {
+            *next = Some(transition.seq + 1);
+        }
+        match transition {
             Ok(transition) if !json => out(print::transition(&transition).as_bytes())?,
             _ => out(format!("{line}\n").as_bytes())?,
         }

@@ -102,6 +102,49 @@ restart = {{ delay = "1ms", max_delay = "1ms" }}
     assert_eq!(world.interrupt(), Some(0));
 }
 
+#[test]
+fn what_follows_outlives_the_worker() {
+    let logging = super::world::library("logging");
+    let mut world = world!(
+        r#"[plugins.logging]
+path = "{}"
+[services.talks]
+command = ["/bin/sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"]
+stop_signal = "SIGKILL"
+"#,
+        logging.display()
+    );
+    world.start();
+    world.until_state("talks", "running");
+    let ctl = |args: &[&str], name: &str| {
+        let mut ctl = std::process::Command::new(super::world::program("sampanctl"));
+        let out = std::fs::File::create(world.dir().join(name)).unwrap();
+        ctl.arg("--socket").arg(world.socket()).args(args).stdout(out).spawn().unwrap()
+    };
+    let mut followers = [ctl(&["logs", "-f", "talks"], "lines"), ctl(&["events", "-f"], "events")];
+    let lines = |world: &World| -> Vec<u32> {
+        let text = std::fs::read_to_string(world.dir().join("lines")).unwrap();
+        text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')?.parse().ok()).collect()
+    };
+    for _ in 0..2 {
+        let many = lines(&world).len() + 20;
+        world.until("it follows", |world| lines(world).len() > many);
+        kill_the_worker(&world);
+    }
+    let many = lines(&world).len() + 20;
+    world.until("it goes on", |world| lines(world).len() > many);
+    let seen = lines(&world);
+    assert_eq!(seen, (1..=seen.len() as u32).collect::<Vec<_>>(), "none lost, none twice");
+    world.ok(&["kill", "talks"]);
+    world.until("events go on", |world| {
+        std::fs::read_to_string(world.dir().join("events")).unwrap().contains("exit 137")
+    });
+    for follower in &mut followers {
+        kill(follower.id() as i32, libc::SIGKILL);
+        follower.wait().unwrap();
+    }
+}
+
 /// Three sampands, because the keel makes workers that die young wait longer and longer.
 #[test]
 fn a_worker_killed_at_twenty_one_moments_loses_nothing() {
