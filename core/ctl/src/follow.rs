@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 /// The next worker comes at once, or, after some that died young, in seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
+const GONE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs `stream` to its end, again and again if it breaks off because the worker died. `again`: not for the first time.
@@ -17,7 +18,11 @@ pub fn over_deaths(mut stream: impl FnMut(bool) -> Result<(), Error>) -> Result<
         match (stream(again), broken.take()) {
             (Err(error @ Error::Broken(_)), _) if died(&error) => broken = Some((error, Instant::now())),
             // Not there yet, or not any more: then the first error says it.
-            (Err(Error::NoSupervisor { .. }), Some((error, since))) => {
+            (Err(Error::NoSupervisor { error: absent, .. }), Some((error, since))) => {
+                // Only a sampand that ends in order takes its socket with it; a new worker makes it anew at once.
+                if absent.kind() == ErrorKind::NotFound && since.elapsed() > GONE {
+                    return Ok(());
+                }
                 if since.elapsed() > PATIENCE {
                     return Err(error);
                 }
@@ -104,7 +109,7 @@ mod tests {
     #[test]
     fn a_stream_that_begins_anew_goes_on_where_it_was() {
         let mut shown = Shown::default();
-        let mut take = |shown: &mut Shown, times: &[&str]| -> Vec<bool> {
+        let take = |shown: &mut Shown, times: &[&str]| -> Vec<bool> {
             times.iter().map(|time| shown.is_new(b"web", b"stdout", time.as_bytes())).collect()
         };
         assert_eq!(take(&mut shown, &["1", "2", "2"]), [true, true, true]);
