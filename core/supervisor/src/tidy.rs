@@ -6,8 +6,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Longer than a thread of the pool waits for more to do: what it kept for itself is back by then.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub struct Tidy(Rc<Waits>);
