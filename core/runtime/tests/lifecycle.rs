@@ -188,6 +188,24 @@ fn run_detached_keeps_the_container() {
 }
 
 #[test]
+fn a_created_container_that_is_paused_says_so_and_keeps_nobody_waiting() {
+    let Some((root, bundle)) = here("frozen", "sleep 60") else { return };
+    let id = &unique("frozen");
+    let mut command = root.command(["create", "-b", dir(&bundle), id]);
+    assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    root.ok(["pause", id]);
+    assert_eq!(status(&root, id), "paused");
+    assert!(root.err(["start", id]).1.contains("cannot start a container in the paused state"));
+    assert!(root.err(["exec", id, "true"]).1.contains("cannot exec in a paused container"));
+    assert!(root.err(["pause", id]).1.contains("container already paused"));
+    root.ok(["resume", id]);
+    assert_eq!(status(&root, id), "created");
+    root.ok(["start", id]);
+    root.ok(["delete", "--force", id]);
+    assert_eq!(leftovers(id), [""; 0]);
+}
+
+#[test]
 fn a_program_that_cannot_run_is_named_in_runcs_words_and_leaves_nothing() {
     for (program, text) in [
         ("nosuch", "exec: \"nosuch\": executable file not found in $PATH"),

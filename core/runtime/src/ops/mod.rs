@@ -105,10 +105,12 @@ pub fn find(root: &Root, id: &str) -> Result<(Folder, State)> {
     }
 }
 
-/// The status, `paused` included.
+/// The status, `paused` included; as in runc that goes before `created`, since whoever starts or enters a frozen group
+/// would wait in it.
 pub fn status(folder: &Folder, state: &State) -> Result<Status> {
     let status = state.status(folder)?;
-    if status == Status::Running && is_frozen(state)? { Ok(Status::Paused) } else { Ok(status) }
+    let lives = matches!(status, Status::Running | Status::Created);
+    if lives && is_frozen(state)? { Ok(Status::Paused) } else { Ok(status) }
 }
 
 /// A cgroup that cannot be asked is not known to be frozen.

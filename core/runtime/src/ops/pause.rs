@@ -13,8 +13,7 @@ pub fn pause(root: &Root, id: &str) -> Result<()> {
     let (folder, state) = find(root, id)?;
     folder.lock(Lock::Exclusive, Some(WITHIN))?;
     match status(&folder, &state)? {
-        Status::Running => Ok(cgroup(&state)?.freeze(WITHIN)?),
-        Status::Created => Ok(cgroup(&state)?.freeze(WITHIN)?),
+        Status::Running | Status::Created => Ok(cgroup(&state)?.freeze(WITHIN)?),
         Status::Paused => Err(state_error(id, "container already paused")),
         Status::Creating | Status::Stopped => Err(state_error(id, "container not running")),
     }
@@ -25,7 +24,6 @@ pub fn resume(root: &Root, id: &str) -> Result<()> {
     folder.lock(Lock::Exclusive, Some(WITHIN))?;
     match status(&folder, &state)? {
         Status::Paused => Ok(cgroup(&state)?.thaw(WITHIN)?),
-        Status::Created if cgroup(&state)?.is_frozen()? => Ok(cgroup(&state)?.thaw(WITHIN)?),
         _ => Err(state_error(id, "container not paused")),
     }
 }

@@ -15,6 +15,9 @@ pub fn run(root: &Root, id: &str) -> Result<()> {
     let Some(state) = State::load(&folder)? else { return Err(state_error(id, "container does not exist")) };
     match status(&folder, &state)? {
         Status::Created => {}
+        Status::Paused if state.status(&folder)? == Status::Created => {
+            return Err(state_error(id, "cannot start a container in the paused state; resume it first"));
+        }
         Status::Running | Status::Paused => {
             return Err(state_error(id, "cannot start an already running container"));
         }
