@@ -180,6 +180,22 @@ impl<'h> Cgroup<'h> {
         self.groups().any(|g| g.exists())
     }
 
+    /// Whether we may make them: the nearest folder that is there can be written to, in each hierarchy.
+    pub fn may_be_made(&self) -> bool {
+        use rustix::fs::{Access, AtFlags, accessat};
+        self.groups().all(|group| {
+            let mut at = Some(group);
+            while let Some(group) = at {
+                let path = if group.path.is_empty() { "." } else { group.path };
+                match accessat(group.hierarchy.root(), path, Access::WRITE_OK, AtFlags::EACCESS) {
+                    Err(Errno::NOENT) => at = group.parent(),
+                    answer => return answer.is_ok(),
+                }
+            }
+            false
+        })
+    }
+
     // ---- joining ------------------------------------------------------------------------------------------------
 
     /// One `tasks` file per v1 hierarchy: the child writes "0" to each.

@@ -168,7 +168,7 @@ impl<'a> Image<'a> {
             Source::Tree(s) => slot(s),
         };
         match step {
-            Step::Enter { ns, back, .. } => slot(ns) && slot_or_none(back),
+            Step::Enter { ns, back, .. } => slot(ns) && (back == Slot::STAY || slot_or_none(back)),
             Step::Wait { from } => slot(from),
             Step::Setns { ns, .. } => slot(ns),
             Step::TimeOffsets { lines } => list(lines),

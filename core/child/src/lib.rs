@@ -69,12 +69,16 @@ fn enter(image: &Image<'_>, slots: &[Fd]) -> Result<u32, Fault> {
     Ok(index)
 }
 
+fn stays(step: &Step) -> bool {
+    matches!(step, Step::Enter { back: Slot::STAY, .. })
+}
+
 /// Returns from what [`enter`] entered.
 fn leave(image: &Image<'_>, slots: &[Fd], entered: u32) -> Result<(), Fault> {
     let mut result = Ok(());
     let mut index = 0;
     while index < entered {
-        if let Some(Step::Enter { back, kind, .. }) = image.step(index) {
+        if let Some(Step::Enter { back, kind, .. }) = image.step(index).filter(|step| !stays(step)) {
             let left = match slots.get(back.0 as usize) {
                 Some(back) => sys::setns(*back, kind),
                 // Only the namespace of our children changed; our own is what our pidfd stands for.

@@ -16,6 +16,8 @@ pub struct Slot(pub u32);
 impl Slot {
     /// For an optional slot that is not there.
     pub const NONE: Slot = Slot(u32::MAX);
+    /// In place of a way back: whoever enters stays, since it clones nobody else.
+    pub const STAY: Slot = Slot(u32::MAX - 1);
 }
 
 /// `count` strings, one after the other from `first` on.
@@ -187,7 +189,7 @@ macro_rules! steps {
 steps! {
     /// The *spawner* enters this namespace before clone3 and returns through `back` after it: for a pid
     /// namespace (which a task enters only by birth) and for those that a new user namespace may not enter.
-    /// Only at the head of an image.  `back` is NONE for a pid namespace: the own one is always known.
+    /// Only at the head of an image.  `back` is NONE for a pid namespace: the own one is always known. Or STAY.
     1 Enter { ns: Slot, back: Slot, kind: u32 }
     /// Default dispositions, nothing blocked.
     2 Signals {}

@@ -35,7 +35,8 @@ impl<'a> Plan<'a> {
         }
         let container = b.want(Want::Container);
         if ns.has(CLONE_NEWPID) {
-            b.step("linux.namespaces", Step::Enter { ns: container, back: Slot::NONE, kind: CLONE_NEWPID });
+            let back = if options.last { Slot::STAY } else { Slot::NONE };
+            b.step("linux.namespaces", Step::Enter { ns: container, back, kind: CLONE_NEWPID });
         }
         if host.cgroups.iter().any(|g| g.version == Version::V2) {
             b.want(Want::Group);

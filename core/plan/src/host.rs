@@ -8,6 +8,8 @@ pub struct Host {
     pub cgroups: Vec<Cgroup>,
     /// Effective uid 0 with CAP_SYS_ADMIN where the launch happens.
     pub privileged: bool,
+    /// In a user namespace that is not the initial one, where root makes no device nodes: podman without root.
+    pub in_user_namespace: bool,
     /// What whoever launches has and so can hand on, bit by number (include/uapi/linux/capability.h).
     pub capabilities: u64,
     /// The uid and gid of whoever launches: what an unprivileged user namespace can map.
@@ -61,6 +63,7 @@ impl Host {
         Host {
             cgroups: v1.into_iter().chain([group("unified", Version::V2)]).collect(),
             privileged: true,
+            in_user_namespace: false,
             capabilities: u64::MAX,
             uid: 0,
             gid: 0,

@@ -360,15 +360,10 @@ fn cgroup(
         let v2_mount =
             groups.iter().find(|g| g.version == Version::V2).map_or("/sys/fs/cgroup", |g| g.mount.as_str());
         if !around.namespaces.has(CLONE_NEWCGROUP) {
-            return bind_step(
-                b,
-                v2_mount,
-                target,
-                &Asked { data: Vec::new(), ..asked.clone() },
-                false,
-                field,
-                around,
-            );
+            let asked = Asked { data: Vec::new(), ..asked.clone() };
+            // What is mounted on it cannot be left out there (mount_namespaces(7), locked mounts).
+            let recursive = around.host.in_user_namespace;
+            return bind_step(b, v2_mount, target, &asked, recursive, field, around);
         }
         let kind = b.table.own("cgroup2");
         let at = b.text(target, field)?;

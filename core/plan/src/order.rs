@@ -118,11 +118,11 @@ impl<'a> Plan<'a> {
             let dev_before = made.dev;
             mounts::mount(b, m, index, &around, made, &mut join)?;
             if made.dev == Dev::Mounted && dev_before != Dev::Mounted {
-                rootfs::devices(b, linux, &ns, made, host.kcore)?;
+                rootfs::devices(b, linux, &ns, made, host)?;
             }
         }
         if made.dev != Dev::Mounted {
-            rootfs::devices(b, linux, &ns, made, host.kcore)?;
+            rootfs::devices(b, linux, &ns, made, host)?;
         }
         join(b);
         let program = match &spec.process {

@@ -2,6 +2,7 @@
 
 use crate::build::{Build, clean, nearest};
 use crate::error::Error;
+use crate::host::Host;
 use crate::mounts::{Dev, Made};
 use crate::namespaces::Namespaces;
 use crate::spec::{Device, Linux, Spec};
@@ -36,7 +37,7 @@ pub fn devices(
     linux: &Linux<'_>,
     namespaces: &Namespaces,
     made: &Made,
-    kcore: bool,
+    host: &Host,
 ) -> Result<(), Error> {
     let mut nodes = Vec::new();
     for (index, device) in linux.devices.iter().enumerate() {
@@ -54,7 +55,7 @@ pub fn devices(
         b.step("", Step::OpenDev {});
     }
     for n in &nodes {
-        if namespaces.makes(CLONE_NEWUSER) {
+        if namespaces.makes(CLONE_NEWUSER) || host.in_user_namespace {
             let path = b.text(&n.path, &n.field)?;
             let flags = flag::IS_DEVICE;
             let set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
@@ -76,7 +77,7 @@ pub fn devices(
         ("stderr", "/proc/self/fd/2"),
         ("ptmx", "pts/ptmx"),
     ];
-    if kcore {
+    if host.kcore {
         links.push(("core", "/proc/kcore"));
     }
     for (path, to) in links {

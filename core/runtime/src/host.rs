@@ -30,6 +30,7 @@ pub fn facts_of(cgroup: Option<&Cgroup<'_>>) -> Host {
     Host {
         cgroups: cgroup.map(|c| c.groups().map(group).collect()).unwrap_or_default(),
         privileged: euid == 0,
+        in_user_namespace: in_user_namespace(),
         // It cannot fail for ourselves.
         capabilities: rustix::thread::capabilities(None).map_or(u64::MAX, |sets| sets.permitted.bits()),
         uid: euid,
@@ -38,10 +39,32 @@ pub fn facts_of(cgroup: Option<&Cgroup<'_>>) -> Host {
     }
 }
 
+/// The root of a user namespace is somebody else outside (user_namespaces(7)): so podman calls us without root.
+pub fn in_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| is_partial(&map))
+}
+
+/// The initial namespace's map is the whole of the ids.
+fn is_partial(map: &str) -> bool {
+    !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// Major and minor version of the running kernel.
 pub fn kernel() -> (u32, u32) {
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_initial_user_namespace_is_told_by_its_map() {
+        assert!(!is_partial("         0          0 4294967295\n"));
+        assert!(is_partial("         0       1000          1\n         1     100000      65536\n"));
+        assert!(is_partial(""));
+    }
 }

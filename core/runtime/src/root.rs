@@ -380,14 +380,21 @@ pub fn check_id(id: &str) -> Result<(), Error> {
 fn default_path() -> PathBuf {
     let xdg = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty());
     match xdg {
-        Some(dir) if !rustix::process::geteuid().is_root() => Path::new(&dir).join("sampan/containers"),
+        Some(dir) if is_users() => Path::new(&dir).join("sampan/containers"),
         _ => PathBuf::from(DEFAULT),
     }
 }
 
+/// Whether XDG_RUNTIME_DIR is where our state belongs, decided as in runc: a container's root that calls us is root, podman in
+/// its user namespace is not.
+fn is_users() -> bool {
+    !rustix::process::geteuid().is_root()
+        || std::env::var_os("USER").is_none_or(|user| user != "root") && crate::host::in_user_namespace()
+}
+
 /// Folders below XDG_RUNTIME_DIR are pruned after six hours unless they are sticky (XDG base directories).
 fn keep_in_xdg(path: &Path) {
-    if !rustix::process::geteuid().is_root() {
+    if is_users() {
         let _ = rustix::fs::chmodat(CWD, path, Mode::from(0o1700), AtFlags::empty());
     }
 }

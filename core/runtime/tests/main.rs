@@ -12,6 +12,7 @@ mod late_groups;
 mod launch;
 mod lifecycle;
 mod podman;
+mod rootless;
 mod same;
 mod sampan;
 mod scratch;

@@ -139,7 +139,7 @@ pub fn facts(o: &Options, config: &Config, spec: &Spec<'_>) -> Result<(sampan_pl
         ));
     }
     let path = spec.linux.cgroups_path.as_ref().map(|p| p.as_str());
-    let host = host::facts(path, &o.id, o.cgroup_manager != Manager::Disabled).map_err(|e| e.of(&o.id))?;
+    let host = host::facts(path, &o.id, manager(o, spec)? != Manager::Disabled).map_err(|e| e.of(&o.id))?;
     let options = PlanOptions {
         id: o.id.clone(),
         bundle: config.bundle.to_string_lossy().into_owned(),
@@ -152,6 +152,20 @@ pub fn facts(o: &Options, config: &Config, spec: &Spec<'_>) -> Result<(sampan_pl
     Ok((host, options))
 }
 
+/// Without root, podman asks for no limits and names no groups where it may make none: then there are none, as in runc.
+fn manager(o: &Options, spec: &Spec<'_>) -> Result<Manager> {
+    let asked = spec.linux.cgroups_path.is_some()
+        || spec.linux.resources.as_ref().is_some_and(|resources| *resources != spec::Resources::default());
+    if o.cgroup_manager != Manager::Cgroupfs || asked {
+        return Ok(o.cgroup_manager);
+    }
+    let groups = sampan_cgroups::Cgroup::at(
+        sampan_cgroups::Hierarchies::detect()?,
+        &sampan_cgroups::Place::parse(None, &o.id)?,
+    )?;
+    Ok(if groups.may_be_made() { Manager::Cgroupfs } else { Manager::Disabled })
+}
+
 /// The first state on disk: what there will be to remove.
 fn write_down(folder: &Folder, o: &Options, config: &Config, spec: &Spec<'_>) -> Result<()> {
     folder.write_first(state::CONFIG, config.text.as_bytes())?;
@@ -160,15 +174,16 @@ fn write_down(folder: &Folder, o: &Options, config: &Config, spec: &Spec<'_>) ->
         spec.annotations.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
     state.hooks = hooks_of(&spec.hooks);
     let path = spec.linux.cgroups_path.as_ref().map(|p| p.as_str());
-    state.cgroup = Some(Cgroup { manager: o.cgroup_manager, location: location(path, o)?, kept: false });
+    let manager = manager(o, spec)?;
+    state.cgroup = Some(Cgroup { manager, location: location(path, manager, &o.id)?, kept: false });
     Ok(state.save(folder)?)
 }
 
-fn location(cgroups_path: Option<&str>, o: &Options) -> Result<String> {
-    if o.cgroup_manager == Manager::Disabled {
+fn location(cgroups_path: Option<&str>, manager: Manager, id: &str) -> Result<String> {
+    if manager == Manager::Disabled {
         return Ok(String::new());
     }
-    let place = sampan_cgroups::Place::parse(cgroups_path, &o.id)?;
+    let place = sampan_cgroups::Place::parse(cgroups_path, id)?;
     Ok(sampan_cgroups::Cgroup::at(sampan_cgroups::Hierarchies::detect()?, &place)?.location())
 }
 

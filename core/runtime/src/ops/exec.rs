@@ -80,6 +80,7 @@ pub fn run(root: &Root, o: &Options) -> Result<i32> {
         bundle: state.bundle.to_string_lossy().into_owned(),
         preserve_fds: o.preserve_fds,
         new_keyring: true,
+        last: true,
         ..PlanOptions::default()
     };
     create::check_preserved(o.preserve_fds)?;
