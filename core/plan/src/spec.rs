@@ -81,23 +81,55 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> R
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
+/// serde also takes an array for a struct, its fields in order: `"memory": [1]` would be a limit. An object is an object.
+struct Object<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<D> {
+    type Error = D::Error;
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// `remote = "Self"` makes serde's functions inherent ones; the traits call them, through [`Object`].
+macro_rules! object {
+    ($name:ident $(<$a:lifetime>)?) => {
+        impl<'de $(: $a, $a)?> Deserialize<'de> for $name $(<$a>)? {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                Self::deserialize(Object(d))
+            }
+        }
+        impl $(<$a>)? Serialize for $name $(<$a>)? {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                Self::serialize(self, s)
+            }
+        }
+    };
+}
+
 /// Declares a part of the spec: every field may be absent or null, and keeps its name from JSON.
 macro_rules! part {
     ($(#[$doc:meta])* $name:ident<$a:lifetime> { $($(#[$fdoc:meta])* $field:ident : $ty:ty = $json:literal),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-        #[serde(default, bound(deserialize = "'de: 'a"))]
+        #[serde(default, remote = "Self", bound(deserialize = "'de: 'a"))]
         pub struct $name<$a> {
             $($(#[$fdoc])* #[serde(rename = $json, deserialize_with = "nullable", skip_serializing_if = "absent")] pub $field: $ty,)*
         }
+        object!($name<$a>);
     };
     ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $ty:ty = $json:literal),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-        #[serde(default)]
+        #[serde(default, remote = "Self")]
         pub struct $name {
             $($(#[$fdoc])* #[serde(rename = $json, deserialize_with = "nullable", skip_serializing_if = "absent")] pub $field: $ty,)*
         }
+        object!($name);
     };
 }
 
@@ -357,7 +389,7 @@ part! {
 
 /// Not a `part!`: a zero is written, since index and value are required and runtimes check that.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+#[serde(default, remote = "Self", rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub struct SeccompArg<'a> {
     pub index: u32,
     pub value: u64,
@@ -365,6 +397,7 @@ pub struct SeccompArg<'a> {
     pub value_two: u64,
     pub op: Str<'a>,
 }
+object!(SeccompArg<'a>);
 
 impl<'a> Spec<'a> {
     /// Reads config.json. An error names the field by its path, the line and the column.

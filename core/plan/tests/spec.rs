@@ -69,3 +69,18 @@ fn unknown_fields_are_ignored() {
         r#"{"ociVersion": "1.0.0", "windows": {"x": [1]}, "linux": {"newer": true}, "hostname": "a\u0062c"}"#;
     assert_eq!(Spec::parse(text).unwrap().hostname.as_deref(), Some("abc"));
 }
+
+#[test]
+fn an_array_is_no_object() {
+    for text in [
+        r#"["1.0.0"]"#,
+        r#"{"linux": {"resources": {"memory": [1048576]}}}"#,
+        r#"{"linux": {"uidMappings": [[0, 1000, 1]]}}"#,
+        r#"{"linux": {"seccomp": {"syscalls": [{"args": [[0, 1, 0, "SCMP_CMP_EQ"]]}]}}}"#,
+        r#"{"process": {"user": [1000, 1000]}}"#,
+        r#"{"hooks": []}"#,
+    ] {
+        let error = Spec::parse(text).unwrap_err().to_string();
+        assert!(error.contains("invalid type: sequence, expected struct"), "{text}: {error}");
+    }
+}
