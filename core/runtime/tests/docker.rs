@@ -37,7 +37,7 @@ impl Docker {
         let at = |name: &str| dir.join(name).display().to_string();
         let config = serde_json::json!({
             "runtimes": { "sampan": { "path": env!("CARGO_BIN_EXE_sampan") } }, "default-runtime": "sampan",
-            "bridge": "none", "iptables": false, "ip6tables": false, "storage-driver": "vfs",
+            "bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false, "storage-driver": "vfs",
             "data-root": at("data"), "exec-root": at("exec"), "pidfile": at("pid"),
             "hosts": [format!("unix://{}", at("sock"))],
             "cgroup-parent": format!("/{}", dir.file_name().unwrap().to_str().unwrap()),

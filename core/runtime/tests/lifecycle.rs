@@ -132,6 +132,21 @@ fn run_returns_the_programs_code_and_leaves_nothing() {
     }
 }
 
+/// config.md, Process: what cannot be granted must be logged as a warning.
+#[test]
+fn what_is_left_out_is_a_warning_for_those_who_ask() {
+    let Some((root, mut bundle)) = here("warn", "true") else { return };
+    let id = unique("warn");
+    bundle.set("/process/capabilities/bounding", serde_json::json!(["CAP_KIL"]));
+    bundle.write().unwrap();
+    let args = ["run", "--bundle", dir(&bundle), &id];
+    assert_eq!(root.err(args), (0, String::new()));
+    let said = format!(
+        "sampan: warning: {id}: process.capabilities.bounding[0]: unknown capability CAP_KIL is ignored; did you mean CAP_KILL?\n"
+    );
+    assert_eq!(root.err(["--log-level", "warning"].into_iter().chain(args)), (0, said));
+}
+
 #[test]
 fn stdio_is_ours_in_the_foreground() {
     let Some((root, bundle)) = here("stdio", "read x; echo out $x; echo err >&2") else { return };

@@ -4,10 +4,13 @@
 //! namespace, which is the network namespace's: it goes with the process, however that ends, and tells who holds it.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener};
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt::PeerCredentials,
+};
 
 const NAME: &str = "sampan/network";
 
@@ -23,10 +26,7 @@ impl Claim {
         match UnixListener::bind_addr(&address) {
             Ok(socket) => Ok(Claim { _socket: socket }),
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                let holder = UnixStream::connect_addr(&address)
-                    .ok()
-                    .and_then(|s| getsockopt(&s, PeerCredentials).ok());
-                let pid = holder.map_or_else(|| "unknown".into(), |c| c.pid().to_string());
+                let pid = holder().map_or_else(|| "unknown".into(), |pid| pid.to_string());
                 Err(format!(
                     "another sampand (pid {pid}) manages bridge networks here; stop it, or use network_mode \"host\" or \"none\""
                 ))
@@ -34,4 +34,12 @@ impl Claim {
             Err(e) => Err(failed(e)),
         }
     }
+}
+
+/// Nobody accepts what comes there: a blocking connect would wait for ever once the queue is full.
+fn holder() -> Option<i32> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let asking = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
+    connect(asking.as_raw_fd(), &UnixAddr::new_abstract(NAME.as_bytes()).ok()?).ok()?;
+    Some(getsockopt(&asking, PeerCredentials).ok()?.pid())
 }

@@ -21,6 +21,8 @@ pub fn on_a_fresh_host(test: impl FnOnce() + Send + 'static) {
     let host = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         run("ip link set lo up");
+        // A new namespace has what the first one has (net.core.devconf_inherit_init_net).
+        run("echo 0 >/proc/sys/net/ipv4/ip_forward");
         test();
     });
     if let Err(panic) = host.join() {

@@ -73,7 +73,7 @@ fn dispatch(argv0: &OsStr, c: &Command, log: &Log) -> ops::Result<i32> {
         "create" => ops::create::run(root, &create_options(c, &context)?).map(done),
         "start" => ops::start::run(root, id(c)?).map(done),
         "run" => ops::run::run(root, &run_options(c, &context)?),
-        "exec" => ops::exec::run(root, &exec_options(c)?),
+        "exec" => ops::exec::run(root, &exec_options(c)?, log),
         "plan" => {
             let mut o = create_options(c, &context)?;
             if let Some(dir) = c.operands.first() {
@@ -233,6 +233,7 @@ fn create_options(c: &Command, context: &Context) -> ops::Result<ops::create::Op
         preserve_fds: given.number("preserve-fds")?.unwrap_or(0),
         no_new_keyring: given.has("no-new-keyring"),
         cgroup_manager: context.cgroup_manager,
+        log: context.log.clone(),
         trace: given.has("trace"),
     })
 }

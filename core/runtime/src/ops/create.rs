@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use sampan_plan::{Options as PlanOptions, Plan, Spec, spec};
 
 use super::{Error, Result, doing};
+use crate::cli::log::Log;
 use crate::clone::Direct;
 use crate::destroy;
 use crate::host;
@@ -34,6 +35,8 @@ pub struct Options {
     pub no_new_keyring: bool,
     pub cgroup_manager: Manager,
     pub trace: bool,
+    /// Where warnings go.
+    pub log: Log,
 }
 
 pub fn run(root: &Root, o: &Options) -> Result<()> {
@@ -84,6 +87,7 @@ pub fn make<T>(
     let made = facts(o, config, spec).and_then(|(host, options)| {
         let plan =
             Plan::compile(spec, &host, &options).map_err(|e| crate::error::Error::from(e).of(&o.id))?;
+        plan.warnings.iter().for_each(|warning| o.log.warning(&format!("{}: {warning}", o.id)));
         write_down(folder, o, config, spec)?;
         let request = Request {
             plan: &plan,

@@ -14,6 +14,7 @@ use sampan_plan::{Options as PlanOptions, Plan};
 
 use super::foreground::{self, Forward, Relay};
 use super::{Error, Result, create, doing, find, state_error, status};
+use crate::cli::log::Log;
 use crate::clone::Direct;
 use crate::host;
 use crate::launch::{self, Console, ExecRequest};
@@ -44,7 +45,7 @@ pub struct Options {
 }
 
 /// Runs it; the exit code, 0 when detached.
-pub fn run(root: &Root, o: &Options) -> Result<i32> {
+pub fn run(root: &Root, o: &Options, log: &Log) -> Result<i32> {
     let (folder, state) = find(root, &o.id)?;
     folder.lock(Lock::Shared, None)?;
     match status(&folder, &state)? {
@@ -86,6 +87,7 @@ pub fn run(root: &Root, o: &Options) -> Result<i32> {
     create::check_preserved(o.preserve_fds)?;
     let plan =
         Plan::exec(&spec, &process, &host, &options).map_err(|e| crate::error::Error::from(e).of(&o.id))?;
+    plan.warnings.iter().for_each(|warning| log.warning(&format!("{}: {warning}", o.id)));
     // Blocked before there is a process: what comes until then is sent to it.
     let signals =
         if o.detach { None } else { Some(Signals::block().map_err(doing("cannot block signals"))?) };
