@@ -15,7 +15,7 @@ use crate::host::{Host, Version};
 use crate::mounts::{self, Around, Dev, Made};
 use crate::namespaces::Namespaces;
 use crate::plan::{Gate, Options, Parent, Plan, Want};
-use crate::spec::{Hook, Process, Spec};
+use crate::spec::{Hook, Hooks, Process, Spec};
 use crate::{ids, limits, process, rootfs, scratch, seccomp};
 use sampan_child::step::{List, Source, Step, Text, mark, mount as flag, pivot};
 use sampan_child::sys::uapi::*;
@@ -276,7 +276,33 @@ fn check(spec: &Spec<'_>) -> Result<(), Error> {
     if let Some((_, field)) = not_yet.iter().find(|(given, _)| *given) {
         return Err(Error::unsupported(*field));
     }
+    check_hooks(&spec.hooks)?;
     spec.process.as_ref().map_or(Ok(()), check_process)
+}
+
+/// config.md, POSIX-platform Hooks; also of those that run later, perhaps only when the container is gone.
+fn check_hooks(hooks: &Hooks<'_>) -> Result<(), Error> {
+    let kinds = [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+        ("startContainer", &hooks.start_container),
+        ("poststart", &hooks.poststart),
+        ("poststop", &hooks.poststop),
+    ];
+    for (kind, index, hook) in kinds
+        .iter()
+        .flat_map(|(kind, hooks)| hooks.iter().enumerate().map(move |(index, hook)| (kind, index, hook)))
+    {
+        let wrong = |leaf, problem| Err(Error::new(format!("hooks.{kind}[{index}].{leaf}"), problem));
+        if !hook.path.starts_with('/') {
+            return wrong("path", format!("{:?} is not an absolute path", hook.path.as_str()));
+        }
+        if let Some(timeout) = hook.timeout.filter(|timeout| *timeout <= 0) {
+            return wrong("timeout", format!("{timeout} is not above 0"));
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn check_process(p: &Process<'_>) -> Result<(), Error> {
@@ -411,17 +437,7 @@ fn hook_steps(
 ) -> Result<(), Error> {
     for (index, hook) in hooks.iter().enumerate() {
         let field = format!("hooks.{kind}[{index}]");
-        if !hook.path.starts_with('/') {
-            return Err(Error::new(
-                format!("{field}.path"),
-                format!("{:?} is not an absolute path", hook.path.as_str()),
-            ));
-        }
-        let timeout_s = match hook.timeout {
-            None => 0,
-            Some(t) if t > 0 => u32::try_from(t).unwrap_or(u32::MAX),
-            Some(t) => return Err(Error::new(format!("{field}.timeout"), format!("{t} is not above 0"))),
-        };
+        let timeout_s = hook.timeout.map_or(0, |timeout| u32::try_from(timeout).unwrap_or(u32::MAX));
         let path = hook.path.as_str();
         let args: Vec<&str> = match hook.args.is_empty() {
             true => vec![path, path],

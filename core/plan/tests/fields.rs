@@ -128,6 +128,18 @@ fn mounts_say_what_and_where() {
     );
 }
 
+/// Those that run late are no exception.
+#[test]
+fn hooks_of_every_kind_are_checked() {
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
+        let hooks = |hook| json!({ kind: [{ "path": "/bin/true" }, hook] });
+        let path = format!("hooks.{kind}[1].path: \"true\" is not an absolute path");
+        check("/hooks", hooks(json!({ "path": "true" })), &path);
+        let timeout = format!("hooks.{kind}[1].timeout: -1 is not above 0");
+        check("/hooks", hooks(json!({ "path": "/bin/true", "timeout": -1 })), &timeout);
+    }
+}
+
 #[test]
 fn the_process_is_checked() {
     check("/process/args", json!([]), "process.args: must name a program");

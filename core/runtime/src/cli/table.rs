@@ -57,7 +57,7 @@ pub const GLOBAL: &[Flag] = &[
     value("log-format", ' ', "text|json", "format of the log (default text)"),
     value("log-level", ' ', "error|warning|debug", "what goes to the log (default error)"),
     on("debug", ' ', "the same as --log-level debug"),
-    on("systemd-cgroup", ' ', "let systemd make the cgroup"),
+    on("systemd-cgroup", ' ', "let systemd make the cgroup; not supported yet"),
     value("cgroup-manager", ' ', "cgroupfs|systemd|disabled", "who makes the cgroup (default cgroupfs)"),
     value("rootless", ' ', "true|false|auto", "without root's rights (default auto)"),
     on("help", 'h', "print help"),
@@ -68,7 +68,12 @@ const BUNDLE: Flag = value("bundle", 'b', "DIR", "the bundle: a folder with conf
 const PID_FILE: Flag = value("pid-file", ' ', "FILE", "write the process's pid to FILE when it is ready");
 const CONSOLE: Flag =
     value("console-socket", ' ', "SOCKET", "send the terminal's master to this unix socket");
-const PIDFD: Flag = value("pidfd-socket", ' ', "SOCKET", "send a pidfd of the process to this unix socket");
+const PIDFD: Flag = value(
+    "pidfd-socket",
+    ' ',
+    "SOCKET",
+    "send a pidfd of the process to this unix socket; not supported yet",
+);
 const PRESERVE: Flag = value("preserve-fds", ' ', "N", "pass on descriptors 3 to 2+N");
 const FORMAT: Flag = value("format", 'f', "table|json", "output format (default table)");
 const JSON: Flag = on("json", ' ', "print JSON");
@@ -79,7 +84,7 @@ const CREATE: &[Flag] = &[
     CONSOLE,
     PIDFD,
     PID_FILE,
-    on("no-pivot", ' ', "use MS_MOVE and chroot instead of pivot_root (initramfs)"),
+    on("no-pivot", ' ', "use MS_MOVE and chroot instead of pivot_root (initramfs); not supported yet"),
     on("no-new-keyring", ' ', "keep the caller's session keyring"),
     PRESERVE,
     on("no-subreaper", ' ', "accepted for crun's clients; create is never a subreaper"),
@@ -91,7 +96,7 @@ const RUN: &[Flag] = &[
     CONSOLE,
     PIDFD,
     PID_FILE,
-    on("no-pivot", ' ', "use MS_MOVE and chroot instead of pivot_root (initramfs)"),
+    on("no-pivot", ' ', "use MS_MOVE and chroot instead of pivot_root (initramfs); not supported yet"),
     on("no-new-keyring", ' ', "keep the caller's session keyring"),
     PRESERVE,
     on("detach", 'd', "do not wait for the container's end"),
@@ -115,11 +120,11 @@ const EXEC: &[Flag] = &[
     CONSOLE,
     PIDFD,
     PRESERVE,
-    value("process-label", ' ', "LABEL", "SELinux label"),
-    value("apparmor", ' ', "PROFILE", "AppArmor profile"),
+    value("process-label", ' ', "LABEL", "SELinux label; not supported yet"),
+    value("apparmor", ' ', "PROFILE", "AppArmor profile; not supported yet"),
     on("no-new-privs", ' ', "set no_new_privs"),
     value("cap", 'c', "CAP", "add a capability (repeatable)"),
-    value("cgroup", ' ', "[CTRL[,CTRL]:]PATH", "join this sub-cgroup"),
+    value("cgroup", ' ', "[CTRL[,CTRL]:]PATH", "join this sub-cgroup; not supported yet"),
     on("ignore-paused", ' ', "exec in a paused container too"),
 ];
 
@@ -158,8 +163,8 @@ const UPDATE: &[Flag] = &[
     value("cpuset-mems", ' ', "LIST", "memory nodes"),
     value("pids-limit", ' ', "N", "number of processes; -1 is none"),
     value("blkio-weight", ' ', "N", "block I/O weight, 10 to 1000"),
-    value("l3-cache-schema", ' ', "TEXT", "Intel RDT L3 schema"),
-    value("mem-bw-schema", ' ', "TEXT", "Intel RDT memory bandwidth schema"),
+    value("l3-cache-schema", ' ', "TEXT", "Intel RDT L3 schema; not supported yet"),
+    value("mem-bw-schema", ' ', "TEXT", "Intel RDT memory bandwidth schema; not supported yet"),
     value("kernel-memory", ' ', "BYTES", "accepted and ignored, as in runc"),
     value("kernel-memory-tcp", ' ', "BYTES", "accepted and ignored, as in runc"),
 ];
@@ -306,7 +311,7 @@ pub const VERBS: &[Verb] = &[
         count: (0, 0),
         stops: false,
         help: "write a config.json to begin with",
-        flags: &[BUNDLE, on("rootless", ' ', "for use without root's rights")],
+        flags: &[BUNDLE, on("rootless", ' ', "for use without root's rights; not supported yet")],
     },
     Verb {
         name: "features",
