@@ -587,6 +587,11 @@ pub fn setns(what: Fd, kinds: u32) -> Result<()> {
     numbers(Call::setns, [what as usize, kinds as usize, 0, 0, 0, 0]).map(drop)
 }
 
+/// CLONE_NEW* of the namespace behind a descriptor (NS_GET_NSTYPE, Linux 4.11); ENOTTY: there is none.
+pub fn namespace_kind(what: Fd) -> Result<u32> {
+    numbers(Call::ioctl, [what as usize, 0xb703, 0, 0, 0, 0]).map(|kind| kind as u32)
+}
+
 pub fn unshare(kinds: u32) -> Result<()> {
     numbers(Call::unshare, [kinds as usize, 0, 0, 0, 0, 0]).map(drop)
 }

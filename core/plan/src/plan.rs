@@ -30,7 +30,7 @@ pub enum Want {
     Gate(Gate),
     /// The directory of the container's v2 group, for CLONE_INTO_CGROUP.
     Group,
-    /// A namespace to join; its type must be checked (NS_GET_NSTYPE) before use.
+    /// A namespace to join; whoever opens it checks its type (NS_GET_NSTYPE).
     Namespace { path: String, kind: u32, field: String },
     /// The network namespace that the caller of `create` gave.
     GivenNetns,

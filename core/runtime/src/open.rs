@@ -1,6 +1,6 @@
 //! The slots of a plan, opened: what the child is handed, and the ends that stay with us.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     FileType, MemfdFlags, Mode, OFlags, fcntl_getfl, fcntl_setfl, ftruncate, memfd_create, mknodat, open,
@@ -99,13 +99,7 @@ impl<'a> Slots<'a> {
                     .flatten()
                     .ok_or_else(|| missing("a v2 control group"))?,
             ),
-            Want::Namespace { path, field, .. } => Held::Ours(
-                open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
-                    Error::new(format!("cannot open the namespace {path}"))
-                        .field(field.clone())
-                        .call("open", e)
-                })?,
-            ),
+            Want::Namespace { path, kind, field } => Held::Ours(namespace(path, *kind, field)?),
             Want::OwnNamespace { kind } => {
                 let path = format!("/proc/thread-self/ns/{}", proc_name(*kind));
                 Held::Ours(open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
@@ -163,6 +157,23 @@ impl<'a> Slots<'a> {
     pub fn handed_over(&mut self) {
         self.held.clear();
         self.gates_read = None;
+    }
+}
+
+/// A namespace of that kind, by path. setns would say no more than EINVAL; and a path may lead to a pipe, where open waits.
+fn namespace(path: &str, kind: u32, field: &str) -> Result<OwnedFd> {
+    let wrong = |problem: String| Error::new(problem).field(field.to_owned());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = open(path, flags, Mode::empty())
+        .map_err(|e| wrong(format!("cannot open the namespace {path}")).call("open", e))?;
+    match sampan_child::sys::namespace_kind(opened.as_raw_fd()) {
+        Ok(found) if found == kind => Ok(opened),
+        Ok(found) => {
+            let (found, wanted) = (proc_name(found), proc_name(kind));
+            Err(wrong(format!("{path} is a {found} namespace, not a {wanted} namespace")))
+        }
+        Err(_) => Err(wrong(format!("{path} is no namespace"))
+            .likely("it must be a file like /proc/PID/ns/net, or one that such a file is mounted on")),
     }
 }
 

@@ -416,18 +416,32 @@ fn namespaces_are_joined_by_path() {
     let with_pid = json!([{"type": "pid", "path": ns("pid")}, {"type": "mount"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}]);
     let own = std::fs::read_link("/proc/self/ns/pid").unwrap().display().to_string();
     check("joinpid", |b| _ = b.set("/linux/namespaces", with_pid), "readlink /proc/self/ns/pid", &own);
-    let wrong = json!([{"type": "pid"}, {"type": "mount"}, {"type": "network", "path": ns("uts")}]);
-    let path = ns("uts");
-    fails(
-        "wrong",
-        |b| {
-            b.set("/linux/namespaces", wrong);
-            b.config.as_object_mut().unwrap().remove("hostname");
-        },
-        &format!(
-            "linux.namespaces[2].path: cannot join network namespace {path}\n  setns: EINVAL\n  likely: the file is no namespace of that type"
+    // A pipe would keep us waiting, and what is none of that type is told before setns could say no more than EINVAL.
+    let fifo = Bundle::new("fifo").unwrap();
+    let pipe = fifo.path().join("pipe").display().to_string();
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let uts = ns("uts");
+    for (kind, path, says) in [
+        ("network", &uts, format!("{uts} is a uts namespace, not a net namespace")),
+        ("pid", &uts, format!("{uts} is a uts namespace, not a pid namespace")),
+        (
+            "pid",
+            &pipe,
+            format!(
+                "{pipe} is no namespace\n  likely: it must be a file like /proc/PID/ns/net, or one that such a file is mounted on"
+            ),
         ),
-    );
+    ] {
+        let namespaces = json!([{"type": "mount"}, {"type": kind, "path": path}]);
+        fails(
+            "wrong",
+            |b| {
+                b.set("/linux/namespaces", namespaces);
+                b.config.as_object_mut().unwrap().remove("hostname");
+            },
+            &format!("linux.namespaces[1].path: {says}"),
+        );
+    }
     holder.kill().unwrap();
     holder.wait().unwrap();
 }
