@@ -9,6 +9,7 @@
 //! `sampan` calls [`spawn`] in process; the keel calls it with an image that came in a sealed memfd.
 //! Modules are listed in the order in which they may use each other.
 
+pub mod defence;
 mod find;
 mod hooks;
 mod ids;

@@ -33,3 +33,14 @@ pub mod trace;
 // The program.
 pub mod cli;
 pub mod ops;
+
+/// For `make attack`: turns off the defences that `SAMPAN_WEAKEN` names. Nothing at all without the feature `weaken`.
+pub fn weaken_if_asked() {
+    #[cfg(feature = "weaken")]
+    if let Ok(names) = std::env::var("SAMPAN_WEAKEN")
+        && !sampan_child::defence::weaken(&names)
+    {
+        eprintln!("SAMPAN_WEAKEN: {names:?} names a defence that there is not");
+        std::process::exit(2);
+    }
+}

@@ -14,5 +14,6 @@ extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
     sampan_runtime::signals::as_std_would();
     let mut args = std::env::args_os();
     let argv0 = args.next().unwrap_or_default();
+    sampan_runtime::weaken_if_asked();
     sampan_runtime::cli::verbs::main(&argv0, args)
 }

@@ -9,6 +9,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    sampan_runtime::weaken_if_asked();
     // What is over at once needs no keel. All else is the worker's to parse, and to refuse: the keel stays small.
     let mut words = std::env::args_os().skip(1);
     if words.any(|word| ["--check", "--help", "-h", "--version", "-V"].iter().any(|at_once| word == *at_once))
