@@ -82,20 +82,8 @@ pub fn sets(b: &mut Build, capabilities: Option<&Capabilities<'_>>, available: u
         inheritable: bits(b, &c.inheritable, "inheritable"),
         ambient: bits(b, &c.ambient, "ambient"),
     };
-    let missing =
-        (sets.bounding | sets.effective | sets.permitted | sets.inheritable | sets.ambient) & !available;
-    if missing != 0 {
-        let names: Vec<&str> = CAPABILITIES
-            .iter()
-            .enumerate()
-            .filter(|(n, _)| missing >> n & 1 == 1)
-            .map(|(_, name)| *name)
-            .collect();
-        b.warnings.push(format!(
-            "process.capabilities: {} left out: we do not have it ourselves",
-            names.join(", ")
-        ));
-    }
+    let all = sets.bounding | sets.effective | sets.permitted | sets.inheritable | sets.ambient;
+    left_out(b, "process.capabilities", all & !available, "we do not have it ourselves");
     for set in [
         &mut sets.bounding,
         &mut sets.effective,
@@ -105,15 +93,27 @@ pub fn sets(b: &mut Build, capabilities: Option<&Capabilities<'_>>, available: u
     ] {
         *set &= available;
     }
-    let field = "process.capabilities";
     if sets.effective & !sets.permitted != 0 {
-        return Err(Error::new(format!("{field}.effective"), "holds a capability that is not in permitted"));
+        let field = "process.capabilities.effective";
+        return Err(Error::new(field, "holds a capability that is not in permitted"));
     }
-    if sets.ambient & !(sets.permitted & sets.inheritable) != 0 {
-        let problem = "holds a capability that is not in both permitted and inheritable (capabilities(7))";
-        return Err(Error::new(format!("{field}.ambient"), problem));
-    }
+    // buildah names ambient capabilities without inheritable ones, which the kernel refuses to raise (capabilities(7)).
+    let raisable = sets.permitted & sets.inheritable;
+    let reason = "an ambient capability must be both permitted and inheritable";
+    left_out(b, "process.capabilities.ambient", sets.ambient & !raisable, reason);
+    sets.ambient &= raisable;
     Ok(sets)
+}
+
+/// Warns of capabilities that the process will not have.
+fn left_out(b: &mut Build, field: &str, capabilities: u64, reason: &str) {
+    if capabilities == 0 {
+        return;
+    }
+    let numbered = CAPABILITIES.iter().enumerate();
+    let names: Vec<&str> =
+        numbered.filter(|(number, _)| capabilities >> number & 1 == 1).map(|(_, name)| *name).collect();
+    b.warnings.push(format!("{field}: {} left out: {reason}", names.join(", ")));
 }
 
 fn bits(b: &mut Build, names: &[Str<'_>], set: &str) -> u64 {

@@ -5,9 +5,10 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::mounts::{Dev, Made};
 use crate::namespaces::Namespaces;
-use crate::spec::{Device, Linux, Spec};
-use sampan_child::step::{Base, Source, Step, mount as flag};
+use crate::spec::{Device, Linux, Spec, Str};
+use sampan_child::step::{Base, Source, Step, Text, mount as flag};
 use sampan_child::sys::uapi::*;
+use std::collections::BTreeSet;
 
 /// config-linux.md, "Default Devices".
 const DEFAULT: [(&str, u32, u32); 6] = [
@@ -132,17 +133,22 @@ fn node(d: &Device<'_>, field: String) -> Result<Node, Error> {
     })
 }
 
-/// Paths are looked up inside the root; one that is not there is no error.
+/// Paths are looked up inside the root; one that is not there is no error. One that is named twice is masked once.
 pub fn masks(b: &mut Build, linux: &Linux<'_>) -> Result<(), Error> {
-    for (index, path) in linux.masked_paths.iter().enumerate() {
-        let field = format!("linux.maskedPaths[{index}]");
-        let path = b.text(&absolute(path, &field)?, &field)?;
-        b.step(field, Step::Mask { path });
-    }
-    for (index, path) in linux.readonly_paths.iter().enumerate() {
-        let field = format!("linux.readonlyPaths[{index}]");
-        let path = b.text(&absolute(path, &field)?, &field)?;
-        b.step(field, Step::ReadOnly { path });
+    let lists: [(&str, &[Str<'_>], fn(Text) -> Step); 2] = [
+        ("linux.maskedPaths", &linux.masked_paths, |path| Step::Mask { path }),
+        ("linux.readonlyPaths", &linux.readonly_paths, |path| Step::ReadOnly { path }),
+    ];
+    for (list, paths, step) in lists {
+        let mut done = BTreeSet::new();
+        for (index, path) in paths.iter().enumerate() {
+            let field = format!("{list}[{index}]");
+            let path = absolute(path, &field)?;
+            let text = b.text(&path, &field)?;
+            if done.insert(path) {
+                b.step(field, step(text));
+            }
+        }
     }
     Ok(())
 }

@@ -166,11 +166,6 @@ fn the_process_is_checked() {
         json!(["CAP_SYS_ADMIN"]),
         "process.capabilities.effective: holds a capability that is not in permitted",
     );
-    check(
-        "/process/capabilities/ambient",
-        json!(["CAP_KILL"]),
-        "process.capabilities.ambient: holds a capability that is not in both permitted and inheritable (capabilities(7))",
-    );
     check("/process/apparmorProfile", json!("x"), "process.apparmorProfile: not supported yet");
 }
 
@@ -227,4 +222,17 @@ fn capabilities_that_we_lack_are_left_out_and_said_but_not_where_users_are_its_o
     set(&mut config, "/linux/uidMappings", map.clone());
     set(&mut config, "/linux/gidMappings", map);
     assert_eq!(warnings(&config), [""; 0]);
+}
+
+#[test]
+fn an_ambient_capability_that_cannot_be_raised_is_left_out_and_said() {
+    let mut config = config();
+    set(&mut config, "/process/capabilities/inheritable", json!(["CAP_KILL"]));
+    set(&mut config, "/process/capabilities/ambient", json!(["CAP_KILL", "CAP_NET_BIND_SERVICE"]));
+    let (plan, warnings) = compile(&config).unwrap();
+    let raised = plan.lines().find_map(|line| line.split_once("raise ambient capabilities")).unwrap().1;
+    assert!(raised.contains("KILL") && !raised.contains("NET_BIND_SERVICE"), "{plan}");
+    let warning = "process.capabilities.ambient: CAP_NET_BIND_SERVICE left out: \
+        an ambient capability must be both permitted and inheritable";
+    assert_eq!(warnings, [warning]);
 }

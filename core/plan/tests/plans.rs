@@ -133,6 +133,16 @@ fn a_process_joins_a_running_container() {
     });
 }
 
+#[test]
+fn a_path_that_is_named_twice_is_masked_once() {
+    let mut c = config();
+    set(&mut c, "/linux/maskedPaths", json!(["/proc/kcore", "/proc/./kcore/", "/proc/keys"]));
+    set(&mut c, "/linux/readonlyPaths", json!(["/proc/sys", "/proc/sys"]));
+    let text = compile(&c).unwrap().0;
+    let count = |word: &str| text.lines().filter(|line| line.contains(word)).count();
+    assert_eq!((count("maskedPaths"), count("readonlyPaths")), (2, 1), "{text}");
+}
+
 /// config-linux.md, Cgroup ownership.
 #[test]
 fn a_group_goes_to_its_user_where_it_can_be_used() {

@@ -206,3 +206,22 @@ fn a_terminal_is_a_terminal() {
         podman.run(&["--rm", "-t", "box", "sh", "-c", "test -t 0 && test -t 1 && echo terminal"]);
     assert_eq!((code, out.trim()), (0, "terminal"), "{err}");
 }
+
+/// buildah names ambient capabilities without inheritable ones for each RUN step.
+#[test]
+fn a_build_with_a_run_step_works() {
+    let Some(podman) = Podman::new("build") else { return };
+    let containerfile = podman.dir.join("Containerfile");
+    fs::write(
+        &containerfile,
+        "FROM localhost/box\nRUN echo built > /etc/text\nCMD [\"cat\", \"/etc/text\"]\n",
+    )
+    .unwrap();
+    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"];
+    let mut build = vec!["build", "--network", "none", "--isolation", "oci", "-q", "-t", "built"];
+    build.extend(limits);
+    build.extend(["-f", containerfile.to_str().unwrap(), podman.dir.to_str().unwrap()]);
+    podman.ok(&build);
+    let (code, out, err) = podman.run(&["--rm", "localhost/built"]);
+    assert_eq!((code, out.as_str()), (0, "built\n"), "{err}");
+}

@@ -184,9 +184,11 @@ fn change<'a>(process: &mut Process<'a>, o: &'a Options) -> Result<()> {
         process.apparmor_profile = Some(text(profile));
     }
     if !o.caps.is_empty() {
-        // Never inheritable or ambient: a program that the user did not mean would inherit them (CVE-2022-29162).
         let c = process.capabilities.get_or_insert_with(Capabilities::default);
-        for set in [&mut c.bounding, &mut c.effective, &mut c.permitted] {
+        // Never inheritable: a program that the user did not mean would inherit them (CVE-2022-29162). Ambient ones must be
+        // inheritable too, so runc adds them only where the container has inheritable ones.
+        let ambient = Some(&mut c.ambient).filter(|_| !c.inheritable.is_empty());
+        for set in [&mut c.bounding, &mut c.effective, &mut c.permitted].into_iter().chain(ambient) {
             set.extend(o.caps.iter().map(|cap| text(cap)));
         }
     }
