@@ -17,6 +17,7 @@ pub mod root;
 pub mod signals;
 pub mod state;
 pub mod time;
+pub mod trust;
 
 // One launch.
 pub mod clone;

@@ -18,3 +18,4 @@ mod sampan;
 mod scratch;
 mod states;
 mod tour;
+mod trust;
