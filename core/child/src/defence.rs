@@ -6,10 +6,10 @@
 //! `SAMPAN_WEAKEN`; the programs read that variable once, before they clone anybody.
 
 macro_rules! defences {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)*) => {
         /// One defence against a known class of attack (docs/security.md).
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Defence { $($(#[$doc])* $name,)* }
+        pub enum Defence { $($(#[doc = $doc])+ $name,)* }
 
         impl Defence {
             pub const ALL: &[Defence] = &[$(Defence::$name,)*];
@@ -17,6 +17,11 @@ macro_rules! defences {
             /// As `SAMPAN_WEAKEN` spells it.
             pub fn name(self) -> &'static str {
                 match self { $(Defence::$name => $text,)* }
+            }
+
+            /// What holds while it is on, in a sentence.
+            pub fn what(self) -> &'static str {
+                match self { $(Defence::$name => concat!($($doc),+),)* }
             }
         }
     };
@@ -27,6 +32,32 @@ defences! {
     CloseBeforeLookup = "close-before-lookup",
     /// The working directory is looked up below the container's root.
     CwdInRoot = "cwd-in-root",
+    /// Mount targets, masks and device nodes are looked up with the container's root as `/` (CVE-2019-18837).
+    TargetsInRoot = "targets-in-root",
+    /// procfs and sysfs are never mounted behind a link of the image (CVE-2019-19921).
+    ProcIsNoLink = "proc-is-no-link",
+    /// Only procfs may be mounted on /proc, and below it only what is known to be harmless (CVE-2019-16884).
+    ProcMountsChecked = "proc-mounts-checked",
+    /// An image's /dev that is a link is refused (CVE-2026-41579).
+    DevIsNoLink = "dev-is-no-link",
+    /// Masks are clones of the host's null device, not of what the container has at /dev/null (CVE-2025-31133).
+    HostNull = "host-null",
+    /// /dev/console is made without following a link (CVE-2026-88264).
+    ConsoleIsNoLink = "console-is-no-link",
+    /// The terminal comes from its master, not from a path that others may replace (CVE-2025-52565).
+    PtyFromMaster = "pty-from-master",
+    /// sysctls are written through a procfs of our own (CVE-2025-52881).
+    OwnProc = "own-proc",
+    /// Standard streams become the user's only where they are pipes or sockets (CVE-2026-88265).
+    StdioOfOthersStays = "stdio-of-others-stays",
+    /// Nobody inside may trace us once we are inside (CVE-2016-9962).
+    Undumpable = "undumpable",
+    /// Our program's file cannot be written through /proc/PID/exe (CVE-2019-5736).
+    SealedProgram = "sealed-program",
+    /// `exec --cap` gives no inheritable capabilities (CVE-2022-29162).
+    ExecCapsNotInherited = "exec-caps-not-inherited",
+    /// `exec --user` takes digits and nothing else (CVE-2026-30892).
+    UserInDigits = "user-in-digits",
 }
 
 /// Is the defence in force?

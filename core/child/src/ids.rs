@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! Users, groups and capabilities.
 
+use crate::defence::{self, Defence};
 use crate::sys::{self, Fault, Result, uapi};
 
 /// Root of the user namespace just made. Its own groups are those of another namespace: let go of them,
@@ -58,7 +59,8 @@ pub(crate) fn ambient(raise: u64) -> Result<()> {
 pub(crate) fn own_stdio(uid: u32) {
     for number in 0..3 {
         let ours = sys::stat_fd(number)
-            .is_ok_and(|s| matches!(s.kind(), uapi::S_IFIFO | uapi::S_IFSOCK) && s.uid != uid);
+            .is_ok_and(|s| matches!(s.kind(), uapi::S_IFIFO | uapi::S_IFSOCK) && s.uid != uid)
+            || !defence::on(Defence::StdioOfOthersStays);
         if ours {
             let _ = sys::fchownat(number, b"\0", uid, u32::MAX);
         }

@@ -5,6 +5,7 @@
 //! through its descriptor and never looked up again (CVE-2019-18837, CVE-2021-30465).  All of it happens
 //! before the pivot, because the host's devices cannot be cloned once the old root is gone.
 
+use crate::defence::{self, Defence};
 use crate::step::{List, Source, mount as flag};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::walk::{Child, put};
@@ -42,7 +43,8 @@ pub(crate) fn mount(
     let made = configure(c, fs, data).and_then(|()| sys::fsmount(fs, attributes));
     sys::close(fs);
     let tree = made?;
-    let at = target_in(c.root()?, target, true, flags & flag::NO_SYMLINKS != 0)?;
+    let no_symlinks = flags & flag::NO_SYMLINKS != 0 && defence::on(Defence::ProcIsNoLink);
+    let at = target_in(c.root()?, target, true, no_symlinks)?;
     if flags & flag::COPY_UP != 0 {
         crate::mounts::copy_up(at, tree)?;
     }
@@ -129,7 +131,7 @@ pub(crate) fn attributes(
     propagation: u32,
     flags: u32,
 ) -> Result<()> {
-    let at = sys::openat2(c.root()?, target, uapi::O_PATH, 0, INSIDE)?;
+    let at = lookup(c.root()?, target, 0, 0)?;
     let done = sys::set_attributes(
         at,
         set,
@@ -141,11 +143,21 @@ pub(crate) fn attributes(
     done
 }
 
+/// What `path` is inside `base`; `resolve` says what else may not be followed.
+fn lookup(base: Fd, path: &[u8], flags: u32, resolve: u64) -> Result<Fd> {
+    if !defence::on(Defence::TargetsInRoot) {
+        // As if the path were only joined to the root's: a link leads where it does on the host.
+        let relative = path.iter().position(|b| *b != b'/').and_then(|start| path.get(start..));
+        return sys::openat(base, relative.unwrap_or(path), uapi::O_PATH | flags, 0);
+    }
+    sys::openat2(base, path, uapi::O_PATH | flags, 0, INSIDE | resolve)
+}
+
 /// What `path` is inside `base`, made where it is missing: a directory, or an empty file.
 fn target_in(base: Fd, path: &[u8], dir: bool, no_symlinks: bool) -> Result<Fd> {
-    let resolve = INSIDE | if no_symlinks { uapi::RESOLVE_NO_SYMLINKS } else { 0 };
+    let resolve = if no_symlinks { uapi::RESOLVE_NO_SYMLINKS } else { 0 };
     let kind = if dir { uapi::O_DIRECTORY } else { 0 };
-    match sys::openat2(base, path, uapi::O_PATH | kind, 0, resolve) {
+    match lookup(base, path, kind, resolve) {
         Err(Fault { errno: uapi::ENOENT, .. }) => match make_last(base, path, dir, resolve) {
             Err(Fault { errno: uapi::ENOENT | uapi::EEXIST, .. }) => make_in(base, path, dir, resolve, 0),
             other => other,
@@ -165,7 +177,7 @@ fn make_last(base: Fd, path: &[u8], dir: bool, resolve: u64) -> Result<Fd> {
         *place = *byte;
     }
     let above = above.get(..slash.wrapping_add(1)).ok_or(not_this_way)?;
-    let parent = sys::openat2(base, above, uapi::O_PATH | uapi::O_DIRECTORY, 0, resolve)?;
+    let parent = lookup(base, above, uapi::O_DIRECTORY, resolve)?;
     let made = make_one(parent, name, dir)
         .and_then(|()| sys::openat(parent, name, uapi::O_PATH | uapi::O_NOFOLLOW, 0));
     sys::close(parent);
@@ -198,7 +210,7 @@ fn make_in(base: Fd, path: &[u8], dir: bool, resolve: u64, depth: u32) -> Result
         let last = path.get(at..).unwrap_or(&[]).iter().all(|b| *b == b'/');
         let as_dir = dir || !last;
         let kind = if as_dir { uapi::O_DIRECTORY } else { 0 };
-        let found = match sys::openat2(base, whole, uapi::O_PATH | kind, 0, resolve) {
+        let found = match lookup(base, whole, kind, resolve) {
             Err(Fault { errno: uapi::ENOENT, .. }) => match make_one(above, name, as_dir) {
                 Err(Fault { errno: uapi::EEXIST, .. }) if depth < 8 => {
                     let mut link = [0u8; PATH_MAX];
@@ -207,7 +219,7 @@ fn make_in(base: Fd, path: &[u8], dir: bool, resolve: u64, depth: u32) -> Result
                     let joined = join(prefix.get(..name_start).unwrap_or(&[]), to, &mut whole)?;
                     make_in(base, joined, as_dir, resolve, depth.wrapping_add(1))
                 }
-                other => other.and_then(|()| sys::openat2(base, whole, uapi::O_PATH | kind, 0, resolve)),
+                other => other.and_then(|()| lookup(base, whole, kind, resolve)),
             },
             other => other,
         };
@@ -248,7 +260,12 @@ pub(crate) fn folder(c: &Child<'_>, path: &[u8]) {
 
 /// Without a mount on /dev, the root's own directory is it; a link there could lead anywhere, so none is followed.
 pub(crate) fn open_dev(c: &mut Child<'_>) -> Result<()> {
-    c.dev = Some(target_in(c.root()?, b"/dev\0", true, true)?);
+    let root = c.root()?;
+    c.dev = Some(if defence::on(Defence::DevIsNoLink) {
+        target_in(root, b"/dev\0", true, true)?
+    } else {
+        sys::openat(root, b"dev\0", uapi::O_PATH | uapi::O_DIRECTORY, 0)?
+    });
     Ok(())
 }
 
@@ -307,6 +324,9 @@ fn host_null(c: &mut Child<'_>) -> Result<Fd> {
     if let Some(null) = c.null {
         return Ok(null);
     }
+    if !defence::on(Defence::HostNull) {
+        return lookup(c.root()?, b"/dev/null\0", 0, 0);
+    }
     let null = sys::openat(uapi::AT_FDCWD, b"/dev/null\0", uapi::O_PATH | uapi::O_NOFOLLOW, 0)?;
     let stat = sys::stat_fd(null)?;
     if stat.kind() != uapi::S_IFCHR || stat.rdev != (1, 3) {
@@ -318,7 +338,7 @@ fn host_null(c: &mut Child<'_>) -> Result<Fd> {
 
 /// A file is covered by null, a directory by one empty directory that all masks share.
 pub(crate) fn mask(c: &mut Child<'_>, path: &[u8]) -> Result<()> {
-    let at = match sys::openat2(c.root()?, path, uapi::O_PATH, 0, INSIDE) {
+    let at = match lookup(c.root()?, path, 0, 0) {
         Err(Fault { errno: uapi::ENOENT | uapi::ENOTDIR, .. }) => return Ok(()),
         other => other?,
     };
@@ -349,7 +369,7 @@ pub(crate) fn mask(c: &mut Child<'_>, path: &[u8]) -> Result<()> {
 
 /// A bind of the path on itself, with read-only as the one change: nosuid, nodev, noexec stay.
 pub(crate) fn read_only(c: &Child<'_>, path: &[u8]) -> Result<()> {
-    let at = match sys::openat2(c.root()?, path, uapi::O_PATH, 0, INSIDE) {
+    let at = match lookup(c.root()?, path, 0, 0) {
         Err(Fault { errno: uapi::ENOENT | uapi::ENOTDIR, .. }) => return Ok(()),
         other => other?,
     };
@@ -373,7 +393,11 @@ pub(crate) fn console(c: &mut Child<'_>, to: Fd, uid: u32, on_dev_console: bool,
     if sys::fs_magic(master)? != uapi::DEVPTS_SUPER_MAGIC {
         return Err(Fault::new(Call::fstatfs, uapi::EXDEV));
     }
-    let peer = sys::pty_peer(master)?;
+    let peer = if defence::on(Defence::PtyFromMaster) {
+        sys::pty_peer(master)?
+    } else {
+        sys::openat2(dir, b"/dev/pts/0\0", uapi::O_RDWR | uapi::O_NOCTTY, 0, how)?
+    };
     if size != 0 {
         sys::set_window(master, size)?;
     }
@@ -384,6 +408,9 @@ pub(crate) fn console(c: &mut Child<'_>, to: Fd, uid: u32, on_dev_console: bool,
     }
     if on_dev_console {
         let dev = c.dev.ok_or(Fault::new(Call::openat, uapi::EBADF))?;
+        if !defence::on(Defence::ConsoleIsNoLink) {
+            sys::close(sys::openat(dev, b"console\0", uapi::O_CREAT | uapi::O_WRONLY, 0o600)?);
+        }
         let file = sys::openat(dev, b"console\0", uapi::O_CREAT | uapi::O_NOFOLLOW | uapi::O_PATH, 0o600);
         let at = match file {
             // O_PATH ignores O_CREAT: make it first where it is missing.
@@ -440,6 +467,10 @@ pub(crate) fn sysctl(c: &mut Child<'_>, path: &[u8], value: &[u8]) -> Result<()>
         }
     };
     let text = value.get(..value.len().saturating_sub(1)).unwrap_or(value);
+    if !defence::on(Defence::OwnProc) {
+        let proc = sys::openat(c.root()?, b"proc\0", uapi::O_PATH | uapi::O_DIRECTORY, 0)?;
+        return put(proc, path, text, 0);
+    }
     put(proc, path, text, uapi::RESOLVE_BENEATH | uapi::RESOLVE_NO_XDEV | uapi::RESOLVE_NO_SYMLINKS)
 }
 

@@ -4,6 +4,7 @@
 //! What a step needs from an earlier one is kept in [`Child`]: the root, /dev, the host's null device, the
 //! program found.  A step that fails is the last one: the report says which, and the process ends.
 
+use crate::defence::{self, Defence};
 use crate::image::Image;
 use crate::report::Report;
 use crate::step::{Base, List, Slot, Step, Text, pivot, user};
@@ -200,6 +201,7 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
             let program = c.program.ok_or(Fault::new(Call::execve, uapi::ENOENT))?;
             sys::execve(program, c.image.list(argv), c.image.list(env), c.home())
         }
+        Step::Undumpable {} if !defence::on(Defence::Undumpable) => sys::prctl(4, 1, 0).map(drop),
         Step::Undumpable {} => sys::prctl(4, 0, 0).map(drop),
         Step::Scheduler { policy, nice, priority, flags } => {
             sys::sched_setattr(policy, nice as i32, priority, flags)

@@ -9,6 +9,7 @@ use crate::host::{Host, Version};
 use crate::namespaces::Namespaces;
 use crate::plan::{Options, Want};
 use crate::spec::Mount;
+use sampan_child::defence::{self, Defence};
 use sampan_child::step::{List, Source, Step, mount as flag};
 use sampan_child::sys::uapi::*;
 
@@ -202,7 +203,9 @@ pub fn mount(
     let asked = options(m.options.iter().map(|o| o.as_str()), &field)?;
     let kind = m.kind.as_deref().unwrap_or_default();
     let bind = asked.bind || kind == "bind" || kind == "rbind";
-    check_proc(&target, if bind { "bind" } else { kind }, m.source.as_deref(), &field)?;
+    if defence::on(Defence::ProcMountsChecked) {
+        check_proc(&target, if bind { "bind" } else { kind }, m.source.as_deref(), &field)?;
+    }
     if target == "/" {
         return Err(Error::new(format!("{field}.destination"), "\"/\" is the root itself: see root.path"));
     }

@@ -20,6 +20,7 @@ use rustix::fs::{
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
+use sampan_child::defence::{self, Defence};
 use sampan_child::sys;
 
 use crate::error::{Errno, Error, Result};
@@ -28,14 +29,14 @@ const EXE: &str = "/proc/self/exe";
 
 /// Returns in a process whose binary is sealed; it may be another run of this program.
 pub fn seal() -> Result<()> {
-    if rustix::process::geteuid().is_root() {
+    if rustix::process::geteuid().is_root() && defence::on(Defence::Undumpable) {
         // From here on nobody in a container may look into us. Without root it would take our own /proc from us.
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     }
     let exe = open(EXE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
         Error::new(format!("cannot open {EXE}")).call("open", e).likely("/proc is not mounted")
     })?;
-    if is_sealed(exe.as_fd()) {
+    if is_sealed(exe.as_fd()) || !defence::on(Defence::SealedProgram) {
         return Ok(());
     }
     let copy = match clone_read_only() {

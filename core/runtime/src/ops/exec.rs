@@ -9,6 +9,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use sampan_child::defence::{self, Defence};
 use sampan_plan::spec::{Capabilities, ConsoleSize, Process, Spec, Str};
 use sampan_plan::{Options as PlanOptions, Plan};
 
@@ -185,6 +186,9 @@ fn change<'a>(process: &mut Process<'a>, o: &'a Options) -> Result<()> {
     }
     if !o.caps.is_empty() {
         let c = process.capabilities.get_or_insert_with(Capabilities::default);
+        if !defence::on(Defence::ExecCapsNotInherited) {
+            c.inheritable.extend(o.caps.iter().map(|cap| text(cap)));
+        }
         // Never inheritable: a program that the user did not mean would inherit them (CVE-2022-29162). Ambient ones must be
         // inheritable too, so runc adds them only where the container has inheritable ones.
         let ambient = Some(&mut c.ambient).filter(|_| !c.inheritable.is_empty());
@@ -198,6 +202,9 @@ fn change<'a>(process: &mut Process<'a>, o: &'a Options) -> Result<()> {
 /// `UID[:GID]`, digits alone: an empty or odd part must never become 0 (CVE-2026-30892).
 fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
     let number = |part: &str| {
+        if !defence::on(Defence::UserInDigits) {
+            return Some(part.parse().unwrap_or(0));
+        }
         let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
         // The highest number means "unchanged" to the kernel.
         part.parse().ok().filter(|n| digits && *n != u32::MAX)
