@@ -58,6 +58,8 @@ defences! {
     ExecCapsNotInherited = "exec-caps-not-inherited",
     /// `exec --user` takes digits and nothing else (CVE-2026-30892).
     UserInDigits = "user-in-digits",
+    /// A tree that is cloned for a container stops being a peer of the host's mounts.
+    NoPeers = "no-peers",
 }
 
 /// Is the defence in force?

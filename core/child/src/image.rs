@@ -4,11 +4,11 @@
 //! [`Image::check`] looks at every offset once, in the process that clones; after that the child may trust
 //! each of them.  The bytes need no alignment and no relocation, so they travel in a memfd as they are.
 
-use crate::step::{List, Slot, Source, Step, Text};
+use crate::step::{List, Propagation, Slot, Source, Step, Text};
 
 /// `sampan` in little-endian letters, with the version of the form.
 pub const MAGIC: u32 = 0x504d_5301;
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Words in the header.
 pub const HEADER: usize = 12;
 /// Bytes of one step.
@@ -167,15 +167,15 @@ impl<'a> Image<'a> {
             Source::Path(t) => text(t),
             Source::Tree(s) => slot(s),
         };
+        let of_host = |p: Propagation| matches!(p, Propagation::RSlave | Propagation::RPrivate);
         match step {
             Step::Enter { ns, back, .. } => slot(ns) && (back == Slot::STAY || slot_or_none(back)),
             Step::Wait { from } => slot(from),
             Step::Setns { ns, .. } => slot(ns),
             Step::TimeOffsets { lines } => list(lines),
             Step::JoinCgroup { tasks } => text(tasks),
-            Step::Propagate { path, .. } => text(path),
-            Step::Root { from } => source(from),
-            Step::Scratch { from, data, .. } => source(from) && list(data),
+            Step::Root { from, host } => source(from) && of_host(host),
+            Step::Scratch { from, host, data, .. } => source(from) && of_host(host) && list(data),
             Step::Mount { kind, target, data, .. } => text(kind) && text(target) && list(data),
             Step::Bind { from, target, .. } => source(from) && text(target),
             Step::Attributes { target, .. } => text(target),
@@ -214,7 +214,8 @@ impl<'a> Image<'a> {
             | Step::Unshare { .. }
             | Step::BecomeRoot { .. }
             | Step::OpenDev {}
-            | Step::Pivot { .. }
+            | Step::Propagate { .. }
+            | Step::Pivot {}
             | Step::RootAttributes { .. }
             | Step::Loopback {}
             | Step::Session {}

@@ -6,7 +6,7 @@
 //! before the pivot, because the host's devices cannot be cloned once the old root is gone.
 
 use crate::defence::{self, Defence};
-use crate::step::{List, Source, mount as flag};
+use crate::step::{List, Propagation, Source, mount as flag};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::walk::{Child, put};
 
@@ -16,15 +16,17 @@ const PATH_MAX: usize = 4096;
 
 /// The root's tree goes on top of the old root: always reachable, and below it as pivot_root demands. Paths
 /// of this process still start under it, in the host's tree.
-pub(crate) fn root(c: &mut Child<'_>, from: Source) -> Result<()> {
-    let tree = tree(c, from, uapi::AT_RECURSIVE)?;
+pub(crate) fn root(c: &mut Child<'_>, from: Source, host: Propagation) -> Result<()> {
+    let tree = root_tree(c, from, host, uapi::AT_RECURSIVE)?;
     sys::attach_at(tree, b"/\0")?;
     c.root = Some(tree);
     Ok(())
 }
 
-/// A detached clone: made here, or by the parent.
-pub(crate) fn tree(c: &Child<'_>, from: Source, recursive: u32) -> Result<Fd> {
+/// A detached clone of the root, made here or by the parent. It is the first: nothing is cloned or attached while the host's
+/// mounts are still our peers.
+pub(crate) fn root_tree(c: &Child<'_>, from: Source, host: Propagation, recursive: u32) -> Result<Fd> {
+    sys::propagate(b"/\0", host)?;
     match from {
         Source::Path(path) => sys::open_tree(uapi::AT_FDCWD, c.text(path), uapi::OPEN_TREE_CLONE | recursive),
         Source::Tree(slot) => c.slot(slot),
@@ -37,6 +39,7 @@ pub(crate) fn mount(
     target: &[u8],
     data: List,
     attributes: u32,
+    propagation: Option<Propagation>,
     flags: u32,
 ) -> Result<()> {
     let fs = sys::fsopen(kind)?;
@@ -50,9 +53,8 @@ pub(crate) fn mount(
     }
     sys::attach(tree, at)?;
     sys::close(at);
-    let propagation = propagation_of(flags);
-    if propagation != 0 {
-        sys::set_attributes(tree, 0, 0, propagation & !uapi::MS_REC, propagation & uapi::MS_REC != 0)?;
+    if let Some(to) = propagation {
+        sys::set_propagation(tree, to)?;
     }
     if flags & flag::IS_DEV != 0 {
         c.dev = Some(tree);
@@ -75,25 +77,17 @@ pub(crate) fn configure(c: &Child<'_>, fs: Fd, data: List) -> Result<()> {
     Ok(())
 }
 
-/// An MS_ bit out of the high half of a step's flags, with MS_REC where it is recursive.
-fn propagation_of(flags: u32) -> u32 {
-    (match flags >> 16 & 7 {
-        1 => uapi::MS_PRIVATE,
-        2 => uapi::MS_SLAVE,
-        3 => uapi::MS_SHARED,
-        4 => uapi::MS_UNBINDABLE,
-        _ => 0,
-    }) | if flags >> 19 & 1 == 1 { uapi::MS_REC } else { 0 }
-}
-
 pub(crate) fn bind(
     c: &mut Child<'_>,
     from: Source,
     target: &[u8],
     set: u32,
     clear: u32,
+    propagation: Option<Propagation>,
     flags: u32,
 ) -> Result<()> {
+    // Without a root the host's mounts are our peers still.
+    let root = c.root()?;
     let tree = match from {
         Source::Tree(slot) => c.slot(slot)?,
         Source::Path(path) => {
@@ -110,35 +104,21 @@ pub(crate) fn bind(
         return Err(Fault::new(Call::open_tree, uapi::ENODEV));
     }
     if set | clear != 0 {
-        sys::set_attributes(tree, set, clear, 0, flags & flag::ATTRIBUTES_RECURSIVE != 0)?;
+        sys::set_attributes(tree, set, clear, flags & flag::ATTRIBUTES_RECURSIVE != 0)?;
     }
-    let at = target_in(c.root()?, target, stat.is_dir(), flags & flag::NO_SYMLINKS != 0)?;
+    let at = target_in(root, target, stat.is_dir(), flags & flag::NO_SYMLINKS != 0)?;
     sys::attach(tree, at)?;
     sys::close(at);
-    let propagation = propagation_of(flags);
-    if propagation != 0 {
-        sys::set_attributes(tree, 0, 0, propagation & !uapi::MS_REC, propagation & uapi::MS_REC != 0)?;
+    if let Some(to) = propagation {
+        sys::set_propagation(tree, to)?;
     }
     sys::close(tree);
     Ok(())
 }
 
-pub(crate) fn attributes(
-    c: &Child<'_>,
-    target: &[u8],
-    set: u32,
-    clear: u32,
-    propagation: u32,
-    flags: u32,
-) -> Result<()> {
+pub(crate) fn attributes(c: &Child<'_>, target: &[u8], set: u32, clear: u32, flags: u32) -> Result<()> {
     let at = lookup(c.root()?, target, 0, 0)?;
-    let done = sys::set_attributes(
-        at,
-        set,
-        clear,
-        propagation & !uapi::MS_REC,
-        flags & flag::ATTRIBUTES_RECURSIVE != 0 || propagation & uapi::MS_REC != 0,
-    );
+    let done = sys::set_attributes(at, set, clear, flags & flag::ATTRIBUTES_RECURSIVE != 0);
     sys::close(at);
     done
 }
@@ -374,7 +354,7 @@ pub(crate) fn read_only(c: &Child<'_>, path: &[u8]) -> Result<()> {
         other => other?,
     };
     let tree = sys::clone_tree(at, true)?;
-    sys::set_attributes(tree, uapi::MOUNT_ATTR_RDONLY, 0, 0, true)?;
+    sys::set_attributes(tree, uapi::MOUNT_ATTR_RDONLY, 0, true)?;
     sys::attach(tree, at)?;
     sys::close(tree);
     sys::close(at);
@@ -435,15 +415,12 @@ pub(crate) fn console(c: &mut Child<'_>, to: Fd, uid: u32, on_dev_console: bool,
     Ok(())
 }
 
-/// pivot_root(".", "."), then the old root, which lies below, is let go.
-pub(crate) fn pivot(c: &mut Child<'_>, old_is_shared: bool) -> Result<()> {
+/// pivot_root(".", "."), then the old root, which lies below, is let go. That cannot reach the host: the old root's mounts
+/// are no peers of its mounts since the step that made ours.
+pub(crate) fn pivot(c: &mut Child<'_>) -> Result<()> {
     let root = c.root()?;
     sys::fchdir(root)?;
     sys::pivot_here()?;
-    if old_is_shared {
-        // Or the unmount would reach the host.
-        sys::propagate(b".\0", uapi::MS_SLAVE | uapi::MS_REC)?;
-    }
     sys::detach(b".\0")?;
     sys::chdir(b"/\0")?;
     for fd in

@@ -10,7 +10,7 @@
 //! overlayfs's escapes (`:`, `,`, `\`), and the container's mountinfo tells nothing of the host.
 
 use crate::mounts;
-use crate::step::{List, Source, scratch as flag};
+use crate::step::{List, Propagation, Source, scratch as flag};
 use crate::sys::{self, Fd, Result, Stat, uapi};
 use crate::walk::Child;
 
@@ -18,8 +18,8 @@ const LOWER: &[u8] = b"lower\0";
 const UPPER: &[u8] = b"upper\0";
 const WORK: &[u8] = b"work\0";
 
-pub(crate) fn root(c: &mut Child<'_>, from: Source, data: List, flags: u32) -> Result<()> {
-    let lower = mounts::tree(c, from, 0)?;
+pub(crate) fn root(c: &mut Child<'_>, from: Source, host: Propagation, data: List, flags: u32) -> Result<()> {
+    let lower = mounts::root_tree(c, from, host, 0)?;
     let top = sys::stat_fd(lower)?;
     // What a bind of it would not allow, the overlay does not either.
     let attributes = sys::mount_flags(lower)?

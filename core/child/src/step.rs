@@ -5,6 +5,8 @@
 //! indices into the slots that came with it.  So steps copy, compare and print, and an image may come from
 //! shared memory: any bit pattern decodes to a step or to an error, never to undefined behaviour.
 
+use crate::sys::uapi;
+
 /// Offset of a NUL-terminated string in the image's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Text(pub u32);
@@ -27,11 +29,70 @@ pub struct List {
     pub count: u32,
 }
 
-/// Where a mount is cloned from: a path of the host, or a detached tree that the parent opened.
+/// Where a mount is cloned from: a path of the host, cloned when the host's mounts are no peers any more (`Root.host`); or a
+/// detached tree that the parent opened, with the propagation that its slot names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     Path(Text),
     Tree(Slot),
+}
+
+/// What a mount exchanges with the others of its peer group (mount_namespaces(7)): the eight options of config.md.
+/// With an `R`, the mounts below it do the same.
+///
+/// A clone starts as a peer of what it was cloned from, and what is mounted in it would appear there too.  So every step and
+/// every slot that clones the host's mounts says what becomes of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    Private,
+    RPrivate,
+    Slave,
+    RSlave,
+    Shared,
+    RShared,
+    Unbindable,
+    RUnbindable,
+}
+
+impl Propagation {
+    /// Each with its name in config.json.
+    pub const ALL: [(&'static str, Propagation); 8] = [
+        ("private", Propagation::Private),
+        ("rprivate", Propagation::RPrivate),
+        ("slave", Propagation::Slave),
+        ("rslave", Propagation::RSlave),
+        ("shared", Propagation::Shared),
+        ("rshared", Propagation::RShared),
+        ("unbindable", Propagation::Unbindable),
+        ("runbindable", Propagation::RUnbindable),
+    ];
+
+    pub fn named(name: &str) -> Option<Propagation> {
+        Propagation::ALL.iter().find(|(known, _)| *known == name).map(|(_, propagation)| *propagation)
+    }
+
+    pub fn name(self) -> &'static str {
+        Propagation::ALL.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| *name)
+    }
+
+    /// The kernel's bit for it.
+    pub fn bit(self) -> u32 {
+        match self {
+            Propagation::Private | Propagation::RPrivate => uapi::MS_PRIVATE,
+            Propagation::Slave | Propagation::RSlave => uapi::MS_SLAVE,
+            Propagation::Shared | Propagation::RShared => uapi::MS_SHARED,
+            Propagation::Unbindable | Propagation::RUnbindable => uapi::MS_UNBINDABLE,
+        }
+    }
+
+    pub fn is_recursive(self) -> bool {
+        use Propagation::*;
+        matches!(self, RPrivate | RSlave | RShared | RUnbindable)
+    }
+
+    pub fn is_shared(self) -> bool {
+        self.bit() == uapi::MS_SHARED
+    }
 }
 
 /// What a path is relative to.
@@ -145,6 +206,29 @@ impl Word for Base {
         }
     }
 }
+impl Word for Propagation {
+    fn put(self, to: &mut Writer) {
+        to.word(self as u32);
+    }
+    fn take(from: &mut Reader) -> Option<Propagation> {
+        let word = from.word()?;
+        Propagation::ALL.iter().map(|(_, propagation)| *propagation).find(|known| *known as u32 == word)
+    }
+}
+/// 0 is None.
+impl Word for Option<Propagation> {
+    fn put(self, to: &mut Writer) {
+        to.word(self.map_or(0, |propagation| (propagation as u32).wrapping_add(1)));
+    }
+    fn take(from: &mut Reader) -> Option<Option<Propagation>> {
+        match from.word()?.checked_sub(1) {
+            None => Some(None),
+            Some(word) => {
+                Propagation::take(&mut Reader { words: [word, 0, 0, 0, 0, 0, 0, 0], at: 0 }).map(Some)
+            }
+        }
+    }
+}
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $code:literal $name:ident { $($field:ident : $ty:ty),* $(,)? })*) => {
@@ -168,7 +252,7 @@ macro_rules! steps {
                 let from = &mut from;
                 let [code, ..] = words;
                 match code {
-                    $($code => Some(Step::$name { $($field: <$ty>::take(from)?),* }),)*
+                    $($code => Some(Step::$name { $($field: <$ty as Word>::take(from)?),* }),)*
                     _ => None,
                 }
             }
@@ -206,16 +290,18 @@ steps! {
     8 TimeOffsets { lines: List }
     /// Writes `0` into the `tasks` file of a v1 cgroup: no pid is ever written to cgroup.procs.
     9 JoinCgroup { tasks: Text }
-    /// Propagation of the mount `path` of the host's tree, in this mount namespace.
-    10 Propagate { path: Text, kind: u32, recursive: u32 }
-    /// Clones the root's tree and attaches it over the old `/`: all later targets are resolved in it.
-    11 Root { from: Source }
+    /// Propagation of the container's root, once it is `/`.
+    10 Propagate { to: Propagation }
+    /// First makes every mount of the host `host` in this mount namespace (`RSlave` or `RPrivate`), so that nothing done
+    /// from here on reaches it.  Then clones the root's tree and attaches it over the old `/`: all later targets are
+    /// resolved in it.
+    11 Root { from: Source, host: Propagation }
     /// A new file system: fsopen, fsconfig, fsmount, move_mount.
-    12 Mount { kind: Text, target: Text, data: List, attributes: u32, flags: u32 }
-    /// A clone of a part of the host's tree.
-    13 Bind { from: Source, target: Text, set: u32, clear: u32, flags: u32 }
-    /// Attributes of a mount already made, recursively.
-    14 Attributes { target: Text, set: u32, clear: u32, propagation: u32, flags: u32 }
+    12 Mount { kind: Text, target: Text, data: List, attributes: u32, propagation: Option<Propagation>, flags: u32 }
+    /// A clone of a part of the host's tree; `propagation` once it is attached.
+    13 Bind { from: Source, target: Text, set: u32, clear: u32, propagation: Option<Propagation>, flags: u32 }
+    /// Attributes of a mount already made.
+    14 Attributes { target: Text, set: u32, clear: u32, flags: u32 }
     /// Uses what is at /dev in the root for `Base::Dev`, where no mount was made there.
     15 OpenDev {}
     16 Node { base: Base, path: Text, mode: u32, device: u32, uid: u32, gid: u32 }
@@ -227,8 +313,8 @@ steps! {
     /// Runs a hook and waits for it.  `state` and the string after it enclose the pid; what it prints goes to `output`.
     21 Hook { argv: List, env: List, state: Text, timeout_s: u32, output: Slot }
     /// Makes the root the file system's root and lets go of the old one.
-    22 Pivot { flags: u32 }
-    23 RootAttributes { set: u32, propagation: u32 }
+    22 Pivot {}
+    23 RootAttributes { set: u32 }
     /// Writes below /proc/sys, through a procfs of our own.
     24 Sysctl { path: Text, value: Text }
     25 Hostname { name: Text }
@@ -273,7 +359,7 @@ steps! {
     52 CloseOthers { first: u32 }
     /// In place of `Root`: an overlay of its tree, without submounts, and a new tmpfs that takes what is written and
     /// is told `data`.  `flags` are those of [`scratch`].
-    53 Scratch { from: Source, data: List, flags: u32 }
+    53 Scratch { from: Source, host: Propagation, data: List, flags: u32 }
     /// The filter of hooks still to come: what they execute comes from the container. `program` as in `Seccomp`.
     54 HookFilter { program: Text, insns: u32, flags: u32 }
     /// Makes a directory inside the root where it is missing, while that can still be written; `Cwd` says why it cannot.
@@ -314,12 +400,6 @@ pub mod cwd {
     pub const CREATE: u32 = 1;
     /// What root may not enter (NFS) the user perhaps may: a second step tries again.
     pub const TRY: u32 = 1 << 1;
-}
-
-/// Bits of `Pivot.flags`.
-pub mod pivot {
-    /// The old root is shared with the host: make it a slave before it is let go.
-    pub const OLD_IS_SHARED: u32 = 1;
 }
 
 /// Bits of `User.flags`.

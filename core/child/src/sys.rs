@@ -9,6 +9,8 @@ use core::arch::asm;
 use core::convert::Infallible;
 use core::mem::{size_of, zeroed};
 
+use crate::step::Propagation;
+
 macro_rules! calls {
     ($($code:literal $name:ident = $x86:literal $arm:literal;)*) => {
         /// A system call, as reports name it.
@@ -551,19 +553,33 @@ struct MountAttr {
     userns: u64,
 }
 
-/// Attributes and propagation (an MS_ bit, or 0 to keep it) of the mount a descriptor stands for.
-pub fn set_attributes(of: Fd, set: u32, clear: u32, propagation: u32, recursive: bool) -> Result<()> {
-    let attr = MountAttr { set: set.into(), clear: clear.into(), propagation: propagation.into(), userns: 0 };
+fn mount_setattr(of: Fd, attr: &MountAttr, recursive: bool) -> Result<()> {
     let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
-    let (p, a) = (EMPTY.as_ptr() as usize, &raw const attr as usize);
+    let (p, a) = (EMPTY.as_ptr() as usize, &raw const *attr as usize);
     // SAFETY: the path is the empty string; `attr` is the kernel's mount_attr, passed with its size.
     unsafe { trap(Call::mount_setattr, [of as usize, p, flags as usize, a, size_of::<MountAttr>(), 0]) }
         .map(drop)
 }
 
+/// Attributes of the mount that a descriptor stands for.
+pub fn set_attributes(of: Fd, set: u32, clear: u32, recursive: bool) -> Result<()> {
+    mount_setattr(
+        of,
+        &MountAttr { set: set.into(), clear: clear.into(), propagation: 0, userns: 0 },
+        recursive,
+    )
+}
+
+/// Propagation of the mount that a descriptor stands for; it may be detached.
+pub fn set_propagation(of: Fd, to: Propagation) -> Result<()> {
+    let attr = MountAttr { set: 0, clear: 0, propagation: to.bit().into(), userns: 0 };
+    mount_setattr(of, &attr, to.is_recursive())
+}
+
 /// Propagation of the mount at `path`: the old call, because the new one has no path but through a descriptor.
-pub fn propagate(path: &[u8], flags: u32) -> Result<()> {
+pub fn propagate(path: &[u8], to: Propagation) -> Result<()> {
     let p = cstr(Call::mount, path)?;
+    let flags = to.bit() | if to.is_recursive() { MS_REC } else { 0 };
     // SAFETY: `path` ends in NUL; source, type and data may be null for a change of propagation.
     unsafe { trap(Call::mount, [0, p, 0, flags as usize, 0, 0]) }.map(drop)
 }

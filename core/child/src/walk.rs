@@ -7,7 +7,7 @@
 use crate::defence::{self, Defence};
 use crate::image::Image;
 use crate::report::Report;
-use crate::step::{Base, List, Slot, Step, Text, pivot, user};
+use crate::step::{Base, List, Slot, Step, Text, user};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::{find, hooks, ids, mounts, scratch};
 
@@ -127,19 +127,17 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::BecomeRoot { setgroups } => ids::become_root(setgroups != 0),
         Step::TimeOffsets { lines } => time_offsets(c, lines),
         Step::JoinCgroup { tasks } => put(uapi::AT_FDCWD, c.text(tasks), b"0", 0),
-        Step::Propagate { path, kind, recursive } => {
-            sys::propagate(c.text(path), kind | if recursive != 0 { uapi::MS_REC } else { 0 })
+        Step::Propagate { to } => sys::propagate(b"/\0", to),
+        Step::Root { from, host } => mounts::root(c, from, host),
+        Step::Scratch { from, host, data, flags } => scratch::root(c, from, host, data, flags),
+        Step::Mount { kind, target, data, attributes, propagation, flags } => {
+            mounts::mount(c, c.text(kind), c.text(target), data, attributes, propagation, flags)
         }
-        Step::Root { from } => mounts::root(c, from),
-        Step::Scratch { from, data, flags } => scratch::root(c, from, data, flags),
-        Step::Mount { kind, target, data, attributes, flags } => {
-            mounts::mount(c, c.text(kind), c.text(target), data, attributes, flags)
+        Step::Bind { from, target, set, clear, propagation, flags } => {
+            mounts::bind(c, from, c.text(target), set, clear, propagation, flags)
         }
-        Step::Bind { from, target, set, clear, flags } => {
-            mounts::bind(c, from, c.text(target), set, clear, flags)
-        }
-        Step::Attributes { target, set, clear, propagation, flags } => {
-            mounts::attributes(c, c.text(target), set, clear, propagation, flags)
+        Step::Attributes { target, set, clear, flags } => {
+            mounts::attributes(c, c.text(target), set, clear, flags)
         }
         Step::OpenDev {} => mounts::open_dev(c),
         Step::Node { base, path, mode, device, uid, gid } => {
@@ -154,11 +152,8 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::Hook { argv, env, state, timeout_s, output } => {
             hooks::run(c, argv, env, state, timeout_s, output)
         }
-        Step::Pivot { flags } => mounts::pivot(c, flags & pivot::OLD_IS_SHARED != 0),
-        Step::RootAttributes { set, propagation } => {
-            let root = c.root()?;
-            sys::set_attributes(root, set, 0, propagation & !uapi::MS_REC, propagation & uapi::MS_REC != 0)
-        }
+        Step::Pivot {} => mounts::pivot(c),
+        Step::RootAttributes { set } => sys::set_attributes(c.root()?, set, 0, false),
         Step::Sysctl { path, value } => mounts::sysctl(c, c.text(path), c.text(value)),
         Step::Hostname { name } => sys::sethostname(c.text(name)),
         Step::Domainname { name } => sys::setdomainname(c.text(name)),

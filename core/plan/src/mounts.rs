@@ -8,9 +8,10 @@ use crate::error::Error;
 use crate::host::{Host, Version};
 use crate::namespaces::Namespaces;
 use crate::plan::{Options, Want};
+use crate::rootfs::RootPropagation;
 use crate::spec::Mount;
 use sampan_child::defence::{self, Defence};
-use sampan_child::step::{List, Source, Step, mount as flag};
+use sampan_child::step::{List, Propagation, Source, Step, mount as flag};
 use sampan_child::sys::uapi::*;
 
 /// What the options of one mount ask for.
@@ -20,8 +21,7 @@ pub struct Asked<'o> {
     pub clear: u32,
     pub set_recursive: u32,
     pub clear_recursive: u32,
-    /// As in the high half of a step's flags.
-    pub propagation: u32,
+    pub propagation: Option<Propagation>,
     pub bind: bool,
     pub recursive: bool,
     pub copy_up: bool,
@@ -38,7 +38,7 @@ enum Means {
     /// A value of the atime field, which is cleared first.
     Atime(u32),
     AtimeRecursive(u32),
-    Propagation(u32),
+    Propagation(Propagation),
     Bind {
         recursive: bool,
     },
@@ -50,15 +50,12 @@ enum Means {
     NotYet,
 }
 
-const PRIVATE: u32 = 1 << 16;
-const SLAVE: u32 = 2 << 16;
-const SHARED: u32 = 3 << 16;
-const UNBINDABLE: u32 = 4 << 16;
-const ALL_BELOW: u32 = 1 << 19;
-
 /// The options of config.md, and those that crun and podman add. What is not here is the file system's.
 fn means(option: &str) -> Option<Means> {
     use Means::*;
+    if let Some(propagation) = sampan_child::step::Propagation::named(option) {
+        return Some(Propagation(propagation));
+    }
     Some(match option {
         "ro" => Set(MOUNT_ATTR_RDONLY),
         "rw" => Clear(MOUNT_ATTR_RDONLY),
@@ -91,14 +88,6 @@ fn means(option: &str) -> Option<Means> {
         "rnoatime" => AtimeRecursive(MOUNT_ATTR_NOATIME),
         "rstrictatime" => AtimeRecursive(MOUNT_ATTR_STRICTATIME),
         "rrelatime" | "ratime" | "rnostrictatime" | "rnorelatime" => AtimeRecursive(0),
-        "private" => Propagation(PRIVATE),
-        "rprivate" => Propagation(PRIVATE | ALL_BELOW),
-        "slave" => Propagation(SLAVE),
-        "rslave" => Propagation(SLAVE | ALL_BELOW),
-        "shared" => Propagation(SHARED),
-        "rshared" => Propagation(SHARED | ALL_BELOW),
-        "unbindable" => Propagation(UNBINDABLE),
-        "runbindable" => Propagation(UNBINDABLE | ALL_BELOW),
         "bind" => Bind { recursive: false },
         "rbind" => Bind { recursive: true },
         "sync" | "dirsync" | "lazytime" | "mand" | "iversion" => Told,
@@ -136,7 +125,7 @@ pub fn options<'o>(given: impl IntoIterator<Item = &'o str>, field: &str) -> Res
                 a.set_recursive = a.set_recursive & !MOUNT_ATTR_ATIME | value;
                 a.clear_recursive |= MOUNT_ATTR_ATIME;
             }
-            Some(Means::Propagation(bits)) => a.propagation = bits,
+            Some(Means::Propagation(propagation)) => a.propagation = Some(propagation),
             Some(Means::Bind { recursive }) => {
                 a.bind = true;
                 a.recursive |= recursive;
@@ -179,9 +168,32 @@ pub struct Around<'a> {
     pub host: &'a Host,
     pub options: &'a Options,
     pub namespaces: &'a Namespaces,
-    /// Sources must be opened by the parent: a new user namespace may not split the host's mounts, and a shared
-    /// root must not be touched before.
-    pub sources_by_parent: bool,
+    pub propagation: RootPropagation,
+}
+
+impl Around<'_> {
+    /// Where a bind is cloned, and what becomes of its peers there. By the child, in a namespace that has none; by the parent
+    /// what a new user namespace may not split off the host's mounts (a slave then: root in there must not mount on the
+    /// host); and by the parent what is to stay shared with the host.
+    pub fn source(
+        &self,
+        b: &mut Build,
+        path: &str,
+        recursive: bool,
+        follow: bool,
+        field: &str,
+        asked: Option<Propagation>,
+    ) -> Result<Source, Error> {
+        let new_user = self.namespaces.makes(CLONE_NEWUSER);
+        let stays_shared = asked.filter(|asked| asked.is_shared() && self.propagation.keeps_peers());
+        let propagation = match stays_shared {
+            _ if new_user && self.host.privileged => self.propagation.host,
+            Some(shared) if !new_user => shared,
+            _ => return Ok(Source::Path(b.text(path, field)?)),
+        };
+        let (path, field) = (path.to_owned(), field.to_owned());
+        Ok(Source::Tree(b.want(Want::Tree { path, recursive, follow, propagation, field })))
+    }
 }
 
 pub fn mount(
@@ -252,16 +264,10 @@ fn bind_step(
     around: &Around<'_>,
 ) -> Result<(), Error> {
     let recursive = recursive || asked.recursive;
-    let from = if around.sources_by_parent {
-        let follow = !asked.source_nofollow;
-        let want =
-            Want::Tree { path: source.to_owned(), recursive, follow, field: format!("{field}.source") };
-        Source::Tree(b.want(want))
-    } else {
-        Source::Path(b.text(source, &format!("{field}.source"))?)
-    };
+    let (follow, propagation) = (!asked.source_nofollow, asked.propagation);
+    let from = around.source(b, source, recursive, follow, &format!("{field}.source"), propagation)?;
     let at = b.text(target, &format!("{field}.destination"))?;
-    let mut flags = asked.propagation | if recursive { flag::RECURSIVE } else { 0 };
+    let mut flags = if recursive { flag::RECURSIVE } else { 0 };
     if asked.source_nofollow {
         flags |= flag::NO_FOLLOW_SOURCE;
     }
@@ -269,14 +275,15 @@ fn bind_step(
     let own = asked.set | asked.clear != 0;
     if whole_tree && !own {
         let (set, clear) = (asked.set_recursive, asked.clear_recursive);
-        b.step(field, Step::Bind { from, target: at, set, clear, flags: flags | flag::ATTRIBUTES_RECURSIVE });
+        flags |= flag::ATTRIBUTES_RECURSIVE;
+        b.step(field, Step::Bind { from, target: at, set, clear, propagation, flags });
         return Ok(());
     }
-    b.step(field, Step::Bind { from, target: at, set: asked.set, clear: asked.clear, flags });
+    b.step(field, Step::Bind { from, target: at, set: asked.set, clear: asked.clear, propagation, flags });
     if whole_tree {
         let (set, clear) = (asked.set_recursive, asked.clear_recursive);
         let flags = flag::ATTRIBUTES_RECURSIVE;
-        b.step(field, Step::Attributes { target: at, set, clear, propagation: 0, flags });
+        b.step(field, Step::Attributes { target: at, set, clear, flags });
     }
     Ok(())
 }
@@ -291,7 +298,7 @@ fn file_system(
     made: &mut Made,
 ) -> Result<(), Error> {
     let is_dev = target == "/dev";
-    let mut flags = asked.propagation;
+    let mut flags = 0;
     let mut attributes = asked.set;
     if is_dev {
         flags |= flag::IS_DEV;
@@ -324,13 +331,11 @@ fn file_system(
     let data = told(b, &data, field)?;
     let kind = b.text(kind, &format!("{field}.type"))?;
     let at = b.text(target, &format!("{field}.destination"))?;
-    b.step(field, Step::Mount { kind, target: at, data, attributes, flags });
+    let propagation = asked.propagation;
+    b.step(field, Step::Mount { kind, target: at, data, attributes, propagation, flags });
     if asked.set_recursive | asked.clear_recursive != 0 {
         let (set, clear) = (asked.set_recursive, asked.clear_recursive);
-        b.step(
-            field,
-            Step::Attributes { target: at, set, clear, propagation: 0, flags: flag::ATTRIBUTES_RECURSIVE },
-        );
+        b.step(field, Step::Attributes { target: at, set, clear, flags: flag::ATTRIBUTES_RECURSIVE });
     }
     Ok(())
 }
@@ -371,10 +376,8 @@ fn cgroup(
         let kind = b.table.own("cgroup2");
         let at = b.text(target, field)?;
         let data = told(b, &[("source", Some("cgroup"))], field)?;
-        b.step(
-            field,
-            Step::Mount { kind, target: at, data, attributes: asked.set, flags: asked.propagation },
-        );
+        let (attributes, propagation) = (asked.set, asked.propagation);
+        b.step(field, Step::Mount { kind, target: at, data, attributes, propagation, flags: 0 });
         return Ok(());
     }
     let read_only = asked.set & MOUNT_ATTR_RDONLY;
@@ -382,14 +385,13 @@ fn cgroup(
     let at = b.text(target, field)?;
     let data = told(b, &[("source", Some("tmpfs")), ("mode", Some("755"))], field)?;
     let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-    b.step(field, Step::Mount { kind, target: at, data, attributes, flags: asked.propagation });
+    let propagation = asked.propagation;
+    b.step(field, Step::Mount { kind, target: at, data, attributes, propagation, flags: 0 });
     for group in groups {
         let from = Source::Path(b.text(&group.folder(), field)?);
         let at = b.text(&format!("{target}/{}", group.name()), field)?;
-        b.step(
-            field,
-            Step::Bind { from, target: at, set: asked.set | attributes, clear: 0, flags: flag::QUIET },
-        );
+        let (set, flags) = (asked.set | attributes, flag::QUIET);
+        b.step(field, Step::Bind { from, target: at, set, clear: 0, propagation: None, flags });
     }
     for group in v1.iter().filter(|g| g.name().contains(',')) {
         let to = b.text(group.name(), field)?;
@@ -399,7 +401,7 @@ fn cgroup(
         }
     }
     if read_only != 0 {
-        b.step(field, Step::Attributes { target: at, set: read_only, clear: 0, propagation: 0, flags: 0 });
+        b.step(field, Step::Attributes { target: at, set: read_only, clear: 0, flags: 0 });
     }
     Ok(())
 }

@@ -15,9 +15,10 @@ use crate::host::{Host, Version};
 use crate::mounts::{self, Around, Dev, Made};
 use crate::namespaces::Namespaces;
 use crate::plan::{Gate, Options, Parent, Plan, Want};
+use crate::rootfs::RootPropagation;
 use crate::spec::{Hook, Hooks, Process, Spec};
 use crate::{ids, limits, process, rootfs, scratch, seccomp};
-use sampan_child::step::{List, Source, Step, Text, mark, mount as flag, pivot};
+use sampan_child::step::{List, Step, Text, mark, mount as flag};
 use sampan_child::sys::uapi::*;
 
 impl<'a> Plan<'a> {
@@ -30,13 +31,8 @@ impl<'a> Plan<'a> {
         let groups_denied = new_user && !host.privileged;
         let root = spec.root.as_ref().filter(|r| !r.path.is_empty());
         let root = root.ok_or_else(|| Error::new("root.path", "is missing"))?;
-        let propagation = rootfs::propagation(linux)?;
-        let around = Around {
-            host,
-            options,
-            namespaces: &ns,
-            sources_by_parent: (new_user && host.privileged) || propagation.shared,
-        };
+        let propagation = RootPropagation::parse(linux)?;
+        let around = Around { host, options, namespaces: &ns, propagation };
         let b = &mut Build::default();
         b.want(Want::Report);
         if options.trace {
@@ -72,38 +68,23 @@ impl<'a> Plan<'a> {
         ns.joined_by_child(b);
 
         // ---- the root and what is mounted in it ----
-        let slash = b.table.own("/");
-        if propagation.before != 0 {
-            let (kind, recursive) = (propagation.before & !MS_REC, 1);
-            b.step("linux.rootfsPropagation", Step::Propagate { path: slash, kind, recursive });
-        } else {
-            // Nothing that we attach below it may reach the host.
-            b.step(
-                "linux.rootfsPropagation",
-                Step::Propagate { path: slash, kind: MS_PRIVATE, recursive: 0 },
-            );
-        }
         b.step("", Step::Umask { mask: 0 });
         let path = from_bundle(&root.path, &options.bundle);
         let scratch = scratch::asked(spec)?;
-        let from = if around.sources_by_parent {
-            let field = "root.path".to_owned();
-            // overlayfs looks past what is mounted below.
-            let recursive = !scratch;
-            Source::Tree(b.want(Want::Tree { path: path.clone(), recursive, follow: true, field }))
-        } else {
-            Source::Path(b.text(&path, "root.path")?)
-        };
+        // overlayfs looks past what is mounted below.
+        let from = around.source(b, &path, !scratch, true, "root.path", None)?;
+        let host_mounts = propagation.host;
         if scratch {
-            scratch::root(b, from, new_user)?;
+            scratch::root(b, from, host_mounts, new_user)?;
         } else {
-            b.step("root.path", Step::Root { from });
+            b.step("root.path", Step::Root { from, host: host_mounts });
         }
         if root.readonly && path == "/" {
             // The host's own root: read-only with all that is mounted below it, and before anything is mounted in
             // it, so that not even a mount point is made there.
             let (set, flags) = (MOUNT_ATTR_RDONLY, flag::ATTRIBUTES_RECURSIVE);
-            b.step("root.readonly", Step::Attributes { target: slash, set, clear: 0, propagation: 0, flags });
+            let target = b.table.own("/");
+            b.step("root.readonly", Step::Attributes { target, set, clear: 0, flags });
         }
 
         let made = &mut Made::default();
@@ -138,7 +119,7 @@ impl<'a> Plan<'a> {
         for (target, field) in std::mem::take(&mut made.read_only_later) {
             let target = b.text(&target, &field)?;
             let set = MOUNT_ATTR_RDONLY;
-            b.step(field, Step::Attributes { target, set, clear: 0, propagation: 0, flags: 0 });
+            b.step(field, Step::Attributes { target, set, clear: 0, flags: 0 });
         }
         rootfs::sysctls(b, spec, &ns)?;
         rootfs::masks(b, linux)?;
@@ -166,13 +147,11 @@ impl<'a> Plan<'a> {
                 let path = b.text(&cwd, "process.cwd")?;
                 b.step("process.cwd", Step::Folder { path });
             }
-            b.step("root.readonly", Step::RootAttributes { set: MOUNT_ATTR_RDONLY, propagation: 0 });
+            b.step("root.readonly", Step::RootAttributes { set: MOUNT_ATTR_RDONLY });
         }
-        let flags = if propagation.shared { pivot::OLD_IS_SHARED } else { 0 };
-        b.step("root.path", Step::Pivot { flags });
-        if propagation.after != 0 {
-            let (kind, recursive) = (propagation.after & !MS_REC, u32::from(propagation.after & MS_REC != 0));
-            b.step("linux.rootfsPropagation", Step::Propagate { path: slash, kind, recursive });
+        b.step("root.path", Step::Pivot {});
+        if let Some(to) = propagation.root {
+            b.step("linux.rootfsPropagation", Step::Propagate { to });
         }
 
         // ---- inside ----

@@ -2,7 +2,7 @@
 
 use crate::ids;
 use crate::spec::{ConsoleSize, Hooks, IdMapping, Resources, Str};
-use sampan_child::step::Step;
+use sampan_child::step::{Propagation, Step};
 use std::collections::BTreeMap;
 
 /// Everything that launching one process will do, decided.
@@ -38,8 +38,9 @@ pub enum Want {
     OwnNamespace { kind: u32 },
     /// A pidfd of the running container that `exec` joins.
     Container,
-    /// A detached clone of a tree, made where the parent may look things up.
-    Tree { path: String, recursive: bool, follow: bool, field: String },
+    /// A detached clone of a tree, made where the parent may look things up. It is a peer of the host's mounts until it is
+    /// given `propagation`; a shared one stays one.
+    Tree { path: String, recursive: bool, follow: bool, propagation: Propagation, field: String },
     /// Our end of a socket pair over which the pty's master comes.
     Console,
     /// Standard descriptor 0, 1 or 2 of a process whose stdio the caller gives.

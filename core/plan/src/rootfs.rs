@@ -6,7 +6,7 @@ use crate::host::Host;
 use crate::mounts::{Dev, Made};
 use crate::namespaces::Namespaces;
 use crate::spec::{Device, Linux, Spec, Str};
-use sampan_child::step::{Base, Source, Step, Text, mount as flag};
+use sampan_child::step::{Base, Propagation, Source, Step, Text, mount as flag};
 use sampan_child::sys::uapi::*;
 use std::collections::BTreeSet;
 
@@ -60,7 +60,8 @@ pub fn devices(
             let path = b.text(&n.path, &n.field)?;
             let flags = flag::IS_DEVICE;
             let set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
-            b.step(&n.field, Step::Bind { from: Source::Path(path), target: path, set, clear: 0, flags });
+            let from = Source::Path(path);
+            b.step(&n.field, Step::Bind { from, target: path, set, clear: 0, propagation: None, flags });
             continue;
         }
         let (base, below) = split(&n.path);
@@ -216,33 +217,35 @@ fn namespace_of(path: &str, spec: &Spec<'_>) -> Option<(u32, &'static str)> {
     }
 }
 
-/// How the root relates to the host's mounts.
+/// linux.rootfsPropagation, as config-linux.md has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Propagation {
-    /// For the old `/`, recursively, before anything is mounted; 0: leave it.
-    pub before: u32,
-    /// For the new root, after the pivot; 0: leave it.
-    pub after: u32,
-    /// The old root stays shared with the host.
-    pub shared: bool,
+pub struct RootPropagation {
+    /// Of the host's mounts in the container's namespace, and so of all that is cloned from them there.
+    pub host: Propagation,
+    /// Of the container's root, once it is `/`; None: as it was cloned.
+    pub root: Option<Propagation>,
 }
 
-pub fn propagation(linux: &Linux<'_>) -> Result<Propagation, Error> {
-    let of = |before, after, shared| Ok(Propagation { before, after, shared });
-    match linux.rootfs_propagation.as_deref().unwrap_or_default() {
-        "" | "slave" | "rslave" => of(MS_SLAVE | MS_REC, 0, false),
-        "private" => of(MS_PRIVATE | MS_REC, MS_PRIVATE, false),
-        "rprivate" => of(MS_PRIVATE | MS_REC, MS_PRIVATE | MS_REC, false),
-        // The host's mounts stay what they are: sources must keep their peers. They are cloned by the parent.
-        "shared" => of(0, MS_SHARED, true),
-        "rshared" => of(0, MS_SHARED | MS_REC, true),
-        "unbindable" => of(MS_PRIVATE | MS_REC, MS_UNBINDABLE, false),
-        "runbindable" => of(MS_PRIVATE | MS_REC, MS_UNBINDABLE | MS_REC, false),
-        other => {
-            let known =
-                ["shared", "slave", "private", "unbindable", "rshared", "rslave", "rprivate", "runbindable"];
-            let hint = nearest(other, known).map_or(String::new(), |n| format!("; did you mean {n:?}?"));
-            Err(Error::new("linux.rootfsPropagation", format!("no propagation is called {other:?}{hint}")))
-        }
+impl RootPropagation {
+    pub fn parse(linux: &Linux<'_>) -> Result<RootPropagation, Error> {
+        use Propagation::*;
+        let name = linux.rootfs_propagation.as_deref().filter(|name| !name.is_empty()).unwrap_or("rslave");
+        let Some(asked) = Propagation::named(name) else {
+            let known = Propagation::ALL.map(|(known, _)| known);
+            let hint = nearest(name, known).map_or(String::new(), |n| format!("; did you mean {n:?}?"));
+            let problem = format!("no propagation is called {name:?}{hint}");
+            return Err(Error::new("linux.rootfsPropagation", problem));
+        };
+        let host = match asked {
+            Slave | RSlave | Shared | RShared => RSlave,
+            Private | RPrivate | Unbindable | RUnbindable => RPrivate,
+        };
+        let root = (!matches!(asked, Slave | RSlave)).then_some(asked);
+        Ok(RootPropagation { host, root })
+    }
+
+    /// A mount that asks to be shared stays a peer of the host's, as with runc.
+    pub fn keeps_peers(&self) -> bool {
+        self.root.is_some_and(Propagation::is_shared)
     }
 }

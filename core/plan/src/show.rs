@@ -89,20 +89,20 @@ impl Reader<'_> {
             Step::JoinCgroup { tasks } => {
                 format!("join control group {}", self.text(tasks).trim_end_matches("/tasks"))
             }
-            Step::Propagate { path, kind, recursive } => {
-                let r = if recursive != 0 { "r" } else { "" };
-                format!("make {} {r}{}", self.text(path), propagation(kind))
+            Step::Propagate { to } => format!("make / {}", to.name()),
+            Step::Root { from, host } => {
+                format!("use {} as the root [host's mounts {}]", self.source(from), host.name())
             }
-            Step::Root { from } => format!("use {} as the root", self.source(from)),
-            Step::Scratch { from, data, .. } => {
-                let (options, _) = self.options(data);
+            Step::Scratch { from, host, data, .. } => {
+                let (mut options, _) = self.options(data);
+                options.push(format!("host's mounts {}", host.name()));
                 format!("use {} as the root, a new tmpfs on top{}", self.source(from), bracket(&options))
             }
-            Step::Mount { kind, target, data, attributes, flags } => {
+            Step::Mount { kind, target, data, attributes, propagation, flags } => {
                 let mut options = names(attributes);
                 let (told, source) = self.options(data);
                 options.extend(told);
-                options.extend(propagation_name(flags));
+                options.extend(propagation.map(|p| p.name().to_owned()));
                 if flags & flag::COPY_UP != 0 {
                     options.push("tmpcopyup".to_owned());
                 }
@@ -110,11 +110,10 @@ impl Reader<'_> {
                 let from = source.filter(|s| *s != kind).map_or(String::new(), |s| format!(" ({s})"));
                 format!("mount {kind}{from} on {}{}", self.text(target), bracket(&options))
             }
-            Step::Bind { from, target, set, clear, flags } => {
-                let recursive = flags & flag::ATTRIBUTES_RECURSIVE != 0;
-                let options = changed(set, clear, recursive).into_iter().chain(propagation_name(flags));
+            Step::Bind { from, target, set, clear, propagation, flags } => {
+                let mut options = changed(set, clear, flags & flag::ATTRIBUTES_RECURSIVE != 0);
+                options.extend(propagation.map(|p| p.name().to_owned()));
                 let verb = if flags & flag::RECURSIVE != 0 { "rbind" } else { "bind" };
-                let options: Vec<String> = options.collect();
                 format!("{verb} {} on {}{}", self.source(from), self.text(target), bracket(&options))
             }
             Step::Attributes { target, set, clear, flags, .. } => {
@@ -149,8 +148,8 @@ impl Reader<'_> {
                 let limit = if timeout_s == 0 { String::new() } else { format!(" within {timeout_s} s") };
                 format!("run hook {}{limit}", self.list(argv).first().cloned().unwrap_or_default())
             }
-            Step::Pivot { .. } => "pivot to the root, let go of the old one".to_owned(),
-            Step::RootAttributes { set, .. } => format!("change /{}", bracket(&names(set))),
+            Step::Pivot {} => "pivot to the root, let go of the old one".to_owned(),
+            Step::RootAttributes { set } => format!("change /{}", bracket(&names(set))),
             Step::Sysctl { path, value } => {
                 let path = self.text(path);
                 format!("set {} to {:?}", path.trim_start_matches("sys/"), self.text(value))
@@ -236,26 +235,6 @@ fn caps(bits: u64) -> String {
         .map(|(_, name)| name.trim_start_matches("CAP_"))
         .collect();
     if names.is_empty() { "none".to_owned() } else { names.join(",") }
-}
-
-fn propagation(kind: u32) -> &'static str {
-    match kind {
-        MS_PRIVATE => "private",
-        MS_SLAVE => "slave",
-        MS_SHARED => "shared",
-        _ => "unbindable",
-    }
-}
-
-fn propagation_name(flags: u32) -> Option<String> {
-    let name = match flags >> 16 & 7 {
-        1 => "private",
-        2 => "slave",
-        3 => "shared",
-        4 => "unbindable",
-        _ => return None,
-    };
-    Some(if flags >> 19 & 1 == 1 { format!("r{name}") } else { name.to_owned() })
 }
 
 const ATTRIBUTES: [(u32, &str, &str); 6] = [

@@ -1,7 +1,7 @@
 //! Whole plans, as people read them.
 
 use crate::fields::set;
-use sampan_child::step::{self, Source, Step};
+use sampan_child::step::{self, Propagation, Source, Step};
 use sampan_plan::plan::Want;
 use sampan_plan::{Host, Options, Plan, Spec, show};
 use serde_json::{Value, json};
@@ -93,12 +93,65 @@ fn root_step(config: &Value) -> String {
 fn a_scratch_root_differs_from_a_writable_one_in_one_step() {
     let mut writable = scratch();
     set(&mut writable, "/annotations", json!({}));
-    assert_eq!(root_step(&writable), "/bundle/rootfs as the root");
-    let words = "/bundle/rootfs as the root, a new tmpfs on top [mode=0700]";
+    assert_eq!(root_step(&writable), "/bundle/rootfs as the root [host's mounts rslave]");
+    let words = "/bundle/rootfs as the root, a new tmpfs on top [mode=0700,host's mounts rslave]";
     assert_eq!(root_step(&scratch()), words);
     let strip =
         |config: &Value| compile(config).unwrap().0.replace(&root_step(config), "ROOT").replace(' ', "");
     assert_eq!(strip(&scratch()), strip(&writable));
+}
+
+/// What becomes of the peers of each tree that the parent clones for the config, by its field.
+fn trees(config: &Value) -> Vec<(String, Propagation)> {
+    let text = config.to_string();
+    let spec = Spec::parse(&text).unwrap();
+    let plan = Plan::compile(&spec, &Host::example(), &options()).unwrap();
+    let tree = |want: &Want| match want {
+        Want::Tree { propagation, field, .. } => Some((field.clone(), *propagation)),
+        _ => None,
+    };
+    plan.slots.iter().filter_map(tree).collect()
+}
+
+/// A bind without a word about its propagation, and one for each word that there is.
+fn with_every_propagation(root: &str) -> Value {
+    let mut c = config();
+    c["mounts"] = json!([{"destination": "/none", "source": "/data", "options": ["rbind"]}]);
+    for (name, _) in Propagation::ALL {
+        set(
+            &mut c,
+            "/mounts/-",
+            json!({"destination": format!("/{name}"), "source": "/data", "options": ["rbind", name]}),
+        );
+    }
+    set(&mut c, "/linux/rootfsPropagation", json!(root));
+    c
+}
+
+#[test]
+fn peers_of_the_host_are_kept_only_by_a_shared_mount_of_a_shared_root() {
+    for (root, propagation) in Propagation::ALL {
+        let kept: &[(&str, Propagation)] = match propagation.is_shared() {
+            true => &[("mounts[5].source", Propagation::Shared), ("mounts[6].source", Propagation::RShared)],
+            false => &[],
+        };
+        let kept: Vec<_> = kept.iter().map(|(field, kept)| ((*field).to_owned(), *kept)).collect();
+        assert_eq!(trees(&with_every_propagation(root)), kept, "{root}");
+    }
+}
+
+#[test]
+fn no_tree_is_a_peer_of_the_host_in_a_user_namespace() {
+    for (root, _) in Propagation::ALL {
+        let mut c = with_every_propagation(root);
+        set(&mut c, "/linux/namespaces/-", json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+        set(&mut c, "/linux/uidMappings", map.clone());
+        set(&mut c, "/linux/gidMappings", map);
+        let trees = trees(&c);
+        assert_eq!(trees.len(), 10, "the root and each mount");
+        assert!(trees.iter().all(|(_, propagation)| !propagation.is_shared()), "{root}: {trees:?}");
+    }
 }
 
 /// The flags of its step, and whether its tree comes with what is mounted below: the parent's to open, or the child's.

@@ -10,10 +10,13 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use sampan_cgroups::Cgroup;
+use sampan_child::defence::{self, Defence};
+use sampan_child::step::Propagation;
+use sampan_child::sys;
 use sampan_plan::namespaces::proc_name;
 use sampan_plan::plan::{Gate, Plan, Want};
 
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::launch::Inside;
 use crate::root::Folder;
 
@@ -110,8 +113,8 @@ impl<'a> Slots<'a> {
             Want::Container => {
                 Held::Callers(request.container.ok_or_else(|| missing("a running container"))?)
             }
-            Want::Tree { path, recursive, follow, field } => {
-                Held::Ours(tree(path, *recursive, *follow, field)?)
+            Want::Tree { path, recursive, follow, propagation, field } => {
+                Held::Ours(tree(path, *recursive, *follow, *propagation, field)?)
             }
             Want::Console => {
                 let (ours, theirs) =
@@ -166,7 +169,7 @@ fn namespace(path: &str, kind: u32, field: &str) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = open(path, flags, Mode::empty())
         .map_err(|e| wrong(format!("cannot open the namespace {path}")).call("open", e))?;
-    match sampan_child::sys::namespace_kind(opened.as_raw_fd()) {
+    match sys::namespace_kind(opened.as_raw_fd()) {
         Ok(found) if found == kind => Ok(opened),
         Ok(found) => {
             let (found, wanted) = (proc_name(found), proc_name(kind));
@@ -178,7 +181,7 @@ fn namespace(path: &str, kind: u32, field: &str) -> Result<OwnedFd> {
 }
 
 /// A detached clone, as the child will attach it.
-fn tree(path: &str, recursive: bool, follow: bool, field: &str) -> Result<OwnedFd> {
+fn tree(path: &str, recursive: bool, follow: bool, propagation: Propagation, field: &str) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
@@ -186,8 +189,17 @@ fn tree(path: &str, recursive: bool, follow: bool, field: &str) -> Result<OwnedF
     if !follow {
         flags |= OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
     }
-    open_tree(rustix::fs::CWD, path, flags)
-        .map_err(|e| Error::new(format!("cannot clone {path}")).field(field).call("open_tree", e))
+    let tree = open_tree(rustix::fs::CWD, path, flags)
+        .map_err(|e| Error::new(format!("cannot clone {path}")).field(field).call("open_tree", e))?;
+    if !defence::on(Defence::NoPeers) {
+        return Ok(tree);
+    }
+    sys::set_propagation(tree.as_raw_fd(), propagation).map_err(|fault| {
+        Error::new(format!("cannot make the clone of {path} {}", propagation.name()))
+            .field(field)
+            .call(fault.call.name(), Errno::from_raw_os_error(fault.errno.into()))
+    })?;
+    Ok(tree)
 }
 
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {

@@ -61,7 +61,7 @@ fn has_verity(exe: BorrowedFd<'_>) -> bool {
 
 fn clone_read_only() -> std::result::Result<OwnedFd, Errno> {
     let tree = open_tree(CWD, EXE, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-    sys::set_attributes(tree.as_raw_fd(), sys::uapi::MOUNT_ATTR_RDONLY, 0, 0, false)
+    sys::set_attributes(tree.as_raw_fd(), sys::uapi::MOUNT_ATTR_RDONLY, 0, false)
         .map_err(|fault| Errno::from_raw_os_error(fault.errno.into()))?;
     // Or we would run again for ever.
     if read_only(tree.as_fd()) { Ok(tree) } else { Err(Errno::NOTSUP) }

@@ -1,14 +1,21 @@
 //! The table of likely causes, a line each: what failed, how, and what is said about it.
 
-use sampan_child::step::{Base, List, Slot, Source, Step, Text};
+use sampan_child::step::{Base, List, Propagation, Slot, Source, Step, Text};
 use sampan_child::sys::Call;
 use sampan_runtime::error::Errno;
 use sampan_runtime::explain::{Around, likely};
 
 const T: Text = Text(0);
-const MOUNT: Step =
-    Step::Mount { kind: T, target: T, data: List { first: T, count: 0 }, attributes: 0, flags: 0 };
-const BIND: Step = Step::Bind { from: Source::Path(T), target: T, set: 0, clear: 0, flags: 0 };
+const MOUNT: Step = Step::Mount {
+    kind: T,
+    target: T,
+    data: List { first: T, count: 0 },
+    attributes: 0,
+    propagation: None,
+    flags: 0,
+};
+const BIND: Step =
+    Step::Bind { from: Source::Path(T), target: T, set: 0, clear: 0, propagation: None, flags: 0 };
 const USER: Step = Step::User { uid: 1, gid: 1, groups: List { first: T, count: 0 }, flags: 0 };
 
 /// As root, without a user namespace.
@@ -32,9 +39,11 @@ fn each_row_says_what_it_should() {
     let c = check;
     let rlimit = Step::Rlimit { resource: 7, soft: 1, hard: 1 };
     c(rlimit, Call::prlimit, Errno::PERM, ROOT, "CAP_SYS_RESOURCE");
-    c(Step::Root { from: Source::Path(T) }, Call::open_tree, Errno::NOENT, ROOT, "see root.path");
-    c(Step::Root { from: Source::Path(T) }, Call::move_mount, Errno::INVAL, ROOT, "is a file");
-    let scratch = Step::Scratch { from: Source::Path(T), data: List { first: T, count: 0 }, flags: 0 };
+    let host = Propagation::RSlave;
+    let root = Step::Root { from: Source::Path(T), host };
+    c(root, Call::open_tree, Errno::NOENT, ROOT, "see root.path");
+    c(root, Call::move_mount, Errno::INVAL, ROOT, "is a file");
+    let scratch = Step::Scratch { from: Source::Path(T), host, data: List { first: T, count: 0 }, flags: 0 };
     c(scratch, Call::open_tree, Errno::NOENT, ROOT, "see root.path");
     c(scratch, Call::open_tree, Errno::INVAL, INSIDE, "may not leave it out");
     c(scratch, Call::open_tree, Errno::INVAL, ROOT, "(nothing)");
@@ -73,7 +82,7 @@ fn each_row_says_what_it_should() {
     c(cwd, Call::chdir, Errno::NOTDIR, ROOT, "no directory");
     c(cwd, Call::mkdirat, Errno::ROFS, ROOT, "read-only");
     c(Step::Keyring { name: T }, Call::keyctl, Errno::DQUOT, ROOT, "--no-new-keyring");
-    c(Step::Pivot { flags: 0 }, Call::pivot_root, Errno::INVAL, ROOT, "initramfs");
+    c(Step::Pivot {}, Call::pivot_root, Errno::INVAL, ROOT, "initramfs");
     let scheduler = Step::Scheduler { policy: 1, nice: 0, priority: 1, flags: 0 };
     c(scheduler, Call::sched_setattr, Errno::PERM, ROOT, "CAP_SYS_NICE");
     c(Step::Loopback {}, Call::ioctl, Errno::NOSYS, ROOT, "older than 5.14");

@@ -20,3 +20,4 @@ mod scratch;
 mod states;
 mod tour;
 mod trust;
+mod world;

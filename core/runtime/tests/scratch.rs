@@ -118,13 +118,10 @@ fn the_top_looks_as_it_does_below() {
 
 #[test]
 fn a_user_namespace_has_one_too() {
-    let map = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
     check(
         "userns",
         |b| {
-            b.add("/linux/namespaces", json!({"type": "user"}));
-            b.set("/linux/uidMappings", map.clone());
-            b.set("/linux/gidMappings", map);
+            b.user_namespace(100_000, 65536);
             for (path, ..) in tree(&b.rootfs()) {
                 std::os::unix::fs::lchown(path, Some(100_000), Some(100_000)).unwrap();
             }
@@ -138,13 +135,10 @@ fn a_user_namespace_has_one_too() {
 
 #[test]
 fn a_root_that_nobody_in_the_user_namespace_owns_can_be_read_and_added_to() {
-    let map = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
     check(
         "unmapped",
         |b| {
-            b.add("/linux/namespaces", json!({"type": "user"}));
-            b.set("/linux/uidMappings", map.clone());
-            b.set("/linux/gidMappings", map);
+            b.user_namespace(100_000, 65536);
         },
         "echo x >/new; cat /new; stat -c '%u' / /etc",
         "x\n65534\n65534",
@@ -273,6 +267,9 @@ fn the_flag_is_for_rootfs_and_the_plan_shows_the_step() {
     let bundle = bundle("plan");
     bundle.write().unwrap();
     let plan = root.ok(["plan", bundle.path().to_str().unwrap()]);
-    let words = format!("use {}/rootfs as the root, a new tmpfs on top [mode=0700]", bundle.path().display());
+    let words = format!(
+        "use {}/rootfs as the root, a new tmpfs on top [mode=0700,host's mounts rslave]",
+        bundle.path().display()
+    );
     assert!(plan.contains(&words), "{plan}");
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::world::{World, mountinfo};
+
 pub const BUSYBOX: &str = "/bin/busybox";
 
 /// Removed when dropped.
@@ -13,6 +15,8 @@ pub const BUSYBOX: &str = "/bin/busybox";
 pub struct Bundle {
     path: PathBuf,
     pub config: Value,
+    /// What was mounted before, in a world of the test's own.
+    mounts: Option<String>,
 }
 
 impl Bundle {
@@ -33,8 +37,27 @@ impl Bundle {
             root.join("etc/passwd"),
             "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n",
         )?;
-        let bundle = Bundle { path, config: default_config() };
+        let world = World::asked();
+        let mounts = match world {
+            Some(world) => Some(world.enter().and_then(|()| mountinfo())?),
+            None => None,
+        };
+        let mut bundle = Bundle { path, config: default_config(), mounts };
+        if world.is_some_and(|world| world.user_namespace) {
+            // Each id is the same outside: the root's files belong to whom they should.
+            bundle.user_namespace(0, 65536);
+        }
         Ok(bundle)
+    }
+
+    /// A user namespace of its own, in which the `size` ids from 0 on are the host's from `first` on.
+    pub fn user_namespace(&mut self, first: u32, size: u32) -> &mut Bundle {
+        if let Some(Value::Array(list)) = self.config.pointer_mut("/linux/namespaces") {
+            list.retain(|namespace| namespace["type"] != "user");
+        }
+        let map = json!([{"containerID": 0, "hostID": first, "size": size}]);
+        self.add("/linux/namespaces", json!({"type": "user"}));
+        self.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map)
     }
 
     pub fn path(&self) -> &Path {
@@ -81,6 +104,9 @@ impl Bundle {
 impl Drop for Bundle {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
+        if let Some(before) = self.mounts.take().filter(|_| !std::thread::panicking()) {
+            assert_eq!(mountinfo().unwrap_or_default(), before, "mounts were left behind");
+        }
     }
 }
 

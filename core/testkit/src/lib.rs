@@ -5,6 +5,8 @@
 pub mod bundle;
 pub mod need;
 pub mod observer;
+pub mod world;
 
 pub use bundle::Bundle;
 pub use observer::observer;
+pub use world::World;

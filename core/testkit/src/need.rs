@@ -1,5 +1,7 @@
 //! What a test needs of its machine.
 
+use crate::World;
+
 /// Says why the test does not run, and whether it may.
 pub fn need(what: &str, there: bool) -> bool {
     if !there {
@@ -19,6 +21,18 @@ pub fn busybox() -> bool {
         "/bin/busybox, statically linked (apt-get install busybox-static)",
         std::path::Path::new(crate::bundle::BUSYBOX).exists(),
     )
+}
+
+/// A program in PATH.
+pub fn program(name: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
+    need(&format!("{name} (apt-get install {name})"), found)
+}
+
+/// For what only a container without a user namespace can do.
+pub fn no_user_namespace() -> bool {
+    need("a world without a user namespace", !World::asked().is_some_and(|world| world.user_namespace))
 }
 
 /// Is this capability in our effective set?
