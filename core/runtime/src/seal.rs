@@ -1,4 +1,6 @@
-//! Our own binary cannot be written through /proc/PID/exe from inside a container (CVE-2019-5736).
+//! Our own binary cannot be written through /proc/PID/exe from inside a container (CVE-2019-5736). It is the file that a
+//! container's first process has as its exe until it executes the image's program, and longer if that program is a script
+//! whose interpreter is /proc/self/exe: `sampan` for its verbs, the keel for all that sampand starts.
 //!
 //! ```text
 //!   read-only file system, verity, or a sealed memfd already?   nothing to do
@@ -7,14 +9,16 @@
 //! ```
 //! The clone must be close-on-exec: with its descriptor open, mount_setattr could clear read-only again; without it
 //! nothing can name that mount any more.  Verbs that enter no container need no seal.
+//! The file of a sealed process has no path, so whoever needs one asks `installed_path`.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 use rustix::fs::{
-    AtFlags, CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, StatxAttributes, StatxFlags,
+    AtFlags, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, StatxAttributes, StatxFlags,
     fcntl_add_seals, fcntl_get_seals, fstatvfs, memfd_create, open, sendfile, statx,
 };
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -39,11 +43,24 @@ pub fn seal() -> Result<()> {
     if is_sealed(exe.as_fd()) || !defence::on(Defence::SealedProgram) {
         return Ok(());
     }
-    let copy = match clone_read_only() {
-        Ok(clone) => clone,
-        Err(_) => copy_sealed(exe)?,
-    };
+    let copy = sealed(exe)?;
     Err(run_again(copy.as_fd()))
+}
+
+/// The same program, in a form that nobody who executes it can write to.
+pub fn sealed(program: OwnedFd) -> Result<OwnedFd> {
+    match clone_read_only(program.as_fd()) {
+        Ok(clone) => Ok(clone),
+        Err(_) => copy_sealed(program),
+    }
+}
+
+/// The path of the file that this program was started from.
+pub fn installed_path() -> Option<PathBuf> {
+    let exe = std::fs::read_link(EXE).ok()?;
+    // A clone's file is the root of a mount that stands nowhere; a copy is in memory. Then `run_again` has put it here.
+    let is_nameless = exe.parent().is_none() || exe.as_os_str().as_bytes().starts_with(b"/memfd:");
+    if is_nameless { std::env::args_os().next().map(PathBuf::from) } else { Some(exe) }
 }
 
 fn is_sealed(exe: BorrowedFd<'_>) -> bool {
@@ -59,8 +76,10 @@ fn has_verity(exe: BorrowedFd<'_>) -> bool {
         .is_ok_and(|s| s.stx_attributes.contains(StatxAttributes::VERITY))
 }
 
-fn clone_read_only() -> std::result::Result<OwnedFd, Errno> {
-    let tree = open_tree(CWD, EXE, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+fn clone_read_only(program: BorrowedFd<'_>) -> std::result::Result<OwnedFd, Errno> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(program, c"", flags)?;
     sys::set_attributes(tree.as_raw_fd(), sys::uapi::MOUNT_ATTR_RDONLY, 0, false)
         .map_err(|fault| Errno::from_raw_os_error(fault.errno.into()))?;
     // Or we would run again for ever.
@@ -87,9 +106,13 @@ fn copy_sealed(exe: OwnedFd) -> Result<OwnedFd> {
     Ok(memfd)
 }
 
-/// Comes back only with the reason why not.
+/// Comes back only with the reason why not. The first argument becomes the path of our file: nothing else will tell it.
 fn run_again(from: BorrowedFd<'_>) -> Error {
-    let args: Vec<CString> = std::env::args_os().filter_map(|a| CString::new(a.into_vec()).ok()).collect();
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    if let (Some(first), Some(path)) = (words.first_mut(), installed_path()) {
+        *first = path.into();
+    }
+    let args: Vec<CString> = words.into_iter().filter_map(|a| CString::new(a.into_vec()).ok()).collect();
     let vars = std::env::vars_os().filter_map(|(name, value)| {
         let mut both = name.into_vec();
         both.push(b'=');
@@ -116,5 +139,5 @@ fn run_again(from: BorrowedFd<'_>) -> Error {
     let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
     Error::new("cannot run again from a sealed copy of our own binary")
         .call("execveat", errno)
-        .likely("vm.memfd_noexec forbids it; install sampan on a read-only file system")
+        .likely("vm.memfd_noexec forbids it; install the program on a read-only file system")
 }

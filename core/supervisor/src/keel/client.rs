@@ -42,6 +42,8 @@ pub enum Error {
     Call { doing: &'static str, errno: Errno },
     #[error("the keel answered {0}: this is a bug")]
     Confused(&'static str),
+    #[error(transparent)]
+    Seal(sampan_runtime::error::Error),
 }
 
 fn named(fault: Option<Fault>) -> String {
@@ -245,9 +247,10 @@ impl Keel {
         Ok(kept)
     }
 
-    /// The program (an O_PATH descriptor will do) that later workers execute. Then end with `EXIT_AGAIN`.
-    pub fn program(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
-        self.call(Op::Program, 0, "", &[program], "take", "the new program").map(drop)
+    /// The program that later workers execute. Then end with `EXIT_AGAIN`.
+    pub fn program(&self, program: OwnedFd) -> Result<(), Error> {
+        let sealed = sampan_runtime::seal::sealed(program).map_err(Error::Seal)?;
+        self.call(Op::Program, 0, "", &[sealed.as_fd()], "take", "the new program").map(drop)
     }
 
     fn next(&self, op: Op, cursor: i32) -> Result<Option<(Message, wire::Fds)>, Error> {

@@ -21,6 +21,7 @@ mod hundred;
 mod kept;
 mod plugins;
 mod runtime;
+mod sealed;
 mod verbs;
 mod world;
 

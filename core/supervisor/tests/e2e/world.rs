@@ -24,6 +24,8 @@ pub struct World {
     group: String,
     env: Vec<(String, String)>,
     keel: Option<Child>,
+    /// The folder of its programs.
+    bin: PathBuf,
 }
 
 /// A program's end.
@@ -49,7 +51,8 @@ impl World {
         }
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let group = format!("sampan-e2e-{}-{n}", std::process::id());
-        let world = World { bundle: Bundle::new("e2e").unwrap(), group, env: Vec::new(), keel: None };
+        let bin = program("sampand").parent().unwrap().to_owned();
+        let world = World { bundle: Bundle::new("e2e").unwrap(), group, env: Vec::new(), keel: None, bin };
         fs::create_dir(world.dir().join("plugins")).unwrap();
         world.configure(toml);
         Some(world)
@@ -65,13 +68,35 @@ impl World {
     pub fn configure(&self, toml: &str) {
         let (supervisor, rest) = toml.split_once("---\n").unwrap_or(("", toml));
         let dir = self.dir().display();
+        let plugins =
+            if self.is_installed() { String::new() } else { format!("plugin_dir = \"{dir}/plugins\"\n") };
         let text = format!(
             "[supervisor]\nrun_dir = \"{dir}/run\"\nstate_dir = \"{dir}/state\"\ncgroup_parent = \"/{}\"\n\
-             plugin_dir = \"{dir}/plugins\"\n{supervisor}\n\
+             {plugins}{supervisor}\n\
              [defaults]\nrootfs = \"{dir}/rootfs\"\nnetwork_mode = \"none\"\nstop_grace_period = \"5s\"\n\n{rest}",
             self.group
         );
         fs::write(self.config(), text).unwrap();
+    }
+
+    /// A copy of the programs and of these plugins, laid out as `make install` does it; the config names no plugin_dir.
+    pub fn installed(mut self, plugins: &[&str]) -> World {
+        let prefix = self.dir().join("installed");
+        self.bin = prefix.join("bin");
+        fs::create_dir_all(&self.bin).unwrap();
+        for name in ["sampan", "sampand", "sampanctl"] {
+            fs::copy(program(name), self.bin.join(name)).unwrap();
+        }
+        let folder = prefix.join("lib/sampan/plugins");
+        fs::create_dir_all(&folder).unwrap();
+        for name in plugins {
+            fs::copy(library(name), folder.join(format!("lib{name}.so"))).unwrap();
+        }
+        self
+    }
+
+    fn is_installed(&self) -> bool {
+        self.bin.starts_with(self.dir())
     }
 
     pub fn env(mut self, name: &str, value: &str) -> World {
@@ -81,6 +106,9 @@ impl World {
 
     pub fn dir(&self) -> &Path {
         self.bundle.path()
+    }
+    pub fn bin(&self) -> &Path {
+        &self.bin
     }
     pub fn config(&self) -> PathBuf {
         self.dir().join("config.toml")
@@ -112,7 +140,7 @@ impl World {
     pub fn spawn(&mut self) {
         assert!(self.keel.is_none(), "one sampand at a time");
         let out = fs::File::options().create(true).append(true).open(self.dir().join("out")).unwrap();
-        let mut sampand = Command::new(env!("CARGO_BIN_EXE_sampand"));
+        let mut sampand = Command::new(self.bin.join("sampand"));
         sampand
             .arg("--config")
             .arg(self.config())
@@ -168,7 +196,9 @@ impl World {
     }
 
     pub fn ctl(&self, args: &[&str]) -> Ran {
-        run(Command::new(program("sampanctl")).arg("--socket").arg(self.socket()).args(args))
+        let mut ctl = Command::new(self.bin.join("sampanctl"));
+        let env = self.env.iter().map(|(name, value)| (name, value));
+        run(ctl.envs(env).arg("--socket").arg(self.socket()).args(args))
     }
 
     /// What must go well, and its output.
@@ -181,7 +211,7 @@ impl World {
 
     /// `sampan` on sampand's containers.
     pub fn sampan(&self, args: &[&str]) -> Ran {
-        run(Command::new(program("sampan")).arg("--root").arg(self.containers()).args(args))
+        run(Command::new(self.bin.join("sampan")).arg("--root").arg(self.containers()).args(args))
     }
 
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> std::io::Result<T> {
