@@ -1,6 +1,8 @@
 #![forbid(unsafe_code)]
 //! The program and its working directory, looked up inside the container.
 
+use crate::defence::{self, Defence};
+use crate::mounts;
 use crate::step::cwd as flag;
 use crate::sys::{self, Call, Fault, Result, uapi};
 use crate::walk::Child;
@@ -25,17 +27,26 @@ pub(crate) fn program<'a>(candidates: impl Iterator<Item = &'a [u8]>) -> Result<
     Err(worst)
 }
 
-/// chdir, after making what is not there, and the check against a leaked descriptor (CVE-2024-21626): a
-/// directory outside the root has no path from it.
+/// The directory is looked up below the root and never through /proc/PID/fd or its like, and entered by its descriptor; one
+/// outside of the root has no path from it, which getcwd tells (CVE-2024-21626).  Our own directory is the root by now: the
+/// pivot and the join both end there.
 pub(crate) fn cwd(c: &mut Child<'_>, path: &[u8], flags: u32) -> Result<()> {
     if c.cwd_done {
         return Ok(());
     }
-    match sys::chdir(path) {
-        Err(Fault { errno: uapi::ENOENT, .. }) if flags & flag::CREATE != 0 => {
-            make_all(path)?;
-            sys::chdir(path)?;
-        }
+    if !defence::on(Defence::CwdInRoot) {
+        return sys::chdir(path);
+    }
+    let opened = match flags & flag::CREATE != 0 {
+        true => mounts::target_in(uapi::AT_FDCWD, path, true, false),
+        false => sys::openat2(uapi::AT_FDCWD, path, uapi::O_PATH | uapi::O_DIRECTORY, 0, mounts::INSIDE),
+    };
+    let entered = opened.and_then(|directory| {
+        let entered = sys::fchdir(directory);
+        sys::close(directory);
+        entered
+    });
+    match entered {
         Err(Fault { errno: uapi::EACCES, .. }) if flags & flag::TRY != 0 => return Ok(()),
         other => other?,
     }
@@ -43,24 +54,6 @@ pub(crate) fn cwd(c: &mut Child<'_>, path: &[u8], flags: u32) -> Result<()> {
         return Err(Fault::new(Call::getcwd, uapi::EXDEV));
     }
     c.cwd_done = true;
-    Ok(())
-}
-
-/// mkdir -p, from the root of this process: after the pivot that is the container's.
-fn make_all(path: &[u8]) -> Result<()> {
-    let mut prefix = [0u8; 4096];
-    for (at, byte) in path.iter().enumerate() {
-        if at > 0 && matches!(byte, b'/' | 0) {
-            match sys::mkdirat(uapi::AT_FDCWD, prefix.get(..at.wrapping_add(1)).unwrap_or(&[]), 0o755) {
-                Err(Fault { errno: uapi::EEXIST, .. }) => {}
-                other => other?,
-            }
-        }
-        match prefix.get_mut(at) {
-            Some(place) => *place = *byte,
-            None => return Err(Fault::new(Call::mkdirat, uapi::ENAMETOOLONG)),
-        }
-    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 
 use crate::step::{List, Slot, Text};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
-use crate::walk::Child;
+use crate::walk::{Child, load};
 
 pub(crate) fn run(
     c: &Child<'_>,
@@ -66,21 +66,26 @@ fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
     digits.get(start..).unwrap_or(&[])
 }
 
+/// A process of its own group with nothing open but its stdio, and what it executes under the container's filter.
 fn become_hook(c: &Child<'_>, argv: List, env: List, stdin: Fd, output: Option<Fd>) -> ! {
     let _ = sys::own_group();
+    let _ = execute(c, argv, env, stdin, output);
+    // As a shell: 127 is "no such program".
+    sys::exit(127)
+}
+
+fn execute(c: &Child<'_>, argv: List, env: List, stdin: Fd, output: Option<Fd>) -> Result<()> {
+    sys::dup_to(stdin, 0)?;
+    if let Some(output) = output {
+        sys::dup_to(output, 1)?;
+        sys::dup_to(output, 2)?;
+    }
+    sys::close_between(3, u32::MAX)?;
     let mut strings = c.image.list(argv);
     let path = strings.next().unwrap_or(&[]);
-    let ready = sys::dup_to(stdin, 0).and_then(|()| match output {
-        Some(fd) => sys::dup_to(fd, 1).and_then(|()| sys::dup_to(fd, 2)),
-        None => Ok(()),
-    });
-    let ready = ready.and_then(|()| match c.hook_filter {
-        Some((program, flags)) => sys::seccomp_filter(program, flags),
-        None => Ok(()),
-    });
-    if ready.and_then(|()| sys::execve(path, strings, c.image.list(env), None)).is_err() {
-        // As a shell: 127 is "no such program".
-        sys::exit(127);
+    let program = sys::Program::new(path, strings, c.image.list(env))?;
+    if let Some(filter) = c.hook_filter {
+        load(c.image, filter)?;
     }
-    sys::exit(127)
+    Err(program.execute())
 }

@@ -17,8 +17,7 @@ pub(crate) fn become_root(setgroups: bool) -> Result<()> {
 /// Groups first and the uid last: each needs the rights that the next one takes.
 pub(crate) fn become_user(uid: u32, gid: u32, groups: Option<&[u8]>, keep_caps: bool) -> Result<()> {
     if keep_caps {
-        // PR_SET_KEEPCAPS: permitted survives the change of uid; execve clears the flag.
-        sys::prctl(8, 1, 0)?;
+        sys::keep_capabilities()?;
     }
     if let Some(groups) = groups {
         sys::setgroups(groups)?;
@@ -32,23 +31,23 @@ pub(crate) fn bound(keep: u64) -> Result<()> {
     let mut cap = 0u32;
     while cap < 64 {
         if keep >> cap & 1 == 0 {
-            match sys::prctl(24, cap as usize, 0) {
+            match sys::drop_from_bounding_set(cap) {
                 Err(Fault { errno: uapi::EINVAL, .. }) => break,
                 other => other?,
-            };
+            }
         }
         cap = cap.wrapping_add(1);
     }
     Ok(())
 }
 
-/// PR_CAP_AMBIENT: clear all, then raise each. Needs them permitted and inheritable already.
+/// Exactly these; they must be permitted and inheritable already.
 pub(crate) fn ambient(raise: u64) -> Result<()> {
-    sys::prctl(47, 4, 0)?;
+    sys::clear_ambient()?;
     let mut cap = 0u32;
     while cap < 64 {
         if raise >> cap & 1 == 1 {
-            sys::prctl(47, 2, cap as usize)?;
+            sys::raise_ambient(cap)?;
         }
         cap = cap.wrapping_add(1);
     }

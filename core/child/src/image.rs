@@ -4,7 +4,8 @@
 //! [`Image::check`] looks at every offset once, in the process that clones; after that the child may trust
 //! each of them.  The bytes need no alignment and no relocation, so they travel in a memfd as they are.
 
-use crate::step::{List, Propagation, Slot, Source, Step, Text};
+use crate::step::{Bounds, Filter, List, Numbers, Propagation, Slot, Step, Text};
+use crate::sys::uapi;
 
 /// `sampan` in little-endian letters, with the version of the form.
 pub const MAGIC: u32 = 0x504d_5301;
@@ -16,10 +17,21 @@ pub const STEP: usize = 32;
 /// More is no container of this world, and would overflow the report.
 pub const STEPS_MAX: u32 = 65_536;
 
+/// What an image may ask of clone3: anything else (shared memory, a parent of its choice) would break what the spawner
+/// relies on.
+const NAMESPACES: u64 = (uapi::CLONE_NEWNS
+    | uapi::CLONE_NEWCGROUP
+    | uapi::CLONE_NEWUTS
+    | uapi::CLONE_NEWIPC
+    | uapi::CLONE_NEWUSER
+    | uapi::CLONE_NEWPID
+    | uapi::CLONE_NEWNET
+    | uapi::CLONE_NEWTIME) as u64;
+
 /// What the header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// For clone3; CLONE_PIDFD and CLONE_CLEAR_SIGHAND are always added.
+    /// CLONE_NEW* for clone3; CLONE_PIDFD and CLONE_CLEAR_SIGHAND are always added.
     pub clone_flags: u64,
     /// Where the directory of a v2 cgroup is, for CLONE_INTO_CGROUP.
     pub cgroup: Slot,
@@ -41,6 +53,8 @@ pub enum Fault {
     Version,
     Size,
     TextEnd,
+    /// Something else than new namespaces is asked of clone3.
+    CloneFlags,
     /// Step `.0` is unknown, or a field of it points outside.
     Step(u32),
     Slots,
@@ -98,6 +112,9 @@ impl<'a> Image<'a> {
             steps: at(8)?,
             text: at(9)?,
         };
+        if header.clone_flags & !NAMESPACES != 0 {
+            return Err(Fault::CloneFlags);
+        }
         if header.steps > STEPS_MAX {
             return Err(Fault::Size);
         }
@@ -158,85 +175,31 @@ impl<'a> Image<'a> {
         Strings { rest: self.tail(list.first), left: list.count }
     }
 
+    /// A filter's instructions, eight bytes each; none: there is no filter.
+    pub fn instructions(&self, filter: Filter) -> &'a [u8] {
+        self.tail(filter.program).get(..(filter.insns as usize).wrapping_mul(8)).unwrap_or(&[])
+    }
+
+    /// The numbers of a list.
+    pub fn numbers(&self, numbers: Numbers) -> impl Iterator<Item = u32> + Clone {
+        let bytes = self.tail(numbers.first).get(..(numbers.count as usize).wrapping_mul(4)).unwrap_or(&[]);
+        bytes.chunks_exact(4).filter_map(|four| Some(u32::from_ne_bytes(four.try_into().ok()?)))
+    }
+
     fn holds(&self, step: Step) -> bool {
-        let text = |t: Text| (t.0 as usize) < self.text.len();
-        let slot = |s: Slot| s.0 < self.header.slots;
-        let slot_or_none = |s: Slot| s == Slot::NONE || slot(s);
-        let list = |l: List| l.count == 0 || (text(l.first) && self.list(l).count() == l.count as usize);
-        let source = |s: Source| match s {
-            Source::Path(t) => text(t),
-            Source::Tree(s) => slot(s),
+        let bounds = Bounds { text: self.text, slots: self.header.slots };
+        let whole = match step {
+            // The path is the first of its arguments; the state is two strings.
+            Step::Hook { argv, state, .. } => {
+                argv.count > 0 && self.list(List { first: state, count: 2 }).count() == 2
+            }
+            // What is cloned of the host's tree must not stay its peer.
+            Step::Root { host, .. } | Step::Scratch { host, .. } => {
+                matches!(host, Propagation::RSlave | Propagation::RPrivate)
+            }
+            _ => true,
         };
-        let of_host = |p: Propagation| matches!(p, Propagation::RSlave | Propagation::RPrivate);
-        match step {
-            Step::Enter { ns, back, .. } => slot(ns) && (back == Slot::STAY || slot_or_none(back)),
-            Step::Wait { from } => slot(from),
-            Step::Setns { ns, .. } => slot(ns),
-            Step::TimeOffsets { lines } => list(lines),
-            Step::JoinCgroup { tasks } => text(tasks),
-            Step::Root { from, host } => source(from) && of_host(host),
-            Step::Scratch { from, host, data, .. } => source(from) && of_host(host) && list(data),
-            Step::Mount { kind, target, data, .. } => text(kind) && text(target) && list(data),
-            Step::Bind { from, target, .. } => source(from) && text(target),
-            Step::Attributes { target, .. } => text(target),
-            Step::Node { path, .. } => text(path),
-            Step::Link { path, to, .. } => text(path) && text(to),
-            Step::Mask { path } | Step::ReadOnly { path } => text(path),
-            Step::Console { to, .. } => slot(to),
-            Step::Hook { argv, env, state, output, .. } => {
-                slot(output)
-                    && argv.count > 0
-                    && list(argv)
-                    && list(env)
-                    && list(List { first: state, count: 2 })
-            }
-            Step::Sysctl { path, value } => text(path) && text(value),
-            Step::Hostname { name } | Step::Domainname { name } | Step::Keyring { name } => text(name),
-            Step::Stdio { from, .. } => slot(from),
-            Step::User { groups, .. } => {
-                // Groups are words in the text, not strings.
-                groups.count == 0
-                    || (groups.first.0 as usize)
-                        .checked_add((groups.count as usize).wrapping_mul(4))
-                        .is_some_and(|end| end <= self.text.len())
-            }
-            Step::Cwd { path, .. } | Step::Folder { path } => text(path),
-            Step::Seccomp { program, insns, .. } | Step::HookFilter { program, insns, .. } => {
-                insns <= 4_096
-                    && (program.0 as usize)
-                        .checked_add((insns as usize).wrapping_mul(8))
-                        .is_some_and(|end| end <= self.text.len())
-            }
-            Step::Find { candidates } => list(candidates),
-            Step::Exec { argv, env } => list(argv) && list(env),
-            Step::Signals {}
-            | Step::Reached { .. }
-            | Step::Unshare { .. }
-            | Step::BecomeRoot { .. }
-            | Step::OpenDev {}
-            | Step::Propagate { .. }
-            | Step::Pivot {}
-            | Step::RootAttributes { .. }
-            | Step::Loopback {}
-            | Step::Session {}
-            | Step::Rlimit { .. }
-            | Step::Umask { .. }
-            | Step::BoundingSet { .. }
-            | Step::Caps { .. }
-            | Step::Ambient { .. }
-            | Step::NoNewPrivs {}
-            | Step::Personality { .. }
-            | Step::CloseOnExec { .. }
-            | Step::Undumpable {}
-            | Step::Scheduler { .. }
-            | Step::IoPriority { .. }
-            | Step::AllCpus {}
-            | Step::ProcessGroup {}
-            | Step::Nice { .. }
-            | Step::OwnStdio { .. }
-            | Step::Home { .. }
-            | Step::CloseOthers { .. } => true,
-        }
+        whole && step.within(&bounds)
     }
 }
 

@@ -23,7 +23,7 @@ pub mod sys;
 mod walk;
 
 use image::Image;
-use step::{Slot, Step};
+use step::{Back, Slot, Step};
 use sys::{Call, Fault, Fd, uapi};
 
 /// A child that walks its image.
@@ -50,7 +50,16 @@ pub fn spawn(image: &Image<'_>, slots: &[Fd]) -> Result<Spawned, Fault> {
     let cloned = sys::clone(header.clone_flags, cgroup, || walk::walk(image, slots, entered));
     let back = leave(image, slots, entered);
     let (pid, pidfd) = cloned?;
-    back.map(|()| Spawned { pid, pidfd })
+    match back {
+        Ok(()) => Ok(Spawned { pid, pidfd }),
+        Err(fault) => {
+            // The caller hears of a failure alone, so it must not leave a child that nobody knows.
+            sys::kill(pidfd);
+            let _ = sys::reap(pidfd);
+            sys::close(pidfd);
+            Err(fault)
+        }
+    }
 }
 
 /// Enters the namespaces of the image's first steps; returns how many there were.
@@ -70,24 +79,23 @@ fn enter(image: &Image<'_>, slots: &[Fd]) -> Result<u32, Fault> {
     Ok(index)
 }
 
-fn stays(step: &Step) -> bool {
-    matches!(step, Step::Enter { back: Slot::STAY, .. })
-}
-
 /// Returns from what [`enter`] entered.
 fn leave(image: &Image<'_>, slots: &[Fd], entered: u32) -> Result<(), Fault> {
     let mut result = Ok(());
     let mut index = 0;
     while index < entered {
-        if let Some(Step::Enter { back, kind, .. }) = image.step(index).filter(|step| !stays(step)) {
-            let left = match slots.get(back.0 as usize) {
-                Some(back) => sys::setns(*back, kind),
-                // Only the namespace of our children changed; our own is what our pidfd stands for.
-                None => sys::pidfd_self().and_then(|own| {
+        if let Some(Step::Enter { back, kind, .. }) = image.step(index) {
+            let left = match back {
+                Back::Slot(slot) => match slots.get(slot.0 as usize) {
+                    Some(own) => sys::setns(*own, kind),
+                    None => Err(Fault::new(Call::setns, uapi::EBADF)),
+                },
+                Back::ByPidfd => sys::pidfd_self().and_then(|own| {
                     let left = sys::setns(own, kind);
                     sys::close(own);
                     left
                 }),
+                Back::Stay => Ok(()),
             };
             result = result.and(left);
         }

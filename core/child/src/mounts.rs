@@ -11,7 +11,7 @@ use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::walk::{Child, put};
 
 /// A link inside the root is followed inside the root; /proc/PID/fd and the like never.
-const INSIDE: u64 = uapi::RESOLVE_IN_ROOT | uapi::RESOLVE_NO_MAGICLINKS;
+pub(crate) const INSIDE: u64 = uapi::RESOLVE_IN_ROOT | uapi::RESOLVE_NO_MAGICLINKS;
 const PATH_MAX: usize = 4096;
 
 /// The root's tree goes on top of the old root: always reachable, and below it as pivot_root demands. Paths
@@ -134,7 +134,7 @@ fn lookup(base: Fd, path: &[u8], flags: u32, resolve: u64) -> Result<Fd> {
 }
 
 /// What `path` is inside `base`, made where it is missing: a directory, or an empty file.
-fn target_in(base: Fd, path: &[u8], dir: bool, no_symlinks: bool) -> Result<Fd> {
+pub(crate) fn target_in(base: Fd, path: &[u8], dir: bool, no_symlinks: bool) -> Result<Fd> {
     let resolve = if no_symlinks { uapi::RESOLVE_NO_SYMLINKS } else { 0 };
     let kind = if dir { uapi::O_DIRECTORY } else { 0 };
     match lookup(base, path, kind, resolve) {
@@ -423,11 +423,8 @@ pub(crate) fn pivot(c: &mut Child<'_>) -> Result<()> {
     sys::pivot_here()?;
     sys::detach(b".\0")?;
     sys::chdir(b"/\0")?;
-    for fd in
-        [c.root.take(), c.dev.take(), c.null.take(), c.empty.take(), c.proc.take()].into_iter().flatten()
-    {
-        sys::close(fd);
-    }
+    // Closed with all the rest, in the step's second half.
+    (c.root, c.dev, c.null, c.empty, c.proc) = (None, None, None, None, None);
     Ok(())
 }
 

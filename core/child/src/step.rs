@@ -16,10 +16,19 @@ pub struct Text(pub u32);
 pub struct Slot(pub u32);
 
 impl Slot {
-    /// For an optional slot that is not there.
+    /// In a header, for an optional slot that is not there.
     pub const NONE: Slot = Slot(u32::MAX);
-    /// In place of a way back: whoever enters stays, since it clones nobody else.
-    pub const STAY: Slot = Slot(u32::MAX - 1);
+}
+
+/// How the spawner leaves a namespace that it entered before clone3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Back {
+    /// Through its own namespace of that kind.
+    Slot(Slot),
+    /// By its own pidfd: of the pid namespace only that of its children changed.
+    ByPidfd,
+    /// Not at all, since it clones nobody else.
+    Stay,
 }
 
 /// `count` strings, one after the other from `first` on.
@@ -27,6 +36,27 @@ impl Slot {
 pub struct List {
     pub first: Text,
     pub count: u32,
+}
+
+/// `count` numbers of four bytes in the text, one after the other from `first` on, at any alignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Numbers {
+    pub first: Text,
+    pub count: u32,
+}
+
+/// A seccomp filter: `insns` instructions of eight bytes each, in the text at `program`; 0: there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Filter {
+    pub program: Text,
+    pub insns: u32,
+    /// SECCOMP_FILTER_FLAG_* of the kernel.
+    pub flags: u32,
+}
+
+impl Filter {
+    /// What the kernel takes: BPF_MAXINSNS.
+    pub const INSNS_MAX: u32 = 4_096;
 }
 
 /// Where a mount is cloned from: a path of the host, cloned when the host's mounts are no peers any more (`Root.host`); or a
@@ -104,10 +134,40 @@ pub enum Base {
     Dev,
 }
 
+/// What a field may point into: the image's text, and how many slots come with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds<'a> {
+    pub text: &'a [u8],
+    pub slots: u32,
+}
+
+impl Bounds<'_> {
+    fn string(&self, at: Text) -> bool {
+        (at.0 as usize) < self.text.len()
+    }
+    fn bytes(&self, first: Text, count: u32, size: usize) -> bool {
+        let end = (count as usize).checked_mul(size).and_then(|n| n.checked_add(first.0 as usize));
+        end.is_some_and(|end| end <= self.text.len())
+    }
+    fn strings(&self, list: List) -> bool {
+        let rest = self.text.get(list.first.0 as usize..).unwrap_or(&[]);
+        list.count == 0
+            || rest.iter().filter(|byte| **byte == 0).take(list.count as usize).count() == list.count as usize
+    }
+}
+
 /// A field of a step, as words.
-trait Word: Sized {
+trait Word: Sized + Copy {
     fn put(self, to: &mut Writer);
     fn take(from: &mut Reader) -> Option<Self>;
+    /// Does it point at nothing outside of the image?
+    fn within(self, _bounds: &Bounds<'_>) -> bool {
+        true
+    }
+    /// The slot that it stands for, if it is one.
+    fn slot(self) -> Option<Slot> {
+        None
+    }
 }
 
 struct Writer {
@@ -160,6 +220,9 @@ impl Word for Text {
     fn take(from: &mut Reader) -> Option<Text> {
         from.word().map(Text)
     }
+    fn within(self, bounds: &Bounds<'_>) -> bool {
+        bounds.string(self)
+    }
 }
 impl Word for Slot {
     fn put(self, to: &mut Writer) {
@@ -167,6 +230,12 @@ impl Word for Slot {
     }
     fn take(from: &mut Reader) -> Option<Slot> {
         from.word().map(Slot)
+    }
+    fn within(self, bounds: &Bounds<'_>) -> bool {
+        self.0 < bounds.slots
+    }
+    fn slot(self) -> Option<Slot> {
+        Some(self)
     }
 }
 impl Word for List {
@@ -176,6 +245,59 @@ impl Word for List {
     }
     fn take(from: &mut Reader) -> Option<List> {
         Some(List { first: Text::take(from)?, count: from.word()? })
+    }
+    fn within(self, bounds: &Bounds<'_>) -> bool {
+        bounds.strings(self)
+    }
+}
+impl Word for Numbers {
+    fn put(self, to: &mut Writer) {
+        self.first.put(to);
+        to.word(self.count);
+    }
+    fn take(from: &mut Reader) -> Option<Numbers> {
+        Some(Numbers { first: Text::take(from)?, count: from.word()? })
+    }
+    fn within(self, bounds: &Bounds<'_>) -> bool {
+        bounds.bytes(self.first, self.count, 4)
+    }
+}
+impl Word for Filter {
+    fn put(self, to: &mut Writer) {
+        self.program.put(to);
+        to.word(self.insns);
+        to.word(self.flags);
+    }
+    fn take(from: &mut Reader) -> Option<Filter> {
+        Some(Filter { program: Text::take(from)?, insns: from.word()?, flags: from.word()? })
+    }
+    fn within(self, bounds: &Bounds<'_>) -> bool {
+        self.insns <= Filter::INSNS_MAX && bounds.bytes(self.program, self.insns, 8)
+    }
+}
+impl Word for Back {
+    fn put(self, to: &mut Writer) {
+        to.word(match self {
+            Back::ByPidfd => u32::MAX,
+            Back::Stay => u32::MAX - 1,
+            Back::Slot(slot) => slot.0,
+        });
+    }
+    fn take(from: &mut Reader) -> Option<Back> {
+        Some(match from.word()? {
+            u32::MAX => Back::ByPidfd,
+            word if word == u32::MAX - 1 => Back::Stay,
+            word => Back::Slot(Slot(word)),
+        })
+    }
+    fn within(self, bounds: &Bounds<'_>) -> bool {
+        self.slot().is_none_or(|slot| slot.within(bounds))
+    }
+    fn slot(self) -> Option<Slot> {
+        match self {
+            Back::Slot(slot) => Some(slot),
+            Back::ByPidfd | Back::Stay => None,
+        }
     }
 }
 const IS_SLOT: u32 = 1 << 31;
@@ -189,6 +311,18 @@ impl Word for Source {
     fn take(from: &mut Reader) -> Option<Source> {
         let w = from.word()?;
         Some(if w & IS_SLOT == 0 { Source::Path(Text(w)) } else { Source::Tree(Slot(w & !IS_SLOT)) })
+    }
+    fn within(self, bounds: &Bounds<'_>) -> bool {
+        match self {
+            Source::Path(text) => text.within(bounds),
+            Source::Tree(slot) => slot.within(bounds),
+        }
+    }
+    fn slot(self) -> Option<Slot> {
+        match self {
+            Source::Path(_) => None,
+            Source::Tree(slot) => Some(slot),
+        }
     }
 }
 impl Word for Base {
@@ -257,6 +391,21 @@ macro_rules! steps {
                 }
             }
 
+            /// Does every field point into the image, or at a slot that comes with it?
+            pub fn within(self, bounds: &Bounds<'_>) -> bool {
+                match self { $(Step::$name { $($field),* } => true $(&& $field.within(bounds))*,)* }
+            }
+
+            /// The slots that it uses.
+            pub fn slots(self) -> impl Iterator<Item = Slot> {
+                let mut slots = [None; 2];
+                let mut places = slots.iter_mut();
+                match self {
+                    $(Step::$name { $($field),* } => { $(if let Some(slot) = $field.slot() && let Some(place) = places.next() { *place = Some(slot); })* })*
+                }
+                slots.into_iter().flatten()
+            }
+
             /// The step's name as plans print it.
             pub fn name(self) -> &'static str {
                 match self { $(Step::$name { .. } => stringify!($name),)* }
@@ -273,8 +422,8 @@ macro_rules! steps {
 steps! {
     /// The *spawner* enters this namespace before clone3 and returns through `back` after it: for a pid
     /// namespace (which a task enters only by birth) and for those that a new user namespace may not enter.
-    /// Only at the head of an image.  `back` is NONE for a pid namespace: the own one is always known. Or STAY.
-    1 Enter { ns: Slot, back: Slot, kind: u32 }
+    /// Only at the head of an image.
+    1 Enter { ns: Slot, back: Back, kind: u32 }
     /// Default dispositions, nothing blocked.
     2 Signals {}
     /// Waits for one byte; at the end of file (the parent is gone, or gave up) the child exits.
@@ -312,8 +461,9 @@ steps! {
     20 Console { to: Slot, uid: u32, on_dev_console: u32, size: u32 }
     /// Runs a hook and waits for it.  `state` and the string after it enclose the pid; what it prints goes to `output`.
     21 Hook { argv: List, env: List, state: Text, timeout_s: u32, output: Slot }
-    /// Makes the root the file system's root and lets go of the old one.
-    22 Pivot {}
+    /// Makes the root the file system's root, lets go of the old one, and closes as `Close` does: what comes after it looks
+    /// up what the container chose, so no directory, mount or namespace of the host may be open (CVE-2024-21626).
+    22 Pivot { first: u32, keep: Numbers }
     23 RootAttributes { set: u32 }
     /// Writes below /proc/sys, through a procfs of our own.
     24 Sysctl { path: Text, value: Text }
@@ -327,21 +477,21 @@ steps! {
     31 Rlimit { resource: u32, soft: u64, hard: u64 }
     32 Umask { mask: u32 }
     33 BoundingSet { keep: u64 }
-    34 User { uid: u32, gid: u32, groups: List, flags: u32 }
+    34 User { uid: u32, gid: u32, groups: Numbers, flags: u32 }
     35 Caps { effective: u64, permitted: u64, inheritable: u64 }
     36 Ambient { raise: u64 }
     37 NoNewPrivs {}
     38 Personality { domain: u32 }
-    /// Changes to the working directory and checks that it is inside; `flags` are those of [`cwd`].
+    /// Changes to a directory of the container, looked up below its root; `flags` are those of [`cwd`].
     39 Cwd { path: Text, flags: u32 }
     /// Marks every descriptor from `first` on for closing at execve.
     40 CloseOnExec { first: u32 }
-    /// `insns` instructions of eight bytes each, in the text at `program`.
-    41 Seccomp { program: Text, insns: u32, flags: u32 }
+    /// Joins the namespaces `kinds` of a running container, and closes as `Pivot` does, for the same reason.
+    41 Join { container: Slot, kinds: u32, first: u32, keep: Numbers }
     /// Finds the first of the candidates that is a file we may execute.
     42 Find { candidates: List }
-    /// Executes what Find found.
-    43 Exec { argv: List, env: List }
+    /// Loads the filter and executes what Find found: one step, because a filter may deny whatever came between.
+    43 Exec { argv: List, env: List, filter: Filter }
     /// Not a target of ptrace or /proc/PID/fd any more.
     44 Undumpable {}
     45 Scheduler { policy: u32, nice: u32, priority: u32, flags: u64 }
@@ -355,15 +505,17 @@ steps! {
     50 OwnStdio { uid: u32 }
     /// HOME from the container's passwd file, for a config that sets none.
     51 Home { uid: u32 }
-    /// Closes whatever is open from `first` on and is no slot: the parent's ends of pipes, above all.
-    52 CloseOthers { first: u32 }
+    /// Closes every descriptor from `first` on but those of the slots in `keep`, which later steps use.
+    52 Close { first: u32, keep: Numbers }
     /// In place of `Root`: an overlay of its tree, without submounts, and a new tmpfs that takes what is written and
     /// is told `data`.  `flags` are those of [`scratch`].
     53 Scratch { from: Source, host: Propagation, data: List, flags: u32 }
-    /// The filter of hooks still to come: what they execute comes from the container. `program` as in `Seccomp`.
-    54 HookFilter { program: Text, insns: u32, flags: u32 }
+    /// The filter of hooks still to come: what they execute comes from the container.
+    54 HookFilter { filter: Filter }
     /// Makes a directory inside the root where it is missing, while that can still be written; `Cwd` says why it cannot.
     55 Folder { path: Text }
+    /// Changes to a directory of the host, for a process that runs there.
+    56 Chdir { path: Text }
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.

@@ -26,7 +26,8 @@ macro_rules! calls {
             pub fn from_code(code: u16) -> Option<Call> {
                 match code { $($code => Some(Call::$name),)* _ => None }
             }
-            fn number(self) -> usize {
+            /// Its number on this machine.
+            pub fn number(self) -> usize {
                 #[cfg(target_arch = "x86_64")]
                 match self { $(Call::$name => $x86,)* }
                 #[cfg(target_arch = "aarch64")]
@@ -55,7 +56,7 @@ calls! {
     57 memfd_create = 319 279; 58 lseek = 8 62;         59 clock_gettime = 228 113; 60 keyctl = 250 219;
     61 personality = 135 92;  62 sched_setattr = 314 274; 63 ioprio_set = 251 30; 64 sched_setaffinity = 203 122;
     65 setpriority = 141 140; 66 getdents64 = 217 61;   67 readlinkat = 267 78;   68 fchmod = 91 52;
-    69 sendfile = 40 71;      70 fcntl = 72 25;
+    69 sendfile = 40 71;      70 fcntl = 72 25;         71 pidfd_send_signal = 424 424; 72 exit = 60 93;
 }
 
 /// A call that failed, and with what.
@@ -244,9 +245,24 @@ pub fn close(which: Fd) {
     let _ = numbers(Call::close, [which as usize, 0, 0, 0, 0, 0]);
 }
 
+/// Ends the process, under any seccomp filter: one that denies both calls cannot deny a fault.
 pub fn exit(code: i32) -> ! {
-    loop {
-        let _ = numbers(Call::exit_group, [code as usize, 0, 0, 0, 0, 0]);
+    let _ = numbers(Call::exit_group, [code as usize, 0, 0, 0, 0, 0]);
+    let _ = numbers(Call::exit, [code as usize, 0, 0, 0, 0, 0]);
+    illegal_instruction()
+}
+
+/// The kernel forces SIGILL, which ends even a pid namespace's init (kernel/signal.c, force_sig_info).
+fn illegal_instruction() -> ! {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it touches no memory and never returns: the signal's disposition is the default by now.
+    unsafe {
+        asm!("ud2", options(noreturn, nomem, nostack));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: it touches no memory and never returns: the signal's disposition is the default by now.
+    unsafe {
+        asm!("udf #0", options(noreturn, nomem, nostack));
     }
 }
 
@@ -700,6 +716,11 @@ pub fn readable(which: Fd, timeout_ms: i64) -> Result<bool> {
     unsafe { trap(Call::ppoll, [pollfd.as_mut_ptr() as usize, 1, t, 0, 0, 0]) }.map(|n| n > 0)
 }
 
+/// SIGKILL to the process of a pidfd.
+pub fn kill(pidfd: Fd) {
+    let _ = numbers(Call::pidfd_send_signal, [pidfd as usize, 9, 0, 0, 0, 0]);
+}
+
 /// SIGKILL to a whole process group.
 pub fn kill_group(pid: u32) {
     let _ = numbers(Call::kill, [(pid as isize).wrapping_neg() as usize, 9, 0, 0, 0, 0]);
@@ -728,27 +749,45 @@ fn pointers<'a>(words: usize) -> Result<&'a mut [usize]> {
     Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut usize, words) })
 }
 
-/// execve. Comes back only with the reason why not.
-pub fn execve<'a>(
-    path: &[u8],
-    argv: impl Iterator<Item = &'a [u8]> + Clone,
-    env: impl Iterator<Item = &'a [u8]> + Clone,
-    one_more: Option<&'a [u8]>,
-) -> Result<()> {
-    let env = env.chain(one_more);
-    let p = cstr(Call::execve, path)?;
-    let (argc, envc) = (argv.clone().count(), env.clone().count());
-    let table = pointers(argc.wrapping_add(envc).wrapping_add(2))?;
-    let (args, vars) =
-        table.split_at_mut_checked(argc.wrapping_add(1)).ok_or(Fault::new(Call::execve, EINVAL))?;
-    for (place, s) in args.iter_mut().zip(argv) {
-        *place = cstr(Call::execve, s)?;
+/// A program with its arguments, laid out as execve takes them: made before a filter is loaded, which may deny mmap.
+pub struct Program<'a> {
+    path: &'a [u8],
+    /// The arguments, null, the environment, null.
+    table: &'a mut [usize],
+    environment: usize,
+}
+
+impl<'a> Program<'a> {
+    pub fn new(
+        path: &'a [u8],
+        argv: impl Iterator<Item = &'a [u8]> + Clone,
+        env: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<Program<'a>> {
+        cstr(Call::execve, path)?;
+        let environment = argv.clone().count().wrapping_add(1);
+        let words = environment.wrapping_add(env.clone().count()).wrapping_add(1);
+        let table = pointers(words)?;
+        let (args, vars) = table.split_at_mut_checked(environment).ok_or(Fault::new(Call::execve, EINVAL))?;
+        for (place, s) in args.iter_mut().zip(argv) {
+            *place = cstr(Call::execve, s)?;
+        }
+        for (place, s) in vars.iter_mut().zip(env) {
+            *place = cstr(Call::execve, s)?;
+        }
+        Ok(Program { path, table, environment })
     }
-    for (place, s) in vars.iter_mut().zip(env) {
-        *place = cstr(Call::execve, s)?;
+
+    /// execve. Comes back only with the reason why not.
+    pub fn execute(self) -> Fault {
+        let vars = self.table.get(self.environment..).unwrap_or(&[]);
+        let (path, args) = (self.path.as_ptr() as usize, self.table.as_ptr() as usize);
+        // SAFETY: `path` ends in NUL, both tables in a zero word (the map was zeroed, each has one word more than strings),
+        // and the strings live as long as `'a`.
+        match unsafe { trap(Call::execve, [path, args, vars.as_ptr() as usize, 0, 0, 0]) } {
+            Err(fault) => fault,
+            Ok(_) => Fault::new(Call::execve, EINVAL),
+        }
     }
-    // SAFETY: both tables end in a zero word (the map was zeroed, each has one word more than strings).
-    unsafe { trap(Call::execve, [p, args.as_ptr() as usize, vars.as_ptr() as usize, 0, 0, 0]) }.map(drop)
 }
 
 /// A shared map of the trace: `words` times, written as the steps end.
@@ -776,8 +815,40 @@ pub fn setgroups(groups: &[u8]) -> Result<()> {
     unsafe { trap(Call::setgroups, [groups.len() / 4, groups.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)
 }
 
-pub fn prctl(option: u32, a: usize, b: usize) -> Result<usize> {
-    numbers(Call::prctl, [option as usize, a, b, 0, 0, 0])
+/// A prctl that takes numbers alone; `arguments` are those after the option.
+fn prctl(option: u32, [a, b]: [usize; 2]) -> Result<()> {
+    numbers(Call::prctl, [option as usize, a, b, 0, 0, 0]).map(drop)
+}
+
+/// PR_SET_DUMPABLE; with `false` nobody traces this process or reads its /proc/PID/{fd,mem}, but with CAP_SYS_PTRACE in the
+/// user namespace of the program that it was cloned from.
+pub fn set_dumpable(dumpable: bool) -> Result<()> {
+    prctl(4, [usize::from(dumpable), 0])
+}
+
+/// PR_SET_KEEPCAPS: the permitted capabilities survive the change to a uid that is not 0; execve clears the flag.
+pub fn keep_capabilities() -> Result<()> {
+    prctl(8, [1, 0])
+}
+
+/// PR_CAPBSET_DROP; EINVAL: the kernel has no such capability.
+pub fn drop_from_bounding_set(capability: u32) -> Result<()> {
+    prctl(24, [capability as usize, 0])
+}
+
+/// PR_SET_NO_NEW_PRIVS.
+pub fn no_new_privileges() -> Result<()> {
+    prctl(38, [1, 0])
+}
+
+/// PR_CAP_AMBIENT_CLEAR_ALL.
+pub fn clear_ambient() -> Result<()> {
+    prctl(47, [4, 0])
+}
+
+/// PR_CAP_AMBIENT_RAISE; it must be permitted and inheritable.
+pub fn raise_ambient(capability: u32) -> Result<()> {
+    prctl(47, [2, capability as usize])
 }
 
 pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {

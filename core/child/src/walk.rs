@@ -7,7 +7,7 @@
 use crate::defence::{self, Defence};
 use crate::image::Image;
 use crate::report::Report;
-use crate::step::{Base, List, Slot, Step, Text, user};
+use crate::step::{Base, Filter, List, Numbers, Slot, Step, Text, user};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::{find, hooks, ids, mounts, scratch};
 
@@ -27,8 +27,8 @@ pub(crate) struct Child<'a> {
     pub proc: Option<Fd>,
     /// What `Find` found.
     pub program: Option<&'a [u8]>,
-    /// Bytes and flags of the filter that hooks get.
-    pub hook_filter: Option<(&'a [u8], u32)>,
+    /// The filter that hooks get.
+    pub hook_filter: Option<Filter>,
     /// The working directory is the one asked for.
     pub cwd_done: bool,
     /// `HOME=/root`, if `Home` looked it up; its length with the NUL.
@@ -43,7 +43,7 @@ impl<'a> Child<'a> {
     pub fn text(&self, text: Text) -> &'a [u8] {
         self.image.str(text)
     }
-    pub fn home(&self) -> Option<&[u8]> {
+    fn home(&self) -> Option<&[u8]> {
         self.home.get(..self.home_length).filter(|home| !home.is_empty())
     }
     pub fn root(&self) -> Result<Fd> {
@@ -82,7 +82,7 @@ pub(crate) fn walk(image: &Image<'_>, slots: &[Fd], first: u32) -> ! {
     let mut index = first;
     while let Some(step) = image.step(index) {
         if matches!(step, Step::Exec { .. }) {
-            // Nothing of ours comes after it.
+            // Its filter may deny reading the clock.
             stamp(&mut trace, index.wrapping_add(1));
         }
         if let Err(Fault { call, errno, detail }) = run(&mut child, step, report) {
@@ -152,7 +152,14 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::Hook { argv, env, state, timeout_s, output } => {
             hooks::run(c, argv, env, state, timeout_s, output)
         }
-        Step::Pivot {} => mounts::pivot(c),
+        Step::Pivot { first, keep } => {
+            mounts::pivot(c)?;
+            close_all_but(c, first, keep)
+        }
+        Step::Join { container, kinds, first, keep } => {
+            sys::setns(c.slot(container)?, kinds)?;
+            close_all_but(c, first, keep)
+        }
         Step::RootAttributes { set } => sys::set_attributes(c.root()?, set, 0, false),
         Step::Sysctl { path, value } => mounts::sysctl(c, c.text(path), c.text(value)),
         Step::Hostname { name } => sys::sethostname(c.text(name)),
@@ -175,29 +182,25 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         }
         Step::Caps { effective, permitted, inheritable } => sys::capset(effective, permitted, inheritable),
         Step::Ambient { raise } => ids::ambient(raise),
-        Step::NoNewPrivs {} => sys::prctl(38, 1, 0).map(drop),
+        Step::NoNewPrivs {} => sys::no_new_privileges(),
         Step::Personality { domain } => sys::personality(domain),
         Step::Folder { path } => {
             mounts::folder(c, c.text(path));
             Ok(())
         }
         Step::Cwd { path, flags } => find::cwd(c, c.text(path), flags),
+        Step::Chdir { path } => sys::chdir(c.text(path)),
         Step::CloseOnExec { first } => sys::close_on_exec_from(first),
-        Step::Seccomp { program, insns, flags } => sys::seccomp_filter(filter(c, program, insns), flags),
-        Step::HookFilter { program, insns, flags } => {
-            c.hook_filter = Some((filter(c, program, insns), flags));
+        Step::HookFilter { filter } => {
+            c.hook_filter = Some(filter);
             Ok(())
         }
         Step::Find { candidates } => {
             c.program = Some(find::program(c.image.list(candidates))?);
             Ok(())
         }
-        Step::Exec { argv, env } => {
-            let program = c.program.ok_or(Fault::new(Call::execve, uapi::ENOENT))?;
-            sys::execve(program, c.image.list(argv), c.image.list(env), c.home())
-        }
-        Step::Undumpable {} if !defence::on(Defence::Undumpable) => sys::prctl(4, 1, 0).map(drop),
-        Step::Undumpable {} => sys::prctl(4, 0, 0).map(drop),
+        Step::Exec { argv, env, filter } => execute(c, argv, env, filter),
+        Step::Undumpable {} => sys::set_dumpable(!defence::on(Defence::Undumpable)),
         Step::Scheduler { policy, nice, priority, flags } => {
             sys::sched_setattr(policy, nice as i32, priority, flags)
         }
@@ -209,7 +212,7 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
             ids::own_stdio(uid);
             Ok(())
         }
-        Step::CloseOthers { first } => close_others(c.slots, first),
+        Step::Close { first, keep } => close_all_but(c, first, keep),
         Step::Home { uid } => {
             find::home(c, uid);
             Ok(())
@@ -217,16 +220,30 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
     }
 }
 
-fn filter<'a>(c: &Child<'a>, program: Text, insns: u32) -> &'a [u8] {
-    c.image.tail(program).get(..(insns as usize).wrapping_mul(8)).unwrap_or(&[])
+/// Nothing stands between the filter and execve: what a profile denies, it may deny at once.
+fn execute(c: &Child<'_>, argv: List, env: List, filter: Filter) -> Result<()> {
+    let path = c.program.ok_or(Fault::new(Call::execve, uapi::ENOENT))?;
+    let program = sys::Program::new(path, c.image.list(argv), c.image.list(env).chain(c.home()))?;
+    load(c.image, filter)?;
+    Err(program.execute())
 }
 
-/// A gate gives its end of file only if no copy of the other end stays open here.
-fn close_others(slots: &[Fd], first: u32) -> Result<()> {
+/// Loads a filter, if it is one.
+pub(crate) fn load(image: &Image<'_>, filter: Filter) -> Result<()> {
+    let program = image.instructions(filter);
+    if program.is_empty() { Ok(()) } else { sys::seccomp_filter(program, filter.flags) }
+}
+
+/// Closes every descriptor from `first` on but those of the slots in `keep`, one call for each gap between them.
+fn close_all_but(c: &Child<'_>, first: u32, keep: Numbers) -> Result<()> {
+    if !defence::on(Defence::CloseBeforeLookup) {
+        return Ok(());
+    }
+    let kept = c.image.numbers(keep).filter_map(|slot| c.slots.get(slot as usize));
     let mut from = first;
     loop {
-        // The lowest slot not yet passed ends the gap.
-        let next = slots.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd >= from).min();
+        // The lowest one not yet passed ends the gap.
+        let next = kept.clone().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd >= from).min();
         match next {
             Some(slot) if slot == from => {}
             Some(slot) => sys::close_between(from, slot.wrapping_sub(1))?,

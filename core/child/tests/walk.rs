@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use sampan_child::image::{self, Header, Image};
 use sampan_child::report::{self, Report};
-use sampan_child::step::{List, Slot, Step, Text};
+use sampan_child::step::{Filter, List, Numbers, Slot, Step, Text};
 use sampan_child::sys::{self, Call};
 
 /// An image by hand: strings are added as steps need them.
@@ -25,6 +25,11 @@ impl Images {
         }
         List { first, count: strings.len() as u32 }
     }
+    fn numbers(&mut self, numbers: &[u32]) -> Numbers {
+        let first = Text(self.text.len() as u32);
+        self.text.extend(numbers.iter().flat_map(|n| n.to_ne_bytes()));
+        Numbers { first, count: numbers.len() as u32 }
+    }
     fn text(&mut self, s: &str) -> Text {
         self.list(&[s]).first
     }
@@ -33,7 +38,7 @@ impl Images {
         let argv = self.list(argv);
         let env = self.list(&["A=1"]);
         self.steps.push(Step::Find { candidates });
-        self.steps.push(Step::Exec { argv, env });
+        self.steps.push(Step::Exec { argv, env, filter: Filter::default() });
     }
     fn bytes(mut self, slots: u32) -> Vec<u8> {
         self.text.push(0);
@@ -95,7 +100,7 @@ fn the_step_that_fails_is_named() {
     let mut i = Images::default();
     i.steps.push(Step::Reached { mark: 7 });
     let path = i.text("/no/such/folder");
-    i.steps.push(Step::Cwd { path, flags: 0 });
+    i.steps.push(Step::Chdir { path });
     i.exec(&["/bin/true"]);
     let failed = Report::Failed { step: 1, call: Call::chdir, errno: libc::ENOENT as u16, detail: 0 };
     assert_eq!(run(i, &[], || {}), (127, vec![Report::Reached { mark: 7 }, failed]));
@@ -117,7 +122,8 @@ fn a_gate_opens_by_a_byte_and_its_end_ends_the_child() {
         let (read, mut write) = pipe();
         let mut i = Images::default();
         // Or its own copy of the write end would keep the gate from ever ending.
-        i.steps.push(Step::CloseOthers { first: 3 });
+        let keep = i.numbers(&[0, 1]);
+        i.steps.push(Step::Close { first: 3, keep });
         i.steps.push(Step::Wait { from: Slot(1) });
         i.exec(&["/bin/true"]);
         let slot = read.as_raw_fd();
@@ -144,6 +150,54 @@ fn only_what_is_preserved_reaches_the_program() {
     (&read).read_to_string(&mut text).unwrap();
     // Three, and the one that ls opened to look.
     assert_eq!((code, reports, text.trim()), (0, vec![], "4"));
+}
+
+/// Also a slot's own: a directory that stays open is a way out (CVE-2024-21626).
+#[test]
+fn what_no_later_step_uses_is_closed_and_not_only_at_exec() {
+    let directory = File::open("/").unwrap();
+    let number = directory.as_raw_fd();
+    for kept in [true, false] {
+        let mut i = Images::default();
+        let keep = i.numbers(if kept { &[0, 1] } else { &[0] });
+        i.steps.push(Step::Close { first: 3, keep });
+        let path = i.text(&format!("/proc/self/fd/{number}/bin"));
+        i.steps.push(Step::Chdir { path });
+        i.exec(&["/bin/true"]);
+        let (code, reports) = run(i, &[number], || {});
+        assert_eq!((code, reports.is_empty()), if kept { (0, true) } else { (127, false) }, "{reports:?}");
+    }
+}
+
+/// A filter that answers every call with an error: no execve, no report, no exit.
+#[test]
+fn a_process_whose_filter_denies_everything_still_ends() {
+    let mut i = Images::default();
+    i.exec(&["/bin/true"]);
+    let Some(Step::Exec { argv, env, .. }) = i.steps.pop() else { panic!() };
+    i.text.resize(i.text.len().next_multiple_of(8), 0);
+    let program = Text(i.text.len() as u32);
+    // BPF_RET | BPF_K of SECCOMP_RET_ERRNO with EPERM.
+    i.text.extend([6u16.to_ne_bytes(), [0, 0]].concat());
+    i.text.extend(0x0005_0001u32.to_ne_bytes());
+    i.steps.push(Step::NoNewPrivs {});
+    i.steps.push(Step::Exec { argv, env, filter: Filter { program, insns: 1, flags: 0 } });
+    assert_eq!(run(i, &[], || {}), (128 + libc::SIGILL as u32, vec![]));
+}
+
+#[test]
+fn an_image_may_ask_for_new_namespaces_and_for_nothing_else_of_clone3() {
+    let image = |flags: i32| {
+        let mut i = Images::default();
+        i.exec(&["/bin/true"]);
+        let mut bytes = i.bytes(1);
+        bytes[8..12].copy_from_slice(&flags.to_le_bytes());
+        Image::check(&bytes).map(drop)
+    };
+    assert_eq!(image(libc::CLONE_NEWPID | libc::CLONE_NEWUSER), Ok(()));
+    for flag in [libc::CLONE_VM, libc::CLONE_PARENT, libc::CLONE_FILES, libc::CLONE_THREAD, 0x400] {
+        assert_eq!(image(flag), Err(image::Fault::CloneFlags), "{flag:#x}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::plan::Want;
 use crate::text::Table;
 use sampan_child::image::{self, Header};
 use sampan_child::step::{Slot, Step, Text};
+use std::collections::BTreeSet;
 
 #[derive(Debug, Default)]
 pub struct Build {
@@ -36,8 +37,24 @@ impl Build {
         self.table.add(text, field)
     }
 
-    /// The flat image; `optional` slots are those that were wanted.
+    /// Writes into each step that closes descriptors which ones stay open: those that a later step uses, and the report's.
+    fn keep_what_is_used_later(&mut self) {
+        let mut used: BTreeSet<u32> =
+            self.slots.iter().position(|want| *want == Want::Report).map(|i| i as u32).into_iter().collect();
+        for step in self.steps.iter_mut().rev() {
+            if let Step::Close { keep, .. } | Step::Pivot { keep, .. } | Step::Join { keep, .. } = step {
+                *keep = self.table.numbers(used.iter().copied());
+            }
+            // The spawner's own: done before there is a child.
+            if !matches!(step, Step::Enter { .. }) {
+                used.extend(step.slots().map(|slot| slot.0));
+            }
+        }
+    }
+
+    /// The flat image.
     pub fn image(&mut self) -> Vec<u8> {
+        self.keep_what_is_used_later();
         let slot =
             |want: &Want| self.slots.iter().position(|w| w == want).map_or(Slot::NONE, |i| Slot(i as u32));
         let text = std::mem::take(&mut self.table).finish();

@@ -14,7 +14,7 @@ use crate::order::{Identity, become_process, check_process, filter, finish};
 use crate::plan::{Options, Parent, Plan, Want};
 use crate::process;
 use crate::spec::{Process, Spec};
-use sampan_child::step::{Slot, Step};
+use sampan_child::step::{Back, Numbers, Step};
 use sampan_child::sys::uapi::*;
 
 impl<'a> Plan<'a> {
@@ -35,13 +35,16 @@ impl<'a> Plan<'a> {
         }
         let container = b.want(Want::Container);
         if ns.has(CLONE_NEWPID) {
-            let back = if options.last { Slot::STAY } else { Slot::NONE };
+            let back = if options.last { Back::Stay } else { Back::ByPidfd };
             b.step("linux.namespaces", Step::Enter { ns: container, back, kind: CLONE_NEWPID });
         }
         if host.cgroups.iter().any(|g| g.version == Version::V2) {
             b.want(Want::Group);
         }
-        b.step("", Step::CloseOthers { first: 3 + options.preserve_fds });
+        let first = options.first_of_ours();
+        b.step("", Step::Close { first, keep: Numbers::default() });
+        // Born in the container's pid namespace, it is in sight of the container already (CVE-2016-9962).
+        b.step("", Step::Undumpable {});
         b.step("", Step::Signals {});
         if options.given_stdio {
             for to in 0..3 {
@@ -54,9 +57,8 @@ impl<'a> Plan<'a> {
             let tasks = b.table.own(&format!("{}/tasks", group.folder()));
             b.step("linux.cgroupsPath", Step::JoinCgroup { tasks });
         }
-        b.step("", Step::Undumpable {});
         let kinds = ns.all() & !CLONE_NEWPID;
-        b.step("linux.namespaces", Step::Setns { ns: container, kinds });
+        b.step("linux.namespaces", Step::Join { container, kinds, first, keep: Numbers::default() });
         if ns.has(CLONE_NEWUSER) {
             b.step("linux.uidMappings", Step::BecomeRoot { setgroups: u32::from(!groups_denied) });
         }
@@ -73,10 +75,8 @@ impl<'a> Plan<'a> {
         let identity = Identity { groups_denied, available: host.available(ns.has(CLONE_NEWUSER)) };
         become_process(b, spec, Some(p), &identity, options)?;
         program.find(b, p);
-        if p.no_new_privileges {
-            filter(b, spec)?;
-        }
-        program.exec(b);
+        let filter = filter(b, spec)?;
+        program.exec(b, filter);
         let parent = Parent {
             oom_score_adj: p.oom_score_adj,
             terminal: p.terminal,

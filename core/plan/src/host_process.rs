@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::order::finish;
 use crate::plan::{Parent, Plan, Want};
 use crate::process::PATH;
-use sampan_child::step::Step;
+use sampan_child::step::{Filter, Numbers, Step};
 
 /// What to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub fn host<'a>(p: &HostProcess<'a>) -> Result<Plan<'a>, Error> {
     }
     let b = &mut Build::default();
     b.want(Want::Report);
-    b.step("", Step::CloseOthers { first: 3 });
+    b.step("", Step::Close { first: 3, keep: Numbers::default() });
     b.step("", Step::Signals {});
     // Of its own, so that a deadline can end all of it. No session: under runc and crun hooks lead none either.
     b.step("", Step::ProcessGroup {});
@@ -47,11 +47,11 @@ pub fn host<'a>(p: &HostProcess<'a>) -> Result<Plan<'a>, Error> {
         b.step("", Step::Umask { mask });
     }
     if let Some((uid, gid)) = p.user {
-        let groups = sampan_child::step::List { first: b.table.raw(&[]), count: 0 };
+        let groups = Numbers::default();
         b.step("user", Step::User { uid, gid, groups, flags: 0 });
     }
     let path = b.text(if p.cwd.is_empty() { "/" } else { p.cwd }, "cwd")?;
-    b.step("cwd", Step::Cwd { path, flags: 0 });
+    b.step("cwd", Step::Chdir { path });
     b.step("", Step::CloseOnExec { first: 3 });
     let in_env = p.env.iter().rev().find_map(|v| v.strip_prefix("PATH="));
     let candidates: Vec<String> = match name.contains('/') {
@@ -62,6 +62,6 @@ pub fn host<'a>(p: &HostProcess<'a>) -> Result<Plan<'a>, Error> {
     let argv = b.table.list(p.argv.iter().copied(), "argv")?;
     let env = b.table.list(p.env.iter().copied(), "env")?;
     b.step("argv[0]", Step::Find { candidates });
-    b.step("argv", Step::Exec { argv, env });
+    b.step("argv", Step::Exec { argv, env, filter: Filter::default() });
     Ok(finish(b, Parent { program: Some(name), ..Parent::default() }))
 }

@@ -3,7 +3,7 @@
 use crate::build::{Build, nearest};
 use crate::error::Error;
 use crate::spec::{Capabilities, IdMapping, Str, User};
-use sampan_child::step::{List, Step, user};
+use sampan_child::step::{Step, user};
 
 /// In the order of their numbers (include/uapi/linux/capability.h).
 pub const CAPABILITIES: [&str; 41] = [
@@ -50,6 +50,8 @@ pub const CAPABILITIES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
+pub const CAP_SYS_ADMIN: u64 = 1 << 21;
+
 /// An id of the container as the host counts; without maps they are the same.
 pub fn to_host(maps: &[IdMapping], id: u32) -> Option<u32> {
     if maps.is_empty() {
@@ -69,6 +71,14 @@ pub struct Sets {
     pub permitted: u64,
     pub inheritable: u64,
     pub ambient: u64,
+}
+
+impl Sets {
+    /// Adds what only we need: execve drops it, since it is neither bounding nor inheritable (capabilities(7)).
+    pub fn until_execve(&mut self, capability: u64) {
+        self.effective |= capability;
+        self.permitted |= capability;
+    }
 }
 
 /// Absent capabilities are no capabilities, as in runc. `available`: what we can hand on at all; the rest is
@@ -144,8 +154,7 @@ pub fn become_user(b: &mut Build, who: &User, sets: &Sets, groups_denied: bool) 
         let problem = "setgroups is denied in a user namespace made without privileges: leave them out";
         return Err(Error::new("process.user.additionalGids", problem));
     }
-    let bytes: Vec<u8> = who.additional_gids.iter().flat_map(|gid| gid.to_ne_bytes()).collect();
-    let groups = List { first: b.table.raw(&bytes), count: who.additional_gids.len() as u32 };
+    let groups = b.table.numbers(who.additional_gids.iter().copied());
     let flags =
         (if who.uid != 0 { user::KEEP_CAPS } else { 0 }) | if groups_denied { user::NO_SETGROUPS } else { 0 };
     b.step("process.user", Step::User { uid: who.uid, gid: who.gid, groups, flags });

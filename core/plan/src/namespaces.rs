@@ -9,7 +9,7 @@ use crate::build::{Build, nearest};
 use crate::error::Error;
 use crate::plan::{Options, Want};
 use crate::spec::{Linux, TimeOffset};
-use sampan_child::step::{Slot, Step};
+use sampan_child::step::{Back, Step};
 use sampan_child::sys::uapi::*;
 
 pub const KINDS: [(&str, u32); 8] = [
@@ -133,8 +133,8 @@ impl Namespaces {
         for join in self.join.iter().filter(|j| self.entered_before_birth(j)) {
             let ns = b.want(join.want.clone());
             let back = match join.kind {
-                CLONE_NEWPID => Slot::NONE,
-                kind => b.want(Want::OwnNamespace { kind }),
+                CLONE_NEWPID => Back::ByPidfd,
+                kind => Back::Slot(b.want(Want::OwnNamespace { kind })),
             };
             b.step(&join.field, Step::Enter { ns, back, kind: join.kind });
         }

@@ -5,9 +5,9 @@
 //!     -> [hooks, network: the parent] -> pivot -> names, limits, cwd -> capabilities, user -> program found
 //!     -> [created: wait for start] -> startContainer -> seccomp -> execve
 //! ```
-//! All mounts come before the pivot, because the host's devices cannot be cloned once the old root is gone.
-//! Where no_new_privs is set, seccomp is last, so that nothing of ours must pass the filter; without it the
-//! filter needs CAP_SYS_ADMIN and comes before capabilities are dropped.
+//! All mounts come before the pivot, because the host's devices cannot be cloned once the old root is gone.  The pivot closes
+//! every descriptor that leads to the host: what comes after it looks up what the container chose.
+//! The filter is loaded by the last step, so that nothing of ours must pass it.
 
 use crate::build::{Build, clean, from_bundle};
 use crate::error::Error;
@@ -18,7 +18,7 @@ use crate::plan::{Gate, Options, Parent, Plan, Want};
 use crate::rootfs::RootPropagation;
 use crate::spec::{Hook, Hooks, Process, Spec};
 use crate::{ids, limits, process, rootfs, scratch, seccomp};
-use sampan_child::step::{List, Step, Text, mark, mount as flag};
+use sampan_child::step::{Filter, List, Numbers, Step, mark, mount as flag};
 use sampan_child::sys::uapi::*;
 
 impl<'a> Plan<'a> {
@@ -44,7 +44,8 @@ impl<'a> Plan<'a> {
         if host.cgroups.iter().any(|g| g.version == Version::V2) {
             b.want(Want::Group);
         }
-        b.step("", Step::CloseOthers { first: 3 + options.preserve_fds });
+        let first = options.first_of_ours();
+        b.step("", Step::Close { first, keep: Numbers::default() });
         b.step("", Step::Signals {});
         if options.given_stdio {
             for to in 0..3 {
@@ -149,7 +150,7 @@ impl<'a> Plan<'a> {
             }
             b.step("root.readonly", Step::RootAttributes { set: MOUNT_ATTR_RDONLY });
         }
-        b.step("root.path", Step::Pivot {});
+        b.step("root.path", Step::Pivot { first, keep: Numbers::default() });
         if let Some(to) = propagation.root {
             b.step("linux.rootfsPropagation", Step::Propagate { to });
         }
@@ -168,19 +169,13 @@ impl<'a> Plan<'a> {
         b.step("", Step::Reached { mark: mark::READY });
         let from = b.want(Want::Gate(Gate::Start));
         b.step("", Step::Wait { from });
-        if let Some((p, _)) = &program
-            && p.no_new_privileges
-            && let Some((program, insns, flags)) =
-                filter_program(b, spec)?.filter(|_| !hooks.start_container.is_empty())
-        {
-            b.step("linux.seccomp", Step::HookFilter { program, insns, flags });
-        }
-        hook_steps(b, &hooks.start_container, "startContainer", created, environment)?;
-        if let Some((p, program)) = &program {
-            if p.no_new_privileges {
-                filter(b, spec)?;
+        if let Some((_, program)) = &program {
+            let filter = filter(b, spec)?;
+            if filter.insns > 0 && !hooks.start_container.is_empty() {
+                b.step("linux.seccomp", Step::HookFilter { filter });
             }
-            program.exec(b);
+            hook_steps(b, &hooks.start_container, "startContainer", created, environment)?;
+            program.exec(b, filter);
         }
 
         let parent = Parent {
@@ -359,10 +354,11 @@ pub(crate) fn become_process(
     }
     b.step("process.user.umask", Step::Umask { mask: p.user.umask.unwrap_or(0o022) });
     process::working_directory(b, p, false)?;
-    if !p.no_new_privileges {
-        filter(b, spec)?;
+    let mut sets = ids::sets(b, p.capabilities.as_ref(), identity.available)?;
+    if spec.linux.seccomp.is_some() && !p.no_new_privileges {
+        // seccomp(2) asks for it where no_new_privs is not set. It is in none of the sets that execve hands on.
+        sets.until_execve(ids::CAP_SYS_ADMIN & identity.available);
     }
-    let sets = ids::sets(b, p.capabilities.as_ref(), identity.available)?;
     ids::bounding(b, &sets);
     ids::become_user(b, &p.user, &sets, identity.groups_denied)?;
     if p.user.uid != 0 {
@@ -371,22 +367,16 @@ pub(crate) fn become_process(
     if p.no_new_privileges {
         b.step("process.noNewPrivileges", Step::NoNewPrivs {});
     }
-    b.step("", Step::CloseOnExec { first: 3 + options.preserve_fds });
+    b.step("", Step::CloseOnExec { first: options.first_of_ours() });
     Ok(())
 }
 
-pub(crate) fn filter(b: &mut Build, spec: &Spec<'_>) -> Result<(), Error> {
-    if let Some((program, insns, flags)) = filter_program(b, spec)? {
-        b.step("linux.seccomp", Step::Seccomp { program, insns, flags });
-    }
-    Ok(())
-}
-
-fn filter_program(b: &mut Build, spec: &Spec<'_>) -> Result<Option<(Text, u32, u32)>, Error> {
-    let Some(profile) = &spec.linux.seccomp else { return Ok(None) };
+/// The config's filter; one without instructions where there is none.
+pub(crate) fn filter(b: &mut Build, spec: &Spec<'_>) -> Result<Filter, Error> {
+    let Some(profile) = &spec.linux.seccomp else { return Ok(Filter::default()) };
     let insns = seccomp::compile(profile)?;
     let bytes: Vec<u8> = insns.iter().flat_map(|i| i.to_ne_bytes()).collect();
-    Ok(Some((b.table.raw(&bytes), insns.len() as u32, seccomp::flags(profile)?)))
+    Ok(Filter { program: b.table.raw(&bytes), insns: insns.len() as u32, flags: seccomp::flags(profile)? })
 }
 
 /// The state that hooks in the container read: two strings with the pid between them.

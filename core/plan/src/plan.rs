@@ -51,6 +51,27 @@ pub enum Want {
     HookOutput { kind: &'static str, index: usize, path: String },
 }
 
+impl Want {
+    /// Does it lead anywhere? Who can look up a path through a directory, a mount or a namespace of the host is out of the
+    /// container (CVE-2024-21626); a pipe, a socket or a memfd ends where it is.
+    pub fn leads_to_the_host(&self) -> bool {
+        match self {
+            Want::Group
+            | Want::Namespace { .. }
+            | Want::GivenNetns
+            | Want::OwnNamespace { .. }
+            | Want::Container
+            | Want::Tree { .. } => true,
+            Want::Report
+            | Want::Gate(_)
+            | Want::Console
+            | Want::Stdio(_)
+            | Want::Trace
+            | Want::HookOutput { .. } => false,
+        }
+    }
+}
+
 /// A point where the child waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
@@ -123,4 +144,11 @@ pub struct Options {
     pub given_stdio: bool,
     /// Time every step.
     pub trace: bool,
+}
+
+impl Options {
+    /// The first descriptor that is not the caller's to hand on.
+    pub(crate) fn first_of_ours(&self) -> u32 {
+        self.preserve_fds.saturating_add(3)
+    }
 }

@@ -3,7 +3,7 @@
 use crate::build::{Build, clean};
 use crate::error::Error;
 use crate::spec::Process;
-use sampan_child::step::{List, Step, cwd};
+use sampan_child::step::{Filter, List, Step, cwd};
 
 /// Where a program is looked for when the container's environment has no PATH.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -78,7 +78,7 @@ impl Program {
         }
         b.step("process.args[0]", Step::Find { candidates: self.candidates });
     }
-    pub fn exec(&self, b: &mut Build) {
-        b.step("process.args", Step::Exec { argv: self.argv, env: self.env });
+    pub fn exec(&self, b: &mut Build, filter: Filter) {
+        b.step("process.args", Step::Exec { argv: self.argv, env: self.env, filter });
     }
 }

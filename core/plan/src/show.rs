@@ -6,7 +6,7 @@ use crate::limits::rlimit_name;
 use crate::namespaces::KINDS;
 use crate::plan::{Gate, Plan, Want};
 use sampan_child::image::Image;
-use sampan_child::step::{Base, List, Slot, Source, Step, Text, mark, mount as flag};
+use sampan_child::step::{Base, List, Numbers, Slot, Source, Step, Text, mark, mount as flag};
 use sampan_child::sys::uapi::*;
 use std::fmt::Write;
 
@@ -35,8 +35,27 @@ impl Reader<'_> {
             Some(Want::Gate(Gate::Groups)) => "the control groups and their limits".to_owned(),
             Some(Want::Gate(Gate::Attached)) => "hooks and network".to_owned(),
             Some(Want::Gate(Gate::Start)) => "start".to_owned(),
-            _ => format!("slot {}", slot.0),
+            Some(Want::Report) => "the report".to_owned(),
+            Some(Want::Console) => "the console's socket".to_owned(),
+            Some(Want::Stdio(0)) => "the given stdin".to_owned(),
+            Some(Want::Stdio(1)) => "the given stdout".to_owned(),
+            Some(Want::Stdio(_)) => "the given stderr".to_owned(),
+            Some(Want::HookOutput { kind, index, .. }) => format!("the output of hooks.{kind}[{index}]"),
+            Some(Want::Group) => "the control group".to_owned(),
+            Some(Want::OwnNamespace { kind }) => format!("our own {} namespace", kinds(*kind)),
+            Some(Want::Trace) => "the trace".to_owned(),
+            None => format!("slot {}", slot.0),
         }
+    }
+    /// The descriptors that stay open, by what they are for.
+    fn all_but(&self, first: u32, keep: Numbers) -> String {
+        let name = |slot| match self.slots.get(slot as usize) {
+            Some(Want::Gate(_)) => format!("the gate of {}", self.slot(Slot(slot))),
+            _ => self.slot(Slot(slot)),
+        };
+        let kept: Vec<String> = self.image.numbers(keep).map(name).collect();
+        let but = if kept.is_empty() { String::new() } else { format!(" but {}", kept.join(", ")) };
+        format!("all descriptors from {first} on{but}")
     }
     fn source(&self, source: Source) -> String {
         match source {
@@ -77,6 +96,12 @@ impl Reader<'_> {
             Step::Reached { mark: mark::READY } => "report: created".to_owned(),
             Step::Reached { mark } => format!("report: mark {mark}"),
             Step::Setns { ns, kinds: k } => format!("join {} namespace {}", kinds(k), self.slot(ns)),
+            Step::Join { container, kinds: k, first, keep } => format!(
+                "join {} namespaces of {} and close {}",
+                kinds(k),
+                self.slot(container),
+                self.all_but(first, keep)
+            ),
             Step::Unshare { kinds: k } => format!("make a {} namespace", kinds(k)),
             Step::BecomeRoot { .. } => "become root of the user namespace".to_owned(),
             Step::TimeOffsets { lines } => {
@@ -148,7 +173,7 @@ impl Reader<'_> {
                 let limit = if timeout_s == 0 { String::new() } else { format!(" within {timeout_s} s") };
                 format!("run hook {}{limit}", self.list(argv).first().cloned().unwrap_or_default())
             }
-            Step::Pivot {} => "pivot to the root, let go of the old one".to_owned(),
+            Step::Pivot { first, keep } => format!("pivot to the root, close {}", self.all_but(first, keep)),
             Step::RootAttributes { set } => format!("change /{}", bracket(&names(set))),
             Step::Sysctl { path, value } => {
                 let path = self.text(path);
@@ -170,9 +195,7 @@ impl Reader<'_> {
             Step::Umask { mask } => format!("set the umask to {mask:04o}"),
             Step::BoundingSet { keep } => format!("bound capabilities to {}", caps(keep)),
             Step::User { uid, gid, groups, .. } => {
-                let more = self.image.tail(groups.first).chunks_exact(4).take(groups.count as usize);
-                let more: Vec<String> =
-                    more.filter_map(|g| Some(u32::from_ne_bytes(g.try_into().ok()?).to_string())).collect();
+                let more: Vec<String> = self.image.numbers(groups).map(|gid| gid.to_string()).collect();
                 let more =
                     if more.is_empty() { String::new() } else { format!(" groups={}", more.join(",")) };
                 format!("become uid={uid} gid={gid}{more}")
@@ -192,13 +215,16 @@ impl Reader<'_> {
             Step::Personality { domain } => format!("set the personality to {domain}"),
             Step::Cwd { path, .. } => format!("change to directory {}", self.text(path)),
             Step::CloseOnExec { first } => format!("close descriptors from {first} on at exec"),
-            Step::Seccomp { insns, .. } => format!("load a filter of {insns} instructions"),
-            Step::HookFilter { insns, .. } => format!("hooks get a filter of {insns} instructions"),
+            Step::HookFilter { filter } => format!("hooks get a filter of {} instructions", filter.insns),
             Step::Folder { path } => format!("make {} where it is missing", self.text(path)),
             Step::Find { candidates } => format!("find the program: {}", self.list(candidates).join(", ")),
-            Step::Exec { argv, .. } => {
+            Step::Exec { argv, filter, .. } => {
                 let argv: Vec<String> = self.list(argv).iter().map(|a| quoted(a)).collect();
-                format!("execute {}", argv.join(" "))
+                let program = argv.join(" ");
+                match filter.insns {
+                    0 => format!("execute {program}"),
+                    insns => format!("load a filter of {insns} instructions and execute {program}"),
+                }
             }
             Step::Undumpable {} => "hide from ptrace".to_owned(),
             Step::Scheduler { policy, nice, priority, .. } => {
@@ -212,7 +238,8 @@ impl Reader<'_> {
             Step::Nice { nice } => format!("set nice to {}", nice as i32),
             Step::OwnStdio { uid } => format!("give stdio pipes to uid {uid}"),
             Step::Home { uid } => format!("look up HOME of uid {uid}"),
-            Step::CloseOthers { first } => format!("close what is not ours from {first} on"),
+            Step::Close { first, keep } => format!("close {}", self.all_but(first, keep)),
+            Step::Chdir { path } => format!("change to directory {} of the host", self.text(path)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The string table of an image: every string once, NUL-terminated, steps hold offsets into it.
 
 use crate::error::Error;
-use sampan_child::step::{List, Text};
+use sampan_child::step::{List, Numbers, Text};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default)]
@@ -60,7 +60,13 @@ impl Table {
         Ok(list)
     }
 
-    /// Bytes that are no strings (groups, filters), aligned to eight.
+    /// Numbers that a step holds a list of.
+    pub fn numbers(&mut self, numbers: impl IntoIterator<Item = u32>) -> Numbers {
+        let bytes: Vec<u8> = numbers.into_iter().flat_map(u32::to_ne_bytes).collect();
+        Numbers { count: (bytes.len() / 4) as u32, first: self.raw(&bytes) }
+    }
+
+    /// Bytes that are no strings, aligned to eight.
     pub fn raw(&mut self, bytes: &[u8]) -> Text {
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         let at = self.bytes.len() as u32;

@@ -60,7 +60,7 @@ proptest! {
             if let Ok(image) = Image::check(bytes) {
                 for index in 0..image.header().steps {
                     let step = image.step(index).unwrap();
-                    if let Step::Exec { argv, env } = step {
+                    if let Step::Exec { argv, env, .. } = step {
                         prop_assert_eq!(image.list(argv).count(), argv.count as usize);
                         prop_assert!(image.list(env).all(|s| s.last() == Some(&0)));
                     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 #![allow(clippy::disallowed_methods)] // they read their data
 
+mod descriptors;
 mod fields;
 mod images;
 mod place;

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use sampan_plan::default::CAPABILITIES;
 use sampan_plan::seccomp::docker::{self, Facts};
-use sampan_plan::seccomp::{Arch, compile_on, flags};
+use sampan_plan::seccomp::evaluate::{Data, answer, denies_execve};
+use sampan_plan::seccomp::{Arch, compile, compile_on, flags};
 use sampan_plan::spec::{Seccomp, SeccompArg, SeccompRule, Str};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -19,49 +20,9 @@ const EPERM: u32 = 0x0005_0001;
 const ENOSYS: u32 = 0x0005_0026;
 const KILL_THREAD: u32 = 0;
 
-// ---- the interpreter ----
-
-#[derive(Clone, Copy, Debug)]
-struct Call {
-    arch: u32,
-    number: u32,
-    args: [u64; 6],
-}
-
 /// What the program returns for the call. Panics where the kernel would refuse the program.
-fn run(program: &[u64], call: &Call) -> u32 {
-    let word = |offset: u32| match offset {
-        0 => call.number,
-        4 => call.arch,
-        16.. => (call.args[(offset as usize - 16) / 8] >> (offset % 8 * 8)) as u32,
-        _ => panic!("reads at {offset}"),
-    };
-    let (mut at, mut a) = (0, 0);
-    loop {
-        let insn = program[at].to_le_bytes();
-        let code = u16::from_le_bytes([insn[0], insn[1]]);
-        let (jt, jf) = (usize::from(insn[2]), usize::from(insn[3]));
-        let k = u32::from_le_bytes([insn[4], insn[5], insn[6], insn[7]]);
-        at += 1;
-        let branch = |yes: bool| if yes { jt } else { jf };
-        at += match code {
-            0x20 => {
-                a = word(k);
-                0
-            }
-            0x54 => {
-                a &= k;
-                0
-            }
-            0x05 => k as usize,
-            0x15 => branch(a == k),
-            0x25 => branch(a > k),
-            0x35 => branch(a >= k),
-            0x45 => branch(a & k != 0),
-            0x06 => return k,
-            _ => panic!("instruction {code:#x}"),
-        };
-    }
+fn run(program: &[u64], call: &Data) -> u32 {
+    answer(program, call).unwrap()
 }
 
 // ---- the oracles ----
@@ -173,7 +134,7 @@ impl<'p> Model<'p> {
         self.newer.is_some_and(|newest| number > newest) && !own(self.arch, number)
     }
 
-    fn decide(&self, call: &Call) -> u32 {
+    fn decide(&self, call: &Data) -> u32 {
         if self.newer(call.number) {
             return ENOSYS;
         }
@@ -188,7 +149,7 @@ impl<'p> Model<'p> {
         first.map_or(self.default, |r| word(&r.action, r.errno_ret))
     }
 
-    fn holds(&self, a: &SeccompArg<'_>, call: &Call) -> bool {
+    fn holds(&self, a: &SeccompArg<'_>, call: &Data) -> bool {
         let wide = matches!(self.arch, Arch::X86_64 | Arch::Aarch64);
         let cut = |value: u64| if wide { value } else { value & 0xffff_ffff };
         let (arg, value, two) = (cut(call.args[a.index as usize]), cut(a.value), cut(a.value_two));
@@ -234,7 +195,7 @@ fn boundaries(profile: &Seccomp<'_>) -> [Vec<u64>; 6] {
 }
 
 /// Every number of the architecture and beyond, with arguments where a rule looks at them.
-fn calls(profile: &Seccomp<'_>, arch: Arch) -> Vec<Call> {
+fn calls(profile: &Seccomp<'_>, arch: Arch) -> Vec<Data> {
     let bit = if arch == Arch::X32 { 1 << 30 } else { 0 };
     let beyond =
         [0x2ff, 0x300, 0x301, 999, 9_999, 0xf001, 0xe_ffff, 0xf_0001, 0xf_0005, 0xf_0010, 0x3fff_ffff];
@@ -262,7 +223,7 @@ fn calls(profile: &Seccomp<'_>, arch: Arch) -> Vec<Call> {
             if arch == Arch::X86 && looked_at.contains(&number) && round % 2 == 0 {
                 args[0] = round as u64 % 30;
             }
-            calls.push(Call { arch: arch.audit(), number, args });
+            calls.push(Data { arch: arch.audit(), number, args });
         }
     }
     calls
@@ -378,7 +339,7 @@ fn the_default_profile_denies_what_docker_denies() {
     let check = |more: &[&'static str], name: &str, args: [u64; 6], expected| {
         let program = compile_on(&resolved(DOCKER, more, Arch::X86_64), Arch::X86_64).unwrap();
         let number = Arch::X86_64.call(name).unwrap();
-        assert_eq!(run(&program, &Call { arch: Arch::X86_64.audit(), number, args }), expected, "{name}");
+        assert_eq!(run(&program, &Data { arch: Arch::X86_64.audit(), number, args }), expected, "{name}");
     };
     check(&[], "read", [0; 6], ALLOW);
     check(&[], "mount", [0; 6], EPERM);
@@ -399,7 +360,7 @@ fn the_default_profile_denies_what_docker_denies() {
 fn the_native_architecture_is_in_and_others_kill() {
     let allow = Seccomp { default_action: "SCMP_ACT_ALLOW".into(), ..Seccomp::default() };
     let program = compile_on(&allow, Arch::X86_64).unwrap();
-    let call = |arch: u32, number| run(&program, &Call { arch, number, args: [0; 6] });
+    let call = |arch: u32, number| run(&program, &Data { arch, number, args: [0; 6] });
     assert_eq!(call(Arch::X86_64.audit(), 0), ALLOW);
     assert_eq!(call(Arch::X86_64.audit(), 1 << 30), KILL_THREAD);
     assert_eq!(call(Arch::X86.audit(), 0), KILL_THREAD);
@@ -416,7 +377,7 @@ fn calls_newer_than_the_profile_are_not_there() {
             ..Seccomp::default()
         };
         let program = compile_on(&profile, Arch::X86_64).unwrap();
-        let call = |number| run(&program, &Call { arch: Arch::X86_64.audit(), number, args: [0; 6] });
+        let call = |number| run(&program, &Data { arch: Arch::X86_64.audit(), number, args: [0; 6] });
         assert_eq!((call(435), call(437), call(9_999)), expected, "{default}");
     };
     check("SCMP_ACT_ERRNO", None, (EPERM, ENOSYS, ENOSYS));
@@ -670,4 +631,23 @@ proptest! {
             check_libseccomp(&within_libseccomp(&profile, native), native);
         }
     }
+}
+
+#[test]
+fn a_profile_that_denies_execve_is_known_as_one() {
+    let denies = |default: &'static str, rules: Vec<SeccompRule<'static>>| {
+        let profile = Seccomp { default_action: default.into(), syscalls: rules, ..Seccomp::default() };
+        let filter: Vec<u8> = compile(&profile).unwrap().iter().flat_map(|insn| insn.to_ne_bytes()).collect();
+        denies_execve(&filter)
+    };
+    assert!(!denies("SCMP_ACT_ALLOW", vec![]));
+    assert!(!denies("SCMP_ACT_LOG", vec![]));
+    for action in
+        ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP", "SCMP_ACT_TRACE"]
+    {
+        assert!(denies(action, vec![]), "{action}");
+        assert!(!denies(action, vec![rule(&["execve"], "SCMP_ACT_ALLOW", None, &[])]), "{action}");
+        assert!(denies("SCMP_ACT_ALLOW", vec![rule(&["execve"], action, None, &[])]), "{action}");
+    }
+    assert!(!denies_execve(&[]));
 }

@@ -3,8 +3,9 @@
 //! Likely causes are a table of (call, errno, circumstance) -> sentence.  A row is added when somebody has met it.
 
 use sampan_child::report::Report;
-use sampan_child::step::Step;
+use sampan_child::step::{Filter, Step};
 use sampan_child::sys::Call;
+use sampan_plan::seccomp::evaluate::denies_execve;
 use sampan_plan::show::Reader;
 
 use crate::error::{Errno, Error};
@@ -33,19 +34,46 @@ pub fn explain(report: Report, plan: &Reader<'_>, origins: &[String], around: Ar
             let list = plan.list(candidates);
             return missing_program(&list, errno);
         }
-        Step::Exec { argv, .. } => {
-            let argv = plan.list(argv);
-            return Error::exec(argv.first().map_or("", String::as_str), false, errno);
+        Step::Exec { filter, .. } if call == Call::seccomp => {
+            let insns = filter.insns;
+            Error::new(format!("cannot load the filter of {insns} instructions"))
+                .call(call.name(), errno)
+                .field("linux.seccomp")
+        }
+        Step::Exec { argv, filter, .. } => {
+            return denied_by_filter(plan, filter).unwrap_or_else(|| {
+                Error::exec(plan.list(argv).first().map_or("", String::as_str), false, errno)
+            });
         }
         Step::Hook { .. } => hook(plan.words(step), call, errno, detail),
         step => Error::new(format!("cannot {}", plan.words(step))).call(call.name(), errno),
     };
-    error.field = field;
+    if error.field.is_empty() {
+        error.field = field;
+    }
     error.step = Some(place);
     if error.likely.is_empty() {
         error.likely = likely(step, call, errno, around).unwrap_or_default().to_owned();
     }
     error
+}
+
+/// The last report ended without a word. That is what execve does; but where the filter denies execve it was the process's
+/// end: a filter may deny the write that would have told us, too.
+pub fn silence(plan: &Reader<'_>) -> Option<Error> {
+    let last = plan.image.header().steps.checked_sub(1)?;
+    match plan.image.step(last)? {
+        Step::Exec { filter, .. } => denied_by_filter(plan, filter),
+        _ => None,
+    }
+}
+
+fn denied_by_filter(plan: &Reader<'_>, filter: Filter) -> Option<Error> {
+    denies_execve(plan.image.instructions(filter)).then(|| {
+        Error::new("execve denied by the seccomp profile")
+            .field("linux.seccomp")
+            .likely("the profile must allow execve, or no program can be started")
+    })
 }
 
 /// A name without a slash was looked for in PATH: then all candidates end in it.
@@ -127,10 +155,10 @@ pub fn likely(step: Step, call: Call, errno: Errno, around: Around) -> Option<&'
             "making devices needs CAP_MKNOD in the host's user namespace"
         }
         (Step::Node { .. }, Call::mknodat, Errno::EXIST) => "the image has something else at that name",
-        (Step::Setns { .. } | Step::Enter { .. }, Call::setns, Errno::INVAL) => {
+        (Step::Setns { .. } | Step::Enter { .. } | Step::Join { .. }, Call::setns, Errno::INVAL) => {
             "the file is no namespace of that type"
         }
-        (Step::Setns { .. } | Step::Enter { .. }, Call::setns, Errno::PERM) => {
+        (Step::Setns { .. } | Step::Enter { .. } | Step::Join { .. }, Call::setns, Errno::PERM) => {
             "joining needs CAP_SYS_ADMIN in the user namespace that owns it"
         }
         (Step::JoinCgroup { .. }, Call::write, Errno::NOSPC) => {
@@ -152,7 +180,13 @@ pub fn likely(step: Step, call: Call, errno: Errno, around: Around) -> Option<&'
         (Step::Cwd { .. }, Call::getcwd, _) => {
             "the directory is outside of the container (CVE-2024-21626): /proc/self/fd is no working directory"
         }
-        (Step::Cwd { .. }, Call::chdir, Errno::NOTDIR) => "it is no directory",
+        (Step::Exec { .. }, Call::seccomp, Errno::ACCESS) => {
+            "without process.noNewPrivileges a filter needs CAP_SYS_ADMIN, which we do not have: set it"
+        }
+        (Step::Cwd { .. }, Call::openat2, Errno::NOTDIR) => "it is no directory",
+        (Step::Cwd { .. }, Call::openat2, Errno::LOOP) => {
+            "it leads through a link of /proc (CVE-2024-21626), or through too many symbolic links"
+        }
         (Step::Cwd { .. }, Call::mkdirat, Errno::ROFS) => "it does not exist, and the root is read-only",
         (Step::Keyring { .. }, Call::keyctl, Errno::DQUOT) => {
             "the owner's quota of keys is full (/proc/sys/kernel/keys/maxkeys); use --no-new-keyring"

@@ -1,6 +1,6 @@
 //! The table of likely causes, a line each: what failed, how, and what is said about it.
 
-use sampan_child::step::{Base, List, Propagation, Slot, Source, Step, Text};
+use sampan_child::step::{Base, Filter, List, Numbers, Propagation, Slot, Source, Step, Text};
 use sampan_child::sys::Call;
 use sampan_runtime::error::Errno;
 use sampan_runtime::explain::{Around, likely};
@@ -16,7 +16,7 @@ const MOUNT: Step = Step::Mount {
 };
 const BIND: Step =
     Step::Bind { from: Source::Path(T), target: T, set: 0, clear: 0, propagation: None, flags: 0 };
-const USER: Step = Step::User { uid: 1, gid: 1, groups: List { first: T, count: 0 }, flags: 0 };
+const USER: Step = Step::User { uid: 1, gid: 1, groups: Numbers { first: T, count: 0 }, flags: 0 };
 
 /// As root, without a user namespace.
 const ROOT: Around = Around { new_user_namespace: false, privileged: true };
@@ -79,10 +79,14 @@ fn each_row_says_what_it_should() {
     c(caps, Call::capset, Errno::PERM, ROOT, "hand them on");
     let cwd = Step::Cwd { path: T, flags: 0 };
     c(cwd, Call::getcwd, Errno::XDEV, ROOT, "outside of the container");
-    c(cwd, Call::chdir, Errno::NOTDIR, ROOT, "no directory");
+    c(cwd, Call::openat2, Errno::NOTDIR, ROOT, "no directory");
+    c(cwd, Call::openat2, Errno::LOOP, ROOT, "through a link of /proc");
+    let list = List { first: T, count: 0 };
+    let exec = Step::Exec { argv: list, env: list, filter: Filter::default() };
+    c(exec, Call::seccomp, Errno::ACCESS, ROOT, "without process.noNewPrivileges");
     c(cwd, Call::mkdirat, Errno::ROFS, ROOT, "read-only");
     c(Step::Keyring { name: T }, Call::keyctl, Errno::DQUOT, ROOT, "--no-new-keyring");
-    c(Step::Pivot {}, Call::pivot_root, Errno::INVAL, ROOT, "initramfs");
+    c(Step::Pivot { first: 3, keep: Numbers::default() }, Call::pivot_root, Errno::INVAL, ROOT, "initramfs");
     let scheduler = Step::Scheduler { policy: 1, nice: 0, priority: 1, flags: 0 };
     c(scheduler, Call::sched_setattr, Errno::PERM, ROOT, "CAP_SYS_NICE");
     c(Step::Loopback {}, Call::ioctl, Errno::NOSYS, ROOT, "older than 5.14");

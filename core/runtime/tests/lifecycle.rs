@@ -35,7 +35,7 @@ fn status(root: &Root, id: &str) -> String {
     state["status"].as_str().unwrap().to_owned()
 }
 
-fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !is() {
         assert!(Instant::now() < deadline, "not within 10 s: {what}");

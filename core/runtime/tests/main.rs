@@ -4,6 +4,7 @@
 
 mod attack;
 mod cli;
+mod descriptors;
 mod docker;
 mod enter;
 mod exec;
@@ -17,6 +18,7 @@ mod rootless;
 mod same;
 mod sampan;
 mod scratch;
+mod seccomp;
 mod states;
 mod tour;
 mod trust;

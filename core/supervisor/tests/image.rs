@@ -1,7 +1,7 @@
 //! The smallest images: a shell command, as the plan of a host process would be.
 
 use sampan_child::image::Header;
-use sampan_child::step::{List, Slot, Step, Text};
+use sampan_child::step::{Filter, List, Slot, Step, Text};
 
 /// `sh -c command`; slot 0 is its stdio, slot 1 a barrier.
 pub fn image(command: &str, waits: bool) -> Vec<u8> {
@@ -22,7 +22,11 @@ pub fn image(command: &str, waits: bool) -> Vec<u8> {
         steps.push(Step::Wait { from: Slot(1) });
     }
     steps.extend((0..3).map(|to| Step::Stdio { from: Slot(0), to }));
-    steps.extend([Step::CloseOnExec { first: 3 }, Step::Find { candidates }, Step::Exec { argv, env }]);
+    steps.extend([
+        Step::CloseOnExec { first: 3 },
+        Step::Find { candidates },
+        Step::Exec { argv, env, filter: Filter::default() },
+    ]);
     let header = Header {
         clone_flags: 0,
         cgroup: Slot::NONE,

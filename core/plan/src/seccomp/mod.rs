@@ -7,11 +7,13 @@
 //! What a program decides is what runc with libseccomp decides, tested against it (tests/seccomp.rs): the native
 //! architecture is always in, one that is not listed kills the thread, names that no table knows are skipped, and calls
 //! newer than the newest that the profile names give ENOSYS, so that libraries fall back instead of failing.
+//! `evaluate.rs` asks a compiled program what it answers.
 //! `docker.rs` reads docker's and podman's own form of a profile, and holds docker's default one.
 //! Deliberately absent: NOTIFY, and architectures that cannot run on x86_64 or aarch64.
 
 mod arch;
 pub mod docker;
+pub mod evaluate;
 mod program;
 mod rules;
 #[rustfmt::skip]
@@ -24,8 +26,8 @@ pub use arch::Arch;
 use program::Program;
 use rules::{KILL_THREAD, Rules};
 
-/// What the kernel takes: BPF_MAXINSNS.
-pub const INSNS_MAX: usize = 4_096;
+/// What the kernel takes.
+pub const INSNS_MAX: usize = sampan_child::step::Filter::INSNS_MAX as usize;
 
 /// One instruction each, as `struct sock_filter` lies in memory.
 pub fn compile(profile: &Seccomp<'_>) -> Result<Vec<u64>, Error> {

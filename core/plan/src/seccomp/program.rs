@@ -17,17 +17,17 @@ pub const LOAD: u16 = 0x20;
 pub const NUMBER: u32 = 0;
 pub const ARCH: u32 = 4;
 
-const JUMP: u16 = 0x05;
-const RETURN: u16 = 0x06;
+pub const JUMP: u16 = 0x05;
+pub const RETURN: u16 = 0x06;
 
 const FAR: usize = 255;
 
 #[derive(Clone, Copy, Debug)]
-struct Insn {
-    code: u16,
-    jt: u8,
-    jf: u8,
-    k: u32,
+pub struct Insn {
+    pub code: u16,
+    pub jt: u8,
+    pub jf: u8,
+    pub k: u32,
 }
 
 /// An instruction, counted from the program's end.
@@ -107,6 +107,11 @@ impl Program {
 }
 
 impl Insn {
+    pub fn read(word: u64) -> Insn {
+        let [c0, c1, jt, jf, k @ ..] = word.to_ne_bytes();
+        Insn { code: u16::from_ne_bytes([c0, c1]), jt, jf, k: u32::from_ne_bytes(k) }
+    }
+
     fn word(&self) -> u64 {
         let mut bytes = [0; 8];
         let (code, rest) = bytes.split_at_mut(2);

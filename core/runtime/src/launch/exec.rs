@@ -10,7 +10,7 @@ use super::report::{next_report, set_oom_score_adj};
 use super::{Console, Spawn, Spawned};
 use crate::console;
 use crate::error::{Error, Result};
-use crate::explain::{Around, explain};
+use crate::explain::{Around, explain, silence};
 use crate::open::{Given, Slots};
 
 /// One more process for a running container.
@@ -66,14 +66,14 @@ fn joined(request: &ExecRequest<'_>, child: &Spawned, slots: &mut Slots<'_>) -> 
         Some(socket) => console::receive(socket.as_fd())?,
         None => None,
     };
-    if let Some(report) = next_report(&report)? {
-        let reader = show::reader(request.plan).ok_or_else(|| Error::new("the plan is damaged"))?;
-        return Err(explain(
-            report,
-            &reader,
-            &request.plan.origins,
-            Around { privileged: true, ..Around::default() },
-        ));
+    let reader = show::reader(request.plan).ok_or_else(|| Error::new("the plan is damaged"))?;
+    let around = Around { privileged: true, ..Around::default() };
+    let failed = match next_report(&report)? {
+        Some(report) => Some(explain(report, &reader, &request.plan.origins, around)),
+        None => silence(&reader),
+    };
+    if let Some(error) = failed {
+        return Err(error);
     }
     if let (Some(master), Console::Socket(path)) = (&console, request.console) {
         console::hand_over(path, master)?;

@@ -13,7 +13,7 @@ use super::hooks::{Hands, run_all};
 use super::report::{failed_io, next_report, open_gate};
 use super::{Created, Inside};
 use crate::error::{Errno, Error, Result};
-use crate::explain::{Around, explain};
+use crate::explain::{Around, explain, silence};
 use crate::open;
 use crate::root::Folder;
 use crate::state::{Stage, State};
@@ -81,7 +81,12 @@ impl Go<'_, '_> {
         self.inside.wait(self.report.as_fd(), self.hands.log)?;
         match next_report(self.report)? {
             // Closed by execve: the program runs (or ran).
-            None => self.inside.finish(Kind::StartContainer.name(), self.hands.log),
+            None => {
+                self.inside.finish(Kind::StartContainer.name(), self.hands.log);
+                if let Some(error) = silence(&self.reader) {
+                    return Err(error);
+                }
+            }
             Some(report) => {
                 let error = explain(
                     report,

@@ -20,9 +20,13 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
+use sampan_child::defence::{self, Defence};
+use sampan_child::sys;
+
 use super::foreground::{self, Forward};
 use super::ns;
 use super::{Error, Result, doing};
+use crate::error::Errno;
 use crate::pidfd;
 use crate::root::Root;
 use crate::signals::Signals;
@@ -61,6 +65,7 @@ pub fn run(root: &Root, o: &Options) -> Result<i32> {
     let joins = joins(o, target.as_ref())?;
     let new_root = folder(o.root.as_ref(), target.as_ref(), "root")?;
     let wd = folder(o.wd.as_ref(), target.as_ref(), "cwd")?;
+    target.as_ref().map_or(Ok(()), Target::check)?;
 
     // Between joining a pid namespace and exec, a process inside could trace us and take our descriptors (CVE-2016-9962).
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
@@ -72,7 +77,18 @@ pub fn run(root: &Root, o: &Options) -> Result<i32> {
         fchdir(fd).map_err(doing("cannot change the working folder (fchdir)"))?;
     }
     become_user(o, joins.iter().any(|j| j.kind == "user"))?;
+    // The program is looked up where the container says what is there: through none of our descriptors, nor through one that
+    // our caller left open (CVE-2024-21626).
+    drop((joins, target, new_root, wd));
+    close_all_but_stdio().map_err(doing("cannot close descriptors (close_range)"))?;
     launch(o)
+}
+
+fn close_all_but_stdio() -> rustix::io::Result<()> {
+    if !defence::on(Defence::CloseBeforeLookup) {
+        return Ok(());
+    }
+    sys::close_between(3, u32::MAX).map_err(|fault| Errno::from_raw_os_error(fault.errno.into()))
 }
 
 struct Target {
@@ -83,10 +99,16 @@ struct Target {
 
 impl Target {
     fn open(root: &Root, target: &str) -> Result<Target> {
-        let pid = ns::pid_of(root, target)?;
-        let pidfd = pidfd::open(pid).map_err(doing(format!("{target}: cannot open a pidfd")))?;
-        let gone = || super::state_error(target, "container not running");
-        Ok(Target { name: target.into(), pid, pidfd: pidfd.ok_or_else(gone)? })
+        let (pid, pidfd) = ns::process(root, target)?;
+        Ok(Target { name: target.into(), pid, pidfd })
+    }
+
+    /// What was opened by the pid's number is the target's, if that still runs.
+    fn check(&self) -> Result<()> {
+        match pidfd::ended(self.pidfd.as_fd()) {
+            Ok(false) => Ok(()),
+            _ => Err(super::state_error(&self.name, "container not running")),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 use serde::Serialize;
@@ -60,7 +61,7 @@ pub fn look(root: &Root, targets: &[String]) -> Result<Vec<Target>> {
         match containers.iter().find(|(id, ..)| id == target) {
             Some(container) => asked.push(container.clone()),
             None => {
-                let pid = pid_of(root, target)?;
+                let (pid, _) = process(root, target)?;
                 asked.push((
                     target.clone(),
                     pid,
@@ -112,20 +113,21 @@ fn running(root: &Root) -> Result<Vec<(String, i32, Inodes)>> {
     Ok(found)
 }
 
-/// The process that an ID or PID names. A container named like a number comes first.
-pub fn pid_of(root: &Root, target: &str) -> Result<i32> {
+/// The process that an ID or PID names: its number, and the pidfd by which we know that it is that one. A container named like
+/// a number comes first.
+pub fn process(root: &Root, target: &str) -> Result<(i32, OwnedFd)> {
     match find(root, target) {
         Ok((_, state)) => {
             let alive = state.init().map_err(doing(format!("{target}: cannot find its process")))?;
             match (alive, state.init) {
-                (Some(_), Some(init)) => Ok(init.pid),
+                (Some(pidfd), Some(init)) => Ok((init.pid, pidfd)),
                 _ => Err(super::state_error(target, "container not running")),
             }
         }
         Err(e @ Error::Root(root::Error::Missing { .. } | root::Error::BadId { .. })) => {
             match target.parse::<i32>() {
                 Ok(pid) => match pidfd::open(pid) {
-                    Ok(Some(_)) => Ok(pid),
+                    Ok(Some(pidfd)) => Ok((pid, pidfd)),
                     Ok(None) => {
                         Err(Error::Asked(format!("{target}: no such process, and no container of that name")))
                     }
