@@ -60,6 +60,8 @@ defences! {
     UserInDigits = "user-in-digits",
     /// A tree that is cloned for a container stops being a peer of the host's mounts.
     NoPeers = "no-peers",
+    /// State that somebody else can have written is not believed.
+    StateOwner = "state-owner",
 }
 
 /// Is the defence in force?

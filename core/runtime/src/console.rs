@@ -3,15 +3,16 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 
 /// Takes the master that the child sent. None: the child ended before, and its report says why.
 pub fn receive(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
@@ -21,13 +22,13 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     let flags = RecvFlags::CMSG_CLOEXEC;
     let got = loop {
         match recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, flags) {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             other => break other,
         }
     };
     match got {
         // A child that died with the socket unread resets it.
-        Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+        Err(Errno::CONNRESET) => return Ok(None),
         Err(e) => {
             return Err(Error::new("cannot take the terminal").field("process.terminal").call("recvmsg", e));
         }
@@ -45,11 +46,14 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
 /// runc's protocol: one message with one descriptor, the pty's name as payload.
 pub fn hand_over(path: &Path, master: &OwnedFd) -> Result<()> {
     let failed = |call| {
-        move |e: std::io::Error| {
-            let errno = rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::IO);
+        move |e: Errno| {
+            let likely = match e {
+                Errno::AGAIN => "whoever listens there takes no connection: its queue has been full for 2 s",
+                _ => "nobody listens there: whoever passed --console-socket must",
+            };
             Error::new(format!("cannot hand the terminal to the console socket {}", path.display()))
-                .call(call, errno)
-                .likely("nobody listens there: whoever passed --console-socket must")
+                .call(call, e)
+                .likely(likely)
         }
     };
     let socket = connect(path).map_err(failed("connect"))?;
@@ -58,17 +62,26 @@ pub fn hand_over(path: &Path, master: &OwnedFd) -> Result<()> {
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&fds));
     sendmsg(&socket, &[IoSlice::new(b"/dev/ptmx")], &mut control, SendFlags::NOSIGNAL)
-        .map_err(|e| failed("sendmsg")(e.into()))?;
+        .map_err(failed("sendmsg"))?;
     Ok(())
 }
 
-/// A path that does not fit a socket address (107 bytes) goes by a descriptor of its folder.
-fn connect(path: &Path) -> std::io::Result<UnixStream> {
+/// How long whoever listens may leave a full queue full: connect(2) would wait for it without end.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+
+/// A path that does not fit a socket address (107 bytes) goes by a descriptor of the socket.
+fn connect(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // It bounds connect as well as send (unix(7), socket(7)).
+    set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_WITHIN))?;
     if path.as_os_str().len() <= 107 {
-        return UnixStream::connect(path);
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        return Ok(socket);
     }
     use std::os::fd::AsRawFd;
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-    let socket = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
-    UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd()))
+    let listener = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
+    let address = format!("/proc/self/fd/{}", listener.as_raw_fd());
+    rustix::net::connect(&socket, &SocketAddrUnix::new(address.as_str())?)?;
+    Ok(socket)
 }

@@ -6,12 +6,15 @@
 //!   list, state, kill   no lock: a file is whole or not there
 //! ```
 //! The lock is the folder, so it needs no file and goes with it; whoever waited for one that is gone meanwhile learns so
-//! (no links left). A SIGKILLed verb loses its lock by dying. Deliberately absent: what is in the files (state.rs).
+//! (no links left). A SIGKILLed verb loses its lock by dying.
+//!
+//! What is written here makes us kill processes and run hooks, so nothing is believed that somebody else can have put
+//! here (trust.rs). Deliberately absent: what is in the files (state.rs).
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -23,12 +26,16 @@ use rustix::fs::{
     renameat, seek, unlinkat,
 };
 use rustix::io::Errno;
+use sampan_child::defence::{self, Defence};
 
 use crate::error::io_name;
+use crate::trust::{self, Group};
 
 /// Where containers are when nobody says otherwise; the supervisor's are there too.
 pub const DEFAULT: &str = "/run/sampan/containers";
 const ID_BYTES_MAX: usize = 255;
+/// A config.json with a million variables has some 20 MB.
+pub const FILE_BYTES_MAX: u64 = 128 << 20;
 
 #[derive(Debug)]
 pub enum Error {
@@ -51,6 +58,11 @@ pub enum Error {
     Busy {
         id: String,
         waited: Duration,
+    },
+    /// Somebody else can have written it.
+    Foreign {
+        id: String,
+        what: trust::Error,
     },
     Corrupt {
         id: String,
@@ -77,6 +89,8 @@ impl fmt::Display for Error {
                 "{id}: another command (create, start or delete) has been working on this container for over {} s",
                 waited.as_secs()
             ),
+            Error::Foreign { id, what } if id.is_empty() => write!(f, "--root {what}"),
+            Error::Foreign { id, what } => write!(f, "{id}: {what}"),
             Error::Corrupt { id, path, why } => write!(
                 f,
                 "{id}: {} cannot be understood: {why}; `sampan delete --force {id}` removes what is left",
@@ -126,20 +140,20 @@ impl Root {
     /// Makes the container's folder, and holds its lock: exactly one caller wins.
     pub fn create(&self, id: &str) -> Result<Folder, Error> {
         check_id(id)?;
-        let path = self.path.join(id);
-        let fail = |doing, e: Errno| file_error(id, doing, &path, e.into());
-        let mut made = mkdirat(CWD, &path, Mode::from(0o711));
-        if made == Err(Errno::NOENT) {
-            fs::create_dir_all(&self.path).map_err(|e| file_error(id, "make", &self.path, e))?;
-            keep_in_xdg(&self.path);
-            made = mkdirat(CWD, &path, Mode::from(0o711));
-        }
-        match made {
+        let dir = match self.open_dir()? {
+            Some(dir) => dir,
+            None => {
+                make(&self.path)?;
+                keep_in_xdg(&self.path);
+                self.open_dir()?.ok_or_else(|| self.missing())?
+            }
+        };
+        match mkdirat(&dir, id, Mode::from(0o700)) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(Error::Exists { id: id.into() }),
-            Err(e) => return Err(fail("make", e)),
+            Err(e) => return Err(file_error(id, "make", &self.path.join(id), e.into())),
         }
-        let folder = self.open(id)?;
+        let folder = self.open_in(&dir, id)?;
         // A forced delete may have come between mkdir and here; then it is not ours any more, and this says so.
         folder.lock(Lock::Exclusive, None)?;
         Ok(folder)
@@ -147,26 +161,51 @@ impl Root {
 
     pub fn open(&self, id: &str) -> Result<Folder, Error> {
         check_id(id)?;
+        let dir = self.open_dir()?.ok_or_else(|| Error::Missing { id: id.into() })?;
+        self.open_in(&dir, id)
+    }
+
+    fn open_in(&self, dir: &OwnedFd, id: &str) -> Result<Folder, Error> {
         let path = self.path.join(id);
-        match openat(
-            CWD,
-            &path,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        ) {
-            Ok(dir) => Ok(Folder { id: id.into(), path, dir }),
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(dir, id, flags, Mode::empty()) {
+            Ok(dir) => {
+                believe(id, trust::ours(&path, &dir))?;
+                Ok(Folder { id: id.into(), path, dir })
+            }
             Err(Errno::NOENT) => Err(Error::Missing { id: id.into() }),
             Err(e) => Err(file_error(id, "open", &path, e.into())),
         }
     }
 
+    /// The root itself, if it is there.
+    fn open_dir(&self) -> Result<Option<OwnedFd>, Error> {
+        if !defence::on(Defence::StateOwner) {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            return Ok(openat(CWD, &self.path, flags, Mode::empty()).ok());
+        }
+        let found = trust::folder(&self.path, Group::MayWriteIfPrivate);
+        match found.and_then(|dir| trust::ours(&self.path, &dir).map(|()| dir)) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(trust::Error { why: trust::Why::Call(e), .. }) if e.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            Err(what) => Err(Error::Foreign { id: String::new(), what }),
+        }
+    }
+
+    fn missing(&self) -> Error {
+        file_error("", "list", &self.path, Errno::NOENT.into())
+    }
+
     /// The names of the folders, sorted. A missing default root holds none.
     pub fn ids(&self) -> Result<Vec<String>, Error> {
-        let entries = match fs::read_dir(&self.path) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound && !self.explicit => return Ok(Vec::new()),
-            Err(e) => return Err(file_error("", "list", &self.path, e)),
-        };
+        match self.open_dir()? {
+            None if self.explicit => return Err(self.missing()),
+            None => return Ok(Vec::new()),
+            Some(_) => {}
+        }
+        let entries = fs::read_dir(&self.path).map_err(|e| file_error("", "list", &self.path, e))?;
         let mut ids = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|e| file_error("", "list", &self.path, e))?;
@@ -177,6 +216,20 @@ impl Root {
         }
         ids.sort();
         Ok(ids)
+    }
+}
+
+/// Those above the root are there to be passed through; it is ours alone.
+fn make(path: &Path) -> Result<(), Error> {
+    let parents = path.parent().map_or(Ok(()), |parent| trust::make_folders(parent, 0o711));
+    parents.and_then(|()| trust::make_folders(path, 0o700)).map_err(|e| file_error("", "make", path, e))
+}
+
+/// Of what is below the root.
+fn believe(id: &str, checked: Result<(), trust::Error>) -> Result<(), Error> {
+    match checked {
+        Err(what) if defence::on(Defence::StateOwner) => Err(Error::Foreign { id: id.into(), what }),
+        _ => Ok(()),
     }
 }
 
@@ -263,16 +316,17 @@ impl Folder {
 
     /// The file's bytes; `None` if it is not there.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fail = |e| file_error(&self.id, "read", &self.path.join(name), e);
-        let fd = match openat(&self.dir, name, flags, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(e) => return Err(fail(e.into())),
+        let path = self.path.join(name);
+        let foreign = |what| Error::Foreign { id: self.id.clone(), what };
+        let file = match trust::regular(&self.dir, Path::new(name), OFlags::NOFOLLOW) {
+            Ok(file) => file,
+            Err(trust::Error { why: trust::Why::Call(e), .. }) if e.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(trust::Error { why, .. }) => return Err(foreign(trust::Error { path, why })),
         };
-        let mut bytes = Vec::new();
-        File::from(fd).read_to_end(&mut bytes).map_err(fail)?;
-        Ok(Some(bytes))
+        believe(&self.id, trust::ours(&path, &file))?;
+        trust::read_whole(&path, file, FILE_BYTES_MAX).map(Some).map_err(foreign)
     }
 
     /// Replaces the file as a whole: a reader sees the old bytes or the new ones, whenever we die.
@@ -345,18 +399,34 @@ impl Folder {
 }
 
 /// Writes `name` in `dir` by way of a hidden temporary file beside it. Clients poll for pid files and decide by their
-/// absence, so one must never be seen half written.
+/// absence, so one must never be seen half written. In a folder where others write too, nothing of theirs is opened:
+/// the temporary file is a new one, and the rename puts it in the place of a link or FIFO, not through it.
 pub fn write_whole(dir: BorrowedFd<'_>, name: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let temp = PathBuf::from(format!(".{}.{}", name.display(), std::process::id()));
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let written = openat(dir, &temp, flags, Mode::from(mode))
-        .map_err(io::Error::from)
-        .and_then(|fd| File::from(fd).write_all(bytes))
-        .and_then(|()| Ok(renameat(dir, &temp, dir, name)?));
+    let (temp, file) = new_beside(dir, name, mode)?;
+    let written = File::from(file).write_all(bytes).and_then(|()| Ok(renameat(dir, &temp, dir, name)?));
     if written.is_err() {
         let _ = unlinkat(dir, &temp, AtFlags::empty());
     }
     written
+}
+
+/// A file that was not there before. Of the names that end in our pid, the first few may be taken by a dead process
+/// with the same number, or by somebody who wants us to fail.
+fn new_beside(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<(PathBuf, OwnedFd)> {
+    const ATTEMPTS: u32 = 64;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut attempt = 0;
+    loop {
+        let mut temp = OsString::from(".");
+        temp.push(name);
+        temp.push(format!(".{}.{attempt}", std::process::id()));
+        let temp = PathBuf::from(temp);
+        match openat(dir, &temp, flags, Mode::from(mode)) {
+            Ok(file) => return Ok((temp, file)),
+            Err(Errno::EXIST) if attempt < ATTEMPTS => attempt += 1,
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 /// `[A-Za-z0-9_+.-]+`, not `.` or `..`, and no leading dot, as in crun: it would hide from `ls`.

@@ -180,6 +180,16 @@ pub fn read_whole(path: &Path, file: File, bytes_max: u64) -> Result<Vec<u8>, Er
     Ok(bytes)
 }
 
+/// Something open that only we can have written: what we made ourselves and find again. Neither root's nor, under sudo,
+/// the caller's will do, and no sticky bit makes up for a folder that others write to.
+pub fn ours(path: &Path, fd: impl AsFd) -> Result<(), Error> {
+    let stat = fstat(&fd).map_err(Error::call(path))?;
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(Error::new(path, Why::Owner(stat.st_uid)));
+    }
+    only_its_owner_writes(path, fd, &stat, Group::MayWriteIfPrivate).map(drop)
+}
+
 /// mkdir -p; what is made has this mode, whatever the umask.
 pub fn make_folders(path: &Path, mode: u32) -> io::Result<()> {
     let mode = Mode::from_raw_mode(mode);

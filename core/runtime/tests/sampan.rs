@@ -27,6 +27,18 @@ impl Root {
         command
     }
 
+    /// The same once a shell has run `before`, which may use `$$`, the verb's own pid; code 124 if it takes over 20 s.
+    pub fn after<S: AsRef<OsStr>>(
+        &self,
+        before: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> (i32, String, String) {
+        let mut command = Command::new("timeout");
+        command.args(["20", "sh", "-c", &format!("{before}; exec \"$@\""), "sh"]);
+        command.args([env!("CARGO_BIN_EXE_sampan"), "--root"]).arg(&self.0).args(args).stdin(Stdio::null());
+        run(&mut command)
+    }
+
     /// Standard output; the verb must succeed.
     pub fn ok<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
         let (code, out, err) = run(&mut self.command(args));

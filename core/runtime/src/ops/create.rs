@@ -8,11 +8,13 @@
 
 use std::borrow::Cow;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use sampan_plan::{Options as PlanOptions, Plan, Spec, spec};
 
-use super::{Error, Result, doing};
+use super::{Error, Result, doing, read_text};
 use crate::cli::log::Log;
 use crate::clone::Direct;
 use crate::destroy;
@@ -59,7 +61,7 @@ impl Config {
         let bundle = fs::canonicalize(&o.bundle)
             .map_err(doing(format!("cannot find the bundle {}", o.bundle.display())))?;
         let path = o.config.clone().unwrap_or_else(|| bundle.join(state::CONFIG));
-        let text = fs::read_to_string(&path).map_err(doing(format!("cannot read {}", path.display())))?;
+        let text = read_text("", &path)?;
         Ok(Config { bundle, text })
     }
 
@@ -211,9 +213,10 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let failed = || format!("cannot write --pid-file {}", path.display());
     let name = path.file_name().ok_or_else(|| Error::Asked(format!("{}: it has no name", failed())))?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let dir = fs::File::open(parent).map_err(doing(failed()))?;
-    let dir = std::os::fd::AsFd::as_fd(&dir);
-    root::write_whole(dir, Path::new(name), pid.to_string().as_bytes(), 0o644).map_err(doing(failed()))
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(doing(failed()))?;
+    root::write_whole(dir.as_fd(), Path::new(name), pid.to_string().as_bytes(), 0o644)
+        .map_err(doing(failed()))
 }
 
 /// Descriptors that systemd passed to us (sd_listen_fds), from 3 on.

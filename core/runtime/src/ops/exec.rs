@@ -5,7 +5,6 @@
 //! conmon takes its absence for our failure.
 
 use std::borrow::Cow;
-use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -14,7 +13,7 @@ use sampan_plan::spec::{Capabilities, ConsoleSize, Process, Spec, Str};
 use sampan_plan::{Options as PlanOptions, Plan};
 
 use super::foreground::{self, Forward, Relay};
-use super::{Error, Result, create, doing, find, state_error, status};
+use super::{Error, Result, create, doing, find, read_text, state_error, status};
 use crate::cli::log::Log;
 use crate::clone::Direct;
 use crate::host;
@@ -134,10 +133,7 @@ impl Texts {
         let config = folder.read(state::CONFIG)?.and_then(|b| String::from_utf8(b).ok());
         let config =
             config.ok_or_else(|| state_error(&o.id, "its config.json is gone from the state folder"))?;
-        let read = |path: &PathBuf| {
-            fs::read_to_string(path).map_err(doing(format!("cannot read --process {}", path.display())))
-        };
-        Ok(Texts { config, process: o.process.as_ref().map(read).transpose()? })
+        Ok(Texts { config, process: o.process.as_ref().map(|p| read_text("--process ", p)).transpose()? })
     }
 
     pub fn spec(&self) -> Result<Spec<'_>> {

@@ -22,11 +22,13 @@ pub mod update;
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use crate::destroy;
 use crate::error::io_name;
 use crate::root::{self, Folder, Root};
 use crate::state::{State, Status};
+use crate::trust;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -94,6 +96,16 @@ impl From<destroy::Error> for Error {
 /// `.map_err(doing("cannot read X"))`.
 pub fn doing<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
     move |e| Error::Io { doing: what.into(), source: e.into() }
+}
+
+/// The text of a regular file that somebody gave us, `what` says how: `--process`.
+pub fn read_text(what: &str, path: &Path) -> Result<String> {
+    let failed = |problem: String| Error::Asked(format!("cannot read {what}{}: {problem}", path.display()));
+    let bytes = trust::read_regular(path, root::FILE_BYTES_MAX).map_err(|e| match e.why {
+        trust::Why::Call(e) => failed(io_name(&e)),
+        _ => failed(e.about(path)),
+    })?;
+    String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8".into()))
 }
 
 /// The container's folder and state. A folder without a state is one whose create never got anywhere.

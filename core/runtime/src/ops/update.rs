@@ -6,9 +6,9 @@ use std::path::Path;
 use sampan_plan::spec::Resources;
 use serde_json::{Map, Value};
 
-use super::{Error, Result, cgroup, doing, find, state_error, status};
+use super::{Error, Result, cgroup, doing, find, read_text, state_error, status};
 use crate::cli::log::Log;
-use crate::root::{Lock, Root};
+use crate::root::{FILE_BYTES_MAX, Lock, Root};
 use crate::state::Status;
 
 /// Flag, its place in `linux.resources`, and whether it is text there.
@@ -31,12 +31,12 @@ const FIELDS: [(&str, &str, &str, bool); 14] = [
 
 /// The body of `--resources`: a file, or - for stdin.
 pub fn read(file: &Path) -> Result<String> {
-    let mut text = String::new();
-    if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).map_err(doing("cannot read the resources from stdin"))?;
-    } else {
-        text = std::fs::read_to_string(file).map_err(doing(format!("cannot read {}", file.display())))?;
+    if file != Path::new("-") {
+        return read_text("--resources ", file);
     }
+    let mut text = String::new();
+    let mut stdin = std::io::stdin().lock().take(FILE_BYTES_MAX);
+    stdin.read_to_string(&mut text).map_err(doing("cannot read the resources from stdin"))?;
     Ok(text)
 }
 
