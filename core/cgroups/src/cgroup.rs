@@ -23,6 +23,8 @@ pub struct Cgroup<'h> {
     hierarchies: &'h Hierarchies,
     /// One per hierarchy, in their order, without leading slashes.
     folders: Vec<String>,
+    /// This value made all of them.
+    is_new: bool,
 }
 
 impl<'h> Cgroup<'h> {
@@ -30,23 +32,31 @@ impl<'h> Cgroup<'h> {
 
     /// The groups of that place, made or not.
     pub fn at(hierarchies: &'h Hierarchies, place: &Place) -> Result<Cgroup<'h>> {
-        Ok(Cgroup { hierarchies, folders: hierarchies.folders(place)? })
+        Ok(Cgroup { hierarchies, folders: hierarchies.folders(place)?, is_new: false })
     }
 
     /// Makes the groups. One that is there already is used if nobody is in it and it is not frozen.
     pub fn create(hierarchies: &'h Hierarchies, place: &Place) -> Result<Cgroup<'h>> {
-        Cgroup::at(hierarchies, place)?.make(false)
+        Cgroup::at(hierarchies, place)?.make()
     }
 
-    /// Makes the groups, and refuses one that is there already.
-    pub fn create_new(hierarchies: &'h Hierarchies, place: &Place) -> Result<Cgroup<'h>> {
-        Cgroup::at(hierarchies, place)?.make(true)
+    /// Whether the groups were made with this value: then nobody else can have a claim on them. One that was used as it was
+    /// found may be another's, who put his processes into it a moment later.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// The inode of the group in which processes are looked for; `None` if it is gone. kernfs numbers folders with 64 bits,
+    /// so another group that is made later under the same name has another one.
+    pub fn inode(&self) -> Result<Option<u64>> {
+        self.tracking().map_or(Ok(None), |group| group.inode())
     }
 
     /// The groups in which a process is now: for joining a container that has moved itself into a sub-group and hands out
     /// controllers, so that its own group takes nobody any more (EBUSY).
     pub fn of_process(hierarchies: &'h Hierarchies, pid: i32) -> Result<Cgroup<'h>> {
-        Ok(Cgroup { hierarchies, folders: hierarchies.folders_of(&format!("/proc/{pid}/cgroup"))? })
+        let folders = hierarchies.folders_of(&format!("/proc/{pid}/cgroup"))?;
+        Ok(Cgroup { hierarchies, folders, is_new: false })
     }
 
     /// From what [`Cgroup::location`] wrote, perhaps in another process.
@@ -60,7 +70,7 @@ impl<'h> Cgroup<'h> {
                 folders[i] = crate::path::clean(folder)?;
             }
         }
-        Ok(Cgroup { hierarchies, folders })
+        Ok(Cgroup { hierarchies, folders, is_new: false })
     }
 
     /// For a state file: `/web`, with `|MOUNT=/other` for each hierarchy that differs.
@@ -87,7 +97,7 @@ impl<'h> Cgroup<'h> {
         self.groups().map(|g| (name(g.hierarchy), g.name())).collect()
     }
 
-    fn make(self, must_be_new: bool) -> Result<Cgroup<'h>> {
+    fn make(self) -> Result<Cgroup<'h>> {
         let mut made = Vec::new();
         let mut existing = false;
         let outcome = self.groups().enumerate().try_for_each(|(i, group)| {
@@ -97,8 +107,6 @@ impl<'h> Cgroup<'h> {
             };
             if new {
                 made.push(i);
-            } else if must_be_new {
-                return Err(Error::new(Doing::Occupied, group.name()).problem("it is there already"));
             }
             existing |= !new;
             Ok(())
@@ -112,7 +120,7 @@ impl<'h> Cgroup<'h> {
             }
             return Err(e);
         }
-        Ok(self)
+        Ok(Cgroup { is_new: !existing, ..self })
     }
 
     fn check_free(&self) -> Result<()> {
@@ -143,7 +151,7 @@ impl<'h> Cgroup<'h> {
     /// Groups as if they had never been there; refused while somebody is in one.
     pub fn renew(hierarchies: &'h Hierarchies, place: &Place) -> Result<Cgroup<'h>> {
         let cgroup = Cgroup::at(hierarchies, place)?;
-        if cgroup.exists() { cgroup.renewed() } else { cgroup.make(false) }
+        if cgroup.exists() { cgroup.renewed() } else { cgroup.make() }
     }
 
     fn renewed(self) -> Result<Cgroup<'h>> {
@@ -154,7 +162,7 @@ impl<'h> Cgroup<'h> {
             return Err(e.problem(format!("processes are in it: {}", list(&pids))));
         }
         self.remove()?;
-        self.make(false)
+        self.make()
     }
 
     /// Makes a group that nobody is in as its maker left it, but for limits and counters.
@@ -259,6 +267,14 @@ impl<'h> Cgroup<'h> {
     /// The processes of the group and of those below it.
     pub fn procs(&self) -> Result<Vec<i32>> {
         self.tracking().map_or(Ok(Vec::new()), |g| g.procs())
+    }
+
+    /// The processes of any of its hierarchies' groups: somebody may be in one of v1's alone. What cannot be read holds nobody.
+    pub fn members(&self) -> Vec<i32> {
+        let mut pids: Vec<i32> = self.groups().flat_map(|group| group.procs().unwrap_or_default()).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
     }
 
     /// Nobody is in it or below it. A group that does not exist is empty; a zombie is not in it any more.
@@ -429,12 +445,9 @@ impl<'h> Cgroup<'h> {
 
     fn left_over(&self, left: &[Group<'_>], errors: Vec<Error>) -> Error {
         let names: Vec<String> = left.iter().map(Group::name).collect();
-        let pids: Vec<i32> = left.iter().flat_map(|g| g.procs().unwrap_or_default()).collect();
+        let pids = self.members();
         let mut problem = format!("left: {}", names.join(", "));
         if !pids.is_empty() {
-            let mut pids = pids;
-            pids.sort_unstable();
-            pids.dedup();
             problem.push_str(&format!("; with processes {}", list(&pids)));
         }
         let first = errors.into_iter().next().unwrap_or_else(|| Error::new(Doing::Remove, "cgroup"));

@@ -92,6 +92,15 @@ impl<'a> Group<'a> {
         fs::accessat(self.hierarchy.root(), path, fs::Access::EXISTS, AtFlags::empty()).is_ok()
     }
 
+    pub(crate) fn inode(&self) -> Result<Option<u64>> {
+        let path = if self.path.is_empty() { "." } else { self.path };
+        match fs::statat(self.hierarchy.root(), path, AtFlags::empty()) {
+            Ok(stat) => Ok(Some(stat.st_ino)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::new(Doing::Read, self.name()).call("newfstatat", e)),
+        }
+    }
+
     /// Sub-groups by name; none if the group is gone. kernfs counts folders in nlink, which spares the listing.
     pub(crate) fn children(&self) -> Result<Vec<String>> {
         let failed = |call, errno| Error::new(Doing::Read, self.name()).call(call, errno);

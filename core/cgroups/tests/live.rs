@@ -261,9 +261,9 @@ fn who_sits_in_one_v1_group_alone_is_found_when_the_others_are_gone() {
 fn a_group_is_used_again_only_if_it_is_free() {
     everywhere(|hierarchies| {
         let place = place();
-        let group = Scratch(Cgroup::create_new(hierarchies, &place).unwrap());
-        assert_eq!(Cgroup::create_new(hierarchies, &place).unwrap_err().doing, Doing::Occupied);
-        Cgroup::create(hierarchies, &place).unwrap();
+        let group = Scratch(Cgroup::create(hierarchies, &place).unwrap());
+        assert!(group.is_new());
+        assert!(!Cgroup::create(hierarchies, &place).unwrap().is_new());
 
         let process = spawn(&group, "sleep 60");
         let e = Cgroup::create(hierarchies, &place).unwrap_err();

@@ -8,9 +8,10 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
-use std::time::Duration;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use sampan_cgroups::{Cgroup, REMOVE_WITHIN};
 use sampan_hooks::Kind;
 
 use crate::error::io_name;
@@ -66,59 +67,145 @@ impl From<root::Error> for Error {
     }
 }
 
-/// Removes the container; `None` is one whose create died before it wrote anything. What poststop hooks did wrong comes
-/// back as warnings.
-pub fn destroy(
-    folder: Folder,
-    state: Option<State>,
-    hands: &mut Hands<'_>,
-) -> Result<Vec<sampan_hooks::Error>, Error> {
+/// Removes the container; `None` is one whose create died before it wrote anything. What poststop hooks did wrong, and
+/// what is left because it is somebody else's, comes back as warnings.
+pub fn destroy(folder: Folder, state: Option<State>, hands: &mut Hands<'_>) -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
     if let Some(mut state) = state {
-        end_processes(&state)?;
+        warnings = end_processes(&state)?;
         // Poststop failures never abort (Kind::on_failure).
         match run_all(&mut state, Kind::Poststop, &folder, hands) {
-            Ok(some) => warnings = some,
-            Err(e) => warnings.push(e),
+            Ok(some) => warnings.extend(some.iter().map(sampan_hooks::Error::to_string)),
+            Err(e) => warnings.push(e.to_string()),
         }
     }
     folder.remove()?;
     Ok(warnings)
 }
 
-/// Kills init and everything in the cgroup, and removes the cgroup unless somebody else keeps it; one that had to be killed
-/// in goes all the same ([`sampan_cgroups::Cgroup::kill_if_any`]).
-pub fn end_processes(state: &State) -> Result<(), Error> {
-    let id = || state.id.clone();
-    let pid = state.init.map_or(0, |i| i.pid);
-    let process = |source| Error::Process { id: id(), pid, source };
-    let cgroup_error = |source| Error::Cgroup { id: id(), source };
-    let init = state.init().map_err(process)?;
+/// Kills init and everything else of the container, and removes its groups. What is left because it is somebody else's
+/// comes back in words.
+pub fn end_processes(state: &State) -> Result<Vec<String>, Error> {
+    let init = kill_init(state)?;
+    let groups = Groups::of(state).map_err(|e| cgroup_error(state, e))?;
+    match &groups {
+        Groups::Own(cgroup) => end_own(state, init.as_ref(), cgroup),
+        Groups::Used(cgroup) => {
+            thaw(state, cgroup)?;
+            wait_for(state, init.as_ref())?;
+            Ok(left(state, cgroup))
+        }
+        Groups::Unclaimed(cgroup) => {
+            wait_for(state, init.as_ref())?;
+            remove_if_empty_soon(cgroup);
+            Ok(Vec::new())
+        }
+        Groups::Nobodys => wait_for(state, init.as_ref()).map(|()| Vec::new()),
+    }
+}
+
+/// What may be done to the groups that a state names.
+enum Groups {
+    /// There are none, or others of that name have taken their place.
+    Nobodys,
+    /// Create died before it had put anybody there. It may have made them; a child that was to go there has died with it.
+    /// So nobody in them is the container's, and they go if they are empty.
+    Unclaimed(Cgroup<'static>),
+    /// They were there before the container: only init is known to be its own.
+    Used(Cgroup<'static>),
+    Own(Cgroup<'static>),
+}
+
+impl Groups {
+    fn of(state: &State) -> sampan_cgroups::Result<Groups> {
+        let found = match state.cgroup.as_ref().map(|cgroup| cgroup.claim) {
+            None => None,
+            Some(None) => state.named_cgroup()?.map(Groups::Unclaimed),
+            Some(Some(claim)) if claim.owned => state.cgroup()?.map(Groups::Own),
+            Some(Some(_)) => state.cgroup()?.map(Groups::Used),
+        };
+        Ok(found.unwrap_or(Groups::Nobodys))
+    }
+}
+
+/// SIGKILL, if it lives; its pidfd, to wait for.
+fn kill_init(state: &State) -> Result<Option<OwnedFd>, Error> {
+    let init = state.init().map_err(|e| process_error(state, e))?;
     if let Some(init) = &init {
         match pidfd::send(init.as_fd(), libc::SIGKILL) {
-            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => return Err(process(e)),
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => return Err(process_error(state, e)),
             _ => {}
         }
     }
-    let cgroup = state.cgroup().map_err(cgroup_error)?;
-    let kept = state.cgroup.as_ref().is_some_and(|c| c.kept);
-    if let (None, false, Some(cgroup)) = (&init, kept, &cgroup)
-        && cgroup.remove_if_empty()
-    {
+    Ok(init)
+}
+
+fn wait_for(state: &State, init: Option<&OwnedFd>) -> Result<(), Error> {
+    let Some(init) = init else { return Ok(()) };
+    if pidfd::wait(init.as_fd(), Some(KILL_WITHIN)).map_err(|e| process_error(state, e))? {
         return Ok(());
     }
-    let killed = match &cgroup {
-        // Also thaws: a process frozen by v1 does not die of SIGKILL before.
-        Some(cgroup) => cgroup.kill_if_any(KILL_WITHIN).map_err(cgroup_error)?,
-        None => false,
-    };
-    if let Some(init) = &init
-        && !pidfd::wait(init.as_fd(), Some(KILL_WITHIN)).map_err(process)?
-    {
-        return Err(Error::Immortal { id: id(), pid });
+    Err(Error::Immortal { id: state.id.clone(), pid: state.init.map_or(0, |i| i.pid) })
+}
+
+/// Everybody in a pid namespace dies with its init (pid_namespaces(7)), so whoever is in the groups after that was put
+/// there by somebody else, and is left alone. Without one, the groups alone say who belongs to the container; and
+/// groups that somebody keeps for the next container must be empty.
+fn end_own(state: &State, init: Option<&OwnedFd>, cgroup: &Cgroup<'_>) -> Result<Vec<String>, Error> {
+    let failed = |e| cgroup_error(state, e);
+    let kept = state.cgroup.as_ref().is_some_and(|c| c.kept);
+    if init.is_none() && !kept && cgroup.remove_if_empty() {
+        return Ok(Vec::new());
     }
-    match &cgroup {
-        Some(cgroup) if killed || !kept => cgroup.remove().map_err(cgroup_error),
+    let killed = match kept || !state.own_pid_namespace {
+        // Also thaws: a process frozen by v1 does not die of SIGKILL before.
+        true => cgroup.kill_if_any(KILL_WITHIN).map_err(failed)?,
+        false => thaw(state, cgroup).map(|()| false)?,
+    };
+    wait_for(state, init)?;
+    // Groups that were killed in are not for another container ([`Cgroup::kill_if_any`]).
+    if kept && !killed {
+        return Ok(Vec::new());
+    }
+    match cgroup.remove() {
+        Err(_) if !kept && state.own_pid_namespace && !cgroup.members().is_empty() => Ok(left(state, cgroup)),
+        result => result.map(|()| Vec::new()).map_err(failed),
+    }
+}
+
+fn thaw(state: &State, cgroup: &Cgroup<'_>) -> Result<(), Error> {
+    match cgroup.is_frozen() {
+        Ok(true) => cgroup.thaw(KILL_WITHIN).map_err(|e| cgroup_error(state, e)),
         _ => Ok(()),
     }
+}
+
+/// A process that has just ended may hold its group for a moment.
+fn remove_if_empty_soon(cgroup: &Cgroup<'_>) {
+    let until = Instant::now() + REMOVE_WITHIN;
+    let mut pause = Duration::from_millis(1);
+    while !cgroup.remove_if_empty() && Instant::now() < until {
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+fn left(state: &State, cgroup: &Cgroup<'_>) -> Vec<String> {
+    let pids = cgroup.members();
+    if pids.is_empty() {
+        return Vec::new();
+    }
+    let pids = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+    vec![format!(
+        "{}: the control group {cgroup} is left: processes that are not known to be the container's are in it: {pids}",
+        state.id
+    )]
+}
+
+fn cgroup_error(state: &State, source: sampan_cgroups::Error) -> Error {
+    Error::Cgroup { id: state.id.clone(), source }
+}
+
+fn process_error(state: &State, source: io::Error) -> Error {
+    Error::Process { id: state.id.clone(), pid: state.init.map_or(0, |i| i.pid), source }
 }

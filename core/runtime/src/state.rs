@@ -80,9 +80,30 @@ pub struct Cgroup {
     pub manager: Manager,
     /// What `sampan_cgroups::Cgroup::location` wrote.
     pub location: String,
+    /// Absent until the container has it: a name says nothing about who is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
     /// Somebody else's (the supervisor keeps it over restarts): killed in, not removed. `sampan update` ends that.
     #[serde(default)]
     pub kept: bool,
+}
+
+/// The container was put into the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// [`sampan_cgroups::Cgroup::inode`]: another group under the same name is not the container's.
+    pub inode: u64,
+    /// Made for the container, so that whoever is in it is the container's to kill; else it is only used.
+    pub owned: bool,
+}
+
+impl Cgroup {
+    /// The container is about to be put into these groups.
+    pub fn claim(&mut self, groups: &sampan_cgroups::Cgroup<'_>) -> sampan_cgroups::Result<()> {
+        let owned = self.kept || groups.is_new();
+        self.claim = groups.inode()?.map(|inode| Claim { inode, owned });
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,8 +180,25 @@ impl State {
         }
     }
 
-    /// Its cgroup, made or not; `None` if it has none of its own.
+    /// The groups that the container is in, or was in before they were removed; `None` if it was put into none.
     pub fn cgroup(&self) -> sampan_cgroups::Result<Option<sampan_cgroups::Cgroup<'static>>> {
+        let Some(claim) = self.cgroup.as_ref().and_then(|cgroup| cgroup.claim) else { return Ok(None) };
+        let named = self.named_cgroup()?;
+        let is_its_own = |found: Option<u64>| found.is_none_or(|inode| inode == claim.inode);
+        match named {
+            Some(cgroup) if is_its_own(cgroup.inode()?) => Ok(Some(cgroup)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The same if nobody but the container has a right to be in them: who is there may be signalled.
+    pub fn own_cgroup(&self) -> sampan_cgroups::Result<Option<sampan_cgroups::Cgroup<'static>>> {
+        let owned = self.cgroup.as_ref().and_then(|cgroup| cgroup.claim).is_some_and(|claim| claim.owned);
+        if owned { self.cgroup() } else { Ok(None) }
+    }
+
+    /// The groups of that name, whoever made them and is in them.
+    pub fn named_cgroup(&self) -> sampan_cgroups::Result<Option<sampan_cgroups::Cgroup<'static>>> {
         match &self.cgroup {
             // The root group holds everybody.
             Some(c) if c.manager != Manager::Disabled && !c.location.trim_matches('/').is_empty() => {

@@ -13,6 +13,7 @@ mod hooks;
 mod late_groups;
 mod launch;
 mod lifecycle;
+mod ownership;
 mod planted;
 mod podman;
 mod rootless;

@@ -112,8 +112,11 @@ impl<'r> Groups<'r> {
         Ok(())
     }
 
+    /// One that was there before is left as it is: the child is dead already, and others may be in it by now.
     fn undo(&self) {
-        if let Some(cgroup) = &self.cgroup {
+        if let Some(cgroup) = &self.cgroup
+            && (self.kept || cgroup.is_new())
+        {
             let _ = cgroup.kill_now();
             if !self.kept {
                 let _ = cgroup.remove();
@@ -182,13 +185,17 @@ impl Launch<'_, '_> {
         let identity = pidfd::identify(child.pid, child.pidfd.as_fd());
         self.state.init =
             Some(identity.map_err(|e| failed_io("cannot look at the container's process", "read", &e))?);
-        // Groups are found by name, and a child behind a pipe ends with us; without hooks nobody looks before it is started.
-        let found = !self.request.host.cgroups.is_empty()
+        // Until its gate opens it ends with us; from then on the groups are its own, and a delete may kill in them.
+        self.groups.make()?;
+        if let (Some(groups), Some(cgroup)) = (&self.groups.cgroup, &mut self.state.cgroup) {
+            cgroup.claim(groups)?;
+        }
+        // Behind a pipe it ends with us to the last, and without hooks nobody looks before it is started.
+        let ends_with_us = !self.request.host.cgroups.is_empty()
             && (self.groups.kept || self.request.barrier == Barrier::Pipe);
-        if !found || !self.state.hooks.is_empty() {
+        if !ends_with_us || !self.state.hooks.is_empty() {
             self.state.save(self.request.folder)?;
         }
-        self.groups.make()?;
         // From here on one may have run; those in the container tell us only of failure.
         let first = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
         self.hooks_ran = first.iter().any(|kind| !self.state.hooks.of(*kind).is_empty());

@@ -181,7 +181,7 @@ fn write_down(folder: &Folder, o: &Options, config: &Config, spec: &Spec<'_>) ->
     state.hooks = hooks_of(&spec.hooks);
     let path = spec.linux.cgroups_path.as_ref().map(|p| p.as_str());
     let manager = manager(o, spec)?;
-    state.cgroup = Some(Cgroup { manager, location: location(path, manager, &o.id)?, kept: false });
+    state.cgroup = Some(Cgroup { manager, location: location(path, manager, &o.id)?, ..Cgroup::default() });
     Ok(state.save(folder)?)
 }
 

@@ -10,7 +10,10 @@
 //! | stopped | removed | removed |
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
+
+use sampan_plan::Spec;
 
 use super::{Error, Result, state_error, status};
 use crate::cli::log::Log;
@@ -19,7 +22,7 @@ use crate::destroy::destroy;
 use crate::launch::Hands;
 use crate::pidfd;
 use crate::root::{self, Folder, Lock, Root};
-use crate::state::{State, Status};
+use crate::state::{self, State, Status};
 
 /// How long a forced delete waits for a create or another delete to let go.
 const BUSY_WITHIN: Duration = Duration::from_secs(30);
@@ -36,9 +39,11 @@ fn remove(root: &Root, id: &str, force: bool, log: &Log) -> Result<()> {
     lock(&folder, force)?;
     let state = match State::load(&folder) {
         Ok(state) => state,
-        // Whatever cannot be read can still be removed, but only if we were told to.
-        Err(e @ root::Error::Corrupt { .. }) if !force => return Err(e.into()),
-        Err(root::Error::Corrupt { .. }) => None,
+        // Whatever cannot be read can still be removed, if we were told to and nothing runs of it.
+        Err(root::Error::Corrupt { why, .. }) if force => {
+            nothing_runs(&folder, &why)?;
+            None
+        }
         Err(e) => return Err(e.into()),
     };
     if let (Some(state), false) = (&state, force) {
@@ -53,7 +58,7 @@ fn remove(root: &Root, id: &str, force: bool, log: &Log) -> Result<()> {
         }
     }
     for warning in destroy(folder, state, &mut Hands::new(&mut Direct))? {
-        log.warning(&warning.to_string());
+        log.warning(&warning);
     }
     Ok(())
 }
@@ -73,7 +78,9 @@ fn lock(folder: &Folder, force: bool) -> Result<()> {
         result => return Ok(result?),
     }
     if force && let Some(state) = State::load(folder)? {
-        if let Some(cgroup) = state.cgroup()? {
+        if !state.own_pid_namespace
+            && let Some(cgroup) = state.own_cgroup()?
+        {
             let _ = cgroup.kill_now();
         }
         if let Ok(Some(init)) = state.init() {
@@ -81,4 +88,35 @@ fn lock(folder: &Folder, force: bool) -> Result<()> {
         }
     }
     Ok(folder.lock(Lock::Exclusive, Some(BUSY_WITHIN))?)
+}
+
+/// Of a container whose state is lost: its config still names its groups, but nothing says who is in them. So nobody is
+/// killed: either they are empty, and go, or the error names what is left.
+fn nothing_runs(folder: &Folder, damage: &str) -> Result<()> {
+    let config = folder.read(state::CONFIG)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&config);
+    let spec = Spec::parse(&text).ok();
+    let path = spec.as_ref().and_then(|spec| Some(spec.linux.cgroups_path.as_ref()?.as_str()));
+    let place = sampan_cgroups::Place::parse(path, folder.id())?;
+    let cgroup = sampan_cgroups::Cgroup::at(sampan_cgroups::Hierarchies::detect()?, &place)?;
+    let left = cgroup.members();
+    if left.is_empty() {
+        cgroup.remove_if_empty();
+        return Ok(());
+    }
+    let name = |pid: &i32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        format!("{pid} ({})", name.trim_end())
+    };
+    let processes = left.iter().map(name).collect::<Vec<_>>().join(", ");
+    let groups = cgroup.paths().into_iter().map(|(_, path)| path).filter(|p| Path::new(p).exists());
+    let groups = groups.collect::<Vec<_>>().join(", ");
+    Err(state_error(
+        folder.id(),
+        format!(
+            "{} is damaged ({damage}), so nothing was done. Left: processes {processes} in the control groups {groups}; \
+             if they are the container's, end them (kill -9) and delete it again",
+            folder.path().join(state::FILE).display()
+        ),
+    ))
 }

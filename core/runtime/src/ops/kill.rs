@@ -11,22 +11,20 @@ use crate::root::Root;
 pub fn run(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
     let (_folder, state) = find(root, id)?;
     let init = state.init().map_err(doing(format!("{id}: cannot find its process")))?;
-    let everybody = all || (signal == libc::SIGKILL && !state.own_pid_namespace);
-    if everybody && let Some(cgroup) = state.cgroup()? {
-        // Without a pid namespace of its own, others of it may outlive init.
-        if signal == libc::SIGKILL {
-            cgroup.kill_now()?;
-        } else {
-            each(&cgroup, signal)?;
-        }
+    // All in a pid namespace die with its init; without one, others of the container may outlive it.
+    let init_is_enough = signal == libc::SIGKILL && state.own_pid_namespace;
+    let everybody = all || signal == libc::SIGKILL;
+    if everybody
+        && !init_is_enough
+        && let Some(cgroup) = state.own_cgroup()?
+        && to_all(&cgroup, signal)?
+    {
+        return Ok(());
     }
     let Some(init) = init else {
         // A client that asks for all wants nothing left; nothing is.
         return if all { Ok(()) } else { Err(state_error(id, "container not running")) };
     };
-    if everybody && state.cgroup()?.is_some() {
-        return Ok(());
-    }
     match pidfd::send(init.as_fd(), signal) {
         Ok(()) => {}
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {
@@ -42,6 +40,19 @@ pub fn run(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
         cgroup.thaw(Duration::from_secs(1))?;
     }
     Ok(())
+}
+
+/// False: nobody is there.
+fn to_all(cgroup: &sampan_cgroups::Cgroup<'_>, signal: i32) -> Result<bool> {
+    if cgroup.procs()?.is_empty() {
+        return Ok(false);
+    }
+    if signal == libc::SIGKILL {
+        cgroup.kill_now()?;
+    } else {
+        each(cgroup, signal)?;
+    }
+    Ok(true)
 }
 
 /// By pidfd, and only if the process is still in the cgroup once we hold it: a number may have gone to somebody else.

@@ -123,7 +123,8 @@ impl Scene {
                     state.as_ref().filter(|state| !state.hooks.is_empty()).and_then(|_| self.log.open());
                 let mut launcher = self.keel.launcher(&tag(name, self.generation));
                 let mut hands = Hands { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
-                let killed = state.as_ref().is_some_and(|state| state.cgroup.is_some());
+                let claim = state.as_ref().and_then(|state| state.cgroup.as_ref()?.claim);
+                let killed = claim.is_some();
                 let destroyed = sampan_runtime::destroy::destroy(folder, state, &mut hands);
                 for warning in destroyed.map_err(of_io)? {
                     tracing::warn!(service = name, "{warning}");

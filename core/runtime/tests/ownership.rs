@@ -1,0 +1,223 @@
+//! Whom a container's end may end: what was put into its own groups by its launch, and nobody else.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use sampan_cgroups::{Cgroup, Hierarchies, Place};
+use sampan_runtime::state::{self, State};
+use sampan_testkit::{Bundle, need};
+use serde_json::json;
+
+use crate::lifecycle::{eventually, leftovers};
+use crate::sampan::Root;
+
+/// Somebody else's process, in a group of that name.
+struct Other(Child);
+
+impl Other {
+    fn new() -> Other {
+        Other(Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    fn put_into(&self, groups: &Cgroup<'_>) {
+        groups.add(self.0.id() as i32).unwrap();
+    }
+
+    fn lives(&mut self) -> bool {
+        // What was killed may take a moment to be dead.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Here {
+    root: Root,
+    bundle: Bundle,
+    id: String,
+}
+
+impl Here {
+    /// A container whose groups are `/ID`; `None` where there can be none.
+    fn new(name: &str, script: &str) -> Option<Here> {
+        if !need::root() || !need::busybox() {
+            return None;
+        }
+        let id = format!("t{}-{name}", std::process::id());
+        let mut bundle = Bundle::new(name).unwrap();
+        bundle.script(script).set("/linux/cgroupsPath", json!(format!("/{id}")));
+        bundle.write().unwrap();
+        Some(Here { root: Root::new(name), bundle, id })
+    }
+
+    /// Without a pid namespace of its own.
+    fn in_our_pid_namespace(&mut self) {
+        let own = ["network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
+        self.bundle.set("/linux/namespaces", json!(own));
+        self.bundle.write().unwrap();
+    }
+
+    fn run(&self) {
+        self.root.ok(["run", "-d", "-b", self.bundle.path().to_str().unwrap(), &self.id]);
+    }
+
+    fn place(&self) -> Place {
+        Place::parse(Some(&format!("/{}", self.id)), &self.id).unwrap()
+    }
+
+    fn groups(&self) -> Cgroup<'static> {
+        Cgroup::at(Hierarchies::detect().unwrap(), &self.place()).unwrap()
+    }
+
+    fn make_groups(&self) -> Cgroup<'static> {
+        Cgroup::create(Hierarchies::detect().unwrap(), &self.place()).unwrap()
+    }
+
+    fn status(&self) -> String {
+        let state: serde_json::Value = serde_json::from_str(&self.root.ok(["state", &self.id])).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    }
+
+    fn delete(&self) {
+        assert_eq!(self.root.err(["delete", "--force", &self.id]), (0, String::new()));
+        assert_eq!(self.root.ok(["list", "-q"]), "");
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        let _ = self.groups().kill(std::time::Duration::from_secs(5));
+        let _ = self.groups().remove();
+    }
+}
+
+#[test]
+fn a_container_that_never_got_its_group_ends_nobody_in_it() {
+    let Some(here) = Here::new("unclaimed", "true") else { return };
+    let folders = sampan_runtime::root::Root::new(Some(here.root.path())).unwrap();
+    let mut state = State::creating(&here.id, here.bundle.path().into());
+    let location = here.groups().location();
+    state.cgroup = Some(state::Cgroup { location, ..state::Cgroup::default() });
+    state.save(&folders.create(&here.id).unwrap()).unwrap();
+    let mut other = Other::new();
+    other.put_into(&here.make_groups());
+    for args in [&["kill", "--all", &here.id, "KILL"][..], &["kill", &here.id, "KILL"]] {
+        here.root.err(args);
+        assert!(other.lives(), "{args:?}");
+    }
+    here.delete();
+    assert!(other.lives());
+    assert!(here.groups().exists());
+}
+
+#[test]
+fn a_group_that_was_made_anew_under_the_same_name_is_another() {
+    let Some(mut here) = Here::new("anew", "sleep 60") else { return };
+    here.in_our_pid_namespace();
+    here.run();
+    here.root.ok(["kill", &here.id, "KILL"]);
+    eventually("stopped", || here.status() == "stopped");
+    eventually("empty", || here.groups().remove_if_empty());
+    let mut other = Other::new();
+    other.put_into(&here.make_groups());
+    let (code, err) = here.root.err(["kill", &here.id, "KILL"]);
+    assert!(code == 1 && err.contains("container not running"), "{err}");
+    here.delete();
+    assert!(other.lives());
+}
+
+#[test]
+fn who_shares_the_group_of_a_container_with_its_own_pid_namespace_is_left_alone() {
+    for made_before in [false, true] {
+        let Some(here) = Here::new("shared", "sleep 60") else { return };
+        if made_before {
+            here.make_groups();
+        }
+        here.run();
+        let mut other = Other::new();
+        other.put_into(&here.groups());
+        here.root.ok(["kill", &here.id, "KILL"]);
+        eventually("stopped", || here.status() == "stopped");
+        assert!(other.lives(), "made before: {made_before}");
+        let (code, err) = here.root.err(["--debug", "delete", "--force", &here.id]);
+        assert!(code == 0 && err.contains(&format!("{} is left", here.groups())), "{err}");
+        assert!(err.contains(&other.0.id().to_string()), "{err}");
+        assert!(other.lives(), "made before: {made_before}");
+    }
+}
+
+#[test]
+fn in_a_group_that_was_there_before_only_the_first_process_is_the_containers() {
+    let Some(mut here) = Here::new("before", "sleep 60") else { return };
+    here.in_our_pid_namespace();
+    here.make_groups();
+    here.run();
+    let mut other = Other::new();
+    other.put_into(&here.groups());
+    here.root.ok(["kill", "--all", &here.id, "KILL"]);
+    eventually("stopped", || here.status() == "stopped");
+    here.delete();
+    assert!(other.lives());
+}
+
+#[test]
+fn a_failing_launch_ends_nobody_in_a_group_that_was_there_before() {
+    let Some(mut here) = Here::new("failing-shared", "true") else { return };
+    // The hook's own shell is somebody else who goes there while the launch runs.
+    let procs: Vec<String> =
+        here.groups().paths().iter().map(|(_, path)| format!("{path}/cgroup.procs")).collect();
+    let join = procs.iter().map(|file| format!("echo $p > {file}; ")).collect::<String>();
+    let pid = here.bundle.path().join("pid");
+    let script = format!("sleep 1000 >/dev/null 2>&1 & p=$!; {join} echo $p > {}; exit 1", pid.display());
+    let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }]);
+    here.bundle.set("/hooks", json!({ "prestart": hook }));
+    here.bundle.write().unwrap();
+    here.make_groups();
+    let (code, err) = here.root.err(["run", "-b", here.bundle.path().to_str().unwrap(), &here.id]);
+    assert!(code == 1 && err.contains("hooks.prestart[0]"), "{err}");
+    let pid = fs::read_to_string(pid).unwrap();
+    assert!(fs::exists(format!("/proc/{}/exe", pid.trim())).unwrap(), "{pid} was ended");
+}
+
+#[test]
+fn a_sigkill_ends_what_a_dead_init_left_in_our_pid_namespace() {
+    let Some(mut here) = Here::new("rest", "sleep 1000 & exit 0") else { return };
+    here.in_our_pid_namespace();
+    here.run();
+    eventually("stopped", || here.status() == "stopped");
+    assert_eq!(here.groups().members().len(), 1);
+    here.root.ok(["kill", &here.id, "KILL"]);
+    eventually("ended", || here.groups().members().is_empty());
+    let (code, err) = here.root.err(["kill", &here.id, "KILL"]);
+    assert!(code == 1 && err.contains("container not running"), "{err}");
+    here.delete();
+    assert_eq!(leftovers(&here.id), [""; 0]);
+}
+
+#[test]
+fn a_damaged_state_says_what_is_left_and_is_removed_once_nothing_is() {
+    let Some(here) = Here::new("damaged", "sleep 60") else { return };
+    here.run();
+    let pids: Vec<i32> = serde_json::from_str(&here.root.ok(["ps", "-f", "json", &here.id])).unwrap();
+    let file = here.root.path().join(&here.id).join("state.json");
+    let text = fs::read(&file).unwrap();
+    for kept in [0, 1, 100, text.len() - 1] {
+        fs::write(&file, &text[..kept]).unwrap();
+        let (code, err) = here.root.err(["delete", "--force", &here.id]);
+        let says = format!("Left: processes {} (sleep) in the control groups", pids[0]);
+        assert!(code == 1 && err.contains(&says), "{kept} bytes: {code}, {err}");
+        assert!(err.contains(&here.groups().paths().last().unwrap().1), "{err}");
+        assert!(fs::exists(format!("/proc/{}/exe", pids[0])).unwrap());
+    }
+    let pid = nix::unistd::Pid::from_raw(pids[0]);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    eventually("ended", || here.groups().members().is_empty());
+    here.delete();
+    assert_eq!(leftovers(&here.id), [""; 0]);
+}
