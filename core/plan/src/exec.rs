@@ -26,7 +26,7 @@ impl<'a> Plan<'a> {
         options: &Options,
     ) -> Result<Plan<'a>, Error> {
         check_process(p)?;
-        let ns = Namespaces::parse(&spec.linux, options)?;
+        let ns = Namespaces::parse(spec, options)?;
         let groups_denied = ns.has(CLONE_NEWUSER) && !host.privileged;
         let b = &mut Build::default();
         b.want(Want::Report);

@@ -8,7 +8,8 @@
 use crate::build::{Build, nearest};
 use crate::error::Error;
 use crate::plan::{Options, Want};
-use crate::spec::{Linux, TimeOffset};
+use crate::rootfs::{namespace_of, sysctl_field, sysctl_path};
+use crate::spec::{Linux, Spec, Str, TimeOffset};
 use sampan_child::step::{Back, Step};
 use sampan_child::sys::uapi::*;
 
@@ -67,7 +68,8 @@ impl Namespaces {
         self.join.iter().fold(self.new, |all, j| all | j.kind)
     }
 
-    pub fn parse(linux: &Linux<'_>, options: &Options) -> Result<Namespaces, Error> {
+    pub fn parse(spec: &Spec<'_>, options: &Options) -> Result<Namespaces, Error> {
+        let linux = &spec.linux;
         let mut found = Namespaces::default();
         for (index, ns) in linux.namespaces.iter().enumerate() {
             let field = format!("linux.namespaces[{index}]");
@@ -93,7 +95,9 @@ impl Namespaces {
                 }
                 Some(path) => {
                     let field = format!("{field}.path");
-                    let want = Want::Namespace { path: path.to_owned(), kind: *kind, field: field.clone() };
+                    let set_in = set_in(spec, *kind);
+                    let want =
+                        Want::Namespace { path: path.to_owned(), kind: *kind, field: field.clone(), set_in };
                     found.join.push(Join { kind: *kind, want, field });
                 }
             }
@@ -195,4 +199,16 @@ impl Namespaces {
             b.step(&join.field, Step::Setns { ns, kinds: join.kind });
         }
     }
+}
+
+/// The first field that sets something in the namespace of that kind. If the namespace is joined by a path, only whoever
+/// opens it can say that the path does not lead to the host's own.
+fn set_in(spec: &Spec<'_>, kind: u32) -> Option<String> {
+    let named = |name: &Option<Str<'_>>| name.as_deref().is_some_and(|name| !name.is_empty());
+    if kind == CLONE_NEWUTS && (named(&spec.hostname) || named(&spec.domainname)) {
+        return Some(if named(&spec.hostname) { "hostname" } else { "domainname" }.to_owned());
+    }
+    let mut keys = spec.linux.sysctl.keys();
+    let key = keys.find(|key| namespace_of(&sysctl_path(key), spec).is_some_and(|(of, _)| of == kind))?;
+    Some(sysctl_field(key))
 }

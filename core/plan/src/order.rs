@@ -26,7 +26,7 @@ impl<'a> Plan<'a> {
     pub fn compile(spec: &'a Spec<'a>, host: &Host, options: &Options) -> Result<Plan<'a>, Error> {
         check(spec)?;
         let linux = &spec.linux;
-        let ns = Namespaces::parse(linux, options)?;
+        let ns = Namespaces::parse(spec, options)?;
         let new_user = ns.makes(CLONE_NEWUSER);
         let groups_denied = new_user && !host.privileged;
         let root = spec.root.as_ref().filter(|r| !r.path.is_empty());

@@ -30,8 +30,9 @@ pub enum Want {
     Gate(Gate),
     /// The directory of the container's v2 group, for CLONE_INTO_CGROUP.
     Group,
-    /// A namespace to join; whoever opens it checks its type (NS_GET_NSTYPE).
-    Namespace { path: String, kind: u32, field: String },
+    /// A namespace to join; whoever opens it checks its type (NS_GET_NSTYPE), and that it is not ours if the field
+    /// `set_in` sets something in it.
+    Namespace { path: String, kind: u32, field: String, set_in: Option<String> },
     /// The network namespace that the caller of `create` gave.
     GivenNetns,
     /// Our own namespace of that kind, to come back to.

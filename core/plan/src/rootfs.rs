@@ -165,19 +165,7 @@ fn absolute(path: &str, field: &str) -> Result<String, Error> {
 /// Only what a namespace of the container's own holds: anything else would change the host.
 pub fn sysctls(b: &mut Build, spec: &Spec<'_>, namespaces: &Namespaces) -> Result<(), Error> {
     for (key, value) in &spec.linux.sysctl {
-        let field = format!("linux.sysctl[{key:?}]");
-        // The first separator decides; with dots, a slash stands for a dot in a name (eth0/1).
-        let path = match key.find(['.', '/']) {
-            Some(at) if key.as_bytes().get(at) == Some(&b'/') => key.as_str().to_owned(),
-            _ => key
-                .chars()
-                .map(|c| match c {
-                    '.' => '/',
-                    '/' => '.',
-                    c => c,
-                })
-                .collect(),
-        };
+        let (field, path) = (sysctl_field(key), sysctl_path(key));
         if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(Error::new(field, "is not a name below /proc/sys"));
         }
@@ -199,7 +187,27 @@ pub fn sysctls(b: &mut Build, spec: &Spec<'_>, namespaces: &Namespaces) -> Resul
     Ok(())
 }
 
-fn namespace_of(path: &str, spec: &Spec<'_>) -> Option<(u32, &'static str)> {
+pub fn sysctl_field(key: &str) -> String {
+    format!("linux.sysctl[{key:?}]")
+}
+
+/// Below /proc/sys. The first separator decides; with dots, a slash stands for a dot in a name (eth0/1).
+pub fn sysctl_path(key: &str) -> String {
+    match key.find(['.', '/']) {
+        Some(at) if key.as_bytes().get(at) == Some(&b'/') => key.to_owned(),
+        _ => key
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                c => c,
+            })
+            .collect(),
+    }
+}
+
+/// Whose a sysctl is, if it is a namespace's at all.
+pub fn namespace_of(path: &str, spec: &Spec<'_>) -> Option<(u32, &'static str)> {
     match path {
         "kernel/domainname" => return Some((CLONE_NEWUTS, "a uts")),
         "kernel/hostname" => return spec.hostname.is_none().then_some((CLONE_NEWUTS, "a uts")),

@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    FileType, MemfdFlags, Mode, OFlags, fcntl_getfl, fcntl_setfl, ftruncate, memfd_create, mknodat, open,
-    openat,
+    FileType, MemfdFlags, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, ftruncate, memfd_create, mknodat,
+    open, openat, stat,
 };
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -102,7 +102,13 @@ impl<'a> Slots<'a> {
                     .flatten()
                     .ok_or_else(|| missing("a v2 control group"))?,
             ),
-            Want::Namespace { path, kind, field } => Held::Ours(namespace(path, *kind, field)?),
+            Want::Namespace { path, kind, field, set_in } => {
+                let namespace = namespace(path, *kind, field)?;
+                if let Some(set_in) = set_in {
+                    not_our_own(&namespace, path, *kind, set_in)?;
+                }
+                Held::Ours(namespace)
+            }
             Want::OwnNamespace { kind } => {
                 let path = format!("/proc/thread-self/ns/{}", proc_name(*kind));
                 Held::Ours(open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
@@ -178,6 +184,22 @@ fn namespace(path: &str, kind: u32, field: &str) -> Result<OwnedFd> {
         Err(_) => Err(wrong(format!("{path} is no namespace"))
             .likely("it must be a file like /proc/PID/ns/net, or one that such a file is mounted on")),
     }
+}
+
+/// What the field sets there would be set for the host. runc compares paths' inodes before it opens them; this is the
+/// descriptor that will be joined, so nobody can exchange it in between.
+fn not_our_own(namespace: &OwnedFd, path: &str, kind: u32, set_in: &str) -> Result<()> {
+    let own = format!("/proc/thread-self/ns/{}", proc_name(kind));
+    let failed =
+        |e| Error::new(format!("cannot look at the namespace {path}")).field(set_in).call("fstat", e);
+    let (theirs, ours) = (fstat(namespace).map_err(failed)?, stat(own.as_str()).map_err(failed)?);
+    if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino) {
+        return Ok(());
+    }
+    let problem = format!("not allowed in the host's {} namespace, which is what {path} is", proc_name(kind));
+    Err(Error::new(problem)
+        .field(set_in)
+        .likely("leave the path out, for a namespace of the container's own, or the setting"))
 }
 
 /// A detached clone, as the child will attach it.

@@ -3,6 +3,8 @@
 use std::fs;
 
 use sampan_runtime::cli::table::{GLOBAL, Takes, VERBS};
+use sampan_testkit::Bundle;
+use serde_json::json;
 
 use crate::sampan::{Root, run, sampan};
 
@@ -191,4 +193,22 @@ fn features_have_what_the_schema_wants() {
     let features: oci_spec::runtime::Features = serde_json::from_str(&out).unwrap();
     assert_eq!(features.oci_version_max(), "1.3.0");
     assert_eq!(features.oci_version_min(), "1.0.0");
+    let unsafe_ones = features.potentially_unsafe_config_annotations().as_ref().unwrap();
+    assert_eq!(unsafe_ones.as_slice(), ["org.sampan.rootfs.mode"]);
+}
+
+#[test]
+fn every_mount_option_that_features_names_can_be_used() {
+    let root = Root::new("options");
+    let (_, out, _) = run(&mut sampan(["features"]));
+    let features: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let options = features["mountOptions"].as_array().unwrap();
+    assert!(options.len() > 30, "{options:?}");
+    let mut bundle = Bundle::new("options").unwrap();
+    for (n, option) in options.iter().enumerate() {
+        let mount = json!({ "destination": format!("/mnt/{n}"), "source": "/", "options": ["bind", option] });
+        bundle.add("/mounts", mount);
+    }
+    bundle.write().unwrap();
+    root.ok(["plan", bundle.path().to_str().unwrap()]);
 }

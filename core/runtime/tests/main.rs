@@ -16,6 +16,7 @@ mod lifecycle;
 mod ownership;
 mod planted;
 mod podman;
+mod refused;
 mod rootless;
 mod same;
 mod sampan;

@@ -27,6 +27,8 @@ pub fn document() -> Value {
             "mountExtensions": { "idmap": { "enabled": false } },
             "netDevices": { "enabled": false }
         },
+        // Whoever passes on an annotation of somebody else's lets him change what is done.
+        "potentiallyUnsafeConfigAnnotations": [sampan_plan::scratch::ANNOTATION],
         "annotations": { "org.sampan.version": env!("CARGO_PKG_VERSION") }
     })
 }
@@ -83,7 +85,6 @@ const MOUNT_OPTIONS: &[&str] = &[
     "private",
     "rbind",
     "relatime",
-    "remount",
     "ro",
     "rprivate",
     "rshared",
