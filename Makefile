@@ -10,7 +10,7 @@ PLUGINS := network logging cgroups
 # A program that needs no library of the machine: for `sampan`, and for what runs in a root file system of its own.
 STATIC := --target $(TRIPLE) --config "target.$(TRIPLE).rustflags=['-Ctarget-feature=+crt-static']"
 
-.PHONY: help build run test root-test attack bench fence man fmt lint doc smoke install clean deps
+.PHONY: help build run test root-test attack test-vm bench fence man fmt lint doc smoke install clean deps
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t12
@@ -42,6 +42,9 @@ attack: ## known escapes, each against sampan and against one without the defenc
 	$(CARGO) build -p sampan-runtime --bin sampan --features weaken --target-dir $(TARGET)/weaken
 	SAMPAN_WEAKENED=$(abspath $(TARGET)/weaken/debug/sampan) $(CARGO) test -p sampan-runtime --test runtime -- \
 	  --ignored --exact --nocapture attack::table::each_attack_fails_and_works_without_its_defence
+
+test-vm: ## sampan on a Debian with systemd and AppArmor, in a virtual machine (the first time it builds the image, as root)
+	@.ci/test-vm
 
 smoke: build ## the main job once, from start to nothing left
 	@.ci/smoke $(DIST)

@@ -46,7 +46,7 @@ defences! {
     ConsoleIsNoLink = "console-is-no-link",
     /// The terminal comes from its master, not from a path that others may replace (CVE-2025-52565).
     PtyFromMaster = "pty-from-master",
-    /// sysctls are written through a procfs of our own (CVE-2025-52881).
+    /// Labels and sysctls are written through a procfs of our own (CVE-2019-16884, CVE-2025-52881).
     OwnProc = "own-proc",
     /// Standard streams become the user's only where they are pipes or sockets (CVE-2026-88265).
     StdioOfOthersStays = "stdio-of-others-stays",

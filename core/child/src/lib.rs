@@ -15,6 +15,7 @@ mod hooks;
 mod ids;
 pub mod image;
 mod mounts;
+mod procfs;
 pub mod report;
 mod scratch;
 pub mod step;

@@ -8,7 +8,7 @@
 use crate::defence::{self, Defence};
 use crate::step::{List, Propagation, Source, mount as flag};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
-use crate::walk::{Child, put};
+use crate::walk::Child;
 
 /// A link inside the root is followed inside the root; /proc/PID/fd and the like never.
 pub(crate) const INSIDE: u64 = uapi::RESOLVE_IN_ROOT | uapi::RESOLVE_NO_MAGICLINKS;
@@ -426,26 +426,6 @@ pub(crate) fn pivot(c: &mut Child<'_>) -> Result<()> {
     // Closed with all the rest, in the step's second half.
     (c.root, c.dev, c.null, c.empty, c.proc) = (None, None, None, None, None);
     Ok(())
-}
-
-/// Writes go through a procfs of our own: what a container's config mounted on /proc could be anything (CVE-2025-52881).
-pub(crate) fn sysctl(c: &mut Child<'_>, path: &[u8], value: &[u8]) -> Result<()> {
-    let proc = match c.proc {
-        Some(proc) => proc,
-        None => {
-            let fs = sys::fsopen(b"proc\0")?;
-            let proc =
-                sys::fsmount(fs, uapi::MOUNT_ATTR_NOSUID | uapi::MOUNT_ATTR_NODEV | uapi::MOUNT_ATTR_NOEXEC);
-            sys::close(fs);
-            *c.proc.insert(proc?)
-        }
-    };
-    let text = value.get(..value.len().saturating_sub(1)).unwrap_or(value);
-    if !defence::on(Defence::OwnProc) {
-        let proc = sys::openat(c.root()?, b"proc\0", uapi::O_PATH | uapi::O_DIRECTORY, 0)?;
-        return put(proc, path, text, 0);
-    }
-    put(proc, path, text, uapi::RESOLVE_BENEATH | uapi::RESOLVE_NO_XDEV | uapi::RESOLVE_NO_SYMLINKS)
 }
 
 /// How deep copy-up follows directories: each level holds a frame of the stack and two descriptors.

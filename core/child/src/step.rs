@@ -516,6 +516,10 @@ steps! {
     55 Folder { path: Text }
     /// Changes to a directory of the host, for a process that runs there.
     56 Chdir { path: Text }
+    /// `command` is `exec PROFILE`: AppArmor's profile of what is executed from here on. `may_be_off`: no AppArmor, no error.
+    57 AppArmor { command: Text, may_be_off: u32 }
+    /// SELinux's label of what `attribute` names below /proc: `thread-self/attr/exec` or `/keycreate`.
+    58 Selinux { attribute: Text, label: Text }
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.

@@ -9,7 +9,7 @@ use crate::image::Image;
 use crate::report::Report;
 use crate::step::{Base, Filter, List, Numbers, Slot, Step, Text, user};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
-use crate::{find, hooks, ids, mounts, scratch};
+use crate::{find, hooks, ids, mounts, procfs, scratch};
 
 /// What the steps know of each other.
 pub(crate) struct Child<'a> {
@@ -161,7 +161,9 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
             close_all_but(c, first, keep)
         }
         Step::RootAttributes { set } => sys::set_attributes(c.root()?, set, 0, false),
-        Step::Sysctl { path, value } => mounts::sysctl(c, c.text(path), c.text(value)),
+        Step::Sysctl { path, value } => procfs::sysctl(c, c.text(path), c.text(value)),
+        Step::AppArmor { command, may_be_off } => procfs::apparmor(c, c.text(command), may_be_off != 0),
+        Step::Selinux { attribute, label } => procfs::selinux(c, c.text(attribute), c.text(label)),
         Step::Hostname { name } => sys::sethostname(c.text(name)),
         Step::Domainname { name } => sys::setdomainname(c.text(name)),
         Step::Loopback {} => sys::loopback_up(),

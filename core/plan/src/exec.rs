@@ -9,6 +9,7 @@
 use crate::build::Build;
 use crate::error::Error;
 use crate::host::{Host, Version};
+use crate::labels;
 use crate::namespaces::Namespaces;
 use crate::order::{Identity, become_process, check_process, filter, finish};
 use crate::plan::{Options, Parent, Plan, Want};
@@ -57,6 +58,7 @@ impl<'a> Plan<'a> {
             let tasks = b.table.own(&format!("{}/tasks", group.folder()));
             b.step("linux.cgroupsPath", Step::JoinCgroup { tasks });
         }
+        labels::process(b, p, options.new_keyring)?;
         let kinds = ns.all() & !CLONE_NEWPID;
         b.step("linux.namespaces", Step::Join { container, kinds, first, keep: Numbers::default() });
         if ns.has(CLONE_NEWUSER) {

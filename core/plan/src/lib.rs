@@ -11,6 +11,7 @@ pub mod exec;
 pub mod host;
 pub mod host_process;
 pub mod ids;
+pub mod labels;
 pub mod limits;
 pub mod mounts;
 pub mod namespaces;

@@ -6,10 +6,11 @@
 use crate::build::{Build, clean, from_bundle};
 use crate::error::Error;
 use crate::host::{Host, Version};
+use crate::labels;
 use crate::namespaces::Namespaces;
 use crate::plan::{Options, Want};
 use crate::rootfs::RootPropagation;
-use crate::spec::Mount;
+use crate::spec::{Mount, Str};
 use sampan_child::defence::{self, Defence};
 use sampan_child::step::{List, Propagation, Source, Step, mount as flag};
 use sampan_child::sys::uapi::*;
@@ -169,6 +170,8 @@ pub struct Around<'a> {
     pub options: &'a Options,
     pub namespaces: &'a Namespaces,
     pub propagation: RootPropagation,
+    /// SELinux's label of new file systems (linux.mountLabel).
+    pub label: &'a Option<Str<'a>>,
 }
 
 impl Around<'_> {
@@ -212,7 +215,7 @@ pub fn mount(
         return Err(Error::unsupported(format!("{field}.uidMappings")));
     }
     let target = clean(&m.destination);
-    let asked = options(m.options.iter().map(|o| o.as_str()), &field)?;
+    let mut asked = options(m.options.iter().map(|o| o.as_str()), &field)?;
     let kind = m.kind.as_deref().unwrap_or_default();
     let bind = asked.bind || kind == "bind" || kind == "rbind";
     if defence::on(Defence::ProcMountsChecked) {
@@ -250,7 +253,10 @@ pub fn mount(
             let asked = Asked { recursive: true, data: Vec::new(), ..asked };
             bind_step(b, "/sys", &target, &asked, true, &field, around)
         }
-        kind => file_system(b, kind, m.source.as_deref(), &target, &asked, &field, made),
+        kind => {
+            asked.data.extend(labels::mount(kind, around.label));
+            file_system(b, kind, m.source.as_deref(), &target, &asked, &field, made)
+        }
     }
 }
 
@@ -383,7 +389,9 @@ fn cgroup(
     let read_only = asked.set & MOUNT_ATTR_RDONLY;
     let kind = b.table.own("tmpfs");
     let at = b.text(target, field)?;
-    let data = told(b, &[("source", Some("tmpfs")), ("mode", Some("755"))], field)?;
+    let mut data = vec![("source", Some("tmpfs")), ("mode", Some("755"))];
+    data.extend(labels::mount("tmpfs", around.label));
+    let data = told(b, &data, field)?;
     let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let propagation = asked.propagation;
     b.step(field, Step::Mount { kind, target: at, data, attributes, propagation, flags: 0 });

@@ -17,7 +17,7 @@ use crate::namespaces::Namespaces;
 use crate::plan::{Gate, Options, Parent, Plan, Want};
 use crate::rootfs::RootPropagation;
 use crate::spec::{Hook, Hooks, Process, Spec};
-use crate::{ids, limits, process, rootfs, scratch, seccomp};
+use crate::{ids, labels, limits, process, rootfs, scratch, seccomp};
 use sampan_child::step::{Filter, List, Numbers, Step, mark, mount as flag};
 use sampan_child::sys::uapi::*;
 
@@ -32,7 +32,7 @@ impl<'a> Plan<'a> {
         let root = spec.root.as_ref().filter(|r| !r.path.is_empty());
         let root = root.ok_or_else(|| Error::new("root.path", "is missing"))?;
         let propagation = RootPropagation::parse(linux)?;
-        let around = Around { host, options, namespaces: &ns, propagation };
+        let around = Around { host, options, namespaces: &ns, propagation, label: &linux.mount_label };
         let b = &mut Build::default();
         b.want(Want::Report);
         if options.trace {
@@ -143,6 +143,9 @@ impl<'a> Plan<'a> {
             b.step("hooks.createContainer", Step::Umask { mask: 0o022 });
         }
         hook_steps(b, &hooks.create_container, "createContainer", creating, environment)?;
+        if let Some(p) = &spec.process {
+            labels::process(b, p, options.new_keyring)?;
+        }
         if root.readonly {
             if let Some(cwd) = spec.process.as_ref().map(|p| clean(&p.cwd)).filter(|cwd| cwd != "/") {
                 let path = b.text(&cwd, "process.cwd")?;
@@ -245,7 +248,6 @@ fn check(spec: &Spec<'_>) -> Result<(), Error> {
         (!linux.net_devices.is_empty(), "linux.netDevices"),
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
         (linux.memory_policy.is_some(), "linux.memoryPolicy"),
-        (linux.mount_label.as_deref().is_some_and(|l| !l.is_empty()), "linux.mountLabel"),
     ];
     if let Some((_, field)) = not_yet.iter().find(|(given, _)| *given) {
         return Err(Error::unsupported(*field));
@@ -280,14 +282,8 @@ fn check_hooks(hooks: &Hooks<'_>) -> Result<(), Error> {
 }
 
 pub(crate) fn check_process(p: &Process<'_>) -> Result<(), Error> {
-    let given = |label: &Option<crate::spec::Str<'_>>| label.as_deref().is_some_and(|l| !l.is_empty());
-    let not_yet = [
-        (given(&p.apparmor_profile), "process.apparmorProfile"),
-        (given(&p.selinux_label), "process.selinuxLabel"),
-        (p.exec_cpu_affinity.is_some(), "process.execCPUAffinity"),
-    ];
-    match not_yet.iter().find(|(given, _)| *given) {
-        Some((_, field)) => Err(Error::unsupported(*field)),
+    match p.exec_cpu_affinity {
+        Some(_) => Err(Error::unsupported("process.execCPUAffinity")),
         None => Ok(()),
     }
 }

@@ -136,7 +136,8 @@ fn node(d: &Device<'_>, field: String) -> Result<Node, Error> {
 
 /// Paths are looked up inside the root; one that is not there is no error. One that is named twice is masked once.
 pub fn masks(b: &mut Build, linux: &Linux<'_>) -> Result<(), Error> {
-    let lists: [(&str, &[Str<'_>], fn(Text) -> Step); 2] = [
+    type List<'l> = (&'static str, &'l [Str<'l>], fn(Text) -> Step);
+    let lists: [List<'_>; 2] = [
         ("linux.maskedPaths", &linux.masked_paths, |path| Step::Mask { path }),
         ("linux.readonlyPaths", &linux.readonly_paths, |path| Step::ReadOnly { path }),
     ];

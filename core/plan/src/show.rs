@@ -179,6 +179,15 @@ impl Reader<'_> {
                 let path = self.text(path);
                 format!("set {} to {:?}", path.trim_start_matches("sys/"), self.text(value))
             }
+            Step::AppArmor { command, .. } => {
+                let command = self.text(command);
+                format!("apply apparmor profile: {}", command.trim_start_matches("exec "))
+            }
+            Step::Selinux { attribute, label } => {
+                let what =
+                    if self.text(attribute).ends_with("keycreate") { "its keys" } else { "the process" };
+                format!("label {what} {} for SELinux", self.text(label))
+            }
             Step::Hostname { name } => format!("set the hostname to {:?}", self.text(name)),
             Step::Domainname { name } => format!("set the domain name to {:?}", self.text(name)),
             Step::Loopback {} => "bring lo up".to_owned(),

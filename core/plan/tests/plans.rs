@@ -196,6 +196,50 @@ fn a_path_that_is_named_twice_is_masked_once() {
     assert_eq!((count("maskedPaths"), count("readonlyPaths")), (2, 1), "{text}");
 }
 
+/// Where the lines with these words are in a plan, in order of the words.
+fn lines(plan: &str, words: &[&str]) -> Vec<usize> {
+    let line = |word: &&str| plan.lines().position(|line| line.contains(*word));
+    words.iter().map(|word| line(word).unwrap_or_else(|| panic!("no {word} in {plan}"))).collect()
+}
+
+#[test]
+fn labels_are_set_after_hooks_of_the_host_and_before_the_container_is_seen() {
+    let mut c = config();
+    set(&mut c, "/process/apparmorProfile", json!("web"));
+    set(&mut c, "/process/selinuxLabel", json!("a:b:c"));
+    set(&mut c, "/hooks", json!({"createContainer": [{"path": "/hook"}]}));
+    let words = [
+        "run hook /hook",
+        "profile: web",
+        "label the process a:b:c",
+        "label its keys a:b:c",
+        "pivot",
+        "join session keyring",
+        "no new privileges",
+    ];
+    let order = lines(&compile(&c).unwrap().0, &words);
+    assert!(order.is_sorted(), "{order:?}");
+
+    let text = c.to_string();
+    let spec = Spec::parse(&text).unwrap();
+    let plan = Plan::exec(&spec, spec.process.as_ref().unwrap(), &Host::example(), &options()).unwrap();
+    let order = lines(&show::text(&plan), &["profile: web", "label the process a:b:c", "join network+mount"]);
+    assert!(order.is_sorted(), "{order:?}");
+}
+
+#[test]
+fn a_mount_label_is_an_option_of_file_systems_that_have_files_of_their_own() {
+    let mut c = config();
+    set(&mut c, "/linux/mountLabel", json!("a:b:c:s0:c1,c2"));
+    let text = compile(&c).unwrap().0;
+    let labelled: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("context=a:b:c:s0:c1,c2"))
+        .filter_map(|line| line.split(" on ").nth(1)?.split(' ').next())
+        .collect();
+    assert_eq!(labelled, ["/dev", "/dev/pts", "/dev/shm", "/sys/fs/cgroup"], "{text}");
+}
+
 /// config-linux.md, Cgroup ownership.
 #[test]
 fn a_group_goes_to_its_user_where_it_can_be_used() {

@@ -46,6 +46,10 @@ pub fn explain(report: Report, plan: &Reader<'_>, origins: &[String], around: Ar
             });
         }
         Step::Hook { .. } => hook(plan.words(step), call, errno, detail),
+        // runc's words.
+        Step::AppArmor { .. } => {
+            Error::new(format!("unable to {}", plan.words(step))).call(call.name(), errno)
+        }
         step => Error::new(format!("cannot {}", plan.words(step))).call(call.name(), errno),
     };
     if error.field.is_empty() {
@@ -149,7 +153,7 @@ pub fn likely(step: Step, call: Call, errno: Errno, around: Around) -> Option<&'
             "mounting needs CAP_SYS_ADMIN: run as root, or with a user namespace in the config"
         }
         (Step::Mount { .. }, Call::fsconfig, Errno::INVAL) => {
-            "the file system does not know one of the options, or not that value"
+            "the file system does not know one of the options, or not that value (context= needs SELinux)"
         }
         (Step::Node { .. }, Call::mknodat, Errno::PERM) => {
             "making devices needs CAP_MKNOD in the host's user namespace"
@@ -167,6 +171,19 @@ pub fn likely(step: Step, call: Call, errno: Errno, around: Around) -> Option<&'
         (Step::JoinCgroup { .. }, Call::write, Errno::AGAIN) => "the pids limit of a parent group is reached",
         (Step::Sysctl { .. }, Call::openat2, Errno::NOENT) => "this kernel has no such sysctl",
         (Step::Sysctl { .. }, Call::write, Errno::INVAL) => "the kernel does not take that value",
+        (Step::AppArmor { .. }, Call::write, Errno::NOENT) => {
+            "no profile of that name is loaded; load it with apparmor_parser -r FILE"
+        }
+        (Step::AppArmor { .. }, Call::openat2, Errno::NOENT)
+        | (Step::AppArmor { .. }, Call::write, Errno::INVAL) => {
+            "AppArmor is not on here; leave process.apparmorProfile out"
+        }
+        (Step::AppArmor { .. }, Call::write, Errno::ACCESS | Errno::PERM) => {
+            "we are confined ourselves, by a profile that does not allow this one"
+        }
+        (Step::Selinux { .. }, Call::write, Errno::INVAL) => {
+            "the policy has no such label, or SELinux is disabled or not supported here"
+        }
         (Step::Console { .. }, Call::openat2, Errno::NOENT) => {
             "a terminal needs a devpts mount on /dev/pts in the config"
         }

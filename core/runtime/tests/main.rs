@@ -10,6 +10,7 @@ mod enter;
 mod exec;
 mod explain;
 mod hooks;
+mod labels;
 mod late_groups;
 mod launch;
 mod lifecycle;

@@ -63,3 +63,18 @@ pub fn sysctl_through_the_images_proc(runtime: &Runtime) -> Outcome {
     bundle.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
     host.verdict(&runtime.run(&bundle))
 }
+
+/// The image brings the file that AppArmor's profile is written to: it takes the profile, and the process runs without one.
+pub fn profile_for_the_images_proc(runtime: &Runtime) -> Outcome {
+    let mut bundle = Bundle::new("profile-file").unwrap();
+    bundle.config["mounts"].as_array_mut().unwrap().retain(|m| m["destination"] != "/proc");
+    for attributes in ["proc/thread-self/attr/apparmor", "proc/self/attr/apparmor", "proc/self/attr"] {
+        let folder = bundle.rootfs().join(attributes);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("exec"), "").unwrap();
+    }
+    // Loaded nowhere: whoever asks AppArmor is told so.
+    bundle.set("/process/apparmorProfile", json!("sampan-nosuch"));
+    bundle.script("echo not confined");
+    fake(&runtime.run(&bundle))
+}

@@ -62,6 +62,11 @@ attacks! {
         tried: "where a sysctl is written the image has a link to a file of the host",
         defence: OwnProc,
     }
+    proc::profile_for_the_images_proc {
+        known_as: "CVE-2019-16884 (runc, crun)", by: Image,
+        tried: "the image has no procfs but a file of its own where AppArmor's profile is written",
+        defence: OwnProc,
+    }
     dev::dev_is_a_link {
         known_as: "CVE-2026-41579 (runc), CVE-2026-47766 (crun)", by: Image,
         tried: "`/dev` of the image is a link to a folder of the host, where device nodes and links would be made",
