@@ -38,7 +38,7 @@ test: ## the whole test suite (as root; installs what it needs with apt-get)
 root-test: ## the tests on real containers alone
 	@.ci/test --root-only
 
-attack: ## known escapes, each against sampan and against one without the defence (as root)
+attack: ## known escapes, each against sampan and against one without the defence (as root; SAMPAN_ATTACK=NAME: one)
 	$(CARGO) build -p sampan-runtime --bin sampan --features weaken --target-dir $(TARGET)/weaken
 	SAMPAN_WEAKENED=$(abspath $(TARGET)/weaken/debug/sampan) $(CARGO) test -p sampan-runtime --test runtime -- \
 	  --ignored --exact --nocapture attack::table::each_attack_fails_and_works_without_its_defence

@@ -48,6 +48,8 @@ defences! {
     PtyFromMaster = "pty-from-master",
     /// Labels and sysctls are written through a procfs of our own (CVE-2019-16884, CVE-2025-52881).
     OwnProc = "own-proc",
+    /// HOME is looked up only in a regular file: nothing else could make us wait, or read for ever.
+    PasswdIsAFile = "passwd-is-a-file",
     /// Standard streams become the user's only where they are pipes or sockets (CVE-2026-88265).
     StdioOfOthersStays = "stdio-of-others-stays",
     /// Nobody inside may trace us once we are inside (CVE-2016-9962).

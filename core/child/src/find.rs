@@ -4,7 +4,7 @@
 use crate::defence::{self, Defence};
 use crate::mounts;
 use crate::step::cwd as flag;
-use crate::sys::{self, Call, Fault, Result, uapi};
+use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::walk::Child;
 
 /// The first candidate that is a regular file we may execute. "Not allowed" outranks "not there", as in
@@ -60,7 +60,7 @@ pub(crate) fn cwd(c: &mut Child<'_>, path: &[u8], flags: u32) -> Result<()> {
 /// The sixth field of the passwd line with this uid; `/` where there is none, as runc has it.
 pub(crate) fn home(c: &mut Child<'_>, uid: u32) {
     let mut text = [0u8; 16_384];
-    let length = sys::openat(uapi::AT_FDCWD, b"/etc/passwd\0", uapi::O_RDONLY, 0).map_or(0, |file| {
+    let length = passwd().map_or(0, |file| {
         let read = sys::read(file, &mut text).unwrap_or(0);
         sys::close(file);
         read
@@ -80,6 +80,17 @@ pub(crate) fn home(c: &mut Child<'_>, uid: u32) {
     if c.home.get(c.home_length.wrapping_sub(1)) != Some(&0) {
         c.home_length = 0; // longer than we hold: none is better than a part
     }
+}
+
+/// The image's passwd file, which may be anything: a FIFO would make us wait for a writer, a device has no end.
+fn passwd() -> Result<Fd> {
+    let waits = if defence::on(Defence::PasswdIsAFile) { uapi::O_NONBLOCK } else { 0 };
+    let file = sys::openat(uapi::AT_FDCWD, b"/etc/passwd\0", uapi::O_RDONLY | waits, 0)?;
+    if !sys::stat_fd(file).is_ok_and(|s| s.kind() == uapi::S_IFREG) && defence::on(Defence::PasswdIsAFile) {
+        sys::close(file);
+        return Err(Fault::new(Call::openat, uapi::EINVAL));
+    }
+    Ok(file)
 }
 
 fn number(digits: &[u8]) -> Option<u32> {

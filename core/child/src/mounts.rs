@@ -481,7 +481,8 @@ fn copy_one(from: Fd, to: Fd, name: &[u8], depth: u32) -> Result<()> {
             copied?;
         }
         uapi::S_IFREG => {
-            let source = sys::openat(from, name, uapi::O_RDONLY | uapi::O_NOFOLLOW, 0)?;
+            // A neighbour may have put a FIFO there since: then it ends at once, where we would wait for a writer.
+            let source = sys::openat(from, name, uapi::O_RDONLY | uapi::O_NOFOLLOW | uapi::O_NONBLOCK, 0)?;
             let dest = sys::openat(to, name, uapi::O_CREAT | uapi::O_EXCL | uapi::O_WRONLY, 0o600)?;
             let copied = loop {
                 match sys::sendfile(dest, source, 1 << 20) {

@@ -108,6 +108,7 @@ pub mod uapi {
     pub const O_CREAT: u32 = 0o100;
     pub const O_EXCL: u32 = 0o200;
     pub const O_NOCTTY: u32 = 0o400;
+    pub const O_NONBLOCK: u32 = 0o4000;
     #[cfg(target_arch = "x86_64")]
     pub const O_DIRECTORY: u32 = 0o200000;
     #[cfg(target_arch = "x86_64")]

@@ -14,6 +14,7 @@ mod exec;
 mod host;
 mod proc;
 mod runtime;
+mod special;
 mod table;
 mod targets;
 mod terminal;

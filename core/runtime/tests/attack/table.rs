@@ -7,7 +7,7 @@ use sampan_testkit::need;
 
 use super::Adversary::{Caller, Image, Inside};
 use super::runtime::Runtime;
-use super::{Attack, Outcome, dev, exec, proc, targets};
+use super::{Attack, Outcome, dev, exec, proc, special, targets};
 
 macro_rules! attacks {
     ($($module:ident::$name:ident {
@@ -32,6 +32,11 @@ macro_rules! attacks {
 }
 
 attacks! {
+    special::passwd_is_a_fifo {
+        known_as: "waiting for the less trusted", by: Image,
+        tried: "`/etc/passwd` of the image is a FIFO that nobody writes to: the runtime hangs",
+        defence: PasswdIsAFile,
+    }
     targets::mount_target_behind_a_link {
         known_as: "CVE-2019-18837 (crun)", by: Image,
         tried: "`/etc` of the image is a link to a folder of the host; the config mounts at `/etc/folder` and `/etc/file`",
@@ -133,8 +138,9 @@ fn each_attack_fails_and_works_without_its_defence() {
     let weakened = std::env::var_os("SAMPAN_WEAKENED").expect("SAMPAN_WEAKENED: run by make attack");
     assert!(need::root() && need::busybox(), "attacks are made by real containers");
     let others: Vec<Runtime> = ["runc", "crun"].into_iter().filter_map(Runtime::other).collect();
+    let only = std::env::var("SAMPAN_ATTACK").ok();
     let mut missed = String::new();
-    for attack in ATTACKS {
+    for attack in ATTACKS.iter().filter(|attack| only.as_deref().is_none_or(|name| name == attack.name)) {
         println!("{}: {} ({})", attack.name, attack.tried, attack.known_as);
         let told = |who: &str, outcome: &Outcome| {
             let (verdict, detail) = match outcome {
