@@ -146,5 +146,5 @@ pub fn standard_input_given_away(runtime: &Runtime) -> Outcome {
     let mut bundle = Bundle::new("stdio").unwrap();
     bundle.set("/process/user", json!({"uid": 1000, "gid": 1000}));
     let input = File::open(host.path().join("input")).unwrap();
-    host.verdict(&runtime.run_with(&bundle, |command| _ = command.stdin(input)))
+    host.verdict(&runtime.run_with(&[], &bundle, |command| _ = command.stdin(input)))
 }

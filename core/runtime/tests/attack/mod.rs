@@ -8,11 +8,13 @@
 //! in which the one defence against it is off: then it was the defence that stopped it.  `make attack` does all of that and
 //! prints the table; `make test` runs the first column alone.  docs/security.md is written from the same rows.
 
+mod descriptors;
 mod dev;
 mod docs;
 mod exec;
 mod host;
 mod proc;
+mod propagation;
 mod runtime;
 mod special;
 mod table;

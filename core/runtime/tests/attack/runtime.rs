@@ -99,16 +99,26 @@ impl Runtime {
         self.ran(words(&["run"], bundle))
     }
 
-    /// The same with the standard input and inherited descriptors that `command` is given.
-    pub fn run_with(&self, bundle: &Bundle, change: impl FnOnce(&mut Command)) -> Ran {
-        let mut command = self.command(words(&["run"], bundle));
+    /// The same with flags, and a command that is changed: its standard input, say.
+    pub fn run_with(&self, flags: &[&str], bundle: &Bundle, change: impl FnOnce(&mut Command)) -> Ran {
+        let verb: Vec<&str> = ["run"].into_iter().chain(flags.iter().copied()).collect();
+        let mut command = self.command(words(&verb, bundle));
         change(&mut command);
         ended(&mut command)
     }
 
     /// Starts it and leaves it running.
     pub fn start<'a>(&'a self, bundle: &Bundle) -> Result<Running<'a>, Ran> {
-        let ran = self.ran(words(&["run", "-d"], bundle));
+        self.leave(&["run", "-d"], bundle)
+    }
+
+    /// Creates it and does not start it.
+    pub fn create<'a>(&'a self, bundle: &Bundle) -> Result<Running<'a>, Ran> {
+        self.leave(&["create"], bundle)
+    }
+
+    fn leave<'a>(&'a self, verb: &[&str], bundle: &Bundle) -> Result<Running<'a>, Ran> {
+        let ran = self.ran(words(verb, bundle));
         if ran.code == 0 { Ok(Running { runtime: self, id: id(bundle) }) } else { Err(ran) }
     }
 
@@ -135,13 +145,20 @@ impl Drop for Runtime {
     }
 }
 
-/// A container that runs until this is dropped.
+/// A container that is there until this is dropped.
 pub struct Running<'r> {
     runtime: &'r Runtime,
     pub id: String,
 }
 
 impl Running<'_> {
+    /// Its first process, as the host counts.
+    pub fn pid(&self) -> u64 {
+        let state: serde_json::Value =
+            serde_json::from_str(&self.runtime.ran(["state", &self.id]).out).unwrap();
+        state["pid"].as_u64().unwrap()
+    }
+
     pub fn exec_command(&self, flags: &[&str], program: &[&str]) -> Command {
         let words = ["exec"].iter().chain(flags).copied().chain([self.id.as_str()]);
         self.runtime.command(words.chain(program.iter().copied()))

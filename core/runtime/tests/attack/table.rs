@@ -7,7 +7,7 @@ use sampan_testkit::need;
 
 use super::Adversary::{Caller, Image, Inside};
 use super::runtime::Runtime;
-use super::{Attack, Outcome, dev, exec, proc, special, targets};
+use super::{Attack, Outcome, descriptors, dev, exec, proc, propagation, special, targets};
 
 macro_rules! attacks {
     ($($module:ident::$name:ident {
@@ -32,6 +32,41 @@ macro_rules! attacks {
 }
 
 attacks! {
+    descriptors::path_through_a_descriptor {
+        known_as: "CVE-2024-21626 (runc, youki)", by: Image,
+        tried: "the image's `PATH` leads through every descriptor of the runtime to a program of the host",
+        defence: CloseBeforeLookup,
+    }
+    descriptors::links_through_each_descriptor {
+        known_as: "CVE-2024-21626 (runc, youki)", by: Image,
+        tried: "links of the image lead through every descriptor of the runtime to a program of the host",
+        defence: CloseBeforeLookup,
+    }
+    descriptors::interpreter_through_a_descriptor {
+        known_as: "CVE-2024-21626 (runc, youki)", by: Image,
+        tried: "the entrypoint is a script whose interpreter is behind a descriptor of the runtime",
+        defence: CloseBeforeLookup,
+    }
+    descriptors::home_through_a_descriptor {
+        known_as: "CVE-2024-21626 (runc, youki)", by: Image,
+        tried: "`/etc/passwd` is a link that leads through a descriptor of the runtime to a file of the host",
+        defence: CloseBeforeLookup,
+    }
+    descriptors::cwd_in_a_descriptor_of_the_callers {
+        known_as: "CVE-2024-21626 (runc, youki)", by: Image,
+        tried: "the working directory is a link to a folder of the host that the caller hands on with `--preserve-fds`",
+        defence: CwdInRoot,
+    }
+    descriptors::exec_through_a_descriptor {
+        known_as: "CVE-2024-21626 (runc, youki)", by: Inside,
+        tried: "links in a running container lead `exec` through every descriptor of the runtime to a program of the host",
+        defence: CloseBeforeLookup,
+    }
+    descriptors::descriptors_of_a_created_neighbour {
+        known_as: "CVE-2016-9962, CVE-2024-21626 (runc)", by: Inside,
+        tried: "a process with CAP_SYS_PTRACE looks behind the descriptors of a created container in its pod",
+        defence: CloseBeforeLookup,
+    }
     special::passwd_is_a_fifo {
         known_as: "waiting for the less trusted", by: Image,
         tried: "`/etc/passwd` of the image is a FIFO that nobody writes to: the runtime hangs",
@@ -71,6 +106,11 @@ attacks! {
         known_as: "CVE-2019-16884 (runc, crun)", by: Image,
         tried: "the image has no procfs but a file of its own where AppArmor's profile is written",
         defence: OwnProc,
+    }
+    propagation::mount_of_root_in_a_user_namespace {
+        known_as: "mounts that propagate", by: Inside,
+        tried: "root of a user namespace mounts something in a volume whose mount is shared: it appears on the host",
+        defence: NoPeers,
     }
     dev::dev_is_a_link {
         known_as: "CVE-2026-41579 (runc), CVE-2026-47766 (crun)", by: Image,
