@@ -1,11 +1,11 @@
 #![forbid(unsafe_code)]
 //! The program and its working directory, looked up inside the container.
 
+use crate::context::Context;
 use crate::defence::{self, Defence};
 use crate::mounts;
 use crate::step::cwd as flag;
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
-use crate::walk::Child;
 
 /// The first candidate that is a regular file we may execute. "Not allowed" outranks "not there", as in
 /// execvp: the first says more.
@@ -30,7 +30,7 @@ pub(crate) fn program<'a>(candidates: impl Iterator<Item = &'a [u8]>) -> Result<
 /// The directory is looked up below the root and never through /proc/PID/fd or its like, and entered by its descriptor; one
 /// outside of the root has no path from it, which getcwd tells (CVE-2024-21626).  Our own directory is the root by now: the
 /// pivot and the join both end there.
-pub(crate) fn cwd(c: &mut Child<'_>, path: &[u8], flags: u32) -> Result<()> {
+pub(crate) fn cwd(c: &mut Context<'_>, path: &[u8], flags: u32) -> Result<()> {
     if c.cwd_done {
         return Ok(());
     }
@@ -58,7 +58,7 @@ pub(crate) fn cwd(c: &mut Child<'_>, path: &[u8], flags: u32) -> Result<()> {
 }
 
 /// The sixth field of the passwd line with this uid; `/` where there is none, as runc has it.
-pub(crate) fn home(c: &mut Child<'_>, uid: u32) {
+pub(crate) fn home(c: &mut Context<'_>, uid: u32) {
     let mut text = [0u8; 16_384];
     let length = passwd().map_or(0, |file| {
         let read = sys::read(file, &mut text).unwrap_or(0);

@@ -4,12 +4,12 @@
 //! Each is a process group of its own with a deadline on its pidfd; the state comes on stdin from a memfd, so
 //! a hook that never reads it blocks nobody; the output goes to the parent's slot, never to the container's.
 
+use crate::context::Context;
 use crate::step::{List, Slot, Text};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
-use crate::walk::{Child, load};
 
 pub(crate) fn run(
-    c: &Child<'_>,
+    c: &Context<'_>,
     argv: List,
     env: List,
     state: Text,
@@ -36,7 +36,7 @@ pub(crate) fn run(
 }
 
 /// The state is two strings with the pid between them, as this namespace counts.
-fn write_state(c: &Child<'_>, to: Fd, state: Text) -> Result<()> {
+fn write_state(c: &Context<'_>, to: Fd, state: Text) -> Result<()> {
     let mut digits = [0u8; 10];
     let mut parts = c.image.list(List { first: state, count: 2 });
     for part in [parts.next(), None, parts.next()] {
@@ -67,14 +67,14 @@ fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
 }
 
 /// A process of its own group with nothing open but its stdio, and what it executes under the container's filter.
-fn become_hook(c: &Child<'_>, argv: List, env: List, stdin: Fd, output: Option<Fd>) -> ! {
+fn become_hook(c: &Context<'_>, argv: List, env: List, stdin: Fd, output: Option<Fd>) -> ! {
     let _ = sys::own_group();
     let _ = execute(c, argv, env, stdin, output);
     // As a shell: 127 is "no such program".
     sys::exit(127)
 }
 
-fn execute(c: &Child<'_>, argv: List, env: List, stdin: Fd, output: Option<Fd>) -> Result<()> {
+fn execute(c: &Context<'_>, argv: List, env: List, stdin: Fd, output: Option<Fd>) -> Result<()> {
     sys::dup_to(stdin, 0)?;
     if let Some(output) = output {
         sys::dup_to(output, 1)?;
@@ -85,7 +85,7 @@ fn execute(c: &Child<'_>, argv: List, env: List, stdin: Fd, output: Option<Fd>) 
     let path = strings.next().unwrap_or(&[]);
     let program = sys::Program::new(path, strings, c.image.list(env))?;
     if let Some(filter) = c.hook_filter {
-        load(c.image, filter)?;
+        c.load(filter)?;
     }
     Err(program.execute())
 }

@@ -4,30 +4,33 @@
 //!
 //! No heap, no locks, no panics, no std: after clone3 this process is a frozen copy of one that may have had
 //! threads, so anything that waits for another thread waits for ever.  The parent opens what it can and
-//! hands it over as slots; the child walks the image, reports sixteen bytes where it fails, and is gone.
+//! hands it over as slots; the child carries out the image, reports sixteen bytes where it fails, and is gone.
 //!
 //! `sampan` calls [`spawn`] in process; the keel calls it with an image that came in a sealed memfd.
 //! Modules are listed in the order in which they may use each other.
 
 pub mod defence;
-mod find;
-mod hooks;
-mod ids;
-pub mod image;
-mod mounts;
-mod procfs;
-pub mod report;
-mod scratch;
-pub mod step;
 #[allow(unsafe_code)]
 pub mod sys;
-mod walk;
+// The language: a step, a plan of them as flat data, what a child answers.
+pub mod step;
+pub mod image;
+pub mod report;
+// What the steps do.
+mod context;
+mod ids;
+mod procfs;
+mod mounts;
+mod scratch;
+mod find;
+mod hooks;
+mod interpret;
 
 use image::Image;
 use step::{Back, Slot, Step};
 use sys::{Call, Fault, Fd, uapi};
 
-/// A child that walks its image.
+/// A child that carries out its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spawned {
     pub pid: u32,
@@ -48,7 +51,7 @@ pub fn spawn(image: &Image<'_>, slots: &[Fd]) -> Result<Spawned, Fault> {
     let cgroup = if header.cgroup == Slot::NONE { None } else { Some(slot(header.cgroup)?) };
 
     let entered = enter(image, slots)?;
-    let cloned = sys::clone(header.clone_flags, cgroup, || walk::walk(image, slots, entered));
+    let cloned = sys::clone(header.clone_flags, cgroup, || interpret::interpret(image, slots, entered));
     let back = leave(image, slots, entered);
     let (pid, pidfd) = cloned?;
     match back {

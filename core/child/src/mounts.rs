@@ -5,10 +5,10 @@
 //! through its descriptor and never looked up again (CVE-2019-18837, CVE-2021-30465).  All of it happens
 //! before the pivot, because the host's devices cannot be cloned once the old root is gone.
 
+use crate::context::Context;
 use crate::defence::{self, Defence};
 use crate::step::{List, Propagation, Source, mount as flag};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
-use crate::walk::Child;
 
 /// A link inside the root is followed inside the root; /proc/PID/fd and the like never.
 pub(crate) const INSIDE: u64 = uapi::RESOLVE_IN_ROOT | uapi::RESOLVE_NO_MAGICLINKS;
@@ -16,7 +16,7 @@ const PATH_MAX: usize = 4096;
 
 /// The root's tree goes on top of the old root: always reachable, and below it as pivot_root demands. Paths
 /// of this process still start under it, in the host's tree.
-pub(crate) fn root(c: &mut Child<'_>, from: Source, host: Propagation) -> Result<()> {
+pub(crate) fn root(c: &mut Context<'_>, from: Source, host: Propagation) -> Result<()> {
     let tree = root_tree(c, from, host, uapi::AT_RECURSIVE)?;
     sys::attach_at(tree, b"/\0")?;
     c.root = Some(tree);
@@ -25,8 +25,8 @@ pub(crate) fn root(c: &mut Child<'_>, from: Source, host: Propagation) -> Result
 
 /// A detached clone of the root, made here or by the parent. It is the first: nothing is cloned or attached while the host's
 /// mounts are still our peers.
-pub(crate) fn root_tree(c: &Child<'_>, from: Source, host: Propagation, recursive: u32) -> Result<Fd> {
-    sys::propagate(b"/\0", host)?;
+pub(crate) fn root_tree(c: &Context<'_>, from: Source, host: Propagation, recursive: u32) -> Result<Fd> {
+    sys::propagate(b"/\0", host.bit(), host.is_recursive())?;
     match from {
         Source::Path(path) => sys::open_tree(uapi::AT_FDCWD, c.text(path), uapi::OPEN_TREE_CLONE | recursive),
         Source::Tree(slot) => c.slot(slot),
@@ -34,7 +34,7 @@ pub(crate) fn root_tree(c: &Child<'_>, from: Source, host: Propagation, recursiv
 }
 
 pub(crate) fn mount(
-    c: &mut Child<'_>,
+    c: &mut Context<'_>,
     kind: &[u8],
     target: &[u8],
     data: List,
@@ -54,7 +54,7 @@ pub(crate) fn mount(
     sys::attach(tree, at)?;
     sys::close(at);
     if let Some(to) = propagation {
-        sys::set_propagation(tree, to)?;
+        sys::set_propagation(tree, to.bit(), to.is_recursive())?;
     }
     if flags & flag::IS_DEV != 0 {
         c.dev = Some(tree);
@@ -65,7 +65,7 @@ pub(crate) fn mount(
 }
 
 /// Options come as strings that begin with their kind: `fKEY` is a flag, `sKEY` has its value in the next.
-pub(crate) fn configure(c: &Child<'_>, fs: Fd, data: List) -> Result<()> {
+pub(crate) fn configure(c: &Context<'_>, fs: Fd, data: List) -> Result<()> {
     let mut options = c.image.list(data);
     while let Some(option) = options.next() {
         match option.split_first() {
@@ -78,7 +78,7 @@ pub(crate) fn configure(c: &Child<'_>, fs: Fd, data: List) -> Result<()> {
 }
 
 pub(crate) fn bind(
-    c: &mut Child<'_>,
+    c: &mut Context<'_>,
     from: Source,
     target: &[u8],
     set: u32,
@@ -110,13 +110,13 @@ pub(crate) fn bind(
     sys::attach(tree, at)?;
     sys::close(at);
     if let Some(to) = propagation {
-        sys::set_propagation(tree, to)?;
+        sys::set_propagation(tree, to.bit(), to.is_recursive())?;
     }
     sys::close(tree);
     Ok(())
 }
 
-pub(crate) fn attributes(c: &Child<'_>, target: &[u8], set: u32, clear: u32, flags: u32) -> Result<()> {
+pub(crate) fn attributes(c: &Context<'_>, target: &[u8], set: u32, clear: u32, flags: u32) -> Result<()> {
     let at = lookup(c.root()?, target, 0, 0)?;
     let done = sys::set_attributes(at, set, clear, flags & flag::ATTRIBUTES_RECURSIVE != 0);
     sys::close(at);
@@ -232,14 +232,14 @@ fn join<'b>(dir: &[u8], to: &[u8], into: &'b mut [u8]) -> Result<&'b [u8]> {
 }
 
 /// The directory, made if it can be: what is in the way is found again, and reported, by whoever needs it.
-pub(crate) fn folder(c: &Child<'_>, path: &[u8]) {
+pub(crate) fn folder(c: &Context<'_>, path: &[u8]) {
     if let Ok(at) = c.root().and_then(|root| target_in(root, path, true, false)) {
         sys::close(at);
     }
 }
 
 /// Without a mount on /dev, the root's own directory is it; a link there could lead anywhere, so none is followed.
-pub(crate) fn open_dev(c: &mut Child<'_>) -> Result<()> {
+pub(crate) fn open_dev(c: &mut Context<'_>) -> Result<()> {
     let root = c.root()?;
     c.dev = Some(if defence::on(Defence::DevIsNoLink) {
         target_in(root, b"/dev\0", true, true)?
@@ -300,7 +300,7 @@ pub(crate) fn link(base: Fd, path: &[u8], to: &[u8]) -> Result<()> {
 }
 
 /// The host's null device, not the container's, which may be a link (CVE-2025-31133).
-fn host_null(c: &mut Child<'_>) -> Result<Fd> {
+fn host_null(c: &mut Context<'_>) -> Result<Fd> {
     if let Some(null) = c.null {
         return Ok(null);
     }
@@ -317,7 +317,7 @@ fn host_null(c: &mut Child<'_>) -> Result<Fd> {
 }
 
 /// A file is covered by null, a directory by one empty directory that all masks share.
-pub(crate) fn mask(c: &mut Child<'_>, path: &[u8]) -> Result<()> {
+pub(crate) fn mask(c: &mut Context<'_>, path: &[u8]) -> Result<()> {
     let at = match lookup(c.root()?, path, 0, 0) {
         Err(Fault { errno: uapi::ENOENT | uapi::ENOTDIR, .. }) => return Ok(()),
         other => other?,
@@ -348,7 +348,7 @@ pub(crate) fn mask(c: &mut Child<'_>, path: &[u8]) -> Result<()> {
 }
 
 /// A bind of the path on itself, with read-only as the one change: nosuid, nodev, noexec stay.
-pub(crate) fn read_only(c: &Child<'_>, path: &[u8]) -> Result<()> {
+pub(crate) fn read_only(c: &Context<'_>, path: &[u8]) -> Result<()> {
     let at = match lookup(c.root()?, path, 0, 0) {
         Err(Fault { errno: uapi::ENOENT | uapi::ENOTDIR, .. }) => return Ok(()),
         other => other?,
@@ -362,7 +362,7 @@ pub(crate) fn read_only(c: &Child<'_>, path: &[u8]) -> Result<()> {
 }
 
 /// The pty's peer comes from its master, never by a path in a /dev/pts that others can write to (CVE-2025-52565).
-pub(crate) fn console(c: &mut Child<'_>, to: Fd, uid: u32, on_dev_console: bool, size: u32) -> Result<()> {
+pub(crate) fn console(c: &mut Context<'_>, to: Fd, uid: u32, on_dev_console: bool, size: u32) -> Result<()> {
     // During create the root is a descriptor; exec comes here from inside, with its own root.
     let (dir, path): (Fd, &[u8]) = match c.root {
         Some(root) => (root, b"/dev/pts/ptmx\0"),
@@ -417,7 +417,7 @@ pub(crate) fn console(c: &mut Child<'_>, to: Fd, uid: u32, on_dev_console: bool,
 
 /// pivot_root(".", "."), then the old root, which lies below, is let go. That cannot reach the host: the old root's mounts
 /// are no peers of its mounts since the step that made ours.
-pub(crate) fn pivot(c: &mut Child<'_>) -> Result<()> {
+pub(crate) fn pivot(c: &mut Context<'_>) -> Result<()> {
     let root = c.root()?;
     sys::fchdir(root)?;
     sys::pivot_here()?;

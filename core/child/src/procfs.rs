@@ -4,17 +4,17 @@
 //! It goes through a procfs of our own: what a config or a neighbour mounted on the container's /proc could be anything, and
 //! the write would be lost or land in another file (CVE-2019-16884, CVE-2025-52881).
 
+use crate::context::{Context, put};
 use crate::defence::{self, Defence};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
-use crate::walk::{Child, put};
 
-pub(crate) fn sysctl(c: &mut Child<'_>, path: &[u8], value: &[u8]) -> Result<()> {
+pub(crate) fn sysctl(c: &mut Context<'_>, path: &[u8], value: &[u8]) -> Result<()> {
     write(c, path, value, uapi::RESOLVE_NO_SYMLINKS)
 }
 
 /// `exec PROFILE`: what this process executes next runs under that profile (apparmor(7)). With `may_be_off` a kernel
 /// without AppArmor is as good.
-pub(crate) fn apparmor(c: &mut Child<'_>, command: &[u8], may_be_off: bool) -> Result<()> {
+pub(crate) fn apparmor(c: &mut Context<'_>, command: &[u8], may_be_off: bool) -> Result<()> {
     match label(c, b"thread-self/attr/apparmor/exec\0", command) {
         // Not built in, or not turned on.
         Err(Fault { call: Call::openat2, errno: uapi::ENOENT, .. }) if may_be_off => Ok(()),
@@ -24,17 +24,17 @@ pub(crate) fn apparmor(c: &mut Child<'_>, command: &[u8], may_be_off: bool) -> R
 }
 
 /// SELinux's label for what `attribute` names, a file of /proc/thread-self/attr.
-pub(crate) fn selinux(c: &mut Child<'_>, attribute: &[u8], value: &[u8]) -> Result<()> {
+pub(crate) fn selinux(c: &mut Context<'_>, attribute: &[u8], value: &[u8]) -> Result<()> {
     label(c, attribute, value)
 }
 
 /// thread-self is a link whose text is a name; links that jump (magic ones) are refused.
-fn label(c: &mut Child<'_>, attribute: &[u8], value: &[u8]) -> Result<()> {
+fn label(c: &mut Context<'_>, attribute: &[u8], value: &[u8]) -> Result<()> {
     write(c, attribute, value, uapi::RESOLVE_NO_MAGICLINKS)
 }
 
 /// `path` begins below /proc, and nothing is mounted on the way.
-fn write(c: &mut Child<'_>, path: &[u8], value: &[u8], links: u64) -> Result<()> {
+fn write(c: &mut Context<'_>, path: &[u8], value: &[u8], links: u64) -> Result<()> {
     let text = value.strip_suffix(b"\0").unwrap_or(value);
     if let Some(root) = c.root.filter(|_| !defence::on(Defence::OwnProc)) {
         let proc = sys::openat(root, b"proc\0", uapi::O_PATH | uapi::O_DIRECTORY, 0)?;
@@ -45,7 +45,7 @@ fn write(c: &mut Child<'_>, path: &[u8], value: &[u8], links: u64) -> Result<()>
 
 /// Ours, made once. Only the owner of the pid namespace may make one (procfs(5)); others take what is on the /proc that we
 /// still see, after a look at what it is.
-fn procfs(c: &mut Child<'_>) -> Result<Fd> {
+fn procfs(c: &mut Context<'_>) -> Result<Fd> {
     if let Some(proc) = c.proc {
         return Ok(proc);
     }

@@ -9,16 +9,22 @@
 //! (what else were there would be let go in the old root's place).  Layers are named from the tmpfs as working directory: no path of the host is spelt, so none needs
 //! overlayfs's escapes (`:`, `,`, `\`), and the container's mountinfo tells nothing of the host.
 
+use crate::context::Context;
 use crate::mounts;
 use crate::step::{List, Propagation, Source, scratch as flag};
 use crate::sys::{self, Fd, Result, Stat, uapi};
-use crate::walk::Child;
 
 const LOWER: &[u8] = b"lower\0";
 const UPPER: &[u8] = b"upper\0";
 const WORK: &[u8] = b"work\0";
 
-pub(crate) fn root(c: &mut Child<'_>, from: Source, host: Propagation, data: List, flags: u32) -> Result<()> {
+pub(crate) fn root(
+    c: &mut Context<'_>,
+    from: Source,
+    host: Propagation,
+    data: List,
+    flags: u32,
+) -> Result<()> {
     let lower = mounts::root_tree(c, from, host, 0)?;
     let top = sys::stat_fd(lower)?;
     // What a bind of it would not allow, the overlay does not either.
@@ -48,7 +54,7 @@ pub(crate) fn root(c: &mut Child<'_>, from: Source, host: Propagation, data: Lis
     Ok(())
 }
 
-fn tmpfs(c: &Child<'_>, data: List) -> Result<Fd> {
+fn tmpfs(c: &Context<'_>, data: List) -> Result<Fd> {
     let fs = sys::fsopen(b"tmpfs\0")?;
     let made = mounts::configure(c, fs, data).and_then(|()| sys::fsmount(fs, 0));
     sys::close(fs);

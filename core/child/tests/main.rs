@@ -2,4 +2,4 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // helpers of tests are tests
 
-mod walk;
+mod interpret;

@@ -136,20 +136,18 @@ fn node(d: &Device<'_>, field: String) -> Result<Node, Error> {
 
 /// Paths are looked up inside the root; one that is not there is no error. One that is named twice is masked once.
 pub fn masks(b: &mut Build, linux: &Linux<'_>) -> Result<(), Error> {
-    type List<'l> = (&'static str, &'l [Str<'l>], fn(Text) -> Step);
-    let lists: [List<'_>; 2] = [
-        ("linux.maskedPaths", &linux.masked_paths, |path| Step::Mask { path }),
-        ("linux.readonlyPaths", &linux.readonly_paths, |path| Step::ReadOnly { path }),
-    ];
-    for (list, paths, step) in lists {
-        let mut done = BTreeSet::new();
-        for (index, path) in paths.iter().enumerate() {
-            let field = format!("{list}[{index}]");
-            let path = absolute(path, &field)?;
-            let text = b.text(&path, &field)?;
-            if done.insert(path) {
-                b.step(field, step(text));
-            }
+    each_once(b, "linux.maskedPaths", &linux.masked_paths, |path| Step::Mask { path })?;
+    each_once(b, "linux.readonlyPaths", &linux.readonly_paths, |path| Step::ReadOnly { path })
+}
+
+fn each_once(b: &mut Build, list: &str, paths: &[Str<'_>], step: impl Fn(Text) -> Step) -> Result<(), Error> {
+    let mut done = BTreeSet::new();
+    for (index, path) in paths.iter().enumerate() {
+        let field = format!("{list}[{index}]");
+        let path = absolute(path, &field)?;
+        let text = b.text(&path, &field)?;
+        if done.insert(path) {
+            b.step(field, step(text));
         }
     }
     Ok(())

@@ -216,11 +216,13 @@ fn tree(path: &str, recursive: bool, follow: bool, propagation: Propagation, fie
     if !defence::on(Defence::NoPeers) {
         return Ok(tree);
     }
-    sys::set_propagation(tree.as_raw_fd(), propagation).map_err(|fault| {
-        Error::new(format!("cannot make the clone of {path} {}", propagation.name()))
-            .field(field)
-            .call(fault.call.name(), Errno::from_raw_os_error(fault.errno.into()))
-    })?;
+    sys::set_propagation(tree.as_raw_fd(), propagation.bit(), propagation.is_recursive()).map_err(
+        |fault| {
+            Error::new(format!("cannot make the clone of {path} {}", propagation.name()))
+                .field(field)
+                .call(fault.call.name(), Errno::from_raw_os_error(fault.errno.into()))
+        },
+    )?;
     Ok(tree)
 }
 

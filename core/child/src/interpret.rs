@@ -1,83 +1,23 @@
 #![forbid(unsafe_code)]
 //! The loop over the steps, and the small ones among them.
 //!
-//! What a step needs from an earlier one is kept in [`Child`]: the root, /dev, the host's null device, the
-//! program found.  A step that fails is the last one: the report says which, and the process ends.
+//! What a step needs from an earlier one is in the [`Context`].  A step that fails is the last one: the report says which, and the process ends.
 
+use crate::context::{Context, put};
 use crate::defence::{self, Defence};
 use crate::image::Image;
 use crate::report::Report;
-use crate::step::{Base, Filter, List, Numbers, Slot, Step, Text, user};
-use crate::sys::{self, Call, Fault, Fd, Result, uapi};
+use crate::step::{Filter, List, Numbers, Step, user};
+use crate::sys::{self, Call, Fault, Fd, Result, Trace, uapi};
 use crate::{find, hooks, ids, mounts, procfs, scratch};
 
-/// What the steps know of each other.
-pub(crate) struct Child<'a> {
-    pub image: &'a Image<'a>,
-    pub slots: &'a [Fd],
-    /// The container's root, from `Root` to `Pivot`.
-    pub root: Option<Fd>,
-    /// The file system on its /dev, if one was mounted there.
-    pub dev: Option<Fd>,
-    /// The host's null device, checked to be it.
-    pub null: Option<Fd>,
-    /// An empty read-only directory for masks, once the first mask needed it.
-    pub empty: Option<Fd>,
-    /// A procfs of our own.
-    pub proc: Option<Fd>,
-    /// What `Find` found.
-    pub program: Option<&'a [u8]>,
-    /// The filter that hooks get.
-    pub hook_filter: Option<Filter>,
-    /// The working directory is the one asked for.
-    pub cwd_done: bool,
-    /// `HOME=/root`, if `Home` looked it up; its length with the NUL.
-    pub home: [u8; 256],
-    pub home_length: usize,
-}
-
-impl<'a> Child<'a> {
-    pub fn slot(&self, slot: Slot) -> Result<Fd> {
-        self.slots.get(slot.0 as usize).copied().ok_or(Fault::new(Call::read, uapi::EBADF))
-    }
-    pub fn text(&self, text: Text) -> &'a [u8] {
-        self.image.str(text)
-    }
-    fn home(&self) -> Option<&[u8]> {
-        self.home.get(..self.home_length).filter(|home| !home.is_empty())
-    }
-    pub fn root(&self) -> Result<Fd> {
-        self.root.ok_or(Fault::new(Call::openat2, uapi::EBADF))
-    }
-    pub fn base(&self, base: Base) -> Result<Fd> {
-        match base {
-            Base::Root => self.root(),
-            Base::Dev => self.dev.ok_or(Fault::new(Call::openat2, uapi::EBADF)),
-        }
-    }
-}
-
 /// Carries out the image from step `first` on. Never returns.
-pub(crate) fn walk(image: &Image<'_>, slots: &[Fd], first: u32) -> ! {
+pub(crate) fn interpret(image: &Image<'_>, slots: &[Fd], first: u32) -> ! {
     let header = image.header();
     let report = slots.get(header.report.0 as usize).copied();
-    let mut child = Child {
-        image,
-        slots,
-        root: None,
-        dev: None,
-        null: None,
-        empty: None,
-        proc: None,
-        program: None,
-        hook_filter: None,
-        cwd_done: false,
-        home: [0; 256],
-        home_length: 0,
-    };
-    let mut trace = slots
-        .get(header.trace.0 as usize)
-        .and_then(|fd| sys::map_trace(*fd, (header.steps as usize).wrapping_add(1)).ok());
+    let mut context = Context::new(image, slots);
+    let length = (header.steps as usize).wrapping_add(1);
+    let mut trace = slots.get(header.trace.0 as usize).and_then(|memfd| Trace::map(*memfd, length).ok());
     stamp(&mut trace, 0);
     let mut index = first;
     while let Some(step) = image.step(index) {
@@ -85,7 +25,7 @@ pub(crate) fn walk(image: &Image<'_>, slots: &[Fd], first: u32) -> ! {
             // Its filter may deny reading the clock.
             stamp(&mut trace, index.wrapping_add(1));
         }
-        if let Err(Fault { call, errno, detail }) = run(&mut child, step, report) {
+        if let Err(Fault { call, errno, detail }) = run(&mut context, step, report) {
             tell(report, Report::Failed { step: index, call, errno, detail });
             sys::exit(127);
         }
@@ -96,9 +36,9 @@ pub(crate) fn walk(image: &Image<'_>, slots: &[Fd], first: u32) -> ! {
     sys::exit(0);
 }
 
-fn stamp(trace: &mut Option<&mut [u64]>, index: u32) {
-    if let Some(place) = trace.as_mut().and_then(|t| t.get_mut(index as usize)) {
-        *place = sys::clock_monotonic_ns();
+fn stamp(trace: &mut Option<Trace>, index: u32) {
+    if let Some(trace) = trace {
+        trace.stamp(index);
     }
 }
 
@@ -109,7 +49,7 @@ fn tell(report: Option<Fd>, message: Report) {
 }
 
 /// One step. A flat match: the order is the plan's, never ours.
-fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
+fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
     match step {
         // The spawner's, done before we were born.
         Step::Enter { .. } => Ok(()),
@@ -127,7 +67,7 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::BecomeRoot { setgroups } => ids::become_root(setgroups != 0),
         Step::TimeOffsets { lines } => time_offsets(c, lines),
         Step::JoinCgroup { tasks } => put(uapi::AT_FDCWD, c.text(tasks), b"0", 0),
-        Step::Propagate { to } => sys::propagate(b"/\0", to),
+        Step::Propagate { to } => sys::propagate(b"/\0", to.bit(), to.is_recursive()),
         Step::Root { from, host } => mounts::root(c, from, host),
         Step::Scratch { from, host, data, flags } => scratch::root(c, from, host, data, flags),
         Step::Mount { kind, target, data, attributes, propagation, flags } => {
@@ -223,21 +163,15 @@ fn run(c: &mut Child<'_>, step: Step, report: Option<Fd>) -> Result<()> {
 }
 
 /// Nothing stands between the filter and execve: what a profile denies, it may deny at once.
-fn execute(c: &Child<'_>, argv: List, env: List, filter: Filter) -> Result<()> {
+fn execute(c: &Context<'_>, argv: List, env: List, filter: Filter) -> Result<()> {
     let path = c.program.ok_or(Fault::new(Call::execve, uapi::ENOENT))?;
     let program = sys::Program::new(path, c.image.list(argv), c.image.list(env).chain(c.home()))?;
-    load(c.image, filter)?;
+    c.load(filter)?;
     Err(program.execute())
 }
 
-/// Loads a filter, if it is one.
-pub(crate) fn load(image: &Image<'_>, filter: Filter) -> Result<()> {
-    let program = image.instructions(filter);
-    if program.is_empty() { Ok(()) } else { sys::seccomp_filter(program, filter.flags) }
-}
-
 /// Closes every descriptor from `first` on but those of the slots in `keep`, one call for each gap between them.
-fn close_all_but(c: &Child<'_>, first: u32, keep: Numbers) -> Result<()> {
+fn close_all_but(c: &Context<'_>, first: u32, keep: Numbers) -> Result<()> {
     if !defence::on(Defence::CloseBeforeLookup) {
         return Ok(());
     }
@@ -264,17 +198,9 @@ fn wait(from: Fd) -> Result<()> {
     }
 }
 
-/// Writes a short text to a file that exists, at once.
-pub(crate) fn put(dir: Fd, path: &[u8], text: &[u8], resolve: u64) -> Result<()> {
-    let file = sys::openat2(dir, path, uapi::O_WRONLY, 0, resolve)?;
-    let written = sys::write(file, text);
-    sys::close(file);
-    written.map(drop)
-}
-
 /// The offsets must be written before any task is inside (they freeze then), and setns on oneself is the
 /// one way in without a fork: time_namespaces(7) tells only of the fork.
-fn time_offsets(c: &Child<'_>, lines: List) -> Result<()> {
+fn time_offsets(c: &Context<'_>, lines: List) -> Result<()> {
     for line in c.image.list(lines) {
         let text = line.get(..line.len().saturating_sub(1)).unwrap_or(line);
         put(uapi::AT_FDCWD, b"/proc/self/timens_offsets\0", text, 0)?;

@@ -1,0 +1,83 @@
+#![forbid(unsafe_code)]
+//! What the steps of one child know of each other: the container's root, its /dev, the program that was found.
+
+use crate::image::Image;
+use crate::step::{Base, Filter, Slot, Text};
+use crate::sys::{self, Call, Fault, Fd, Result, uapi};
+
+/// What the steps know of each other.
+pub(crate) struct Context<'a> {
+    pub image: &'a Image<'a>,
+    pub slots: &'a [Fd],
+    /// The container's root, from `Root` to `Pivot`.
+    pub root: Option<Fd>,
+    /// The file system on its /dev, if one was mounted there.
+    pub dev: Option<Fd>,
+    /// The host's null device, checked to be it.
+    pub null: Option<Fd>,
+    /// An empty read-only directory for masks, once the first mask needed it.
+    pub empty: Option<Fd>,
+    /// A procfs of our own.
+    pub proc: Option<Fd>,
+    /// What `Find` found.
+    pub program: Option<&'a [u8]>,
+    /// The filter that hooks get.
+    pub hook_filter: Option<Filter>,
+    /// The working directory is the one asked for.
+    pub cwd_done: bool,
+    /// `HOME=/root`, if `Home` looked it up; its length with the NUL.
+    pub home: [u8; 256],
+    pub home_length: usize,
+}
+
+impl<'a> Context<'a> {
+    /// Before the first step.
+    pub fn new(image: &'a Image<'a>, slots: &'a [Fd]) -> Context<'a> {
+        Context {
+            image,
+            slots,
+            root: None,
+            dev: None,
+            null: None,
+            empty: None,
+            proc: None,
+            program: None,
+            hook_filter: None,
+            cwd_done: false,
+            home: [0; 256],
+            home_length: 0,
+        }
+    }
+    pub fn slot(&self, slot: Slot) -> Result<Fd> {
+        self.slots.get(slot.0 as usize).copied().ok_or(Fault::new(Call::read, uapi::EBADF))
+    }
+    pub fn text(&self, text: Text) -> &'a [u8] {
+        self.image.str(text)
+    }
+    pub fn home(&self) -> Option<&[u8]> {
+        self.home.get(..self.home_length).filter(|home| !home.is_empty())
+    }
+    pub fn root(&self) -> Result<Fd> {
+        self.root.ok_or(Fault::new(Call::openat2, uapi::EBADF))
+    }
+    pub fn base(&self, base: Base) -> Result<Fd> {
+        match base {
+            Base::Root => self.root(),
+            Base::Dev => self.dev.ok_or(Fault::new(Call::openat2, uapi::EBADF)),
+        }
+    }
+
+    /// Loads a filter, if it is one.
+    pub fn load(&self, filter: Filter) -> Result<()> {
+        let program = self.image.instructions(filter);
+        if program.is_empty() { Ok(()) } else { sys::seccomp_filter(program, filter.flags) }
+    }
+}
+
+/// Writes a short text to a file that exists, at once.
+pub(crate) fn put(dir: Fd, path: &[u8], text: &[u8], resolve: u64) -> Result<()> {
+    let file = sys::openat2(dir, path, uapi::O_WRONLY, 0, resolve)?;
+    let written = sys::write(file, text);
+    sys::close(file);
+    written.map(drop)
+}

@@ -1,0 +1,241 @@
+//! Namespaces, processes and their ends.
+
+use super::raw::{Call, Fault, Fd, Result, again, cstr, fd, numbers, trap};
+use super::uapi::*;
+use core::arch::asm;
+use core::convert::Infallible;
+use core::mem::size_of;
+
+/// Ends the process, under any seccomp filter: one that denies both calls cannot deny a fault.
+pub fn exit(code: i32) -> ! {
+    let _ = numbers(Call::exit_group, [code as usize, 0, 0, 0, 0, 0]);
+    let _ = numbers(Call::exit, [code as usize, 0, 0, 0, 0, 0]);
+    illegal_instruction()
+}
+
+/// The kernel forces SIGILL, which ends even a pid namespace's init (kernel/signal.c, force_sig_info).
+fn illegal_instruction() -> ! {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it touches no memory and never returns: the signal's disposition is the default by now.
+    unsafe {
+        asm!("ud2", options(noreturn, nomem, nostack));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: it touches no memory and never returns: the signal's disposition is the default by now.
+    unsafe {
+        asm!("udf #0", options(noreturn, nomem, nostack));
+    }
+}
+
+pub fn getpid() -> u32 {
+    numbers(Call::getpid, [0; 6]).unwrap_or(0) as u32
+}
+
+pub fn clock_monotonic_ns() -> u64 {
+    let mut time = [0i64; 2];
+    // SAFETY: `time` has the size and layout of a 64-bit timespec.
+    let _ = unsafe { trap(Call::clock_gettime, [1, time.as_mut_ptr() as usize, 0, 0, 0, 0]) };
+    let [seconds, nanos] = time;
+    (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanos as u64)
+}
+
+pub fn setns(what: Fd, kinds: u32) -> Result<()> {
+    numbers(Call::setns, [what as usize, kinds as usize, 0, 0, 0, 0]).map(drop)
+}
+
+/// CLONE_NEW* of the namespace behind a descriptor (NS_GET_NSTYPE, Linux 4.11); ENOTTY: there is none.
+pub fn namespace_kind(what: Fd) -> Result<u32> {
+    numbers(Call::ioctl, [what as usize, 0xb703, 0, 0, 0, 0]).map(|kind| kind as u32)
+}
+
+pub fn unshare(kinds: u32) -> Result<()> {
+    numbers(Call::unshare, [kinds as usize, 0, 0, 0, 0, 0]).map(drop)
+}
+
+pub fn sethostname(name: &[u8]) -> Result<()> {
+    let length = name.len().saturating_sub(1);
+    // SAFETY: the kernel reads `length` bytes of `name`.
+    unsafe { trap(Call::sethostname, [name.as_ptr() as usize, length, 0, 0, 0, 0]) }.map(drop)
+}
+
+pub fn setdomainname(name: &[u8]) -> Result<()> {
+    let length = name.len().saturating_sub(1);
+    // SAFETY: the kernel reads `length` bytes of `name`.
+    unsafe { trap(Call::setdomainname, [name.as_ptr() as usize, length, 0, 0, 0, 0]) }.map(drop)
+}
+
+pub fn setsid() -> Result<()> {
+    numbers(Call::setsid, [0; 6]).map(drop)
+}
+
+pub fn own_group() -> Result<()> {
+    numbers(Call::setpgid, [0; 6]).map(drop)
+}
+
+/// A pidfd of this process itself.
+pub fn pidfd_self() -> Result<Fd> {
+    numbers(Call::pidfd_open, [getpid() as usize, 0, 0, 0, 0, 0]).map(fd)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Clones a process that runs `child` on its own copy of our memory: its pid, and a pidfd.
+///
+/// Private to this crate, because what `child` may do is this crate's property: no allocation, no lock (one
+/// may be held for ever in the copy), no unwinding, and an end in execve or [`exit`], which its type says.
+pub(crate) fn clone(flags: u64, cgroup: Option<Fd>, child: impl FnOnce() -> Infallible) -> Result<(u32, Fd)> {
+    let mut pidfd: Fd = -1;
+    let args = CloneArgs {
+        flags: flags
+            | CLONE_PIDFD
+            | CLONE_CLEAR_SIGHAND
+            | if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: 17, // SIGCHLD
+        cgroup: cgroup.unwrap_or(0) as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: no CLONE_VM, so parent and child return on copies of the same stack; `args` and `pidfd` are
+    // live; `child` is of this crate, which cannot do what a copied process must not.
+    let pid = unsafe { trap(Call::clone3, [&raw const args as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) }?;
+    if pid == 0 {
+        #[allow(unreachable_code)] // it never returns, which is why it may be empty
+        match child() {}
+    }
+    // SAFETY: a live local, written by the kernel behind the compiler's back.
+    let pidfd = unsafe { core::ptr::read_volatile(&raw const pidfd) };
+    Ok((pid as u32, pidfd))
+}
+
+/// Waits for the process of a pidfd: its exit code, or 128 + signal. Reaps it.
+pub fn reap(pidfd: Fd) -> Result<u32> {
+    let mut info = [0i32; 32];
+    // SAFETY: siginfo_t has 128 bytes, as `info` has.  3 is P_PIDFD, 4 is WEXITED.
+    again(|| unsafe { trap(Call::waitid, [3, pidfd as usize, info.as_mut_ptr() as usize, 4, 0, 0]) })?;
+    // si_code is the third word, si_status the seventh.
+    let (code, status) = (info.get(2).copied().unwrap_or(0), info.get(6).copied().unwrap_or(0));
+    Ok(if code == 1 { status as u32 } else { 128u32.wrapping_add(status as u32) })
+}
+
+/// Is the descriptor readable within `timeout_ms`? Negative waits for ever.
+pub fn readable(which: Fd, timeout_ms: i64) -> Result<bool> {
+    let mut pollfd = [which, 1];
+    let time = [timeout_ms / 1_000, (timeout_ms % 1_000).wrapping_mul(1_000_000)];
+    let t = if timeout_ms < 0 { 0 } else { time.as_ptr() as usize };
+    // SAFETY: pollfd is an int and two shorts, eight bytes; `time` is a 64-bit timespec.
+    unsafe { trap(Call::ppoll, [pollfd.as_mut_ptr() as usize, 1, t, 0, 0, 0]) }.map(|n| n > 0)
+}
+
+/// SIGKILL to the process of a pidfd.
+pub fn kill(pidfd: Fd) {
+    let _ = numbers(Call::pidfd_send_signal, [pidfd as usize, 9, 0, 0, 0, 0]);
+}
+
+/// SIGKILL to a whole process group.
+pub fn kill_group(pid: u32) {
+    let _ = numbers(Call::kill, [(pid as isize).wrapping_neg() as usize, 9, 0, 0, 0, 0]);
+}
+
+/// Every signal to its default, none blocked.
+pub fn reset_signals() {
+    let default = [0u64; 4];
+    let mut signal = 1usize;
+    while signal <= 64 {
+        // SAFETY: the kernel reads one sigaction (handler, flags, restorer, mask of 8 bytes): SIG_DFL.
+        let _ = unsafe { trap(Call::rt_sigaction, [signal, default.as_ptr() as usize, 0, 8, 0, 0]) };
+        signal = signal.wrapping_add(1);
+    }
+    let none = 0u64;
+    // SAFETY: SIG_SETMASK (2) reads the eight bytes of `none`.
+    let _ = unsafe { trap(Call::rt_sigprocmask, [2, &raw const none as usize, 0, 8, 0, 0]) };
+}
+
+/// A private map for `words` pointers, zeroed.
+fn pointers<'a>(words: usize) -> Result<&'a mut [usize]> {
+    let bytes = words.wrapping_mul(size_of::<usize>());
+    // PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS.
+    let at = numbers(Call::mmap, [0, bytes, 3, 0x22, usize::MAX, 0])?;
+    // SAFETY: a fresh anonymous map of that size, zeroed, aligned to a page, never unmapped before execve.
+    Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut usize, words) })
+}
+
+/// A program with its arguments, laid out as execve takes them: made before a filter is loaded, which may deny mmap.
+pub struct Program<'a> {
+    path: &'a [u8],
+    /// The arguments, null, the environment, null.
+    table: &'a mut [usize],
+    environment: usize,
+}
+
+impl<'a> Program<'a> {
+    pub fn new(
+        path: &'a [u8],
+        argv: impl Iterator<Item = &'a [u8]> + Clone,
+        env: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<Program<'a>> {
+        cstr(Call::execve, path)?;
+        let environment = argv.clone().count().wrapping_add(1);
+        let words = environment.wrapping_add(env.clone().count()).wrapping_add(1);
+        let table = pointers(words)?;
+        let (args, vars) = table.split_at_mut_checked(environment).ok_or(Fault::new(Call::execve, EINVAL))?;
+        for (place, s) in args.iter_mut().zip(argv) {
+            *place = cstr(Call::execve, s)?;
+        }
+        for (place, s) in vars.iter_mut().zip(env) {
+            *place = cstr(Call::execve, s)?;
+        }
+        Ok(Program { path, table, environment })
+    }
+
+    /// execve. Comes back only with the reason why not.
+    pub fn execute(self) -> Fault {
+        let vars = self.table.get(self.environment..).unwrap_or(&[]);
+        let (path, args) = (self.path.as_ptr() as usize, self.table.as_ptr() as usize);
+        // SAFETY: `path` ends in NUL, both tables in a zero word (the map was zeroed, each has one word more than strings),
+        // and the strings live as long as `'a`.
+        match unsafe { trap(Call::execve, [path, args, vars.as_ptr() as usize, 0, 0, 0]) } {
+            Err(fault) => fault,
+            Ok(_) => Fault::new(Call::execve, EINVAL),
+        }
+    }
+}
+
+/// A memfd of times that the parent reads when we have ended or executed our program, mapped: writing one is no system call
+/// but the clock's.
+pub struct Trace {
+    times: *mut u64,
+    length: usize,
+}
+
+impl Trace {
+    /// Of `length` times of eight bytes; the memfd must be as large.
+    pub fn map(memfd: Fd, length: usize) -> Result<Trace> {
+        let bytes = length.checked_mul(8).ok_or(Fault::new(Call::mmap, EINVAL))?;
+        // PROT_READ | PROT_WRITE, MAP_SHARED.
+        let times = numbers(Call::mmap, [0, bytes, 3, 1, memfd as usize, 0])? as *mut u64;
+        Ok(Trace { times, length })
+    }
+
+    /// Writes the time to a place; one that is outside is none.
+    pub fn stamp(&mut self, index: u32) {
+        if (index as usize) < self.length {
+            // SAFETY: below the length of a map that nobody unmaps while this process runs its image; another process may
+            // read it meanwhile, so no reference is made.
+            unsafe { self.times.add(index as usize).write_volatile(clock_monotonic_ns()) };
+        }
+    }
+}
