@@ -3,9 +3,9 @@
 
 use crate::context::Context;
 use crate::defence::{self, Defence};
-use crate::mounts;
 use crate::step::cwd as flag;
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
+use crate::targets;
 
 /// The first candidate that is a regular file we may execute. "Not allowed" outranks "not there", as in
 /// execvp: the first says more.
@@ -38,8 +38,8 @@ pub(crate) fn cwd(c: &mut Context<'_>, path: &[u8], flags: u32) -> Result<()> {
         return sys::chdir(path);
     }
     let opened = match flags & flag::CREATE != 0 {
-        true => mounts::target_in(uapi::AT_FDCWD, path, true, false),
-        false => sys::openat2(uapi::AT_FDCWD, path, uapi::O_PATH | uapi::O_DIRECTORY, 0, mounts::INSIDE),
+        true => targets::target_in(uapi::AT_FDCWD, path, true, false).map(|at| at.fd),
+        false => sys::openat2(uapi::AT_FDCWD, path, uapi::O_PATH | uapi::O_DIRECTORY, 0, targets::INSIDE),
     };
     let entered = opened.and_then(|directory| {
         let entered = sys::fchdir(directory);

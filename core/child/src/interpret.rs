@@ -9,7 +9,7 @@ use crate::image::Image;
 use crate::report::Report;
 use crate::step::{Filter, List, Numbers, Step, user};
 use crate::sys::{self, Call, Fault, Fd, Result, Trace, uapi};
-use crate::{find, hooks, ids, mounts, procfs, scratch};
+use crate::{find, hooks, ids, mounts, procfs, scratch, targets};
 
 /// Carries out the image from step `first` on. Never returns.
 pub(crate) fn interpret(image: &Image<'_>, slots: &[Fd], first: u32) -> ! {
@@ -79,7 +79,7 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::Attributes { target, set, clear, flags } => {
             mounts::attributes(c, c.text(target), set, clear, flags)
         }
-        Step::OpenDev {} => mounts::open_dev(c),
+        Step::OpenDev {} => targets::open_dev(c),
         Step::Node { base, path, mode, device, uid, gid } => {
             mounts::node(c.base(base)?, c.text(path), mode, device, uid, gid)
         }
@@ -127,7 +127,7 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::NoNewPrivs {} => sys::no_new_privileges(),
         Step::Personality { domain } => sys::personality(domain),
         Step::Folder { path } => {
-            mounts::folder(c, c.text(path));
+            targets::folder(c, c.text(path));
             Ok(())
         }
         Step::Cwd { path, flags } => find::cwd(c, c.text(path), flags),

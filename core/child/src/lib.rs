@@ -20,6 +20,8 @@ pub mod report;
 mod context;
 mod ids;
 mod procfs;
+mod targets;
+mod copy_up;
 mod mounts;
 mod scratch;
 mod find;

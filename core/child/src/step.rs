@@ -65,6 +65,8 @@ impl Filter {
 pub enum Source {
     Path(Text),
     Tree(Slot),
+    /// A path inside the container's root, as it is by then: with what earlier steps mounted there.
+    Inside(Text),
 }
 
 /// What a mount exchanges with the others of its peer group (mount_namespaces(7)): the eight options of config.md.
@@ -300,27 +302,36 @@ impl Word for Back {
         }
     }
 }
+/// The two highest bits say which: neither a text nor a list of slots gets that long.
 const IS_SLOT: u32 = 1 << 31;
+const IS_INSIDE: u32 = 1 << 30;
 impl Word for Source {
     fn put(self, to: &mut Writer) {
-        match self {
-            Source::Path(text) => to.word(text.0),
-            Source::Tree(slot) => to.word(slot.0 | IS_SLOT),
-        }
+        to.word(match self {
+            Source::Path(text) => text.0,
+            Source::Tree(slot) => slot.0 | IS_SLOT,
+            Source::Inside(text) => text.0 | IS_INSIDE,
+        });
     }
     fn take(from: &mut Reader) -> Option<Source> {
-        let w = from.word()?;
-        Some(if w & IS_SLOT == 0 { Source::Path(Text(w)) } else { Source::Tree(Slot(w & !IS_SLOT)) })
+        let word = from.word()?;
+        let value = word & !(IS_SLOT | IS_INSIDE);
+        match word & (IS_SLOT | IS_INSIDE) {
+            0 => Some(Source::Path(Text(value))),
+            IS_SLOT => Some(Source::Tree(Slot(value))),
+            IS_INSIDE => Some(Source::Inside(Text(value))),
+            _ => None,
+        }
     }
     fn within(self, bounds: &Bounds<'_>) -> bool {
         match self {
-            Source::Path(text) => text.within(bounds),
+            Source::Path(text) | Source::Inside(text) => text.within(bounds),
             Source::Tree(slot) => slot.within(bounds),
         }
     }
     fn slot(self) -> Option<Slot> {
         match self {
-            Source::Path(_) => None,
+            Source::Path(_) | Source::Inside(_) => None,
             Source::Tree(slot) => Some(slot),
         }
     }
@@ -530,8 +541,8 @@ pub mod mount {
     pub const IS_DEV: u32 = 1 << 1;
     /// Clone submounts too.
     pub const RECURSIVE: u32 = 1 << 2;
-    /// An absent source is no error (never for config mounts; for what a host may lack).
-    pub const OPTIONAL: u32 = 1 << 3;
+    /// The target may be on procfs: it is one of the few that may, or procfs is what is mounted.
+    pub const ON_PROC: u32 = 1 << 3;
     /// Do not follow a symbolic link as the source.
     pub const NO_FOLLOW_SOURCE: u32 = 1 << 4;
     /// Copy what the root has at the target up into the new tmpfs.
@@ -540,8 +551,8 @@ pub mod mount {
     pub const ATTRIBUTES_RECURSIVE: u32 = 1 << 6;
     /// The source is a device of the host, checked to be one.
     pub const IS_DEVICE: u32 = 1 << 7;
-    /// The mount is only a view for cgroups: its target's parent directory is on our own tmpfs.
-    pub const QUIET: u32 = 1 << 8;
+    /// The new file system is told the mode of the directory that it covers.
+    pub const COVERED_MODE: u32 = 1 << 8;
 }
 
 /// Bits of `Scratch.flags`.

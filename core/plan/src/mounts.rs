@@ -27,6 +27,8 @@ pub struct Asked<'o> {
     pub recursive: bool,
     pub copy_up: bool,
     pub source_nofollow: bool,
+    /// Of the target, not of an option: it may be on procfs.
+    pub on_proc: bool,
     /// What the file system is told: name, and value if it has one.
     pub data: Vec<(&'o str, Option<&'o str>)>,
 }
@@ -103,7 +105,9 @@ fn means(option: &str) -> Option<Means> {
 
 pub fn options<'o>(given: impl IntoIterator<Item = &'o str>, field: &str) -> Result<Asked<'o>, Error> {
     let mut a = Asked::default();
-    for (index, option) in given.into_iter().enumerate() {
+    let each =
+        given.into_iter().enumerate().flat_map(|(index, given)| split(given).map(move |one| (index, one)));
+    for (index, option) in each {
         let not_yet =
             || Error::new(format!("{field}.options[{index}]"), format!("{option:?} is not supported yet"));
         let change = |set: &mut u32, clear: &mut u32, s: u32, c: u32| {
@@ -138,12 +142,30 @@ pub fn options<'o>(given: impl IntoIterator<Item = &'o str>, field: &str) -> Res
             Some(Means::NotYet) => return Err(not_yet()),
             None if option.starts_with("idmap=") || option.starts_with("ridmap=") => return Err(not_yet()),
             None => a.data.push(match option.split_once('=') {
-                Some((name, value)) => (name, Some(value)),
+                Some((name, value)) => (name, Some(unquoted(value))),
                 None => (option, None),
             }),
         }
     }
     Ok(a)
+}
+
+/// `ro,size=1m` is two options: runc and crun hand a string on to mount(2) as it is. A comma in quotes (SELinux's contexts) or
+/// behind a backslash (overlayfs's paths) belongs to the value.
+fn split(given: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let ends = move |c: char| {
+        let ends = c == ',' && !quoted && !escaped;
+        quoted ^= c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    };
+    given.split(ends).filter(|option| !option.is_empty())
+}
+
+/// The quotes are of the string form alone; fsconfig(2) takes the value.
+fn unquoted(value: &str) -> &str {
+    value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
 }
 
 /// What the mounts of a config left for later steps to know.
@@ -153,7 +175,6 @@ pub struct Made {
     pub dev: Dev,
     /// Mounts that become read-only once they are filled.
     pub read_only_later: Vec<(String, String)>,
-    pub groups_joined: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -172,10 +193,13 @@ pub struct Around<'a> {
     pub propagation: RootPropagation,
     /// SELinux's label of new file systems (linux.mountLabel).
     pub label: &'a Option<Str<'a>>,
+    /// The root, as a path of the host.
+    pub root: &'a str,
 }
 
 impl Around<'_> {
-    /// Where a bind is cloned, and what becomes of its peers there. By the child, in a namespace that has none; by the parent
+    /// Where a bind is cloned, and what becomes of its peers there. What is below the root by the child, where it shows the
+    /// mounts made before it. The host's by the child too, in a namespace that has no peers; by the parent
     /// what a new user namespace may not split off the host's mounts (a slave then: root in there must not mount on the
     /// host); and by the parent what is to stay shared with the host.
     pub fn source(
@@ -187,6 +211,9 @@ impl Around<'_> {
         field: &str,
         asked: Option<Propagation>,
     ) -> Result<Source, Error> {
+        if let Some(inside) = self.below_root(path) {
+            return Ok(Source::Inside(b.text(&inside, field)?));
+        }
         let new_user = self.namespaces.makes(CLONE_NEWUSER);
         let stays_shared = asked.filter(|asked| asked.is_shared() && self.propagation.keeps_peers());
         let propagation = match stays_shared {
@@ -196,6 +223,14 @@ impl Around<'_> {
         };
         let (path, field) = (path.to_owned(), field.to_owned());
         Ok(Source::Tree(b.want(Want::Tree { path, recursive, follow, propagation, field })))
+    }
+
+    /// The path as the container sees it; none for the root itself, and none where all of the host is the root.
+    fn below_root(&self, path: &str) -> Option<String> {
+        let root = clean(self.root);
+        let below =
+            clean(path).strip_prefix(root.as_str()).filter(|below| below.starts_with('/'))?.to_owned();
+        (root != "/").then_some(below)
     }
 }
 
@@ -219,7 +254,7 @@ pub fn mount(
     let kind = m.kind.as_deref().unwrap_or_default();
     let bind = asked.bind || kind == "bind" || kind == "rbind";
     if defence::on(Defence::ProcMountsChecked) {
-        check_proc(&target, if bind { "bind" } else { kind }, m.source.as_deref(), &field)?;
+        asked.on_proc = check_proc(&target, if bind { "bind" } else { kind }, m.source.as_deref(), &field)?;
     }
     if target == "/" {
         return Err(Error::new(format!("{field}.destination"), "\"/\" is the root itself: see root.path"));
@@ -245,7 +280,6 @@ pub fn mount(
         "" => Err(Error::new(format!("{field}.type"), "is missing, and the options do not say bind")),
         "cgroup" | "cgroup2" => {
             join_groups(b);
-            made.groups_joined = true;
             cgroup(b, &target, &asked, &field, around)
         }
         "sysfs" if around.namespaces.makes(CLONE_NEWUSER) && !around.namespaces.makes(CLONE_NEWNET) => {
@@ -255,9 +289,17 @@ pub fn mount(
         }
         kind => {
             asked.data.extend(labels::mount(kind, around.label));
+            if asked.copy_up {
+                // What is copied counts as the container's memory.
+                join_groups(b);
+            }
             file_system(b, kind, m.source.as_deref(), &target, &asked, &field, made)
         }
     }
+}
+
+fn on_proc(asked: &Asked<'_>) -> u32 {
+    if asked.on_proc { flag::ON_PROC } else { 0 }
 }
 
 fn bind_step(
@@ -273,7 +315,7 @@ fn bind_step(
     let (follow, propagation) = (!asked.source_nofollow, asked.propagation);
     let from = around.source(b, source, recursive, follow, &format!("{field}.source"), propagation)?;
     let at = b.text(target, &format!("{field}.destination"))?;
-    let mut flags = if recursive { flag::RECURSIVE } else { 0 };
+    let mut flags = on_proc(asked) | if recursive { flag::RECURSIVE } else { 0 };
     if asked.source_nofollow {
         flags |= flag::NO_FOLLOW_SOURCE;
     }
@@ -304,7 +346,7 @@ fn file_system(
     made: &mut Made,
 ) -> Result<(), Error> {
     let is_dev = target == "/dev";
-    let mut flags = 0;
+    let mut flags = on_proc(asked);
     let mut attributes = asked.set;
     if is_dev {
         flags |= flag::IS_DEV;
@@ -318,6 +360,9 @@ fn file_system(
             return Err(Error::new(format!("{field}.options"), "\"tmpcopyup\" is for tmpfs alone"));
         }
         flags |= flag::COPY_UP;
+    }
+    if kind == "tmpfs" && !asked.data.iter().any(|(name, _)| *name == "mode") {
+        flags |= flag::COVERED_MODE;
     }
     if (is_dev || asked.copy_up) && attributes & MOUNT_ATTR_RDONLY != 0 {
         attributes &= !MOUNT_ATTR_RDONLY;
@@ -398,8 +443,8 @@ fn cgroup(
     for group in groups {
         let from = Source::Path(b.text(&group.folder(), field)?);
         let at = b.text(&format!("{target}/{}", group.name()), field)?;
-        let (set, flags) = (asked.set | attributes, flag::QUIET);
-        b.step(field, Step::Bind { from, target: at, set, clear: 0, propagation: None, flags });
+        let set = asked.set | attributes;
+        b.step(field, Step::Bind { from, target: at, set, clear: 0, propagation: None, flags: 0 });
     }
     for group in v1.iter().filter(|g| g.name().contains(',')) {
         let to = b.text(group.name(), field)?;
@@ -414,8 +459,9 @@ fn cgroup(
     Ok(())
 }
 
-/// What may be mounted below /proc without lying to whoever reads it (runc's list; CVE-2019-16884).
-fn check_proc(target: &str, kind: &str, source: Option<&str>, field: &str) -> Result<(), Error> {
+/// Whether the target is one of the few on procfs that may be covered without lying to whoever reads it (runc's list;
+/// CVE-2019-16884). Others that turn out to be on procfs are refused by the child.
+fn check_proc(target: &str, kind: &str, source: Option<&str>, field: &str) -> Result<bool, Error> {
     const ALLOWED: [&str; 11] = [
         "/proc/cpuinfo",
         "/proc/diskstats",
@@ -433,12 +479,11 @@ fn check_proc(target: &str, kind: &str, source: Option<&str>, field: &str) -> Re
     if target == "/proc" && kind != "proc" && !(kind == "bind" && source == Some("/proc")) {
         return Err(Error::new(field(), format!("only procfs may be mounted on /proc, not {kind}")));
     }
-    let below = target.strip_prefix("/proc/").is_some_and(|_| kind != "proc" || target != "/proc");
-    if below && !ALLOWED.contains(&target) {
+    if target.starts_with("/proc/") && !ALLOWED.contains(&target) {
         return Err(Error::new(
             field(),
             format!("{target} is inside /proc, where nothing may be mounted but {}", ALLOWED.join(", ")),
         ));
     }
-    Ok(())
+    Ok(target == "/proc" || ALLOWED.contains(&target))
 }

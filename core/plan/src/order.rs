@@ -32,7 +32,9 @@ impl<'a> Plan<'a> {
         let root = spec.root.as_ref().filter(|r| !r.path.is_empty());
         let root = root.ok_or_else(|| Error::new("root.path", "is missing"))?;
         let propagation = RootPropagation::parse(linux)?;
-        let around = Around { host, options, namespaces: &ns, propagation, label: &linux.mount_label };
+        let path = from_bundle(&root.path, &options.bundle);
+        let label = &linux.mount_label;
+        let around = Around { host, options, namespaces: &ns, propagation, label, root: &path };
         let b = &mut Build::default();
         b.want(Want::Report);
         if options.trace {
@@ -70,7 +72,6 @@ impl<'a> Plan<'a> {
 
         // ---- the root and what is mounted in it ----
         b.step("", Step::Umask { mask: 0 });
-        let path = from_bundle(&root.path, &options.bundle);
         let scratch = scratch::asked(spec)?;
         // overlayfs looks past what is mounted below.
         let from = around.source(b, &path, !scratch, true, "root.path", None)?;

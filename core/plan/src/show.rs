@@ -61,6 +61,7 @@ impl Reader<'_> {
         match source {
             Source::Path(text) => self.text(text),
             Source::Tree(slot) => self.slot(slot),
+            Source::Inside(text) => format!("the root's {}", self.text(text)),
         }
     }
     /// What a new file system is told, and its source.

@@ -130,17 +130,30 @@ pub fn likely(step: Step, call: Call, errno: Errno, around: Around) -> Option<&'
             "overlayfs does not take the root as a lower layer: it is an overlay on an overlay, or of a kind that cannot be one"
         }
         (Step::Bind { .. }, Call::open_tree, Errno::NOENT) => "the source does not exist on the host",
+        (Step::Bind { .. }, Call::openat2, Errno::NOENT) => {
+            "the source does not exist in the container's root"
+        }
         (Step::Bind { .. }, Call::open_tree, Errno::ACCESS) => {
             "the container's root may not enter the source's folders"
         }
+        // dockerd reads "not a directory", and would take "is a directory" for a program that cannot be run.
         (Step::Bind { .. }, Call::openat2, Errno::NOTDIR) => {
-            "the source is a directory and the destination a file: are you trying to mount a directory onto a file?"
+            "not a directory: a folder can only be mounted on a folder, and the destination is a file or leads through one"
+        }
+        (Step::Bind { .. }, Call::move_mount, Errno::INVAL) => {
+            "not a directory: a file can only be mounted on a file, and the destination is a folder"
+        }
+        (Step::Mount { .. }, Call::openat2, Errno::NOTDIR) => {
+            "not a directory: a file system must be mounted on ordinary directory"
+        }
+        (Step::Mount { .. } | Step::Bind { .. }, Call::fstatfs, Errno::XDEV) => {
+            "the destination leads into procfs, where a mount would lie to whoever reads it (CVE-2019-16884)"
         }
         (Step::Bind { .. } | Step::Attributes { .. }, Call::mount_setattr, Errno::PERM) if inside => {
             "the source is mounted with flags that a user namespace may not clear (nosuid, nodev, noexec, ro)"
         }
         (Step::Mount { .. } | Step::Bind { .. }, Call::openat2, Errno::LOOP) => {
-            "the destination is reached through a symbolic link, which is refused for proc and sysfs"
+            "it must be mounted on ordinary directory: the destination is reached through a symbolic link, which is refused for proc and sysfs"
         }
         (Step::Mount { .. } | Step::Bind { .. }, Call::mkdirat | Call::openat, Errno::ROFS) => {
             "the destination does not exist and the root is on a read-only file system: create it in the image"

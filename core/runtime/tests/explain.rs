@@ -53,7 +53,11 @@ fn each_row_says_what_it_should() {
     c(BIND, Call::open_tree, Errno::INVAL, ROOT, "(nothing)");
     c(BIND, Call::open_tree, Errno::NOENT, ROOT, "the source does not exist");
     c(BIND, Call::open_tree, Errno::ACCESS, INSIDE, "may not enter");
-    c(BIND, Call::openat2, Errno::NOTDIR, ROOT, "mount a directory onto a file?");
+    c(BIND, Call::openat2, Errno::NOTDIR, ROOT, "not a directory: a folder");
+    c(BIND, Call::move_mount, Errno::INVAL, ROOT, "not a directory: a file");
+    c(BIND, Call::openat2, Errno::NOENT, ROOT, "does not exist in the container's root");
+    c(BIND, Call::fstatfs, Errno::XDEV, ROOT, "leads into procfs");
+    c(MOUNT, Call::openat2, Errno::NOTDIR, ROOT, "ordinary directory");
     c(BIND, Call::mount_setattr, Errno::PERM, INSIDE, "may not clear");
     c(MOUNT, Call::openat2, Errno::LOOP, ROOT, "symbolic link");
     c(MOUNT, Call::mkdirat, Errno::ROFS, ROOT, "create it in the image");

@@ -107,12 +107,12 @@ fn remove_groups(id: &str) {
     let _ = sampan_cgroups::Cgroup::at(hierarchies, &place).unwrap().remove();
 }
 
-fn ready() -> bool {
+pub fn ready() -> bool {
     need::root() && need::busybox()
 }
 
 /// Changes the default bundle, runs a script in it, and compares what it prints.
-fn check(name: &str, change: impl FnOnce(&mut Bundle), script: &str, expected: &str) {
+pub fn check(name: &str, change: impl FnOnce(&mut Bundle), script: &str, expected: &str) {
     if !ready() {
         return;
     }
@@ -124,7 +124,7 @@ fn check(name: &str, change: impl FnOnce(&mut Bundle), script: &str, expected: &
 }
 
 /// Changes the default bundle, and compares the error.
-fn fails(name: &str, change: impl FnOnce(&mut Bundle), expected: &str) {
+pub fn fails(name: &str, change: impl FnOnce(&mut Bundle), expected: &str) {
     if !ready() {
         return;
     }
@@ -555,7 +555,7 @@ fn what_fails_names_field_call_and_cause() {
                 json!({"destination": "/tmp", "type": "tmpfs", "source": "x", "options": ["sise=1"]}),
             )
         },
-        "mounts[7]: cannot mount tmpfs (x) on /tmp [sise=1]\n  fsconfig: EINVAL\n  likely: the file system does not know one of the options, or not that value",
+        "mounts[7]: cannot mount tmpfs (x) on /tmp [sise=1]\n  fsconfig: EINVAL\n  likely: the file system does not know one of the options, or not that value (context= needs SELinux)",
     );
     fails(
         "fd-cwd",

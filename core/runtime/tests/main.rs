@@ -14,6 +14,7 @@ mod labels;
 mod late_groups;
 mod launch;
 mod lifecycle;
+mod mounts;
 mod ownership;
 mod planted;
 mod podman;

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::sampan::{Root, run};
 
 /// The modules whose tests start containers by themselves.
-const LAUNCHES: [&str; 7] = ["launch", "scratch", "hooks", "lifecycle", "exec", "enter", "states"];
+const LAUNCHES: [&str; 8] = ["launch", "mounts", "scratch", "hooks", "lifecycle", "exec", "enter", "states"];
 /// Called in a user namespace already, whose root may not clone the machine's mounts for one more.
 const IN_ONE: &str = "rootless";
 

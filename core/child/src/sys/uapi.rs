@@ -15,6 +15,7 @@ pub const ENAMETOOLONG: u16 = 36;
 pub const ENOSYS: u16 = 38;
 pub const ELOOP: u16 = 40;
 pub const ETIMEDOUT: u16 = 110;
+pub const ESTALE: u16 = 116;
 pub const EDQUOT: u16 = 122;
 pub const EKEYREVOKED: u16 = 128;
 pub const EOPNOTSUPP: u16 = 95;

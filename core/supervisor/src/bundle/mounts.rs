@@ -97,7 +97,8 @@ fn tmpfs(tmpfs: &Tmpfs) -> oci::Mount {
         options.retain(|had| !excludes(had, option));
         options.push(option.clone());
     }
-    options.push(format!("mode={:04o}", tmpfs.mode.unwrap_or(0o1777)));
+    // Without one it is that of the folder below.
+    options.extend(tmpfs.mode.map(|mode| format!("mode={mode:04o}")));
     options.extend(tmpfs.size.map(|size| format!("size={size}")));
     let mut mount = oci::Mount::default();
     mount

@@ -175,7 +175,14 @@ pub const SERVICE: &[Key] = &[
         B,
         "bind mounts: rbind, rprivate, nosuid, nodev. Missing source: error; `create` makes a folder. Named volumes are not built yet",
     ),
-    oci("tmpfs", "[\"DST[:size=..,mode=..]\"]", "[]", R, B, "nosuid, nodev"),
+    oci(
+        "tmpfs",
+        "[\"DST[:size=..,mode=..]\"]",
+        "[]",
+        R,
+        B,
+        "nosuid, nodev; without `mode` that of the folder that it covers, else 1777",
+    ),
     oci("shm_size", "size", "64M", R, B, ""),
     oci("devices", "[\"HOST[:DST[:rwm]]\"]", "[]", R, X, ""),
     oci(
