@@ -169,20 +169,18 @@ fn in_a_group_that_was_there_before_only_the_first_process_is_the_containers() {
 #[test]
 fn a_failing_launch_ends_nobody_in_a_group_that_was_there_before() {
     let Some(mut here) = Here::new("failing-shared", "true") else { return };
-    // The hook's own shell is somebody else who goes there while the launch runs.
-    let procs: Vec<String> =
-        here.groups().paths().iter().map(|(_, path)| format!("{path}/cgroup.procs")).collect();
-    let join = procs.iter().map(|file| format!("echo $p > {file}; ")).collect::<String>();
-    let pid = here.bundle.path().join("pid");
-    let script = format!("sleep 1000 >/dev/null 2>&1 & p=$!; {join} echo $p > {}; exit 1", pid.display());
+    let mut other = Other::new();
+    // Somebody goes there while the launch runs, which then fails.
+    let join = |path: &str| format!("echo {} > {path}/cgroup.procs; ", other.0.id());
+    let join: String = here.groups().paths().iter().map(|(_, path)| join(path)).collect();
+    let script = format!("{join} exit 1");
     let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }]);
     here.bundle.set("/hooks", json!({ "prestart": hook }));
     here.bundle.write().unwrap();
     here.make_groups();
     let (code, err) = here.root.err(["run", "-b", here.bundle.path().to_str().unwrap(), &here.id]);
     assert!(code == 1 && err.contains("hooks.prestart[0]"), "{err}");
-    let pid = fs::read_to_string(pid).unwrap();
-    assert!(fs::exists(format!("/proc/{}/exe", pid.trim())).unwrap(), "{pid} was ended");
+    assert!(other.lives());
 }
 
 #[test]
