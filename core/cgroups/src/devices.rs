@@ -110,11 +110,16 @@ fn parse(rule: &DeviceRule, index: usize) -> Result<Rule> {
             'r' => READ,
             'w' => WRITE,
             'm' => MKNOD,
+            // Written for all devices ("rwa"); runc ignores the letters of such a rule, and this one in any other.
+            'a' if kind.is_none() => ALL,
+            'a' => 0,
             _ => return refuse("access", format!("{:?}", rule.access), "it must be made of r, w and m"),
         };
     }
-    if access == 0 {
-        access = ALL;
+    match (access, rule.access.as_deref()) {
+        (0, None | Some("")) => access = ALL,
+        (0, _) => return refuse("access", format!("{:?}", rule.access), "it must be made of r, w and m"),
+        _ => {}
     }
     let (major, minor) = (number("major", rule.major)?, number("minor", rule.minor)?);
     Ok(Rule { allow: rule.allow, kind, major, minor, access })

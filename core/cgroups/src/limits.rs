@@ -85,8 +85,9 @@ pub fn changes(resources: &Resources, layout: &Layout) -> Result<Limits> {
     }
     if let Some(limit) = resources.pids.as_ref().and_then(|p| p.limit) {
         let version = layout.version("pids").ok_or_else(|| absent("pids", "pids.limit"))?;
-        // 0 is a limit since 1.3 of the specification: no further process.
-        let value = if limit < 0 { "max".to_owned() } else { limit.to_string() };
+        // 0 is a limit since 1.3 of the specification: no further process. It is written as 1, as in runc, since systemd takes
+        // no 0; the first process counts, so it means the same.
+        let value = if limit < 0 { "max".to_owned() } else { limit.max(1).to_string() };
         limits.push(version, "pids", "pids.max", value, "pids.limit");
     }
     if let Some(io) = &resources.block_io {

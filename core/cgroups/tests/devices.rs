@@ -58,6 +58,16 @@ fn an_update_writes_the_smallest_change() {
     assert_eq!(wanted.writes(Some(&wanted)), []);
 }
 
+/// runc's own tests write "rwa" for all devices.
+#[test]
+fn the_letter_a_is_for_a_rule_of_all_devices() {
+    let of = |kind: &str, access: &str| {
+        writes(&format!(r#"[{{"allow":false}},{{"allow":true,"type":"{kind}","access":"{access}"}}]"#))
+    };
+    assert_eq!(of("a", "rwa"), of("a", "rwm"));
+    assert_eq!(of("c", "rwa"), of("c", "rw"));
+}
+
 #[test]
 fn a_rule_that_cannot_be_is_named() {
     let parse = |json: &str| {

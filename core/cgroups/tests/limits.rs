@@ -124,7 +124,7 @@ fn cpusets_and_pids() {
     check(r#"{"cpu":{"cpus":"0-1","mems":"0"},"pids":{"limit":9}}"#, same, same);
     check(r#"{"pids":{"limit":-1}}"#, "pids.max = max", "pids.max = max");
     // A limit since 1.3 of the specification.
-    check(r#"{"pids":{"limit":0}}"#, "pids.max = 0", "pids.max = 0");
+    check(r#"{"pids":{"limit":0}}"#, "pids.max = 1", "pids.max = 1");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::build::{Build, clean};
 use crate::error::Error;
 use crate::spec::Process;
 use sampan_child::step::{Filter, List, Step, cwd};
+use std::collections::BTreeMap;
 
 /// Where a program is looked for when the container's environment has no PATH.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -41,9 +42,10 @@ pub fn program(b: &mut Build, process: &Process<'_>) -> Result<Program, Error> {
     })
 }
 
-/// NAME=VALUE each; of two with the same name the later one holds.
+/// NAME=VALUE each; of two with the same name the later one holds, in the place of the first.
 fn environment<'p>(process: &'p Process<'_>) -> Result<Vec<&'p str>, Error> {
-    let mut kept: Vec<(&str, &str)> = Vec::with_capacity(process.env.len());
+    let mut kept: Vec<&str> = Vec::with_capacity(process.env.len());
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, variable) in process.env.iter().enumerate() {
         let name = match variable.split_once('=') {
             Some(("", _)) | None => {
@@ -52,12 +54,13 @@ fn environment<'p>(process: &'p Process<'_>) -> Result<Vec<&'p str>, Error> {
             }
             Some((name, _)) => name,
         };
-        match kept.iter_mut().find(|(n, _)| *n == name) {
-            Some(place) => place.1 = variable.as_str(),
-            None => kept.push((name, variable.as_str())),
+        let place = *places.entry(name).or_insert(kept.len());
+        match kept.get_mut(place) {
+            Some(earlier) => *earlier = variable.as_str(),
+            None => kept.push(variable.as_str()),
         }
     }
-    Ok(kept.into_iter().map(|(_, variable)| variable).collect())
+    Ok(kept)
 }
 
 /// As root, or with `again` as the user, who may be allowed where root is not.

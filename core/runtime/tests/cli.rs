@@ -92,8 +92,8 @@ fn an_error_goes_to_the_log_as_one_json_object_and_to_stderr_as_text() {
 #[test]
 fn long_flags_may_have_one_dash_and_switches_a_truth_value() {
     let root = Root::new("dash");
-    assert_eq!(root.ok(["list", "-format", "json"]), "[]\n");
-    assert_eq!(root.ok(["list", "-format=json", "--quiet=false"]), "[]\n");
+    assert_eq!(root.ok(["list", "-format", "json"]), "null\n");
+    assert_eq!(root.ok(["list", "-format=json", "--quiet=false"]), "null\n");
     assert_eq!(root.ok(["-debug", "list", "-quiet"]), "");
 }
 

@@ -193,3 +193,54 @@ fn a_terminal_has_the_size_of_ours_from_the_start() {
     // Somewhere `script` types an end-of-file key, since its own stdin is empty.
     assert_eq!((code, out.replace("^@", "").as_str()), (0, "/dev/pts/0\r\n31 97\r\n"), "{err}");
 }
+
+#[test]
+fn an_exec_whose_pid_file_fails_leaves_no_process() {
+    let Some(c) = Running::new("exec-pid") else { return };
+    let (code, _, err) = c.exec(&["-d", "--pid-file", "/no/such/folder/pid"], &["sleep", "777"]);
+    assert!(code == 255 && err.contains("cannot write --pid-file"), "{code}: {err}");
+    let pids: Vec<i32> = serde_json::from_str(&c.root.ok(["ps", "-f", "json", &c.id])).unwrap();
+    assert_eq!(pids.len(), 1);
+}
+
+#[test]
+fn a_number_of_descriptors_that_nobody_can_mean_is_an_error_at_once() {
+    let Some(c) = Running::new("exec-fds") else { return };
+    for n in ["4294967295", "4294967293", "2147483645", "77"] {
+        let (code, _, err) = c.exec(&["--preserve-fds", n], &["true"]);
+        assert!(code == 255 && err.contains(" is not open"), "{n}: {code}, {err}");
+        let bundle = c.bundle.path().to_str().unwrap();
+        let (code, err) = c.root.err(["create", "-b", bundle, "--preserve-fds", n, "other"]);
+        assert!(code == 1 && err.contains(" is not open"), "{n}: {code}, {err}");
+    }
+}
+
+#[test]
+fn an_exec_in_a_paused_container_keeps_nobody_from_resuming_it() {
+    let Some(c) = Running::new("exec-paused") else { return };
+    c.root.ok(["pause", &c.id]);
+    let mut exec = c
+        .root
+        .command(["exec", "--ignore-paused", &c.id, "echo", "woken"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(exec.try_wait().unwrap().is_none(), "it waits for the resume");
+    c.root.ok(["update", "--pids-limit", "77", &c.id]);
+    c.root.ok(["resume", &c.id]);
+    let out = exec.wait_with_output().unwrap();
+    assert_eq!((out.status.code(), out.stdout.as_slice()), (Some(0), &b"woken\n"[..]));
+}
+
+#[test]
+fn a_paused_container_with_an_exec_that_waits_is_deleted() {
+    let Some(c) = Running::new("exec-delete") else { return };
+    c.root.ok(["pause", &c.id]);
+    let mut exec = c.root.command(["exec", "--ignore-paused", &c.id, "true"]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let (code, _, err) = c.root.after("true", ["delete", "--force", &c.id]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_ne!(exec.wait().unwrap().code(), Some(0));
+    assert_eq!(crate::lifecycle::leftovers(&c.id), [""; 0]);
+}

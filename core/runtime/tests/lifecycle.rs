@@ -514,3 +514,19 @@ fn events_are_runcs() {
     assert!(stats["data"]["cpu"]["usage"]["total"].is_u64(), "{stats}");
     assert!(stats["data"]["pids"]["current"].as_u64() >= Some(1), "{stats}");
 }
+
+/// A client that looks after the end must not find the pid of a process that is gone.
+#[test]
+fn a_pid_file_is_written_once() {
+    let Some((root, mut bundle)) = here("once", "until rm /pids/pid 2>/dev/null; do sleep 0.01; done") else {
+        return;
+    };
+    let folder = bundle.path().join("pids");
+    fs::create_dir(&folder).unwrap();
+    bundle
+        .add("/mounts", serde_json::json!({"destination": "/pids", "source": folder, "options": ["rbind"]}));
+    bundle.write().unwrap();
+    let file = folder.join("pid");
+    root.ok(["run", "-b", dir(&bundle), "--pid-file", file.to_str().unwrap(), &unique("once")]);
+    assert!(!file.exists(), "it came back after the container had removed it");
+}

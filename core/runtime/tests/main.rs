@@ -24,6 +24,7 @@ mod same;
 mod sampan;
 mod scratch;
 mod seccomp;
+mod shapes;
 mod states;
 mod tour;
 mod trust;

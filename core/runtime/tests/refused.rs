@@ -58,3 +58,20 @@ fn nothing_is_set_in_a_namespace_that_is_the_hosts_own() {
     }
     assert_eq!(fs::read_to_string("/proc/sys/kernel/hostname").unwrap(), hostname);
 }
+
+/// The kernel takes no environment of that size; we say so, soon.
+#[test]
+fn a_million_variables_are_an_error_within_seconds() {
+    if !need::root() || !need::busybox() {
+        return;
+    }
+    let root = Root::new("million");
+    let mut bundle = Bundle::new("million").unwrap();
+    let variables: Vec<String> = (0..1_000_000).map(|n| format!("VARIABLE_{n}=value")).collect();
+    bundle.set("/process/env", json!(variables));
+    bundle.write().unwrap();
+    let id = format!("t{}-million", std::process::id());
+    let (code, _, err) = root.after("true", ["run", "-b", bundle.path().to_str().unwrap(), &id]);
+    assert!(code == 1 && err.contains("E2BIG"), "{code}: {err}");
+    assert_eq!(root.ok(["list", "-q"]), "");
+}

@@ -3,13 +3,14 @@
 //! Clients read both. podman parses the whole log file as ONE object, so at the default level nothing but the one error
 //! is written; containerd takes the last entry whose level is `error` and decodes `time` as RFC 3339.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::error::io_name;
 use crate::time;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,14 +66,18 @@ impl Log {
         }
     }
 
+    /// Clients that watch the file find it from the start, and one that cannot be written is known before anything is done.
+    pub fn make(&self) -> io::Result<()> {
+        self.file.as_deref().map_or(Ok(()), |path| open(path).map(drop))
+    }
+
     fn write(&self, level: Level, text: &str) {
         let Some(path) = &self.file else { return };
         let mut line = self.line(level, text, &time::now());
         line.push('\n');
-        let opened = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
         // One write per line: several sampans may append to one file.
-        if let Err(e) = opened.and_then(|mut f| f.write_all(line.as_bytes())) {
-            let _ = writeln!(io::stderr(), "sampan: --log {}: {e}", path.display());
+        if let Err(e) = open(path).and_then(|mut f| f.write_all(line.as_bytes())) {
+            let _ = writeln!(io::stderr(), "sampan: --log {}: {}", path.display(), io_name(&e));
         }
     }
 
@@ -84,6 +89,13 @@ impl Log {
             format!("time=\"{time}\" level={} msg={}", level.name(), json!(msg))
         }
     }
+}
+
+/// Opened for each line: a descriptor of the host's that stays open is one more that a container could get at. A FIFO
+/// that nobody reads is an error, not a wait.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(flags).open(path)
 }
 
 /// The error's lines as one, since clients show only the first.

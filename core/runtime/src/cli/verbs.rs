@@ -36,8 +36,15 @@ pub fn main(argv0: &OsStr, args: impl IntoIterator<Item = OsString>) -> i32 {
             return 1;
         }
     };
+    if let (Err(e), Some(file)) = (log.make(), &log.file) {
+        Log::default().error(&format!("--log {}: {}", file.display(), crate::error::io_name(&e)));
+        return 1;
+    }
     match dispatch(argv0, &command, &log) {
-        Ok(code) => code,
+        Ok(code) => {
+            log.debug(&format!("ended with exit code {code}"));
+            code
+        }
         Err(e) => {
             log.error(&e.to_string());
             // exec tells its own failure from the program's by a code of its own (runc).
@@ -64,6 +71,13 @@ fn dispatch(argv0: &OsStr, c: &Command, log: &Log) -> ops::Result<i32> {
     }
     let context = context(&c.global, log)?;
     let root = &context.root;
+    log.debug(&format!(
+        "sampan {}: {} {:?} in {}",
+        env!("CARGO_PKG_VERSION"),
+        verb.name,
+        c.operands,
+        root.path().display()
+    ));
     if matches!(verb.name, "create" | "run" | "exec" | "enter") {
         // These go near a container, which must not get at our binary.
         crate::seal::seal()?;

@@ -41,12 +41,19 @@ pub struct Options {
     pub log: Log,
 }
 
+impl Options {
+    /// Last of all: clients take its absence for failure. An error of it is one of the launch, which is undone.
+    pub fn write_pid_file(&self, pid: i32) -> Result<()> {
+        self.pid_file.as_deref().map_or(Ok(()), |path| write_pid_file(path, pid))
+    }
+}
+
 pub fn run(root: &Root, o: &Options) -> Result<()> {
     let config = Config::read(o)?;
     let spec = config.spec()?;
     check_console(&spec, o.console_socket.is_some(), true)?;
     let folder = root.create(&o.id)?;
-    make(&folder, o, &config, &spec, Barrier::Folder, |_, _, _| Ok(()))
+    make(&folder, o, &config, &spec, Barrier::Folder, |created, _, _| o.write_pid_file(created.child.pid))
 }
 
 /// The bundle and the text of its config, as they were when we looked.
@@ -90,6 +97,7 @@ pub fn make<T>(
         let plan =
             Plan::compile(spec, &host, &options).map_err(|e| crate::error::Error::from(e).of(&o.id))?;
         plan.warnings.iter().for_each(|warning| o.log.warning(&format!("{}: {warning}", o.id)));
+        o.log.debug(&format!("{}: {}: {} steps", o.id, config.bundle.display(), plan.steps.len()));
         write_down(folder, o, config, spec)?;
         let request = Request {
             plan: &plan,
@@ -105,11 +113,8 @@ pub fn make<T>(
         };
         let mut created = launch::create(&request, &mut Direct, &mut ()).map_err(|e| e.of(&o.id))?;
         stage = Failed::Late;
-        let done = then(&mut created, &plan, folder)?;
-        if let Some(path) = &o.pid_file {
-            write_pid_file(path, created.child.pid)?;
-        }
-        Ok(done)
+        o.log.debug(&format!("{}: process {} is ready to start", o.id, created.child.pid));
+        then(&mut created, &plan, folder)
     });
     if made.is_err() {
         undo(folder, &stage);
@@ -149,7 +154,7 @@ pub fn facts(o: &Options, config: &Config, spec: &Spec<'_>) -> Result<(sampan_pl
     let options = PlanOptions {
         id: o.id.clone(),
         bundle: config.bundle.to_string_lossy().into_owned(),
-        preserve_fds: o.preserve_fds + listen_fds(),
+        preserve_fds: o.preserve_fds.saturating_add(listen_fds()),
         new_keyring: !o.no_new_keyring,
         trace: o.trace,
         ..PlanOptions::default()
@@ -237,8 +242,9 @@ fn pass_on_sockets(spec: &mut Spec<'_>) {
     }
 }
 
+/// The first one that is not open ends it, so a number that nobody can mean costs nothing.
 pub fn check_preserved(n: u32) -> Result<()> {
-    for fd in 3..3 + n as i32 {
+    for fd in 3..3 + u64::from(n) {
         if fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err() {
             return Err(Error::Asked(format!("--preserve-fds {n}: descriptor {fd} is not open")));
         }

@@ -6,11 +6,22 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use serde_json::json;
+use sampan_cgroups::Stats;
+use serde::Serialize;
 
-use super::{Error, Result, cgroup, doing, find, print, state_error};
+use super::{Error, Result, cgroup, doing, find, json_line, print, state_error};
 use crate::pidfd;
 use crate::root::Root;
+
+/// One line; readers that look for `{"type":"stats"` find it where runc has it.
+#[derive(Serialize)]
+struct Event<'e> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'e Stats>,
+}
 
 pub fn run(root: &Root, id: &str, once: bool, interval: Duration) -> Result<()> {
     let (_folder, state) = find(root, id)?;
@@ -20,14 +31,14 @@ pub fn run(root: &Root, id: &str, once: bool, interval: Duration) -> Result<()> 
     let mut kills = cgroup.oom_kills()?;
     loop {
         let stats = cgroup.stats()?;
-        print(&format!("{}\n", json!({ "type": "stats", "id": id, "data": stats })))?;
+        print(&json_line(&Event { kind: "stats", id, data: Some(&stats) })?)?;
         if once {
             return Ok(());
         }
         let over = pidfd::wait(init.as_fd(), Some(interval)).map_err(doing(format!("{id}: cannot wait")))?;
         let now = cgroup.oom_kills().unwrap_or(kills);
         if now > kills {
-            print(&format!("{}\n", json!({ "type": "oom", "id": id })))?;
+            print(&json_line(&Event { kind: "oom", id, data: None })?)?;
             kills = now;
         }
         if over {

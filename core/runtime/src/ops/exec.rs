@@ -1,11 +1,11 @@
 //! `sampan exec`: a further process in a running container. Which process: `--process FILE` as it is, or the container's
 //! own with what the flags change. Its config is the copy made at create, not what the bundle holds by now.
 //!
-//! The shared lock keeps a delete out while we join, not other execs. No pid file before the program certainly runs:
+//! The shared lock keeps a delete out until the process is cloned, not other execs. No pid file before the program certainly runs:
 //! conmon takes its absence for our failure.
 
 use std::borrow::Cow;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use sampan_child::defence::{self, Defence};
@@ -17,7 +17,8 @@ use super::{Error, Result, create, doing, find, read_text, state_error, status};
 use crate::cli::log::Log;
 use crate::clone::Direct;
 use crate::host;
-use crate::launch::{self, Console, ExecRequest};
+use crate::launch::{self, Console, ExecRequest, Executed, Spawn, Spawned};
+use crate::pidfd;
 use crate::root::{Folder, Lock, Root};
 use crate::signals::Signals;
 use crate::state::{self, Status};
@@ -99,16 +100,42 @@ pub fn run(root: &Root, o: &Options, log: &Log) -> Result<i32> {
         console: o.console_socket.as_deref().map_or(Console::Keep, Console::Socket),
         stdio: None,
     };
-    let executed = launch::exec(&request, &mut Direct)?;
-    folder.unlock();
+    let mut executed = launch::exec(&request, &mut UnlockOnceCloned(&folder))?;
+    log.debug(&format!("{}: process {} runs its program", o.id, executed.child.pid));
+    attend(o, &mut executed, signals.as_ref()).inspect_err(|_| {
+        // Who asked for it believes us that it failed, so it must not run on.
+        let _ = pidfd::send(executed.child.pidfd.as_fd(), libc::SIGKILL);
+        let _ = Direct.reap(&executed.child);
+    })
+}
+
+/// Its program runs: the pid file, and in the foreground its terminal, its signals and its end.
+fn attend(o: &Options, executed: &mut Executed, signals: Option<&Signals>) -> Result<i32> {
+    let child = &executed.child;
     if let Some(path) = &o.pid_file {
-        create::write_pid_file(path, executed.child.pid)?;
+        create::write_pid_file(path, child.pid)?;
     }
     let Some(signals) = signals else { return Ok(0) };
-    let relay = executed.console.map(Relay::new).transpose().map_err(doing("cannot use our terminal"))?;
-    let child = &executed.child;
-    let exit = foreground::wait(child.pid, child.pidfd.as_fd(), &signals, Forward::All, relay);
+    let relay =
+        executed.console.take().map(Relay::new).transpose().map_err(doing("cannot use our terminal"))?;
+    let exit = foreground::wait(child.pid, child.pidfd.as_fd(), signals, Forward::All, relay);
     Ok(exit.map_err(doing("cannot wait for the program"))?.code())
+}
+
+/// Once it is cloned, the process holds all that it needs of the container. It may stay in a paused group until somebody
+/// resumes the container, which must not wait for it.
+struct UnlockOnceCloned<'f>(&'f Folder);
+
+impl Spawn for UnlockOnceCloned<'_> {
+    fn spawn(&mut self, image: &[u8], slots: &[BorrowedFd<'_>]) -> crate::error::Result<Spawned> {
+        let child = Direct.spawn(image, slots);
+        self.0.unlock();
+        child
+    }
+
+    fn reap(&mut self, child: &Spawned) -> crate::error::Result<()> {
+        Direct.reap(child)
+    }
 }
 
 fn check_console(process: &Process<'_>, o: &Options) -> Result<()> {

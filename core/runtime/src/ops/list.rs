@@ -3,8 +3,9 @@
 
 use std::fmt::Write;
 
-use super::{Error, Result, find, json, print, status};
+use super::{Error, Result, find, json_list, print, status};
 use crate::root::{self, Root};
+use crate::state::Document;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -23,32 +24,32 @@ pub fn run(root: &Root, format: Format) -> Result<()> {
             Err(e) => eprintln!("sampan: {e}"),
         }
     }
+    let rows: Vec<_> = found.iter().map(|(status, state)| state.document(*status)).collect();
     match format {
-        Format::Quiet => print(&found.iter().fold(String::new(), |text, (_, state)| text + &state.id + "\n")),
-        Format::Json => {
-            print(&json(&found.iter().map(|(status, state)| state.document(*status)).collect::<Vec<_>>())?)
-        }
-        Format::Table => {
-            let rows: Vec<_> = found.iter().map(|(status, state)| state.document(*status)).collect();
-            let id_width = rows.iter().map(|r| r.id.len()).fold(2, usize::max);
-            let bundle_width = rows.iter().map(|r| r.bundle.as_os_str().len()).fold(6, usize::max);
-            let mut out = format!(
-                "{:id_width$}  {:>7}  {:8}  {:bundle_width$}  {:30}  OWNER\n",
-                "ID", "PID", "STATUS", "BUNDLE", "CREATED"
-            );
-            for r in &rows {
-                let _ = writeln!(
-                    out,
-                    "{:id_width$}  {:>7}  {:8}  {:bundle_width$}  {:30}  {}",
-                    r.id,
-                    r.pid,
-                    r.status,
-                    r.bundle.display().to_string(),
-                    r.created,
-                    r.owner
-                );
-            }
-            print(&out)
-        }
+        Format::Quiet => print(&rows.iter().fold(String::new(), |text, row| text + row.id + "\n")),
+        Format::Json => print(&json_list(&rows)?),
+        Format::Table => print(&table(&rows)),
     }
+}
+
+/// As runc's, from Go's tabwriter: columns of 12 at least, three blanks behind the longest cell, none behind the last.
+fn table(rows: &[Document<'_>]) -> String {
+    const COLUMN_MIN: usize = 12;
+    const GAP: usize = 3;
+    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
+    let cells = |r: &Document<'_>| {
+        let bundle = r.bundle.display().to_string();
+        [r.id.into(), r.pid.to_string(), r.status.into(), bundle, r.created.into(), r.owner.clone()]
+    };
+    let lines: Vec<[String; 6]> = [head].into_iter().chain(rows.iter().map(cells)).collect();
+    let widest = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..5).map(|column| COLUMN_MIN.max(widest(column) + GAP)).collect();
+    let mut out = String::new();
+    for line in &lines {
+        for (cell, width) in line.iter().zip(&widths) {
+            let _ = write!(out, "{cell:width$}");
+        }
+        let _ = writeln!(out, "{}", line[5]);
+    }
+    out
 }

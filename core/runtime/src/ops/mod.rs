@@ -149,6 +149,17 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Any value as one line of JSON, its fields in the order in which the type has them.
+pub fn json_line(value: &impl serde::Serialize) -> Result<String> {
+    let text = serde_json::to_string(value).map_err(|e| Error::Asked(format!("cannot write JSON: {e}")))?;
+    Ok(text + "\n")
+}
+
+/// The same of a list, as Go writes it: an empty one is `null`.
+pub fn json_list<T: serde::Serialize>(list: &[T]) -> Result<String> {
+    json_line(&(!list.is_empty()).then_some(list))
+}
+
 /// Any value as indented JSON with a line end.
 pub fn json(value: &impl serde::Serialize) -> Result<String> {
     let mut text =

@@ -1,25 +1,30 @@
-//! `sampan ps ID`: the container's processes, by its cgroup. With arguments, `ps` of the host is run with them and its
-//! lines are filtered, as runc does; without, no `ps` is needed.
+//! `sampan ps ID`: the container's processes, by its cgroup: the lines of the host's `ps -ef`, or of `ps` with other
+//! arguments, whose PID is one of them. Without a `ps` on this host, their pids alone.
 
+use std::io;
 use std::process::Command;
 
-use super::{Error, Result, cgroup, doing, find, json, print, state_error, status};
+use super::{Error, Result, cgroup, doing, find, json_list, print, status};
 use crate::root::Root;
 use crate::state::Status;
 
 pub fn run(root: &Root, id: &str, as_json: bool, ps_args: &[String]) -> Result<()> {
     let (folder, state) = find(root, id)?;
-    if status(&folder, &state)? == Status::Stopped {
-        return Err(state_error(id, "container not running"));
-    }
-    let pids = cgroup(&state)?.procs()?;
+    let pids = match status(&folder, &state)? {
+        Status::Stopped => Vec::new(),
+        _ => cgroup(&state)?.procs()?,
+    };
     if as_json {
-        return print(&json(&pids)?);
+        return print(&json_list(&pids)?);
     }
-    if ps_args.is_empty() {
-        return print(&pids.iter().fold("PID\n".to_owned(), |text, pid| text + &format!("{pid}\n")));
-    }
-    let output = Command::new("ps").args(ps_args).output().map_err(doing("cannot run ps"))?;
+    let default = ["-ef".to_owned()];
+    let args = if ps_args.is_empty() { &default } else { ps_args };
+    let output = match Command::new("ps").args(args).output() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && ps_args.is_empty() => {
+            return print(&pids.iter().fold("PID\n".to_owned(), |text, pid| text + &format!("{pid}\n")));
+        }
+        output => output.map_err(doing("cannot run ps"))?,
+    };
     if !output.status.success() {
         return Err(Error::Asked(format!("ps failed: {}", String::from_utf8_lossy(&output.stderr).trim())));
     }

@@ -62,7 +62,7 @@ pub fn run(root: &Root, run: &Run) -> Result<i32> {
         create::make(&folder, o, &config, &spec, Barrier::Pipe, |created, plan, folder| {
             launch::start(created, plan, folder, &mut Hands::new(&mut Direct)).map_err(|e| e.of(&o.id))?;
             print_trace(plan, created);
-            Ok(())
+            o.write_pid_file(created.child.pid)
         })?;
         return Ok(0);
     }
@@ -85,9 +85,7 @@ fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &S
         print_trace(plan, created);
         // Later verbs must not wait for us while the program runs.
         folder.unlock();
-        if let Some(path) = &o.pid_file {
-            create::write_pid_file(path, created.child.pid)?;
-        }
+        o.write_pid_file(created.child.pid)?;
         let wait =
             foreground::wait(created.child.pid, created.child.pidfd.as_fd(), &signals, Forward::All, relay);
         wait.map_err(doing("cannot wait for the container"))

@@ -53,17 +53,40 @@ pub fn from_flags<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Result<String>
     Ok(Value::Object(all).to_string())
 }
 
-/// Bytes may have a suffix, as in runc: 512m.
 fn number(flag: &str, text: &str) -> Result<i64> {
-    let bad = || Error::Asked(format!("--{flag}: {text:?} is not a number"));
-    let (digits, factor) = match text.trim_end_matches(['b', 'B']).char_indices().last() {
-        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
-        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
-        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
-        _ => (text, 1),
-    };
-    digits.parse::<i64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(bad)
+    let found = if IN_BYTES.contains(&flag) { bytes(text) } else { text.parse().ok() };
+    found.ok_or_else(|| Error::Asked(format!("--{flag}: {text:?} is not a number")))
 }
+
+/// Flags that take a size with a unit, as in runc.
+const IN_BYTES: [&str; 3] = ["memory", "memory-reservation", "memory-swap"];
+
+/// `512`, `512b`, `1.5g`, `64 MiB`, and -1 for no limit: Go's units.RAMInBytes, which runc and docker read sizes with.
+fn bytes(text: &str) -> Option<i64> {
+    if text == "-1" {
+        return Some(-1);
+    }
+    let lower = text.to_ascii_lowercase();
+    let size = lower.strip_suffix('b').unwrap_or(&lower);
+    let size = size.strip_suffix('i').filter(|s| s.ends_with(UNITS)).unwrap_or(size);
+    let (number, factor) = match size.strip_suffix(UNITS) {
+        Some(number) => (number, size.chars().last().and_then(|unit| UNITS.iter().position(|u| *u == unit))),
+        None => (size, None),
+    };
+    let factor = factor.map_or(1, |power| 1i64 << (10 * (power + 1)));
+    let number = number.strip_suffix(' ').unwrap_or(number);
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(part) {
+        return None;
+    }
+    let whole = whole.parse::<i64>().ok()?.checked_mul(factor)?;
+    let part = format!("0.{part}").parse::<f64>().ok()? * factor as f64;
+    whole.checked_add(part as i64)
+}
+
+/// Each 1024 times the one before.
+const UNITS: [char; 5] = ['k', 'm', 'g', 't', 'p'];
 
 pub fn run(root: &Root, id: &str, resources: &str, log: &Log) -> Result<()> {
     let (folder, mut state) = find(root, id)?;
@@ -98,5 +121,38 @@ mod tests {
         check(&[("memory", "64m"), ("memory-swap", "-1")], r#"{"memory":{"limit":67108864,"swap":-1}}"#);
         check(&[("cpuset-cpus", "0-1"), ("cpu-share", "512")], r#"{"cpu":{"cpus":"0-1","shares":512}}"#);
         check(&[("pids-limit", "x")], r#"--pids-limit: "x" is not a number"#);
+        check(&[("pids-limit", "1k")], r#"--pids-limit: "1k" is not a number"#);
+    }
+
+    #[test]
+    fn sizes_are_read_as_runc_reads_them() {
+        for (text, size) in [
+            ("512", Some(512)),
+            ("512b", Some(512)),
+            ("1k", Some(1024)),
+            ("1kb", Some(1024)),
+            ("1KiB", Some(1024)),
+            ("64 MiB", Some(64 << 20)),
+            ("1.5g", Some(3 << 29)),
+            ("2t", Some(2 << 40)),
+            ("1P", Some(1 << 50)),
+            ("-1", Some(-1)),
+            ("-2", None),
+            ("", None),
+            ("b", None),
+            ("k", None),
+            ("1x", None),
+            ("1ib", None),
+            ("1kk", None),
+            ("1..5g", None),
+            ("1.g", None),
+            (".5g", None),
+            ("0x10", None),
+            ("9999999999g", None),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+        ] {
+            assert_eq!(super::bytes(text), size, "{text:?}");
+        }
     }
 }
