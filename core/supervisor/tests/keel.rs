@@ -533,7 +533,7 @@ fn one_sampand_per_run_folder() {
     std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o777)).unwrap();
     let error = second.ask(&claim);
     assert!(
-        error.starts_with(&format!("error {}: others may write to it (mode 777)", run.display())),
+        error.starts_with(&format!("error {}: everybody may write to it (mode 0777)", run.display())),
         "{error}"
     );
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::{Duration, Instant};
 
 use network::config::Config;
@@ -454,6 +456,19 @@ fn an_mtu_of_the_default_route_reaches_the_container() {
         assert!(host.container("web").run("ip -o link show eth0").contains("mtu 1400"));
         let veths = run("ip -o link show type veth");
         assert_eq!(veths.matches("mtu 1400").count(), 2, "{veths}");
+    });
+}
+
+/// Any user may take any name in the abstract namespace, and so may a service on the host's network.
+#[test]
+fn who_takes_our_name_for_a_socket_keeps_no_service_from_its_network() {
+    on_a_fresh_host(|| {
+        let name = SocketAddr::from_abstract_name("sampan/network").unwrap();
+        let _held = UnixListener::bind_addr(&name).unwrap();
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        host.stop("web");
+        nothing_is_left(&mut host);
     });
 }
 

@@ -14,6 +14,7 @@ pub mod adjust;
 mod error;
 pub mod export;
 pub mod host;
+pub mod lock;
 mod logs;
 pub mod netns;
 mod panics;

@@ -7,8 +7,10 @@
 use super::client::{self, Keel};
 use crate::journal;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, fchmod};
 use rustix::io::Errno;
+use sampan_plugin::lock::{self, Lock, Refused};
+use sampan_runtime::trust::{self, Group};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -35,11 +37,10 @@ pub enum Error {
         path = path.display()
     )]
     Owner { path: PathBuf, owner: u32, us: u32 },
-    #[error(
-        "{path}: others may write to it (mode {mode:03o})\n  chmod go-w {path}",
-        path = path.display()
-    )]
-    Mode { path: PathBuf, mode: u32 },
+    #[error(transparent)]
+    NotTrusted(#[from] trust::Error),
+    #[error(transparent)]
+    Lock(#[from] Refused),
     #[error(
         "{path}: sampand runs already{holder}\n  `sampanctl` talks to it; a second one needs a run_dir of its own",
         path = path.display(),
@@ -69,15 +70,16 @@ pub struct Claim {
 pub fn claim(run_dir: &Path, state_dir: &Path, cgroup_parent: &str, keel: &Keel) -> Result<Claim, Error> {
     let boot_id = boot_id().map_err(Error::BootId)?;
     // The socket in it may be open to a group: others may pass, but see nothing.
-    let run = folder(run_dir, 0o711)?;
+    folder(run_dir, 0o711)?;
     let state = folder(state_dir, 0o700)?;
-    lock(&run, run_dir, keel)?;
+    lock(run_dir, keel)?;
     lock_state(&state, state_dir, keel)?;
     claim_groups(cgroup_parent, keel)?;
     let rebooted = journal::boot_of(run_dir).is_some_and(|boot| boot != boot_id);
     if rebooted {
         clear(run_dir).map_err(|error| failed(run_dir, "clear it after a reboot", io(&error)))?;
     }
+    close_to_others(run_dir)?;
     Ok(Claim { boot_id, rebooted })
 }
 
@@ -97,35 +99,30 @@ fn lock_state(state: &OwnedFd, path: &Path, keel: &Keel) -> Result<(), Error> {
     }
 }
 
-/// A socket in the abstract namespace, as a cgroup has no file that could be locked before there is a group: it goes with
-/// the keel, however that ends. A path of control groups means something in one cgroup namespace, whose number is in the name.
+/// A cgroup has no file that could be locked before there is a group. A path of control groups means something in one
+/// cgroup namespace, whose number is in the name.
 fn claim_groups(parent: &str, keel: &Keel) -> Result<(), Error> {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
     use std::os::unix::fs::MetadataExt;
-    let fail = |errno| failed(Path::new(parent), "claim these control groups", errno);
     let namespace = std::fs::metadata("/proc/self/ns/cgroup").map_or(0, |found| found.ino());
-    // Such a name has at most 107 bytes.
-    let name = format!("sampan/groups/{namespace}/{:08x}", journal::crc32(parent.as_bytes()));
+    let name = format!("groups.{namespace}.{:08x}", journal::crc32(parent.as_bytes()));
     let key = format!("{GROUPS}/{name}");
     if keel.fetch(&key)?.is_some() {
         return Ok(());
     }
-    let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).map_err(fail)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(fail)?;
-    match bind(&socket, &address).and_then(|()| listen(&socket, 1)) {
-        Ok(()) => Ok(keel.keep(&key, Some(socket.as_fd()))?),
-        Err(Errno::ADDRINUSE) => match rustix::net::connect(&socket, &address) {
-            // Anybody may take such a name, and nobody is to keep us from starting so: only who could be one of us counts.
-            Ok(()) if peer_is_a_stranger(&socket) => Ok(()),
-            _ => Err(Error::Shared { key: "cgroup_parent", what: parent.to_owned() }),
-        },
-        Err(errno) => Err(fail(errno)),
+    let folder = match lock::shared_folder() {
+        Ok(folder) => folder,
+        // An ordinary user's groups are below one that was handed to them alone.
+        Err(refused) if !rustix::process::geteuid().is_root() => {
+            tracing::warn!("no lock on the control groups: {refused}");
+            return Ok(());
+        }
+        Err(refused) => return Err(refused.into()),
+    };
+    match Lock::take(&folder.join(name), keel_pid()) {
+        Ok(lock) => Ok(keel.keep(&key, Some(lock.as_fd()))?),
+        Err(Refused::Held { .. }) => Err(Error::Shared { key: "cgroup_parent", what: parent.to_owned() }),
+        Err(refused) => Err(refused.into()),
     }
-}
-
-fn peer_is_a_stranger(socket: &OwnedFd) -> bool {
-    rustix::net::sockopt::socket_peercred(socket).is_ok_and(|peer| peer.uid != rustix::process::geteuid())
 }
 
 pub fn boot_id() -> std::io::Result<String> {
@@ -160,63 +157,51 @@ pub fn leave(run_dir: &Path) -> std::io::Result<()> {
     empty(run_dir)
 }
 
-/// A folder of our own that nobody else can write to; made if it is not there.
+/// A folder of our own that nobody else can write to or put another in the place of; made if it is not there.
 fn folder(path: &Path, mode: u32) -> Result<OwnedFd, Error> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
-    made.map_err(|error| failed(path, "make it", io(&error)))?;
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let folder =
-        rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|e| failed(path, "open it", e))?;
+    trust::make_folders(path, mode).map_err(|error| failed(path, "make it", io(&error)))?;
+    let folder = trust::folder(path, Group::MayNotWrite)?;
     // Asked of the descriptor: the path may be a link that somebody turns round.
-    let stat = rustix::fs::fstat(&folder).map_err(|e| failed(path, "look at it", e))?;
+    let owner = rustix::fs::fstat(&folder).map_err(|e| failed(path, "look at it", e))?.st_uid;
     let us = rustix::process::geteuid().as_raw();
-    if stat.st_uid != us {
-        return Err(Error::Owner { path: path.to_owned(), owner: stat.st_uid, us });
-    }
-    if stat.st_mode & 0o022 != 0 {
-        return Err(Error::Mode { path: path.to_owned(), mode: stat.st_mode & 0o777 });
+    if owner != us {
+        return Err(Error::Owner { path: path.to_owned(), owner, us });
     }
     Ok(folder)
 }
 
-fn lock(run: &OwnedFd, run_dir: &Path, keel: &Keel) -> Result<(), Error> {
-    let path = run_dir.join(LOCK);
-    let in_place = |held: &OwnedFd| match rustix::fs::statat(run, LOCK, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(there) => {
-            rustix::fs::fstat(held).is_ok_and(|h| (h.st_dev, h.st_ino) == (there.st_dev, there.st_ino))
+/// What an older version left open to others is closed.
+fn close_to_others(run_dir: &Path) -> Result<(), Error> {
+    for name in OURS {
+        let path = run_dir.join(name);
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(folder) => {
+                let mode = rustix::fs::fstat(&folder).map(|stat| Mode::from_raw_mode(stat.st_mode & 0o7700));
+                let closed = mode.and_then(|mode| fchmod(&folder, mode));
+                closed.map_err(|e| failed(&path, "close it to others", e))?;
+            }
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Err(errno) => return Err(failed(&path, "open it", errno)),
         }
-        Err(_) => false,
-    };
-    if keel.fetch(LOCK)?.is_some_and(|held| in_place(&held)) {
+    }
+    Ok(())
+}
+
+fn lock(run_dir: &Path, keel: &Keel) -> Result<(), Error> {
+    let path = run_dir.join(LOCK);
+    if keel.fetch(LOCK)?.is_some_and(|held| lock::is_at(&held.into(), &path)) {
         return Ok(());
     }
-    loop {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::openat(run, LOCK, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)
-            .map_err(|e| failed(&path, "open it", e))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::AGAIN) => return Err(Error::Held { path, holder: holder(&file) }),
-            Err(errno) => return Err(failed(&path, "lock it", errno)),
-        }
-        // Somebody may have removed it between open and flock: then we hold a file that no one else will find.
-        if !in_place(&file) {
-            continue;
-        }
-        let keel_pid = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        let text = format!("{keel_pid}\n");
-        rustix::fs::ftruncate(&file, 0)
-            .and_then(|()| rustix::io::pwrite(&file, text.as_bytes(), 0))
-            .map_err(|e| failed(&path, "write to it", e))?;
-        return Ok(keel.keep(LOCK, Some(file.as_fd()))?);
+    match Lock::take(&path, keel_pid()) {
+        Ok(lock) => Ok(keel.keep(LOCK, Some(lock.as_fd()))?),
+        Err(Refused::Held { path, holder }) => Err(Error::Held { path, holder }),
+        Err(refused) => Err(refused.into()),
     }
 }
 
-fn holder(file: &OwnedFd) -> Option<u32> {
-    let mut text = [0u8; 16];
-    let got = rustix::io::pread(file, &mut text, 0).ok()?;
-    core::str::from_utf8(text.get(..got)?).ok()?.trim().parse().ok()
+fn keel_pid() -> u32 {
+    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
 }
 
 fn failed(path: &Path, doing: &'static str, errno: Errno) -> Error {
