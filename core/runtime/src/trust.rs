@@ -83,6 +83,11 @@ impl Error {
         if self.path == path { self.reason() } else { self.to_string() }
     }
 
+    /// Somebody else could write it; else it is not there or not readable.
+    pub fn is_about_trust(&self) -> bool {
+        matches!(self.why, Why::Owner(_) | Why::EverybodyMayWrite { .. } | Why::GroupMayWrite { .. })
+    }
+
     fn reason(&self) -> String {
         let path = self.path.display();
         match &self.why {
@@ -122,11 +127,11 @@ pub fn plain(error: &io::Error) -> String {
 /// Opens a file that may be trusted.
 pub fn open(path: &Path, group: Group) -> Result<Trusted, Error> {
     let found = find(path)?;
-    let Some((name, stat)) = &found.file else {
+    let Some((name, there)) = found.file else {
         return Err(Error::new(path, Why::Kind("a folder")));
     };
-    let path = found.folder.path.join(name);
-    is_regular(&path, stat)?;
+    let path = there.path;
+    is_regular(&path, &there.stat)?;
     found.folder.only_its_owner_writes(group)?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = openat(&found.folder.fd, name, flags, Mode::empty()).map_err(Error::call(&path))?;
@@ -209,27 +214,28 @@ pub fn make_folders(path: &Path, mode: u32) -> io::Result<()> {
 
 /// Where a path leads.
 struct Found {
-    folder: Folder,
+    folder: Place,
     /// None: it leads to the folder itself.
-    file: Option<(OsString, Stat)>,
+    file: Option<(OsString, Place)>,
 }
 
-struct Folder {
+/// What a step of the walk has come to.
+struct Place {
     fd: OwnedFd,
     stat: Stat,
     path: PathBuf,
 }
 
-impl Folder {
-    fn open(parent: impl AsFd, name: &OsStr, path: PathBuf) -> Result<Folder, Error> {
+impl Place {
+    fn open(parent: impl AsFd, name: &OsStr, path: PathBuf) -> rustix::io::Result<Place> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(parent, name, flags, Mode::empty()).map_err(Error::call(&path))?;
-        let stat = fstat(&fd).map_err(Error::call(&path))?;
-        Ok(Folder { fd, stat, path })
+        let fd = openat(parent, name, flags, Mode::empty())?;
+        let stat = fstat(&fd)?;
+        Ok(Place { fd, stat, path })
     }
 
-    fn root() -> Result<Folder, Error> {
-        let root = Folder::open(CWD, OsStr::new("/"), "/".into())?;
+    fn root() -> Result<Place, Error> {
+        let root = Place::open(CWD, OsStr::new("/"), "/".into()).map_err(Error::call(Path::new("/")))?;
         root.leads_where_it_says()?;
         Ok(root)
     }
@@ -267,10 +273,12 @@ impl Folder {
 fn find(path: &Path) -> Result<Found, Error> {
     let absolute = std::path::absolute(path).map_err(|error| Error::new(path, Why::Call(error)))?;
     let mut rest = components(&absolute);
-    let mut folder = Folder::root()?;
+    let mut folder = Place::root()?;
     let mut links = 0;
     while let Some(name) = rest.pop() {
-        let here = Folder::open(&folder.fd, &name, folder.path.join(&name))?;
+        // The end of the way is called as the caller calls it, unless a link has led elsewhere.
+        let shown = if rest.is_empty() && links == 0 { path.to_owned() } else { folder.path.join(&name) };
+        let here = Place::open(&folder.fd, &name, shown).map_err(Error::call(path))?;
         match FileType::from_raw_mode(here.stat.st_mode) {
             FileType::Directory => {
                 here.leads_where_it_says()?;
@@ -282,15 +290,15 @@ fn find(path: &Path) -> Result<Found, Error> {
                 if links > LINKS_MAX {
                     return Err(Error::new(path, Why::Call(Errno::LOOP.into())));
                 }
-                let target = readlinkat(&here.fd, c"", Vec::new()).map_err(Error::call(&here.path))?;
+                let target = readlinkat(&here.fd, c"", Vec::new()).map_err(Error::call(path))?;
                 let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
                 if target.is_absolute() {
-                    folder = Folder::root()?;
+                    folder = Place::root()?;
                 }
                 rest.extend(components(&target));
             }
-            _ if rest.is_empty() => return Ok(Found { folder, file: Some((name, here.stat)) }),
-            _ => return Err(Error::new(&here.path, Why::Call(Errno::NOTDIR.into()))),
+            _ if rest.is_empty() => return Ok(Found { folder, file: Some((name, here)) }),
+            _ => return Err(Error::new(path, Why::Call(Errno::NOTDIR.into()))),
         }
     }
     Ok(Found { folder, file: None })

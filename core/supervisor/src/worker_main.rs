@@ -9,6 +9,7 @@ use crate::source::Source;
 use crate::view::View;
 use crate::worker::{Message, Outcome, Worker};
 use crate::{adopt, follow, log, serve};
+use rustix::fs::Mode;
 use sampan_cgroups::Hierarchies;
 use std::io::Write;
 use std::rc::Rc;
@@ -30,6 +31,9 @@ const FAREWELL: Duration = Duration::from_millis(20);
 /// The worker, from its first breath to its exit code.
 pub fn run(keel: Keel, source: Source) -> u8 {
     crate::fence::small_heap();
+    // What we and our plugins make is for nobody else, unless whoever makes it says so (fchmod). The keel keeps the umask
+    // it was started with: hooks have it.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let config = match source.load() {
         Ok(config) => config,
         Err(text) => {

@@ -19,6 +19,7 @@ use sampan_plan::seccomp::{Arch, docker};
 use sampan_plan::spec::Str;
 use serde_json::{Value, json};
 
+use crate::config::read_text;
 use crate::config::schema::{NetworkMode, RootMode, Rootfs, SeccompProfile, Service, Source, Supervisor};
 
 pub use error::Error;
@@ -48,7 +49,7 @@ pub fn build(request: &Request<'_>) -> Result<Built, Error> {
     let mut warnings = Vec::new();
     let (mut spec, root) = match &service.source {
         Source::Rootfs(rootfs) => fresh(request, rootfs)?,
-        Source::Bundle(folder) => existing(service, folder)?,
+        Source::Bundle(folder) => existing(service, folder, &mut warnings)?,
     };
     let bundle = matches!(service.source, Source::Bundle(_));
     let asked = |key: &str| !bundle || service.sets(key);
@@ -137,10 +138,11 @@ fn fresh(request: &Request<'_>, rootfs: &Rootfs) -> Result<(Value, Root), Error>
 }
 
 /// The named bundle's config.json, kept as JSON so that nothing in it is lost; its rootfs made absolute.
-fn existing(service: &Service, folder: &Path) -> Result<(Value, Root), Error> {
+fn existing(service: &Service, folder: &Path, warnings: &mut Vec<String>) -> Result<(Value, Root), Error> {
     let path = folder.join("config.json");
     let wrong = |doing: &'static str| Error::new(&service.name, "bundle", doing).path(&path);
-    let text = std::fs::read_to_string(&path).map_err(|e| wrong("read").because(&e))?;
+    let (text, warning) = read_text(&path).map_err(|why| wrong("read").why(why))?;
+    warnings.extend(warning);
     let mut spec: Value = serde_json::from_str(&text).map_err(|e| wrong("read").why(e.to_string()))?;
     if !spec.is_object() {
         return Err(wrong("read").why("not an object"));
@@ -202,11 +204,7 @@ fn resolved(spec: &Value, service: &Service, path: Option<&Path>) -> Result<Valu
     let value = match path {
         None => docker::default_profile(&facts).map(serde_json::to_value),
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                Error::new(&service.name, "security.seccomp_profile", "read the profile")
-                    .path(path)
-                    .because(&error)
-            })?;
+            let (text, _) = read_text(path).map_err(wrong)?;
             docker::profile(&text, &facts).map(serde_json::to_value)
         }
     };

@@ -1,7 +1,5 @@
 //! `volumes`, `tmpfs`, `shm_size` as mounts. Those of a bundle at the same place give way.
 
-use std::os::unix::fs::DirBuilderExt;
-
 use oci_spec::runtime as oci;
 use serde_json::{Value, json};
 
@@ -51,10 +49,8 @@ pub fn covers(service: &Service, path: &str) -> bool {
 }
 
 fn make(service: &Service, volume: &Volume) -> Result<(), Error> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(&volume.source)
+    // The container's user is another one than ours.
+    sampan_runtime::trust::make_folders(&volume.source, 0o755)
         .map_err(|e| Error::new(&service.name, "volumes", "make the folder").path(&volume.source).because(&e))
 }
 

@@ -55,6 +55,10 @@ impl Diagnostic {
         }
     }
 
+    pub fn warning_nowhere(key: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Diagnostic { severity: Severity::Warning, ..Self::nowhere(key, message, hint) }
+    }
+
     pub fn also(mut self, at: &Spot, label: impl Into<String>) -> Self {
         self.also = Some((at.clone(), label.into()));
         self

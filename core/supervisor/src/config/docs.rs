@@ -8,7 +8,10 @@ pub fn markdown() -> String {
          Generated from `core/supervisor/src/config/keys.rs`; `SAMPAN_WRITE_DOCS=1 cargo test -p sampan-supervisor the_docs` writes it anew.\n\
          `sampanctl config` prints the resolved config, each key with where it was set; `sampand --check` finds every mistake at once.\n\n\
          A change applies: **live**; to **new** containers; by a **restart** of the service, in graph order; at **sampand**'s next start.\n\
-         *Later*: known, and an error until it is built.\n",
+         *Later*: known, and an error until it is built.\n\n\
+         Whoever may write one of these files commands sampand. So config files, what they include, env files, seccomp profiles, bundles and\n\
+         plugins are taken only if root, sampand's user or the user who called sudo owns them, and nobody else may write them or put others in\n\
+         their place. Where the owner's private group may write there is a warning, and for a plugin an error.\n",
     );
     for (path, keys) in SECTIONS {
         let title = match path {

@@ -34,7 +34,8 @@ use std::sync::Arc;
 
 pub use decode::{Builtin, CAPABILITIES};
 pub use diagnostic::Diagnostic;
-pub use read::plain;
+pub use read::read_text;
+pub use sampan_runtime::trust::plain;
 pub use schema::Config;
 
 use decode::{Cx, Fields};
@@ -67,8 +68,8 @@ pub fn load(
         Ok(cwd) => cwd,
         Err(e) => return Err(vec![Diagnostic::nowhere("", format!("no current folder: {e}"), "")]),
     };
-    let cx =
-        Cx { env, builtin, cwd: &cwd, errors: RefCell::new(Vec::new()), warnings: RefCell::new(Vec::new()) };
+    let (found, warnings) = (RefCell::default(), RefCell::new(reader.warnings));
+    let cx = Cx { env, builtin, cwd: &cwd, errors: found, warnings };
     let mut origins = Origins::default();
     let config = resolve(&cx, tree, &mut origins, &mut errors);
     errors.extend(cx.errors.into_inner());

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sampan_runtime::trust::{self, Group};
+
 use super::diagnostic::Diagnostic;
 use super::source::{Source, Spot};
 use super::tree::{self, Node, Table, Value};
@@ -11,10 +13,13 @@ use super::{glob, merge, variables};
 
 const INCLUDE_LEVELS_MAX: usize = 8;
 const FILE_BYTES_MAX: u64 = 4 << 20;
+/// What a warning about a file that its group may write says to do.
+pub const WRITABLE: &str = "whoever is in that group commands sampand";
 
 pub struct Reader<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
     pub errors: Vec<Diagnostic>,
+    pub warnings: Vec<Diagnostic>,
     /// A file could not be read or is not TOML: guesses about the rest would mislead.
     pub incomplete: bool,
     read: usize,
@@ -22,7 +27,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Reader { env, errors: Vec::new(), incomplete: false, read: 0 }
+        Reader { env, errors: Vec::new(), warnings: Vec::new(), incomplete: false, read: 0 }
     }
 
     /// Each file with what it includes; a later one over an earlier one.
@@ -114,7 +119,11 @@ impl<'a> Reader<'a> {
 
     fn open(&mut self, path: &Path, named: Option<&Spot>) -> Option<Arc<Source>> {
         match read_text(path) {
-            Ok(text) => {
+            Ok((text, warning)) => {
+                self.warnings.extend(warning.map(|warning| match named {
+                    Some(at) => Diagnostic::warning("include", at, warning, WRITABLE),
+                    None => Diagnostic::warning_nowhere("", warning, WRITABLE),
+                }));
                 self.read += 1;
                 Some(Arc::new(Source::new(path, text, self.read)))
             }
@@ -135,24 +144,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A text file of ours: regular, UTF-8, not huge.
-pub fn read_text(path: &Path) -> Result<String, String> {
-    let meta = std::fs::metadata(path).map_err(|e| plain(&e))?;
-    if !meta.is_file() {
-        return Err("not a regular file".into());
-    }
-    if meta.len() > FILE_BYTES_MAX {
-        return Err(format!("larger than {} MiB", FILE_BYTES_MAX >> 20));
-    }
-    let bytes = std::fs::read(path).map_err(|e| plain(&e))?;
-    String::from_utf8(bytes).map_err(|e| format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
-}
-
-/// Without Rust's `(os error 2)`.
-pub fn plain(e: &std::io::Error) -> String {
-    let text = e.to_string();
-    match text.split_once(" (os error") {
-        Some((text, _)) => text.to_lowercase(),
-        None => text,
-    }
+/// A text file that may tell us what to do: nobody but a trusted owner may write it, it is UTF-8 and not huge. With it comes a
+/// warning, or there is none.
+pub fn read_text(path: &Path) -> Result<(String, Option<String>), String> {
+    let (bytes, warning) =
+        trust::read(path, Group::MayWriteIfPrivate, FILE_BYTES_MAX).map_err(|error| error.about(path))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|e| format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to()))?;
+    Ok((text, warning.map(|warning| warning.to_string())))
 }

@@ -7,15 +7,15 @@
 //! jump into unmapped memory.
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use sampan_plugin::abi::{self, PluginTable};
+use sampan_runtime::trust::{self, Group};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::ffi::{CStr, c_char};
 use std::fmt;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, IntoRawFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -25,10 +25,8 @@ pub const FILE_BYTES_MAX: u64 = 256 << 20;
 pub enum Refused {
     #[error("cannot read it: {0}")]
     Read(String),
-    #[error("it belongs to user {0}: a plugin runs as sampand, so its owner must be root or sampand's user")]
-    Owner(u32),
-    #[error("everybody may write it (mode {0:o}): chmod o-w it")]
-    Writable(u32),
+    #[error("a plugin runs as sampand, so nobody else may write it: {0}")]
+    NotTrusted(String),
     #[error("not an ELF file")]
     NotElf,
     #[error("not a shared library of this machine's kind: {0}")]
@@ -119,18 +117,10 @@ unsafe impl Sync for Library {}
 
 /// The file's bytes and their SHA-256, if its owner and mode let us trust it.
 pub fn read(path: &Path) -> Result<(Vec<u8>, String), Refused> {
-    let refuse = |error: std::io::Error| Refused::Read(error.to_string());
-    let file = File::open(path).map_err(refuse)?;
-    let metadata = file.metadata().map_err(refuse)?;
-    let ours = nix::unistd::geteuid().as_raw();
-    if metadata.uid() != 0 && metadata.uid() != ours {
-        return Err(Refused::Owner(metadata.uid()));
-    }
-    if metadata.mode() & 0o002 != 0 {
-        return Err(Refused::Writable(metadata.mode() & 0o7777));
-    }
-    let mut bytes = Vec::with_capacity(metadata.len().min(FILE_BYTES_MAX) as usize);
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(refuse)?;
+    let (bytes, _) = trust::read(path, Group::MayNotWrite, FILE_BYTES_MAX).map_err(|error| {
+        let about = error.about(path);
+        if error.is_about_trust() { Refused::NotTrusted(about) } else { Refused::Read(about) }
+    })?;
     let digest = Sha256::digest(&bytes);
     Ok((bytes, digest.iter().map(|byte| format!("{byte:02x}")).collect()))
 }

@@ -5,6 +5,7 @@ mod differences;
 mod mistakes;
 mod resolve;
 mod small;
+mod trust;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -19,6 +19,7 @@ mod health;
 mod hooks;
 mod hundred;
 mod kept;
+mod others;
 mod plugins;
 mod runtime;
 mod sealed;

@@ -26,6 +26,7 @@ pub struct World {
     keel: Option<Child>,
     /// The folder of its programs.
     bin: PathBuf,
+    umask: &'static str,
 }
 
 /// A program's end.
@@ -52,7 +53,8 @@ impl World {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let group = format!("sampan-e2e-{}-{n}", std::process::id());
         let bin = program("sampand").parent().unwrap().to_owned();
-        let world = World { bundle: Bundle::new("e2e").unwrap(), group, env: Vec::new(), keel: None, bin };
+        let bundle = Bundle::new("e2e").unwrap();
+        let world = World { bundle, group, env: Vec::new(), keel: None, bin, umask: "022" };
         fs::create_dir(world.dir().join("plugins")).unwrap();
         world.configure(toml);
         Some(world)
@@ -107,6 +109,16 @@ impl World {
     pub fn dir(&self) -> &Path {
         self.bundle.path()
     }
+    /// That sampand is started with.
+    pub fn umask(mut self, umask: &'static str) -> World {
+        self.umask = umask;
+        self
+    }
+
+    /// Of `cgroup_parent`, without its slash.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
     pub fn bin(&self) -> &Path {
         &self.bin
     }
@@ -140,8 +152,10 @@ impl World {
     pub fn spawn(&mut self) {
         assert!(self.keel.is_none(), "one sampand at a time");
         let out = fs::File::options().create(true).append(true).open(self.dir().join("out")).unwrap();
-        let mut sampand = Command::new(self.bin.join("sampand"));
+        let mut sampand = Command::new("sh");
         sampand
+            .args(["-c", &format!("umask {}; exec \"$0\" \"$@\"", self.umask)])
+            .arg(self.bin.join("sampand"))
             .arg("--config")
             .arg(self.config())
             .env(MARK, self.dir())

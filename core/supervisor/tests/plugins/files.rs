@@ -77,17 +77,33 @@ fn each_wrong_file_has_its_own_sentence() {
     let (_other, bad, mark) = built(&[("MAGIC", "7")]);
     assert!(refusal(&bad, "p").contains("does not begin with SP_MAGIC"));
     assert!(!mark.exists());
-    assert!(refusal(&dir.0.join("absent"), "p").contains("cannot read it: No such file"));
+    assert!(refusal(&dir.0.join("absent"), "p").contains("cannot read it: no such file"));
     assert!(refusal(&good, "q").contains("call its table [plugins.p]"));
 }
 
 #[test]
 fn a_file_that_others_may_write_is_not_trusted() {
     use std::os::unix::fs::PermissionsExt;
-    let (_dir, path, mark) = built(&[]);
+    let (dir, path, mark) = built(&[]);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o757)).unwrap();
-    assert!(refusal(&path, "p").contains("everybody may write it (mode 757)"));
+    assert!(refusal(&path, "p").contains("everybody may write to it (mode 0757)"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o775)).unwrap();
+    assert!(refusal(&path, "p").contains("its group 0 may write to it (mode 0775)"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (mode, whose) in [(0o777, "everybody"), (0o775, "its group 0")] {
+        std::fs::set_permissions(&dir.0, std::fs::Permissions::from_mode(mode)).unwrap();
+        let text = refusal(&path, "p");
+        assert!(text.contains(&format!("{}: {whose} may write to it", dir.0.display())), "{text}");
+    }
     assert!(!mark.exists());
+}
+
+#[test]
+fn a_plugin_that_is_a_fifo_is_refused_at_once() {
+    let dir = Dir::new();
+    let path = dir.0.join("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(refusal(&path, "p").contains("cannot read it: a FIFO, not a regular file"));
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::{Field, Fields, Value};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::near::nearest;
-use crate::config::read::read_text;
 use crate::config::schema::{Tmpfs, Volume};
 use crate::config::source::Spot;
 use crate::config::{env_file, units};
@@ -231,16 +230,8 @@ fn read_env_file(f: &Field<'_>, all: &mut BTreeMap<String, String>) {
     if !required && !exists(&path) {
         return;
     }
-    let text = match read_text(&path) {
-        Ok(text) => text,
-        Err(why) => {
-            f.wrong(
-                format!("cannot read {}: {why}", path.display()),
-                "make it, or write { path, required = false }",
-            );
-            return;
-        }
-    };
+    let hint = if exists(&path) { "" } else { "make it, or write { path, required = false }" };
+    let Some(text) = f.text_file(&path, hint) else { return };
     match env_file::parse(&text) {
         Ok(entries) => all.extend(entries.into_iter().map(|e| (e.name, e.value))),
         // The line itself is not shown: it may be a password, and this may end in a log.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::diagnostic::Diagnostic;
 use super::merge::join;
 use super::near::nearest;
+use super::read::{WRITABLE, read_text};
 use super::tree::{Node, Value};
 use super::{units, variables};
 
@@ -413,6 +414,21 @@ impl<'a> Field<'a> {
         }
         let folder = self.cx.cwd.join(self.node.at.source.folder());
         Some(clean(&folder.join(text)))
+    }
+
+    /// The text of a file that the config names; `hint`: what to do where it cannot be read.
+    pub fn text_file(&self, path: &Path, hint: &str) -> Option<String> {
+        match read_text(path) {
+            Ok((text, warning)) => {
+                let warn = |warning| Diagnostic::warning(&self.path, &self.node.at, warning, WRITABLE);
+                self.cx.warnings.borrow_mut().extend(warning.map(warn));
+                Some(text)
+            }
+            Err(why) => {
+                self.wrong(format!("cannot read {}: {why}", path.display()), hint);
+                None
+            }
+        }
     }
 
     /// Of the container.

@@ -259,10 +259,7 @@ fn seccomp_profile(f: &Field<'_>) -> Option<SeccompProfile> {
         "unconfined" => Some(SeccompProfile::Unconfined),
         text => {
             let path = f.host_path_of(text)?;
-            if let Err(why) = crate::config::read::read_text(&path) {
-                f.wrong(format!("cannot read {}: {why}", path.display()), "or write \"default\"");
-                return None;
-            }
+            f.text_file(&path, "or write \"default\"")?;
             Some(SeccompProfile::Path(path))
         }
     }
