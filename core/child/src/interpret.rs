@@ -48,7 +48,9 @@ fn tell(report: Option<Fd>, message: Report) {
     }
 }
 
-/// One step. A flat match: the order is the plan's, never ours.
+/// One step.
+///
+/// Long because it is one flat match: the order is the plan's, never ours.
 fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
     match step {
         // The spawner's, done before we were born.

@@ -13,6 +13,7 @@ pub mod defence;
 #[allow(unsafe_code)]
 pub mod sys;
 // The language: a step, a plan of them as flat data, what a child answers.
+mod field;
 pub mod step;
 pub mod image;
 pub mod report;

@@ -1,0 +1,270 @@
+//! The order of the house, over the source of the whole workspace: who may use whom, how long things may be, where `unsafe` is.
+
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Crates in which every rule holds. In the others only [`unsafe_is_where_the_architecture_says`] does so far.
+const IN_ORDER: [&str; 1] = ["core/child"];
+const CRATES: [&str; 14] = [
+    "core/child",
+    "core/plan",
+    "core/cgroups",
+    "core/runtime",
+    "core/service",
+    "core/api",
+    "core/supervisor",
+    "core/ctl",
+    "core/testkit",
+    "hooks",
+    "plugins/sdk",
+    "plugins/network",
+    "plugins/logging",
+    "plugins/cgroups",
+];
+const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 60;
+/// In a comment of the file, or right above the function: it may be longer, for the reason that follows.
+const LONG: &str = "Long because";
+
+/// Words of our own that once stood for a word of the field.
+const GONE: [(&str, &str); 0] = [];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+struct Source {
+    /// From the workspace's root.
+    name: String,
+    text: String,
+}
+
+fn sources(folder: &str) -> Vec<Source> {
+    let root = workspace();
+    let (mut found, mut todo) = (Vec::new(), vec![root.join(folder)]);
+    while let Some(folder) = todo.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+                found.push(Source { text: fs::read_to_string(&path).unwrap(), name });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// What is code: no comment, and before the file's own tests.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().take_while(|(_, line)| !line.starts_with("#[cfg(test)]"));
+    lines.filter(|(_, line)| !line.trim_start().starts_with("//")).map(|(at, line)| (at + 1, line))
+}
+
+fn nothing(wrong: &str) {
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// `mod x;` lines, in their order.
+fn modules(text: &str) -> Vec<&str> {
+    let name = |line: &&str| {
+        line.strip_prefix("pub ").or(line.strip_prefix("pub(crate) ")).unwrap_or(line).starts_with("mod ")
+    };
+    text.lines().filter(name).filter_map(|line| line.rsplit(' ').next()?.strip_suffix(';')).collect()
+}
+
+/// The names after `crate::` in a line, those in braces too.
+fn used(line: &str) -> Vec<&str> {
+    let word = |text: &'_ str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let mut names = Vec::new();
+    for (at, _) in line.match_indices("crate::") {
+        let before = line.get(..at).and_then(|before| before.chars().last());
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            continue; // another crate's name that ends so
+        }
+        let rest = &line[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(list) => names.extend(list.split(',').map(|n| n.trim()).map(|n| &n[..word(n)])),
+            None => names.push(&rest[..word(rest)]),
+        }
+    }
+    names
+}
+
+/// Every lib.rs lists its modules in the order in which they may use each other: what is used stands above.
+#[test]
+fn no_module_uses_one_that_stands_below_it() {
+    let mut wrong = String::new();
+    for krate in IN_ORDER {
+        let root = format!("{krate}/src/");
+        let lib = fs::read_to_string(workspace().join(&root).join("lib.rs")).unwrap();
+        let order = modules(&lib);
+        let place = |module: &str| order.iter().position(|m| *m == module);
+        for source in sources(&root) {
+            let own = source.name[root.len()..].trim_end_matches(".rs");
+            let own = own.split('/').next().unwrap();
+            let Some(own_place) = place(own) else { continue };
+            for (line, text) in code(&source.text) {
+                for used in used(text).into_iter().filter(|used| place(used).is_some_and(|p| p > own_place)) {
+                    let _ = writeln!(
+                        wrong,
+                        "{}:{line}: {own} uses {used}, which stands below it in lib.rs",
+                        source.name
+                    );
+                }
+            }
+        }
+    }
+    nothing(&wrong);
+}
+
+#[test]
+fn a_file_has_one_subject_and_fits_its_reader() {
+    let mut wrong = String::new();
+    for source in IN_ORDER.iter().flat_map(|krate| sources(&format!("{krate}/src"))) {
+        let lines = source.text.lines().count();
+        if lines > FILE_LINES_MAX && !source.text.contains(LONG) {
+            let _ = writeln!(wrong, "{}: {lines} lines", source.name);
+        }
+    }
+    nothing(&wrong);
+}
+
+#[test]
+fn a_function_fits_a_page() {
+    let mut wrong = String::new();
+    for source in IN_ORDER.iter().flat_map(|krate| sources(&format!("{krate}/src"))) {
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_function(line)) {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            let end = format!("{indent}}}");
+            let length = lines[at..].iter().position(|l| **l == end).unwrap_or(0) + 1;
+            let above = lines[..at].iter().rev().take_while(|l| l.trim_start().starts_with(['/', '#']));
+            if length > FUNCTION_LINES_MAX && !above.into_iter().any(|l| l.contains(LONG)) {
+                let _ = writeln!(wrong, "{}:{}: {length} lines: {}", source.name, at + 1, line.trim());
+            }
+        }
+    }
+    nothing(&wrong);
+}
+
+fn is_function(line: &str) -> bool {
+    let line = line.trim_start();
+    let words = ["pub ", "pub(crate) ", "pub(super) ", "const ", "async ", "unsafe ", "extern \"C\" "];
+    let rest = words.iter().fold(line, |line, word| line.strip_prefix(word).unwrap_or(line));
+    rest.starts_with("fn ")
+}
+
+/// `a/{b,c/{d,e}}.rs` written out.
+fn written_out(text: &str) -> Vec<String> {
+    let Some(open) = text.find('{') else { return vec![text.to_owned()] };
+    let mut depth = 0;
+    let (mut parts, mut start, mut close) = (Vec::new(), open + 1, text.len());
+    for (at, c) in text.char_indices().skip_while(|(at, _)| *at < open) {
+        match c {
+            '{' => depth += 1,
+            ',' if depth == 1 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            '}' if depth == 1 => {
+                parts.push(&text[start..at]);
+                close = at;
+                break;
+            }
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    let rest = &text[(close + 1).min(text.len())..];
+    parts.iter().flat_map(|part| written_out(&format!("{}{part}{rest}", &text[..open]))).collect()
+}
+
+/// The files that ARCHITECTURE.md names in its sentence on `unsafe`, as `crate/file`.
+fn fence() -> Vec<String> {
+    let text = fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
+    let start = text.find("- `unsafe` is in").unwrap();
+    let sentence = &text[start..start + text[start..].find(". ").unwrap()];
+    let quoted = sentence.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs"));
+    quoted.flat_map(written_out).collect()
+}
+
+#[test]
+fn unsafe_is_where_the_architecture_says() {
+    let fence = fence();
+    let mut found = BTreeMap::new();
+    for krate in CRATES {
+        for source in sources(&format!("{krate}/src")) {
+            let uses = code(&source.text).any(|(_, line)| {
+                [
+                    "unsafe {",
+                    "unsafe fn ",
+                    "unsafe extern",
+                    "unsafe impl",
+                    "unsafe(no_mangle)",
+                    "unsafe(naked)",
+                ]
+                .iter()
+                .any(|word| line.contains(word))
+            });
+            if uses {
+                let short = source.name.trim_start_matches("core/").replacen("/src/", "/", 1);
+                found.insert(short, source.name);
+            }
+        }
+    }
+    let mut wrong = String::new();
+    for (short, name) in &found {
+        if !fence.contains(short) {
+            let _ = writeln!(wrong, "{name}: unsafe, and ARCHITECTURE.md does not name it");
+        }
+    }
+    for name in fence.iter().filter(|name| !found.contains_key(*name)) {
+        let _ = writeln!(wrong, "ARCHITECTURE.md names {name}, which has no unsafe");
+    }
+    nothing(&wrong);
+}
+
+/// One helper, one place: no function of several lines stands twice, under whatever name.
+#[test]
+fn no_helper_is_defined_twice() {
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    let mut wrong = String::new();
+    for source in IN_ORDER.iter().flat_map(|krate| sources(&format!("{krate}/src"))) {
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_function(line)) {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            let end = format!("{indent}}}");
+            let Some(length) = lines[at..].iter().position(|l| **l == end).filter(|length| *length > 4)
+            else {
+                continue;
+            };
+            let body: String = lines[at + 1..at + length].iter().map(|l| l.trim()).collect();
+            let here = format!("{}:{}", source.name, at + 1);
+            if let Some(there) = known.insert(body, here.clone()) {
+                let _ = writeln!(wrong, "{here} has the body of {there}");
+            }
+        }
+    }
+    nothing(&wrong);
+}
+
+#[test]
+fn words_of_our_own_stay_gone() {
+    let mut wrong = String::new();
+    for source in IN_ORDER.iter().flat_map(|krate| sources(&format!("{krate}/src"))) {
+        for (line, text) in source.text.lines().enumerate() {
+            let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+            for (word, say) in GONE.iter().filter(|(word, _)| words.contains(word)) {
+                let _ = writeln!(wrong, "{}:{}: {word:?}: say {say:?}", source.name, line + 1);
+            }
+        }
+    }
+    nothing(&wrong);
+}
