@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! What the steps of one child know of each other: the container's root, its /dev, the program that was found.
 
+use crate::home::Home;
 use crate::image::Image;
 use crate::step::{Base, Filter, Slot, Text};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
@@ -25,9 +26,8 @@ pub(crate) struct Context<'a> {
     pub hook_filter: Option<Filter>,
     /// The working directory is the one asked for.
     pub cwd_done: bool,
-    /// `HOME=/root`, if `Home` looked it up; its length with the NUL.
-    pub home: [u8; 256],
-    pub home_length: usize,
+    /// What `Home` found.
+    pub home: Home,
 }
 
 impl<'a> Context<'a> {
@@ -44,8 +44,7 @@ impl<'a> Context<'a> {
             program: None,
             hook_filter: None,
             cwd_done: false,
-            home: [0; 256],
-            home_length: 0,
+            home: Home::none(),
         }
     }
     pub fn slot(&self, slot: Slot) -> Result<Fd> {
@@ -53,9 +52,6 @@ impl<'a> Context<'a> {
     }
     pub fn text(&self, text: Text) -> &'a [u8] {
         self.image.str(text)
-    }
-    pub fn home(&self) -> Option<&[u8]> {
-        self.home.get(..self.home_length).filter(|home| !home.is_empty())
     }
     pub fn root(&self) -> Result<Fd> {
         self.root.ok_or(Fault::new(Call::openat2, uapi::EBADF))

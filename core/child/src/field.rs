@@ -55,6 +55,22 @@ impl Filter {
     pub const INSNS_MAX: u32 = 4_096;
 }
 
+/// What a hook in the container has for its environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    Own(List),
+    /// The process's, with the HOME that was found for it.
+    OfProcess(List),
+}
+
+impl Environment {
+    pub fn list(self) -> List {
+        match self {
+            Environment::Own(list) | Environment::OfProcess(list) => list,
+        }
+    }
+}
+
 /// Where a mount is cloned from: a path of the host, cloned when the host's mounts are no peers any more (`Root.host`); or a
 /// detached tree that the parent opened, with the propagation that its slot names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,6 +312,22 @@ impl Word for Back {
             Back::Slot(slot) => Some(slot),
             Back::ByPidfd | Back::Stay => None,
         }
+    }
+}
+const OF_PROCESS: u32 = 1 << 31;
+impl Word for Environment {
+    fn put(self, to: &mut Writer) {
+        let List { first, count } = self.list();
+        let whose = if matches!(self, Environment::OfProcess(_)) { OF_PROCESS } else { 0 };
+        List { first, count: count | whose }.put(to);
+    }
+    fn take(from: &mut Reader) -> Option<Environment> {
+        let List { first, count } = List::take(from)?;
+        let list = List { first, count: count & !OF_PROCESS };
+        Some(if count & OF_PROCESS == 0 { Environment::Own(list) } else { Environment::OfProcess(list) })
+    }
+    fn within(self, bounds: &Bounds<'_>) -> bool {
+        self.list().within(bounds)
     }
 }
 /// The two highest bits say which: neither a text nor a list of slots gets that long.

@@ -5,13 +5,13 @@
 //! a hook that never reads it blocks nobody; the output goes to the parent's slot, never to the container's.
 
 use crate::context::Context;
-use crate::step::{List, Slot, Text};
+use crate::step::{Environment, List, Slot, Text};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 
 pub(crate) fn run(
     c: &Context<'_>,
     argv: List,
-    env: List,
+    env: Environment,
     state: Text,
     timeout_s: u32,
     output: Slot,
@@ -67,14 +67,14 @@ fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
 }
 
 /// A process of its own group with nothing open but its stdio, and what it executes under the container's filter.
-fn become_hook(c: &Context<'_>, argv: List, env: List, stdin: Fd, output: Option<Fd>) -> ! {
+fn become_hook(c: &Context<'_>, argv: List, env: Environment, stdin: Fd, output: Option<Fd>) -> ! {
     let _ = sys::own_group();
     let _ = execute(c, argv, env, stdin, output);
     // As a shell: 127 is "no such program".
     sys::exit(127)
 }
 
-fn execute(c: &Context<'_>, argv: List, env: List, stdin: Fd, output: Option<Fd>) -> Result<()> {
+fn execute(c: &Context<'_>, argv: List, env: Environment, stdin: Fd, output: Option<Fd>) -> Result<()> {
     sys::dup_to(stdin, 0)?;
     if let Some(output) = output {
         sys::dup_to(output, 1)?;
@@ -83,7 +83,11 @@ fn execute(c: &Context<'_>, argv: List, env: List, stdin: Fd, output: Option<Fd>
     sys::close_between(3, u32::MAX)?;
     let mut strings = c.image.list(argv);
     let path = strings.next().unwrap_or(&[]);
-    let program = sys::Program::new(path, strings, c.image.list(env))?;
+    let home = match env {
+        Environment::OfProcess(_) => c.home.variable(),
+        Environment::Own(_) => None,
+    };
+    let program = sys::Program::new(path, strings, c.image.list(env.list()).chain(home))?;
     if let Some(filter) = c.hook_filter {
         c.load(filter)?;
     }

@@ -88,9 +88,7 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::Link { base, path, to } => mounts::link(c.base(base)?, c.text(path), c.text(to)),
         Step::Mask { path } => mounts::mask(c, c.text(path)),
         Step::ReadOnly { path } => mounts::read_only(c, c.text(path)),
-        Step::Console { to, uid, on_dev_console, size } => {
-            mounts::console(c, c.slot(to)?, uid, on_dev_console != 0, size)
-        }
+        Step::Console { to, uid, size, flags } => mounts::console(c, c.slot(to)?, uid, size, flags),
         Step::Hook { argv, env, state, timeout_s, output } => {
             hooks::run(c, argv, env, state, timeout_s, output)
         }
@@ -158,7 +156,7 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         }
         Step::Close { first, keep } => close_all_but(c, first, keep),
         Step::Home { uid } => {
-            find::home(c, uid);
+            c.home.look_up(uid);
             Ok(())
         }
     }
@@ -167,7 +165,7 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
 /// Nothing stands between the filter and execve: what a profile denies, it may deny at once.
 fn execute(c: &Context<'_>, argv: List, env: List, filter: Filter) -> Result<()> {
     let path = c.program.ok_or(Fault::new(Call::execve, uapi::ENOENT))?;
-    let program = sys::Program::new(path, c.image.list(argv), c.image.list(env).chain(c.home()))?;
+    let program = sys::Program::new(path, c.image.list(argv), c.image.list(env).chain(c.home.variable()))?;
     c.load(filter)?;
     Err(program.execute())
 }

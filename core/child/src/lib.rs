@@ -18,6 +18,7 @@ pub mod step;
 pub mod image;
 pub mod report;
 // What the steps do.
+mod home;
 mod context;
 mod ids;
 mod procfs;

@@ -8,7 +8,7 @@
 use crate::context::Context;
 use crate::copy_up;
 use crate::defence::{self, Defence};
-use crate::step::{List, Propagation, Source, mount as flag};
+use crate::step::{List, Propagation, Source, console as terminal, mount as flag};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::targets::{Target, lookup, make_one, parent_of, target_in};
 
@@ -248,7 +248,7 @@ pub(crate) fn read_only(c: &Context<'_>, path: &[u8]) -> Result<()> {
 }
 
 /// The pty's peer comes from its master, never by a path in a /dev/pts that others can write to (CVE-2025-52565).
-pub(crate) fn console(c: &mut Context<'_>, to: Fd, uid: u32, on_dev_console: bool, size: u32) -> Result<()> {
+pub(crate) fn console(c: &mut Context<'_>, to: Fd, uid: u32, size: u32, flags: u32) -> Result<()> {
     // During create the root is a descriptor; exec comes here from inside, with its own root.
     let (dir, path): (Fd, &[u8]) = match c.root {
         Some(root) => (root, b"/dev/pts/ptmx\0"),
@@ -267,12 +267,15 @@ pub(crate) fn console(c: &mut Context<'_>, to: Fd, uid: u32, on_dev_console: boo
     if size != 0 {
         sys::set_window(master, size)?;
     }
+    if flags & terminal::PLAIN_NEWLINES != 0 {
+        sys::plain_newlines(peer)?;
+    }
     // The group stays what devpts' gid= made it. A user namespace may not map the uid: then it is root's.
     match sys::fchownat(peer, b"\0", uid, u32::MAX) {
         Err(fault) if !matches!(fault.errno, uapi::EPERM | uapi::EINVAL) => return Err(fault),
         _ => {}
     }
-    if on_dev_console {
+    if flags & terminal::ON_DEV_CONSOLE != 0 {
         let dev = c.dev.ok_or(Fault::new(Call::openat, uapi::EBADF))?;
         if !defence::on(Defence::ConsoleIsNoLink) {
             sys::close(sys::openat(dev, b"console\0", uapi::O_CREAT | uapi::O_WRONLY, 0o600)?);

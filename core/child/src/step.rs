@@ -5,7 +5,9 @@
 //! indices into the slots that came with it.  So steps copy, compare and print, and an image may come from
 //! shared memory: any bit pattern decodes to a step or to an error, never to undefined behaviour.
 
-pub use crate::field::{Back, Base, Bounds, Filter, List, Numbers, Propagation, Slot, Source, Text};
+pub use crate::field::{
+    Back, Base, Bounds, Environment, Filter, List, Numbers, Propagation, Slot, Source, Text,
+};
 use crate::field::{Reader, Word, Writer};
 
 macro_rules! steps {
@@ -102,9 +104,9 @@ steps! {
     18 Mask { path: Text }
     19 ReadOnly { path: Text }
     /// Makes a pty in the container's devpts, sends its master through `to`, takes its peer as stdio.
-    20 Console { to: Slot, uid: u32, on_dev_console: u32, size: u32 }
+    20 Console { to: Slot, uid: u32, size: u32, flags: u32 }
     /// Runs a hook and waits for it.  `state` and the string after it enclose the pid; what it prints goes to `output`.
-    21 Hook { argv: List, env: List, state: Text, timeout_s: u32, output: Slot }
+    21 Hook { argv: List, env: Environment, state: Text, timeout_s: u32, output: Slot }
     /// Makes the root the file system's root, lets go of the old one, and closes as `Close` does: what comes after it looks
     /// up what the container chose, so no directory, mount or namespace of the host may be open (CVE-2024-21626).
     22 Pivot { first: u32, keep: Numbers }
@@ -192,6 +194,14 @@ pub mod mount {
 pub mod scratch {
     /// overlayfs keeps its marks in `user.` attributes: a user namespace may not write `trusted.` ones.
     pub const USER_XATTR: u32 = 1;
+}
+
+/// Bits of `Console.flags`.
+pub mod console {
+    /// Also mount the terminal on /dev/console.
+    pub const ON_DEV_CONSOLE: u32 = 1;
+    /// A newline that is written stays one (ONLCR is cleared).
+    pub const PLAIN_NEWLINES: u32 = 1 << 1;
 }
 
 /// Bits of `Cwd.flags`.

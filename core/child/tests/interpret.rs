@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use sampan_child::image::{self, Header, Image};
 use sampan_child::report::{self, Report};
-use sampan_child::step::{Filter, List, Numbers, Slot, Step, Text};
+use sampan_child::step::{Environment, Filter, List, Numbers, Slot, Step, Text};
 use sampan_child::sys::{self, Call};
 
 /// An image by hand: strings are added as steps need them.
@@ -205,7 +205,7 @@ fn hooks_get_the_state_and_are_judged_by_their_status() {
     let hook = |script: &str, timeout_s: u32| {
         let mut i = Images::default();
         let argv = i.list(&["/bin/sh", "sh", "-c", script]);
-        let env = i.list(&[]);
+        let env = Environment::Own(i.list(&[]));
         let state = i.list(&["{\"pid\":", "}"]).first;
         i.steps.push(Step::Hook { argv, env, state, timeout_s, output: Slot(1) });
         let (_read, write) = pipe();

@@ -65,11 +65,7 @@ impl<'a> Plan<'a> {
             b.step("linux.uidMappings", Step::BecomeRoot { setgroups: u32::from(!groups_denied) });
         }
         let program = process::program(b, p)?;
-        if p.terminal {
-            let to = b.want(Want::Console);
-            let size = p.console_size.as_ref().map_or(0, |s| u32::from(s.height) | u32::from(s.width) << 16);
-            b.step("process.terminal", Step::Console { to, uid: p.user.uid, on_dev_console: 0, size });
-        }
+        process::terminal(b, p, false, options);
         if options.new_keyring {
             let name = b.text(&format!("_ses.{}", options.id), "id")?;
             b.step("", Step::Keyring { name });

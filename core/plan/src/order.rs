@@ -18,7 +18,7 @@ use crate::plan::{Gate, Options, Parent, Plan, Want};
 use crate::rootfs::RootPropagation;
 use crate::spec::{Hook, Hooks, Process, Spec};
 use crate::{ids, labels, limits, process, rootfs, scratch, seccomp};
-use sampan_child::step::{Filter, List, Numbers, Step, mark, mount as flag};
+use sampan_child::step::{Environment, Filter, List, Numbers, Step, mark, mount as flag};
 use sampan_child::sys::uapi::*;
 
 impl<'a> Plan<'a> {
@@ -112,11 +112,8 @@ impl<'a> Plan<'a> {
             Some(p) => Some((p, process::program(b, p)?)),
             None => None,
         };
-        if let Some(p) = spec.process.as_ref().filter(|p| p.terminal) {
-            let to = b.want(Want::Console);
-            let size = p.console_size.as_ref().map_or(0, |s| u32::from(s.height) | u32::from(s.width) << 16);
-            let on_dev_console = u32::from(made.dev != Dev::Bound);
-            b.step("process.terminal", Step::Console { to, uid: p.user.uid, on_dev_console, size });
+        if let Some(p) = &spec.process {
+            process::terminal(b, p, made.dev != Dev::Bound, options);
         }
         for (target, field) in std::mem::take(&mut made.read_only_later) {
             let target = b.text(&target, &field)?;
@@ -411,8 +408,11 @@ fn hook_steps(
         };
         let argv = b.table.list(args, &format!("{field}.args"))?;
         let env = match environment.filter(|_| hook.env.is_empty()) {
-            Some(environment) => environment,
-            None => b.table.list(hook.env.iter().map(|e| e.as_str()), &format!("{field}.env"))?,
+            Some(environment) => Environment::OfProcess(environment),
+            None => {
+                let own = hook.env.iter().map(|e| e.as_str());
+                Environment::Own(b.table.list(own, &format!("{field}.env"))?)
+            }
         };
         let output = b.want(Want::HookOutput { kind, index, path: path.to_owned() });
         b.step(field, Step::Hook { argv, env, state: state.first, timeout_s, output });

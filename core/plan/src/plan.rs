@@ -141,6 +141,8 @@ pub struct Options {
     /// The caller clones nobody after this one, and so may stay in a pid namespace that it enters: in a user namespace root may
     /// not return to the one outside (setns(2): CAP_SYS_ADMIN where that one belongs).
     pub last: bool,
+    /// The caller joins the container's terminal to its own, whose business carriage returns are then.
+    pub relayed_terminal: bool,
     /// The caller gives descriptors for stdio.
     pub given_stdio: bool,
     /// Time every step.

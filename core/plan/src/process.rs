@@ -2,8 +2,9 @@
 
 use crate::build::{Build, clean};
 use crate::error::Error;
+use crate::plan::{Options, Want};
 use crate::spec::Process;
-use sampan_child::step::{Filter, List, Step, cwd};
+use sampan_child::step::{Filter, List, Step, console, cwd};
 use std::collections::BTreeMap;
 
 /// Where a program is looked for when the container's environment has no PATH.
@@ -25,7 +26,14 @@ pub fn program(b: &mut Build, process: &Process<'_>) -> Result<Program, Error> {
     if name.is_empty() {
         return Err(Error::new("process.args[0]", "must not be empty"));
     }
-    let env = environment(process)?;
+    let mut env = environment(process)?;
+    let has_home = env.iter().any(|v| v.starts_with("HOME=") && *v != "HOME=");
+    // An empty one counts as none, as with runc.
+    env.retain(|v| *v != "HOME=");
+    if process.terminal && !env.iter().any(|v| v.starts_with("TERM=")) {
+        // What most terminals are, and what docker says.
+        env.push("TERM=xterm");
+    }
     let path = env.iter().rev().find_map(|v| v.strip_prefix("PATH=")).unwrap_or(PATH);
     let candidates: Vec<String> = match name.contains('/') {
         true => vec![name.to_owned()],
@@ -35,7 +43,7 @@ pub fn program(b: &mut Build, process: &Process<'_>) -> Result<Program, Error> {
             .collect(),
     };
     Ok(Program {
-        has_home: env.iter().any(|v| v.starts_with("HOME=")),
+        has_home,
         argv: b.table.list(process.args.iter().map(|a| a.as_str()), "process.args")?,
         env: b.table.list(env, "process.env")?,
         candidates: b.table.list(candidates.iter().map(String::as_str), "process.args[0]")?,
@@ -61,6 +69,18 @@ fn environment<'p>(process: &'p Process<'_>) -> Result<Vec<&'p str>, Error> {
         }
     }
     Ok(kept)
+}
+
+/// The terminal that a process asks for becomes its stdio.
+pub fn terminal(b: &mut Build, process: &Process<'_>, on_dev_console: bool, options: &Options) {
+    if !process.terminal {
+        return;
+    }
+    let to = b.want(Want::Console);
+    let size = process.console_size.as_ref().map_or(0, |s| u32::from(s.height) | u32::from(s.width) << 16);
+    let flags = if on_dev_console { console::ON_DEV_CONSOLE } else { 0 }
+        | if options.relayed_terminal { console::PLAIN_NEWLINES } else { 0 };
+    b.step("process.terminal", Step::Console { to, uid: process.user.uid, size, flags });
 }
 
 /// As root, or with `again` as the user, who may be allowed where root is not.

@@ -6,7 +6,7 @@ use crate::limits::rlimit_name;
 use crate::namespaces::KINDS;
 use crate::plan::{Gate, Plan, Want};
 use sampan_child::image::Image;
-use sampan_child::step::{Base, List, Numbers, Slot, Source, Step, Text, mark, mount as flag};
+use sampan_child::step::{Base, List, Numbers, Slot, Source, Step, Text, console, mark, mount as flag};
 use sampan_child::sys::uapi::*;
 use std::fmt::Write;
 
@@ -166,8 +166,8 @@ impl Reader<'_> {
             }
             Step::Mask { path } => format!("mask {}", self.text(path)),
             Step::ReadOnly { path } => format!("make {} read-only", self.text(path)),
-            Step::Console { uid, on_dev_console, .. } => {
-                let bound = if on_dev_console != 0 { ", on /dev/console" } else { "" };
+            Step::Console { uid, flags, .. } => {
+                let bound = if flags & console::ON_DEV_CONSOLE != 0 { ", on /dev/console" } else { "" };
                 format!("open a terminal for uid {uid}{bound}")
             }
             Step::Hook { argv, timeout_s, .. } => {

@@ -128,11 +128,23 @@ fn any_host() -> impl Strategy<Value = Host> {
 }
 
 fn any_options() -> impl Strategy<Value = Options> {
-    let flags = prop::collection::vec(any::<bool>(), 6);
+    let flags = prop::collection::vec(any::<bool>(), 7);
     (flags, 0u32..4).prop_map(|(flags, preserve_fds)| {
-        let [new_keyring, attach, given_netns, last, given_stdio, trace] = flags[..] else { unreachable!() };
-        let (id, bundle) = ("web".to_owned(), "/bundle".to_owned());
-        Options { id, bundle, preserve_fds, new_keyring, attach, given_netns, last, given_stdio, trace }
+        let [new_keyring, attach, given_netns, last, given_stdio, relayed_terminal, trace] = flags[..] else {
+            unreachable!()
+        };
+        let o = Options { id: "web".to_owned(), bundle: "/bundle".to_owned(), ..Options::default() };
+        Options {
+            preserve_fds,
+            new_keyring,
+            attach,
+            given_netns,
+            last,
+            given_stdio,
+            relayed_terminal,
+            trace,
+            ..o
+        }
     })
 }
 

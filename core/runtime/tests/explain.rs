@@ -75,7 +75,7 @@ fn each_row_says_what_it_should() {
     c(Step::JoinCgroup { tasks: T }, Call::write, Errno::AGAIN, ROOT, "pids limit");
     c(Step::Sysctl { path: T, value: T }, Call::openat2, Errno::NOENT, ROOT, "no such sysctl");
     c(Step::Sysctl { path: T, value: T }, Call::write, Errno::INVAL, ROOT, "does not take that value");
-    let console = Step::Console { to: Slot(0), uid: 0, on_dev_console: 0, size: 0 };
+    let console = Step::Console { to: Slot(0), uid: 0, size: 0, flags: 0 };
     c(console, Call::openat2, Errno::NOENT, ROOT, "devpts");
     c(USER, Call::setresuid, Errno::INVAL, INSIDE, "not mapped");
     c(USER, Call::setgroups, Errno::PERM, ROOT, "setgroups is denied");

@@ -2,40 +2,8 @@
 
 use serde_json::json;
 
-use crate::sampan::{Root, run};
-use sampan_testkit::{Bundle, need};
-
-/// A bundle that says "ran", changed.
-fn bundle(name: &str, change: impl FnOnce(&mut Bundle)) -> Option<Bundle> {
-    if !(need::root() && need::busybox()) {
-        return None;
-    }
-    let mut bundle = Bundle::new(name).unwrap();
-    bundle.args(&["/bin/echo", "ran"]);
-    change(&mut bundle);
-    bundle.write().unwrap();
-    Some(bundle)
-}
-
-/// Run to its end: exit code, standard output and error.
-fn ran(bundle: &Bundle) -> (i32, String, String) {
-    let id = bundle.path().file_name().unwrap().to_str().unwrap();
-    let root = Root::new(id);
-    run(&mut root.command(["run", "-b", bundle.path().to_str().unwrap(), id]))
-}
-
-fn works(name: &str, change: impl FnOnce(&mut Bundle), expected: &str) {
-    let Some(bundle) = bundle(name, change) else { return };
-    let (code, out, err) = ran(&bundle);
-    assert_eq!((code, out.as_str()), (0, expected), "{err}");
-}
-
-fn fails(name: &str, change: impl FnOnce(&mut Bundle), expected: &str) {
-    let Some(bundle) = bundle(name, change) else { return };
-    let (code, out, err) = ran(&bundle);
-    assert_eq!((code, out.as_str()), (1, ""), "{err}");
-    assert!(err.contains(expected), "{err}");
-}
+use crate::sampan::{fails, works};
+use sampan_testkit::Bundle;
 
 #[test]
 fn a_profile_that_cannot_be_applied_is_an_error_in_runcs_words() {

@@ -9,6 +9,7 @@ mod docker;
 mod enter;
 mod exec;
 mod explain;
+mod home;
 mod hooks;
 mod labels;
 mod late_groups;

@@ -6,6 +6,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use sampan_testkit::{Bundle, need};
+
 /// `--root`, removed at the end with every container in it.
 pub struct Root(PathBuf);
 
@@ -74,6 +76,40 @@ pub fn run(command: &mut Command) -> (i32, String, String) {
     let (mut out, mut err) = (capture(), capture());
     let status = command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap()).status().unwrap();
     (status.code().unwrap_or(-1), text(&mut out), text(&mut err))
+}
+
+/// A bundle that says "ran", changed.
+pub fn bundle(name: &str, change: impl FnOnce(&mut Bundle)) -> Option<Bundle> {
+    if !(need::root() && need::busybox()) {
+        return None;
+    }
+    let mut bundle = Bundle::new(name).unwrap();
+    bundle.args(&["/bin/echo", "ran"]);
+    change(&mut bundle);
+    bundle.write().unwrap();
+    Some(bundle)
+}
+
+/// Run to its end: exit code, standard output and error.
+pub fn ran(bundle: &Bundle) -> (i32, String, String) {
+    let id = bundle.path().file_name().unwrap().to_str().unwrap();
+    let root = Root::new(id);
+    run(&mut root.command(["run", "-b", bundle.path().to_str().unwrap(), id]))
+}
+
+/// It prints that and ends with 0.
+pub fn works(name: &str, change: impl FnOnce(&mut Bundle), expected: &str) {
+    let Some(bundle) = bundle(name, change) else { return };
+    let (code, out, err) = ran(&bundle);
+    assert_eq!((code, out.as_str()), (0, expected), "{err}");
+}
+
+/// It does not start, and the error says that.
+pub fn fails(name: &str, change: impl FnOnce(&mut Bundle), expected: &str) {
+    let Some(bundle) = bundle(name, change) else { return };
+    let (code, out, err) = ran(&bundle);
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert!(err.contains(expected), "{err}");
 }
 
 fn capture() -> File {

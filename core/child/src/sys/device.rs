@@ -35,6 +35,18 @@ pub fn set_window(tty: Fd, size: u32) -> Result<()> {
     unsafe { trap(Call::ioctl, [tty as usize, 0x5414, window.as_ptr() as usize, 0, 0, 0]) }.map(drop)
 }
 
+/// Clears ONLCR of a terminal.
+pub fn plain_newlines(tty: Fd) -> Result<()> {
+    // The kernel's struct termios of 36 bytes: the flags of input, output, control and local modes, then characters.
+    let mut modes = [0u32; 9];
+    // SAFETY: TCGETS writes the 36 bytes of `modes`.
+    unsafe { trap(Call::ioctl, [tty as usize, 0x5401, modes.as_mut_ptr() as usize, 0, 0, 0]) }?;
+    let [_, output, ..] = &mut modes;
+    *output &= !0x4;
+    // SAFETY: TCSETS reads the 36 bytes of `modes`.
+    unsafe { trap(Call::ioctl, [tty as usize, 0x5402, modes.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+}
+
 pub fn controlling_tty(tty: Fd) -> Result<()> {
     numbers(Call::ioctl, [tty as usize, 0x540e, 0, 0, 0, 0]).map(drop)
 }

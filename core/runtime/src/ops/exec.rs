@@ -82,6 +82,7 @@ pub fn run(root: &Root, o: &Options, log: &Log) -> Result<i32> {
         bundle: state.bundle.to_string_lossy().into_owned(),
         preserve_fds: o.preserve_fds,
         new_keyring: true,
+        relayed_terminal: o.console_socket.is_none(),
         last: true,
         ..PlanOptions::default()
     };

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::termios::{
-    OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+    OptionalActions, OutputModes, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
 use crate::pidfd::{self, Exit};
@@ -110,6 +110,8 @@ impl Relay {
             let old = tcgetattr(stdin)?;
             let mut raw = old.clone();
             raw.make_raw();
+            // The container's terminal leaves newlines alone, so ours adds the carriage returns.
+            raw.output_modes |= OutputModes::OPOST;
             tcsetattr(stdin, OptionalActions::Now, &raw)?;
             before = Some(old);
         }
