@@ -3,12 +3,17 @@
 //! No network: the image is podman.rs's. The daemon is the test's own, with all its folders, and ends with it.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use sampan_testkit::world::mountinfo;
+use sampan_testkit::{World, need};
+
 use crate::podman::image;
 use crate::sampan::run;
+use crate::world::appears;
 
 struct Docker {
     dir: PathBuf,
@@ -18,6 +23,11 @@ struct Docker {
 impl Docker {
     /// `None`, and why on stderr, where there is no docker to test with.
     fn new() -> Option<Docker> {
+        Docker::with(&serde_json::json!({}))
+    }
+
+    /// With more in daemon.json.
+    fn with(more: &serde_json::Value) -> Option<Docker> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: docker with sampan needs root");
             return None;
@@ -35,7 +45,7 @@ impl Docker {
         fs::create_dir_all(&dir).unwrap();
         image(&dir);
         let at = |name: &str| dir.join(name).display().to_string();
-        let config = serde_json::json!({
+        let mut config = serde_json::json!({
             "runtimes": { "sampan": { "path": env!("CARGO_BIN_EXE_sampan") } }, "default-runtime": "sampan",
             "bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false, "storage-driver": "vfs",
             "data-root": at("data"), "exec-root": at("exec"), "pidfile": at("pid"),
@@ -44,9 +54,15 @@ impl Docker {
             // More needs CAP_SYS_RESOURCE.
             "default-ulimits": { "nofile": { "Name": "nofile", "Soft": 1024, "Hard": 1024 } },
         });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         fs::write(dir.join("daemon.json"), config.to_string()).unwrap();
+        // With id maps ctr asks for the runtime by this name, whatever --runc-binary says.
+        fs::create_dir_all(dir.join("bin")).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sampan"), dir.join("bin/runc")).unwrap();
+        let path = format!("{}:{}", at("bin"), std::env::var("PATH").unwrap());
         let log = File::create(dir.join("log")).unwrap();
         let daemon = Command::new("dockerd")
+            .env("PATH", path)
             .arg("--config-file")
             .arg(dir.join("daemon.json"))
             .stdout(log.try_clone().unwrap())
@@ -212,4 +228,88 @@ fn by_containerd(docker: &Docker) {
     let (_, _, said) = docker.ctr(&["task", "rm", "c2"]);
     assert!(said.contains("code 9"), "{said}");
     ok(&["container", "rm", "c2"]);
+}
+
+/// A daemon on a host whose `/` is shared, and what a container of it has mounted on the host through its volume.
+fn mounted_on_the_host(more: &serde_json::Value, propagation: &str) -> Option<bool> {
+    let docker = Docker::with(more)?;
+    let volume = docker.dir.join("volume");
+    fs::create_dir_all(volume.join("inside")).unwrap();
+    fs::set_permissions(&volume, fs::Permissions::from_mode(0o777)).unwrap();
+    let bind = format!("{}:/vol:{propagation}", volume.display());
+    let script = "mount -t tmpfs evil /vol/inside && touch /vol/mounted; sleep 60";
+    docker.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "mounts",
+        "--network",
+        "none",
+        "--cap-add",
+        "SYS_ADMIN",
+        "-v",
+        &bind,
+        "box",
+        "sh",
+        "-c",
+        script,
+    ]);
+    appears(&volume.join("mounted"));
+    let at = format!(" {} ", volume.join("inside").display());
+    let seen = mountinfo().unwrap().contains(&at);
+    if seen {
+        assert!(Command::new("umount").arg(volume.join("inside")).status().unwrap().success());
+    }
+    Some(seen)
+}
+
+/// The range of ids that a daemon with `userns-remap` gives to its containers, in this test's mounts alone.
+fn remapped() -> serde_json::Value {
+    let file = std::env::temp_dir().join(format!("sampan-subid-{}", std::process::id()));
+    fs::write(&file, "nobody:100000:65536\nnogroup:100000:65536\n").unwrap();
+    for over in ["/etc/subuid", "/etc/subgid"] {
+        assert!(Command::new("mount").arg("--bind").arg(&file).arg(over).status().unwrap().success());
+    }
+    fs::remove_file(&file).unwrap();
+    serde_json::json!({ "userns-remap": "nobody:nogroup" })
+}
+
+/// Where `/` is shared, as on each host with systemd.
+fn on_a_shared_host() -> bool {
+    need::root() && World { shared: true, user_namespace: false }.enter().is_ok()
+}
+
+#[test]
+fn a_volume_reaches_the_host_only_if_it_is_shared_and_no_user_namespace_is_there() {
+    if !on_a_shared_host() {
+        return;
+    }
+    let plain = serde_json::json!({});
+    let Some(shared) = mounted_on_the_host(&plain, "rshared") else { return };
+    assert!(shared, "-v a:b:rshared");
+    assert_eq!(mounted_on_the_host(&plain, "shared"), Some(true), "-v a:b:shared");
+    assert_eq!(mounted_on_the_host(&plain, "rprivate"), Some(false));
+    assert_eq!(mounted_on_the_host(&remapped(), "rshared"), Some(false), "userns-remap");
+}
+
+#[test]
+fn containerds_client_maps_ids_and_leaves_no_mount_on_a_shared_host() {
+    if !on_a_shared_host() {
+        return;
+    }
+    let Some(docker) = Docker::new() else { return };
+    let image = docker.dir.join("saved.tar").display().to_string();
+    docker.ok(&["save", "-o", &image, "box"]);
+    let ctr = |args: &[&str]| {
+        let (code, out, err) = docker.ctr(args);
+        assert_eq!(code, 0, "ctr {args:?}: {err}");
+        out
+    };
+    ctr(&["image", "import", "--snapshotter", "native", &image]);
+    let before = mountinfo().unwrap();
+    let map = "0:100000:65536";
+    let run = ["run", "--rm", "--snapshotter", "native", "--uidmap", map, "--gidmap", map];
+    let out = ctr(&[&run[..], &["docker.io/library/box:latest", "m1", "cat", "/proc/self/uid_map"]].concat());
+    assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
+    assert_eq!(mountinfo().unwrap(), before);
 }

@@ -6,7 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sampan_testkit::world::mountinfo;
+use sampan_testkit::{World, need};
+
 use crate::sampan::run;
+use crate::world::appears;
 
 struct Podman {
     dir: PathBuf,
@@ -224,4 +228,34 @@ fn a_build_with_a_run_step_works() {
     podman.ok(&build);
     let (code, out, err) = podman.run(&["--rm", "localhost/built"]);
     assert_eq!((code, out.as_str()), (0, "built\n"), "{err}");
+}
+
+#[test]
+fn a_shared_bind_reaches_a_shared_host_and_others_do_not() {
+    if !need::root() {
+        return;
+    }
+    World { shared: true, user_namespace: false }.enter().unwrap();
+    let Some(podman) = Podman::new("shared") else { return };
+    let volume = podman.dir.join("volume");
+    fs::create_dir_all(volume.join("inside")).unwrap();
+    let at = format!(" {} ", volume.join("inside").display());
+    let script = "mount -t tmpfs evil /vol/inside && touch /vol/mounted; sleep 60";
+    for (propagation, reaches) in
+        [("rshared", true), ("shared", true), ("rslave", false), ("rprivate", false)]
+    {
+        let bind =
+            format!("type=bind,source={},target=/vol,bind-propagation={propagation}", volume.display());
+        let (code, id, err) =
+            podman.run(&["-d", "--cap-add", "SYS_ADMIN", "--mount", &bind, "box", "sh", "-c", script]);
+        assert_eq!(code, 0, "{propagation}: {err}");
+        appears(&volume.join("mounted"));
+        let seen = mountinfo().unwrap().contains(&at);
+        podman.podman(&["rm", "-f", "-t", "0", id.trim()]);
+        if seen {
+            assert!(Command::new("umount").arg(volume.join("inside")).status().unwrap().success());
+        }
+        assert_eq!(seen, reaches, "{propagation}");
+        fs::remove_file(volume.join("mounted")).unwrap();
+    }
 }

@@ -96,7 +96,7 @@ impl Host {
     }
 }
 
-fn appears(path: &Path) {
+pub fn appears(path: &Path) {
     for _ in 0..1000 {
         if path.exists() {
             return;
