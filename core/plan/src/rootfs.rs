@@ -134,7 +134,8 @@ fn node(d: &Device<'_>, field: String) -> Result<Node, Error> {
     })
 }
 
-/// Paths are looked up inside the root; one that is not there is no error. One that is named twice is masked once.
+/// Paths are looked up inside the root, a relative one from its top, as in runc; one that is not there is no error. One that
+/// is named twice is masked once.
 pub fn masks(b: &mut Build, linux: &Linux<'_>) -> Result<(), Error> {
     each_once(b, "linux.maskedPaths", &linux.masked_paths, |path| Step::Mask { path })?;
     each_once(b, "linux.readonlyPaths", &linux.readonly_paths, |path| Step::ReadOnly { path })
@@ -144,21 +145,16 @@ fn each_once(b: &mut Build, list: &str, paths: &[Str<'_>], step: impl Fn(Text) -
     let mut done = BTreeSet::new();
     for (index, path) in paths.iter().enumerate() {
         let field = format!("{list}[{index}]");
-        let path = absolute(path, &field)?;
+        if path.is_empty() {
+            return Err(Error::new(field, "must not be empty"));
+        }
+        let path = clean(&format!("/{}", path.as_str()));
         let text = b.text(&path, &field)?;
         if done.insert(path) {
             b.step(field, step(text));
         }
     }
     Ok(())
-}
-
-fn absolute(path: &str, field: &str) -> Result<String, Error> {
-    if path.starts_with('/') {
-        Ok(clean(path))
-    } else {
-        Err(Error::new(field, format!("{path:?} is not an absolute path")))
-    }
 }
 
 /// Only what a namespace of the container's own holds: anything else would change the host.

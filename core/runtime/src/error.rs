@@ -91,6 +91,16 @@ impl Error {
         Error::new(format!("exec: {name:?}: {problem}")).field("process.args[0]").likely(likely)
     }
 
+    /// A program that was found, and that execve cannot find: what runs it is missing.
+    pub fn interpreter(name: &str, errno: Errno) -> Error {
+        if errno != Errno::NOENT {
+            return Error::exec(name, false, errno);
+        }
+        Error::new(format!("exec {name}: no such file or directory")).field("process.args[0]").likely(
+            "the program is there, but not its interpreter: the one behind \"#!\", or the dynamic loader that it is linked for",
+        )
+    }
+
     /// The first line, without the container: what clients match on.
     pub fn sentence(&self) -> String {
         if self.field.is_empty() { self.doing.clone() } else { format!("{}: {}", self.field, self.doing) }

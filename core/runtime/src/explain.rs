@@ -42,7 +42,7 @@ pub fn explain(report: Report, plan: &Reader<'_>, origins: &[String], around: Ar
         }
         Step::Exec { argv, filter, .. } => {
             return denied_by_filter(plan, filter).unwrap_or_else(|| {
-                Error::exec(plan.list(argv).first().map_or("", String::as_str), false, errno)
+                Error::interpreter(plan.list(argv).first().map_or("", String::as_str), errno)
             });
         }
         Step::Hook { .. } => hook(plan.words(step), call, errno, detail),

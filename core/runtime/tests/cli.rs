@@ -94,7 +94,7 @@ fn long_flags_may_have_one_dash_and_switches_a_truth_value() {
     let root = Root::new("dash");
     assert_eq!(root.ok(["list", "-format", "json"]), "null\n");
     assert_eq!(root.ok(["list", "-format=json", "--quiet=false"]), "null\n");
-    assert_eq!(root.ok(["-debug", "list", "-quiet"]), "");
+    assert_eq!(root.ok(["-debug=false", "list", "-quiet"]), "");
 }
 
 #[test]

@@ -492,15 +492,97 @@ fn trace_says_what_each_step_cost() {
 
 #[test]
 fn spec_writes_what_run_can_run() {
-    let Some((root, bundle)) = here("written", "") else { return };
-    fs::remove_file(bundle.path().join("config.json")).ok();
-    root.ok(["spec", "-b", dir(&bundle)]);
-    let file = bundle.path().join("config.json");
-    let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    config["process"]["terminal"] = false.into();
-    config["process"]["args"] = serde_json::json!(["sh", "-c", "hostname"]);
-    fs::write(&file, config.to_string()).unwrap();
-    assert_eq!(root.ok(["run", "-b", dir(&bundle), &unique("written")]), "sampan\n");
+    for secure in [&[][..], &["--secure"]] {
+        let Some((root, bundle)) = here("written", "") else { return };
+        fs::remove_file(bundle.path().join("config.json")).ok();
+        root.ok(["spec", "-b", dir(&bundle)].iter().chain(secure));
+        let file = bundle.path().join("config.json");
+        let mut config: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        config["process"]["terminal"] = false.into();
+        config["process"]["args"] = serde_json::json!(["sh", "-c", "hostname"]);
+        fs::write(&file, config.to_string()).unwrap();
+        assert_eq!(root.ok(["run", "-b", dir(&bundle), &unique("written")]), "sampan\n");
+    }
+}
+
+/// The fields that tools and tutorials count on; the names differ.
+#[test]
+fn spec_is_runcs_template() {
+    let Some((root, bundle)) = here("template", "") else { return };
+    if !need::need("runc (apt-get install runc)", Command::new("runc").arg("--version").output().is_ok()) {
+        return;
+    }
+    let written = |command: &mut Command| {
+        let file = bundle.path().join("config.json");
+        fs::remove_file(&file).ok();
+        assert_eq!(run(command), (0, String::new(), String::new()));
+        serde_json::from_str::<serde_json::Value>(&fs::read_to_string(&file).unwrap()).unwrap()
+    };
+    let theirs = written(Command::new("runc").args(["spec", "-b", dir(&bundle)]));
+    let ours = written(&mut root.command(["spec", "-b", dir(&bundle)]));
+    for field in [
+        "/process/terminal",
+        "/process/user",
+        "/process/args",
+        "/process/env",
+        "/process/cwd",
+        "/process/capabilities/bounding",
+        "/process/capabilities/effective",
+        "/process/capabilities/permitted",
+        "/process/rlimits",
+        "/process/noNewPrivileges",
+        "/root",
+        "/linux/namespaces",
+        "/linux/readonlyPaths",
+        "/linux/sysctl",
+    ] {
+        // A field that is absent is the same as an empty one.
+        let of = |config: &serde_json::Value| config.pointer(field).cloned().unwrap_or_default();
+        assert_eq!(of(&ours), of(&theirs), "{field}");
+    }
+    let destinations = |config: &serde_json::Value| -> Vec<String> {
+        config["mounts"].as_array().unwrap().iter().map(|m| m["destination"].to_string()).collect()
+    };
+    assert_eq!(destinations(&ours), destinations(&theirs));
+}
+
+#[test]
+fn relative_masked_and_read_only_paths_are_below_the_root() {
+    let script = "ls /root; touch /tmp/sub/x 2>/dev/null || echo read-only";
+    let Some((root, mut bundle)) = here("relative", script) else { return };
+    fs::write(bundle.rootfs().join("root/secret"), "").unwrap();
+    fs::create_dir(bundle.rootfs().join("tmp/sub")).unwrap();
+    bundle.set("/root/readonly", false.into());
+    bundle.set("/linux/maskedPaths", serde_json::json!(["root"]));
+    bundle.set("/linux/readonlyPaths", serde_json::json!(["tmp/sub"]));
+    bundle.write().unwrap();
+    assert_eq!(root.ok(["run", "-b", dir(&bundle), &unique("relative")]), "read-only\n");
+}
+
+/// Its child ignores the hang-up and writes without end into the terminal that it keeps.
+#[test]
+fn the_end_of_the_foreground_waits_for_no_writer() {
+    let Some((root, mut bundle)) = here("writer", "trap '' HUP; /bin/busybox yes & sleep 0.2; exit 5") else {
+        return;
+    };
+    if !need::need(
+        "script (apt-get install bsdutils)",
+        Command::new("script").arg("--version").output().is_ok(),
+    ) {
+        return;
+    }
+    let own = ["network", "ipc", "uts", "mount"].map(|kind| serde_json::json!({ "type": kind }));
+    bundle.set("/linux/namespaces", serde_json::json!(own));
+    bundle.set("/process/terminal", true.into());
+    bundle.write().unwrap();
+    let id = unique("writer");
+    let sampan = env!("CARGO_BIN_EXE_sampan");
+    let line = format!("{sampan} --root {} run -b {} {id}", root.path().display(), dir(&bundle));
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", "20", "script", "-qec", &line, "/dev/null"]).stdin(Stdio::null());
+    assert_eq!(run(&mut command).0, 5);
+    assert_eq!(leftovers(&id), [""; 0]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a bundle may ask for and does not get: an error that names the field, and nothing done.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use sampan_testkit::{Bundle, need};
 use serde_json::{Value, json};
@@ -74,4 +75,47 @@ fn a_million_variables_are_an_error_within_seconds() {
     let (code, _, err) = root.after("true", ["run", "-b", bundle.path().to_str().unwrap(), &id]);
     assert!(code == 1 && err.contains("E2BIG"), "{code}: {err}");
     assert_eq!(root.ok(["list", "-q"]), "");
+}
+
+/// `sampan spec` asks for one, and a shell without end-of-file would be waited for without end.
+#[test]
+fn a_terminal_in_the_foreground_where_there_is_none_is_an_error_at_once() {
+    if !need::root() || !need::busybox() {
+        return;
+    }
+    let root = Root::new("no-tty");
+    let mut bundle = Bundle::new("no-tty").unwrap();
+    let (dir, id) = (bundle.path().to_str().unwrap().to_owned(), format!("t{}-no-tty", std::process::id()));
+    let refused = |args: &[&str], code: i32| {
+        let mut command = Command::new("timeout");
+        command.args(["20", "setsid", "-w", env!("CARGO_BIN_EXE_sampan"), "--root"]).arg(root.path());
+        let (got, _, err) = run(command.args(args).stdin(Stdio::null()));
+        assert!(
+            got == code && err.contains("open /dev/tty: no such device or address"),
+            "{args:?}: {got}, {err}"
+        );
+    };
+    bundle.args(&["sh"]).set("/process/terminal", json!(true));
+    bundle.write().unwrap();
+    refused(&["run", "-b", &dir, &id], 1);
+    refused(&["run", "-t", "--rootfs", "host", "--", "sh"], 1);
+    assert_eq!(root.ok(["list", "-q"]), "");
+    bundle.args(&["sleep", "60"]).set("/process/terminal", json!(false));
+    bundle.write().unwrap();
+    root.ok(["run", "-d", "-b", &dir, &id]);
+    refused(&["exec", "-t", &id, "sh"], 255);
+    assert_eq!(root.ok(["ps", "-f", "json", &id]).matches(',').count(), 0);
+}
+
+#[test]
+fn a_missing_interpreter_is_named_as_such() {
+    let script = |b: &mut Bundle| {
+        let path = b.rootfs().join("script");
+        fs::write(&path, "#!/no/such/interpreter\n").unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        b.args(&["/script"]);
+    };
+    let Some((code, _, err)) = run_with("interpreter", script) else { return };
+    assert_eq!(code, 1);
+    assert!(err.contains("exec /script: no such file or directory") && err.contains("interpreter"), "{err}");
 }

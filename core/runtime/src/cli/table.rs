@@ -311,7 +311,15 @@ pub const VERBS: &[Verb] = &[
         count: (0, 0),
         stops: false,
         help: "write a config.json to begin with",
-        flags: &[BUNDLE, on("rootless", ' ', "for use without root's rights; not supported yet")],
+        flags: &[
+            BUNDLE,
+            on("rootless", ' ', "for use without root's rights; not supported yet"),
+            on(
+                "secure",
+                ' ',
+                "the hardened container of run --rootfs and sampand, in place of runc's template",
+            ),
+        ],
     },
     Verb {
         name: "features",

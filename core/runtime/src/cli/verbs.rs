@@ -118,7 +118,7 @@ fn dispatch(argv0: &OsStr, c: &Command, log: &Log) -> ops::Result<i32> {
         }
         "ns" => ops::ns::run(root, &texts(&c.operands)?, c.given.has("json")).map(done),
         "enter" => enter::run(root, &enter_options(c)?),
-        "spec" => ops::spec::run(&bundle(&c.given), c.given.has("rootless")).map(done),
+        "spec" => ops::spec::run(&bundle(&c.given), c.given.has("rootless"), c.given.has("secure")).map(done),
         "features" => ops::features::run().map(done),
         "generate" => generate(text(&c.operands, 0)?.unwrap_or_default()).map(done),
         other => Err(asked(format!("{other}: not supported yet"))),

@@ -70,6 +70,7 @@ pub fn run(root: &Root, o: &Options, log: &Log) -> Result<i32> {
     let spec = texts.spec()?;
     let mut process = texts.process(&spec, o)?;
     if process.terminal && !o.detach {
+        foreground::check_terminal()?;
         // Before the program runs: it may ask for the terminal's size at once.
         process.console_size = foreground::size().map(|(height, width)| ConsoleSize { height, width });
     }

@@ -100,6 +100,9 @@ pub struct Relay {
 /// One direction holds at most this much; then its source waits.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
+/// What the kernel keeps of a pty's output (TTYB_DEFAULT_MEM_LIMIT in drivers/tty/tty_buffer.c).
+const PTY_BYTES_MAX: usize = 640 * 1024;
+
 impl Relay {
     /// Sets our terminal raw, if stdin is one, and the pty to its size.
     pub fn new(master: OwnedFd) -> io::Result<Relay> {
@@ -177,15 +180,21 @@ impl Relay {
         Ok(())
     }
 
-    /// What the process wrote before its end.
+    /// What the process wrote before its end: at most what a pty holds. Whoever goes on to write into it, as a child that
+    /// ignores the hang-up may, is not waited for.
     fn drain(&mut self) -> io::Result<()> {
+        let mut left = PTY_BYTES_MAX;
         loop {
-            if self.master_open && ready(self.master.as_fd(), PollFlags::IN)? {
+            let before = self.from_master.len();
+            if self.master_open && left > 0 && ready(self.master.as_fd(), PollFlags::IN)? {
                 self.master_open = take(self.master.as_fd(), &mut self.from_master)?;
+                left = left.saturating_sub(self.from_master.len() - before);
             } else if self.from_master.is_empty() {
                 return Ok(());
             }
             while !self.from_master.is_empty() {
+                // It may be nonblocking, and full.
+                wait_writable(rustix::stdio::stdout())?;
                 give(rustix::stdio::stdout(), &mut self.from_master)?;
             }
         }
@@ -197,6 +206,24 @@ impl Drop for Relay {
         if let Some(before) = &self.before {
             let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, before);
         }
+    }
+}
+
+/// A terminal in the foreground is joined to ours, so there must be one; asked before anything is made. The words are
+/// runc's, which looks in the same places.
+pub fn check_terminal() -> super::Result<()> {
+    let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    if stdio.into_iter().any(isatty) {
+        return Ok(());
+    }
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match rustix::fs::open("/dev/tty", flags, rustix::fs::Mode::empty()) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(super::Error::Asked(
+            "process.terminal: open /dev/tty: no such device or address\n  likely: we run without a terminal; set terminal to \
+             false, or detach with --console-socket"
+                .into(),
+        )),
     }
 }
 
@@ -216,6 +243,13 @@ fn ready(fd: BorrowedFd<'_>, what: PollFlags) -> io::Result<bool> {
     match poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })) {
         Ok(n) => Ok(n > 0),
         Err(Errno::INTR) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn wait_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(e) => Err(e.into()),
     }
 }

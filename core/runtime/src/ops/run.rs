@@ -53,6 +53,9 @@ pub fn run(root: &Root, run: &Run) -> Result<i32> {
     };
     let spec = config.spec()?;
     create::check_console(&spec, o.console_socket.is_some(), run.detach)?;
+    if !run.detach && spec.process.as_ref().is_some_and(|process| process.terminal) {
+        foreground::check_terminal()?;
+    }
     // What `start` would say; `create` alone may do without (runtime.md, Create).
     if spec.process.is_none() {
         return Err(super::state_error(&o.id, "process: config.json has none, so there is nothing to start"));
