@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 
 use sampan_plugin::lock::{self, Lock, Refused};
 
+/// None: there is no place for its lock.
 #[derive(Debug)]
 pub struct Claim(Option<Lock>);
 
@@ -16,8 +17,15 @@ impl Claim {
         let failed = |why: &dyn std::fmt::Display| format!("cannot claim the network: {why}");
         // The engine's thread may be in another namespace than the process's first one.
         let namespace = std::fs::metadata("/proc/thread-self/ns/net").map_err(|e| failed(&e))?.ino();
-        let path = lock::shared_folder().map_err(|e| failed(&e))?.join(format!("network.{namespace}"));
-        match Lock::take(&path, std::process::id()) {
+        let folder = match lock::shared_folder() {
+            Ok(folder) => folder,
+            Err(refused @ Refused::NoFolder { .. }) => {
+                tracing::warn!("the network is not claimed: {refused}");
+                return Ok(Claim(None));
+            }
+            Err(refused) => return Err(failed(&refused)),
+        };
+        match Lock::take(&folder.join(format!("network.{namespace}")), std::process::id()) {
             Ok(lock) => Ok(Claim(Some(lock))),
             Err(Refused::Held { holder, .. }) => {
                 let pid = holder.map_or_else(|| "unknown".into(), |pid| pid.to_string());

@@ -30,6 +30,11 @@ pub enum Refused {
         path: PathBuf,
         why: &'static str,
     },
+    /// It cannot be made here, and so by nobody else: there is nobody to keep out.
+    NoFolder {
+        path: PathBuf,
+        error: io::Error,
+    },
     Call {
         path: PathBuf,
         doing: &'static str,
@@ -45,6 +50,7 @@ impl fmt::Display for Refused {
                 write!(f, "{}: held{holder}", path.display())
             }
             Refused::Folder { path, why } => write!(f, "{}: {why}", path.display()),
+            Refused::NoFolder { path, error } => write!(f, "{}: cannot make it: {error}", path.display()),
             Refused::Call { path, doing, error } => write!(f, "{}: cannot {doing}: {error}", path.display()),
         }
     }
@@ -126,19 +132,27 @@ pub fn shared_folder() -> Result<PathBuf, Refused> {
         return closed_folder(Path::new(&users()));
     }
     // Root of a user namespace is an ordinary user of the host, and has no /run to write to.
-    closed_folder(Path::new("/run"))
-        .or_else(|refused| closed_folder(Path::new(&users())).map_err(|_| refused))
+    match closed_folder(Path::new("/run")) {
+        Err(refused @ Refused::NoFolder { .. }) => closed_folder(Path::new(&users())).map_err(|_| refused),
+        other => other,
+    }
 }
 
 fn closed_folder(base: &Path) -> Result<PathBuf, Refused> {
+    use io::ErrorKind::{AlreadyExists, NotFound, PermissionDenied, ReadOnlyFilesystem};
     let path = base.join("sampan.locks");
     let fail = |doing| {
         let path = path.clone();
         move |error| Refused::Call { path, doing, error }
     };
-    match DirBuilder::new().mode(0o700).create(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fail("make it")(error)),
-        _ => {}
+    if let Err(error) = DirBuilder::new().mode(0o700).create(&path) {
+        match error.kind() {
+            AlreadyExists => {}
+            NotFound | PermissionDenied | ReadOnlyFilesystem => {
+                return Err(Refused::NoFolder { path, error });
+            }
+            _ => return Err(fail("make it")(error)),
+        }
     }
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let folder = OpenOptions::new().read(true).custom_flags(flags).open(&path).map_err(fail("open it"))?;
@@ -197,11 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn no_link_is_followed() {
+    fn no_link_is_followed_and_where_no_folder_can_be_that_is_told() {
         let folder = place();
         std::os::unix::fs::symlink("elsewhere", folder.join("link")).unwrap();
         assert!(matches!(Lock::take(&folder.join("link"), 1), Err(Refused::Call { doing: "open it", .. })));
         assert!(!folder.join("elsewhere").exists());
+        assert!(matches!(closed_folder(&folder.join("nowhere")), Err(Refused::NoFolder { .. })));
         std::os::unix::fs::symlink(&folder, folder.join("sampan.locks")).unwrap();
         assert!(matches!(closed_folder(&folder), Err(Refused::Call { doing: "open it", .. })));
         std::fs::remove_dir_all(folder).unwrap();

@@ -6,8 +6,8 @@
 
 use super::client::{self, Keel};
 use crate::journal;
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FlockOperation, Mode, OFlags, fchmod};
+use rustix::fd::AsFd;
+use rustix::fs::{Mode, OFlags, fchmod};
 use rustix::io::Errno;
 use sampan_plugin::lock::{self, Lock, Refused};
 use sampan_runtime::trust::{self, Group};
@@ -15,8 +15,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = "sampand.lock";
-/// The keel's name for the lock on state_dir, which is on the folder itself.
-const STATE: &str = "sampand.state";
+/// The lock in state_dir, and the keel's name for it.
+const STATE: &str = "state.lock";
 /// The keel's name for the claim on the control groups.
 const GROUPS: &str = "sampand.groups";
 /// The runtime's root. After a reboot nothing in it runs, whoever made it.
@@ -71,9 +71,9 @@ pub fn claim(run_dir: &Path, state_dir: &Path, cgroup_parent: &str, keel: &Keel)
     let boot_id = boot_id().map_err(Error::BootId)?;
     // The socket in it may be open to a group: others may pass, but see nothing.
     folder(run_dir, 0o711)?;
-    let state = folder(state_dir, 0o700)?;
+    folder(state_dir, 0o700)?;
     lock(run_dir, keel)?;
-    lock_state(&state, state_dir, keel)?;
+    lock_state(state_dir, keel)?;
     claim_groups(cgroup_parent, keel)?;
     let rebooted = journal::boot_of(run_dir).is_some_and(|boot| boot != boot_id);
     if rebooted {
@@ -83,19 +83,15 @@ pub fn claim(run_dir: &Path, state_dir: &Path, cgroup_parent: &str, keel: &Keel)
     Ok(Claim { boot_id, rebooted })
 }
 
-fn lock_state(state: &OwnedFd, path: &Path, keel: &Keel) -> Result<(), Error> {
-    let same = |held: &OwnedFd| match (rustix::fs::fstat(held), rustix::fs::fstat(state)) {
-        (Ok(held), Ok(here)) => (held.st_dev, held.st_ino) == (here.st_dev, here.st_ino),
-        _ => false,
-    };
-    if keel.fetch(STATE)?.is_some_and(|held| same(&held)) {
-        return Ok(());
-    }
-    match rustix::fs::flock(state, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(keel.keep(STATE, Some(state.as_fd()))?),
-        Err(Errno::AGAIN) => Err(Error::Shared { key: "state_dir", what: path.display().to_string() }),
-        // A file system without locks on folders (some network ones) is no reason not to run.
-        Err(_) => Ok(()),
+/// Its folder may be readable, and so lockable, for others: a file in it is not.
+fn lock_state(state_dir: &Path, keel: &Keel) -> Result<(), Error> {
+    match hold(&state_dir.join(STATE), STATE, keel) {
+        Err(Error::Lock(Refused::Held { .. })) => {
+            Err(Error::Shared { key: "state_dir", what: state_dir.display().to_string() })
+        }
+        // A file system without locks (some network ones) is no reason not to run.
+        Err(Error::Lock(Refused::Call { doing: "lock it", .. })) => Ok(()),
+        other => other,
     }
 }
 
@@ -105,23 +101,19 @@ fn claim_groups(parent: &str, keel: &Keel) -> Result<(), Error> {
     use std::os::unix::fs::MetadataExt;
     let namespace = std::fs::metadata("/proc/self/ns/cgroup").map_or(0, |found| found.ino());
     let name = format!("groups.{namespace}.{:08x}", journal::crc32(parent.as_bytes()));
-    let key = format!("{GROUPS}/{name}");
-    if keel.fetch(&key)?.is_some() {
-        return Ok(());
-    }
     let folder = match lock::shared_folder() {
         Ok(folder) => folder,
-        // An ordinary user's groups are below one that was handed to them alone.
-        Err(refused) if !rustix::process::geteuid().is_root() => {
-            tracing::warn!("no lock on the control groups: {refused}");
+        Err(refused @ Refused::NoFolder { .. }) => {
+            tracing::warn!("the control groups are not claimed: {refused}");
             return Ok(());
         }
         Err(refused) => return Err(refused.into()),
     };
-    match Lock::take(&folder.join(name), keel_pid()) {
-        Ok(lock) => Ok(keel.keep(&key, Some(lock.as_fd()))?),
-        Err(Refused::Held { .. }) => Err(Error::Shared { key: "cgroup_parent", what: parent.to_owned() }),
-        Err(refused) => Err(refused.into()),
+    match hold(&folder.join(&name), &format!("{GROUPS}/{name}"), keel) {
+        Err(Error::Lock(Refused::Held { .. })) => {
+            Err(Error::Shared { key: "cgroup_parent", what: parent.to_owned() })
+        }
+        other => other,
     }
 }
 
@@ -158,7 +150,7 @@ pub fn leave(run_dir: &Path) -> std::io::Result<()> {
 }
 
 /// A folder of our own that nobody else can write to or put another in the place of; made if it is not there.
-fn folder(path: &Path, mode: u32) -> Result<OwnedFd, Error> {
+fn folder(path: &Path, mode: u32) -> Result<(), Error> {
     trust::make_folders(path, mode).map_err(|error| failed(path, "make it", io(&error)))?;
     let folder = trust::folder(path, Group::MayNotWrite)?;
     // Asked of the descriptor: the path may be a link that somebody turns round.
@@ -167,7 +159,7 @@ fn folder(path: &Path, mode: u32) -> Result<OwnedFd, Error> {
     if owner != us {
         return Err(Error::Owner { path: path.to_owned(), owner, us });
     }
-    Ok(folder)
+    Ok(())
 }
 
 /// What an older version left open to others is closed.
@@ -189,15 +181,19 @@ fn close_to_others(run_dir: &Path) -> Result<(), Error> {
 }
 
 fn lock(run_dir: &Path, keel: &Keel) -> Result<(), Error> {
-    let path = run_dir.join(LOCK);
-    if keel.fetch(LOCK)?.is_some_and(|held| lock::is_at(&held.into(), &path)) {
+    match hold(&run_dir.join(LOCK), LOCK, keel) {
+        Err(Error::Lock(Refused::Held { path, holder })) => Err(Error::Held { path, holder }),
+        other => other,
+    }
+}
+
+/// Takes the lock at `path` and gives it to the keel under `key`, which may have it already.
+fn hold(path: &Path, key: &str, keel: &Keel) -> Result<(), Error> {
+    if keel.fetch(key)?.is_some_and(|held| lock::is_at(&held.into(), path)) {
         return Ok(());
     }
-    match Lock::take(&path, keel_pid()) {
-        Ok(lock) => Ok(keel.keep(LOCK, Some(lock.as_fd()))?),
-        Err(Refused::Held { path, holder }) => Err(Error::Held { path, holder }),
-        Err(refused) => Err(refused.into()),
-    }
+    let lock = Lock::take(path, keel_pid())?;
+    Ok(keel.keep(key, Some(lock.as_fd()))?)
 }
 
 fn keel_pid() -> u32 {

@@ -82,6 +82,26 @@ fn who_takes_our_names_for_sockets_does_not_keep_sampand_from_starting() {
     world.until_state("a", "running");
 }
 
+/// A state_dir that others may read, as packages make it: they can lock the folder itself, and that is all.
+#[test]
+fn who_locks_a_folder_of_ours_does_not_keep_sampand_from_starting() {
+    let mut world = world!("[services.a]\n{LIVE}");
+    let locked: Vec<fs::File> = ["run", "state"]
+        .iter()
+        .map(|name| {
+            let path = world.dir().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            fs::File::open(path).unwrap()
+        })
+        .collect();
+    for folder in &locked {
+        rustix::fs::flock(folder, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    }
+    world.start();
+    world.until_state("a", "running");
+}
+
 #[test]
 fn the_folder_of_locks_is_closed_to_others() {
     let mut world = world!("[services.a]\n{LIVE}");
