@@ -6,11 +6,12 @@
 use crate::build::{Build, clean, from_bundle};
 use crate::error::Error;
 use crate::host::{Host, Version};
+use crate::idmap::{self, IdMap};
 use crate::labels;
 use crate::namespaces::Namespaces;
 use crate::plan::{Options, Want};
 use crate::rootfs::RootPropagation;
-use crate::spec::{Mount, Str};
+use crate::spec::{Linux, Mount};
 use sampan_child::defence::{self, Defence};
 use sampan_child::step::{List, Propagation, Source, Step, mount as flag};
 use sampan_child::sys::uapi::*;
@@ -29,6 +30,9 @@ pub struct Asked<'o> {
     pub source_nofollow: bool,
     /// Of the target, not of an option: it may be on procfs.
     pub on_proc: bool,
+    pub ids: idmap::Asked,
+    /// What that comes to.
+    pub idmap: Option<IdMap>,
     /// What the file system is told: name, and value if it has one.
     pub data: Vec<(&'o str, Option<&'o str>)>,
 }
@@ -49,6 +53,7 @@ enum Means {
     Told,
     CopyUp,
     NoFollow,
+    Ids(idmap::Asked),
     Nothing,
     NotYet,
 }
@@ -98,7 +103,9 @@ fn means(option: &str) -> Option<Means> {
         "rasync" | "rnomand" | "rsync" | "rdirsync" | "rmand" => Nothing,
         "tmpcopyup" => CopyUp,
         "src-nofollow" => NoFollow,
-        "remount" | "idmap" | "ridmap" | "copy-symlink" | "dest-nofollow" => NotYet,
+        "idmap" => Ids(idmap::Asked::One),
+        "ridmap" => Ids(idmap::Asked::Recursive),
+        "remount" | "copy-symlink" | "dest-nofollow" => NotYet,
         _ => return None,
     })
 }
@@ -137,6 +144,7 @@ pub fn options<'o>(given: impl IntoIterator<Item = &'o str>, field: &str) -> Res
             }
             Some(Means::Told) => a.data.push((option, None)),
             Some(Means::CopyUp) => a.copy_up = true,
+            Some(Means::Ids(ids)) => a.ids = ids,
             Some(Means::NoFollow) => a.source_nofollow = true,
             Some(Means::Nothing) => {}
             Some(Means::NotYet) => return Err(not_yet()),
@@ -187,42 +195,52 @@ pub enum Dev {
 
 /// Facts that decide how a mount is made.
 pub struct Around<'a> {
+    pub linux: &'a Linux<'a>,
     pub host: &'a Host,
     pub options: &'a Options,
     pub namespaces: &'a Namespaces,
     pub propagation: RootPropagation,
-    /// SELinux's label of new file systems (linux.mountLabel).
-    pub label: &'a Option<Str<'a>>,
     /// The root, as a path of the host.
     pub root: &'a str,
 }
 
+/// A part of the host's tree that is to be cloned.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'p> {
+    pub path: &'p str,
+    pub recursive: bool,
+    pub follow: bool,
+    /// As the config asks.
+    pub propagation: Option<Propagation>,
+    pub idmap: Option<&'p IdMap>,
+    pub field: &'p str,
+}
+
 impl Around<'_> {
-    /// Where a bind is cloned, and what becomes of its peers there. What is below the root by the child, where it shows the
+    /// Where a part is cloned, and what becomes of its peers there. What is below the root by the child, where it shows the
     /// mounts made before it. The host's by the child too, in a namespace that has no peers; by the parent
     /// what a new user namespace may not split off the host's mounts (a slave then: root in there must not mount on the
-    /// host); and by the parent what is to stay shared with the host.
-    pub fn source(
-        &self,
-        b: &mut Build,
-        path: &str,
-        recursive: bool,
-        follow: bool,
-        field: &str,
-        asked: Option<Propagation>,
-    ) -> Result<Source, Error> {
-        if let Some(inside) = self.below_root(path) {
-            return Ok(Source::Inside(b.text(&inside, field)?));
+    /// host), what is to stay shared with the host, and what gets an id map, which is the host's root's to give.
+    pub fn source(&self, b: &mut Build, part: Part<'_>) -> Result<Source, Error> {
+        if let Some(inside) = self.below_root(part.path).filter(|_| part.idmap.is_none()) {
+            return Ok(Source::Inside(b.text(&inside, part.field)?));
         }
         let new_user = self.namespaces.makes(CLONE_NEWUSER);
-        let stays_shared = asked.filter(|asked| asked.is_shared() && self.propagation.keeps_peers());
+        let stays_shared = part.propagation.filter(|asked| asked.is_shared() && self.propagation.keeps_peers());
         let propagation = match stays_shared {
             _ if new_user && self.host.privileged => self.propagation.host,
             Some(shared) if !new_user => shared,
-            _ => return Ok(Source::Path(b.text(path, field)?)),
+            _ if part.idmap.is_some() => self.propagation.host,
+            _ => return Ok(Source::Path(b.text(part.path, part.field)?)),
         };
-        let (path, field) = (path.to_owned(), field.to_owned());
-        Ok(Source::Tree(b.want(Want::Tree { path, recursive, follow, propagation, field })))
+        Ok(Source::Tree(b.want(Want::Tree {
+            path: part.path.to_owned(),
+            recursive: part.recursive,
+            follow: part.follow,
+            propagation,
+            idmap: part.idmap.cloned(),
+            field: part.field.to_owned(),
+        })))
     }
 
     /// The path as the container sees it; none for the root itself, and none where all of the host is the root.
@@ -246,13 +264,11 @@ pub fn mount(
     if m.destination.is_empty() {
         return Err(Error::new(format!("{field}.destination"), "must not be empty"));
     }
-    if !(m.uid_mappings.is_empty() && m.gid_mappings.is_empty()) {
-        return Err(Error::unsupported(format!("{field}.uidMappings")));
-    }
     let target = clean(&m.destination);
     let mut asked = options(m.options.iter().map(|o| o.as_str()), &field)?;
     let kind = m.kind.as_deref().unwrap_or_default();
     let bind = asked.bind || kind == "bind" || kind == "rbind";
+    let idmap = idmap::of_mount(m, asked.ids, bind, around.linux, around.host, &field)?;
     if defence::on(Defence::ProcMountsChecked) {
         asked.on_proc = check_proc(&target, if bind { "bind" } else { kind }, m.source.as_deref(), &field)?;
     }
@@ -266,15 +282,8 @@ pub fn mount(
         if target == "/dev" {
             made.dev = Dev::Bound;
         }
-        return bind_step(
-            b,
-            &from_bundle(source, &around.options.bundle),
-            &target,
-            &asked,
-            kind == "rbind",
-            &field,
-            around,
-        );
+        let asked = Asked { recursive: asked.recursive || kind == "rbind", idmap, ..asked };
+        return bind_step(b, &from_bundle(source, &around.options.bundle), &target, &asked, &field, around);
     }
     match kind {
         "" => Err(Error::new(format!("{field}.type"), "is missing, and the options do not say bind")),
@@ -285,10 +294,10 @@ pub fn mount(
         "sysfs" if around.namespaces.makes(CLONE_NEWUSER) && !around.namespaces.makes(CLONE_NEWNET) => {
             // sysfs belongs to the owner of the network namespace: EPERM here, so the host's is shown.
             let asked = Asked { recursive: true, data: Vec::new(), ..asked };
-            bind_step(b, "/sys", &target, &asked, true, &field, around)
+            bind_step(b, "/sys", &target, &asked, &field, around)
         }
         kind => {
-            asked.data.extend(labels::mount(kind, around.label));
+            asked.data.extend(labels::mount(kind, &around.linux.mount_label));
             if asked.copy_up {
                 // What is copied counts as the container's memory.
                 join_groups(b);
@@ -307,13 +316,19 @@ fn bind_step(
     source: &str,
     target: &str,
     asked: &Asked<'_>,
-    recursive: bool,
     field: &str,
     around: &Around<'_>,
 ) -> Result<(), Error> {
-    let recursive = recursive || asked.recursive;
-    let (follow, propagation) = (!asked.source_nofollow, asked.propagation);
-    let from = around.source(b, source, recursive, follow, &format!("{field}.source"), propagation)?;
+    let (recursive, propagation) = (asked.recursive, asked.propagation);
+    let part = Part {
+        path: source,
+        recursive,
+        follow: !asked.source_nofollow,
+        propagation,
+        idmap: asked.idmap.as_ref(),
+        field: &format!("{field}.source"),
+    };
+    let from = around.source(b, part)?;
     let at = b.text(target, &format!("{field}.destination"))?;
     let mut flags = on_proc(asked) | if recursive { flag::RECURSIVE } else { 0 };
     if asked.source_nofollow {
@@ -419,10 +434,10 @@ fn cgroup(
         let v2_mount =
             groups.iter().find(|g| g.version == Version::V2).map_or("/sys/fs/cgroup", |g| g.mount.as_str());
         if !around.namespaces.has(CLONE_NEWCGROUP) {
-            let asked = Asked { data: Vec::new(), ..asked.clone() };
             // What is mounted on it cannot be left out there (mount_namespaces(7), locked mounts).
-            let recursive = around.host.in_user_namespace;
-            return bind_step(b, v2_mount, target, &asked, recursive, field, around);
+            let recursive = asked.recursive || around.host.in_user_namespace;
+            let asked = Asked { data: Vec::new(), recursive, ..asked.clone() };
+            return bind_step(b, v2_mount, target, &asked, field, around);
         }
         let kind = b.table.own("cgroup2");
         let at = b.text(target, field)?;
@@ -435,7 +450,7 @@ fn cgroup(
     let kind = b.table.own("tmpfs");
     let at = b.text(target, field)?;
     let mut data = vec![("source", Some("tmpfs")), ("mode", Some("755"))];
-    data.extend(labels::mount("tmpfs", around.label));
+    data.extend(labels::mount("tmpfs", &around.linux.mount_label));
     let data = told(b, &data, field)?;
     let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let propagation = asked.propagation;

@@ -12,7 +12,7 @@
 use crate::build::{Build, clean, from_bundle};
 use crate::error::Error;
 use crate::host::{Host, Version};
-use crate::mounts::{self, Around, Dev, Made};
+use crate::mounts::{self, Around, Dev, Made, Part};
 use crate::namespaces::Namespaces;
 use crate::plan::{Gate, Options, Parent, Plan, Want};
 use crate::rootfs::RootPropagation;
@@ -33,8 +33,7 @@ impl<'a> Plan<'a> {
         let root = root.ok_or_else(|| Error::new("root.path", "is missing"))?;
         let propagation = RootPropagation::parse(linux)?;
         let path = from_bundle(&root.path, &options.bundle);
-        let label = &linux.mount_label;
-        let around = Around { host, options, namespaces: &ns, propagation, label, root: &path };
+        let around = Around { linux, host, options, namespaces: &ns, propagation, root: &path };
         let b = &mut Build::default();
         b.want(Want::Report);
         if options.trace {
@@ -74,7 +73,15 @@ impl<'a> Plan<'a> {
         b.step("", Step::Umask { mask: 0 });
         let scratch = scratch::asked(spec)?;
         // overlayfs looks past what is mounted below.
-        let from = around.source(b, &path, !scratch, true, "root.path", None)?;
+        let part = Part {
+            path: &path,
+            recursive: !scratch,
+            follow: true,
+            propagation: None,
+            idmap: None,
+            field: "root.path",
+        };
+        let from = around.source(b, part)?;
         let host_mounts = propagation.host;
         if scratch {
             scratch::root(b, from, host_mounts, new_user)?;

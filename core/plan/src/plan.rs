@@ -1,5 +1,6 @@
 //! The plan: what the child does, step by step, and what its parent does meanwhile.
 
+use crate::idmap::IdMap;
 use crate::ids;
 use crate::spec::{ConsoleSize, Hooks, IdMapping, Resources, Str};
 use sampan_child::step::{Propagation, Step};
@@ -39,9 +40,16 @@ pub enum Want {
     OwnNamespace { kind: u32 },
     /// A pidfd of the running container that `exec` joins.
     Container,
-    /// A detached clone of a tree, made where the parent may look things up. It is a peer of the host's mounts until it is
-    /// given `propagation`; a shared one stays one.
-    Tree { path: String, recursive: bool, follow: bool, propagation: Propagation, field: String },
+    /// A detached clone of a tree, made where the parent may look things up, and its ids mapped. It is a peer of the host's
+    /// mounts until it is given `propagation`; a shared one stays one.
+    Tree {
+        path: String,
+        recursive: bool,
+        follow: bool,
+        propagation: Propagation,
+        idmap: Option<IdMap>,
+        field: String,
+    },
     /// Our end of a socket pair over which the pty's master comes.
     Console,
     /// Standard descriptor 0, 1 or 2 of a process whose stdio the caller gives.

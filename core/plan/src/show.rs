@@ -64,6 +64,15 @@ impl Reader<'_> {
             Source::Inside(text) => format!("the root's {}", self.text(text)),
         }
     }
+    /// The option by which the ids of a source are mapped.
+    fn idmap(&self, source: Source) -> Option<String> {
+        let Source::Tree(slot) = source else { return None };
+        match self.slots.get(slot.0 as usize) {
+            Some(Want::Tree { idmap: Some(map), .. }) if map.recursive => Some("ridmap".to_owned()),
+            Some(Want::Tree { idmap: Some(_), .. }) => Some("idmap".to_owned()),
+            _ => None,
+        }
+    }
     /// What a new file system is told, and its source.
     fn options(&self, data: List) -> (Vec<String>, Option<String>) {
         let (mut options, mut source) = (Vec::new(), None);
@@ -140,6 +149,7 @@ impl Reader<'_> {
                 let mut options = changed(set, clear, flags & flag::ATTRIBUTES_RECURSIVE != 0);
                 options.extend(propagation.map(|p| p.name().to_owned()));
                 let verb = if flags & flag::RECURSIVE != 0 { "rbind" } else { "bind" };
+                options.extend(self.idmap(from));
                 format!("{verb} {} on {}{}", self.source(from), self.text(target), bracket(&options))
             }
             Step::Attributes { target, set, clear, flags, .. } => {

@@ -272,6 +272,7 @@ part! {
 
 part! { Namespace<'a> { kind: Str<'a> = "type", path: Option<Str<'a>> = "path" } }
 part! { IdMapping { container_id: u32 = "containerID", host_id: u32 = "hostID", size: u32 = "size" } }
+impl Eq for IdMapping {}
 part! { TimeOffset { secs: i64 = "secs", nanosecs: u32 = "nanosecs" } }
 part! { NetDevice<'a> { name: Option<Str<'a>> = "name" } }
 part! { Personality<'a> { domain: Str<'a> = "domain", flags: Vec<Str<'a>> = "flags" } }

@@ -107,12 +107,8 @@ fn mounts_say_what_and_where() {
         "mounts[7].type: is missing, and the options do not say bind",
     );
     mount(
-        json!({"destination": "/x", "type": "tmpfs", "options": ["idmap"]}),
-        "mounts[7].options[0]: \"idmap\" is not supported yet",
-    );
-    mount(
-        json!({"destination": "/x", "type": "bind", "source": "/y", "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}),
-        "mounts[7].uidMappings: not supported yet",
+        json!({"destination": "/x", "type": "bind", "source": "/y", "options": ["copy-symlink"]}),
+        "mounts[7].options[0]: \"copy-symlink\" is not supported yet",
     );
     mount(
         json!({"destination": "/proc", "type": "tmpfs", "source": "x"}),
@@ -233,4 +229,32 @@ fn an_ambient_capability_that_cannot_be_raised_is_left_out_and_said() {
     let warning = "process.capabilities.ambient: CAP_NET_BIND_SERVICE left out: \
         an ambient capability must be both permitted and inheritable";
     assert_eq!(warnings, [warning]);
+}
+
+#[test]
+fn id_maps_are_for_binds_of_the_hosts_root_and_come_in_pairs() {
+    let line = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
+    let mount = |kind: &str, options: &[&str], uids: &Value, gids: &Value| json!({"destination": "/mnt", "type": kind, "source": "/x", "options": options, "uidMappings": uids, "gidMappings": gids});
+    let none = &json!([]);
+    let only_binds = "mounts[7]: id-mapped mounts are only supported for bind-mounts";
+    check("/mounts/-", mount("tmpfs", &[], &line, &line), only_binds);
+    check("/mounts/-", mount("tmpfs", &["ridmap"], none, none), only_binds);
+    let both = "mounts[7]: id-mapped mounts must have both uid and gid mappings specified";
+    check("/mounts/-", mount("bind", &[], &line, none), both);
+    check("/mounts/-", mount("bind", &[], none, &line), both);
+    check("/mounts/-", mount("bind", &["idmap"], none, none), both);
+
+    let mut config = config();
+    set(&mut config, "/mounts/-", mount("bind", &[], &line, &line));
+    let text = config.to_string();
+    let spec = Spec::parse(&text).unwrap();
+    for host in
+        [Host { privileged: false, ..Host::example() }, Host { in_user_namespace: true, ..Host::example() }]
+    {
+        let error = Plan::compile(&spec, &host, &options()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("mounts[7]: id-mapped mounts are not supported for rootless containers"),
+            "{error}"
+        );
+    }
 }

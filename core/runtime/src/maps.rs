@@ -5,7 +5,6 @@
 
 use std::process::Command;
 
-use sampan_plan::plan::Parent;
 use sampan_plan::spec::IdMapping;
 
 use crate::error::{Errno, Error, Result};
@@ -13,12 +12,24 @@ use crate::error::{Errno, Error, Result};
 /// The kernel takes no more (user_namespaces(7)).
 const LINES_MAX: usize = 340;
 
-pub fn write(pid: i32, parent: &Parent<'_>) -> Result<()> {
-    if parent.deny_setgroups {
-        put(pid, "setgroups", "deny", "linux.gidMappings")?;
+/// What to write.
+#[derive(Clone, Copy, Debug)]
+pub struct Maps<'m> {
+    pub uids: &'m [IdMapping],
+    pub gids: &'m [IdMapping],
+    /// setgroups must be denied before an unprivileged gid map.
+    pub deny_setgroups: bool,
+    /// The part of the config whose `uidMappings` and `gidMappings` they are.
+    pub field: &'m str,
+}
+
+pub fn write(pid: i32, maps: &Maps<'_>) -> Result<()> {
+    let [uids, gids] = ["uidMappings", "gidMappings"].map(|name| format!("{}.{name}", maps.field));
+    if maps.deny_setgroups {
+        put(pid, "setgroups", "deny", &gids)?;
     }
-    one(pid, "uid_map", &parent.uid_mappings, "linux.uidMappings", "newuidmap", parent.deny_setgroups)?;
-    one(pid, "gid_map", &parent.gid_mappings, "linux.gidMappings", "newgidmap", parent.deny_setgroups)
+    one(pid, "uid_map", maps.uids, &uids, "newuidmap", maps.deny_setgroups)?;
+    one(pid, "gid_map", maps.gids, &gids, "newgidmap", maps.deny_setgroups)
 }
 
 fn one(

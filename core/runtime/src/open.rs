@@ -17,6 +17,7 @@ use sampan_plan::namespaces::proc_name;
 use sampan_plan::plan::{Gate, Plan, Want};
 
 use crate::error::{Errno, Error, Result};
+use crate::idmap::UserNamespaces;
 use crate::launch::Inside;
 use crate::root::Folder;
 
@@ -44,6 +45,7 @@ pub struct Slots<'a> {
     pub console: Option<OwnedFd>,
     pub trace: Option<OwnedFd>,
     pub inside: Inside,
+    user_namespaces: UserNamespaces,
 }
 
 /// What the caller of a launch brings for the slots.
@@ -68,6 +70,7 @@ impl<'a> Slots<'a> {
             console: None,
             trace: None,
             inside: Inside::default(),
+            user_namespaces: UserNamespaces::default(),
         };
         for want in &request.plan.slots {
             let held = slots.one(want, request, cgroup)?;
@@ -119,8 +122,12 @@ impl<'a> Slots<'a> {
             Want::Container => {
                 Held::Callers(request.container.ok_or_else(|| missing("a running container"))?)
             }
-            Want::Tree { path, recursive, follow, propagation, field } => {
-                Held::Ours(tree(path, *recursive, *follow, *propagation, field)?)
+            Want::Tree { path, recursive, follow, propagation, idmap, field } => {
+                let tree = tree(path, *recursive, *follow, *propagation, field)?;
+                if let Some(map) = idmap {
+                    self.user_namespaces.apply(tree.as_fd(), path, map)?;
+                }
+                Held::Ours(tree)
             }
             Want::Console => {
                 let (ours, theirs) =
@@ -166,6 +173,7 @@ impl<'a> Slots<'a> {
     pub fn handed_over(&mut self) {
         self.held.clear();
         self.gates_read = None;
+        self.user_namespaces = UserNamespaces::default();
     }
 }
 

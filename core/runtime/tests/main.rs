@@ -11,6 +11,7 @@ mod exec;
 mod explain;
 mod home;
 mod hooks;
+mod idmap;
 mod labels;
 mod late_groups;
 mod launch;

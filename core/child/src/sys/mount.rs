@@ -71,6 +71,12 @@ fn mount_setattr(of: Fd, attr: &MountAttr, recursive: bool) -> Result<()> {
         .map(drop)
 }
 
+/// Maps the owners of a detached mount's files by a user namespace (Linux 5.12); `recursive`: of those below it too.
+pub fn set_idmap(of: Fd, userns: Fd, recursive: bool) -> Result<()> {
+    let attr = MountAttr { set: MOUNT_ATTR_IDMAP.into(), clear: 0, propagation: 0, userns: userns as u64 };
+    mount_setattr(of, &attr, recursive)
+}
+
 /// Attributes of the mount that a descriptor stands for.
 pub fn set_attributes(of: Fd, set: u32, clear: u32, recursive: bool) -> Result<()> {
     mount_setattr(

@@ -79,6 +79,7 @@ pub const MOUNT_ATTR_ATIME: u32 = 0x70;
 pub const MOUNT_ATTR_NOATIME: u32 = 0x10;
 pub const MOUNT_ATTR_STRICTATIME: u32 = 0x20;
 pub const MOUNT_ATTR_NODIRATIME: u32 = 0x80;
+pub const MOUNT_ATTR_IDMAP: u32 = 0x10_0000;
 pub const MOUNT_ATTR_NOSYMFOLLOW: u32 = 0x20_0000;
 
 pub const MS_REC: u32 = 0x4000;

@@ -18,9 +18,10 @@ use super::start::keep_plan;
 use super::{Attached, Barrier, Console, Created, Inside, Keep, Request, Spawn, Spawned, Stages};
 use crate::error::{Error, Result};
 use crate::explain::{Around, explain};
+use crate::maps::{self, Maps};
 use crate::open::{Given, Slots};
 use crate::state::{Stage, State};
-use crate::{console, maps, pidfd};
+use crate::{console, pidfd};
 
 /// Up to the OCI state `created`: state.json says so when this returns, if the container outlives us; else it is the
 /// caller's to write ([`Created::state`]), who may be about to start it.
@@ -175,7 +176,13 @@ impl Launch<'_, '_> {
             set_oom_score_adj(child.pid, score)?;
         }
         if !parent.uid_mappings.is_empty() {
-            maps::write(child.pid, parent)?;
+            let maps = Maps {
+                uids: &parent.uid_mappings,
+                gids: &parent.gid_mappings,
+                deny_setgroups: parent.deny_setgroups,
+                field: "linux",
+            };
+            maps::write(child.pid, &maps)?;
             if !parent.terminal {
                 self.own_stdio();
             }

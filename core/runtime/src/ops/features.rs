@@ -24,7 +24,7 @@ pub fn document() -> Value {
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } },
+            "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": false }
         },
         // Whoever passes on an annotation of somebody else's lets him change what is done.
@@ -69,6 +69,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "diratime",
     "dirsync",
     "exec",
+    "idmap",
     "iversion",
     "lazytime",
     "loud",
@@ -85,6 +86,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "private",
     "rbind",
     "relatime",
+    "ridmap",
     "ro",
     "rprivate",
     "rshared",

@@ -1,0 +1,90 @@
+//! Id maps of mounts: whom the owner of a file is shown as (config.md, Mounts: uidMappings, gidMappings; mount_setattr(2)).
+//!
+//! A line of such a map reads like one of a user namespace: `containerID` is the owner on disk, `hostID` the host's id that
+//! he becomes on this mount.  An owner without a line is nobody's: his files show as 65534, and neither root nor a capability
+//! has a say over them.
+
+use crate::build::Build;
+use crate::error::Error;
+use crate::host::Host;
+use crate::plan::{Gate, Want};
+use crate::spec::{IdMapping, Linux, Mount};
+use sampan_child::step::Step;
+use sampan_child::sys::uapi::CLONE_NEWUSER;
+
+/// The map of one mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdMap {
+    pub uids: Vec<IdMapping>,
+    pub gids: Vec<IdMapping>,
+    /// The mounts below it get the same map.
+    pub recursive: bool,
+    /// The config field that asks for it: `mounts[3]`.
+    pub field: String,
+}
+
+impl IdMap {
+    /// One user namespace stands for both.
+    pub fn is_same_map(&self, other: &IdMap) -> bool {
+        self.uids == other.uids && self.gids == other.gids
+    }
+}
+
+/// What the options of a mount say of its ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    #[default]
+    Nothing,
+    /// `idmap`: this mount alone.
+    One,
+    /// `ridmap`: the mounts below it too.
+    Recursive,
+}
+
+/// The map that a mount asks for: its own, or with `idmap` and `ridmap` alone that of the container's user namespace.
+/// The refusals are runc's, word by word.
+pub fn of_mount(
+    m: &Mount<'_>,
+    asked: Asked,
+    bind: bool,
+    linux: &Linux<'_>,
+    host: &Host,
+    field: &str,
+) -> Result<Option<IdMap>, Error> {
+    let own = !(m.uid_mappings.is_empty() && m.gid_mappings.is_empty());
+    if !own && asked == Asked::Nothing {
+        return Ok(None);
+    }
+    let (uids, gids) = match own {
+        true => (&m.uid_mappings, &m.gid_mappings),
+        false => (&linux.uid_mappings, &linux.gid_mappings),
+    };
+    let refused = |problem| Err(Error::new(field, problem));
+    if !bind {
+        return refused("id-mapped mounts are only supported for bind-mounts");
+    }
+    if !host.privileged || host.in_user_namespace {
+        return refused(
+            "id-mapped mounts are not supported for rootless containers: the kernel leaves them to the host's root",
+        );
+    }
+    if uids.is_empty() || gids.is_empty() {
+        return refused("id-mapped mounts must have both uid and gid mappings specified");
+    }
+    Ok(Some(IdMap {
+        uids: uids.clone(),
+        gids: gids.clone(),
+        recursive: asked == Asked::Recursive,
+        field: field.to_owned(),
+    }))
+}
+
+/// The image of a process that is born in a new user namespace and waits there: whoever cloned it writes the map, takes the
+/// namespace by /proc/PID/ns/user, and closes the gate, at which the process ends.  Its one slot is the gate.
+pub fn holder() -> Vec<u8> {
+    let b = &mut Build { clone_flags: CLONE_NEWUSER.into(), ..Build::default() };
+    let from = b.want(Want::Gate(Gate::Maps));
+    b.step("", Step::CloseOthers { first: 0 });
+    b.step("", Step::Wait { from });
+    b.image()
+}
