@@ -7,18 +7,35 @@ use crate::targets::PATH_MAX;
 /// How deep copy-up follows directories: each level holds a frame of the stack and two descriptors.
 const COPY_DEPTH_MAX: u32 = 64;
 
-/// Copies what lies at a mount's target into the new file system: modes, owners, links and devices. The mode of its top is the
-/// mount's own.
-pub(crate) fn copy_up(from: Fd, to: Fd) -> Result<()> {
-    let source = sys::openat(from, b".\0", uapi::O_RDONLY | uapi::O_DIRECTORY, 0)?;
-    let stat = sys::stat_fd(source)?;
-    let copied = copy_dir(source, to, 0);
-    sys::close(source);
-    copied?;
-    sys::fchownat(to, b"\0", stat.uid, stat.gid)
+/// What is copied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// Modes, owners, links and devices.
+    Everything,
+    /// Files, folders and links that we may read, and that are still there, for the source is live. They are ours.
+    Readable,
 }
 
-fn copy_dir(from: Fd, to: Fd, depth: u32) -> Result<()> {
+/// Copies what lies at a mount's target into the new file system. The mode of its top is the mount's own.
+pub(crate) fn copy_up(from: Fd, to: Fd, what: Copies) -> Result<()> {
+    let source = sys::openat(from, b".\0", uapi::O_RDONLY | uapi::O_DIRECTORY, 0)?;
+    let stat = sys::stat_fd(source)?;
+    let copied = copy_dir(source, to, what, 0);
+    sys::close(source);
+    copied?;
+    what.own(to, b"\0", &stat)
+}
+
+impl Copies {
+    fn own(self, dir: Fd, name: &[u8], stat: &Stat) -> Result<()> {
+        match self {
+            Copies::Everything => sys::fchownat(dir, name, stat.uid, stat.gid),
+            Copies::Readable => Ok(()),
+        }
+    }
+}
+
+fn copy_dir(from: Fd, to: Fd, what: Copies, depth: u32) -> Result<()> {
     if depth > COPY_DEPTH_MAX {
         return Err(Fault::new(Call::getdents64, uapi::ELOOP));
     }
@@ -36,14 +53,18 @@ fn copy_dir(from: Fd, to: Fd, depth: u32) -> Result<()> {
             let end = name.iter().position(|b| *b == 0).map_or(0, |n| n.wrapping_add(1));
             let name = name.get(..end).unwrap_or(&[]);
             if !matches!(name, b".\0" | b"..\0" | b"") {
-                copy_one(from, to, name, depth)?;
+                match copy_one(from, to, name, what, depth) {
+                    Err(Fault { errno: uapi::EACCES | uapi::ENOENT | uapi::ESTALE, .. })
+                        if what == Copies::Readable => {}
+                    other => other?,
+                }
             }
             rest = rest.get(length..).unwrap_or(&[]);
         }
     }
 }
 
-fn copy_one(from: Fd, to: Fd, name: &[u8], depth: u32) -> Result<()> {
+fn copy_one(from: Fd, to: Fd, name: &[u8], what: Copies, depth: u32) -> Result<()> {
     let stat = sys::stat(from, name, false)?;
     match stat.kind() {
         uapi::S_IFDIR => {
@@ -51,7 +72,7 @@ fn copy_one(from: Fd, to: Fd, name: &[u8], depth: u32) -> Result<()> {
             sys::mkdirat(to, name, 0o700)?;
             let flags = uapi::O_RDONLY | uapi::O_DIRECTORY | uapi::O_NOFOLLOW;
             let dest = sys::openat(to, name, flags, 0)?;
-            let copied = copy_dir(source, dest, depth.wrapping_add(1));
+            let copied = copy_dir(source, dest, what, depth.wrapping_add(1));
             sys::close(source);
             sys::close(dest);
             copied?;
@@ -69,11 +90,12 @@ fn copy_one(from: Fd, to: Fd, name: &[u8], depth: u32) -> Result<()> {
             // The buffer starts as zeroes and readlink leaves at least one.
             let length = sys::readlinkat(from, name, &mut link)?.len();
             sys::symlinkat(link.get(..length.wrapping_add(1)).unwrap_or(b"\0"), to, name)?;
-            return sys::fchownat(to, name, stat.uid, stat.gid);
+            return what.own(to, name, &stat);
         }
+        _ if what == Copies::Readable => return Ok(()),
         kind => make_device(to, name, kind, &stat)?,
     }
-    sys::fchownat(to, name, stat.uid, stat.gid)?;
+    what.own(to, name, &stat)?;
     sys::fchmodat(to, name, stat.mode & 0o7777)
 }
 

@@ -60,6 +60,8 @@ defences! {
     ExecCapsNotInherited = "exec-caps-not-inherited",
     /// `exec --user` takes digits and nothing else (CVE-2026-30892).
     UserInDigits = "user-in-digits",
+    /// Files of the host's own root belong to nobody inside, so the modes for others hold for root too.
+    UnmappedOwners = "unmapped-owners",
     /// A tree that is cloned for a container stops being a peer of the host's mounts.
     NoPeers = "no-peers",
     /// State that somebody else can have written is not believed.

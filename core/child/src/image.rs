@@ -194,7 +194,7 @@ impl<'a> Image<'a> {
                 argv.count > 0 && self.list(List { first: state, count: 2 }).count() == 2
             }
             // What is cloned of the host's tree must not stay its peer.
-            Step::Root { host, .. } | Step::Scratch { host, .. } => {
+            Step::Root { host, .. } | Step::Scratch { host, .. } | Step::EmptyRoot { host, .. } => {
                 matches!(host, Propagation::RSlave | Propagation::RPrivate)
             }
             _ => true,

@@ -6,7 +6,7 @@
 //! before the pivot, because the host's devices cannot be cloned once the old root is gone.
 
 use crate::context::Context;
-use crate::copy_up;
+use crate::copy_up::{self, Copies};
 use crate::defence::{self, Defence};
 use crate::step::{List, Propagation, Source, console as terminal, mount as flag};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
@@ -51,7 +51,8 @@ pub(crate) fn mount(
     let tree = sys::fsmount(fs, attributes)?;
     sys::close(fs);
     if at.found && flags & flag::COPY_UP != 0 {
-        copy_up::copy_up(at.fd, tree)?;
+        let what = if flags & flag::COPY_READABLE != 0 { Copies::Readable } else { Copies::Everything };
+        copy_up::copy_up(at.fd, tree, what)?;
     }
     sys::attach(tree, at.fd)?;
     sys::close(at.fd);

@@ -30,7 +30,7 @@ pub(crate) fn root(
     // What a bind of it would not allow, the overlay does not either.
     let attributes = sys::mount_flags(lower)?
         & (uapi::MOUNT_ATTR_NOSUID | uapi::MOUNT_ATTR_NODEV | uapi::MOUNT_ATTR_NOEXEC);
-    let memory = tmpfs(c, data)?;
+    let memory = tmpfs(c, data, 0)?;
     sys::attach_at(memory, b"/\0")?;
     for name in [LOWER, UPPER, WORK] {
         sys::mkdirat(memory, name, 0o755)?;
@@ -54,9 +54,18 @@ pub(crate) fn root(
     Ok(())
 }
 
-fn tmpfs(c: &Context<'_>, data: List) -> Result<Fd> {
+/// A tmpfs alone: nosuid and nodev, as nothing of ours in it needs either.
+pub(crate) fn empty_root(c: &mut Context<'_>, host: Propagation, data: List) -> Result<()> {
+    sys::propagate(b"/\0", host.bit(), host.is_recursive())?;
+    let root = tmpfs(c, data, uapi::MOUNT_ATTR_NOSUID | uapi::MOUNT_ATTR_NODEV)?;
+    sys::attach_at(root, b"/\0")?;
+    c.root = Some(root);
+    Ok(())
+}
+
+fn tmpfs(c: &Context<'_>, data: List, attributes: u32) -> Result<Fd> {
     let fs = sys::fsopen(b"tmpfs\0")?;
-    let made = mounts::configure(c, fs, data).and_then(|()| sys::fsmount(fs, 0));
+    let made = mounts::configure(c, fs, data).and_then(|()| sys::fsmount(fs, attributes));
     sys::close(fs);
     made
 }

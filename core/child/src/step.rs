@@ -166,6 +166,8 @@ steps! {
     57 AppArmor { command: Text, may_be_off: u32 }
     /// SELinux's label of what `attribute` names below /proc: `thread-self/attr/exec` or `/keycreate`.
     58 Selinux { attribute: Text, label: Text }
+    /// In place of `Root`: a new tmpfs, told `data`, in which later steps make and bind what there is to see.
+    59 EmptyRoot { data: List, host: Propagation }
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.
@@ -182,6 +184,8 @@ pub mod mount {
     pub const NO_FOLLOW_SOURCE: u32 = 1 << 4;
     /// Copy what the root has at the target up into the new tmpfs.
     pub const COPY_UP: u32 = 1 << 5;
+    /// With `COPY_UP`: what we may not read is left out, and the copies are ours.
+    pub const COPY_READABLE: u32 = 1 << 9;
     /// `set` and `clear` apply to all submounts.
     pub const ATTRIBUTES_RECURSIVE: u32 = 1 << 6;
     /// The source is a device of the host, checked to be one.

@@ -24,28 +24,49 @@ pub const CAPABILITIES: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
-pub const MASKED_PATHS: [&str; 12] = [
+/// docker's, and what root alone may read there: uid 0 of a container is that root, and neither procfs nor sysfs can be
+/// id-mapped. Some of it does something as it is read: `hot_add` of zram makes a device, also on a read-only sysfs.
+pub const MASKED_PATHS: [&str; 36] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
+    "/proc/kmsg",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
     "/proc/latency_stats",
+    "/proc/mtrr",
+    "/proc/pagetypeinfo",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/cad_pid",
+    "/proc/sys/kernel/usermodehelper",
+    "/proc/sys/net/ipv4/tcp_fastopen_key",
+    "/proc/sys/vm/mmap_rnd_bits",
+    "/proc/sys/vm/mmap_rnd_compat_bits",
+    "/proc/sys/vm/stat_refresh",
     "/proc/timer_list",
     "/proc/timer_stats",
-    "/sys/firmware",
+    "/proc/tty/driver",
+    "/proc/vmallocinfo",
+    "/sys/bus",
+    "/sys/class/dmi",
+    "/sys/class/zram-control",
+    "/sys/devices/virtual/dmi",
     "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/kernel/debug",
+    "/sys/kernel/mm/damon",
+    "/sys/kernel/slab",
+    "/sys/kernel/tracing",
+    "/sys/module",
 ];
 
 pub const READONLY_PATHS: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
-/// What `host_rootfs` hides of the host: homes and what proves who it is. The run folder lies below /run, which is a
-/// tmpfs of the container's own.
-pub const HOST_MASKED_PATHS: [&str; 7] =
-    ["/root", "/home", "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh"];
 
 pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -135,15 +156,10 @@ fn devices() -> Vec<DeviceRule<'static>> {
     rules
 }
 
-/// `--rootfs host`, `rootfs = "host"`: the host's own root, read-only all the way down, its secrets masked. `hidden`:
-/// what else to mask, such as sampand's state folder.
-///
-/// The runtime binds `/` recursively onto a place of the container's own, as it does with any root; a read-only root
-/// is read-only with all that is mounted below it.
-pub fn host_rootfs<'a>(spec: &mut Spec<'a>, hidden: impl IntoIterator<Item = Str<'a>>) {
+/// `--rootfs host`, `rootfs = "host"`: the host's own root, of which the runtime shows what anybody on the host may read
+/// (`host_root`).
+pub fn host_rootfs(spec: &mut Spec<'_>) {
     spec.root = Some(Root { path: "/".into(), readonly: true });
-    spec.linux.masked_paths.extend(HOST_MASKED_PATHS.map(Str::from));
-    spec.linux.masked_paths.extend(hidden);
 }
 
 /// `rootfs.mode = "scratch"`, `--scratch`: the root may be written to, and nothing of it stays.

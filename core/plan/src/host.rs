@@ -17,6 +17,29 @@ pub struct Host {
     pub gid: u32,
     /// /proc/kcore exists: /dev/core is a link to it.
     pub kcore: bool,
+    /// The container's root is the host's own, by whatever name: what of it is shown.
+    pub root: Option<HostRoot>,
+}
+
+/// The host's own root, as a container on it sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostRoot {
+    /// Links in `/` to what is shown: a name, and what it leads to.
+    pub links: Vec<(String, String)>,
+    /// Folders, and the mounts in them, at the same path inside: the outer before the inner.
+    pub folders: Vec<String>,
+    /// /etc/resolv.conf, where it is a link to a place that is not shown.
+    pub resolver: Option<Resolver>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolver {
+    /// Where the link leads, in the container.
+    pub link: String,
+    /// The file of the host.
+    pub file: String,
+    /// The one with the servers behind it, where `file` names systemd-resolved's own address alone.
+    pub upstream: Option<String>,
 }
 
 /// A container's group in one hierarchy.
@@ -68,6 +91,7 @@ impl Host {
             uid: 0,
             gid: 0,
             kcore: true,
+            root: None,
         }
     }
 }

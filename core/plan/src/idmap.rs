@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::plan::{Gate, Want};
 use crate::spec::{IdMapping, Linux, Mount};
-use sampan_child::step::Step;
+use sampan_child::step::{Numbers, Step};
 use sampan_child::sys::uapi::CLONE_NEWUSER;
 
 /// The map of one mount.
@@ -84,7 +84,7 @@ pub fn of_mount(
 pub fn holder() -> Vec<u8> {
     let b = &mut Build { clone_flags: CLONE_NEWUSER.into(), ..Build::default() };
     let from = b.want(Want::Gate(Gate::Maps));
-    b.step("", Step::CloseOthers { first: 0 });
+    b.step("", Step::Close { first: 0, keep: Numbers::default() });
     b.step("", Step::Wait { from });
     b.image()
 }

@@ -10,6 +10,7 @@ pub mod error;
 pub mod exec;
 pub mod host;
 pub mod host_process;
+pub mod host_root;
 pub mod idmap;
 pub mod ids;
 pub mod labels;

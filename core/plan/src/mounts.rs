@@ -226,7 +226,8 @@ impl Around<'_> {
             return Ok(Source::Inside(b.text(&inside, part.field)?));
         }
         let new_user = self.namespaces.makes(CLONE_NEWUSER);
-        let stays_shared = part.propagation.filter(|asked| asked.is_shared() && self.propagation.keeps_peers());
+        let stays_shared =
+            part.propagation.filter(|asked| asked.is_shared() && self.propagation.keeps_peers());
         let propagation = match stays_shared {
             _ if new_user && self.host.privileged => self.propagation.host,
             Some(shared) if !new_user => shared,
@@ -248,7 +249,7 @@ impl Around<'_> {
         let root = clean(self.root);
         let below =
             clean(path).strip_prefix(root.as_str()).filter(|below| below.starts_with('/'))?.to_owned();
-        (root != "/").then_some(below)
+        self.host.root.is_none().then_some(below)
     }
 }
 

@@ -12,13 +12,13 @@
 use crate::build::{Build, clean, from_bundle};
 use crate::error::Error;
 use crate::host::{Host, Version};
-use crate::mounts::{self, Around, Dev, Made, Part};
+use crate::mounts::{self, Around, Dev, Made};
 use crate::namespaces::Namespaces;
 use crate::plan::{Gate, Options, Parent, Plan, Want};
 use crate::rootfs::RootPropagation;
 use crate::spec::{Hook, Hooks, Process, Spec};
-use crate::{ids, labels, limits, process, rootfs, scratch, seccomp};
-use sampan_child::step::{Environment, Filter, List, Numbers, Step, mark, mount as flag};
+use crate::{host_root, ids, labels, limits, process, rootfs, scratch, seccomp};
+use sampan_child::step::{Environment, Filter, List, Numbers, Step, mark};
 use sampan_child::sys::uapi::*;
 
 impl<'a> Plan<'a> {
@@ -72,28 +72,9 @@ impl<'a> Plan<'a> {
         // ---- the root and what is mounted in it ----
         b.step("", Step::Umask { mask: 0 });
         let scratch = scratch::asked(spec)?;
-        // overlayfs looks past what is mounted below.
-        let part = Part {
-            path: &path,
-            recursive: !scratch,
-            follow: true,
-            propagation: None,
-            idmap: None,
-            field: "root.path",
-        };
-        let from = around.source(b, part)?;
-        let host_mounts = propagation.host;
-        if scratch {
-            scratch::root(b, from, host_mounts, new_user)?;
-        } else {
-            b.step("root.path", Step::Root { from, host: host_mounts });
-        }
-        if root.readonly && path == "/" {
-            // The host's own root: read-only with all that is mounted below it, and before anything is mounted in
-            // it, so that not even a mount point is made there.
-            let (set, flags) = (MOUNT_ATTR_RDONLY, flag::ATTRIBUTES_RECURSIVE);
-            let target = b.table.own("/");
-            b.step("root.readonly", Step::Attributes { target, set, clear: 0, flags });
+        match &host.root {
+            Some(shown) => host_root::root(b, shown, spec, root, &around)?,
+            None => rootfs::root(b, &path, scratch, &around)?,
         }
 
         let made = &mut Made::default();
@@ -113,6 +94,9 @@ impl<'a> Plan<'a> {
         }
         if made.dev != Dev::Mounted {
             rootfs::devices(b, linux, &ns, made, host)?;
+        }
+        if let Some(shown) = &host.root {
+            host_root::resolver(b, shown, &spec.mounts, &ns)?;
         }
         join(b);
         let program = match &spec.process {

@@ -3,8 +3,9 @@
 use crate::build::{Build, clean, nearest};
 use crate::error::Error;
 use crate::host::Host;
-use crate::mounts::{Dev, Made};
+use crate::mounts::{Around, Dev, Made, Part};
 use crate::namespaces::Namespaces;
+use crate::scratch;
 use crate::spec::{Device, Linux, Spec, Str};
 use sampan_child::step::{Base, Propagation, Source, Step, Text, mount as flag};
 use sampan_child::sys::uapi::*;
@@ -29,6 +30,19 @@ struct Node {
     uid: u32,
     gid: u32,
     field: String,
+}
+
+/// The root of a bundle: as it is, or with a tmpfs on top.
+pub fn root(b: &mut Build, path: &str, scratch: bool, around: &Around<'_>) -> Result<(), Error> {
+    // overlayfs looks past what is mounted below.
+    let (recursive, field) = (!scratch, "root.path");
+    let part = Part { path, recursive, follow: true, propagation: None, idmap: None, field };
+    let (from, host) = (around.source(b, part)?, around.propagation.host);
+    if scratch {
+        return scratch::root(b, from, host, around.namespaces.makes(CLONE_NEWUSER));
+    }
+    b.step(field, Step::Root { from, host });
+    Ok(())
 }
 
 /// Device nodes and the links beside them. On a /dev that is a bind there is nothing of ours to make but what the

@@ -128,6 +128,11 @@ impl Reader<'_> {
             Step::Root { from, host } => {
                 format!("use {} as the root [host's mounts {}]", self.source(from), host.name())
             }
+            Step::EmptyRoot { data, host } => {
+                let (mut options, _) = self.options(data);
+                options.push(format!("host's mounts {}", host.name()));
+                format!("use a new tmpfs as the root{}", bracket(&options))
+            }
             Step::Scratch { from, host, data, .. } => {
                 let (mut options, _) = self.options(data);
                 options.push(format!("host's mounts {}", host.name()));
@@ -138,8 +143,10 @@ impl Reader<'_> {
                 let (told, source) = self.options(data);
                 options.extend(told);
                 options.extend(propagation.map(|p| p.name().to_owned()));
-                if flags & flag::COPY_UP != 0 {
-                    options.push("tmpcopyup".to_owned());
+                match (flags & flag::COPY_UP != 0, flags & flag::COPY_READABLE != 0) {
+                    (true, true) => options.push("a copy of what others may read there".to_owned()),
+                    (true, false) => options.push("tmpcopyup".to_owned()),
+                    (false, _) => {}
                 }
                 let kind = self.text(kind);
                 let from = source.filter(|s| *s != kind).map_or(String::new(), |s| format!(" ({s})"));

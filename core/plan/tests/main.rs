@@ -5,6 +5,7 @@
 
 mod descriptors;
 mod fields;
+mod host_root;
 mod images;
 mod place;
 mod plans;

@@ -3,17 +3,25 @@
 use std::path::Path;
 
 use sampan_cgroups::{Cgroup, Hierarchies, Place, Version};
+use sampan_plan::Spec;
 use sampan_plan::host::{Cgroup as Group, Host, Version as Of};
 
 use crate::error::Result;
+use crate::host_root::{self, is_host_root};
 
-/// Facts for a container whose `linux.cgroupsPath` and id are these; `cgroups`: whether it gets groups at all.
-pub fn facts(cgroups_path: Option<&str>, id: &str, cgroups: bool) -> Result<Host> {
-    if !cgroups {
-        return Ok(facts_of(None));
+/// Facts for the container `id` of this config and bundle; `cgroups`: whether it gets groups at all.
+pub fn facts(spec: &Spec<'_>, bundle: &Path, id: &str, cgroups: bool) -> Result<Host> {
+    let mut host = match cgroups {
+        false => facts_of(None),
+        true => {
+            let place = Place::parse(spec.linux.cgroups_path.as_deref(), id)?;
+            facts_of(Some(&Cgroup::at(Hierarchies::detect()?, &place)?))
+        }
+    };
+    if spec.root.as_ref().is_some_and(|root| is_host_root(&bundle.join(root.path.as_str()))) {
+        host.root = Some(host_root::facts()?);
     }
-    let cgroup = Cgroup::at(Hierarchies::detect()?, &Place::parse(cgroups_path, id)?)?;
-    Ok(facts_of(Some(&cgroup)))
+    Ok(host)
 }
 
 /// The same for groups that are known, as a state file names them.
@@ -36,6 +44,7 @@ pub fn facts_of(cgroup: Option<&Cgroup<'_>>) -> Host {
         uid: euid,
         gid: rustix::process::getegid().as_raw(),
         kcore: Path::new("/proc/kcore").exists(),
+        root: None,
     }
 }
 

@@ -7,14 +7,20 @@
 //! The child lives for half a millisecond, and whoever dies meanwhile closes its gate.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::fs::{Mode, OFlags, open};
+use sampan_plan::host_root::nobodys;
 use sampan_plan::idmap::{IdMap, holder};
 
 use crate::clone::Direct;
 use crate::error::{Errno, Error, Result};
 use crate::launch::Spawn;
 use crate::maps::{self, Maps};
+
+/// Of the one map by which the host's own root is shown: sampand's launches share it, because making one costs as much as a
+/// launch.
+static HOST_ROOT: OnceLock<OwnedFd> = OnceLock::new();
 
 /// The user namespaces of a launch's maps: mounts with the same map share one.
 #[derive(Debug, Default)]
@@ -39,6 +45,12 @@ impl UserNamespaces {
     }
 
     fn of(&mut self, map: &IdMap) -> Result<&OwnedFd> {
+        if map.is_same_map(&nobodys()) {
+            return match HOST_ROOT.get() {
+                Some(namespace) => Ok(namespace),
+                None => make(map).map(|namespace| HOST_ROOT.get_or_init(|| namespace)),
+            };
+        }
         let index = match self.0.iter().position(|(known, _)| known.is_same_map(map)) {
             Some(index) => index,
             None => {

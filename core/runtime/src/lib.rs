@@ -25,6 +25,7 @@ pub mod console;
 pub mod destroy;
 pub mod explain;
 pub mod host;
+pub mod host_root;
 pub mod idmap;
 pub mod launch;
 pub mod maps;

@@ -47,7 +47,7 @@ fn make(bundle: &Bundle, spec: &Spec<'_>, barrier: Barrier) -> Result<Made, Erro
     let root = Root::new(Some(&bundle.path().join("state"))).unwrap();
     let id = bundle.path().file_name().unwrap().to_str().unwrap().to_owned();
     let folder = root.create(&id).unwrap();
-    let host = sampan_runtime::host::facts(spec.linux.cgroups_path.as_deref(), &id, true)?;
+    let host = sampan_runtime::host::facts(spec, bundle.path(), &id, true)?;
     let options = options(bundle, spec, &id);
     let plan = Plan::compile(spec, &host, &options)?;
     let null: OwnedFd = File::open("/dev/null").unwrap().into();
@@ -74,7 +74,7 @@ fn run(bundle: &Bundle) -> Result<Ran, Error> {
     let text = bundle.write().unwrap();
     let spec = Spec::parse(&text)?;
     let mut made = make(bundle, &spec, Barrier::Pipe)?;
-    let host = sampan_runtime::host::facts(None, &made.id, true)?;
+    let host = sampan_runtime::host::facts(&spec, bundle.path(), &made.id, true)?;
     let plan = Plan::compile(&spec, &host, &options(bundle, &spec, &made.id))?;
     let folder = made.folder.reopen().unwrap();
     let started = launch::start(&mut made.created, &plan, &folder, &mut launch::Hands::new(&mut Direct));

@@ -11,6 +11,8 @@ mod exec;
 mod explain;
 mod home;
 mod hooks;
+mod host_programs;
+mod host_root;
 mod idmap;
 mod labels;
 mod late_groups;

@@ -65,7 +65,8 @@ fn begin(
     let mut process = spec.process.clone().ok_or_else(gone)?;
     process.args = argv.into_iter().map(Into::into).collect();
     process.terminal = false;
-    let host = sampan_runtime::host::facts(spec.linux.cgroups_path.as_deref(), service, true)?;
+    let cgroup = state.cgroup()?;
+    let host = sampan_runtime::host::facts_of(cgroup.as_ref());
     let options = Options { id: service.to_owned(), given_stdio: true, ..Options::default() };
     let plan = Plan::exec(&spec, &process, &host, &options)?;
     let errno = |call: &'static str| {
@@ -74,7 +75,6 @@ fn begin(
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(errno("pipe2"))?;
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(errno("open"))?;
-    let cgroup = state.cgroup()?;
     let request = ExecRequest {
         plan: &plan,
         id: service,

@@ -8,5 +8,5 @@ pub mod observer;
 pub mod world;
 
 pub use bundle::Bundle;
-pub use observer::observer;
+pub use observer::{observer, walker};
 pub use world::World;

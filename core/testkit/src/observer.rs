@@ -1,19 +1,27 @@
-//! The observer of `observe/main.rs`, built as a static program when a test first wants it.
+//! The programs of `observe/`, built as static ones when a test first wants them.
 //!
-//! One file and std alone, so rustc can do it in a second, whatever the tests themselves are linked with.
+//! One file each and std alone, so rustc can do it in a second, whatever the tests themselves are linked with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SOURCE: &str = include_str!("../observe/main.rs");
-
-/// Its path; `folder` is where it is kept. An error says what rustc said.
+/// The observer's path; `folder` is where it is kept. An error says what rustc said.
 pub fn observer(folder: &Path) -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("SAMPAN_OBSERVER") {
         return Ok(path.into());
     }
-    let name = format!("observe-{:016x}", sum(SOURCE));
+    built("observe", include_str!("../observe/main.rs"), folder)
+}
+
+/// The walker's, which prints what the kernel lets it open.
+pub fn walker(folder: &Path) -> Result<PathBuf, String> {
+    built("walk", include_str!("../observe/walk.rs"), folder)
+}
+
+fn built(name: &str, source_text: &str, folder: &Path) -> Result<PathBuf, String> {
+    let crate_name = name;
+    let name = format!("{name}-{:016x}", sum(source_text));
     let path = folder.join(&name);
     if path.exists() {
         return Ok(path);
@@ -24,14 +32,14 @@ pub fn observer(folder: &Path) -> Result<PathBuf, String> {
         folder.join(format!("{name}-{}.rs", std::process::id())),
         folder.join(format!("{name}.{}", std::process::id())),
     );
-    fs::write(&source, SOURCE).map_err(say)?;
+    fs::write(&source, source_text).map_err(say)?;
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let out = Command::new(rustc)
         .args([
             "--edition",
             "2024",
             "--crate-name",
-            "observe",
+            crate_name,
             "-O",
             "-C",
             "target-feature=+crt-static",

@@ -149,8 +149,8 @@ pub fn facts(o: &Options, config: &Config, spec: &Spec<'_>) -> Result<(sampan_pl
             "--systemd-cgroup: not supported yet; use --cgroup-manager cgroupfs".into(),
         ));
     }
-    let path = spec.linux.cgroups_path.as_ref().map(|p| p.as_str());
-    let host = host::facts(path, &o.id, manager(o, spec)? != Manager::Disabled).map_err(|e| e.of(&o.id))?;
+    let cgroups = manager(o, spec)? != Manager::Disabled;
+    let host = host::facts(spec, &config.bundle, &o.id, cgroups).map_err(|e| e.of(&o.id))?;
     let options = PlanOptions {
         id: o.id.clone(),
         bundle: config.bundle.to_string_lossy().into_owned(),

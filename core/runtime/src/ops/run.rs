@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sampan_plan::seccomp::{Arch, docker};
 use sampan_plan::spec::{Rlimit, Root as SpecRoot, Spec, Str};
@@ -18,6 +18,7 @@ use super::foreground::{self, Forward, Relay};
 use super::{Error, Result, doing};
 use crate::clone::Direct;
 use crate::destroy;
+use crate::host_root::is_host_root;
 use crate::launch::{self, Barrier, Created, Hands};
 use crate::root::Root;
 use crate::signals::Signals;
@@ -123,8 +124,8 @@ fn gone(e: crate::root::Error) -> std::result::Result<(), crate::root::Error> {
 fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
     let mut spec = default::spec();
     let owned = |text: String| Str(Cow::Owned(text));
-    if rootfs.root == "host" {
-        default::host_rootfs(&mut spec, []);
+    if rootfs.root == "host" || is_host_root(Path::new(&rootfs.root)) {
+        default::host_rootfs(&mut spec);
     } else {
         let path = std::fs::canonicalize(&rootfs.root).map_err(doing(format!("--rootfs {}", rootfs.root)))?;
         if !path.is_dir() {

@@ -13,6 +13,7 @@ mod dev;
 mod docs;
 mod exec;
 mod host;
+mod host_root;
 mod proc;
 mod propagation;
 mod runtime;

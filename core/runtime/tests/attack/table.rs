@@ -7,7 +7,7 @@ use sampan_testkit::need;
 
 use super::Adversary::{Caller, Image, Inside};
 use super::runtime::Runtime;
-use super::{Attack, Outcome, descriptors, dev, exec, proc, propagation, special, targets};
+use super::{Attack, Outcome, descriptors, dev, exec, host_root, proc, propagation, special, targets};
 
 macro_rules! attacks {
     ($($module:ident::$name:ident {
@@ -151,6 +151,11 @@ attacks! {
         known_as: "CVE-2022-29162 (runc), CVE-2022-27650 (crun), CVE-2025-27612 (youki)", by: Inside,
         tried: "capabilities given by `exec --cap` are inherited by programs that were not meant",
         defence: ExecCapsNotInherited,
+    }
+    host_root::root_reads_the_hosts_secrets {
+        known_as: "`rootfs = \"host\"`", by: Inside,
+        tried: "root of a container on the host's own root, called `/etc/..`, reads what only the host's root may",
+        defence: UnmappedOwners,
     }
     exec::user_that_is_no_number {
         known_as: "CVE-2026-30892 (crun)", by: Caller,

@@ -20,7 +20,7 @@ use sampan_plan::spec::Str;
 use serde_json::{Value, json};
 
 use crate::config::read_text;
-use crate::config::schema::{NetworkMode, RootMode, Rootfs, SeccompProfile, Service, Source, Supervisor};
+use crate::config::schema::{NetworkMode, RootMode, Rootfs, SeccompProfile, Service, Source};
 
 pub use error::Error;
 pub use leaves::live as live_resources;
@@ -30,7 +30,6 @@ use root::Root;
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     pub service: &'a Service,
-    pub supervisor: &'a Supervisor,
     /// Resolved: `/sampan`, or our delegated unit.
     pub cgroup_parent: &'a str,
 }
@@ -48,7 +47,7 @@ pub fn build(request: &Request<'_>) -> Result<Built, Error> {
     let Request { service, .. } = *request;
     let mut warnings = Vec::new();
     let (mut spec, root) = match &service.source {
-        Source::Rootfs(rootfs) => fresh(request, rootfs)?,
+        Source::Rootfs(rootfs) => fresh(service, rootfs)?,
         Source::Bundle(folder) => existing(service, folder, &mut warnings)?,
     };
     let bundle = matches!(service.source, Source::Bundle(_));
@@ -113,17 +112,12 @@ pub fn cgroups_path(parent: &str, service: &str) -> String {
 }
 
 /// The default spec on a rootfs.
-fn fresh(request: &Request<'_>, rootfs: &Rootfs) -> Result<(Value, Root), Error> {
-    let Request { service, supervisor, .. } = *request;
+fn fresh(service: &Service, rootfs: &Rootfs) -> Result<(Value, Root), Error> {
     let root = Root::open(service, &rootfs.path)?;
     let mut spec = sampan_plan::default::spec();
-    if rootfs.is_host() {
-        let hidden =
-            [&supervisor.state_dir, &supervisor.run_dir].map(|p| p.to_string_lossy().into_owned().into());
-        sampan_plan::default::host_rootfs(&mut spec, hidden);
-    }
+    let path = if rootfs.is_host() { Path::new("/") } else { &rootfs.path };
     spec.root = Some(sampan_plan::spec::Root {
-        path: rootfs.path.to_string_lossy().into_owned().into(),
+        path: path.to_string_lossy().into_owned().into(),
         readonly: rootfs.mode == RootMode::Ro,
     });
     if rootfs.mode == RootMode::Scratch {

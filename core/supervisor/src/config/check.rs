@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use sampan_plan::host_root::VOID;
+
 use super::decode::{Draft, lives_on};
 use super::diagnostic::Diagnostic;
 use super::merge::join;
@@ -24,6 +26,7 @@ pub fn check(
     memberships(drafts, networks, errors);
     subnets(networks, network_nodes, errors);
     shared_roots(drafts, warnings);
+    host_roots(drafts, errors, warnings);
 }
 
 fn dependencies(drafts: &BTreeMap<String, Draft>, errors: &mut Vec<Diagnostic>) {
@@ -214,6 +217,32 @@ fn shared_roots(drafts: &BTreeMap<String, Draft>, warnings: &mut Vec<Diagnostic>
             let wrong = format!("writes to the same rootfs as {other}");
             let warning = Diagnostic::warning(&path, &draft.at, wrong, "give each its own, or mode = \"ro\"");
             warnings.push(warning.also(first, "the other"));
+        }
+    }
+}
+
+/// The host's own root is shown read-only, and what it hides is hidden from those capabilities only that go by the modes.
+fn host_roots(
+    drafts: &BTreeMap<String, Draft>,
+    errors: &mut Vec<Diagnostic>,
+    warnings: &mut Vec<Diagnostic>,
+) {
+    for (name, draft) in drafts {
+        let Source::Rootfs(root) = &draft.service.source else { continue };
+        if !root.is_host() {
+            continue;
+        }
+        let path = join("services", name);
+        if root.mode == RootMode::Rw {
+            let wrong = "the host's own root is never written to";
+            let hint = "use \"ro\", or \"scratch\" for one that may be written to and keeps nothing";
+            errors.push(Diagnostic::error(&join(&path, "rootfs"), &draft.at, wrong, hint));
+        }
+        let void = |cap: &&String| *cap == "ALL" || VOID.contains(&cap.as_str());
+        for cap in draft.service.cap_add.iter().filter(void) {
+            let wrong = format!("with {cap} the service can read what rootfs = \"host\" hides of the host");
+            let hint = "drop it, or give the service a root of its own";
+            warnings.push(Diagnostic::warning(&join(&path, "cap_add"), &draft.at, wrong, hint));
         }
     }
 }

@@ -134,7 +134,7 @@ pub const SERVICE: &[Key] = &[
         "",
         R,
         B,
-        "`\"host\"` is `/`, read-only, with its secrets masked",
+        "`\"host\"` is `/`: of /usr, /etc and /opt what anybody on the host may read; see security.md",
     ),
     key(
         "rootfs.mode",

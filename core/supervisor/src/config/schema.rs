@@ -152,8 +152,9 @@ pub struct Rootfs {
 }
 
 impl Rootfs {
+    /// The host's own, whatever it is called.
     pub fn is_host(&self) -> bool {
-        self.path.as_os_str() == "/"
+        sampan_runtime::host_root::is_host_root(&self.path)
     }
 }
 

@@ -77,8 +77,8 @@ impl Job {
             given_stdio: true,
             ..Options::default()
         };
-        let path = spec.linux.cgroups_path.as_deref();
-        let compiled = sampan_runtime::host::facts(path, &name, true).map_err(of_io).and_then(|host| {
+        let facts = sampan_runtime::host::facts(&spec, &folder, &name, true).map_err(of_io);
+        let compiled = facts.and_then(|host| {
             let plan = Plan::compile(&spec, &host, &options).map_err(of_config)?;
             Ok((host, plan))
         });

@@ -85,10 +85,9 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
     let shelf = ground.shelf(&config.name);
     let mut kept = shelf.lock().await;
     let settings = ground.config();
-    let supervisor = settings.supervisor.clone();
     let (service, parent) = (config.clone(), ground.cgroup_parent.clone());
     let built = on_pool(move || {
-        let request = bundle::Request { service: &service, supervisor: &supervisor, cgroup_parent: &parent };
+        let request = bundle::Request { service: &service, cgroup_parent: &parent };
         bundle::build(&request).map_err(|error| Problem::Config(error.to_string()))
     })
     .await?;

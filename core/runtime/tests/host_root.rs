@@ -1,0 +1,280 @@
+//! The host's own root as a container's: what is seen of it, and what is not.
+//!
+//! The oracle is the kernel's: whatever a walk as uid 65534 without groups can open on the host.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sampan_testkit::{Bundle, need, walker};
+use serde_json::json;
+
+use crate::sampan::{Root, run};
+
+/// A bundle on the host's root, called `root`: the config that every service starts from.
+fn bundle(name: &str, root: &str) -> Bundle {
+    let mut bundle = Bundle::new(name).unwrap();
+    bundle.config = serde_json::to_value(sampan_plan::default::spec()).unwrap();
+    bundle.set("/root", json!({"path": root, "readonly": true}));
+    // Its hard limit is higher than a test machine may allow.
+    bundle.set("/process/rlimits", json!([]));
+    bundle
+}
+
+fn shell(bundle: &mut Bundle, script: &str) {
+    bundle.set("/process/args", json!(["/bin/sh", "-c", script]));
+}
+
+fn volume(bundle: &mut Bundle, source: &Path, destination: &str) {
+    bundle.add(
+        "/mounts",
+        json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind"]}),
+    );
+}
+
+fn id(bundle: &Bundle) -> String {
+    bundle.path().file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+/// Runs it in a mount namespace of its own, after `before`, whose working directory is the bundle.
+fn ran(bundle: &Bundle, before: &str) -> (i32, String, String) {
+    bundle.write().unwrap();
+    let root = Root::new(&id(bundle));
+    let script = format!(
+        "set -e; cd {}; {before}\nexec {} --root {} run -b . {}",
+        bundle.path().display(),
+        env!("CARGO_BIN_EXE_sampan"),
+        root.path().display(),
+        id(bundle),
+    );
+    run(Command::new("unshare").args(["-m", "sh", "-c", &script]))
+}
+
+/// The walker, where anybody may run it.
+fn walker_in(folder: &Path) -> PathBuf {
+    let built = walker(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+    let copy = folder.join("walk");
+    fs::copy(built, &copy).unwrap();
+    fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
+    copy
+}
+
+fn lines(text: &str) -> BTreeSet<String> {
+    text.lines().map(str::to_owned).collect()
+}
+
+/// As `uid`, on a root of that name: nothing in these folders can be opened that nobody cannot open on the host.
+fn check_walk(name: &str, root: &str, uid: u32, mode: Option<&str>, folders: &[&str]) {
+    if !need::root() {
+        return;
+    }
+    let mut bundle = bundle(name, root);
+    let tools = bundle.path().join("tools");
+    fs::create_dir(&tools).unwrap();
+    let walk = walker_in(&tools);
+    volume(&mut bundle, &tools, "/mnt");
+    let mut args = vec!["/mnt/walk"];
+    args.extend(folders);
+    bundle.set("/process/args", json!(args));
+    bundle.set("/process/user", json!({"uid": uid, "gid": uid}));
+    if let Some(mode) = mode {
+        bundle.set("/root/readonly", json!(false));
+        bundle.set("/annotations", json!({"org.sampan.rootfs.mode": mode}));
+    }
+    let (code, inside, err) = ran(&bundle, "");
+    assert_eq!((code, err.as_str()), (0, ""));
+    let mut nobody = Command::new(walk);
+    let (code, outside, err) = run(nobody.args(folders).uid(65_534).gid(65_534));
+    assert_eq!((code, err.as_str()), (0, ""));
+    let (inside, outside) = (lines(&inside), lines(&outside));
+    // What is the container's own: empty folders, masks among them, and files of its namespaces.
+    let masks = sampan_plan::default::MASKED_PATHS.map(|path| format!("d {path}"));
+    let own = |line: &&String| masks.contains(line) || line.contains(" /proc/sys/net/");
+    let leaked: Vec<&String> = inside.difference(&outside).filter(|line| !own(line)).collect();
+    assert!(leaked.is_empty(), "{} can be opened inside alone: {leaked:#?}", leaked.len());
+    // And it is the host that was looked at, not an empty folder.
+    for shown in ["r /etc/passwd", "d /proc", "d /sys"] {
+        assert!(inside.contains(shown), "{shown} is missing");
+    }
+}
+
+#[test]
+fn root_inside_can_open_nothing_that_nobody_cannot_open_on_the_host() {
+    check_walk("walk-root", "/", 0, None, &["/etc", "/opt", "/proc", "/sys", "/usr"]);
+}
+
+#[test]
+fn nor_can_any_other_user_whatever_the_root_is_called() {
+    check_walk("walk-alias", "/etc/..", 1000, None, &["/etc", "/proc", "/sys", "/usr/local"]);
+}
+
+#[test]
+fn nor_can_root_on_a_scratch_root_of_the_host() {
+    check_walk("walk-scratch", "/proc/self/root", 0, Some("scratch"), &["/etc", "/proc", "/sys"]);
+}
+
+/// A folder of the host that is shown at /opt: a file for all, one for root, a socket and a FIFO.
+fn opt(bundle: &Bundle) -> PathBuf {
+    let opt = bundle.path().join("opt");
+    fs::create_dir(&opt).unwrap();
+    for (name, mode) in [("all", 0o644), ("secret", 0o600), ("group", 0o640)] {
+        fs::write(opt.join(name), name).unwrap();
+        fs::set_permissions(opt.join(name), Permissions::from_mode(mode)).unwrap();
+    }
+    opt
+}
+
+#[test]
+fn a_file_renamed_over_another_is_hidden_as_the_first_one_was() {
+    if !need::root() {
+        return;
+    }
+    let mut bundle = bundle("rename", "/");
+    let opt = opt(&bundle);
+    // The gate is a FIFO of a volume: the script goes on when the host has renamed.
+    let gate = bundle.path().join("gate");
+    fs::create_dir(&gate).unwrap();
+    nix::unistd::mkfifo(&gate.join("go"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    volume(&mut bundle, &gate, "/mnt");
+    shell(
+        &mut bundle,
+        "cd /opt; cat all secret 2>/dev/null; read x </mnt/go; cat all secret new 2>/dev/null; true",
+    );
+    let host = format!(
+        "mount --bind opt /opt
+         (echo 2 >opt/2; chmod 600 opt/2; echo 3 >opt/3; chmod 600 opt/3; echo ' seen' >opt/4; chmod 644 opt/4
+          sleep 0.5; mv opt/2 opt/secret; mv opt/3 opt/all; mv opt/4 opt/new; echo go >{}/go) &",
+        gate.display()
+    );
+    assert_eq!(ran(&bundle, &host), (0, "all seen\n".into(), String::new()));
+    assert_eq!(fs::read_to_string(opt.join("all")).unwrap(), "3\n");
+}
+
+#[test]
+fn no_socket_of_the_host_is_connected_to_and_no_fifo_written_to() {
+    if !need::root() {
+        return;
+    }
+    let mut bundle = bundle("socket", "/");
+    let opt = opt(&bundle);
+    let _listener = UnixListener::bind(opt.join("socket")).unwrap();
+    nix::unistd::mkfifo(&opt.join("fifo"), nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    for name in ["socket", "fifo"] {
+        fs::set_permissions(opt.join(name), Permissions::from_mode(0o666)).unwrap();
+    }
+    let tools = bundle.path().join("tools");
+    fs::create_dir(&tools).unwrap();
+    let walk = walker_in(&tools);
+    volume(&mut bundle, &tools, "/mnt");
+    bundle.set("/process/args", json!(["/mnt/walk", "/opt"]));
+    let (code, out, err) = ran(&bundle, "mount --bind opt /opt");
+    // A FIFO that everybody may read can be opened for reading, as nobody can on the host: the one thing here that can be.
+    assert_eq!((code, lines(&out), err.as_str()), (0, lines("d /opt\nr /opt/all\nr /opt/fifo"), ""));
+    let on_the_host = run(Command::new(walk).arg(&opt).uid(65_534).gid(65_534)).1;
+    assert!(on_the_host.contains(&format!("s {}/socket", opt.display())), "{on_the_host}");
+    assert!(on_the_host.contains(&format!("w {}/fifo", opt.display())), "{on_the_host}");
+}
+
+#[test]
+fn what_is_mounted_below_is_shown_by_the_same_rule_and_what_it_covers_is_not() {
+    if !need::root() {
+        return;
+    }
+    let mut bundle = bundle("below", "/");
+    opt(&bundle);
+    shell(&mut bundle, "cd /opt; cat sub/open sub/shut sub/covered all; ls sub; touch sub/x");
+    let host =
+        "mkdir opt/sub; echo covered >opt/sub/covered; mount --bind opt /opt; mount -t tmpfs none /opt/sub;
+                echo open >/opt/sub/open; echo shut >/opt/sub/shut; chmod 600 /opt/sub/shut";
+    let (code, out, err) = ran(&bundle, host);
+    assert_eq!((code, out.as_str()), (1, "open\nallopen\nshut\n"));
+    for words in ["sub/shut: Permission denied", "sub/covered: No such file", "sub/x': Read-only file system"]
+    {
+        assert!(err.contains(words), "{err}");
+    }
+}
+
+#[test]
+fn what_the_host_mounts_later_does_not_come_in() {
+    if !need::root() {
+        return;
+    }
+    let mut bundle = bundle("later", "/");
+    opt(&bundle);
+    let gate = bundle.path().join("gate");
+    fs::create_dir(&gate).unwrap();
+    nix::unistd::mkfifo(&gate.join("go"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    volume(&mut bundle, &gate, "/mnt");
+    shell(&mut bundle, "read x </mnt/go; ls /opt");
+    let host = format!(
+        "mount --make-rshared /; mount --bind opt /opt
+         (sleep 0.5; mount -t tmpfs none /opt; echo secret >/opt/later; echo go >{}/go) &",
+        gate.display()
+    );
+    assert_eq!(ran(&bundle, &host), (0, "all\ngroup\nsecret\n".into(), String::new()));
+}
+
+#[test]
+fn a_resolv_conf_that_leads_into_run_is_that_one_file() {
+    if !need::root() {
+        return;
+    }
+    let mut bundle = bundle("resolver", "/");
+    bundle.add(
+        "/mounts",
+        json!({"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["mode=0755"]}),
+    );
+    shell(&mut bundle, "cat /etc/resolv.conf; ls -A /run /run/of");
+    let host = "mkdir etc run run/of; echo nameserver 192.0.2.1 >run/of/resolv.conf; echo secret >run/of/other
+                ln -s ../run/of/resolv.conf etc/resolv.conf; cp /etc/passwd etc; mount --bind etc /etc; mount --bind run /run";
+    assert_eq!(
+        ran(&bundle, host),
+        (0, "nameserver 192.0.2.1\n/run:\nof\n\n/run/of:\nresolv.conf\n".into(), String::new())
+    );
+}
+
+#[test]
+fn a_mount_point_that_the_host_has_not_is_made_in_the_containers_own_folder() {
+    if !need::root() {
+        return;
+    }
+    let mut bundle = bundle("volume", "/");
+    let opt = opt(&bundle);
+    volume(&mut bundle, &opt, "/no-such-folder/of-a-host");
+    shell(&mut bundle, "cat /no-such-folder/of-a-host/secret");
+    assert_eq!(ran(&bundle, ""), (0, "secret".into(), String::new()));
+    assert!(!Path::new("/no-such-folder").exists());
+}
+
+#[test]
+fn a_file_system_without_id_maps_is_refused_by_name() {
+    if !need::root() {
+        return;
+    }
+    let bundle = bundle("refused", "/");
+    opt(&bundle);
+    let (code, out, err) =
+        ran(&bundle, "mkdir opt/proc; mount --bind opt /opt; mount -t proc none /opt/proc");
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("root.path: cannot map the ids of /opt/proc") && err.contains("EINVAL"), "{err}");
+}
+
+#[test]
+fn it_is_never_written_to() {
+    if !need::root() {
+        return;
+    }
+    for root in ["/", "/usr/.."] {
+        let mut bundle = bundle("writable", root);
+        bundle.set("/root/readonly", json!(false));
+        let (code, _, err) = ran(&bundle, "");
+        assert!(
+            code == 1 && err.contains("root.readonly: must be true: the host's own root is shown read-only"),
+            "{err}"
+        );
+    }
+}
