@@ -7,6 +7,7 @@ mod cli;
 mod descriptors;
 mod docker;
 mod enter;
+mod entry;
 mod exec;
 mod explain;
 mod home;
