@@ -1,7 +1,8 @@
 //! What the parts of a plan are added to: steps with the field they come from, strings, and slots.
 
 use crate::error::Error;
-use crate::plan::Want;
+use crate::plan::Options;
+use crate::slots::Want;
 use crate::text::Table;
 use sampan_child::image::{self, Header};
 use sampan_child::step::{Slot, Step, Text};
@@ -18,6 +19,16 @@ pub struct Build {
 }
 
 impl Build {
+    /// With the slots that every child has.
+    pub fn for_child(options: &Options) -> Build {
+        let mut b = Build::default();
+        b.want(Want::Report);
+        if options.trace {
+            b.want(Want::Trace);
+        }
+        b
+    }
+
     /// `field` is the config field to name when the step fails; empty for steps of our own.
     pub fn step(&mut self, field: impl Into<String>, step: Step) {
         self.steps.push(step);
@@ -73,53 +84,4 @@ impl Build {
         bytes.extend_from_slice(&text);
         bytes
     }
-}
-
-/// An absolute path without empty parts, `.` and `..`; a relative one starts at `/`.
-pub fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
-/// A path of the host: relative ones start at the bundle.
-pub fn from_bundle(path: &str, bundle: &str) -> String {
-    if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", bundle.trim_end_matches('/')) }
-}
-
-/// The name in `known` that is most like `word`, for "did you mean".
-pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    known
-        .into_iter()
-        .map(|k| (distance(word, k), k))
-        .filter(|(d, k)| *d <= k.len().div_ceil(3).clamp(2, 3))
-        .min_by_key(|(d, _)| *d)
-        .map(|(_, k)| k)
-}
-
-/// Edit distance (Levenshtein), one row at a time.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (place, y) in row.iter_mut().skip(1).zip(b.bytes()) {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = *place;
-            left = substituted.min(*place + 1).min(left + 1);
-            *place = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

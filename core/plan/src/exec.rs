@@ -7,13 +7,15 @@
 //! ours stays open once we are, and ptrace is refused from before the join (CVE-2016-9962).
 
 use crate::build::Build;
+use crate::check;
 use crate::error::Error;
 use crate::host::{Host, Version};
 use crate::labels;
 use crate::namespaces::Namespaces;
-use crate::order::{Identity, become_process, check_process, filter, finish};
-use crate::plan::{Options, Parent, Plan, Want};
+use crate::order::{Identity, become_process, filter, finish, join_v1_groups, keyring};
+use crate::plan::{Options, Parent, Plan};
 use crate::process;
+use crate::slots::Want;
 use crate::spec::{Process, Spec};
 use sampan_child::step::{Back, Numbers, Step};
 use sampan_child::sys::uapi::*;
@@ -26,14 +28,10 @@ impl<'a> Plan<'a> {
         host: &Host,
         options: &Options,
     ) -> Result<Plan<'a>, Error> {
-        check_process(p)?;
+        check::process(p)?;
         let ns = Namespaces::parse(spec, options)?;
         let groups_denied = ns.has(CLONE_NEWUSER) && !host.privileged;
-        let b = &mut Build::default();
-        b.want(Want::Report);
-        if options.trace {
-            b.want(Want::Trace);
-        }
+        let b = &mut Build::for_child(options);
         let container = b.want(Want::Container);
         if ns.has(CLONE_NEWPID) {
             let back = if options.last { Back::Stay } else { Back::ByPidfd };
@@ -54,10 +52,7 @@ impl<'a> Plan<'a> {
             }
         }
         b.step("", Step::Session {});
-        for group in host.cgroups.iter().filter(|g| g.version == Version::V1) {
-            let tasks = b.table.own(&format!("{}/tasks", group.folder()));
-            b.step("linux.cgroupsPath", Step::JoinCgroup { tasks });
-        }
+        join_v1_groups(b, host);
         labels::process(b, p, options.new_keyring)?;
         let kinds = ns.all() & !CLONE_NEWPID;
         b.step("linux.namespaces", Step::Join { container, kinds, first, keep: Numbers::default() });
@@ -67,8 +62,7 @@ impl<'a> Plan<'a> {
         let program = process::program(b, p)?;
         process::terminal(b, p, false, options);
         if options.new_keyring {
-            let name = b.text(&format!("_ses.{}", options.id), "id")?;
-            b.step("", Step::Keyring { name });
+            keyring(b, options)?;
         }
         let identity = Identity { groups_denied, available: host.available(ns.has(CLONE_NEWUSER)) };
         become_process(b, spec, Some(p), &identity, options)?;

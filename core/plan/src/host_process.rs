@@ -5,8 +5,9 @@
 use crate::build::Build;
 use crate::error::Error;
 use crate::order::finish;
-use crate::plan::{Parent, Plan, Want};
+use crate::plan::{Parent, Plan};
 use crate::process::PATH;
+use crate::slots::Want;
 use sampan_child::step::{Filter, Numbers, Step};
 
 /// What to start.

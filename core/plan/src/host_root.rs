@@ -12,14 +12,14 @@
 //! Mounts below are cloned one by one, because one that takes no map would refuse it for all, and they are private: what the
 //! host mounts later would come in without the map.
 
-use crate::build::{Build, clean};
+use crate::build::Build;
 use crate::error::Error;
 use crate::host::HostRoot;
-use crate::idmap::IdMap;
 use crate::mounts::Around;
 use crate::namespaces::Namespaces;
-use crate::plan::Want;
+use crate::path::clean;
 use crate::scratch;
+use crate::slots::{IdMap, Want};
 use crate::spec::{IdMapping, Mount, Root, Spec};
 use sampan_child::defence::{self, Defence};
 use sampan_child::step::{Base, Propagation, Source, Step, mount as flag};

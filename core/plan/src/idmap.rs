@@ -7,28 +7,10 @@
 use crate::build::Build;
 use crate::error::Error;
 use crate::host::Host;
-use crate::plan::{Gate, Want};
-use crate::spec::{IdMapping, Linux, Mount};
+use crate::slots::{Gate, IdMap, Want};
+use crate::spec::{Linux, Mount};
 use sampan_child::step::{Numbers, Step};
 use sampan_child::sys::uapi::CLONE_NEWUSER;
-
-/// The map of one mount.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdMap {
-    pub uids: Vec<IdMapping>,
-    pub gids: Vec<IdMapping>,
-    /// The mounts below it get the same map.
-    pub recursive: bool,
-    /// The config field that asks for it: `mounts[3]`.
-    pub field: String,
-}
-
-impl IdMap {
-    /// One user namespace stands for both.
-    pub fn is_same_map(&self, other: &IdMap) -> bool {
-        self.uids == other.uids && self.gids == other.gids
-    }
-}
 
 /// What the options of a mount say of its ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

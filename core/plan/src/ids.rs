@@ -1,8 +1,9 @@
 //! The user, its groups, and capabilities by their names.
 
-use crate::build::{Build, nearest};
+use crate::build::Build;
 use crate::error::Error;
-use crate::spec::{Capabilities, IdMapping, Str, User};
+use crate::spec::{Capabilities, Str, User};
+use crate::suggest::nearest;
 use sampan_child::step::{Step, user};
 
 /// In the order of their numbers (include/uapi/linux/capability.h).
@@ -51,17 +52,6 @@ pub const CAPABILITIES: [&str; 41] = [
 ];
 
 pub const CAP_SYS_ADMIN: u64 = 1 << 21;
-
-/// An id of the container as the host counts; without maps they are the same.
-pub fn to_host(maps: &[IdMapping], id: u32) -> Option<u32> {
-    if maps.is_empty() {
-        return Some(id);
-    }
-    maps.iter().find_map(|map| {
-        let at = id.checked_sub(map.container_id).filter(|at| *at < map.size)?;
-        map.host_id.checked_add(at)
-    })
-}
 
 /// Five sets of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

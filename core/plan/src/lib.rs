@@ -4,29 +4,45 @@
 //! No I/O, no clock, no privileges: facts about the machine come in as [`host::Host`], so a plan can be
 //! computed, printed and compared anywhere.  Modules are listed in the order in which they may use each other.
 
-pub mod build;
-pub mod default;
+// What comes in, and how it is spoken of.
 pub mod error;
-pub mod exec;
+pub mod suggest;
+pub mod path;
+pub mod json_path;
+pub mod spec;
 pub mod host;
-pub mod host_process;
-pub mod host_root;
+
+// What a plan is made of.
+pub mod text;
+pub mod slots;
+pub mod plan;
+pub mod build;
+
+// Its parts.
 pub mod idmap;
 pub mod ids;
-pub mod labels;
 pub mod limits;
-pub mod mounts;
-pub mod namespaces;
-pub mod order;
-pub mod place;
-pub mod plan;
+pub mod labels;
 pub mod process;
-pub mod rootfs;
+pub mod propagation;
+pub mod sysctl;
+pub mod namespaces;
+pub mod mount_options;
+pub mod mounts;
 pub mod scratch;
+pub mod rootfs;
+pub mod host_root;
 pub mod seccomp;
-pub mod show;
-pub mod spec;
-pub mod text;
+
+pub mod hooks;
+
+// Whole plans.
+pub mod check;
+pub mod order;
+pub mod exec;
+pub mod host_process;
+pub mod default;
+pub mod render;
 
 pub use error::Error;
 pub use host::Host;

@@ -1,8 +1,9 @@
 //! Resource limits of the process: rlimits, scheduler, I/O priority, personality.
 
-use crate::build::{Build, nearest};
+use crate::build::Build;
 use crate::error::Error;
 use crate::spec::{IoPriority, Personality, Rlimit, Scheduler};
+use crate::suggest::nearest;
 use sampan_child::step::Step;
 
 /// asm-generic/resource.h

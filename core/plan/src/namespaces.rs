@@ -5,11 +5,13 @@
 //! namespace is made after the child has joined its group, because its root is where its maker is; a time
 //! namespace takes its offsets before anybody is in it.
 
-use crate::build::{Build, nearest};
+use crate::build::Build;
 use crate::error::Error;
-use crate::plan::{Options, Want};
-use crate::rootfs::{namespace_of, sysctl_field, sysctl_path};
+use crate::plan::Options;
+use crate::slots::Want;
 use crate::spec::{Linux, Spec, Str, TimeOffset};
+use crate::suggest::nearest;
+use crate::sysctl;
 use sampan_child::step::{Back, Step};
 use sampan_child::sys::uapi::*;
 
@@ -69,38 +71,9 @@ impl Namespaces {
     }
 
     pub fn parse(spec: &Spec<'_>, options: &Options) -> Result<Namespaces, Error> {
-        let linux = &spec.linux;
         let mut found = Namespaces::default();
-        for (index, ns) in linux.namespaces.iter().enumerate() {
-            let field = format!("linux.namespaces[{index}]");
-            let Some((_, kind)) = KINDS.iter().find(|(name, _)| *name == ns.kind.as_str()) else {
-                let names = KINDS.iter().map(|(name, _)| *name);
-                let hint =
-                    nearest(&ns.kind, names).map_or(String::new(), |n| format!("; did you mean {n:?}?"));
-                return Err(Error::new(
-                    format!("{field}.type"),
-                    format!("no namespace is of type {:?}{hint}", ns.kind.as_str()),
-                ));
-            };
-            if found.has(*kind) {
-                return Err(Error::new(field, format!("a second namespace of type {:?}", ns.kind.as_str())));
-            }
-            match ns.path.as_deref().filter(|path| !path.is_empty()) {
-                None => found.new |= kind,
-                Some(path) if matches!(*kind, CLONE_NEWNS | CLONE_NEWUSER) => {
-                    return Err(Error::new(
-                        format!("{field}.path"),
-                        format!("joining a {} namespace ({path}) is not supported yet", ns.kind),
-                    ));
-                }
-                Some(path) => {
-                    let field = format!("{field}.path");
-                    let set_in = set_in(spec, *kind);
-                    let want =
-                        Want::Namespace { path: path.to_owned(), kind: *kind, field: field.clone(), set_in };
-                    found.join.push(Join { kind: *kind, want, field });
-                }
-            }
+        for (index, ns) in spec.linux.namespaces.iter().enumerate() {
+            found.add(spec, &ns.kind, ns.path.as_deref(), format!("linux.namespaces[{index}]"))?;
         }
         if options.given_netns {
             found.new &= !CLONE_NEWNET;
@@ -108,13 +81,48 @@ impl Namespaces {
             let field = "linux.namespaces".to_owned();
             found.join.push(Join { kind: CLONE_NEWNET, want: Want::GivenNetns, field });
         }
-        if !found.makes(CLONE_NEWNS) {
+        found.check(&spec.linux)?;
+        Ok(found)
+    }
+
+    fn add(&mut self, spec: &Spec<'_>, name: &str, path: Option<&str>, field: String) -> Result<(), Error> {
+        let Some((_, kind)) = KINDS.iter().find(|(known, _)| *known == name) else {
+            let names = KINDS.iter().map(|(name, _)| *name);
+            let hint = nearest(name, names).map_or(String::new(), |n| format!("; did you mean {n:?}?"));
+            return Err(Error::new(
+                format!("{field}.type"),
+                format!("no namespace is of type {name:?}{hint}"),
+            ));
+        };
+        if self.has(*kind) {
+            return Err(Error::new(field, format!("a second namespace of type {name:?}")));
+        }
+        match path.filter(|path| !path.is_empty()) {
+            None => self.new |= kind,
+            Some(path) if matches!(*kind, CLONE_NEWNS | CLONE_NEWUSER) => {
+                let problem = format!("joining a {name} namespace ({path}) is not supported yet");
+                return Err(Error::new(format!("{field}.path"), problem));
+            }
+            Some(path) => {
+                let field = format!("{field}.path");
+                let set_in = set_in(spec, *kind);
+                let want =
+                    Want::Namespace { path: path.to_owned(), kind: *kind, field: field.clone(), set_in };
+                self.join.push(Join { kind: *kind, want, field });
+            }
+        }
+        Ok(())
+    }
+
+    /// What does not go together, or without.
+    fn check(&self, linux: &Linux<'_>) -> Result<(), Error> {
+        if !self.makes(CLONE_NEWNS) {
             return Err(Error::new(
                 "linux.namespaces",
                 "a container without a mount namespace of its own is not supported yet; add {\"type\": \"mount\"}",
             ));
         }
-        if found.makes(CLONE_NEWUSER) && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
+        if self.makes(CLONE_NEWUSER) && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
             let field = if linux.uid_mappings.is_empty() { "linux.uidMappings" } else { "linux.gidMappings" };
             return Err(Error::new(
                 field,
@@ -122,13 +130,13 @@ impl Namespaces {
             ));
         }
         let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
-        if mapped && !found.makes(CLONE_NEWUSER) {
+        if mapped && !self.makes(CLONE_NEWUSER) {
             return Err(Error::new("linux.uidMappings", "needs a new user namespace in linux.namespaces"));
         }
-        if !linux.time_offsets.is_empty() && !found.makes(CLONE_NEWTIME) {
+        if !linux.time_offsets.is_empty() && !self.makes(CLONE_NEWTIME) {
             return Err(Error::new("linux.timeOffsets", "needs a new time namespace in linux.namespaces"));
         }
-        Ok(found)
+        Ok(())
     }
 
     /// The clone flags, and what the spawner enters before: the head of the image.
@@ -209,6 +217,7 @@ fn set_in(spec: &Spec<'_>, kind: u32) -> Option<String> {
         return Some(if named(&spec.hostname) { "hostname" } else { "domainname" }.to_owned());
     }
     let mut keys = spec.linux.sysctl.keys();
-    let key = keys.find(|key| namespace_of(&sysctl_path(key), spec).is_some_and(|(of, _)| of == kind))?;
-    Some(sysctl_field(key))
+    let key =
+        keys.find(|key| sysctl::namespace_of(&sysctl::path(key), spec).is_some_and(|(of, _)| of == kind))?;
+    Some(sysctl::field(key))
 }

@@ -1,9 +1,8 @@
 //! The plan: what the child does, step by step, and what its parent does meanwhile.
 
-use crate::idmap::IdMap;
-use crate::ids;
-use crate::spec::{ConsoleSize, Hooks, IdMapping, Resources, Str};
-use sampan_child::step::{Propagation, Step};
+use crate::slots::Want;
+use crate::spec::{ConsoleSize, Hooks, IdMapping, Resources, Str, to_host};
+use sampan_child::step::Step;
 use std::collections::BTreeMap;
 
 /// Everything that launching one process will do, decided.
@@ -20,78 +19,6 @@ pub struct Plan<'a> {
     pub parent: Parent<'a>,
     /// What was asked for and is ignored, in words.
     pub warnings: Vec<String>,
-}
-
-/// What a slot holds. The parent opens it before clone3 and passes it in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// The write end of the reports.
-    Report,
-    /// The read end of a gate: one byte opens it, its end of file makes the child exit.
-    Gate(Gate),
-    /// The directory of the container's v2 group, for CLONE_INTO_CGROUP.
-    Group,
-    /// A namespace to join; whoever opens it checks its type (NS_GET_NSTYPE), and that it is not ours if the field
-    /// `set_in` sets something in it.
-    Namespace { path: String, kind: u32, field: String, set_in: Option<String> },
-    /// The network namespace that the caller of `create` gave.
-    GivenNetns,
-    /// Our own namespace of that kind, to come back to.
-    OwnNamespace { kind: u32 },
-    /// A pidfd of the running container that `exec` joins.
-    Container,
-    /// A detached clone of a tree, made where the parent may look things up, and its ids mapped. It is a peer of the host's
-    /// mounts until it is given `propagation`; a shared one stays one.
-    Tree {
-        path: String,
-        recursive: bool,
-        follow: bool,
-        propagation: Propagation,
-        idmap: Option<IdMap>,
-        field: String,
-    },
-    /// Our end of a socket pair over which the pty's master comes.
-    Console,
-    /// Standard descriptor 0, 1 or 2 of a process whose stdio the caller gives.
-    Stdio(u32),
-    /// A memfd of (steps + 1) u64.
-    Trace,
-    /// What one hook in the container prints: its kind's name, its place in the list, and its path.
-    HookOutput { kind: &'static str, index: usize, path: String },
-}
-
-impl Want {
-    /// Does it lead anywhere? Who can look up a path through a directory, a mount or a namespace of the host is out of the
-    /// container (CVE-2024-21626); a pipe, a socket or a memfd ends where it is.
-    pub fn leads_to_the_host(&self) -> bool {
-        match self {
-            Want::Group
-            | Want::Namespace { .. }
-            | Want::GivenNetns
-            | Want::OwnNamespace { .. }
-            | Want::Container
-            | Want::Tree { .. } => true,
-            Want::Report
-            | Want::Gate(_)
-            | Want::Console
-            | Want::Stdio(_)
-            | Want::Trace
-            | Want::HookOutput { .. } => false,
-        }
-    }
-}
-
-/// A point where the child waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
-    /// The id maps (and oom_score_adj) are written.
-    Maps,
-    /// The control groups exist and have their limits.
-    Groups,
-    /// prestart and createRuntime hooks ran, the network is attached.
-    Attached,
-    /// `start`: run the program.
-    Start,
 }
 
 /// What the parent does.
@@ -128,7 +55,7 @@ pub struct Parent<'a> {
 impl Parent<'_> {
     /// The process's user as the host counts; none: the maps have no place for it.
     pub fn host_uid(&self) -> Option<u32> {
-        ids::to_host(&self.uid_mappings, self.uid)
+        to_host(&self.uid_mappings, self.uid)
     }
 }
 

@@ -1,8 +1,10 @@
 //! The program: argv, environment, where it is looked for, and its working directory.
 
-use crate::build::{Build, clean};
+use crate::build::Build;
 use crate::error::Error;
-use crate::plan::{Options, Want};
+use crate::path::clean;
+use crate::plan::Options;
+use crate::slots::Want;
 use crate::spec::Process;
 use sampan_child::step::{Filter, List, Step, console, cwd};
 use std::collections::BTreeMap;

@@ -1,13 +1,15 @@
-//! The root around the mounts: devices, masked and read-only paths, sysctls, propagation.
+//! The root around the mounts: devices, masked and read-only paths, sysctls.
 
-use crate::build::{Build, clean, nearest};
+use crate::build::Build;
 use crate::error::Error;
 use crate::host::Host;
 use crate::mounts::{Around, Dev, Made, Part};
 use crate::namespaces::Namespaces;
+use crate::path::clean;
 use crate::scratch;
 use crate::spec::{Device, Linux, Spec, Str};
-use sampan_child::step::{Base, Propagation, Source, Step, Text, mount as flag};
+use crate::sysctl;
+use sampan_child::step::{Base, Source, Step, Text, mount as flag};
 use sampan_child::sys::uapi::*;
 use std::collections::BTreeSet;
 
@@ -174,11 +176,11 @@ fn each_once(b: &mut Build, list: &str, paths: &[Str<'_>], step: impl Fn(Text) -
 /// Only what a namespace of the container's own holds: anything else would change the host.
 pub fn sysctls(b: &mut Build, spec: &Spec<'_>, namespaces: &Namespaces) -> Result<(), Error> {
     for (key, value) in &spec.linux.sysctl {
-        let (field, path) = (sysctl_field(key), sysctl_path(key));
+        let (field, path) = (sysctl::field(key), sysctl::path(key));
         if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(Error::new(field, "is not a name below /proc/sys"));
         }
-        let (kind, owner) = namespace_of(&path, spec)
+        let (kind, owner) = sysctl::namespace_of(&path, spec)
             .ok_or_else(|| Error::new(&field, "belongs to no namespace, so setting it would change the host"))
             .map_err(|e| match path.as_str() {
                 "kernel/hostname" => Error::new(&field, "conflicts with hostname: set that alone"),
@@ -194,75 +196,4 @@ pub fn sysctls(b: &mut Build, spec: &Spec<'_>, namespaces: &Namespaces) -> Resul
         b.step(field, Step::Sysctl { path, value });
     }
     Ok(())
-}
-
-pub fn sysctl_field(key: &str) -> String {
-    format!("linux.sysctl[{key:?}]")
-}
-
-/// Below /proc/sys. The first separator decides; with dots, a slash stands for a dot in a name (eth0/1).
-pub fn sysctl_path(key: &str) -> String {
-    match key.find(['.', '/']) {
-        Some(at) if key.as_bytes().get(at) == Some(&b'/') => key.to_owned(),
-        _ => key
-            .chars()
-            .map(|c| match c {
-                '.' => '/',
-                '/' => '.',
-                c => c,
-            })
-            .collect(),
-    }
-}
-
-/// Whose a sysctl is, if it is a namespace's at all.
-pub fn namespace_of(path: &str, spec: &Spec<'_>) -> Option<(u32, &'static str)> {
-    match path {
-        "kernel/domainname" => return Some((CLONE_NEWUTS, "a uts")),
-        "kernel/hostname" => return spec.hostname.is_none().then_some((CLONE_NEWUTS, "a uts")),
-        _ => {}
-    }
-    let (first, rest) = path.split_once('/')?;
-    match first {
-        "net" => Some((CLONE_NEWNET, "a network")),
-        "user" => Some((CLONE_NEWUSER, "a user")),
-        "fs" => rest.starts_with("mqueue/").then_some((CLONE_NEWIPC, "an ipc")),
-        "kernel" => {
-            ["msg", "sem", "shm"].iter().any(|p| rest.starts_with(p)).then_some((CLONE_NEWIPC, "an ipc"))
-        }
-        _ => None,
-    }
-}
-
-/// linux.rootfsPropagation, as config-linux.md has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RootPropagation {
-    /// Of the host's mounts in the container's namespace, and so of all that is cloned from them there.
-    pub host: Propagation,
-    /// Of the container's root, once it is `/`; None: as it was cloned.
-    pub root: Option<Propagation>,
-}
-
-impl RootPropagation {
-    pub fn parse(linux: &Linux<'_>) -> Result<RootPropagation, Error> {
-        use Propagation::*;
-        let name = linux.rootfs_propagation.as_deref().filter(|name| !name.is_empty()).unwrap_or("rslave");
-        let Some(asked) = Propagation::named(name) else {
-            let known = Propagation::ALL.map(|(known, _)| known);
-            let hint = nearest(name, known).map_or(String::new(), |n| format!("; did you mean {n:?}?"));
-            let problem = format!("no propagation is called {name:?}{hint}");
-            return Err(Error::new("linux.rootfsPropagation", problem));
-        };
-        let host = match asked {
-            Slave | RSlave | Shared | RShared => RSlave,
-            Private | RPrivate | Unbindable | RUnbindable => RPrivate,
-        };
-        let root = (!matches!(asked, Slave | RSlave)).then_some(asked);
-        Ok(RootPropagation { host, root })
-    }
-
-    /// A mount that asks to be shared stays a peer of the host's, as with runc.
-    pub fn keeps_peers(&self) -> bool {
-        self.root.is_some_and(Propagation::is_shared)
-    }
 }

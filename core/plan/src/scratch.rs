@@ -3,9 +3,10 @@
 //! config.json has no field for it, so an annotation asks: the bundle stays the only hand-over.  Writes are charged to
 //! the container's own memory limit; the tmpfs has the kernel's default size, half of the machine's memory.
 
-use crate::build::{Build, nearest};
+use crate::build::Build;
 use crate::error::Error;
 use crate::spec::Spec;
+use crate::suggest::nearest;
 use sampan_child::step::{Propagation, Source, Step, scratch as flag};
 
 /// The annotation that asks, and the one value that it may have.

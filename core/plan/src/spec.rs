@@ -5,7 +5,7 @@
 //! business of the file of the same name that compiles it.
 
 use crate::error::Error;
-use crate::place;
+use crate::json_path;
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -423,7 +423,18 @@ impl<'a> Resources<'a> {
 
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|e| {
-        let path = Some(place::path(text, e.line(), e.column())).filter(|path| !path.is_empty());
+        let path = Some(json_path::path(text, e.line(), e.column())).filter(|path| !path.is_empty());
         Error::new(path.unwrap_or_else(|| "config.json".to_owned()), e)
+    })
+}
+
+/// An id of the container as the host counts; without maps they are the same.
+pub fn to_host(maps: &[IdMapping], id: u32) -> Option<u32> {
+    if maps.is_empty() {
+        return Some(id);
+    }
+    maps.iter().find_map(|map| {
+        let at = id.checked_sub(map.container_id).filter(|at| *at < map.size)?;
+        map.host_id.checked_add(at)
     })
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use sampan_child::image::Image;
 use sampan_child::step::{Numbers, Source, Step};
 use sampan_plan::host::Version;
-use sampan_plan::plan::Want;
+use sampan_plan::slots::Want;
 use sampan_plan::{Host, Options, Plan, Spec};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -174,7 +174,7 @@ fn what_stays_open_is_part_of_what_a_plan_shows() {
     let text = config().to_string();
     let spec = Spec::parse(&text).unwrap();
     let options = Options { attach: true, ..crate::plans::options() };
-    let shown = sampan_plan::show::text(&Plan::compile(&spec, &Host::example(), &options).unwrap());
+    let shown = sampan_plan::render::text(&Plan::compile(&spec, &Host::example(), &options).unwrap());
     let pivot = shown.lines().find(|line| line.contains("pivot")).unwrap();
     assert!(pivot.contains("close all descriptors from 3 on but the report, the gate of start"), "{pivot}");
 }

@@ -2,8 +2,8 @@
 
 use crate::plans::options;
 use sampan_plan::host::{HostRoot, Resolver};
-use sampan_plan::plan::Want;
-use sampan_plan::{Host, Plan, Spec, show};
+use sampan_plan::slots::Want;
+use sampan_plan::{Host, Plan, Spec, render};
 use serde_json::{Value, json};
 
 /// The config that services start from, on the host's root.
@@ -39,7 +39,7 @@ fn compile(config: &Value, host: &Host) -> Result<(Vec<String>, Vec<String>), St
             assert!(mapped && !recursive && propagation.name() == "rprivate", "{path}");
         }
     }
-    let lines = show::text(&plan);
+    let lines = render::text(&plan);
     let of_root = lines.lines().filter(|line| line.contains("root.path")).map(|line| {
         let words = line.split_once("  ").map_or(line, |(_, words)| words);
         words.trim().trim_end_matches("root.path").trim_end().to_owned()

@@ -7,7 +7,7 @@ mod descriptors;
 mod fields;
 mod host_root;
 mod images;
-mod place;
+mod json_path;
 mod plans;
 mod seccomp;
 mod spec;

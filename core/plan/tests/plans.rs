@@ -2,8 +2,8 @@
 
 use crate::fields::set;
 use sampan_child::step::{self, Propagation, Source, Step};
-use sampan_plan::plan::Want;
-use sampan_plan::{Host, Options, Plan, Spec, show};
+use sampan_plan::slots::Want;
+use sampan_plan::{Host, Options, Plan, Spec, render};
 use serde_json::{Value, json};
 
 /// What `runc spec` writes.
@@ -20,7 +20,7 @@ pub fn compile(config: &Value) -> Result<(String, Vec<String>), String> {
     let text = config.to_string();
     let spec = Spec::parse(&text).map_err(|e| e.to_string())?;
     let plan = Plan::compile(&spec, &Host::example(), &options()).map_err(|e| e.to_string())?;
-    Ok((show::text(&plan), plan.warnings))
+    Ok((render::text(&plan), plan.warnings))
 }
 
 fn check(name: &str, config: &Value) {
@@ -182,7 +182,7 @@ fn a_process_joins_a_running_container() {
     let process = spec.process.clone().unwrap();
     let plan = Plan::exec(&spec, &process, &Host::example(), &options()).unwrap();
     insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
-        insta::assert_snapshot!("exec", show::text(&plan));
+        insta::assert_snapshot!("exec", render::text(&plan));
     });
 }
 
@@ -223,7 +223,8 @@ fn labels_are_set_after_hooks_of_the_host_and_before_the_container_is_seen() {
     let text = c.to_string();
     let spec = Spec::parse(&text).unwrap();
     let plan = Plan::exec(&spec, spec.process.as_ref().unwrap(), &Host::example(), &options()).unwrap();
-    let order = lines(&show::text(&plan), &["profile: web", "label the process a:b:c", "join network+mount"]);
+    let order =
+        lines(&render::text(&plan), &["profile: web", "label the process a:b:c", "join network+mount"]);
     assert!(order.is_sorted(), "{order:?}");
 }
 
@@ -281,10 +282,10 @@ fn json_says_the_same_as_text() {
     let text = config().to_string();
     let spec = Spec::parse(&text).unwrap();
     let plan = Plan::compile(&spec, &Host::example(), &options()).unwrap();
-    let json = show::json(&plan);
+    let json = render::json(&plan);
     let steps = json["steps"].as_array().unwrap();
     assert_eq!(steps.len(), plan.steps.len());
-    let lines = show::text(&plan);
+    let lines = render::text(&plan);
     for step in steps {
         assert!(lines.contains(step["does"].as_str().unwrap()), "{step}");
     }
@@ -295,7 +296,7 @@ fn every_step_has_words() {
     let text = config().to_string();
     let spec = Spec::parse(&text).unwrap();
     let plan = Plan::compile(&spec, &Host::example(), &options()).unwrap();
-    let reader = show::reader(&plan).unwrap();
+    let reader = render::reader(&plan).unwrap();
     for step in sampan_child::step::Step::every() {
         assert!(!reader.words(step).is_empty(), "{step:?}");
     }
@@ -312,6 +313,6 @@ fn a_process_of_the_host_is_a_short_plan() {
     };
     let plan = sampan_plan::host_process::host(&process).unwrap();
     insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
-        insta::assert_snapshot!("host-process", show::text(&plan));
+        insta::assert_snapshot!("host-process", render::text(&plan));
     });
 }

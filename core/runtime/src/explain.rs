@@ -5,8 +5,8 @@
 use sampan_child::report::Report;
 use sampan_child::step::{Filter, Step};
 use sampan_child::sys::Call;
+use sampan_plan::render::Reader;
 use sampan_plan::seccomp::evaluate::denies_execve;
-use sampan_plan::show::Reader;
 
 use crate::error::{Errno, Error};
 

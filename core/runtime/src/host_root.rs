@@ -89,7 +89,7 @@ fn others_reach(path: &Path) -> bool {
 
 fn resolver() -> Option<Resolver> {
     let link = fs::read_link(RESOLV_CONF).ok()?;
-    let link = PathBuf::from(sampan_plan::build::clean(Path::new("/etc").join(link).to_str()?));
+    let link = PathBuf::from(sampan_plan::path::clean(Path::new("/etc").join(link).to_str()?));
     let file = fs::canonicalize(RESOLV_CONF).ok()?;
     let first = link.components().nth(1)?.as_os_str().to_str()?.to_owned();
     if is_shown(&first) {

@@ -11,7 +11,8 @@ use std::sync::OnceLock;
 
 use rustix::fs::{Mode, OFlags, open};
 use sampan_plan::host_root::nobodys;
-use sampan_plan::idmap::{IdMap, holder};
+use sampan_plan::idmap::holder;
+use sampan_plan::slots::IdMap;
 
 use crate::clone::Direct;
 use crate::error::{Errno, Error, Result};

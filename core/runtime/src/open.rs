@@ -14,7 +14,8 @@ use sampan_child::defence::{self, Defence};
 use sampan_child::step::Propagation;
 use sampan_child::sys;
 use sampan_plan::namespaces::proc_name;
-use sampan_plan::plan::{Gate, Plan, Want};
+use sampan_plan::plan::Plan;
+use sampan_plan::slots::{Gate, Want};
 
 use crate::error::{Errno, Error, Result};
 use crate::idmap::UserNamespaces;

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::os::fd::OwnedFd;
 
 use sampan_child::step::Step;
-use sampan_plan::{Plan, show};
+use sampan_plan::{Plan, render};
 
 /// One line a step, in microseconds, and the sum without the waits.
 pub fn text(plan: &Plan<'_>, trace: &OwnedFd) -> String {
@@ -16,7 +16,7 @@ pub fn text(plan: &Plan<'_>, trace: &OwnedFd) -> String {
     bytes.truncate(read);
     let times: Vec<u64> =
         bytes.chunks_exact(8).filter_map(|c| Some(u64::from_ne_bytes(c.try_into().ok()?))).collect();
-    let Some(reader) = show::reader(plan) else { return String::new() };
+    let Some(reader) = render::reader(plan) else { return String::new() };
     let mut out = String::new();
     let mut own = 0;
     let mut last = times.first().copied().unwrap_or(0);

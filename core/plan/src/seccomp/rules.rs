@@ -2,9 +2,9 @@
 
 use super::arch;
 use super::tables::Row;
-use crate::build::nearest;
 use crate::error::Error;
 use crate::spec::{Seccomp, SeccompArg, SeccompRule};
+use crate::suggest::nearest;
 
 pub const KILL_THREAD: u32 = 0;
 pub const ENOSYS: u32 = ERRNO | 38;

@@ -9,8 +9,8 @@ use sampan_cgroups::{Cgroup, Hierarchies, Limits, Place};
 use sampan_child::report::Report;
 use sampan_child::step::mark;
 use sampan_hooks::Kind;
-use sampan_plan::plan::{Gate, Want};
-use sampan_plan::show;
+use sampan_plan::render;
+use sampan_plan::slots::{Gate, Want};
 
 use super::hooks::{Hands, hooks_of, run_all};
 use super::report::{failed_io, next_report, open_gate, set_oom_score_adj};
@@ -264,7 +264,7 @@ impl Launch<'_, '_> {
             new_user_namespace: !plan.parent.uid_mappings.is_empty(),
             privileged: self.request.host.privileged,
         };
-        match show::reader(plan) {
+        match render::reader(plan) {
             Some(reader) => {
                 inside.explain(explain(report, &reader, &plan.origins, around), self.request.hook_log)
             }

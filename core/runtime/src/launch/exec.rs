@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{Signal, pidfd_send_signal};
 use sampan_cgroups::Cgroup;
-use sampan_plan::{Plan, show};
+use sampan_plan::{Plan, render};
 
 use super::report::{next_report, set_oom_score_adj};
 use super::{Console, Spawn, Spawned};
@@ -66,7 +66,7 @@ fn joined(request: &ExecRequest<'_>, child: &Spawned, slots: &mut Slots<'_>) -> 
         Some(socket) => console::receive(socket.as_fd())?,
         None => None,
     };
-    let reader = show::reader(request.plan).ok_or_else(|| Error::new("the plan is damaged"))?;
+    let reader = render::reader(request.plan).ok_or_else(|| Error::new("the plan is damaged"))?;
     let around = Around { privileged: true, ..Around::default() };
     let failed = match next_report(&report)? {
         Some(report) => Some(explain(report, &reader, &request.plan.origins, around)),

@@ -6,8 +6,8 @@ use rustix::fs::OFlags;
 use rustix::process::{Signal, pidfd_send_signal};
 use sampan_child::image::Image;
 use sampan_hooks::Kind;
-use sampan_plan::plan::Want;
-use sampan_plan::{Plan, show};
+use sampan_plan::slots::Want;
+use sampan_plan::{Plan, render};
 
 use super::hooks::{Hands, run_all};
 use super::report::{failed_io, next_report, open_gate};
@@ -24,7 +24,7 @@ pub fn start(created: &mut Created, plan: &Plan<'_>, folder: &Folder, hands: &mu
         Some(gate) => gate,
         None => start_fifo(folder)?,
     };
-    let reader = show::reader(plan).ok_or_else(|| Error::new("the plan is damaged"))?;
+    let reader = render::reader(plan).ok_or_else(|| Error::new("the plan is damaged"))?;
     let go = Go {
         gate,
         report: &created.report,
@@ -56,7 +56,7 @@ pub fn start_by_folder(folder: &Folder, hands: &mut Hands<'_>) -> Result<()> {
     let (image, slots, origins) = kept_plan(folder).map_err(of)?;
     let image = Image::check(&image)
         .map_err(|fault| of(Error::new(format!("the kept plan is damaged: {fault:?}"))))?;
-    let reader = show::Reader { image, slots: &slots };
+    let reader = render::Reader { image, slots: &slots };
     let gate = start_fifo(folder).map_err(of)?;
     let go = Go { gate, report: &report, reader, origins: &origins, inside: &mut Inside::default(), hands };
     go.start(&mut state, folder, init.as_fd()).map_err(of)
@@ -66,7 +66,7 @@ pub fn start_by_folder(folder: &Folder, hands: &mut Hands<'_>) -> Result<()> {
 struct Go<'g, 'h> {
     gate: OwnedFd,
     report: &'g OwnedFd,
-    reader: show::Reader<'g>,
+    reader: render::Reader<'g>,
     origins: &'g [String],
     inside: &'g mut Inside,
     hands: &'g mut Hands<'h>,

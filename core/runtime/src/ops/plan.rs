@@ -1,6 +1,6 @@
 //! `sampan plan BUNDLE`: every step that starting it would take, and the field each comes from. Nothing is done.
 
-use sampan_plan::{Plan, show};
+use sampan_plan::{Plan, render};
 
 use super::create::{self, Config, Options};
 use super::{Result, json, print};
@@ -12,7 +12,7 @@ pub fn run(o: &Options, as_json: bool) -> Result<()> {
     let (host, options) = create::facts(o, &config, &spec)?;
     let plan = Plan::compile(&spec, &host, &options).map_err(Error::from)?;
     if as_json {
-        return print(&json(&show::json(&plan))?);
+        return print(&json(&render::json(&plan))?);
     }
-    print(&show::text(&plan))
+    print(&render::text(&plan))
 }

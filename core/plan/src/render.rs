@@ -4,7 +4,8 @@
 
 use crate::limits::rlimit_name;
 use crate::namespaces::KINDS;
-use crate::plan::{Gate, Plan, Want};
+use crate::plan::Plan;
+use crate::slots::{Gate, Want};
 use sampan_child::image::Image;
 use sampan_child::step::{Base, List, Numbers, Slot, Source, Step, Text, console, mark, mount as flag};
 use sampan_child::sys::uapi::*;
@@ -95,6 +96,8 @@ impl Reader<'_> {
     }
 
     /// What a step does.
+    ///
+    /// Long because it is one flat match: a phrase for each step.
     pub fn words(&self, step: Step) -> String {
         match step {
             Step::Enter { ns, kind, .. } => {

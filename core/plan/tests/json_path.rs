@@ -2,7 +2,7 @@
 
 use crate::plans::config;
 use sampan_plan::Spec;
-use sampan_plan::place::path;
+use sampan_plan::json_path::path;
 use serde_json::{Value, json};
 
 /// Each value of the default config (and of a few more fields) replaced by one of each type: what is refused is named alike.
