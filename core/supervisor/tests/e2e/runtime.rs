@@ -1,6 +1,7 @@
 //! sampand's containers are ordinary OCI containers: `sampan` sees them; and curl is a full client.
 use super::LIVE;
-use sampan_testkit::need;
+use sampan_testkit::world::mountinfo;
+use sampan_testkit::{Bundle, need};
 use std::process::Command;
 
 #[test]
@@ -30,6 +31,29 @@ fn sampan_sees_the_containers() {
     let bundle = world.inspect("a").bundle.unwrap();
     let plan = super::world::run(Command::new(super::world::program("sampan")).args(["plan", &bundle]));
     assert!(plan.code == 0 && plan.out.contains("execute /bin/sleep 100000"), "{plan:?}");
+}
+
+/// Where `/` is shared, as on each host with systemd.
+#[test]
+fn a_bundle_with_a_user_namespace_leaves_no_mount_at_its_restarts() {
+    if !need::root() || !need::busybox() {
+        return;
+    }
+    sampan_testkit::World { shared: true, user_namespace: false }.enter().unwrap();
+    let mut bundle = Bundle::new("mounts").unwrap();
+    bundle.args(&["/bin/sleep", "100000"]).user_namespace(0, 65536);
+    bundle.write().unwrap();
+    let mut world =
+        world!("[services.b]\nbundle = \"{}\"\nstop_signal = \"SIGKILL\"\n", bundle.path().display());
+    let before = mountinfo().unwrap();
+    world.start();
+    world.until_state("b", "running");
+    for generation in 2..5 {
+        world.ok(&["restart", "b"]);
+        world.until_state("b", "running");
+        assert_eq!(world.inspect("b").status.generation, generation);
+        assert_eq!(mountinfo().unwrap(), before);
+    }
 }
 
 /// Each life adds a line to a file of the root, and finds none of the life before.
