@@ -180,6 +180,25 @@ fn no_socket_of_the_host_is_connected_to_and_no_fifo_written_to() {
 }
 
 #[test]
+fn in_a_user_namespace_it_is_no_different() {
+    if !need::root() {
+        return;
+    }
+    let mut bundle = bundle("userns", "/");
+    opt(&bundle);
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    bundle.add("/linux/namespaces", json!({"type": "user"}));
+    bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+    // Its range of groups is the host's.
+    bundle.set("/linux/sysctl", json!({}));
+    shell(
+        &mut bundle,
+        "id -u; cd /opt; cat all secret group 2>/dev/null; stat -c %u all; touch /opt/x 2>/dev/null || echo refused",
+    );
+    assert_eq!(ran(&bundle, "mount --bind opt /opt"), (0, "0\nall65534\nrefused\n".into(), String::new()));
+}
+
+#[test]
 fn what_is_mounted_below_is_shown_by_the_same_rule_and_what_it_covers_is_not() {
     if !need::root() {
         return;
