@@ -25,6 +25,8 @@ pub(crate) fn run(
     let in_time = sys::readable(pidfd, timeout_ms)?;
     if !in_time {
         sys::kill_group(pid);
+        // It may have gone to another one.
+        sys::kill(pidfd);
     }
     let status = sys::reap(pidfd)?;
     sys::close(pidfd);
@@ -79,6 +81,10 @@ fn execute(c: &Context<'_>, argv: List, env: Environment, stdin: Fd, output: Opt
     if let Some(output) = output {
         sys::dup_to(output, 1)?;
         sys::dup_to(output, 2)?;
+    }
+    if let Some(root) = c.root {
+        // As runc has it.
+        sys::fchdir(root)?;
     }
     sys::close_between(3, u32::MAX)?;
     let mut strings = c.image.list(argv);

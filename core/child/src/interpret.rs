@@ -70,9 +70,9 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::TimeOffsets { lines } => time_offsets(c, lines),
         Step::JoinCgroup { tasks } => put(uapi::AT_FDCWD, c.text(tasks), b"0", 0),
         Step::Propagate { to } => sys::propagate(b"/\0", to.bit(), to.is_recursive()),
-        Step::Root { from, host } => mounts::root(c, from, host),
+        Step::Root { from, at, host } => mounts::root(c, from, at, host),
+        Step::Scratch { from, at, host, data, flags } => scratch::root(c, from, at, host, data, flags),
         Step::EmptyRoot { data, host } => scratch::empty_root(c, host, data),
-        Step::Scratch { from, host, data, flags } => scratch::root(c, from, host, data, flags),
         Step::Mount { kind, target, data, attributes, propagation, flags } => {
             mounts::mount(c, c.text(kind), c.text(target), data, attributes, propagation, flags)
         }

@@ -8,15 +8,15 @@
 use crate::context::Context;
 use crate::copy_up::{self, Copies};
 use crate::defence::{self, Defence};
-use crate::step::{List, Propagation, Source, console as terminal, mount as flag};
+use crate::step::{List, Propagation, Source, Text, console as terminal, mount as flag};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::targets::{Target, lookup, make_one, parent_of, target_in};
 
-/// The root's tree goes on top of the old root: always reachable, and below it as pivot_root demands. Paths
-/// of this process still start under it, in the host's tree.
-pub(crate) fn root(c: &mut Context<'_>, from: Source, host: Propagation) -> Result<()> {
+/// The root's tree goes on top of the old root, which is always reachable, or where hooks look for it; both are below the old
+/// root, as pivot_root demands. Paths of this process still start in the host's tree.
+pub(crate) fn root(c: &mut Context<'_>, from: Source, at: Text, host: Propagation) -> Result<()> {
     let tree = root_tree(c, from, host, uapi::AT_RECURSIVE)?;
-    sys::attach_at(tree, b"/\0")?;
+    sys::attach_at(tree, c.text(at))?;
     c.root = Some(tree);
     Ok(())
 }

@@ -11,7 +11,7 @@
 
 use crate::context::Context;
 use crate::mounts;
-use crate::step::{List, Propagation, Source, scratch as flag};
+use crate::step::{List, Propagation, Source, Text, scratch as flag};
 use crate::sys::{self, Fd, Result, Stat, uapi};
 
 const LOWER: &[u8] = b"lower\0";
@@ -21,6 +21,7 @@ const WORK: &[u8] = b"work\0";
 pub(crate) fn root(
     c: &mut Context<'_>,
     from: Source,
+    at: Text,
     host: Propagation,
     data: List,
     flags: u32,
@@ -35,21 +36,21 @@ pub(crate) fn root(
     for name in [LOWER, UPPER, WORK] {
         sys::mkdirat(memory, name, 0o755)?;
     }
-    let at = sys::openat(memory, LOWER, uapi::O_PATH | uapi::O_DIRECTORY, 0)?;
-    sys::attach(lower, at)?;
-    sys::close(at);
+    let below = sys::openat(memory, LOWER, uapi::O_PATH | uapi::O_DIRECTORY, 0)?;
+    sys::attach(lower, below)?;
+    sys::close(below);
     sys::close(lower);
     look_like(memory, top)?;
     let here = sys::openat(uapi::AT_FDCWD, b".\0", uapi::O_PATH | uapi::O_DIRECTORY, 0);
     sys::fchdir(memory)?;
     let made = overlay(attributes, flags).and_then(|root| sys::detach(b".\0").map(|()| root));
-    // Hooks start where we were; a user namespace's root may not be allowed back in.
+    // Back to where we were; a user namespace's root may not be allowed in there.
     if here.and_then(|fd| sys::fchdir(fd).map(|()| sys::close(fd))).is_err() {
         sys::chdir(b"/\0")?;
     }
     let root = made?;
     sys::close(memory);
-    sys::attach_at(root, b"/\0")?;
+    sys::attach_at(root, c.text(at))?;
     c.root = Some(root);
     Ok(())
 }

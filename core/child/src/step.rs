@@ -88,9 +88,9 @@ steps! {
     /// Propagation of the container's root, once it is `/`.
     10 Propagate { to: Propagation }
     /// First makes every mount of the host `host` in this mount namespace (`RSlave` or `RPrivate`), so that nothing done
-    /// from here on reaches it.  Then clones the root's tree and attaches it over the old `/`: all later targets are
-    /// resolved in it.
-    11 Root { from: Source, host: Propagation }
+    /// from here on reaches it.  Then clones the root's tree and attaches it at `at`, a path of the host: over the old `/`, or
+    /// where the config has it. All later targets are resolved in it.
+    11 Root { from: Source, at: Text, host: Propagation }
     /// A new file system: fsopen, fsconfig, fsmount, move_mount.
     12 Mount { kind: Text, target: Text, data: List, attributes: u32, propagation: Option<Propagation>, flags: u32 }
     /// A clone of a part of the host's tree; `propagation` once it is attached.
@@ -155,7 +155,7 @@ steps! {
     52 Close { first: u32, keep: Numbers }
     /// In place of `Root`: an overlay of its tree, without submounts, and a new tmpfs that takes what is written and
     /// is told `data`.  `flags` are those of [`scratch`].
-    53 Scratch { from: Source, host: Propagation, data: List, flags: u32 }
+    53 Scratch { from: Source, at: Text, host: Propagation, data: List, flags: u32 }
     /// The filter of hooks still to come: what they execute comes from the container.
     54 HookFilter { filter: Filter }
     /// Makes a directory inside the root where it is missing, while that can still be written; `Cwd` says why it cannot.

@@ -107,9 +107,10 @@ impl<'l, 'a> Launch<'l, 'a> {
         let (propagation, root) = (*propagation, self.path.as_str());
         let around = Around { linux, host, options, namespaces, propagation, root };
         b.step("", Step::Umask { mask: 0 });
+        let at = if spec.hooks.see_the_root() { root } else { "/" };
         match &host.root {
             Some(shown) => host_root::root(b, shown, spec, self.root, &around)?,
-            None => rootfs::root(b, &self.path, scratch::asked(spec)?, &around)?,
+            None => rootfs::root(b, &self.path, at, scratch::asked(spec)?, &around)?,
         }
         let mut made = Made::default();
         let mut joined = self.new_user;

@@ -128,7 +128,7 @@ impl Reader<'_> {
                 format!("join control group {}", self.text(tasks).trim_end_matches("/tasks"))
             }
             Step::Propagate { to } => format!("make / {}", to.name()),
-            Step::Root { from, host } => {
+            Step::Root { from, host, .. } => {
                 format!("use {} as the root [host's mounts {}]", self.source(from), host.name())
             }
             Step::EmptyRoot { data, host } => {

@@ -34,16 +34,17 @@ struct Node {
     field: String,
 }
 
-/// The root of a bundle: as it is, or with a tmpfs on top.
-pub fn root(b: &mut Build, path: &str, scratch: bool, around: &Around<'_>) -> Result<(), Error> {
+/// The root of a bundle, as it is, or with a tmpfs on top; attached at `at`, a path of the host.
+pub fn root(b: &mut Build, path: &str, at: &str, scratch: bool, around: &Around<'_>) -> Result<(), Error> {
     // overlayfs looks past what is mounted below.
     let (recursive, field) = (!scratch, "root.path");
     let part = Part { path, recursive, follow: true, propagation: None, idmap: None, field };
     let (from, host) = (around.source(b, part)?, around.propagation.host);
+    let at = b.text(at, field)?;
     if scratch {
-        return scratch::root(b, from, host, around.namespaces.makes(CLONE_NEWUSER));
+        return scratch::root(b, from, at, host, around.namespaces.makes(CLONE_NEWUSER));
     }
-    b.step(field, Step::Root { from, host });
+    b.step(field, Step::Root { from, at, host });
     Ok(())
 }
 

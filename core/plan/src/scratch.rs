@@ -7,7 +7,7 @@ use crate::build::Build;
 use crate::error::Error;
 use crate::spec::Spec;
 use crate::suggest::nearest;
-use sampan_child::step::{Propagation, Source, Step, scratch as flag};
+use sampan_child::step::{Propagation, Source, Step, Text, scratch as flag};
 
 /// The annotation that asks, and the one value that it may have.
 pub const ANNOTATION: &str = "org.sampan.rootfs.mode";
@@ -36,10 +36,10 @@ pub fn asked(spec: &Spec<'_>) -> Result<bool, Error> {
 }
 
 /// In place of the step that takes the root as it is.
-pub fn root(b: &mut Build, from: Source, host: Propagation, new_user: bool) -> Result<(), Error> {
+pub fn root(b: &mut Build, from: Source, at: Text, host: Propagation, new_user: bool) -> Result<(), Error> {
     // Reached by nobody but through the overlay, which asks for the rights of what lies below.
     let data = b.table.list(["smode", "0700"], "root.path")?;
     let flags = if new_user { flag::USER_XATTR } else { 0 };
-    b.step("root.path", Step::Scratch { from, host, data, flags });
+    b.step("root.path", Step::Scratch { from, at, host, data, flags });
     Ok(())
 }

@@ -400,6 +400,13 @@ pub struct SeccompArg<'a> {
 }
 object!(SeccompArg<'a>);
 
+impl Hooks<'_> {
+    /// Are there any that look for the container's root where the config has it, while the host's mounts are still there?
+    pub fn see_the_root(&self) -> bool {
+        !(self.prestart.is_empty() && self.create_runtime.is_empty() && self.create_container.is_empty())
+    }
+}
+
 impl<'a> Spec<'a> {
     /// Reads config.json. An error names the field by its path, the line and the column.
     pub fn parse(text: &'a str) -> Result<Spec<'a>, Error> {

@@ -116,6 +116,9 @@ pub fn likely(step: Step, call: Call, errno: Errno, around: Around) -> Option<&'
         (Step::Root { .. } | Step::Scratch { .. }, Call::open_tree, Errno::NOENT) => {
             "the bundle has no such folder; see root.path"
         }
+        (Step::Root { .. } | Step::Scratch { .. }, Call::move_mount, Errno::ACCESS) => {
+            "the container's root may not enter a folder above root.path, where hooks look for it"
+        }
         (Step::Root { .. }, Call::move_mount, Errno::INVAL) => "root.path is a file, not a folder",
         (Step::Root { .. } | Step::Bind { .. }, Call::open_tree, Errno::INVAL) if inside => {
             "this user namespace may not split the host's mounts; use \"rbind\""

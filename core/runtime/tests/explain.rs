@@ -40,10 +40,12 @@ fn each_row_says_what_it_should() {
     let rlimit = Step::Rlimit { resource: 7, soft: 1, hard: 1 };
     c(rlimit, Call::prlimit, Errno::PERM, ROOT, "CAP_SYS_RESOURCE");
     let host = Propagation::RSlave;
-    let root = Step::Root { from: Source::Path(T), host };
+    let root = Step::Root { from: Source::Path(T), at: T, host };
     c(root, Call::open_tree, Errno::NOENT, ROOT, "see root.path");
     c(root, Call::move_mount, Errno::INVAL, ROOT, "is a file");
-    let scratch = Step::Scratch { from: Source::Path(T), host, data: List { first: T, count: 0 }, flags: 0 };
+    c(root, Call::move_mount, Errno::ACCESS, INSIDE, "may not enter a folder above");
+    let scratch =
+        Step::Scratch { from: Source::Path(T), at: T, host, data: List { first: T, count: 0 }, flags: 0 };
     c(scratch, Call::open_tree, Errno::NOENT, ROOT, "see root.path");
     c(scratch, Call::open_tree, Errno::INVAL, INSIDE, "may not leave it out");
     c(scratch, Call::open_tree, Errno::INVAL, ROOT, "(nothing)");

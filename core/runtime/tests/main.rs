@@ -12,6 +12,7 @@ mod exec;
 mod explain;
 mod home;
 mod hooks;
+mod hooks_inside;
 mod host_programs;
 mod host_root;
 mod idmap;

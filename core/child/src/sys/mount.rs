@@ -22,12 +22,14 @@ pub fn attach(tree: Fd, target: Fd) -> Result<()> {
     unsafe { trap(Call::move_mount, [tree as usize, p, target as usize, p, 0x4 | 0x40, 0]) }.map(drop)
 }
 
-/// Attaches a detached tree at a path of the host's tree.
+/// Attaches a detached tree at a path of the host's tree, which may be a link.
 pub fn attach_at(tree: Fd, path: &[u8]) -> Result<()> {
     let t = cstr(Call::move_mount, path)?;
-    // SAFETY: the first path is the empty string, `path` ends in NUL; F_EMPTY_PATH.
-    unsafe { trap(Call::move_mount, [tree as usize, EMPTY.as_ptr() as usize, AT_FDCWD as usize, t, 0x4, 0]) }
-        .map(drop)
+    // SAFETY: the first path is the empty string, `path` ends in NUL; F_EMPTY_PATH | T_SYMLINKS.
+    unsafe {
+        trap(Call::move_mount, [tree as usize, EMPTY.as_ptr() as usize, AT_FDCWD as usize, t, 0x4 | 0x10, 0])
+    }
+    .map(drop)
 }
 
 pub fn fsopen(kind: &[u8]) -> Result<Fd> {
