@@ -14,7 +14,7 @@ use super::terminal;
 use crate::sampan;
 
 /// No attack needs longer. A runtime that hangs is ended, and what it left is removed with its root folder.
-const SECONDS_MAX: &str = "30";
+const SECONDS_MAX: &str = "15";
 
 /// crun 1.8 refuses a host with v1 hierarchies beside cgroup v2.
 const WITHOUT_V2: &str = "umount --lazy /sys/fs/cgroup/unified 2> /dev/null; exec \"$@\"";
@@ -22,6 +22,8 @@ const WITHOUT_V2: &str = "umount --lazy /sys/fs/cgroup/unified 2> /dev/null; exe
 pub struct Runtime {
     pub name: &'static str,
     pub program: PathBuf,
+    /// The same, where no attacker has been: to remove containers with.
+    intact: PathBuf,
     off: Option<Defence>,
     /// `--root`.
     state: PathBuf,
@@ -66,23 +68,29 @@ impl Runtime {
         let number = NEXT.fetch_add(1, Relaxed);
         let state = std::env::temp_dir().join(format!("sampan-attack-{}-{number}", std::process::id()));
         fs::create_dir_all(&state).unwrap();
-        Runtime { name, program, off, state }
+        Runtime { name, intact: program.clone(), program, off, state }
     }
 
     /// The same runtime from a copy of its program, which an attacker may try to write to.
     pub fn copied_to(&self, folder: &Path) -> Runtime {
         let copy = folder.join(self.name);
         fs::copy(&self.program, &copy).unwrap();
-        Runtime::new(self.name, copy, self.off)
+        let mut runtime = Runtime::new(self.name, copy, self.off);
+        runtime.intact.clone_from(&self.intact);
+        runtime
     }
 
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        self.command_of(&self.program, args)
+    }
+
+    fn command_of<S: AsRef<OsStr>>(&self, program: &Path, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=1", SECONDS_MAX]);
         if self.name == "crun" {
             command.args(["unshare", "--mount", "sh", "-c", WITHOUT_V2, "sh"]);
         }
-        command.arg(&self.program).arg("--root").arg(&self.state);
+        command.arg(program).arg("--root").arg(&self.state);
         command.args(args).stdin(Stdio::null());
         if let Some(off) = self.off {
             command.env("SAMPAN_WEAKEN", off.name());
@@ -92,6 +100,10 @@ impl Runtime {
 
     pub fn ran<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Ran {
         ended(&mut self.command(args))
+    }
+
+    fn remove(&self, id: &OsStr) {
+        ended(&mut self.command_of(&self.intact, [OsStr::new("delete"), OsStr::new("--force"), id]));
     }
 
     /// Runs the bundle's container to its end.
@@ -139,7 +151,7 @@ impl Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         for entry in fs::read_dir(&self.state).into_iter().flatten().flatten() {
-            self.ran([OsStr::new("delete"), OsStr::new("--force"), &entry.file_name()]);
+            self.remove(&entry.file_name());
         }
         let _ = fs::remove_dir_all(&self.state);
     }
@@ -171,7 +183,7 @@ impl Running<'_> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.runtime.ran(["delete", "--force", &self.id]);
+        self.runtime.remove(OsStr::new(&self.id));
     }
 }
 

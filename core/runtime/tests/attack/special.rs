@@ -11,7 +11,7 @@ use super::Outcome;
 use super::runtime::{Ran, Runtime};
 
 /// Nothing here takes a second, also on a machine that is busy.
-const LONG: Duration = Duration::from_secs(15);
+const LONG: Duration = Duration::from_secs(12);
 
 fn fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::from(0o666), 0).unwrap();
