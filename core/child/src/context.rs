@@ -4,12 +4,14 @@
 use crate::home::Home;
 use crate::image::Image;
 use crate::step::{Base, Filter, Slot, Text};
-use crate::sys::{self, Call, Fault, Fd, Result, uapi};
+use crate::sys::{self, Call, Fault, Fd, Result, Successor, uapi};
 
 /// What the steps know of each other.
 pub(crate) struct Context<'a> {
     pub image: &'a Image<'a>,
     pub slots: &'a [Fd],
+    /// Where the spawner learns of the child in which we go on.
+    pub successor: Option<&'a Successor>,
     /// The container's root, from `Root` to `Pivot`.
     pub root: Option<Fd>,
     /// The file system on its /dev, if one was mounted there.
@@ -32,10 +34,11 @@ pub(crate) struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// Before the first step.
-    pub fn new(image: &'a Image<'a>, slots: &'a [Fd]) -> Context<'a> {
+    pub fn new(image: &'a Image<'a>, slots: &'a [Fd], successor: Option<&'a Successor>) -> Context<'a> {
         Context {
             image,
             slots,
+            successor,
             root: None,
             dev: None,
             null: None,

@@ -23,8 +23,6 @@ pub enum Back {
     Slot(Slot),
     /// By its own pidfd: of the pid namespace only that of its children changed.
     ByPidfd,
-    /// Not at all, since it clones nobody else.
-    Stay,
 }
 
 /// `count` strings, one after the other from `first` on.
@@ -293,14 +291,12 @@ impl Word for Back {
     fn put(self, to: &mut Writer) {
         to.word(match self {
             Back::ByPidfd => u32::MAX,
-            Back::Stay => u32::MAX - 1,
             Back::Slot(slot) => slot.0,
         });
     }
     fn take(from: &mut Reader) -> Option<Back> {
         Some(match from.word()? {
             u32::MAX => Back::ByPidfd,
-            word if word == u32::MAX - 1 => Back::Stay,
             word => Back::Slot(Slot(word)),
         })
     }
@@ -310,7 +306,7 @@ impl Word for Back {
     fn slot(self) -> Option<Slot> {
         match self {
             Back::Slot(slot) => Some(slot),
-            Back::ByPidfd | Back::Stay => None,
+            Back::ByPidfd => None,
         }
     }
 }

@@ -146,6 +146,14 @@ impl<'a> Image<'a> {
         self.header
     }
 
+    /// How long the spawner waits for the child in which the process goes on; None: it goes on itself.
+    pub fn goes_on_in_child(&self) -> Option<u32> {
+        (0..self.header.steps).find_map(|index| match self.step(index) {
+            Some(Step::GoOnInChild { wait_ms }) => Some(wait_ms),
+            _ => None,
+        })
+    }
+
     pub fn step(&self, index: u32) -> Option<Step> {
         let at = (index as usize).checked_mul(STEP)?;
         let bytes = self.steps.get(at..at.checked_add(STEP)?)?;

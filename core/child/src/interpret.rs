@@ -8,14 +8,14 @@ use crate::defence::{self, Defence};
 use crate::image::Image;
 use crate::report::Report;
 use crate::step::{Filter, List, Numbers, Step, user};
-use crate::sys::{self, Call, Fault, Fd, Result, Trace, uapi};
+use crate::sys::{self, Call, Fault, Fd, Result, Successor, Trace, uapi};
 use crate::{find, hooks, ids, mounts, procfs, scratch, targets};
 
 /// Carries out the image from step `first` on. Never returns.
-pub(crate) fn interpret(image: &Image<'_>, slots: &[Fd], first: u32) -> ! {
+pub(crate) fn interpret(image: &Image<'_>, slots: &[Fd], first: u32, successor: Option<&Successor>) -> ! {
     let header = image.header();
     let report = slots.get(header.report.0 as usize).copied();
-    let mut context = Context::new(image, slots);
+    let mut context = Context::new(image, slots, successor);
     let length = (header.steps as usize).wrapping_add(1);
     let mut trace = slots.get(header.trace.0 as usize).and_then(|memfd| Trace::map(*memfd, length).ok());
     stamp(&mut trace, 0);
@@ -65,6 +65,7 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
             Ok(())
         }
         Step::Setns { ns, kinds } => sys::setns(c.slot(ns)?, kinds),
+        Step::GoOnInChild { .. } => sys::go_on_in(c.successor.ok_or(Fault::new(Call::clone3, uapi::EINVAL))?),
         Step::Unshare { kinds } => sys::unshare(kinds),
         Step::BecomeRoot { setgroups } => ids::become_root(setgroups != 0),
         Step::TimeOffsets { lines } => time_offsets(c, lines),

@@ -31,8 +31,8 @@ mod hooks;
 mod interpret;
 
 use image::Image;
-use step::{Back, Slot, Step};
-use sys::{Call, Fault, Fd, uapi};
+use step::{Back, FOR_EVER, Slot, Step};
+use sys::{Call, Fault, Fd, Successor, uapi};
 
 /// A child that carries out its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,16 @@ pub struct Spawned {
 
 /// Clones a child that carries out the image. `slots` are the descriptors that the image's slots stand for.
 ///
-/// Returns as soon as the child exists; everything it has to say comes through the image's report slot.
+/// Returns as soon as the child exists, or where the image says so the child in which it goes on; everything it has to say
+/// comes through the image's report slot.
 /// A fault's `detail` is the step, if it was one of the `Enter` steps that are ours to do.
 pub fn spawn(image: &Image<'_>, slots: &[Fd]) -> Result<Spawned, Fault> {
+    spawn_then(image, slots, || {})
+}
+
+/// The same, and does what `once_cloned` says when the child has all that it needs, also if it has to wait: it may have joined
+/// a paused container.
+pub fn spawn_then(image: &Image<'_>, slots: &[Fd], once_cloned: impl FnOnce()) -> Result<Spawned, Fault> {
     let header = image.header();
     if slots.len() < header.slots as usize {
         return Err(Fault::new(Call::clone3, uapi::EBADF));
@@ -54,20 +61,44 @@ pub fn spawn(image: &Image<'_>, slots: &[Fd]) -> Result<Spawned, Fault> {
     let slot = |s: Slot| slots.get(s.0 as usize).copied().ok_or(Fault::new(Call::clone3, uapi::EBADF));
     let cgroup = if header.cgroup == Slot::NONE { None } else { Some(slot(header.cgroup)?) };
 
+    let wait_ms = image.goes_on_in_child();
+    let successor = wait_ms.map(|_| Successor::new()).transpose()?;
+    let successor = successor.as_ref();
+
     let entered = enter(image, slots)?;
-    let cloned = sys::clone(header.clone_flags, cgroup, || interpret::interpret(image, slots, entered));
+    let cloned =
+        sys::clone(header.clone_flags, cgroup, || interpret::interpret(image, slots, entered, successor));
     let back = leave(image, slots, entered);
     let (pid, pidfd) = cloned?;
-    match back {
-        Ok(()) => Ok(Spawned { pid, pidfd }),
-        Err(fault) => {
-            // The caller hears of a failure alone, so it must not leave a child that nobody knows.
-            sys::kill(pidfd);
-            let _ = sys::reap(pidfd);
-            sys::close(pidfd);
-            Err(fault)
-        }
+    let child = Spawned { pid, pidfd };
+    if let Err(fault) = back {
+        // The caller hears of a failure alone, so it must not leave a child that nobody knows.
+        sys::kill(pidfd);
+        bury(child);
+        return Err(fault);
     }
+    once_cloned();
+    match (wait_ms, successor) {
+        (Some(wait_ms), Some(successor)) => succeeded(child, successor, wait_ms),
+        _ => Ok(child),
+    }
+}
+
+/// The child in which `first` went on; or `first` itself, if it failed before that, or is paused with the container.
+fn succeeded(first: Spawned, successor: &Successor, wait_ms: u32) -> Result<Spawned, Fault> {
+    let wait_ms = if wait_ms == FOR_EVER { -1 } else { i64::from(wait_ms) };
+    if !sys::readable(first.pidfd, wait_ms)? && !successor.give_up() {
+        sys::readable(first.pidfd, -1)?;
+    }
+    let Some(pid) = successor.pid() else { return Ok(first) };
+    let pidfd = sys::pidfd(pid)?;
+    bury(first);
+    Ok(Spawned { pid, pidfd })
+}
+
+fn bury(child: Spawned) {
+    let _ = sys::reap(child.pidfd);
+    sys::close(child.pidfd);
 }
 
 /// Enters the namespaces of the image's first steps; returns how many there were.
@@ -103,7 +134,6 @@ fn leave(image: &Image<'_>, slots: &[Fd], entered: u32) -> Result<(), Fault> {
                     sys::close(own);
                     left
                 }),
-                Back::Stay => Ok(()),
             };
             result = result.and(left);
         }

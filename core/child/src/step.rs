@@ -168,6 +168,9 @@ steps! {
     58 Selinux { attribute: Text, label: Text }
     /// In place of `Root`: a new tmpfs, told `data`, in which later steps make and bind what there is to see.
     59 EmptyRoot { data: List, host: Propagation }
+    /// Goes on in a child, born in the pid namespace that `Join` has joined: the container sees nobody who has anything of the
+    /// host, not even one with CAP_SYS_PTRACE.  The spawner waits `wait_ms` for it ([`FOR_EVER`]: as long as it takes).
+    60 GoOnInChild { wait_ms: u32 }
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.
@@ -193,6 +196,9 @@ pub mod mount {
     /// The new file system is told the mode of the directory that it covers.
     pub const COVERED_MODE: u32 = 1 << 8;
 }
+
+/// In `GoOnInChild.wait_ms`.
+pub const FOR_EVER: u32 = u32::MAX;
 
 /// Bits of `Scratch.flags`.
 pub mod scratch {

@@ -1,10 +1,11 @@
 //! The plan for one more process in a running container.
 //!
 //! ```text
-//!   [enter its pid namespace] -> clone3 -> groups -> all its namespaces at once -> pty -> limits, cwd -> user -> execve
+//!   clone3 -> groups -> all its namespaces at once -> clone3, into its pid namespace -> pty -> limits, cwd -> user -> execve
 //! ```
 //! The container is live and may be hostile: nothing of it is opened by a path before we are inside, nothing of
-//! ours stays open once we are, and ptrace is refused from before the join (CVE-2016-9962).
+//! ours stays open once we are, and ptrace is refused from before the join (CVE-2016-9962).  CAP_SYS_PTRACE would be allowed
+//! all the same: so the container sees only the second process, which was never anywhere but inside.
 
 use crate::build::Build;
 use crate::check;
@@ -17,8 +18,12 @@ use crate::plan::{Options, Parent, Plan};
 use crate::process;
 use crate::slots::Want;
 use crate::spec::{Process, Spec};
-use sampan_child::step::{Back, Numbers, Step};
+use sampan_child::defence::{self, Defence};
+use sampan_child::step::{Back, FOR_EVER, Numbers, Step};
 use sampan_child::sys::uapi::*;
+
+/// How long somebody with other work waits for a process that joined a paused container.
+const PAUSED_MS_MAX: u32 = 1_000;
 
 impl<'a> Plan<'a> {
     /// `spec` is the container's as it was created, `p` the process to run in it; the groups of `host` are the container's.
@@ -33,8 +38,10 @@ impl<'a> Plan<'a> {
         let groups_denied = ns.has(CLONE_NEWUSER) && !host.privileged;
         let b = &mut Build::for_child(options);
         let container = b.want(Want::Container);
-        if ns.has(CLONE_NEWPID) {
-            let back = if options.last { Back::Stay } else { Back::ByPidfd };
+        let mut kinds = ns.all();
+        if kinds & CLONE_NEWPID != 0 && !defence::on(Defence::BornInside) {
+            kinds &= !CLONE_NEWPID;
+            let back = Back::ByPidfd;
             b.step("linux.namespaces", Step::Enter { ns: container, back, kind: CLONE_NEWPID });
         }
         if host.cgroups.iter().any(|g| g.version == Version::V2) {
@@ -42,7 +49,6 @@ impl<'a> Plan<'a> {
         }
         let first = options.first_of_ours();
         b.step("", Step::Close { first, keep: Numbers::default() });
-        // Born in the container's pid namespace, it is in sight of the container already (CVE-2016-9962).
         b.step("", Step::Undumpable {});
         b.step("", Step::Signals {});
         if options.given_stdio {
@@ -51,11 +57,14 @@ impl<'a> Plan<'a> {
                 b.step("", Step::Stdio { from, to });
             }
         }
-        b.step("", Step::Session {});
         join_v1_groups(b, host);
         labels::process(b, p, options.new_keyring)?;
-        let kinds = ns.all() & !CLONE_NEWPID;
         b.step("linux.namespaces", Step::Join { container, kinds, first, keep: Numbers::default() });
+        if kinds & CLONE_NEWPID != 0 {
+            let wait_ms = if options.may_wait { FOR_EVER } else { PAUSED_MS_MAX };
+            b.step("linux.namespaces", Step::GoOnInChild { wait_ms });
+        }
+        b.step("", Step::Session {});
         if ns.has(CLONE_NEWUSER) {
             b.step("linux.uidMappings", Step::BecomeRoot { setgroups: u32::from(!groups_denied) });
         }

@@ -73,9 +73,8 @@ pub struct Options {
     pub attach: bool,
     /// The caller gives a network namespace to join in place of a new one.
     pub given_netns: bool,
-    /// The caller clones nobody after this one, and so may stay in a pid namespace that it enters: in a user namespace root may
-    /// not return to the one outside (setns(2): CAP_SYS_ADMIN where that one belongs).
-    pub last: bool,
+    /// The caller has nothing else to do, and so may wait until a paused container goes on.
+    pub may_wait: bool,
     /// The caller joins the container's terminal to its own, whose business carriage returns are then.
     pub relayed_terminal: bool,
     /// The caller gives descriptors for stdio.

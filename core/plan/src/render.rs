@@ -115,6 +115,7 @@ impl Reader<'_> {
                 self.slot(container),
                 self.all_but(first, keep)
             ),
+            Step::GoOnInChild { .. } => "go on in a child, born in the pid namespace".to_owned(),
             Step::Unshare { kinds: k } => format!("make a {} namespace", kinds(k)),
             Step::BecomeRoot { .. } => "become root of the user namespace".to_owned(),
             Step::TimeOffsets { lines } => {

@@ -130,7 +130,8 @@ fn any_host() -> impl Strategy<Value = Host> {
 fn any_options() -> impl Strategy<Value = Options> {
     let flags = prop::collection::vec(any::<bool>(), 7);
     (flags, 0u32..4).prop_map(|(flags, preserve_fds)| {
-        let [new_keyring, attach, given_netns, last, given_stdio, relayed_terminal, trace] = flags[..] else {
+        let [new_keyring, attach, given_netns, may_wait, given_stdio, relayed_terminal, trace] = flags[..]
+        else {
             unreachable!()
         };
         let o = Options { id: "web".to_owned(), bundle: "/bundle".to_owned(), ..Options::default() };
@@ -139,7 +140,7 @@ fn any_options() -> impl Strategy<Value = Options> {
             new_keyring,
             attach,
             given_netns,
-            last,
+            may_wait,
             given_stdio,
             relayed_terminal,
             trace,

@@ -224,8 +224,23 @@ fn labels_are_set_after_hooks_of_the_host_and_before_the_container_is_seen() {
     let spec = Spec::parse(&text).unwrap();
     let plan = Plan::exec(&spec, spec.process.as_ref().unwrap(), &Host::example(), &options()).unwrap();
     let order =
-        lines(&render::text(&plan), &["profile: web", "label the process a:b:c", "join network+mount"]);
+        lines(&render::text(&plan), &["profile: web", "label the process a:b:c", "join pid+network+mount"]);
     assert!(order.is_sorted(), "{order:?}");
+}
+
+/// Whoever has CAP_SYS_PTRACE in there would go through /proc/PID/root of one who has not.
+#[test]
+fn a_process_is_born_in_a_pid_namespace_when_it_has_left_the_host() {
+    let text = config().to_string();
+    let spec = Spec::parse(&text).unwrap();
+    let process = spec.process.as_ref().unwrap();
+    for may_wait in [false, true] {
+        let options = Options { may_wait, ..options() };
+        let steps = Plan::exec(&spec, process, &Host::example(), &options).unwrap().steps;
+        let join = steps.iter().position(|step| matches!(step, Step::Join { .. })).unwrap();
+        assert!(matches!(steps[join + 1], Step::GoOnInChild { .. }), "{:?}", steps[join + 1]);
+        assert!(!steps.iter().any(|step| matches!(step, Step::Enter { .. })));
+    }
 }
 
 #[test]

@@ -15,12 +15,13 @@ use crate::launch::{Spawn, Spawned};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Direct;
 
-impl Spawn for Direct {
-    fn spawn(&mut self, image: &[u8], slots: &[BorrowedFd<'_>]) -> Result<Spawned> {
+impl Direct {
+    /// As [`sampan_child::spawn_then`].
+    pub fn spawn_then(image: &[u8], slots: &[BorrowedFd<'_>], once_cloned: impl FnOnce()) -> Result<Spawned> {
         let image =
             Image::check(image).map_err(|fault| Error::new(format!("the plan is damaged: {fault:?}")))?;
         let slots: Vec<i32> = slots.iter().map(|fd| fd.as_raw_fd()).collect();
-        let spawned = sampan_child::spawn(&image, &slots).map_err(|fault| {
+        let spawned = sampan_child::spawn_then(&image, &slots, once_cloned).map_err(|fault| {
             let cannot = match fault.call {
                 sampan_child::sys::Call::setns => "cannot enter a namespace",
                 _ => "cannot make the container's process",
@@ -30,6 +31,12 @@ impl Spawn for Direct {
         // SAFETY: clone3 made this descriptor for us a moment ago, and nobody else knows its number.
         let pidfd = unsafe { OwnedFd::from_raw_fd(spawned.pidfd) };
         Ok(Spawned { pid: spawned.pid as i32, pidfd })
+    }
+}
+
+impl Spawn for Direct {
+    fn spawn(&mut self, image: &[u8], slots: &[BorrowedFd<'_>]) -> Result<Spawned> {
+        Direct::spawn_then(image, slots, || {})
     }
 
     fn reap(&mut self, child: &Spawned) -> Result<()> {

@@ -5,6 +5,7 @@ use super::uapi::*;
 use core::arch::asm;
 use core::convert::Infallible;
 use core::mem::size_of;
+use core::sync::atomic::{AtomicI32, Ordering::SeqCst};
 
 /// Ends the process, under any seccomp filter: one that denies both calls cannot deny a fault.
 pub fn exit(code: i32) -> ! {
@@ -74,7 +75,12 @@ pub fn own_group() -> Result<()> {
 
 /// A pidfd of this process itself.
 pub fn pidfd_self() -> Result<Fd> {
-    numbers(Call::pidfd_open, [getpid() as usize, 0, 0, 0, 0, 0]).map(fd)
+    pidfd(getpid())
+}
+
+/// Of a child that nobody reaps meanwhile; close-on-exec.
+pub fn pidfd(pid: u32) -> Result<Fd> {
+    numbers(Call::pidfd_open, [pid as usize, 0, 0, 0, 0, 0]).map(fd)
 }
 
 #[repr(C)]
@@ -119,6 +125,68 @@ pub(crate) fn clone(flags: u64, cgroup: Option<Fd>, child: impl FnOnce() -> Infa
     // SAFETY: a live local, written by the kernel behind the compiler's back.
     let pidfd = unsafe { core::ptr::read_volatile(&raw const pidfd) };
     Ok((pid as u32, pidfd))
+}
+
+/// Where a process tells its spawner in which child it goes on: a word that both share, whoever of them ends first.
+pub struct Successor(*const AtomicI32);
+
+impl Successor {
+    const NONE: i32 = 0;
+    const GIVEN_UP: i32 = -1;
+    const BEGUN: i32 = -2;
+    const BYTES: usize = size_of::<AtomicI32>();
+
+    pub fn new() -> Result<Successor> {
+        // PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS.
+        let at = numbers(Call::mmap, [0, Successor::BYTES, 3, 0x21, usize::MAX, 0])?;
+        Ok(Successor(at as *const AtomicI32))
+    }
+
+    fn word(&self) -> &AtomicI32 {
+        // SAFETY: a zeroed shared map, aligned to a page, that is unmapped only by `drop`; all who have it use it as an atomic.
+        unsafe { &*self.0 }
+    }
+
+    fn is_now(&self, state: i32) -> bool {
+        self.word().compare_exchange(Successor::NONE, state, SeqCst, SeqCst).is_ok()
+    }
+
+    /// The child's pid, once there is one.
+    pub fn pid(&self) -> Option<u32> {
+        u32::try_from(self.word().load(SeqCst)).ok().filter(|pid| *pid > 0)
+    }
+
+    /// From here on there will be none. False: it is too late for that.
+    pub fn give_up(&self) -> bool {
+        self.is_now(Successor::GIVEN_UP)
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        // SAFETY: the map that `new` made; no reference to it outlives `self`.
+        let _ = unsafe { trap(Call::munmap, [self.0 as usize, Successor::BYTES, 0, 0, 0, 0]) };
+    }
+}
+
+/// Goes on in a child, which is the spawner's as this process is (CLONE_PARENT), and ends here. Back in the child alone.
+pub(crate) fn go_on_in(successor: &Successor) -> Result<()> {
+    if !successor.is_now(Successor::BEGUN) {
+        // The spawner waits no more, and would never know of the child.
+        exit(125)
+    }
+    // The signal at its end is our own one.
+    let args = CloneArgs {
+        flags: CLONE_PARENT | CLONE_PARENT_SETTID,
+        parent_tid: successor.0 as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: no CLONE_VM, so both return on copies of the same stack; `args` is live, and the word is the kernel's to write.
+    let pid = unsafe { trap(Call::clone3, [&raw const args as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) }?;
+    if pid != 0 {
+        exit(0)
+    }
+    Ok(())
 }
 
 /// Waits for the process of a pidfd: its exit code, or 128 + signal. Reaps it.

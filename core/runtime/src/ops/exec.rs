@@ -84,7 +84,7 @@ pub fn run(root: &Root, o: &Options, log: &Log) -> Result<i32> {
         preserve_fds: o.preserve_fds,
         new_keyring: true,
         relayed_terminal: o.console_socket.is_none(),
-        last: true,
+        may_wait: true,
         ..PlanOptions::default()
     };
     create::check_preserved(o.preserve_fds)?;
@@ -130,9 +130,7 @@ struct UnlockOnceCloned<'f>(&'f Folder);
 
 impl Spawn for UnlockOnceCloned<'_> {
     fn spawn(&mut self, image: &[u8], slots: &[BorrowedFd<'_>]) -> crate::error::Result<Spawned> {
-        let child = Direct.spawn(image, slots);
-        self.0.unlock();
-        child
+        Direct::spawn_then(image, slots, || self.0.unlock())
     }
 
     fn reap(&mut self, child: &Spawned) -> crate::error::Result<()> {

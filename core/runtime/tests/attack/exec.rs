@@ -9,7 +9,7 @@ use sampan_testkit::Bundle;
 use serde_json::json;
 
 use super::Outcome;
-use super::host::SECRET;
+use super::host::{Host, SECRET};
 use super::runtime::{Running, Runtime, full_pipe};
 
 /// How often a race is tried.
@@ -22,16 +22,11 @@ fn hostile<'r>(runtime: &'r Runtime, bundle: &mut Bundle, script: &str) -> Resul
     runtime.start(bundle).map_err(|ran| Outcome::Repelled(ran.said()))
 }
 
-/// The first process looks into each that appears. The image's PATH is so long that there is time for it: the program is looked
-/// for when the capabilities are already those of the container.
-pub fn joining_process_is_read(runtime: &Runtime) -> Outcome {
-    let mut bundle = Bundle::new("traced").unwrap();
-    let path = format!("PATH={}/bin", "/none:".repeat(20_000));
-    bundle.set("/process/env", json!([path]));
-    let look = format!(
-        "mkfifo /tmp/ready; while :; do /bin/grep -as '{SECRET}' /proc/[0-9]*/environ >> /tmp/found; done"
-    );
-    let running = match hostile(runtime, &mut bundle, &look) {
+/// Sends one process after the other into a container that looks into each that appears; `found` is where it writes what it
+/// has learnt.
+fn sent_into(runtime: &Runtime, bundle: &mut Bundle, look: &str) -> Outcome {
+    let looks = format!("while :; do {look} >> /tmp/found; done 2> /dev/null");
+    let running = match hostile(runtime, bundle, &looks) {
         Ok(running) => running,
         Err(outcome) => return outcome,
     };
@@ -40,13 +35,34 @@ pub fn joining_process_is_read(runtime: &Runtime) -> Outcome {
         let mut exec = running.exec_command(&[], &["true"]);
         exec.env("SECRET_OF_THE_CALLER", SECRET);
         let (code, _, err) = crate::sampan::run(&mut exec);
-        said = format!("exit {code}: {err}");
+        said = format!("exit {code}: {}", err.trim());
         let found = fs::read(bundle.rootfs().join("tmp/found")).unwrap_or_default();
         if String::from_utf8_lossy(&found).contains(SECRET) {
-            return Outcome::Worked("the environment of the runtime's caller was read".into());
+            return Outcome::Worked("a secret of the host was read".into());
         }
     }
-    Outcome::Repelled(said.trim().to_owned())
+    Outcome::Repelled(said)
+}
+
+/// The environment of the runtime's caller. The image's PATH is so long that there is time for it: the program is looked for
+/// when the capabilities are already those of the container.
+pub fn joining_process_is_read(runtime: &Runtime) -> Outcome {
+    let mut bundle = Bundle::new("traced").unwrap();
+    let path = format!("PATH={}/bin", "/none:".repeat(20_000));
+    bundle.set("/process/env", json!([path]));
+    sent_into(runtime, &mut bundle, &format!("/bin/grep -as '{SECRET}' /proc/[0-9]*/environ"))
+}
+
+/// The root folder of a process that is in the container's pid namespace, and still in the host's mount namespace. Only who
+/// may trace everybody sees it.
+pub fn root_of_a_joining_process(runtime: &Runtime) -> Outcome {
+    let host = Host::new();
+    let mut bundle = Bundle::new("joining-root").unwrap();
+    for set in ["bounding", "effective", "permitted"] {
+        bundle.add(&format!("/process/capabilities/{set}"), json!("CAP_SYS_PTRACE"));
+    }
+    let secret = host.path().join("secret");
+    sent_into(runtime, &mut bundle, &format!("cat /proc/[0-9]*/root{}", secret.display()))
 }
 
 /// `exec` of /proc/self/exe is the runtime itself, as a process that may be looked into; the attacker opens its file, and opens

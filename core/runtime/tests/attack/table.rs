@@ -142,6 +142,11 @@ attacks! {
         tried: "a process in the container looks into the one that `exec` sends, before that has become its program",
         defence: Undumpable,
     }
+    exec::root_of_a_joining_process {
+        known_as: "CVE-2016-9962 (runc)", by: Inside,
+        tried: "a process with CAP_SYS_PTRACE goes through the root folder of the one that `exec` sends",
+        defence: BornInside,
+    }
     exec::program_of_the_runtime_overwritten {
         known_as: "CVE-2019-5736 (runc, youki)", by: Inside,
         tried: "`exec` of `/proc/self/exe` shows the container the runtime's own file, which it writes to later",
