@@ -283,6 +283,9 @@ pub(crate) fn join_v1_groups(b: &mut Build, host: &Host) {
         let tasks = b.table.own(&format!("{}/tasks", group.folder()));
         b.step("linux.cgroupsPath", Step::JoinCgroup { tasks });
     }
+    // Whatever our caller was bound to, as by taskset, is his: the container has the CPUs of its group (runc#4858). After the
+    // join, since the group's cpuset cuts the mask down.
+    b.step("", Step::AllCpus {});
 }
 
 pub(crate) fn keyring(b: &mut Build, options: &Options) -> Result<(), Error> {

@@ -560,31 +560,6 @@ fn relative_masked_and_read_only_paths_are_below_the_root() {
     assert_eq!(root.ok(["run", "-b", dir(&bundle), &unique("relative")]), "read-only\n");
 }
 
-/// Its child ignores the hang-up and writes without end into the terminal that it keeps.
-#[test]
-fn the_end_of_the_foreground_waits_for_no_writer() {
-    let Some((root, mut bundle)) = here("writer", "trap '' HUP; /bin/busybox yes & sleep 0.2; exit 5") else {
-        return;
-    };
-    if !need::need(
-        "script (apt-get install bsdutils)",
-        Command::new("script").arg("--version").output().is_ok(),
-    ) {
-        return;
-    }
-    let own = ["network", "ipc", "uts", "mount"].map(|kind| serde_json::json!({ "type": kind }));
-    bundle.set("/linux/namespaces", serde_json::json!(own));
-    bundle.set("/process/terminal", true.into());
-    bundle.write().unwrap();
-    let id = unique("writer");
-    let sampan = env!("CARGO_BIN_EXE_sampan");
-    let line = format!("{sampan} --root {} run -b {} {id}", root.path().display(), dir(&bundle));
-    let mut command = Command::new("timeout");
-    command.args(["-s", "KILL", "20", "script", "-qec", &line, "/dev/null"]).stdin(Stdio::null());
-    assert_eq!(run(&mut command).0, 5);
-    assert_eq!(leftovers(&id), [""; 0]);
-}
-
 #[test]
 fn events_are_runcs() {
     let Some((root, bundle)) = here("events", "sleep 60") else { return };
@@ -611,4 +586,31 @@ fn a_pid_file_is_written_once() {
     let file = folder.join("pid");
     root.ok(["run", "-b", dir(&bundle), "--pid-file", file.to_str().unwrap(), &unique("once")]);
     assert!(!file.exists(), "it came back after the container had removed it");
+}
+
+#[test]
+fn what_our_caller_is_bound_to_does_not_bind_the_container() {
+    let Some((root, bundle)) = here("cpus", "grep Cpus_allowed_list /proc/self/status; sleep 60") else {
+        return;
+    };
+    let all = fs::read_to_string("/proc/self/status").unwrap();
+    let all = all.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap().to_owned() + "\n";
+    let can = Command::new("taskset").arg("--version").output().is_ok();
+    if !need::need("taskset (apt-get install util-linux)", can)
+        || !need::need("two CPUs", all.contains(['-', ',']))
+    {
+        return;
+    }
+    let id = &unique("cpus");
+    let bound = |args: &[&str]| {
+        let mut command = Command::new("taskset");
+        command.args(["1", env!("CARGO_BIN_EXE_sampan"), "--root"]).arg(root.path()).args(args);
+        run(command.stdin(Stdio::null()))
+    };
+    let (code, out, err) = bound(&["run", "-d", "-b", dir(&bundle), id]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let (_, inside, _) = bound(&["exec", id, "grep", "Cpus_allowed_list", "/proc/1/status"]);
+    assert_eq!(inside, all, "{out}");
+    let (_, inside, _) = bound(&["exec", id, "grep", "Cpus_allowed_list", "/proc/self/status"]);
+    assert_eq!(inside, all, "exec");
 }

@@ -11,6 +11,7 @@ mod entry;
 mod exec;
 mod explain;
 mod home;
+mod foreground;
 mod hooks;
 mod hooks_inside;
 mod host_programs;

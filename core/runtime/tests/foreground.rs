@@ -1,0 +1,36 @@
+//! `sampan run` as a job of the shell. Without a pid namespace of its own, so that a child outlives the program.
+
+use std::process::{Command, Stdio};
+
+use sampan_testkit::{Bundle, need};
+use serde_json::json;
+
+use crate::lifecycle::leftovers;
+use crate::sampan::{Root, run};
+
+/// Its child ignores the hang-up and writes without end into the terminal that it keeps.
+#[test]
+fn the_end_of_the_foreground_waits_for_no_writer() {
+    if !need::root() || !need::busybox() {
+        return;
+    }
+    let (root, mut bundle) = (Root::new("writer"), Bundle::new("writer").unwrap());
+    bundle.script("trap '' HUP; /bin/busybox yes & sleep 0.2; exit 5");
+    if !need::need(
+        "script (apt-get install bsdutils)",
+        Command::new("script").arg("--version").output().is_ok(),
+    ) {
+        return;
+    }
+    let own = ["network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
+    bundle.set("/linux/namespaces", json!(own));
+    bundle.set("/process/terminal", true.into());
+    bundle.write().unwrap();
+    let id = format!("t{}-writer", std::process::id());
+    let sampan = env!("CARGO_BIN_EXE_sampan");
+    let line = format!("{sampan} --root {} run -b {} {id}", root.path().display(), bundle.path().display());
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", "20", "script", "-qec", &line, "/dev/null"]).stdin(Stdio::null());
+    assert_eq!(run(&mut command).0, 5);
+    assert_eq!(leftovers(&id), [""; 0]);
+}
