@@ -15,17 +15,17 @@ use sampan_cgroups::{Cgroup, REMOVE_WITHIN};
 use sampan_hooks::Kind;
 
 use crate::error::io_name;
+use crate::kernel::pidfd;
 use crate::launch::hooks::{Hands, run_all};
-use crate::pidfd;
-use crate::root::{self, Folder};
-use crate::state::State;
+use crate::store::dir::{self, Folder};
+use crate::store::state::State;
 
 /// How long killed processes may take to be gone.
 pub const KILL_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub enum Error {
-    Root(root::Error),
+    Root(dir::Error),
     Cgroup {
         id: String,
         source: sampan_cgroups::Error,
@@ -61,8 +61,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl From<root::Error> for Error {
-    fn from(e: root::Error) -> Error {
+impl From<dir::Error> for Error {
+    fn from(e: dir::Error) -> Error {
         Error::Root(e)
     }
 }

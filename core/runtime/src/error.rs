@@ -158,12 +158,6 @@ impl From<sampan_cgroups::error::Error> for Error {
     }
 }
 
-impl From<crate::root::Error> for Error {
-    fn from(e: crate::root::Error) -> Error {
-        Error::new(e.to_string())
-    }
-}
-
 impl From<sampan_hooks::Error> for Error {
     fn from(e: sampan_hooks::Error) -> Error {
         let field = format!("hooks.{}[{}]", e.kind, e.index);

@@ -10,32 +10,14 @@
 //! worker thread. Three groups of modules, each using those above it. Deliberately absent: what is to be
 //! done (sampan_plan decides), limits (sampan_cgroups), and anything that stays running.
 
-// What the kernel and the disk say.
 pub mod error;
-pub mod pidfd;
-pub mod root;
-pub mod signals;
-pub mod state;
-pub mod time;
-pub mod trust;
-
-// One launch.
-pub mod clone;
-pub mod console;
-pub mod destroy;
-pub mod explain;
-pub mod host;
-pub mod host_root;
-pub mod idmap;
+pub mod kernel;
+pub mod store;
 pub mod launch;
-pub mod maps;
-pub mod open;
-pub mod seal;
-pub mod trace;
-
-// The program.
-pub mod cli;
+pub mod destroy;
+pub mod log;
 pub mod ops;
+pub mod cli;
 
 /// For `make attack`: turns off the defences that `SAMPAN_WEAKEN` names. Nothing at all without the feature `weaken`.
 pub fn weaken_if_asked() {

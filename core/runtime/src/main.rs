@@ -11,7 +11,7 @@ use std::ffi::{c_char, c_int};
 /// nothing of ours becomes one of them, and a reader who went away is an error, not our death.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
-    sampan_runtime::signals::as_std_would();
+    sampan_runtime::kernel::signals::as_std_would();
     let mut args = std::env::args_os();
     let argv0 = args.next().unwrap_or_default();
     sampan_runtime::weaken_if_asked();

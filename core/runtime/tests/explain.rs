@@ -3,7 +3,7 @@
 use sampan_child::step::{Base, Filter, List, Numbers, Propagation, Slot, Source, Step, Text};
 use sampan_child::sys::Call;
 use sampan_runtime::error::Errno;
-use sampan_runtime::explain::{Around, likely};
+use sampan_runtime::launch::explain::{Around, likely};
 
 const T: Text = Text(0);
 const MOUNT: Step = Step::Mount {

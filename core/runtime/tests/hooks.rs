@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sampan_hooks::{Cause, Hook, Hooks, Kind};
-use sampan_runtime::clone::Direct;
 use sampan_runtime::launch::hooks::{Hands, Which, run as run_one, run_all};
 use sampan_runtime::launch::printed::{LOG_BYTES_MAX, TAIL_BYTES_MAX};
-use sampan_runtime::state::State;
+use sampan_runtime::launch::spawn::Direct;
+use sampan_runtime::store::state::State;
 
 use crate::sampan::Root;
 
@@ -190,9 +190,9 @@ fn a_log_that_nobody_reads_is_not_waited_for() {
 }
 
 /// A container's folder whose state has these hooks.
-fn with_hooks(name: &str, hooks: Hooks) -> (Root, sampan_runtime::root::Folder, State) {
+fn with_hooks(name: &str, hooks: Hooks) -> (Root, sampan_runtime::store::dir::Folder, State) {
     let root = Root::new(name);
-    let folder = sampan_runtime::root::Root::new(Some(root.path())).unwrap().create("c").unwrap();
+    let folder = sampan_runtime::store::dir::Root::new(Some(root.path())).unwrap().create("c").unwrap();
     let state = State { hooks, ..State::creating("c", "/".into()) };
     (root, folder, state)
 }

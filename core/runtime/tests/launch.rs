@@ -6,10 +6,10 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 
 use sampan_plan::{Options, Plan, Spec};
-use sampan_runtime::clone::Direct;
 use sampan_runtime::error::Error;
+use sampan_runtime::launch::spawn::Direct;
 use sampan_runtime::launch::{self, Barrier, Console, Created, Keep, Request};
-use sampan_runtime::root::{Folder, Root};
+use sampan_runtime::store::dir::{Folder, Root};
 use sampan_testkit::{Bundle, need};
 
 /// A container run to its end: what it printed, and its exit code.
@@ -47,7 +47,7 @@ fn make(bundle: &Bundle, spec: &Spec<'_>, barrier: Barrier) -> Result<Made, Erro
     let root = Root::new(Some(&bundle.path().join("state"))).unwrap();
     let id = bundle.path().file_name().unwrap().to_str().unwrap().to_owned();
     let folder = root.create(&id).unwrap();
-    let host = sampan_runtime::host::facts(spec, bundle.path(), &id, true)?;
+    let host = sampan_runtime::kernel::host::facts(spec, bundle.path(), &id, true)?;
     let options = options(bundle, spec, &id);
     let plan = Plan::compile(spec, &host, &options)?;
     let null: OwnedFd = File::open("/dev/null").unwrap().into();
@@ -74,7 +74,7 @@ fn run(bundle: &Bundle) -> Result<Ran, Error> {
     let text = bundle.write().unwrap();
     let spec = Spec::parse(&text)?;
     let mut made = make(bundle, &spec, Barrier::Pipe)?;
-    let host = sampan_runtime::host::facts(&spec, bundle.path(), &made.id, true)?;
+    let host = sampan_runtime::kernel::host::facts(&spec, bundle.path(), &made.id, true)?;
     let plan = Plan::compile(&spec, &host, &options(bundle, &spec, &made.id))?;
     let folder = made.folder.reopen().unwrap();
     let started = launch::start(&mut made.created, &plan, &folder, &mut launch::Hands::new(&mut Direct));
@@ -596,7 +596,7 @@ fn exec_joins_everything() {
     let hierarchies = sampan_cgroups::Hierarchies::detect().unwrap();
     let place = sampan_cgroups::Place::parse(None, &made.id).unwrap();
     let cgroup = sampan_cgroups::Cgroup::at(hierarchies, &place).unwrap();
-    let host = sampan_runtime::host::facts_of(Some(&cgroup));
+    let host = sampan_runtime::kernel::host::facts_of(Some(&cgroup));
     let options = Options { id: made.id.clone(), given_stdio: true, ..Options::default() };
     let plan = Plan::exec(&spec, &process, &host, &options).unwrap();
     let null: OwnedFd = File::open("/dev/null").unwrap().into();

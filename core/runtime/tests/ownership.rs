@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 
 use sampan_cgroups::{Cgroup, Hierarchies, Place};
-use sampan_runtime::state::{self, State};
+use sampan_runtime::store::state::{self, State};
 use sampan_testkit::{Bundle, need};
 use serde_json::json;
 
@@ -100,7 +100,7 @@ impl Drop for Here {
 #[test]
 fn a_container_that_never_got_its_group_ends_nobody_in_it() {
     let Some(here) = Here::new("unclaimed", "true") else { return };
-    let folders = sampan_runtime::root::Root::new(Some(here.root.path())).unwrap();
+    let folders = sampan_runtime::store::dir::Root::new(Some(here.root.path())).unwrap();
     let mut state = State::creating(&here.id, here.bundle.path().into());
     let location = here.groups().location();
     state.cgroup = Some(state::Cgroup { location, ..state::Cgroup::default() });

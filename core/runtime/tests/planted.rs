@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use sampan_runtime::state::State;
+use sampan_runtime::store::state::State;
 use sampan_testkit::{Bundle, need};
 use serde_json::json;
 
@@ -15,7 +15,7 @@ const NOBODY: u32 = 65534;
 
 /// A container's folder as we would have written it, whose poststop hook makes the file `ran` beside the root.
 fn with_hook(root: &Root) {
-    let folder = sampan_runtime::root::Root::new(Some(root.path())).unwrap().create("c").unwrap();
+    let folder = sampan_runtime::store::dir::Root::new(Some(root.path())).unwrap().create("c").unwrap();
     let mut state = State::creating("c", "/bundle".into());
     let ran = ran(root);
     state.hooks.poststop = vec![sampan_hooks::Hook {

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::process::{Child, Command};
 
-use sampan_runtime::pidfd;
-use sampan_runtime::root::Lock;
-use sampan_runtime::state::{Stage, State};
+use sampan_runtime::kernel::pidfd;
+use sampan_runtime::store::dir::Lock;
+use sampan_runtime::store::state::{Stage, State};
 
 use crate::sampan::Root;
 
@@ -28,7 +28,7 @@ impl Drop for Init {
 
 /// Writes the state that a create or start would have written.
 fn container(root: &Root, id: &str, stage: Stage, init: Option<&Init>) {
-    let folders = sampan_runtime::root::Root::new(Some(root.path())).unwrap();
+    let folders = sampan_runtime::store::dir::Root::new(Some(root.path())).unwrap();
     let folder = folders.create(id).unwrap();
     let mut state = State::creating(id, "/bundle".into());
     state.stage = stage;
@@ -153,7 +153,7 @@ fn delete_force_kills_and_removes() {
 fn poststop_hooks_run_once_the_container_is_gone_and_only_warn() {
     let root = Root::new("poststop");
     container(&root, "c", Stage::Running, None);
-    let folders = sampan_runtime::root::Root::new(Some(root.path())).unwrap();
+    let folders = sampan_runtime::store::dir::Root::new(Some(root.path())).unwrap();
     let folder = folders.open("c").unwrap();
     let mut state = State::load(&folder).unwrap().unwrap();
     let seen = root.path().join("seen");
@@ -177,7 +177,7 @@ fn poststop_hooks_run_once_the_container_is_gone_and_only_warn() {
 #[test]
 fn one_of_many_creators_wins() {
     let root = Root::new("race");
-    let folders = sampan_runtime::root::Root::new(Some(root.path())).unwrap();
+    let folders = sampan_runtime::store::dir::Root::new(Some(root.path())).unwrap();
     let won = std::thread::scope(|s| {
         let all: Vec<_> = (0..8).map(|_| s.spawn(|| folders.create("c").is_ok())).collect();
         all.into_iter().map(|t| t.join().unwrap()).filter(|w| *w).count()
@@ -188,7 +188,7 @@ fn one_of_many_creators_wins() {
 #[test]
 fn whoever_waited_for_a_removed_container_is_told() {
     let root = Root::new("waited");
-    let folders = sampan_runtime::root::Root::new(Some(root.path())).unwrap();
+    let folders = sampan_runtime::store::dir::Root::new(Some(root.path())).unwrap();
     let holder = folders.create("c").unwrap();
     let waiter = folders.open("c").unwrap();
     let waited = std::thread::spawn(move || waiter.lock(Lock::Exclusive, None).unwrap_err().to_string());
@@ -200,7 +200,7 @@ fn whoever_waited_for_a_removed_container_is_told() {
 #[test]
 fn a_delete_does_not_wait_for_ever_for_a_create() {
     let root = Root::new("busy");
-    let folders = sampan_runtime::root::Root::new(Some(root.path())).unwrap();
+    let folders = sampan_runtime::store::dir::Root::new(Some(root.path())).unwrap();
     let holder = folders.create("c").unwrap();
     State::creating("c", "/b".into()).save(&holder).unwrap();
     assert_eq!(status(&root, "c"), "creating 0");

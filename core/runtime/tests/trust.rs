@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sampan_runtime::trust::{self, Group};
+use sampan_runtime::kernel::trust::{self, Group};
 use sampan_testkit::need;
 
 /// Another local user, who owns nothing of ours.

@@ -11,8 +11,8 @@ use crate::journal::{Record, Replay};
 use crate::keel;
 use crate::life::{self, Process};
 use crate::worker::Worker;
-use sampan_runtime::root::Root;
-use sampan_runtime::state::{Stage, State};
+use sampan_runtime::store::dir::Root;
+use sampan_runtime::store::state::{Stage, State};
 use sampan_service::{Event, Exit, Found, Life, Service};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
@@ -182,7 +182,7 @@ fn find<'a>(
     }
     let alive = state.as_ref().and_then(|state| Some((state.init.as_ref()?.pid, state.init().ok()??)));
     match alive {
-        Some((pid, pidfd)) if !sampan_runtime::pidfd::ended(pidfd.as_fd()).unwrap_or(true) => {
+        Some((pid, pidfd)) if !sampan_runtime::kernel::pidfd::ended(pidfd.as_fd()).unwrap_or(true) => {
             let started = executed(pid, &pidfd);
             Finding { process: Some(process(pid, pidfd, false)), found: Found::Alive { started } }
         }

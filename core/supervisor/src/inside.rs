@@ -8,8 +8,8 @@ use rustix::fs::{Mode, OFlags};
 use sampan_plan::{Options, Plan, Spec};
 use sampan_runtime::error::Error;
 use sampan_runtime::launch::{self, Console, ExecRequest};
-use sampan_runtime::root::Root;
-use sampan_runtime::state::{CONFIG, State};
+use sampan_runtime::store::dir::Root;
+use sampan_runtime::store::state::{CONFIG, State};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -66,7 +66,7 @@ fn begin(
     process.args = argv.into_iter().map(Into::into).collect();
     process.terminal = false;
     let cgroup = state.cgroup()?;
-    let host = sampan_runtime::host::facts_of(cgroup.as_ref());
+    let host = sampan_runtime::kernel::host::facts_of(cgroup.as_ref());
     let options = Options { id: service.to_owned(), given_stdio: true, ..Options::default() };
     let plan = Plan::exec(&spec, &process, &host, &options)?;
     let errno = |call: &'static str| {
@@ -114,9 +114,9 @@ impl Drop for Command {
     fn drop(&mut self) {
         let (keel, pid, pidfd) = (self.keel.clone(), self.pid, self.pidfd.clone());
         let end = move || {
-            if !sampan_runtime::pidfd::ended(pidfd.as_fd()).unwrap_or(true) {
-                let _ = sampan_runtime::pidfd::send(pidfd.as_fd(), libc::SIGKILL);
-                let _ = sampan_runtime::pidfd::wait(pidfd.as_fd(), Some(END_MAX));
+            if !sampan_runtime::kernel::pidfd::ended(pidfd.as_fd()).unwrap_or(true) {
+                let _ = sampan_runtime::kernel::pidfd::send(pidfd.as_fd(), libc::SIGKILL);
+                let _ = sampan_runtime::kernel::pidfd::wait(pidfd.as_fd(), Some(END_MAX));
             }
             if let Err(error) = keel.reap(pid) {
                 tracing::warn!(pid, "cannot reap a health check: {error}");

@@ -56,7 +56,7 @@ impl Source {
 
 /// `PREFIX/lib/sampan/plugins` beside the `PREFIX/bin` that this program was started from, if it is there.
 fn installed_plugins() -> Option<PathBuf> {
-    let program = sampan_runtime::seal::installed_path()?;
+    let program = sampan_runtime::kernel::seal::installed_path()?;
     let plugins = program.parent()?.parent()?.join("lib/sampan/plugins");
     plugins.is_dir().then_some(plugins)
 }

@@ -2,6 +2,5 @@
 
 pub mod args;
 pub mod help;
-pub mod log;
 pub mod table;
 pub mod verbs;

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Command, Given, Usage};
 use super::help;
-use super::log::{Level, Log};
+use crate::kernel::signals;
+use crate::log::{Level, Log};
 use crate::ops::{self, enter, list};
-use crate::root::Root;
-use crate::signals;
-use crate::state::{Manager, OCI_VERSION};
+use crate::store::dir::Root;
+use crate::store::state::{Manager, OCI_VERSION};
 
 /// What every verb gets from the global flags.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ fn dispatch(argv0: &OsStr, c: &Command, log: &Log) -> ops::Result<i32> {
     ));
     if matches!(verb.name, "create" | "run" | "exec" | "enter") {
         // These go near a container, which must not get at our binary.
-        crate::seal::seal()?;
+        crate::kernel::seal::seal()?;
     }
     let done = |()| 0;
     match verb.name {

@@ -17,11 +17,12 @@ use super::report::{failed_io, next_report, open_gate, set_oom_score_adj};
 use super::start::keep_plan;
 use super::{Attached, Barrier, Console, Created, Inside, Keep, Request, Spawn, Spawned, Stages};
 use crate::error::{Error, Result};
-use crate::explain::{Around, explain};
-use crate::maps::{self, Maps};
-use crate::open::{Given, Slots};
-use crate::state::{Stage, State};
-use crate::{console, pidfd};
+use crate::kernel::pidfd;
+use crate::launch::console;
+use crate::launch::explain::{Around, explain};
+use crate::launch::maps::{self, Maps};
+use crate::launch::slots::{Given, Slots};
+use crate::store::state::{Stage, State};
 
 /// Up to the OCI state `created`: state.json says so when this returns, if the container outlives us; else it is the
 /// caller's to write ([`Created::state`]), who may be about to start it.
@@ -324,10 +325,10 @@ fn state_of(request: &Request<'_>) -> State {
     if !request.host.cgroups.is_empty() {
         let place = Place::parse(parent.cgroups_path, request.folder.id());
         let found = Hierarchies::detect().and_then(|h| Cgroup::at(h, &place?));
-        state.cgroup = found.ok().map(|c| crate::state::Cgroup {
+        state.cgroup = found.ok().map(|c| crate::store::state::Cgroup {
             location: c.location(),
             kept: request.groups != Keep::No,
-            ..crate::state::Cgroup::default()
+            ..crate::store::state::Cgroup::default()
         });
     }
     state

@@ -8,10 +8,10 @@ use sampan_plan::{Plan, render};
 
 use super::report::{next_report, set_oom_score_adj};
 use super::{Console, Spawn, Spawned};
-use crate::console;
 use crate::error::{Error, Result};
-use crate::explain::{Around, explain, silence};
-use crate::open::{Given, Slots};
+use crate::launch::console;
+use crate::launch::explain::{Around, explain, silence};
+use crate::launch::slots::{Given, Slots};
 
 /// One more process for a running container.
 #[derive(Debug)]

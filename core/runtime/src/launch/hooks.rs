@@ -23,12 +23,12 @@ use sampan_plan::spec;
 
 use super::printed::Pipe;
 use super::report::next_report;
-use super::{Spawn, Spawned};
+use super::spawn::{Spawn, Spawned};
 use crate::error::{Errno, Error};
-use crate::open::{Given, Slots};
-use crate::pidfd::Exit;
-use crate::root::Folder;
-use crate::state::State;
+use crate::kernel::pidfd::Exit;
+use crate::launch::slots::{Given, Slots};
+use crate::store::dir::Folder;
+use crate::store::state::State;
 
 /// What hooks are run with.
 pub struct Hands<'h> {

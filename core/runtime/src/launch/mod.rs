@@ -5,149 +5,33 @@
 //!   (groups, limits first where v2 is)   child: ...mounts...joins them.....waits.....pivot, ids, program found...exec
 //! ```
 //! Blocking, without threads.  Whatever fails, the child is killed and reaped here, and groups made here are removed.
-//! Who clones is a [`Spawn`]: this process ([`crate::clone::Direct`]), or the keel on behalf of the supervisor.
+//! Who clones is a [`Spawn`]: this process ([`crate::launch::spawn::Direct`]), or the keel on behalf of the supervisor.
 
-mod create;
-mod exec;
-pub mod hooks;
+// Descriptors, and what goes through them.
+mod pipe;
+pub mod maps;
+pub mod console;
 pub mod printed;
 mod report;
+pub mod spawn;
+pub mod idmap;
+pub mod slots;
+
+// What is asked, and what is said of it.
+mod request;
+pub mod explain;
+pub mod trace;
+
+// The launch.
+pub mod hooks;
 mod start;
-
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
-
-use sampan_plan::{Host, Plan};
-
-use crate::error::Result;
-use crate::pidfd::{self, Exit};
-use crate::root::Folder;
-use crate::state::State;
+mod create;
+mod exec;
 
 pub use create::create;
 pub use exec::{ExecRequest, Executed, exec};
 pub use hooks::{Hands, Which};
 pub use printed::Inside;
+pub use request::{Attached, Barrier, Console, Created, Keep, Request, Stages};
+pub use spawn::{Spawn, Spawned};
 pub use start::{poststart, start, start_by_folder};
-
-/// A child that walks its image.
-#[derive(Debug)]
-pub struct Spawned {
-    pub pid: i32,
-    pub pidfd: OwnedFd,
-}
-
-/// Who clones. The slots are valid until `spawn` returns.
-pub trait Spawn {
-    fn spawn(&mut self, image: &[u8], slots: &[BorrowedFd<'_>]) -> Result<Spawned>;
-    /// The same for a hook on the host's side. `which` and `output`, the read end of its pipe, are for those whose successor
-    /// may find it running.
-    fn spawn_hook(
-        &mut self,
-        image: &[u8],
-        slots: &[BorrowedFd<'_>],
-        _which: &Which<'_>,
-        _output: BorrowedFd<'_>,
-    ) -> Result<Spawned> {
-        self.spawn(image, slots)
-    }
-    fn reap_hook(&mut self, child: &Spawned, _which: &Which<'_>) -> Result<()> {
-        self.reap(child)
-    }
-    /// How a child that has ended did. It stays a zombie, and its number nobody else's.
-    fn peek(&mut self, child: &Spawned) -> Result<Exit> {
-        Ok(pidfd::exit(child.pidfd.as_fd()))
-    }
-    /// The child ended before it was handed over: take its status, so that no zombie stays.
-    fn reap(&mut self, child: &Spawned) -> Result<()>;
-}
-
-/// What others may do in the middle of a launch.
-pub trait Stages {
-    /// Namespaces and mounts exist, prestart and createRuntime hooks have run; the pivot has not happened.
-    /// Only called where `Options::attach` asked for the stop.
-    fn attach(&mut self, _container: &Attached<'_>) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// For launches without such others.
-impl Stages for () {}
-
-/// The container as `attach` sees it.
-#[derive(Debug)]
-pub struct Attached<'a> {
-    pub id: &'a str,
-    pub pid: i32,
-    pub pidfd: BorrowedFd<'a>,
-    /// Its network namespace; None where it has the host's.
-    pub netns: Option<BorrowedFd<'a>>,
-    pub rootfs: &'a Path,
-}
-
-/// How `start` will reach the child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Barrier {
-    /// FIFOs in the state folder: the container stays `created` when we die (`sampan create`).
-    Folder,
-    /// A pipe held by us: the child exits when we die (`sampan run`, the supervisor).
-    Pipe,
-}
-
-/// Where the master of the terminal goes.
-#[derive(Clone, Copy, Debug)]
-pub enum Console<'a> {
-    /// Back in [`Created::console`]; without a terminal, nowhere.
-    Keep,
-    /// To the listener at this path, as containerd and conmon want it.
-    Socket(&'a Path),
-}
-
-/// Whose the control groups are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// The container's: they go with it.
-    No,
-    /// The caller's, who keeps them over restarts: made anew here, and never removed by us.
-    Fresh,
-    /// The same, and the container before has left them with the limits of this one.
-    Ready,
-}
-
-/// One container to create.
-#[derive(Debug)]
-pub struct Request<'a> {
-    pub plan: &'a Plan<'a>,
-    pub host: &'a Host,
-    /// Made and locked by the caller; state.json (and FIFOs) go there.
-    pub folder: &'a Folder,
-    pub bundle: &'a Path,
-    pub barrier: Barrier,
-    pub console: Console<'a>,
-    /// stdin, stdout, stderr, where `Options::given_stdio` said so; else ours are inherited.
-    pub stdio: Option<[BorrowedFd<'a>; 3]>,
-    /// To join, where `Options::given_netns` said so.
-    pub netns: Option<BorrowedFd<'a>>,
-    pub groups: Keep,
-    /// Where lines that hooks print go, besides their end into the error of the one that fails. Not blocking, if it is a pipe.
-    pub hook_log: Option<BorrowedFd<'a>>,
-}
-
-/// A container in the state `created`.
-#[derive(Debug)]
-pub struct Created {
-    pub id: String,
-    pub child: Spawned,
-    /// The gate of [`start()`], where the barrier is a pipe.
-    pub gate: Option<OwnedFd>,
-    /// The reports, up to execve.
-    pub report: OwnedFd,
-    pub console: Option<OwnedFd>,
-    /// The network namespace, for those who asked by `Options::attach`.
-    pub netns: Option<OwnedFd>,
-    /// What state.json says, or with [`Barrier::Pipe`] would: there only `start` writes it.
-    pub state: State,
-    pub trace: Option<OwnedFd>,
-    /// What hooks in the container print.
-    pub inside: Inside,
-}

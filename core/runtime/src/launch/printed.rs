@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{Errno, Error, Result};
-use crate::open;
+use crate::launch::pipe::pipe;
 
 /// How much of a hook's output an error carries.
 pub const TAIL_BYTES_MAX: usize = 4096;
@@ -172,7 +172,7 @@ pub struct Pipe {
 impl Pipe {
     /// With the end that the hook writes to.
     pub fn new(kind: &str, path: &str) -> Result<(Pipe, OwnedFd)> {
-        let (read, write) = open::pipe()?;
+        let (read, write) = pipe()?;
         rustix::io::ioctl_fionbio(&read, true)
             .map_err(|e| Error::new("cannot set up a pipe").call("ioctl", e))?;
         Ok((Pipe { read: Some(read), printed: Printed::new(kind, path) }, write))
@@ -320,7 +320,7 @@ mod tests {
 
     /// What is in the log after the hook printed this.
     fn log(chunks: &[&[u8]]) -> String {
-        let (read, write) = open::pipe().unwrap();
+        let (read, write) = pipe().unwrap();
         rustix::io::ioctl_fionbio(&write, true).unwrap();
         let mut printed = Printed::new("createRuntime", "/h");
         chunks.iter().for_each(|chunk| printed.take(chunk, Some(write.as_fd())));

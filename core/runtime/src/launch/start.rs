@@ -13,10 +13,10 @@ use super::hooks::{Hands, run_all};
 use super::report::{failed_io, next_report, open_gate};
 use super::{Created, Inside};
 use crate::error::{Errno, Error, Result};
-use crate::explain::{Around, explain, silence};
-use crate::open;
-use crate::root::Folder;
-use crate::state::{Stage, State};
+use crate::launch::explain::{Around, explain, silence};
+use crate::launch::slots;
+use crate::store::dir::Folder;
+use crate::store::state::{Stage, State};
 
 /// Runs the program of a container that this process created; returns once execve has succeeded and poststart hooks ran.
 pub fn start(created: &mut Created, plan: &Plan<'_>, folder: &Folder, hands: &mut Hands<'_>) -> Result<()> {
@@ -52,7 +52,7 @@ pub fn start_by_folder(folder: &Folder, hands: &mut Hands<'_>) -> Result<()> {
         state.init().map_err(|e| failed_io("cannot look at the container's process", "pidfd_open", &e))?;
     let Some(init) = init else { return Err(of(Error::new("cannot start a container that has stopped"))) };
     // Before the go: the end of an execve that failed must find a reader.
-    let report = open::open_in(folder, open::REPORT, OFlags::RDONLY | OFlags::NONBLOCK).map_err(of)?;
+    let report = slots::open_in(folder, slots::REPORT, OFlags::RDONLY | OFlags::NONBLOCK).map_err(of)?;
     let (image, slots, origins) = kept_plan(folder).map_err(of)?;
     let image = Image::check(&image)
         .map_err(|fault| of(Error::new(format!("the kept plan is damaged: {fault:?}"))))?;
@@ -119,7 +119,7 @@ pub fn poststart(
 }
 
 fn start_fifo(folder: &Folder) -> Result<OwnedFd> {
-    open::open_in(folder, open::START, OFlags::WRONLY | OFlags::NONBLOCK).map_err(|e| match e.errno {
+    slots::open_in(folder, slots::START, OFlags::WRONLY | OFlags::NONBLOCK).map_err(|e| match e.errno {
         // Nobody reads it: the process that waited there is gone.
         Some(Errno::NXIO) => Error::new("cannot start a container that has stopped"),
         Some(Errno::NOENT) => Error::new("cannot start a container that its creator has not left to others"),

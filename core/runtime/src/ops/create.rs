@@ -15,14 +15,14 @@ use rustix::fs::{Mode, OFlags};
 use sampan_plan::{Options as PlanOptions, Plan, Spec, spec};
 
 use super::{Error, Result, doing, read_text};
-use crate::cli::log::Log;
-use crate::clone::Direct;
 use crate::destroy;
-use crate::host;
+use crate::kernel::host;
 use crate::launch::hooks::{Hands, hooks_of};
+use crate::launch::spawn::Direct;
 use crate::launch::{self, Barrier, Console, Created, Keep, Request};
-use crate::root::{self, Folder, Root};
-use crate::state::{self, Cgroup, Manager, State};
+use crate::log::Log;
+use crate::store::dir::{self, Folder, Root};
+use crate::store::state::{self, Cgroup, Manager, State};
 
 /// What create and run have in common.
 #[derive(Debug, Default)]
@@ -221,8 +221,7 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(doing(failed()))?;
-    root::write_whole(dir.as_fd(), Path::new(name), pid.to_string().as_bytes(), 0o644)
-        .map_err(doing(failed()))
+    dir::write_whole(dir.as_fd(), Path::new(name), pid.to_string().as_bytes(), 0o644).map_err(doing(failed()))
 }
 
 /// Descriptors that systemd passed to us (sd_listen_fds), from 3 on.

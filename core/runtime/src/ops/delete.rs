@@ -16,20 +16,20 @@ use std::time::Duration;
 use sampan_plan::Spec;
 
 use super::{Error, Result, state_error, status};
-use crate::cli::log::Log;
-use crate::clone::Direct;
 use crate::destroy::destroy;
+use crate::kernel::pidfd;
 use crate::launch::Hands;
-use crate::pidfd;
-use crate::root::{self, Folder, Lock, Root};
-use crate::state::{self, State, Status};
+use crate::launch::spawn::Direct;
+use crate::log::Log;
+use crate::store::dir::{self, Folder, Lock, Root};
+use crate::store::state::{self, State, Status};
 
 /// How long a forced delete waits for a create or another delete to let go.
 const BUSY_WITHIN: Duration = Duration::from_secs(30);
 
 pub fn run(root: &Root, id: &str, force: bool, log: &Log) -> Result<()> {
     match remove(root, id, force, log) {
-        Err(Error::Root(root::Error::Missing { .. })) if force => Ok(()),
+        Err(Error::Root(dir::Error::Missing { .. })) if force => Ok(()),
         result => result,
     }
 }
@@ -40,7 +40,7 @@ fn remove(root: &Root, id: &str, force: bool, log: &Log) -> Result<()> {
     let state = match State::load(&folder) {
         Ok(state) => state,
         // Whatever cannot be read can still be removed, if we were told to and nothing runs of it.
-        Err(root::Error::Corrupt { why, .. }) if force => {
+        Err(dir::Error::Corrupt { why, .. }) if force => {
             nothing_runs(&folder, &why)?;
             None
         }
@@ -74,7 +74,7 @@ fn running_status(folder: &Folder, state: &State) -> Result<Status> {
 /// A create that is in the middle of something loses its process, fails, and lets go.
 fn lock(folder: &Folder, force: bool) -> Result<()> {
     match folder.lock(Lock::Exclusive, Some(Duration::ZERO)) {
-        Err(root::Error::Busy { .. }) => {}
+        Err(dir::Error::Busy { .. }) => {}
         result => return Ok(result?),
     }
     if force && let Some(state) = State::load(folder)? {

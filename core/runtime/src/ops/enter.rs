@@ -27,9 +27,9 @@ use super::foreground::{self, Forward};
 use super::ns;
 use super::{Error, Result, doing};
 use crate::error::Errno;
-use crate::pidfd;
-use crate::root::Root;
-use crate::signals::Signals;
+use crate::kernel::pidfd;
+use crate::kernel::signals::Signals;
+use crate::store::dir::Root;
 
 /// A namespace, or a folder, of the target's or at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use sampan_cgroups::Stats;
 use serde::Serialize;
 
 use super::{Error, Result, cgroup, doing, find, json_line, print, state_error};
-use crate::pidfd;
-use crate::root::Root;
+use crate::kernel::pidfd;
+use crate::store::dir::Root;
 
 /// One line; readers that look for `{"type":"stats"` find it where runc has it.
 #[derive(Serialize)]

@@ -14,14 +14,14 @@ use sampan_plan::{Options as PlanOptions, Plan};
 
 use super::foreground::{self, Forward, Relay};
 use super::{Error, Result, create, doing, find, read_text, state_error, status};
-use crate::cli::log::Log;
-use crate::clone::Direct;
-use crate::host;
+use crate::kernel::host;
+use crate::kernel::pidfd;
+use crate::kernel::signals::Signals;
+use crate::launch::spawn::Direct;
 use crate::launch::{self, Console, ExecRequest, Executed, Spawn, Spawned};
-use crate::pidfd;
-use crate::root::{Folder, Lock, Root};
-use crate::signals::Signals;
-use crate::state::{self, Status};
+use crate::log::Log;
+use crate::store::dir::{Folder, Lock, Root};
+use crate::store::state::{self, Status};
 
 #[derive(Debug, Default)]
 pub struct Options {

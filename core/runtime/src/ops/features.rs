@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Result, json as text, print};
-use crate::state::OCI_VERSION;
+use crate::store::state::OCI_VERSION;
 
 pub fn run() -> Result<()> {
     print(&text(&document())?)

@@ -18,8 +18,8 @@ use rustix::termios::{
     OptionalActions, OutputModes, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
-use crate::pidfd::{self, Exit};
-use crate::signals::{self, Signals};
+use crate::kernel::pidfd::{self, Exit};
+use crate::kernel::signals::{self, Signals};
 
 /// Which signals reach the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::{Result, doing, find, state_error};
-use crate::pidfd;
-use crate::root::Root;
+use crate::kernel::pidfd;
+use crate::store::dir::Root;
 
 pub fn run(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
     let (_folder, state) = find(root, id)?;

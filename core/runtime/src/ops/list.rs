@@ -4,8 +4,8 @@
 use std::fmt::Write;
 
 use super::{Error, Result, find, json_list, print, status};
-use crate::root::{self, Root};
-use crate::state::Document;
+use crate::store::dir::{self, Root};
+use crate::store::state::Document;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -20,7 +20,7 @@ pub fn run(root: &Root, format: Format) -> Result<()> {
     for id in root.ids()? {
         match find(root, &id).and_then(|(folder, state)| Ok((status(&folder, &state)?, state))) {
             Ok(container) => found.push(container),
-            Err(Error::Root(root::Error::Missing { .. })) => {}
+            Err(Error::Root(dir::Error::Missing { .. })) => {}
             Err(e) => eprintln!("sampan: {e}"),
         }
     }

@@ -26,16 +26,16 @@ use std::path::Path;
 
 use crate::destroy;
 use crate::error::io_name;
-use crate::root::{self, Folder, Root};
-use crate::state::{State, Status};
-use crate::trust;
+use crate::kernel::trust;
+use crate::store::dir::{self, Folder, Root};
+use crate::store::state::{State, Status};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why a verb failed.
 #[derive(Debug)]
 pub enum Error {
-    Root(root::Error),
+    Root(dir::Error),
     Cgroup(sampan_cgroups::Error),
     /// Boxed: it has many parts, and success should stay small.
     Launch(Box<crate::error::Error>),
@@ -69,8 +69,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl From<root::Error> for Error {
-    fn from(e: root::Error) -> Error {
+impl From<dir::Error> for Error {
+    fn from(e: dir::Error) -> Error {
         Error::Root(e)
     }
 }
@@ -101,7 +101,7 @@ pub fn doing<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> E
 /// The text of a regular file that somebody gave us, `what` says how: `--process`.
 pub fn read_text(what: &str, path: &Path) -> Result<String> {
     let failed = |problem: String| Error::Asked(format!("cannot read {what}{}: {problem}", path.display()));
-    let bytes = trust::read_regular(path, root::FILE_BYTES_MAX).map_err(|e| match e.why {
+    let bytes = trust::read_regular(path, dir::FILE_BYTES_MAX).map_err(|e| match e.why {
         trust::Why::Call(e) => failed(io_name(&e)),
         _ => failed(e.about(path)),
     })?;
@@ -113,7 +113,7 @@ pub fn find(root: &Root, id: &str) -> Result<(Folder, State)> {
     let folder = root.open(id)?;
     match State::load(&folder)? {
         Some(state) => Ok((folder, state)),
-        None => Err(root::Error::Missing { id: id.into() }.into()),
+        None => Err(dir::Error::Missing { id: id.into() }.into()),
     }
 }
 

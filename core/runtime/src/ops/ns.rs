@@ -13,8 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use serde::Serialize;
 
 use super::{Error, Result, doing, find, json, print};
-use crate::pidfd;
-use crate::root::{self, Root};
+use crate::kernel::pidfd;
+use crate::store::dir::{self, Root};
 
 /// The names in /proc/PID/ns, as in lsns and nsenter.
 pub const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
@@ -99,7 +99,7 @@ fn running(root: &Root) -> Result<Vec<(String, i32, Inodes)>> {
     let mut found = Vec::new();
     let ids = match root.ids() {
         // Where no container was ever made there is none; processes have namespaces all the same.
-        Err(root::Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(dir::Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
         ids => ids?,
     };
     for id in ids {
@@ -124,7 +124,7 @@ pub fn process(root: &Root, target: &str) -> Result<(i32, OwnedFd)> {
                 _ => Err(super::state_error(target, "container not running")),
             }
         }
-        Err(e @ Error::Root(root::Error::Missing { .. } | root::Error::BadId { .. })) => {
+        Err(e @ Error::Root(dir::Error::Missing { .. } | dir::Error::BadId { .. })) => {
             match target.parse::<i32>() {
                 Ok(pid) => match pidfd::open(pid) {
                     Ok(Some(pidfd)) => Ok((pid, pidfd)),

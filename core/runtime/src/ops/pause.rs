@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Result, cgroup, find, state_error, status};
-use crate::root::{Lock, Root};
-use crate::state::Status;
+use crate::store::dir::{Lock, Root};
+use crate::store::state::Status;
 
 /// How long the kernel may take to stop everything.
 const WITHIN: Duration = Duration::from_secs(10);

@@ -5,8 +5,8 @@ use std::io;
 use std::process::Command;
 
 use super::{Error, Result, cgroup, doing, find, json_list, print, status};
-use crate::root::Root;
-use crate::state::Status;
+use crate::store::dir::Root;
+use crate::store::state::Status;
 
 pub fn run(root: &Root, id: &str, as_json: bool, ps_args: &[String]) -> Result<()> {
     let (folder, state) = find(root, id)?;

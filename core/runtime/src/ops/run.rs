@@ -16,13 +16,13 @@ use sampan_plan::{Plan, default};
 use super::create::{self, Config, Options};
 use super::foreground::{self, Forward, Relay};
 use super::{Error, Result, doing};
-use crate::clone::Direct;
 use crate::destroy;
-use crate::host_root::is_host_root;
+use crate::kernel::host_root::is_host_root;
+use crate::kernel::signals::Signals;
+use crate::launch::spawn::Direct;
 use crate::launch::{self, Barrier, Created, Hands};
-use crate::root::Root;
-use crate::signals::Signals;
-use crate::state::State;
+use crate::store::dir::Root;
+use crate::store::state::State;
 
 #[derive(Debug, Default)]
 pub struct Run {
@@ -73,7 +73,12 @@ pub fn run(root: &Root, run: &Run) -> Result<i32> {
     foreground(run, &folder, &config, &spec)
 }
 
-fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &Spec<'_>) -> Result<i32> {
+fn foreground(
+    run: &Run,
+    folder: &crate::store::dir::Folder,
+    config: &Config,
+    spec: &Spec<'_>,
+) -> Result<i32> {
     let o = &run.create;
     if !run.no_subreaper {
         let me = rustix::process::getpid();
@@ -95,7 +100,7 @@ fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &S
         wait.map_err(doing("cannot wait for the container"))
     })?;
     if !run.keep {
-        folder.lock(crate::root::Lock::Exclusive, None).or_else(gone)?;
+        folder.lock(crate::store::dir::Lock::Exclusive, None).or_else(gone)?;
         // Somebody may have deleted it meanwhile, which is what we wanted.
         if let Ok(folder) = folder.reopen()
             && let Some(state) = State::load(&folder)?
@@ -109,13 +114,13 @@ fn foreground(run: &Run, folder: &crate::root::Folder, config: &Config, spec: &S
 /// To stderr, where it does not mix with what the program prints for others to read.
 fn print_trace(plan: &Plan<'_>, created: &Created) {
     if let Some(stamps) = &created.trace {
-        eprint!("{}", crate::trace::text(plan, stamps));
+        eprint!("{}", crate::launch::trace::text(plan, stamps));
     }
 }
 
-fn gone(e: crate::root::Error) -> std::result::Result<(), crate::root::Error> {
+fn gone(e: crate::store::dir::Error) -> std::result::Result<(), crate::store::dir::Error> {
     match e {
-        crate::root::Error::Missing { .. } => Ok(()),
+        crate::store::dir::Error::Missing { .. } => Ok(()),
         e => Err(e),
     }
 }
@@ -145,7 +150,7 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
         spec.process.iter().flat_map(|process| &process.capabilities).flat_map(|caps| &caps.bounding);
     let bounding: Vec<Str<'_>> = bounding.cloned().collect();
     if let Some(native) = Arch::native() {
-        let facts = docker::Facts { bounding: &bounding, kernel: crate::host::kernel(), native };
+        let facts = docker::Facts { bounding: &bounding, kernel: crate::kernel::host::kernel(), native };
         let profile = docker::default_profile(&facts)
             .map_err(|e| Error::Asked(format!("the default seccomp profile: {e}")))?;
         spec.linux.seccomp = Some(profile);

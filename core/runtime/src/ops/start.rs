@@ -2,11 +2,11 @@
 //! finds a running container. Returns once the program's execve has succeeded, or says why it did not.
 
 use super::{Result, find, state_error, status};
-use crate::clone::Direct;
 use crate::destroy;
+use crate::launch::spawn::Direct;
 use crate::launch::{self, Hands};
-use crate::root::{Lock, Root};
-use crate::state::{State, Status};
+use crate::store::dir::{Lock, Root};
+use crate::store::state::{State, Status};
 
 pub fn run(root: &Root, id: &str) -> Result<()> {
     let (folder, _) = find(root, id)?;

@@ -1,7 +1,7 @@
 //! `sampan state ID`: the OCI state as JSON.
 
 use super::{Result, find, json, print, status};
-use crate::root::Root;
+use crate::store::dir::Root;
 
 pub fn run(root: &Root, id: &str) -> Result<()> {
     let (folder, state) = find(root, id)?;

@@ -7,9 +7,9 @@ use sampan_plan::spec::Resources;
 use serde_json::{Map, Value};
 
 use super::{Error, Result, cgroup, doing, find, read_text, state_error, status};
-use crate::cli::log::Log;
-use crate::root::{FILE_BYTES_MAX, Lock, Root};
-use crate::state::Status;
+use crate::log::Log;
+use crate::store::dir::{FILE_BYTES_MAX, Lock, Root};
+use crate::store::state::Status;
 
 /// Flag, its place in `linux.resources`, and whether it is text there.
 const FIELDS: [(&str, &str, &str, bool); 14] = [

@@ -194,7 +194,7 @@ fn resolved(spec: &Value, service: &Service, path: Option<&Path>) -> Result<Valu
         .and_then(Value::as_array)
         .map(|names| names.iter().filter_map(Value::as_str).map(Str::from).collect())
         .unwrap_or_default();
-    let facts = docker::Facts { bounding: &bounding, kernel: sampan_runtime::host::kernel(), native };
+    let facts = docker::Facts { bounding: &bounding, kernel: sampan_runtime::kernel::host::kernel(), native };
     let value = match path {
         None => docker::default_profile(&facts).map(serde_json::to_value),
         Some(path) => {

@@ -50,7 +50,7 @@ pub fn covers(service: &Service, path: &str) -> bool {
 
 fn make(service: &Service, volume: &Volume) -> Result<(), Error> {
     // The container's user is another one than ours.
-    sampan_runtime::trust::make_folders(&volume.source, 0o755)
+    sampan_runtime::kernel::trust::make_folders(&volume.source, 0o755)
         .map_err(|e| Error::new(&service.name, "volumes", "make the folder").path(&volume.source).because(&e))
 }
 

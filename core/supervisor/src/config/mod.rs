@@ -35,7 +35,7 @@ use std::sync::Arc;
 pub use decode::{Builtin, CAPABILITIES};
 pub use diagnostic::Diagnostic;
 pub use read::read_text;
-pub use sampan_runtime::trust::plain;
+pub use sampan_runtime::kernel::trust::plain;
 pub use schema::Config;
 
 use decode::{Cx, Fields};

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sampan_runtime::trust::{self, Group};
+use sampan_runtime::kernel::trust::{self, Group};
 
 use super::diagnostic::Diagnostic;
 use super::source::{Source, Spot};

@@ -154,7 +154,7 @@ pub struct Rootfs {
 impl Rootfs {
     /// The host's own, whatever it is called.
     pub fn is_host(&self) -> bool {
-        sampan_runtime::host_root::is_host_root(&self.path)
+        sampan_runtime::kernel::host_root::is_host_root(&self.path)
     }
 }
 

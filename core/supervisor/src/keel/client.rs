@@ -249,7 +249,7 @@ impl Keel {
 
     /// The program that later workers execute. Then end with `EXIT_AGAIN`.
     pub fn program(&self, program: OwnedFd) -> Result<(), Error> {
-        let sealed = sampan_runtime::seal::sealed(program).map_err(Error::Seal)?;
+        let sealed = sampan_runtime::kernel::seal::sealed(program).map_err(Error::Seal)?;
         self.call(Op::Program, 0, "", &[sealed.as_fd()], "take", "the new program").map(drop)
     }
 

@@ -6,8 +6,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::retry_on_intr;
 use sampan_runtime::error::{Error as LaunchError, Result};
+use sampan_runtime::kernel::pidfd::Exit;
 use sampan_runtime::launch::{Spawn, Spawned, Which};
-use sampan_runtime::pidfd::Exit;
 use std::fmt;
 
 /// Starts processes through the keel, all under one tag.

@@ -70,7 +70,7 @@ pub fn enter() -> Result<(Keel, Vec<OsString>), Error> {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     if arguments.get(1).is_none_or(|a| a != WORKER) {
         // Everything that the keel clones, workers too, has the keel's own file as its exe until it executes another.
-        sampan_runtime::seal::seal().map_err(Error::Seal)?;
+        sampan_runtime::kernel::seal::seal().map_err(Error::Seal)?;
         run::run(arguments)
     }
     arguments.remove(1);

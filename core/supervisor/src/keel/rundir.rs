@@ -10,7 +10,7 @@ use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags, fchmod};
 use rustix::io::Errno;
 use sampan_plugin::lock::{self, Lock, Refused};
-use sampan_runtime::trust::{self, Group};
+use sampan_runtime::kernel::trust::{self, Group};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 

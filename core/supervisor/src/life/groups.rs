@@ -23,7 +23,7 @@ pub fn kill_all(
     let killed = group(hierarchies, cgroup).and_then(|group| group.kill(KILL_MAX));
     if let Some(pidfd) = pidfd {
         // Also where there is no cgroup: with its init a pid namespace ends.
-        let _ = sampan_runtime::pidfd::send(pidfd, libc::SIGKILL);
+        let _ = sampan_runtime::kernel::pidfd::send(pidfd, libc::SIGKILL);
     }
     killed
 }

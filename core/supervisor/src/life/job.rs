@@ -14,8 +14,8 @@ use crate::plugins::{Failure, Role};
 use sampan_cgroups::Hierarchies;
 use sampan_plan::{Options, Plan, Spec};
 use sampan_runtime::launch::{self, Attached, Barrier, Console, Created, Hands, Keep, Request, Stages};
-use sampan_runtime::root::Root;
-use sampan_runtime::state::CONFIG;
+use sampan_runtime::store::dir::Root;
+use sampan_runtime::store::state::CONFIG;
 use sampan_service::Problem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -77,7 +77,7 @@ impl Job {
             given_stdio: true,
             ..Options::default()
         };
-        let facts = sampan_runtime::host::facts(&spec, &folder, &name, true).map_err(of_io);
+        let facts = sampan_runtime::kernel::host::facts(&spec, &folder, &name, true).map_err(of_io);
         let compiled = facts.and_then(|host| {
             let plan = Plan::compile(&spec, &host, &options).map_err(of_config)?;
             Ok((host, plan))
@@ -132,7 +132,7 @@ impl Job {
         bundle: &Path,
         host: &sampan_plan::Host,
         plan: &Plan<'_>,
-    ) -> Result<(Created, sampan_runtime::root::Folder, u64), Problem> {
+    ) -> Result<(Created, sampan_runtime::store::dir::Folder, u64), Problem> {
         let places = Places { service: &self.service.name, io: &self.io, logs: &self.logs };
         let stdio = stdio::open(self.stdio, &self.keel, places, stdio::owner(&self.spec, plan))?;
         let log = self.hook_log();

@@ -12,9 +12,9 @@ const REAPED_MAX: Duration = Duration::from_secs(3);
 
 /// Kills and reaps a child of the keel.
 pub fn end(keel: &Keel, pid: i32) {
-    if let Ok(Some(pidfd)) = sampan_runtime::pidfd::open(pid) {
-        let _ = sampan_runtime::pidfd::send(pidfd.as_fd(), libc::SIGKILL);
-        let _ = sampan_runtime::pidfd::wait(pidfd.as_fd(), Some(KILL_MAX));
+    if let Ok(Some(pidfd)) = sampan_runtime::kernel::pidfd::open(pid) {
+        let _ = sampan_runtime::kernel::pidfd::send(pidfd.as_fd(), libc::SIGKILL);
+        let _ = sampan_runtime::kernel::pidfd::wait(pidfd.as_fd(), Some(KILL_MAX));
     }
     if let Err(error) = keel.reap(pid) {
         tracing::warn!(pid, "cannot reap: {error}");
@@ -31,10 +31,10 @@ pub fn netns_of(pid: i32) -> Option<OwnedFd> {
 
 /// The status of a process that is nobody's child any more (the keel that cloned it died). Known for sure from Linux 6.15 on.
 pub fn foreign_status(pidfd: BorrowedFd<'_>) -> Status {
-    match sampan_runtime::pidfd::exit(pidfd) {
-        sampan_runtime::pidfd::Exit::Code(code) => Status::Code(code),
-        sampan_runtime::pidfd::Exit::Signal(signal) => Status::Signal(signal),
-        sampan_runtime::pidfd::Exit::Unknown => Status::Unknown,
+    match sampan_runtime::kernel::pidfd::exit(pidfd) {
+        sampan_runtime::kernel::pidfd::Exit::Code(code) => Status::Code(code),
+        sampan_runtime::kernel::pidfd::Exit::Signal(signal) => Status::Signal(signal),
+        sampan_runtime::kernel::pidfd::Exit::Unknown => Status::Unknown,
     }
 }
 
@@ -56,10 +56,10 @@ pub async fn reaped(pidfd: &tokio::io::unix::AsyncFd<crate::fence::Held>) {
 
 /// To the main process. A stopped process does not see a stop signal before it continues.
 pub fn signal(live: &Live, signal: i32) {
-    if let Err(error) = sampan_runtime::pidfd::send(live.pidfd.as_fd(), signal) {
+    if let Err(error) = sampan_runtime::kernel::pidfd::send(live.pidfd.as_fd(), signal) {
         tracing::debug!(pid = live.pid, signal, "not signalled: {error}");
     }
     if signal != libc::SIGKILL {
-        let _ = sampan_runtime::pidfd::send(live.pidfd.as_fd(), libc::SIGCONT);
+        let _ = sampan_runtime::kernel::pidfd::send(live.pidfd.as_fd(), libc::SIGCONT);
     }
 }

@@ -10,8 +10,8 @@ use crate::keel::Keel;
 use crate::plugins::Ctx;
 use sampan_cgroups::Hierarchies;
 use sampan_runtime::launch::Hands;
-use sampan_runtime::root::{self, Lock, Root};
-use sampan_runtime::state::State;
+use sampan_runtime::store::dir::{self, Lock, Root};
+use sampan_runtime::store::state::State;
 use sampan_service::Problem;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -133,7 +133,7 @@ impl Scene {
                     return Ok(());
                 }
             }
-            Err(root::Error::Missing { .. }) => {
+            Err(dir::Error::Missing { .. }) => {
                 hooks::see_out(&self.keel, name, None, None, &self.log);
             }
             Err(error) => return Err(of_io(error)),

@@ -7,7 +7,7 @@
 //! jump into unmapped memory.
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use sampan_plugin::abi::{self, PluginTable};
-use sampan_runtime::trust::{self, Group};
+use sampan_runtime::kernel::trust::{self, Group};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::ffi::{CStr, c_char};

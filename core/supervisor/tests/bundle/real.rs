@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use sampan_plan::{Options, Plan, Spec};
-use sampan_runtime::clone::Direct;
+use sampan_runtime::launch::spawn::Direct;
 use sampan_runtime::launch::{self, Barrier, Console, Keep, Request};
-use sampan_runtime::root::Root;
+use sampan_runtime::store::dir::Root;
 use sampan_supervisor::bundle;
 use sampan_testkit::need;
 
@@ -27,7 +27,7 @@ fn run(folder: &Folder, name: &str) -> (String, i32) {
     let spec = Spec::parse(&text).unwrap();
     let id = format!("{name}-{}", std::process::id());
     let state = Root::new(Some(&folder.path("state"))).unwrap().create(&id).unwrap();
-    let host = sampan_runtime::host::facts(&spec, &path, &id, true).unwrap();
+    let host = sampan_runtime::kernel::host::facts(&spec, &path, &id, true).unwrap();
     let options =
         Options { id, bundle: path.to_str().unwrap().into(), given_stdio: true, ..Options::default() };
     let plan = Plan::compile(&spec, &host, &options).unwrap();

@@ -7,7 +7,7 @@ use sampan_plan::Spec;
 use sampan_plan::host::{Cgroup as Group, Host, Version as Of};
 
 use crate::error::Result;
-use crate::host_root::{self, is_host_root};
+use crate::kernel::host_root::{self, is_host_root};
 
 /// Facts for the container `id` of this config and bundle; `cgroups`: whether it gets groups at all.
 pub fn facts(spec: &Spec<'_>, bundle: &Path, id: &str, cgroups: bool) -> Result<Host> {

@@ -8,7 +8,6 @@ use rustix::fs::{
 };
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::pipe::{PipeFlags, pipe_with};
 use sampan_cgroups::Cgroup;
 use sampan_child::defence::{self, Defence};
 use sampan_child::step::Propagation;
@@ -18,9 +17,10 @@ use sampan_plan::plan::Plan;
 use sampan_plan::slots::{Gate, Want};
 
 use crate::error::{Errno, Error, Result};
-use crate::idmap::UserNamespaces;
-use crate::launch::Inside;
-use crate::root::Folder;
+use crate::launch::idmap::UserNamespaces;
+use crate::launch::pipe::pipe;
+use crate::launch::printed::Inside;
+use crate::store::dir::Folder;
 
 /// In the state folder, where the container outlives its creator.
 pub const START: &str = "start";
@@ -233,10 +233,6 @@ fn tree(path: &str, recursive: bool, follow: bool, propagation: Propagation, fie
         },
     )?;
     Ok(tree)
-}
-
-pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::new("cannot make a pipe").call("pipe2", e))
 }
 
 fn memfd(name: &str) -> Result<OwnedFd> {

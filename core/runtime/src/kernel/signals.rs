@@ -101,11 +101,11 @@ impl Drop for Signals {
 }
 
 /// A child, or any adopted orphan, that has ended; it is reaped. `None`: none has, or there are no children.
-pub fn reap() -> Option<(i32, crate::pidfd::Exit)> {
+pub fn reap() -> Option<(i32, crate::kernel::pidfd::Exit)> {
     let mut status = 0;
     // SAFETY: waitpid writes one int.
     let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
-    (pid > 0).then(|| (pid, crate::pidfd::Exit::from_wait(status)))
+    (pid > 0).then(|| (pid, crate::kernel::pidfd::Exit::from_wait(status)))
 }
 
 /// A signal's number by number or name: `9`, `KILL`, `SIGKILL`, `kill`, `RTMIN+2`.

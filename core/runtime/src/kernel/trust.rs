@@ -243,7 +243,7 @@ impl Place {
     /// Nobody but a trusted owner can put something else in the place of what is in it; who owns that is looked at next.
     fn leads_where_it_says(&self) -> Result<(), Error> {
         // In a user namespace the host's root is one of many without a number.
-        let is_hosts = self.stat.st_uid == OVERFLOW_UID && crate::host::in_user_namespace();
+        let is_hosts = self.stat.st_uid == OVERFLOW_UID && crate::kernel::host::in_user_namespace();
         if !is_hosts {
             has_trusted_owner(&self.path, &self.stat)?;
         }

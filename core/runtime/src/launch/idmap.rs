@@ -14,10 +14,10 @@ use sampan_plan::host_root::nobodys;
 use sampan_plan::idmap::holder;
 use sampan_plan::slots::IdMap;
 
-use crate::clone::Direct;
 use crate::error::{Errno, Error, Result};
-use crate::launch::Spawn;
-use crate::maps::{self, Maps};
+use crate::launch::maps::{self, Maps};
+use crate::launch::spawn::Direct;
+use crate::launch::spawn::Spawn;
 
 /// Of the one map by which the host's own root is shown: sampand's launches share it, because making one costs as much as a
 /// launch.

@@ -29,10 +29,12 @@ use rustix::io::Errno;
 use sampan_child::defence::{self, Defence};
 
 use crate::error::io_name;
-use crate::trust::{self, Group};
+use crate::kernel::trust::{self, Group};
 
 /// Where containers are when nobody says otherwise; the supervisor's are there too.
 pub const DEFAULT: &str = "/run/sampan/containers";
+/// The file that goes last, since it says what there is to remove (state.rs).
+pub const LAST: &str = "state.json";
 const ID_BYTES_MAX: usize = 255;
 /// A config.json with a million variables has some 20 MB.
 pub const FILE_BYTES_MAX: u64 = 128 << 20;
@@ -108,6 +110,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<Error> for crate::error::Error {
+    fn from(e: Error) -> crate::error::Error {
+        crate::error::Error::new(e.to_string())
+    }
+}
 
 /// `<root>`.
 #[derive(Clone, Debug)]
@@ -368,7 +376,7 @@ impl Folder {
                 Err(e) => return Err(fail(c"", e)),
             };
             let name = entry.file_name();
-            if name == c"." || name == c".." || name.to_bytes() == crate::state::FILE.as_bytes() {
+            if name == c"." || name == c".." || name.to_bytes() == LAST.as_bytes() {
                 continue;
             }
             match unlinkat(&self.dir, name, AtFlags::empty()) {
@@ -385,10 +393,10 @@ impl Folder {
                 Err(e) => return Err(fail(name, e)),
             }
         }
-        match unlinkat(&self.dir, crate::state::FILE, AtFlags::empty()) {
+        match unlinkat(&self.dir, LAST, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(e) => {
-                return Err(file_error(&self.id, "remove", &self.path.join(crate::state::FILE), e.into()));
+                return Err(file_error(&self.id, "remove", &self.path.join(LAST), e.into()));
             }
         }
         match unlinkat(CWD, &self.path, AtFlags::REMOVEDIR) {
@@ -459,7 +467,8 @@ fn default_path() -> PathBuf {
 /// its user namespace is not.
 fn is_users() -> bool {
     !rustix::process::geteuid().is_root()
-        || std::env::var_os("USER").is_none_or(|user| user != "root") && crate::host::in_user_namespace()
+        || std::env::var_os("USER").is_none_or(|user| user != "root")
+            && crate::kernel::host::in_user_namespace()
 }
 
 /// Folders below XDG_RUNTIME_DIR are pruned after six hours unless they are sticky (XDG base directories).

@@ -9,7 +9,40 @@ use sampan_child::image::Image;
 use sampan_plan::Plan;
 
 use crate::error::{Errno, Error, Result};
-use crate::launch::{Spawn, Spawned};
+use crate::kernel::pidfd::{self, Exit};
+use crate::launch::hooks::Which;
+
+/// A child that walks its image.
+#[derive(Debug)]
+pub struct Spawned {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+}
+
+/// Who clones. The slots are valid until `spawn` returns.
+pub trait Spawn {
+    fn spawn(&mut self, image: &[u8], slots: &[BorrowedFd<'_>]) -> Result<Spawned>;
+    /// The same for a hook on the host's side. `which` and `output`, the read end of its pipe, are for those whose successor
+    /// may find it running.
+    fn spawn_hook(
+        &mut self,
+        image: &[u8],
+        slots: &[BorrowedFd<'_>],
+        _which: &Which<'_>,
+        _output: BorrowedFd<'_>,
+    ) -> Result<Spawned> {
+        self.spawn(image, slots)
+    }
+    fn reap_hook(&mut self, child: &Spawned, _which: &Which<'_>) -> Result<()> {
+        self.reap(child)
+    }
+    /// How a child that has ended did. It stays a zombie, and its number nobody else's.
+    fn peek(&mut self, child: &Spawned) -> Result<Exit> {
+        Ok(pidfd::exit(child.pidfd.as_fd()))
+    }
+    /// The child ended before it was handed over: take its status, so that no zombie stays.
+    fn reap(&mut self, child: &Spawned) -> Result<()>;
+}
 
 /// Clones right here: for `sampan`, whose address space is small.
 #[derive(Clone, Copy, Debug, Default)]

@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use sampan_hooks::Hooks;
 use serde::{Deserialize, Serialize};
 
-use crate::pidfd::{self, Identity};
-use crate::root::{Error, Folder};
+use crate::kernel::pidfd::{self, Identity};
+use crate::store::dir::{Error, Folder};
 
-pub const FILE: &str = "state.json";
+pub const FILE: &str = crate::store::dir::LAST;
 /// The bundle's config.json as it was at create: later edits have no effect (runtime.md, "Lifecycle").
 pub const CONFIG: &str = "config.json";
 /// What `ociVersion` we implement.
@@ -145,7 +145,7 @@ impl State {
             oci_version: OCI_VERSION.into(),
             id: id.into(),
             bundle,
-            created: crate::time::now_nano(),
+            created: crate::kernel::time::now_nano(),
             uid: rustix::process::geteuid().as_raw(),
             ..State::default()
         }

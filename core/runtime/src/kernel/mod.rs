@@ -1,0 +1,9 @@
+//! What the kernel is asked, and what it says: processes, signals, clocks, this machine, our own program.
+
+pub mod host;
+pub mod host_root;
+pub mod pidfd;
+pub mod seal;
+pub mod signals;
+pub mod time;
+pub mod trust;
