@@ -1,5 +1,5 @@
 //! Facts about the machine that decide between two plans, as plain data: whoever runs a plan fills this in
-//! (core/runtime/src/host.rs), a test or `sampan plan` on another machine makes it up.
+//! (core/runtime/src/kernel/host.rs), a test or `sampan plan` on another machine makes it up.
 
 /// Asked of the kernel once, and only what a plan depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

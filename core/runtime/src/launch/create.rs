@@ -165,35 +165,70 @@ impl Launch<'_, '_> {
         }
     }
 
+    /// Everything that the child waits for, in its order.
     fn accompany(
         &mut self,
         child: &Spawned,
         slots: &mut Slots<'_>,
     ) -> Result<(OwnedFd, Option<OwnedFd>, Option<OwnedFd>)> {
-        let parent = &self.request.plan.parent;
-        let gate = slots.gate.as_ref().ok_or_else(|| Error::new("no gate"))?;
         let report = slots.report.take().ok_or_else(|| Error::new("no report"))?;
+        let gate = slots.gate.as_ref().ok_or_else(|| Error::new("no gate"))?;
+        self.user_namespace(child, gate)?;
+        self.identify(child)?;
+        self.groups(gate)?;
+        let mut netns = None;
+        if self.request.plan.slots.contains(&Want::Gate(Gate::Attached)) {
+            self.expect(&report, mark::MOUNTED, child, &mut slots.inside)?;
+            netns = self.attach(child)?;
+            open_gate(gate)?;
+        }
+        let console = match &slots.console {
+            Some(socket) => console::receive(socket.as_fd())?,
+            None => None,
+        };
+        self.expect(&report, mark::READY, child, &mut slots.inside)?;
+        slots.inside.finish(Kind::CreateContainer.name(), self.request.hook_log);
+        let console = self.hand_over(console)?;
+        self.state.stage = Stage::Created;
+        if self.request.barrier == Barrier::Folder {
+            keep_plan(self.request.folder, self.request.plan)?;
+            self.state.save(self.request.folder)?;
+        }
+        Ok((report, console, netns))
+    }
+
+    /// oom_score_adj and the id maps, which only the parent may write.
+    fn user_namespace(&self, child: &Spawned, gate: &OwnedFd) -> Result<()> {
+        let parent = &self.request.plan.parent;
         if let Some(score) = parent.oom_score_adj {
             set_oom_score_adj(child.pid, score)?;
         }
-        if !parent.uid_mappings.is_empty() {
-            let maps = Maps {
-                uids: &parent.uid_mappings,
-                gids: &parent.gid_mappings,
-                deny_setgroups: parent.deny_setgroups,
-                field: "linux",
-            };
-            maps::write(child.pid, &maps)?;
-            if !parent.terminal {
-                self.own_stdio();
-            }
-            open_gate(gate)?;
+        if parent.uid_mappings.is_empty() {
+            return Ok(());
         }
-        // Before the child is told to go on: a delete must find it, even if we are killed now.
+        let maps = Maps {
+            uids: &parent.uid_mappings,
+            gids: &parent.gid_mappings,
+            deny_setgroups: parent.deny_setgroups,
+            field: "linux",
+        };
+        maps::write(child.pid, &maps)?;
+        if !parent.terminal {
+            self.own_stdio();
+        }
+        open_gate(gate)
+    }
+
+    /// Before the child is told to go on: a delete must find it, even if we are killed now.
+    fn identify(&mut self, child: &Spawned) -> Result<()> {
         let identity = pidfd::identify(child.pid, child.pidfd.as_fd());
-        self.state.init =
-            Some(identity.map_err(|e| failed_io("cannot look at the container's process", "read", &e))?);
-        // Until its gate opens it ends with us; from then on the groups are its own, and a delete may kill in them.
+        let failed = |e| failed_io("cannot look at the container's process", "read", &e);
+        self.state.init = Some(identity.map_err(failed)?);
+        Ok(())
+    }
+
+    /// Until its gate opens the child ends with us; from then on the groups are its own, and a delete may kill in them.
+    fn groups(&mut self, gate: &OwnedFd) -> Result<()> {
         self.groups.make()?;
         if let (Some(groups), Some(cgroup)) = (&self.groups.cgroup, &mut self.state.cgroup) {
             cgroup.claim(groups)?;
@@ -207,32 +242,15 @@ impl Launch<'_, '_> {
         // From here on one may have run; those in the container tell us only of failure.
         let first = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
         self.hooks_ran = first.iter().any(|kind| !self.state.hooks.of(*kind).is_empty());
-        if self.groups.cgroup.is_some() {
-            open_gate(gate)?;
-        }
+        if self.groups.cgroup.is_some() { open_gate(gate) } else { Ok(()) }
+    }
 
-        let mut netns = None;
-        if self.request.plan.slots.contains(&Want::Gate(Gate::Attached)) {
-            self.expect(&report, mark::MOUNTED, child, &mut slots.inside)?;
-            netns = self.attach(child)?;
-            open_gate(gate)?;
+    /// The terminal's master goes to the caller's socket, where there is one.
+    fn hand_over(&self, console: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+        match (&console, self.request.console) {
+            (Some(master), Console::Socket(path)) => console::hand_over(path, master).map(|()| None),
+            _ => Ok(console),
         }
-        let mut console = match &slots.console {
-            Some(socket) => console::receive(socket.as_fd())?,
-            None => None,
-        };
-        self.expect(&report, mark::READY, child, &mut slots.inside)?;
-        slots.inside.finish(Kind::CreateContainer.name(), self.request.hook_log);
-        if let (Some(master), Console::Socket(path)) = (&console, self.request.console) {
-            console::hand_over(path, master)?;
-            console = None;
-        }
-        self.state.stage = Stage::Created;
-        if self.request.barrier == Barrier::Folder {
-            keep_plan(self.request.folder, self.request.plan)?;
-            self.state.save(self.request.folder)?;
-        }
-        Ok((report, console, netns))
     }
 
     /// The child does it for pipes that are the host's root's; in a user namespace it has no power over those.

@@ -107,6 +107,8 @@ fn hook(words: String, call: Call, errno: Errno, detail: u32) -> Error {
 }
 
 /// The table.
+///
+/// Long because each row is a line of it.
 pub fn likely(step: Step, call: Call, errno: Errno, around: Around) -> Option<&'static str> {
     let inside = around.new_user_namespace;
     Some(match (step, call, errno) {

@@ -83,29 +83,13 @@ impl<'a> Slots<'a> {
     fn one(&mut self, want: &Want, request: &Given<'a>, cgroup: Option<&Cgroup<'_>>) -> Result<Held<'a>> {
         let missing = |what: &str| Error::new(format!("the plan needs {what}, and the caller gave none"));
         Ok(match want {
-            Want::Report => {
-                let (read, write) = match request.fifos {
-                    None => pipe()?,
-                    Some(folder) => fifo(folder, REPORT)?,
-                };
-                self.report = Some(read);
-                Held::Ours(write)
+            Want::Report => Held::Ours(self.report(request.fifos)?),
+            Want::Gate(Gate::Start) if let Some(folder) = request.fifos => Held::Ours(start_gate(folder)?),
+            Want::Gate(_) => Held::Gates,
+            Want::Group => {
+                let folder = cgroup.map(|c| c.v2_fd()).transpose()?.flatten();
+                Held::Ours(folder.ok_or_else(|| missing("a v2 control group"))?)
             }
-            Want::Gate(gate) => match (gate, request.fifos) {
-                (Gate::Start, Some(folder)) => {
-                    make_fifo(folder, START)?;
-                    // For reading and writing: then there is always a writer, and it waits for a byte, not for one of us.
-                    Held::Ours(open_in(folder, START, OFlags::RDWR)?)
-                }
-                _ => Held::Gates,
-            },
-            Want::Group => Held::Ours(
-                cgroup
-                    .map(|c| c.v2_fd())
-                    .transpose()?
-                    .flatten()
-                    .ok_or_else(|| missing("a v2 control group"))?,
-            ),
             Want::Namespace { path, kind, field, set_in } => {
                 let namespace = namespace(path, *kind, field)?;
                 if let Some(set_in) = set_in {
@@ -113,12 +97,7 @@ impl<'a> Slots<'a> {
                 }
                 Held::Ours(namespace)
             }
-            Want::OwnNamespace { kind } => {
-                let path = format!("/proc/thread-self/ns/{}", proc_name(*kind));
-                Held::Ours(open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
-                    |e| Error::new(format!("cannot open our own namespace {path}")).call("open", e),
-                )?)
-            }
+            Want::OwnNamespace { kind } => Held::Ours(own_namespace(*kind)?),
             Want::GivenNetns => Held::Callers(request.netns.ok_or_else(|| missing("a network namespace"))?),
             Want::Container => {
                 Held::Callers(request.container.ok_or_else(|| missing("a running container"))?)
@@ -130,31 +109,42 @@ impl<'a> Slots<'a> {
                 }
                 Held::Ours(tree)
             }
-            Want::Console => {
-                let (ours, theirs) =
-                    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                        .map_err(|e| Error::new("cannot make a socket pair").call("socketpair", e))?;
-                self.console = Some(ours);
-                Held::Ours(theirs)
-            }
+            Want::Console => Held::Ours(self.console()?),
             Want::Stdio(n) => {
                 let stdio = request.stdio.as_ref().and_then(|s| s.get(*n as usize));
                 Held::Callers(*stdio.ok_or_else(|| missing("stdio"))?)
             }
-            Want::Trace => {
-                let size = (request.plan.steps.len() as u64 + 1) * 8;
-                let fd = memfd("trace")?;
-                ftruncate(&fd, size).map_err(|e| Error::new("cannot size the trace").call("ftruncate", e))?;
-                self.trace = Some(duplicate(&fd)?);
-                Held::Ours(fd)
-            }
+            Want::Trace => Held::Ours(self.trace(request.plan.steps.len())?),
             // Runs when we are gone: nobody is there to read it.
-            Want::HookOutput { kind: "startContainer", .. } if request.fifos.is_some() => Held::Ours(
-                open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-                    .map_err(|e| Error::new("cannot open /dev/null").call("open", e))?,
-            ),
+            Want::HookOutput { kind: "startContainer", .. } if request.fifos.is_some() => {
+                Held::Ours(nowhere()?)
+            }
             Want::HookOutput { kind, index, path } => Held::Ours(self.inside.pipe(kind, *index, path)?),
         })
+    }
+
+    fn report(&mut self, fifos: Option<&Folder>) -> Result<OwnedFd> {
+        let (read, write) = match fifos {
+            None => pipe()?,
+            Some(folder) => fifo(folder, REPORT)?,
+        };
+        self.report = Some(read);
+        Ok(write)
+    }
+
+    fn console(&mut self) -> Result<OwnedFd> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .map_err(|e| Error::new("cannot make a socket pair").call("socketpair", e))?;
+        self.console = Some(ours);
+        Ok(theirs)
+    }
+
+    fn trace(&mut self, steps: usize) -> Result<OwnedFd> {
+        let fd = memfd("trace")?;
+        ftruncate(&fd, (steps as u64 + 1) * 8)
+            .map_err(|e| Error::new("cannot size the trace").call("ftruncate", e))?;
+        self.trace = Some(duplicate(&fd)?);
+        Ok(fd)
     }
 
     /// In the order of the plan.
@@ -209,6 +199,23 @@ fn not_our_own(namespace: &OwnedFd, path: &str, kind: u32, set_in: &str) -> Resu
     Err(Error::new(problem)
         .field(set_in)
         .likely("leave the path out, for a namespace of the container's own, or the setting"))
+}
+
+fn own_namespace(kind: u32) -> Result<OwnedFd> {
+    let path = format!("/proc/thread-self/ns/{}", proc_name(kind));
+    open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Error::new(format!("cannot open our own namespace {path}")).call("open", e))
+}
+
+/// For reading and writing: then there is always a writer, and the child waits for a byte, not for one of us.
+fn start_gate(folder: &Folder) -> Result<OwnedFd> {
+    make_fifo(folder, START)?;
+    open_in(folder, START, OFlags::RDWR)
+}
+
+fn nowhere() -> Result<OwnedFd> {
+    open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Error::new("cannot open /dev/null").call("open", e))
 }
 
 /// A detached clone, as the child will attach it.
