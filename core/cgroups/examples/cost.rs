@@ -45,12 +45,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         group.apply(&limits)?;
         note(4, "apply", since);
         let since = Instant::now();
-        drop((group.tasks_fds()?, group.v2_fd()?));
+        drop(group.v2_fd()?);
         note(5, "open for joining", since);
         let since = Instant::now();
-        group.reuse()?;
-        group.apply(&limits.since(&limits))?;
-        note(6, "reuse for a next generation", since);
+        Cgroup::again(&hierarchies, &place)?;
+        note(6, "use again", since);
         let since = Instant::now();
         group.stats()?;
         note(7, "stats", since);

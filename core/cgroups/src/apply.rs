@@ -31,7 +31,7 @@ impl Cgroup<'_> {
 
     /// Changes the fields that are given and no other: all of them, or none.
     pub fn update(&self, resources: &Resources) -> Result<Vec<String>> {
-        let layout = self.hierarchies().layout();
+        let layout = self.hierarchies.layout();
         let mut limits = limits::changes(&self.completed(resources)?, &layout)?;
         self.check_memory(&limits)?;
         // Device rules go last: they cannot be read back on v2, but replacing the program is atomic.

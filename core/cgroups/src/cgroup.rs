@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::detect::{Hierarchies, Hierarchy, Mode, Version};
+use crate::detect::{Hierarchies, Hierarchy, Version};
 use crate::error::{Doing, Errno, Error, Result};
 use crate::group::Group;
 use crate::path::Place;
-use crate::{explain, freezer, v1, v2};
+use crate::{freezer, v1, v2};
 
 /// How long `remove` waits for the last process to leave the kernel.
 pub const REMOVE_WITHIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone)]
 pub struct Cgroup<'h> {
-    hierarchies: &'h Hierarchies,
+    pub(crate) hierarchies: &'h Hierarchies,
     /// One per hierarchy, in their order, without leading slashes.
     folders: Vec<String>,
     /// This value made all of them.
@@ -50,13 +50,6 @@ impl<'h> Cgroup<'h> {
     /// so another group that is made later under the same name has another one.
     pub fn inode(&self) -> Result<Option<u64>> {
         self.tracking().map_or(Ok(None), |group| group.inode())
-    }
-
-    /// The groups in which a process is now: for joining a container that has moved itself into a sub-group and hands out
-    /// controllers, so that its own group takes nobody any more (EBUSY).
-    pub fn of_process(hierarchies: &'h Hierarchies, pid: i32) -> Result<Cgroup<'h>> {
-        let folders = hierarchies.folders_of(&format!("/proc/{pid}/cgroup"))?;
-        Ok(Cgroup { hierarchies, folders, is_new: false })
     }
 
     /// From what [`Cgroup::location`] wrote, perhaps in another process.
@@ -103,7 +96,7 @@ impl<'h> Cgroup<'h> {
         let outcome = self.groups().enumerate().try_for_each(|(i, group)| {
             let new = match group.hierarchy.version {
                 Version::V1 => v1::make(&group)?,
-                Version::V2 => v2::make(&group, self.hierarchies.mode)?,
+                Version::V2 => v2::make(&group, self.hierarchies.is_v2_only())?,
             };
             if new {
                 made.push(i);
@@ -166,7 +159,7 @@ impl<'h> Cgroup<'h> {
     }
 
     /// Makes a group that nobody is in as its maker left it, but for limits and counters.
-    pub fn reuse(&self) -> Result<()> {
+    fn reuse(&self) -> Result<()> {
         self.check_free()?;
         for group in self.groups() {
             for path in group.descendants()? {
@@ -206,35 +199,11 @@ impl<'h> Cgroup<'h> {
 
     // ---- joining ------------------------------------------------------------------------------------------------
 
-    /// One `tasks` file per v1 hierarchy: the child writes "0" to each.
-    pub fn tasks_fds(&self) -> Result<Vec<OwnedFd>> {
-        self.groups().filter(|g| g.hierarchy.version == Version::V1).map(|g| v1::tasks(&g)).collect()
-    }
-
     /// The v2 group's folder, for CLONE_INTO_CGROUP. v2 has no `tasks`.
     pub fn v2_fd(&self) -> Result<Option<OwnedFd>> {
         let Some(group) = self.v2() else { return Ok(None) };
         let folder = group.folder().map_err(|e| Error::new(Doing::Join, group.name()).call("openat", e))?;
         Ok(Some(folder))
-    }
-
-    /// Moves a process that runs already, with all its threads. The slow way: see [`Cgroup::tasks_fds`].
-    pub fn add(&self, pid: i32) -> Result<()> {
-        for group in self.groups() {
-            let mut attempt = 0;
-            // v1 answers EINVAL for a task that is just being made.
-            while let Err((call, errno)) = group.write("cgroup.procs", &pid.to_string()) {
-                attempt += 1;
-                if errno != Errno::INVAL || attempt > 5 {
-                    let e = Error::new(Doing::Join, group.name()).call(call, errno);
-                    return Err(e
-                        .problem(format!("process {pid} stays out"))
-                        .likely_or(explain::join(errno)));
-                }
-                std::thread::sleep(Duration::from_millis(30));
-            }
-        }
-        Ok(())
     }
 
     /// Hands the v2 group over to a user, so that a container with a user namespace can make sub-groups of its own: the
@@ -430,19 +399,6 @@ impl<'h> Cgroup<'h> {
         }
     }
 
-    /// Removes the folders above the group as far as they are unused: for the last service of a parent such as /sampan.
-    pub fn remove_unused_parents(&self) {
-        for group in self.groups() {
-            let mut above = group.parent();
-            while let Some(parent) = above.filter(|p| !p.path.is_empty()) {
-                if !matches!(parent.rmdir(), Ok(()) | Err(Errno::NOENT)) {
-                    break; // EBUSY: somebody else's groups or processes
-                }
-                above = parent.parent();
-            }
-        }
-    }
-
     fn left_over(&self, left: &[Group<'_>], errors: Vec<Error>) -> Error {
         let names: Vec<String> = left.iter().map(Group::name).collect();
         let pids = self.members();
@@ -455,10 +411,6 @@ impl<'h> Cgroup<'h> {
     }
 
     // ---- inside -------------------------------------------------------------------------------------------------
-
-    pub fn hierarchies(&self) -> &'h Hierarchies {
-        self.hierarchies
-    }
 
     pub fn groups(&self) -> impl Iterator<Item = Group<'_>> {
         self.hierarchies.iter().zip(&self.folders).map(|(hierarchy, path)| Group { hierarchy, path })
@@ -487,10 +439,6 @@ impl<'h> Cgroup<'h> {
         let by_name =
             || ["freezer", "pids", "devices", "memory"].iter().find_map(|c| self.group_of(Version::V1, c));
         self.v2().or_else(by_name).or_else(|| self.groups().next())
-    }
-
-    pub fn mode(&self) -> Mode {
-        self.hierarchies.mode
     }
 }
 

@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
-use rustix::fs::{self, CWD, FileType, Mode as Permissions, OFlags};
+use rustix::fs::{self, CWD, FileType, Mode, OFlags};
 
 use crate::error::{Doing, Errno, Error, Result};
 use crate::path::{Place, clean};
@@ -15,16 +15,7 @@ const CGROUP_SUPER_MAGIC: i64 = 0x0027_e0eb;
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    V1,
-    Hybrid,
-    V2,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     V1,
     V2,
@@ -54,7 +45,6 @@ impl Hierarchy {
 /// All of them, v1 first, v2 last.
 #[derive(Debug)]
 pub struct Hierarchies {
-    pub mode: Mode,
     list: Vec<Hierarchy>,
 }
 
@@ -77,12 +67,6 @@ impl Layout {
             None
         }
     }
-
-    /// A v2-only machine with every controller, for showing a plan somewhere else than where it will run.
-    pub fn all_v2() -> Layout {
-        let names = ["cpu", "cpuset", "io", "memory", "hugetlb", "pids", "rdma", "misc"];
-        Layout { v1: Vec::new(), v2: names.map(str::to_owned).to_vec(), unified: true }
-    }
 }
 
 impl Hierarchies {
@@ -99,19 +83,15 @@ impl Hierarchies {
     /// The hierarchies below `base`; the caller keeps them.
     pub fn detect_at(base: &str) -> Result<Hierarchies> {
         let failed = |call, errno| Error::new(Doing::Detect, base).call(call, errno);
-        let root = fs::openat(CWD, base, FOLDER, Permissions::empty()).map_err(|e| failed("openat", e))?;
+        let root = fs::openat(CWD, base, FOLDER, Mode::empty()).map_err(|e| failed("openat", e))?;
         if magic(&root).map_err(|e| failed("fstatfs", e))? == CGROUP2_SUPER_MAGIC {
             let list = vec![unified(root, base.to_owned())?];
-            return Ok(Hierarchies { mode: Mode::V2, list });
+            return Ok(Hierarchies { list });
         }
 
-        let listing = fs::openat(
-            &root,
-            ".",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Permissions::empty(),
-        )
-        .map_err(|e| failed("openat", e))?;
+        let listing =
+            fs::openat(&root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| failed("openat", e))?;
         let mut names = Vec::new();
         for entry in fs::Dir::new(listing).map_err(|e| failed("getdents64", e))? {
             let entry = entry.map_err(|e| failed("getdents64", e))?;
@@ -128,7 +108,7 @@ impl Hierarchies {
         for name in names {
             let mount = format!("{base}/{name}");
             let failed = |call, errno| Error::new(Doing::Detect, mount.as_str()).call(call, errno);
-            let root = match fs::openat(&root, name.as_str(), FOLDER, Permissions::empty()) {
+            let root = match fs::openat(&root, name.as_str(), FOLDER, Mode::empty()) {
                 Ok(root) => root,
                 Err(Errno::NOENT) => continue,
                 Err(e) => return Err(failed("openat", e)),
@@ -144,18 +124,12 @@ impl Hierarchies {
                 _ => {} // a plain folder: nothing mounted there
             }
         }
-        let mode = match (list.is_empty(), &v2) {
-            (false, None) => Mode::V1,
-            (false, Some(_)) => Mode::Hybrid,
-            (true, Some(_)) => Mode::V2,
-            (true, None) => {
-                let e =
-                    Error::new(Doing::Detect, base).problem("no control group file system is mounted there");
-                return Err(e.likely("mount it: mount -t cgroup2 none /sys/fs/cgroup"));
-            }
-        };
+        if list.is_empty() && v2.is_none() {
+            let e = Error::new(Doing::Detect, base).problem("no control group file system is mounted there");
+            return Err(e.likely("mount it: mount -t cgroup2 none /sys/fs/cgroup"));
+        }
         list.extend(v2);
-        Ok(Hierarchies { mode, list })
+        Ok(Hierarchies { list })
     }
 
     pub fn iter(&self) -> std::slice::Iter<'_, Hierarchy> {
@@ -164,6 +138,11 @@ impl Hierarchies {
 
     pub fn v2(&self) -> Option<&Hierarchy> {
         self.list.last().filter(|h| h.version == Version::V2)
+    }
+
+    /// No v1 hierarchy is mounted: this is neither a v1 nor a hybrid machine.
+    pub fn is_v2_only(&self) -> bool {
+        self.list.iter().all(|h| h.version == Version::V2)
     }
 
     pub fn layout(&self) -> Layout {
@@ -184,10 +163,10 @@ impl Hierarchies {
             Place::Absolute(path) => return Ok(vec![clean(path)?; self.list.len()]),
             Place::Relative(path) => clean(path)?,
         };
-        let own = self.folders_of("/proc/self/cgroup")?;
+        let own = self.own_folders()?;
         let folder = |(h, own): (&Hierarchy, String)| {
             let parent = match h.version {
-                Version::V2 if self.mode == Mode::V2 => own.rsplit_once('/').map_or("", |(up, _)| up),
+                Version::V2 if self.is_v2_only() => own.rsplit_once('/').map_or("", |(up, _)| up),
                 _ => own.as_str(),
             };
             if parent.is_empty() { below.clone() } else { format!("{parent}/{below}") }
@@ -195,9 +174,9 @@ impl Hierarchies {
         Ok(self.list.iter().zip(own).map(folder).collect())
     }
 
-    /// The group of a process in each hierarchy, by its cgroup file in /proc.
-    pub(crate) fn folders_of(&self, file: &str) -> Result<Vec<String>> {
-        let groups = slurp(file)?;
+    /// Our own group in each hierarchy.
+    fn own_folders(&self) -> Result<Vec<String>> {
+        let groups = slurp("/proc/self/cgroup")?;
         let mounts = slurp("/proc/self/mountinfo")?;
         let folder = |h: &Hierarchy| {
             let path = own_group(&groups, h).unwrap_or("/");
@@ -285,7 +264,7 @@ mod tests {
     use super::*;
 
     fn hierarchy(version: Version, mount: &str, controllers: &[&str]) -> Hierarchy {
-        let root = fs::openat(CWD, "/", FOLDER, Permissions::empty()).unwrap();
+        let root = fs::openat(CWD, "/", FOLDER, Mode::empty()).unwrap();
         let controllers = controllers.iter().map(|c| c.to_string()).collect();
         Hierarchy { version, mount: mount.to_owned(), controllers, root }
     }

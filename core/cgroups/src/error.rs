@@ -17,8 +17,6 @@ pub enum Doing {
     Detect,
     /// Turning `cgroupsPath` into folders.
     Place,
-    /// The field is known, but Sampan cannot do it yet.
-    NotYet,
     /// The field is known, but this machine's cgroups cannot do it.
     Unavailable,
     /// A value that cannot be right whatever the machine.
@@ -34,7 +32,6 @@ pub enum Doing {
     Freeze,
     Kill,
     Remove,
-    Watch,
     Delegate,
 }
 
@@ -120,7 +117,6 @@ impl Error {
         let mut text = match (self.0.doing, value) {
             (Doing::Detect, _) => format!("cannot use the control groups at {path}"),
             (Doing::Place, _) => format!("cannot use the control group path {path:?}"),
-            (Doing::NotYet, _) => "not supported yet".to_owned(),
             (Doing::Unavailable, _) => "not available on this machine".to_owned(),
             (Doing::Value, Some(v)) => format!("{v} is not a usable value"),
             (Doing::Value, None) => "not a usable value".to_owned(),
@@ -135,7 +131,6 @@ impl Error {
             (Doing::Freeze, _) => format!("cannot freeze {path}"),
             (Doing::Kill, _) => format!("cannot end the processes of {path}"),
             (Doing::Remove, _) => format!("cannot remove the control group {path}"),
-            (Doing::Watch, _) => format!("cannot watch {path}"),
             (Doing::Delegate, _) => format!("cannot hand over {path}"),
         };
         if !problem.is_empty() {

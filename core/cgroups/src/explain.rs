@@ -35,19 +35,6 @@ pub(crate) fn enable(errno: Errno) -> Option<&'static str> {
     })
 }
 
-pub(crate) fn join(errno: Errno) -> Option<&'static str> {
-    Some(match errno {
-        Errno::NOSPC => "the cpuset has no CPUs or no memory nodes",
-        Errno::BUSY => "the group hands controllers to its children, so it cannot hold processes itself",
-        Errno::OPNOTSUPP => "the group or one above it is threaded (cgroup.type says \"domain invalid\")",
-        Errno::AGAIN => "pids.max of the group or one above it is reached",
-        Errno::INVAL => "a realtime process needs cpu.rt_runtime_us in that group",
-        Errno::ACCESS | Errno::PERM => RIGHTS,
-        Errno::ROFS => READ_ONLY,
-        _ => return None,
-    })
-}
-
 /// Looks at the group where the answer depends on what is in it.
 pub(crate) fn limit(group: &Group<'_>, write: &Write, errno: Errno) -> Option<String> {
     let read = |file: &str| group.try_read(file).ok().flatten().map(|t| t.trim().to_owned());

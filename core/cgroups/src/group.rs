@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, FileType, Mode as Permissions, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io;
 
 use crate::detect::{Hierarchy, Version};
@@ -45,14 +45,14 @@ impl<'a> Group<'a> {
 
     pub(crate) fn open(&self, file: &str, flags: OFlags) -> io::Result<OwnedFd> {
         let path = self.below(file);
-        fs::openat(self.hierarchy.root(), path.as_str(), flags | OFlags::CLOEXEC, Permissions::empty())
+        fs::openat(self.hierarchy.root(), path.as_str(), flags | OFlags::CLOEXEC, Mode::empty())
     }
 
     /// The group's own folder, for getdents or CLONE_INTO_CGROUP.
     pub(crate) fn folder(&self) -> io::Result<OwnedFd> {
         let path = if self.path.is_empty() { "." } else { self.path };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        fs::openat(self.hierarchy.root(), path, flags, Permissions::empty())
+        fs::openat(self.hierarchy.root(), path, flags, Mode::empty())
     }
 
     pub(crate) fn read(&self, file: &str) -> Result<String> {
@@ -76,7 +76,7 @@ impl<'a> Group<'a> {
 
     /// True if made, false if it was there.
     pub(crate) fn mkdir(&self) -> io::Result<bool> {
-        match fs::mkdirat(self.hierarchy.root(), self.path, Permissions::from_raw_mode(0o755)) {
+        match fs::mkdirat(self.hierarchy.root(), self.path, Mode::from_raw_mode(0o755)) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
             Err(e) => Err(e),

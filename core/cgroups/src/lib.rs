@@ -30,13 +30,11 @@ mod freezer;
 mod cgroup;
 
 mod apply;
-pub mod events;
 pub mod stats;
 
 pub use cgroup::{Cgroup, REMOVE_WITHIN};
-pub use detect::{Hierarchies, Layout, Mode, Version};
+pub use detect::{Hierarchies, Layout, Version};
 pub use error::{Error, Result};
-pub use events::{Changed, Notice, Watcher};
 pub use limits::{Limits, Write, limits};
 pub use path::Place;
 pub use stats::Stats;

@@ -170,67 +170,6 @@ impl Limits {
         names.dedup();
         names
     }
-
-    /// What turns a group that has `old` into one that has `self`: for a group that is kept for a next generation.
-    /// Values that only `old` set go back to the kernel's default.
-    pub fn since(&self, old: &Limits) -> Limits {
-        let held = |w: &Write| old.writes.iter().any(|o| o == w);
-        let devices_differ = {
-            let of = |l: &Limits| -> Vec<Write> {
-                l.writes.iter().filter(|w| w.controller == "devices").cloned().collect()
-            };
-            of(self) != of(old)
-        };
-        let mut change = Limits { check_before_update: self.check_before_update, ..Limits::default() };
-        for gone in &old.writes {
-            let still = self.writes.iter().any(|w| w.version == gone.version && w.file == gone.file);
-            if let (false, Some(value)) = (still, default_of(gone)) {
-                change.writes.push(Write { value, ..gone.clone() });
-            }
-        }
-        for write in &self.writes {
-            // Device rules are a list, not values: all or none.
-            let wanted = if write.controller == "devices" { devices_differ } else { !held(write) };
-            if wanted {
-                change.writes.push(write.clone());
-            }
-        }
-        // Together by controller again, defaults before what replaces them.
-        change.writes.sort_by(|a, b| (a.version, &a.controller).cmp(&(b.version, &b.controller)));
-        change.devices = self.devices.clone().filter(|_| self.devices != old.devices);
-        change
-    }
-}
-
-/// What a new group has in that file; `None` where nothing needs to be, or can be, taken back.
-fn default_of(write: &Write) -> Option<String> {
-    let file = &*write.file;
-    let first = || write.value.split(' ').next().unwrap_or_default().to_owned();
-    Some(match file {
-        "cpu.shares" => "1024".to_owned(),
-        "cpu.weight" | "io.bfq.weight" | "io.weight" => "100".to_owned(),
-        "cpu.cfs_quota_us" | "memory.limit_in_bytes" | "memory.memsw.limit_in_bytes" => "-1".to_owned(),
-        "memory.soft_limit_in_bytes" | "memory.kmem.tcp.limit_in_bytes" => "-1".to_owned(),
-        "cpu.cfs_period_us" => "100000".to_owned(),
-        "cpu.max" => "max 100000".to_owned(),
-        "cpu.max.burst" | "cpu.cfs_burst_us" | "cpu.idle" | "memory.low" | "memory.min"
-        | "memory.oom.group" => "0".to_owned(),
-        "memory.oom_control" | "net_cls.classid" | "cpu.rt_runtime_us" => "0".to_owned(),
-        "memory.max" | "memory.high" | "memory.swap.max" | "memory.swap.high" | "memory.zswap.max"
-        | "pids.max" => "max".to_owned(),
-        "memory.swappiness" => "60".to_owned(),
-        "cpuset.cpus" | "cpuset.mems" if write.version == Version::V2 => "\n".to_owned(),
-        "cpuset.cpus.partition" => "member".to_owned(),
-        "blkio.bfq.weight" => "100".to_owned(),
-        "blkio.weight" => "500".to_owned(),
-        "io.max" => format!("{} rbps=max wbps=max riops=max wiops=max", first()),
-        "rdma.max" => format!("{} hca_handle=max hca_object=max", first()),
-        _ if file.starts_with("blkio.throttle.") => format!("{} 0", first()),
-        _ if file.starts_with("hugetlb.") => {
-            if write.version == Version::V1 { "-1" } else { "max" }.to_owned()
-        }
-        _ => return None,
-    })
 }
 
 fn absent(controller: &'static str, field: impl std::fmt::Display) -> Error {
@@ -575,7 +514,7 @@ pub(crate) fn restoring(write: &Write, now: &str) -> Option<String> {
     if keyed {
         let key = write.value.split(' ').next().unwrap_or_default();
         let held = now.lines().find(|l| l.split(' ').next() == Some(key));
-        return held.map(str::to_owned).or_else(|| default_of(write));
+        return held.map(str::to_owned).or_else(|| unlimited(write));
     }
     match &*write.file {
         // oom_kill_disable 0 / under_oom 0 / ...
@@ -587,5 +526,17 @@ pub(crate) fn restoring(write: &Write, now: &str) -> Option<String> {
                 if value.is_empty() { "\n".to_owned() } else { value }
             },
         ),
+    }
+}
+
+/// The line that takes back what `write` sets for one device. The kernel shows no line for a device that has nothing set.
+fn unlimited(write: &Write) -> Option<String> {
+    let key = write.value.split(' ').next().unwrap_or_default();
+    match &*write.file {
+        "io.max" => Some(format!("{key} rbps=max wbps=max riops=max wiops=max")),
+        "rdma.max" => Some(format!("{key} hca_handle=max hca_object=max")),
+        file if file.starts_with("blkio.throttle.") => Some(format!("{key} 0")),
+        file if file.ends_with("weight") || file.ends_with("weight_device") => Some(format!("{key} default")),
+        _ => None,
     }
 }

@@ -78,14 +78,6 @@ pub struct Memory {
     pub psi: Option<Psi>,
 }
 
-impl Memory {
-    /// What cannot be had back at once: usage without inactive file pages, as kubelet computes it.
-    pub fn working_set(&self) -> u64 {
-        let inactive = self.raw.get("total_inactive_file").or_else(|| self.raw.get("inactive_file"));
-        self.usage.usage.saturating_sub(inactive.copied().unwrap_or(0))
-    }
-}
-
 /// No limit is 2^64-1.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Entry {

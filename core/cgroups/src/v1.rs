@@ -1,8 +1,4 @@
-//! What only v1 needs: a cpuset that is empty until filled, and the `tasks` files by which a child joins.
-
-use std::os::fd::OwnedFd;
-
-use rustix::fs::OFlags;
+//! What only v1 needs: a cpuset that is empty until filled.
 
 use crate::error::{Doing, Error, Result};
 use crate::group::Group;
@@ -50,12 +46,4 @@ fn fill(group: &Group<'_>, file: &str, new: bool) -> Result<String> {
         Error::new(Doing::Limit, group.file(file)).controller("cpuset").value(value.trim_end()).call(call, e)
     })?;
     Ok(value)
-}
-
-/// For the child to write "0" to: one thread moving itself takes no global lock, where a pid written to cgroup.procs
-/// waits 5 to 10 ms for an RCU grace period on a host at rest.
-pub(crate) fn tasks(group: &Group<'_>) -> Result<OwnedFd> {
-    group.open("tasks", OFlags::WRONLY).map_err(|e| {
-        Error::new(Doing::Join, group.name()).call("openat", e).problem("its tasks file does not open")
-    })
 }

@@ -2,7 +2,6 @@
 
 use rustix::io::Errno;
 
-use crate::detect::Mode;
 use crate::error::{Doing, Error, Result};
 use crate::group::Group;
 
@@ -11,16 +10,16 @@ const USUAL: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
 /// Makes the group and what is missing above it; true if the group itself is new. On a pure v2 host the usual
 /// controllers are handed down to it, since without them nothing is counted; beside v1 only when a limit needs it.
-pub(crate) fn make(group: &Group<'_>, mode: Mode) -> Result<bool> {
+pub(crate) fn make(group: &Group<'_>, v2_only: bool) -> Result<bool> {
     let failed = |e| {
         let error = Error::new(Doing::Make, group.name()).call("mkdirat", e);
         error.likely_or(crate::explain::make(e))
     };
-    if mode == Mode::V2 {
+    if v2_only {
         let wanted: Vec<&str> = USUAL.into_iter().filter(|c| group.hierarchy.has(c)).collect();
         if let Some(parent) = group.parent() {
             if !parent.path.is_empty() && !parent.exists() {
-                make(&parent, mode)?;
+                make(&parent, v2_only)?;
             }
             // A parent that may not hand down is only an error once a limit asks for what it withholds.
             let _ = enable(group, &wanted);
@@ -31,7 +30,7 @@ pub(crate) fn make(group: &Group<'_>, mode: Mode) -> Result<bool> {
         Ok(new) => Ok(new),
         Err(Errno::NOENT) => {
             if let Some(parent) = group.parent() {
-                make(&parent, mode)?;
+                make(&parent, v2_only)?;
             }
             group.mkdir().map_err(failed)
         }

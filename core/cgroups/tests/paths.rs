@@ -1,8 +1,7 @@
-//! `cgroupsPath`, as the cgroupfs driver and as the systemd driver read it.
+//! `cgroupsPath`, as the cgroupfs driver reads it.
 
 use proptest::prelude::*;
 use sampan_cgroups::Place;
-use sampan_cgroups::path::{Unit, slice_folder};
 
 fn place(path: Option<&str>) -> String {
     match Place::parse(path, "web") {
@@ -41,39 +40,6 @@ fn what_could_leave_the_group_or_hide_in_it_is_refused() {
     );
     assert!(place(Some("/a\nb")).contains("line break"));
     assert!(place(Some(&format!("/{}", "x".repeat(256)))).contains("longer than 255"));
-}
-
-fn unit(path: &str) -> String {
-    match Unit::parse(Some(path), "web", false) {
-        Ok(unit) => unit.folder(),
-        Err(e) => format!("error: {}", e.problem),
-    }
-}
-
-#[test]
-fn the_systemd_driver_makes_scopes_in_slices() {
-    assert_eq!(unit(""), "system.slice/sampan-web.scope");
-    assert_eq!(unit("user-1000.slice:docker:abc"), "user.slice/user-1000.slice/docker-abc.scope");
-    assert_eq!(unit(":runc:abc"), "system.slice/runc-abc.scope");
-    assert_eq!(unit("a.slice::abc"), "a.slice/abc.scope");
-    assert_eq!(unit("-.slice:x:abc"), "x-abc.scope");
-    assert_eq!(unit("a.slice:x:b.slice"), "a.slice/b.slice");
-    assert_eq!(unit("/a/b"), "error: the systemd driver wants slice:prefix:name");
-    assert_eq!(unit("a:b:"), "error: the last part must be a name without \"/\"");
-    assert!(unit("nosuffix:b:c").contains("must end in \".slice\""));
-    assert_eq!(Unit::parse(None, "web", true).unwrap().slice, "user.slice");
-}
-
-#[test]
-fn dashes_nest_slices() {
-    for (slice, folder) in
-        [("a.slice", "a.slice"), ("a-b-c.slice", "a.slice/a-b.slice/a-b-c.slice"), ("-.slice", "")]
-    {
-        assert_eq!(slice_folder(slice).as_deref(), Ok(folder));
-    }
-    for bad in ["a", "a--b.slice", "-a.slice", "a-.slice", ".slice", "a/b.slice"] {
-        assert!(slice_folder(bad).is_err(), "{bad}");
-    }
 }
 
 proptest! {

@@ -20,7 +20,9 @@ impl Other {
     }
 
     fn put_into(&self, groups: &Cgroup<'_>) {
-        groups.add(self.0.id() as i32).unwrap();
+        for (_, path) in groups.paths() {
+            fs::write(format!("{path}/cgroup.procs"), self.0.id().to_string()).unwrap();
+        }
     }
 
     fn lives(&mut self) -> bool {

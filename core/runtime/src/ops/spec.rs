@@ -64,7 +64,7 @@ fn runcs() -> Spec<'static> {
         proc.options.clear();
     }
     let mut kinds = vec!["pid", "network", "ipc", "uts", "mount"];
-    if sampan_cgroups::Hierarchies::detect().is_ok_and(|found| found.mode == sampan_cgroups::Mode::V2) {
+    if sampan_cgroups::Hierarchies::detect().is_ok_and(|found| found.is_v2_only()) {
         kinds.push("cgroup");
     }
     spec.linux.namespaces =
