@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use sampan_cgroups::{Cgroup, Hierarchies, Place, limits};
+use sampan_cgroups::{Cgroup, Hierarchies, Limits, Place};
 use sampan_plan::spec::Resources;
 
 const ROUNDS: usize = 300;
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Hierarchies::detect_at("/sys/fs/cgroup")?;
         note(1, "detect", since);
         let since = Instant::now();
-        let limits = limits(&resources, &hierarchies.layout())?;
+        let limits = Limits::new(&resources, &hierarchies.layout())?;
         note(2, "limits (pure)", since);
         let since = Instant::now();
         let group = Cgroup::create(&hierarchies, &place)?;
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         drop(group.v2_fd()?);
         note(5, "open for joining", since);
         let since = Instant::now();
-        Cgroup::again(&hierarchies, &place)?;
+        Cgroup::reuse(&hierarchies, &place)?;
         note(6, "use again", since);
         let since = Instant::now();
         group.stats()?;

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 use rustix::fs::{self, CWD, FileType, Mode, OFlags};
 
+use sampan_plan::host::Version;
+
 use crate::error::{Doing, Errno, Error, Result};
 use crate::path::{Place, clean};
 
@@ -14,12 +16,6 @@ const BASE: &str = "/sys/fs/cgroup";
 const CGROUP_SUPER_MAGIC: i64 = 0x0027_e0eb;
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
-    V1,
-    V2,
-}
 
 /// One mounted hierarchy.
 #[derive(Debug)]

@@ -179,39 +179,15 @@ fn one_line(value: &str) -> String {
     format!("{:?}", value.trim_end())
 }
 
-/// The errnos that cgroup files and calls give; others print as a number.
+/// An errno by its name in errno(3).
 pub fn errno_name(errno: Errno) -> String {
-    let name = match errno {
-        Errno::PERM => "EPERM",
-        Errno::NOENT => "ENOENT",
-        Errno::SRCH => "ESRCH",
-        Errno::INTR => "EINTR",
-        Errno::IO => "EIO",
-        Errno::BADF => "EBADF",
-        Errno::AGAIN => "EAGAIN",
-        Errno::NOMEM => "ENOMEM",
-        Errno::ACCESS => "EACCES",
-        Errno::BUSY => "EBUSY",
-        Errno::EXIST => "EEXIST",
-        Errno::XDEV => "EXDEV",
-        Errno::NODEV => "ENODEV",
-        Errno::NOTDIR => "ENOTDIR",
-        Errno::ISDIR => "EISDIR",
-        Errno::INVAL => "EINVAL",
-        Errno::MFILE => "EMFILE",
-        Errno::NFILE => "ENFILE",
-        Errno::NOSPC => "ENOSPC",
-        Errno::ROFS => "EROFS",
-        Errno::RANGE => "ERANGE",
-        Errno::NAMETOOLONG => "ENAMETOOLONG",
-        Errno::NOSYS => "ENOSYS",
-        Errno::NOTEMPTY => "ENOTEMPTY",
-        Errno::LOOP => "ELOOP",
-        Errno::OVERFLOW => "EOVERFLOW",
-        Errno::OPNOTSUPP => "EOPNOTSUPP",
-        Errno::TIMEDOUT => "ETIMEDOUT",
-        Errno::DQUOT => "EDQUOT",
-        other => return format!("errno {}", other.raw_os_error()),
-    };
-    name.to_owned()
+    macro_rules! names {
+        ($($name:ident)*) => {
+            match errno.raw_os_error() { $(libc::$name => stringify!($name).to_owned(),)* other => format!("errno {other}") }
+        };
+    }
+    names!(EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY
+        EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK
+        EPIPE EDOM ERANGE ENAMETOOLONG ENOSYS ENOTEMPTY ELOOP EUSERS EOVERFLOW EOPNOTSUPP EDQUOT EKEYREVOKED
+        ETIMEDOUT ESTALE ECONNREFUSED EADDRINUSE EDEADLK ENODATA ENOTSOCK EPROTO)
 }

@@ -44,3 +44,8 @@ pub(crate) fn read_fd(fd: BorrowedFd<'_>) -> Result<String, Failed> {
     bytes.truncate(filled);
     String::from_utf8(bytes).map_err(|_| ("read", Errno::INVAL))
 }
+
+/// The value of a key in a flat keyed file (cgroup-v2.rst): a line `KEY VALUE` each, as in cgroup.events and cpu.stat.
+pub(crate) fn value_of(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}

@@ -1,25 +1,26 @@
-//! One group in one hierarchy, and its files: one open, one write, one error each. Groups are named by their path
-//! below the hierarchy's root descriptor and hold none of their own, so that thousands of containers cost no
-//! descriptors; only root can rename below there, and cgroup file systems have no symbolic links.
+//! One group in one hierarchy, and its files. A group is a path below the hierarchy's root descriptor and has no
+//! descriptor of its own, so that thousands of containers cost none. The path cannot lead elsewhere: only root can rename
+//! a group, and cgroup file systems have no symbolic links.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io;
+use sampan_plan::host::Version;
 
-use crate::detect::{Hierarchy, Version};
+use crate::detect::Hierarchy;
 use crate::error::{Doing, Errno, Error, Result};
 use crate::file::{Failed, read_at, write_all};
 
 #[derive(Debug, Clone, Copy)]
-pub struct Group<'a> {
-    pub hierarchy: &'a Hierarchy,
+pub(crate) struct Group<'a> {
+    pub(crate) hierarchy: &'a Hierarchy,
     /// Without a leading slash; empty for the root.
-    pub path: &'a str,
+    pub(crate) path: &'a str,
 }
 
 impl<'a> Group<'a> {
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         if self.path.is_empty() {
             self.hierarchy.mount.clone()
         } else {
@@ -27,16 +28,21 @@ impl<'a> Group<'a> {
         }
     }
 
-    pub fn file(&self, file: &str) -> String {
+    pub(crate) fn file(&self, file: &str) -> String {
         format!("{}/{file}", self.name())
     }
 
-    pub fn parent(&self) -> Option<Group<'a>> {
+    pub(crate) fn parent(&self) -> Option<Group<'a>> {
         if self.path.is_empty() {
             return None;
         }
         let path = self.path.rsplit_once('/').map_or("", |(up, _)| up);
         Some(Group { hierarchy: self.hierarchy, path })
+    }
+
+    /// For calls that take no empty path.
+    pub(crate) fn path_or_dot(&self) -> &str {
+        if self.path.is_empty() { "." } else { self.path }
     }
 
     fn below(&self, name: &str) -> String {
@@ -50,9 +56,8 @@ impl<'a> Group<'a> {
 
     /// The group's own folder, for getdents or CLONE_INTO_CGROUP.
     pub(crate) fn folder(&self) -> io::Result<OwnedFd> {
-        let path = if self.path.is_empty() { "." } else { self.path };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        fs::openat(self.hierarchy.root(), path, flags, Mode::empty())
+        fs::openat(self.hierarchy.root(), self.path_or_dot(), flags, Mode::empty())
     }
 
     pub(crate) fn read(&self, file: &str) -> Result<String> {
@@ -74,7 +79,7 @@ impl<'a> Group<'a> {
         write_all(fd.as_fd(), value)
     }
 
-    /// True if made, false if it was there.
+    /// True if it was made, false if it existed.
     pub(crate) fn mkdir(&self) -> io::Result<bool> {
         match fs::mkdirat(self.hierarchy.root(), self.path, Mode::from_raw_mode(0o755)) {
             Ok(()) => Ok(true),
@@ -87,25 +92,23 @@ impl<'a> Group<'a> {
         fs::unlinkat(self.hierarchy.root(), self.path, AtFlags::REMOVEDIR)
     }
 
-    pub fn exists(&self) -> bool {
-        let path = if self.path.is_empty() { "." } else { self.path };
-        fs::accessat(self.hierarchy.root(), path, fs::Access::EXISTS, AtFlags::empty()).is_ok()
+    pub(crate) fn exists(&self) -> bool {
+        fs::accessat(self.hierarchy.root(), self.path_or_dot(), fs::Access::EXISTS, AtFlags::empty()).is_ok()
     }
 
     pub(crate) fn inode(&self) -> Result<Option<u64>> {
-        let path = if self.path.is_empty() { "." } else { self.path };
-        match fs::statat(self.hierarchy.root(), path, AtFlags::empty()) {
+        match fs::statat(self.hierarchy.root(), self.path_or_dot(), AtFlags::empty()) {
             Ok(stat) => Ok(Some(stat.st_ino)),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(Error::new(Doing::Read, self.name()).call("newfstatat", e)),
         }
     }
 
-    /// Sub-groups by name; none if the group is gone. kernfs counts folders in nlink, which spares the listing.
+    /// The names of the groups below; none if the group is gone. The link count tells of folders, so a group without any is not
+    /// listed.
     pub(crate) fn children(&self) -> Result<Vec<String>> {
         let failed = |call, errno| Error::new(Doing::Read, self.name()).call(call, errno);
-        let path = if self.path.is_empty() { "." } else { self.path };
-        match fs::statat(self.hierarchy.root(), path, AtFlags::empty()) {
+        match fs::statat(self.hierarchy.root(), self.path_or_dot(), AtFlags::empty()) {
             Ok(stat) if stat.st_nlink == 2 => return Ok(Vec::new()),
             Ok(_) => {}
             Err(Errno::NOENT) => return Ok(Vec::new()),
@@ -125,7 +128,7 @@ impl<'a> Group<'a> {
                     Ok(name) => names.push(name.to_owned()),
                     Err(_) => {
                         return Err(Error::new(Doing::Read, self.name())
-                            .problem("a sub-group's name is not UTF-8; remove it by hand"));
+                            .problem("the name of a group below it is not UTF-8; remove it by hand"));
                     }
                 }
             }
@@ -168,7 +171,7 @@ impl<'a> Group<'a> {
     pub(crate) fn own_procs(&self) -> Result<Vec<i32>> {
         let text = match self.try_read("cgroup.procs")? {
             Some(text) => text,
-            // A threaded v2 group does not list processes (EOPNOTSUPP); its threads do as well.
+            // A threaded v2 group does not list its processes (EOPNOTSUPP), only its threads.
             None if self.hierarchy.version == Version::V2 => {
                 self.try_read("cgroup.threads")?.unwrap_or_default()
             }

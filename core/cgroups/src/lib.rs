@@ -1,40 +1,44 @@
-//! Control groups: where a container's processes are counted, limited, frozen and ended; v1, v2, and both at once.
+//! Control groups: where a container's processes are counted, limited, frozen and killed. v1, v2, and hybrid machines with
+//! both at once.
 //!
 //! ```text
 //! config.json's resources --limits--> Limits (files and values; pure) --apply--> Cgroup (one path, every hierarchy)
 //! ```
-//! What is decided (`limits`, `devices`, `path`) is pure and shown by `sampan plan`; what is done is one system call per
-//! file, each with an error that names it. There is no systemd driver yet.
+//! What to write is decided without I/O (`path`, `devices`, `limits`). Each write is one system call on one file, and its
+//! error names the file. There is no systemd driver yet.
 
-// What can be said at all, and one file at a time.
+// Errors, and reading and writing one file.
 pub mod error;
 mod file;
 
-// Decided: pure.
-pub mod path;
+// Where groups are: the field of config.json, and this machine.
+mod path;
+mod detect;
 
-pub mod detect;
-
+// Resources as writes.
 pub mod devices;
 pub mod limits;
 
-// Done: one group, what each version needs besides, and all groups of a container as one thing.
-pub mod group;
-
+// A group in one hierarchy, and what differs between v1 and v2 when it is made.
+mod group;
 mod explain;
 mod v1;
 mod v2;
 
-mod freezer;
-
+// A container's group in all hierarchies, and what can be done with it.
 mod cgroup;
-
+mod freeze;
+mod kill;
+mod remove;
+mod create;
 mod apply;
-pub mod stats;
+mod update;
+mod stats;
 
-pub use cgroup::{Cgroup, REMOVE_WITHIN};
-pub use detect::{Hierarchies, Layout, Version};
+pub use cgroup::Cgroup;
+pub use detect::{Hierarchies, Layout};
 pub use error::{Error, Result};
-pub use limits::{Limits, Write, limits};
+pub use limits::Limits;
 pub use path::Place;
+pub use remove::REMOVE_WITHIN;
 pub use stats::Stats;

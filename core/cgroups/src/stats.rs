@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use sampan_plan::host::Version;
 use serde::Serialize;
 
 use crate::cgroup::Cgroup;
-use crate::detect::Version;
 use crate::error::Result;
+use crate::file::value_of;
 use crate::group::Group;
-use crate::v2::word_of;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Stats {
@@ -193,7 +193,7 @@ impl Cgroup<'_> {
             (None, Some(group)) => (group, "memory.events"),
             (None, None) => return Ok(None),
         };
-        Ok(group.try_read(file)?.and_then(|text| word_of(&text, "oom_kill")))
+        Ok(group.try_read(file)?.and_then(|text| value_of(&text, "oom_kill")))
     }
 }
 
@@ -214,23 +214,23 @@ fn cpu_v1(acct: &Group<'_>, cpu: Option<&Group<'_>>, stats: &mut Cpu) -> Result<
     const TICK_NS: u64 = 10_000_000;
     stats.usage.total = number(acct, "cpuacct.usage")?;
     let text = acct.try_read("cpuacct.stat")?.unwrap_or_default();
-    stats.usage.user = word_of(&text, "user").unwrap_or(0) * TICK_NS;
-    stats.usage.kernel = word_of(&text, "system").unwrap_or(0) * TICK_NS;
+    stats.usage.user = value_of(&text, "user").unwrap_or(0) * TICK_NS;
+    stats.usage.kernel = value_of(&text, "system").unwrap_or(0) * TICK_NS;
     let each = acct.try_read("cpuacct.usage_percpu")?.unwrap_or_default();
     stats.usage.percpu = each.split_ascii_whitespace().map(amount).collect();
     if let Some(cpu) = cpu {
         let text = cpu.try_read("cpu.stat")?.unwrap_or_default();
         stats.throttling = Throttling {
-            periods: word_of(&text, "nr_periods").unwrap_or(0),
-            throttled_periods: word_of(&text, "nr_throttled").unwrap_or(0),
-            throttled_time: word_of(&text, "throttled_time").unwrap_or(0),
+            periods: value_of(&text, "nr_periods").unwrap_or(0),
+            throttled_periods: value_of(&text, "nr_throttled").unwrap_or(0),
+            throttled_time: value_of(&text, "throttled_time").unwrap_or(0),
         };
     }
     Ok(())
 }
 
 fn cpu_v2(text: &str, stats: &mut Cpu) {
-    let word = |name| word_of(text, name).unwrap_or(0);
+    let word = |name| value_of(text, name).unwrap_or(0);
     stats.usage.total = word("usage_usec") * 1_000;
     stats.usage.user = word("user_usec") * 1_000;
     stats.usage.kernel = word("system_usec") * 1_000;
@@ -279,7 +279,7 @@ fn memory_v2(group: &Group<'_>, stats: &mut Memory) -> Result<()> {
         limit: number(group, "memory.max")?,
         usage: number(group, "memory.current")?,
         max: number(group, "memory.peak")?, // 5.19
-        failcnt: word_of(&events, "max").unwrap_or(0),
+        failcnt: value_of(&events, "max").unwrap_or(0),
     };
     let (swap, limit) = (number(group, "memory.swap.current")?, number(group, "memory.swap.max")?);
     stats.swap = Entry {
@@ -359,7 +359,7 @@ fn hugetlb(group: &Group<'_>) -> Result<BTreeMap<String, Entry>> {
             limit: 0,
             usage: number(group, &file)?,
             max: number(group, &format!("hugetlb.{size}.max_usage_in_bytes"))?,
-            failcnt: word_of(&events, "max").unwrap_or(failed),
+            failcnt: value_of(&events, "max").unwrap_or(failed),
         };
         found.insert(size.to_owned(), entry);
     }

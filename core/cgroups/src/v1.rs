@@ -1,17 +1,18 @@
-//! What only v1 needs: a cpuset that is empty until filled.
+//! Making a v1 group. A cpuset needs more than mkdir: it is empty until it is filled.
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Errno, Error, Result};
+use crate::explain;
 use crate::group::Group;
 
-/// Makes the group and what is missing above it; true if the group itself is new.
+/// Makes the group and what is missing above it. True if the group itself is new.
 pub(crate) fn make(group: &Group<'_>) -> Result<bool> {
     let failed = |e| {
         let error = Error::new(Doing::Make, group.name()).call("mkdirat", e);
-        error.likely_or(crate::explain::make(e))
+        error.likely_or(explain::make(e))
     };
     let new = match group.mkdir() {
         Ok(new) => new,
-        Err(rustix::io::Errno::NOENT) => {
+        Err(Errno::NOENT) => {
             if let Some(parent) = group.parent() {
                 make(&parent)?;
             }
@@ -27,15 +28,16 @@ pub(crate) fn make(group: &Group<'_>) -> Result<bool> {
     Ok(new)
 }
 
-/// A new cpuset has no CPU and no memory node, and joining one gives ENOSPC: it takes its parent's, top down.
+/// A new cpuset has no CPU and no memory node, and joining one gives ENOSPC. It gets those of its parent, which gets those of
+/// its own parent first.
 fn fill(group: &Group<'_>, file: &str, new: bool) -> Result<String> {
     let Some(parent) = group.parent() else {
         return group.read(file);
     };
     if !new {
-        let held = group.read(file)?;
-        if !held.trim().is_empty() {
-            return Ok(held);
+        let present = group.read(file)?;
+        if !present.trim().is_empty() {
+            return Ok(present);
         }
     }
     let mut value = parent.read(file)?;

@@ -1,6 +1,5 @@
 //! resources -> files, for v1 and for v2, in order.
 
-use sampan_cgroups::limits::{changes, limits};
 use sampan_cgroups::{Layout, Limits};
 use sampan_plan::spec::Resources;
 
@@ -21,7 +20,7 @@ fn v2() -> Layout {
 }
 
 fn lines(json: &str, layout: &Layout) -> String {
-    match changes(&Resources::parse(json).unwrap(), layout) {
+    match Limits::of_update(&Resources::parse(json).unwrap(), layout) {
         Ok(limits) => show(&limits),
         Err(e) => format!("{e}"),
     }
@@ -198,7 +197,8 @@ fn errors_do_not_speak_the_words_that_clients_match() {
         r#"{"unified":{"a/b":"1"}}"#,
         r#"{"devices":[{"allow":true,"type":"x"}]}"#,
     ] {
-        let text = limits(&Resources::parse(json).unwrap(), &bare).unwrap_err().to_string().to_lowercase();
+        let text =
+            Limits::new(&Resources::parse(json).unwrap(), &bare).unwrap_err().to_string().to_lowercase();
         for word in ["not permitted", "permission denied", "no such file", "does not exist", "not found"] {
             assert!(!text.contains(word), "{text}");
         }

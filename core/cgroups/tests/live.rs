@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sampan_cgroups::error::Doing;
-use sampan_cgroups::{Cgroup, Hierarchies, Place, limits};
+use sampan_cgroups::{Cgroup, Hierarchies, Limits, Place};
+use sampan_plan::host::Version;
 use sampan_plan::spec::{Cpu, DeviceRule, Memory, Pids, Resources};
 use sampan_testkit::need;
 
@@ -159,7 +160,7 @@ fn left_of(group: &Cgroup<'_>) -> Vec<String> {
 fn a_container_gets_its_limits_and_leaves_nothing() {
     everywhere(|hierarchies| {
         let group = scratch(hierarchies);
-        group.apply(&limits(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
+        group.apply(&Limits::new(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
         let found = [
             ("pids.max", "50"),
             ("cpuset.cpus", "0"),
@@ -198,7 +199,7 @@ fn clone3_gets_the_folder_of_the_v2_group() {
 fn devices_that_are_not_allowed_cannot_be_opened() {
     everywhere(|hierarchies| {
         let group = scratch(hierarchies);
-        group.apply(&limits(&Resources::default(), &hierarchies.layout()).unwrap()).unwrap();
+        group.apply(&Limits::new(&Resources::default(), &hierarchies.layout()).unwrap()).unwrap();
         let try_both = "cat /dev/null && ! cat /dev/kmsg 2>/dev/null & wait $!";
         let mut process = spawn(&group, &format!("( {try_both} )"));
         assert!(process.0.wait().unwrap().success(), "null opens, kmsg does not");
@@ -291,7 +292,7 @@ fn kept_groups_lose_the_groups_below_them() {
         for (_, path) in group.paths() {
             fs::create_dir_all(format!("{path}/made/inside")).unwrap();
         }
-        assert!(Cgroup::again(hierarchies, &place).unwrap().1);
+        assert!(Cgroup::reuse(hierarchies, &place).unwrap().1);
         assert!(group.paths().iter().all(|(_, path)| !fs::exists(format!("{path}/made")).unwrap()));
         spawn(&group, "true").0.wait().unwrap();
     });
@@ -302,23 +303,23 @@ fn kept_groups_are_used_as_they_are_unless_one_is_missing() {
     everywhere(|hierarchies| {
         let place = place();
         let group = Scratch(Cgroup::create(hierarchies, &place).unwrap());
-        group.apply(&limits(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
-        assert!(Cgroup::again(hierarchies, &place).unwrap().1);
+        group.apply(&Limits::new(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
+        assert!(Cgroup::reuse(hierarchies, &place).unwrap().1);
 
         let process = spawn(&group, "sleep 60");
-        assert_eq!(Cgroup::again(hierarchies, &place).unwrap_err().doing, Doing::Occupied);
-        assert_eq!(Cgroup::renew(hierarchies, &place).unwrap_err().doing, Doing::Occupied);
+        assert_eq!(Cgroup::reuse(hierarchies, &place).unwrap_err().doing, Doing::Occupied);
+        assert_eq!(Cgroup::recreate(hierarchies, &place).unwrap_err().doing, Doing::Occupied);
         group.kill(SOON).unwrap();
         drop(process);
 
         group.freeze(SOON).unwrap();
-        assert!(!Cgroup::again(hierarchies, &place).unwrap().1, "frozen, so made anew");
+        assert!(!Cgroup::reuse(hierarchies, &place).unwrap().1, "frozen, so made anew");
         expect(&group, &[("pids.max", "max"), ("memory.max", "max")]);
-        group.apply(&limits(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
-        Cgroup::renew(hierarchies, &place).unwrap();
+        group.apply(&Limits::new(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
+        Cgroup::recreate(hierarchies, &place).unwrap();
         expect(&group, &[("pids.max", "max"), ("memory.max", "max")]);
         fs::remove_dir(&group.paths()[0].1).unwrap();
-        assert!(!Cgroup::again(hierarchies, &place).unwrap().1);
+        assert!(!Cgroup::reuse(hierarchies, &place).unwrap().1);
     });
 }
 
@@ -328,7 +329,7 @@ fn a_fork_bomb_ends_within_a_second() {
         let group = scratch(hierarchies);
         if hierarchies.layout().version("pids").is_some() {
             let pids = Resources { pids: Some(Pids { limit: Some(200) }), ..Resources::default() };
-            group.apply(&limits(&pids, &hierarchies.layout()).unwrap()).unwrap();
+            group.apply(&Limits::new(&pids, &hierarchies.layout()).unwrap()).unwrap();
         }
         // Daemons in sessions of their own, each starting the next ones. Bounded, for hosts without a pids controller.
         let bomb = "n() { [ $1 = 0 ] && exec sleep 60; for i in 1 2 3; do (n $(($1-1)) &) 2>/dev/null; done; sleep 60; }";
@@ -433,7 +434,7 @@ fn an_oom_kill_is_counted() {
         // The shell, the fork, head and its buffer; then 64 MiB in one piece.
         let memory = Memory { limit: Some(16 << 20), swap: Some(16 << 20), ..Memory::default() };
         let resources = Resources { memory: Some(memory), ..Resources::default() };
-        group.apply(&limits(&resources, &hierarchies.layout()).unwrap()).unwrap();
+        group.apply(&Limits::new(&resources, &hierarchies.layout()).unwrap()).unwrap();
         assert_eq!(group.oom_kills().unwrap(), Some(0));
         let mut process = spawn(&group, "head -c 67108864 /dev/zero | tail -c 67108864 >/dev/null; true");
         process.0.wait().unwrap();
@@ -469,7 +470,7 @@ fn statistics_count_what_was_used() {
 fn an_update_touches_only_what_is_given() {
     everywhere(|hierarchies| {
         let group = scratch(hierarchies);
-        group.apply(&limits(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
+        group.apply(&Limits::new(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
         if !has(hierarchies, "cpu") {
             return;
         }
@@ -516,7 +517,7 @@ fn memory_goes_up_and_down_with_its_swap() {
 fn an_update_that_fails_changes_nothing() {
     everywhere(|hierarchies| {
         let group = scratch(hierarchies);
-        group.apply(&limits(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
+        group.apply(&Limits::new(&all_limits(hierarchies), &hierarchies.layout()).unwrap()).unwrap();
         if !has(hierarchies, "cpuset") {
             return;
         }
@@ -564,9 +565,9 @@ fn a_group_is_handed_over_to_a_user() {
     everywhere(|hierarchies| {
         let group = scratch(hierarchies);
         group.delegate(1000).unwrap();
-        for (version, path) in group.groups().map(|g| (g.hierarchy.version, g.name())) {
+        for (version, path) in group.host_facts().into_iter().map(|g| (g.version, g.folder())) {
             let owner = |file: &str| fs::metadata(format!("{path}/{file}")).map(|m| m.uid()).unwrap();
-            let wanted = if version == sampan_cgroups::Version::V2 { 1000 } else { 0 };
+            let wanted = if version == Version::V2 { 1000 } else { 0 };
             assert_eq!((owner(""), owner("cgroup.procs")), (wanted, wanted), "{path}");
         }
     });

@@ -11,6 +11,7 @@
 use std::fmt;
 
 pub use rustix::io::Errno;
+pub use sampan_cgroups::error::errno_name;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -167,20 +168,7 @@ impl From<sampan_hooks::Error> for Error {
     }
 }
 
-/// The same for an error of std: the errno's name where there is one.
+/// An error of std by its errno's name, where it has one.
 pub fn io_name(e: &std::io::Error) -> String {
     e.raw_os_error().map_or_else(|| e.to_string(), |n| errno_name(Errno::from_raw_os_error(n)))
-}
-
-/// An errno by its name in errno(3).
-pub fn errno_name(errno: Errno) -> String {
-    macro_rules! names {
-        ($($name:ident)*) => {
-            match errno.raw_os_error() { $(libc::$name => stringify!($name).to_owned(),)* other => format!("errno {other}") }
-        };
-    }
-    names!(EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY
-        EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK
-        EPIPE EDOM ERANGE ENAMETOOLONG ENOSYS ENOTEMPTY ELOOP EUSERS EOVERFLOW EOPNOTSUPP EDQUOT EKEYREVOKED
-        ETIMEDOUT ESTALE ECONNREFUSED EADDRINUSE EDEADLK ENODATA ENOTSOCK EPROTO)
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use sampan_cgroups::{Cgroup, Hierarchies, Place, Version};
+use sampan_cgroups::{Cgroup, Hierarchies, Place};
 use sampan_plan::Spec;
-use sampan_plan::host::{Cgroup as Group, Host, Version as Of};
+use sampan_plan::host::Host;
 
 use crate::error::Result;
 use crate::kernel::host_root::{self, is_host_root};
@@ -27,16 +27,8 @@ pub fn facts(spec: &Spec<'_>, bundle: &Path, id: &str, cgroups: bool) -> Result<
 /// The same for groups that are known, as a state file names them.
 pub fn facts_of(cgroup: Option<&Cgroup<'_>>) -> Host {
     let euid = rustix::process::geteuid().as_raw();
-    let group = |g: sampan_cgroups::group::Group<'_>| Group {
-        version: match g.hierarchy.version {
-            Version::V1 => Of::V1,
-            Version::V2 => Of::V2,
-        },
-        mount: g.hierarchy.mount.clone(),
-        path: g.path.to_owned(),
-    };
     Host {
-        cgroups: cgroup.map(|c| c.groups().map(group).collect()).unwrap_or_default(),
+        cgroups: cgroup.map(Cgroup::host_facts).unwrap_or_default(),
         privileged: euid == 0,
         in_user_namespace: in_user_namespace(),
         // It cannot fail for ourselves.

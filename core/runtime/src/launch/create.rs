@@ -75,7 +75,7 @@ impl<'r> Groups<'r> {
         if !request.host.cgroups.is_empty() {
             let parent = &request.plan.parent;
             let limits = match parent.resources {
-                Some(resources) => Some(sampan_cgroups::limits(resources, &Hierarchies::detect()?.layout())?),
+                Some(resources) => Some(Limits::new(resources, &Hierarchies::detect()?.layout())?),
                 None => None,
             };
             groups.wanted = Some((Place::parse(parent.cgroups_path, request.folder.id())?, limits));
@@ -97,8 +97,8 @@ impl<'r> Groups<'r> {
         let hierarchies = Hierarchies::detect()?;
         let (cgroup, as_they_were) = match self.request.groups {
             Keep::No => (Cgroup::create(hierarchies, &place)?, false),
-            Keep::Fresh => (Cgroup::renew(hierarchies, &place)?, false),
-            Keep::Ready => Cgroup::again(hierarchies, &place)?,
+            Keep::Fresh => (Cgroup::recreate(hierarchies, &place)?, false),
+            Keep::Ready => Cgroup::reuse(hierarchies, &place)?,
         };
         if as_they_were {
             self.oom_before = cgroup.oom_kills()?.unwrap_or(0);
