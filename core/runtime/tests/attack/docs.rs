@@ -14,6 +14,7 @@ fn generated() -> String {
         let by = match a.by {
             Adversary::Image => "image",
             Adversary::Inside => "inside",
+            Adversary::User => "user",
             Adversary::Caller => "caller",
         };
         let (tried, holds) = (a.tried, a.defence.what().trim());

@@ -21,6 +21,7 @@ mod special;
 mod table;
 mod targets;
 mod terminal;
+mod user;
 
 use sampan_child::defence::Defence;
 
@@ -45,6 +46,8 @@ pub enum Adversary {
     Image,
     /// A process in a running container, also of a neighbour that shares a volume or namespace with it.
     Inside,
+    /// Another user of the host, with files of his own.
+    User,
     /// The caller's user of the host who passes on what somebody else wrote, such as a name given on the command line.
     Caller,
 }

@@ -80,6 +80,11 @@ impl Runtime {
         runtime
     }
 
+    /// The folder of `--root`.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         self.command_of(&self.program, args)
     }

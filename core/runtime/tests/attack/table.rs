@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use sampan_child::defence::Defence;
 use sampan_testkit::need;
 
-use super::Adversary::{Caller, Image, Inside};
+use super::Adversary::{Caller, Image, Inside, User};
 use super::runtime::Runtime;
-use super::{Attack, Outcome, descriptors, dev, exec, host_root, proc, propagation, special, targets};
+use super::{Attack, Outcome, descriptors, dev, exec, host_root, proc, propagation, special, targets, user};
 
 macro_rules! attacks {
     ($($module:ident::$name:ident {
@@ -162,6 +162,11 @@ attacks! {
         tried: "root of a container on the host's own root, called `/etc/..`, reads what only the host's root may",
         defence: UnmappedOwners,
     }
+    user::state_planted_by_another_user {
+        known_as: "a state root with umask 0", by: User,
+        tried: "another user makes a container's folder, whose poststop hook `delete --force` would run as root",
+        defence: StateOwner,
+    }
     exec::user_that_is_no_number {
         known_as: "CVE-2026-30892 (crun)", by: Caller,
         tried: "`exec --user` with what is no number gives root",
@@ -179,6 +184,13 @@ fn repelled(name: &str) {
         Outcome::Repelled(_) => {}
         Outcome::Worked(got) => panic!("{name}: {got}"),
         Outcome::Lacks(what) => assert!(!need::need(what, false)),
+    }
+}
+
+#[test]
+fn each_defence_that_can_be_switched_off_has_an_attack() {
+    for defence in Defence::ALL {
+        assert!(ATTACKS.iter().any(|attack| attack.defence == *defence), "{defence:?}");
     }
 }
 
