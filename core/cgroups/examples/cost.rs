@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use sampan_cgroups::{Cgroup, Hierarchies, Limits, Place};
+use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies, Limits};
 use sampan_plan::spec::Resources;
 
 const ROUNDS: usize = 300;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hierarchies = Hierarchies::detect_at("/sys/fs/cgroup")?;
-    let place = Place::Absolute(format!("sampan-cost-{}", std::process::id()));
+    let place = CgroupsPath::Absolute(format!("sampan-cost-{}", std::process::id()));
     let text =
         r#"{"memory":{"limit":536870912},"cpu":{"quota":150000,"period":100000},"pids":{"limit":4096}}"#;
     let resources = Resources::parse(text)?;

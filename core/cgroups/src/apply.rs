@@ -45,7 +45,6 @@ impl Cgroup<'_> {
             let Some(first) = writes.first() else { continue };
             let group = self.group_of(first.version, &first.controller).ok_or_else(|| {
                 Error::new(Doing::Unavailable, &*first.controller)
-                    .controller(&*first.controller)
                     .field(&first.field)
                     .problem("that controller is on no mounted hierarchy")
             })?;
@@ -87,7 +86,6 @@ fn write_to(group: &Group<'_>, writes: &[Write], done: &mut Vec<Write>) -> Resul
 fn refused(group: &Group<'_>, write: &Write, (call, errno): Failed) -> Error {
     Error::new(Doing::Limit, group.file(&write.file))
         .field(&write.field)
-        .controller(&*write.controller)
         .value(&write.value)
         .call(call, errno)
         .likely_or(explain::limit(group, write, errno))

@@ -8,10 +8,10 @@ use std::os::fd::OwnedFd;
 
 use sampan_plan::host::{self, Version};
 
+use crate::cgroups_path::{CgroupsPath, clean};
 use crate::detect::{Hierarchies, Hierarchy};
 use crate::error::{Doing, Error, Result};
 use crate::group::Group;
-use crate::path::{Place, clean};
 use crate::v2;
 
 #[derive(Debug, Clone)]
@@ -24,9 +24,9 @@ pub struct Cgroup<'h> {
 }
 
 impl<'h> Cgroup<'h> {
-    /// The groups of that place, whether they exist or not.
-    pub fn at(hierarchies: &'h Hierarchies, place: &Place) -> Result<Cgroup<'h>> {
-        Ok(Cgroup { hierarchies, folders: hierarchies.folders(place)?, is_new: false })
+    /// The groups of that path, whether they exist or not.
+    pub fn at(hierarchies: &'h Hierarchies, path: &CgroupsPath) -> Result<Cgroup<'h>> {
+        Ok(Cgroup { hierarchies, folders: hierarchies.folders(path)?, is_new: false })
     }
 
     /// From what [`Cgroup::location`] wrote, perhaps in another process.

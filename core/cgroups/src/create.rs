@@ -4,30 +4,30 @@ use rustix::fs::{Access, AtFlags, CWD, Uid, accessat, chownat};
 use sampan_plan::host::Version;
 
 use crate::cgroup::{Cgroup, list};
+use crate::cgroups_path::CgroupsPath;
 use crate::detect::Hierarchies;
 use crate::error::{Doing, Errno, Error, Result};
 use crate::file::read_at;
 use crate::group::Group;
-use crate::path::Place;
 use crate::{v1, v2};
 
 impl<'h> Cgroup<'h> {
     /// Makes the groups. One that exists is used if no process is in it and it is not frozen.
-    pub fn create(hierarchies: &'h Hierarchies, place: &Place) -> Result<Cgroup<'h>> {
-        Cgroup::at(hierarchies, place)?.make()
+    pub fn create(hierarchies: &'h Hierarchies, path: &CgroupsPath) -> Result<Cgroup<'h>> {
+        Cgroup::at(hierarchies, path)?.make()
     }
 
-    /// Makes new groups in the place of any that exist. Refused while a process is in one.
-    pub fn recreate(hierarchies: &'h Hierarchies, place: &Place) -> Result<Cgroup<'h>> {
-        let cgroup = Cgroup::at(hierarchies, place)?;
+    /// Makes new groups in place of any that exist. Refused while a process is in one.
+    pub fn recreate(hierarchies: &'h Hierarchies, path: &CgroupsPath) -> Result<Cgroup<'h>> {
+        let cgroup = Cgroup::at(hierarchies, path)?;
         if cgroup.exists() { cgroup.replaced() } else { cgroup.make() }
     }
 
     /// For the next run of a service whose groups were kept: no process may be in them, and the groups below them are removed.
     /// True: the groups are the old ones, so the limits written to them hold, and their counters go on from where they
     /// were (read [`Cgroup::oom_kills`] before the start). False: they had to be made anew.
-    pub fn reuse(hierarchies: &'h Hierarchies, place: &Place) -> Result<(Cgroup<'h>, bool)> {
-        let cgroup = Cgroup::at(hierarchies, place)?;
+    pub fn reuse(hierarchies: &'h Hierarchies, path: &CgroupsPath) -> Result<(Cgroup<'h>, bool)> {
+        let cgroup = Cgroup::at(hierarchies, path)?;
         if cgroup.groups().all(|g| g.exists()) && cgroup.reset().is_ok() {
             return Ok((cgroup, true));
         }

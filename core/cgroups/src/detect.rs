@@ -1,16 +1,18 @@
-//! Which hierarchies this machine has: v1 (one folder per hierarchy), hybrid (those and cgroup2 at `unified`, which
-//! may own controllers too) or v2. One look at /sys/fs/cgroup per process, by getdents and fstatfs: reading
-//! /proc/self/mountinfo costs 0.14 ms of a launch. Only a relative cgroupsPath asks /proc for our own group.
+//! Which hierarchies this machine has: v1 (a folder for each hierarchy), hybrid (those and cgroup2 at `unified`, which may
+//! have controllers too) or v2.
+//!
+//! /sys/fs/cgroup is looked at once per process, with getdents and fstatfs, because reading /proc/self/mountinfo would
+//! cost 0.14 ms of a launch. /proc is read only for a relative cgroupsPath, which needs to know our own group.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::fs::{self, CWD, FileType, Mode, OFlags};
-
 use sampan_plan::host::Version;
 
+use crate::cgroups_path::{CgroupsPath, clean};
 use crate::error::{Doing, Errno, Error, Result};
-use crate::path::{Place, clean};
+use crate::file::{Failed, read_at};
 
 const BASE: &str = "/sys/fs/cgroup";
 const CGROUP_SUPER_MAGIC: i64 = 0x0027_e0eb;
@@ -23,7 +25,7 @@ pub struct Hierarchy {
     pub version: Version,
     /// Where it is mounted.
     pub mount: String,
-    /// What it controls; none for `name=systemd` and for a v2 that left everything to v1.
+    /// None for `name=systemd`, and for v2 on a machine where v1 has them all.
     pub controllers: Vec<String>,
     root: OwnedFd,
 }
@@ -38,18 +40,18 @@ impl Hierarchy {
     }
 }
 
-/// All of them, v1 first, v2 last.
+/// All hierarchies that are mounted: those of v1 first, then v2's.
 #[derive(Debug)]
 pub struct Hierarchies {
     list: Vec<Hierarchy>,
 }
 
-/// Which version serves which controller: all that turning resources into writes must know.
+/// Which version has which controller. Nothing else about the machine decides what is written for a limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Layout {
     pub v1: Vec<String>,
     pub v2: Vec<String>,
-    /// A v2 hierarchy is mounted, even if no controller is on it.
+    /// A v2 hierarchy is mounted, with or without controllers.
     pub unified: bool,
 }
 
@@ -66,7 +68,7 @@ impl Layout {
 }
 
 impl Hierarchies {
-    /// This machine's, looked up once per process.
+    /// This machine's, detected once per process.
     pub fn detect() -> Result<&'static Hierarchies> {
         static FOUND: OnceLock<Hierarchies> = OnceLock::new();
         if let Some(found) = FOUND.get() {
@@ -76,7 +78,7 @@ impl Hierarchies {
         Ok(FOUND.get_or_init(|| found))
     }
 
-    /// The hierarchies below `base`; the caller keeps them.
+    /// The hierarchies that are mounted at `base` or in it.
     pub fn detect_at(base: &str) -> Result<Hierarchies> {
         let failed = |call, errno| Error::new(Doing::Detect, base).call(call, errno);
         let root = fs::openat(CWD, base, FOLDER, Mode::empty()).map_err(|e| failed("openat", e))?;
@@ -85,20 +87,7 @@ impl Hierarchies {
             return Ok(Hierarchies { list });
         }
 
-        let listing =
-            fs::openat(&root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|e| failed("openat", e))?;
-        let mut names = Vec::new();
-        for entry in fs::Dir::new(listing).map_err(|e| failed("getdents64", e))? {
-            let entry = entry.map_err(|e| failed("getdents64", e))?;
-            let name = entry.file_name().to_str().unwrap_or_default();
-            // Links (`cpu` -> `cpu,cpuacct`) are other names of a folder that comes by itself.
-            if entry.file_type() == FileType::Directory && !name.starts_with('.') {
-                names.push(name.to_owned());
-            }
-        }
-        names.sort_unstable();
-
+        let names = folders_in(&root).map_err(|(call, e)| failed(call, e))?;
         let mut list = Vec::with_capacity(names.len());
         let mut v2 = None;
         for name in names {
@@ -117,7 +106,7 @@ impl Hierarchies {
                     root,
                 }),
                 CGROUP2_SUPER_MAGIC if v2.is_none() => v2 = Some(unified(root, mount)?),
-                _ => {} // a plain folder: nothing mounted there
+                _ => {} // nothing is mounted on this folder
             }
         }
         if list.is_empty() && v2.is_none() {
@@ -152,12 +141,12 @@ impl Hierarchies {
         layout
     }
 
-    /// The group of a place in each hierarchy, in the order of [`Hierarchies::iter`], without leading slashes.
-    pub fn folders(&self, place: &Place) -> Result<Vec<String>> {
-        let below = match place {
-            // With its slash in front, openat would take the path for one of the host's and the folder for absent.
-            Place::Absolute(path) => return Ok(vec![clean(path)?; self.list.len()]),
-            Place::Relative(path) => clean(path)?,
+    /// The path's group in each hierarchy, in the order of [`Hierarchies::iter`], without a leading slash.
+    pub fn folders(&self, path: &CgroupsPath) -> Result<Vec<String>> {
+        let below = match path {
+            // openat would take a path with a leading slash for one of the host's.
+            CgroupsPath::Absolute(path) => return Ok(vec![clean(path)?; self.list.len()]),
+            CgroupsPath::Relative(path) => clean(path)?,
         };
         let own = self.own_folders()?;
         let folder = |(h, own): (&Hierarchy, String)| {
@@ -172,8 +161,8 @@ impl Hierarchies {
 
     /// Our own group in each hierarchy.
     fn own_folders(&self) -> Result<Vec<String>> {
-        let groups = slurp("/proc/self/cgroup")?;
-        let mounts = slurp("/proc/self/mountinfo")?;
+        let groups = read("/proc/self/cgroup")?;
+        let mounts = read("/proc/self/mountinfo")?;
         let folder = |h: &Hierarchy| {
             let path = own_group(&groups, h).unwrap_or("/");
             below_mount(path, mount_root(&mounts, &h.mount).unwrap_or("/")).to_owned()
@@ -182,9 +171,26 @@ impl Hierarchies {
     }
 }
 
+/// Sorted names.
+fn folders_in(root: &OwnedFd) -> std::result::Result<Vec<String>, Failed> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let listing = fs::openat(root, ".", flags, Mode::empty()).map_err(|e| ("openat", e))?;
+    let mut names = Vec::new();
+    for entry in fs::Dir::new(listing).map_err(|e| ("getdents64", e))? {
+        let entry = entry.map_err(|e| ("getdents64", e))?;
+        let name = entry.file_name().to_str().unwrap_or_default();
+        // A link (`cpu` -> `cpu,cpuacct`) is another name of a folder that is listed itself.
+        if entry.file_type() == FileType::Directory && !name.starts_with('.') {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
 fn unified(root: OwnedFd, mount: String) -> Result<Hierarchy> {
     let path = format!("{mount}/cgroup.controllers");
-    let text = match crate::file::read_at(root.as_fd(), "cgroup.controllers") {
+    let text = match read_at(root.as_fd(), "cgroup.controllers") {
         Ok(text) => text,
         Err((call, errno)) => return Err(Error::new(Doing::Detect, path).call(call, errno)),
     };
@@ -197,8 +203,8 @@ fn magic(fd: &OwnedFd) -> rustix::io::Result<i64> {
     fs::fstatfs(fd).map(|s| s.f_type as i64)
 }
 
-/// `cpu,cpuacct` -> both; a folder whose name is no controller (systemd, elogind) is a named hierarchy.
-pub(crate) fn controllers_of_folder(name: &str) -> Vec<String> {
+/// `cpu,cpuacct` -> both. A folder that is not named for a controller (systemd, elogind) is a named hierarchy.
+fn controllers_of_folder(name: &str) -> Vec<String> {
     const KNOWN: [&str; 14] = [
         "cpu",
         "cpuacct",
@@ -219,7 +225,7 @@ pub(crate) fn controllers_of_folder(name: &str) -> Vec<String> {
 }
 
 /// The path after the second colon of `4:memory:/x` or, for v2, `0::/x`.
-pub(crate) fn own_group<'t>(groups: &'t str, hierarchy: &Hierarchy) -> Option<&'t str> {
+fn own_group<'t>(groups: &'t str, hierarchy: &Hierarchy) -> Option<&'t str> {
     let folder = hierarchy.mount.rsplit('/').next().unwrap_or_default();
     groups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
@@ -234,7 +240,7 @@ pub(crate) fn own_group<'t>(groups: &'t str, hierarchy: &Hierarchy) -> Option<&'
 }
 
 /// Field 4 of the last mountinfo line for this mount point.
-pub(crate) fn mount_root<'t>(mounts: &'t str, mount: &str) -> Option<&'t str> {
+fn mount_root<'t>(mounts: &'t str, mount: &str) -> Option<&'t str> {
     mounts.lines().rev().find_map(|line| {
         let mut fields = line.split(' ').skip(3);
         let root = fields.next()?;
@@ -242,7 +248,7 @@ pub(crate) fn mount_root<'t>(mounts: &'t str, mount: &str) -> Option<&'t str> {
     })
 }
 
-/// In a nested container the mount shows only a part of the tree, but /proc names the whole path.
+/// In a nested container the mount shows only a part of the tree, while /proc/self/cgroup has the whole path.
 fn below_mount<'t>(path: &'t str, root: &str) -> &'t str {
     let rest = match path.strip_prefix(root.trim_end_matches('/')) {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
@@ -251,8 +257,8 @@ fn below_mount<'t>(path: &'t str, root: &str) -> &'t str {
     rest.trim_matches('/')
 }
 
-fn slurp(path: &str) -> Result<String> {
-    crate::file::read_at(CWD, path).map_err(|(call, errno)| Error::new(Doing::Detect, path).call(call, errno))
+fn read(path: &str) -> Result<String> {
+    read_at(CWD, path).map_err(|(call, errno)| Error::new(Doing::Detect, path).call(call, errno))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What went wrong with a control group: which file of which group was to get which value for which field of
-//! config.json, what the kernel answered, and the likely cause. Each part is a field; the sentence is made last.
+//! What failed with a control group: the field of config.json, the file and the value, the system call and its errno, and
+//! the likely cause. Each part is a field of [`Parts`]; the sentence is made when it is printed.
 //!
-//! Errnos are printed by name (`EPERM`), never by libc's sentence: podman reads "operation not permitted" in an
-//! error as "the program may not be executed" and exits 126, "no such file or directory" as 127.
+//! Errnos are printed by name (`EPERM`), never as libc's sentence. podman searches errors for such sentences: "operation
+//! not permitted" makes it exit with 126, "no such file or directory" with 127, as if the program could not be run.
 
 use std::fmt;
 
@@ -15,14 +15,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Doing {
     /// Finding out which hierarchies this machine has.
     Detect,
-    /// Turning `cgroupsPath` into folders.
-    Place,
+    /// Turning `linux.cgroupsPath` into folders.
+    Path,
     /// The field is known, but this machine's cgroups cannot do it.
     Unavailable,
-    /// A value that cannot be right whatever the machine.
+    /// The value is wrong on every machine.
     Value,
     Make,
-    /// The group is there already, and not free.
+    /// The group exists and is in use.
     Occupied,
     Join,
     Limit,
@@ -44,8 +44,6 @@ pub struct Parts {
     pub doing: Doing,
     /// The field of config.json, relative to its root: `linux.resources.memory.limit`.
     pub field: Option<String>,
-    /// The controller, as the kernel names it; empty for the group itself.
-    pub controller: String,
     /// Full path of the file or group.
     pub path: String,
     pub value: Option<String>,
@@ -62,7 +60,6 @@ impl Error {
         Error(Box::new(Parts {
             doing,
             field: None,
-            controller: String::new(),
             path: path.into(),
             value: None,
             call: "",
@@ -93,11 +90,6 @@ impl Error {
         self
     }
 
-    pub(crate) fn controller(mut self, controller: impl Into<String>) -> Error {
-        self.0.controller = controller.into();
-        self
-    }
-
     pub(crate) fn likely(mut self, text: impl Into<String>) -> Error {
         self.0.likely = Some(text.into());
         self
@@ -116,12 +108,12 @@ impl Error {
         let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
         let mut text = match (self.0.doing, value) {
             (Doing::Detect, _) => format!("cannot use the control groups at {path}"),
-            (Doing::Place, _) => format!("cannot use the control group path {path:?}"),
+            (Doing::Path, _) => format!("cannot use the control group path {path:?}"),
             (Doing::Unavailable, _) => "not available on this machine".to_owned(),
             (Doing::Value, Some(v)) => format!("{v} is not a usable value"),
             (Doing::Value, None) => "not a usable value".to_owned(),
             (Doing::Make, _) => format!("cannot make the control group {path}"),
-            (Doing::Occupied, _) => format!("the control group {path} is not free"),
+            (Doing::Occupied, _) => format!("the control group {path} is in use"),
             (Doing::Join, _) => format!("cannot join the control group {path}"),
             (Doing::Limit, Some(v)) => format!("cannot set {file} to {} in {folder}", one_line(v)),
             (Doing::Limit, None) => format!("cannot set {file} in {folder}"),
@@ -129,9 +121,9 @@ impl Error {
             (Doing::Read, _) => format!("cannot read {path}"),
             (Doing::Freeze, Some(v)) if v == "0" || v == "THAWED" => format!("cannot thaw {path}"),
             (Doing::Freeze, _) => format!("cannot freeze {path}"),
-            (Doing::Kill, _) => format!("cannot end the processes of {path}"),
+            (Doing::Kill, _) => format!("cannot kill the processes of {path}"),
             (Doing::Remove, _) => format!("cannot remove the control group {path}"),
-            (Doing::Delegate, _) => format!("cannot hand over {path}"),
+            (Doing::Delegate, _) => format!("cannot delegate {path}"),
         };
         if !problem.is_empty() {
             text.push_str(": ");

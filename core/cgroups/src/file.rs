@@ -1,4 +1,4 @@
-//! Reading and writing one control file: small, whole, in one call each.
+//! Reading and writing one control file, always as a whole.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -8,7 +8,8 @@ use rustix::io::{self, Errno};
 /// The call that failed, and how.
 pub(crate) type Failed = (&'static str, Errno);
 
-/// One write call: the kernel takes a control file's value whole, so a short count is a refusal.
+/// One write call, because each is a value of its own to the kernel. A short count would be a part of the value, so it is an
+/// error.
 pub(crate) fn write_all(fd: BorrowedFd<'_>, value: &str) -> Result<(), Failed> {
     loop {
         match io::write(fd, value.as_bytes()) {
@@ -27,7 +28,7 @@ pub(crate) fn read_at(root: BorrowedFd<'_>, path: &str) -> Result<String, Failed
 }
 
 pub(crate) fn read_fd(fd: BorrowedFd<'_>) -> Result<String, Failed> {
-    // 4 KiB holds all but long pid lists, and is what seq_file hands out at a time.
+    // The kernel gives a page at a time (seq_file), and only long lists of pids need more than one.
     let mut bytes = vec![0_u8; 4096];
     let mut filled = 0;
     loop {

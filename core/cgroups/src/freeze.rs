@@ -85,7 +85,7 @@ fn v1(group: &Group<'_>, frozen: bool, within: Duration) -> Result<()> {
 }
 
 fn refused(group: &Group<'_>, file: &str, value: &str, (call, errno): Failed) -> Error {
-    let e = Error::new(Doing::Freeze, group.name()).controller("freezer").value(value).call(call, errno);
+    let e = Error::new(Doing::Freeze, group.name()).value(value).call(call, errno);
     e.problem(format!("its {file} does not take {value}"))
 }
 

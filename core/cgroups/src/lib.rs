@@ -4,15 +4,15 @@
 //! ```text
 //! config.json's resources --limits--> Limits (files and values; pure) --apply--> Cgroup (one path, every hierarchy)
 //! ```
-//! What to write is decided without I/O (`path`, `devices`, `limits`). Each write is one system call on one file, and its
-//! error names the file. There is no systemd driver yet.
+//! What to write is decided without I/O (`cgroups_path`, `devices`, `limits`). Each write is one system call on one file,
+//! and its error names the file. There is no systemd driver yet.
 
 // Errors, and reading and writing one file.
 pub mod error;
 mod file;
 
 // Where groups are: the field of config.json, and this machine.
-mod path;
+mod cgroups_path;
 mod detect;
 
 // Resources as writes.
@@ -36,9 +36,9 @@ mod update;
 mod stats;
 
 pub use cgroup::Cgroup;
+pub use cgroups_path::CgroupsPath;
 pub use detect::{Hierarchies, Layout};
 pub use error::{Error, Result};
 pub use limits::Limits;
-pub use path::Place;
 pub use remove::REMOVE_WITHIN;
 pub use stats::Stats;

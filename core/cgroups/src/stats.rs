@@ -1,5 +1,5 @@
-//! What a container uses, from v1 and v2 files alike, under the names of `runc events --stats`, which containerd and
-//! others parse. A file that this machine does not have leaves its part at zero; nothing here is on a hot path.
+//! What a container uses, from the files of v1 or v2, under the names of `runc events --stats`, which containerd and others
+//! parse. Where this machine lacks a file, its numbers are zero.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct Stats {
     pub blkio: Blkio,
     pub hugetlb: BTreeMap<String, Entry>,
     pub intel_rdt: Nothing,
-    /// The network is not a control group; runc fills it, we leave it null.
+    /// runc has numbers of the network here. They are not a control group's, so ours is null.
     pub network_interfaces: Option<Nothing>,
 }
 
@@ -72,7 +72,7 @@ pub struct Memory {
     pub kernel: Entry,
     #[serde(rename = "kernelTCP")]
     pub kernel_tcp: Entry,
-    /// memory.stat as it is.
+    /// All of memory.stat.
     pub raw: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Psi>,
@@ -171,7 +171,7 @@ impl Cgroup<'_> {
         if let Some(group) = self.either("hugetlb").filter(|g| g.hierarchy.has("hugetlb")) {
             stats.hugetlb = hugetlb(&group)?;
         }
-        // Pressure is there on a hybrid host too, whoever has the controllers.
+        // v2 has pressure on a hybrid host too, whichever version has the controller.
         if let Some(group) = self.v2() {
             stats.cpu.psi = psi(&group, "cpu.pressure");
             stats.memory.psi = psi(&group, "memory.pressure");
@@ -184,8 +184,8 @@ impl Cgroup<'_> {
         self.group_of(Version::V1, controller).or_else(|| self.group_of(Version::V2, controller))
     }
 
-    /// How often the kernel's OOM killer ended a process of this group or below, since it was made. `None` without a
-    /// memory controller. Read it before `remove`, and as a difference if the group is kept.
+    /// How many processes of this group, or of one below it, the OOM killer has killed since the group was made. `None` without
+    /// a memory controller. Read it before `remove`; in a group that is used again, only the difference counts.
     pub fn oom_kills(&self) -> Result<Option<u64>> {
         let (group, file) = match (self.group_of(Version::V1, "memory"), self.group_of(Version::V2, "memory"))
         {
@@ -291,7 +291,7 @@ fn memory_v2(group: &Group<'_>, stats: &mut Memory) -> Result<()> {
 }
 
 fn blkio_v1(group: &Group<'_>, stats: &mut Blkio) -> Result<()> {
-    // BFQ's where it is in use; the throttle layer counts for every scheduler.
+    // BFQ's own numbers where it is the scheduler; those of the throttling layer exist for every scheduler.
     let read = |what: &str| -> Result<Vec<BlkioEntry>> {
         for from in ["bfq", "throttle"] {
             let text = group.try_read(&format!("blkio.{from}.{what}_recursive"))?.unwrap_or_default();

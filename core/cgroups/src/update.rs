@@ -90,7 +90,7 @@ impl Cgroup<'_> {
             let used: u64 = group.read(file)?.trim().parse().unwrap_or(0);
             if write.value.parse::<u64>().is_ok_and(|limit| limit < used) {
                 let e = Error::new(Doing::Limit, group.file(&write.file)).field(&write.field);
-                let e = e.controller("memory").value(&write.value);
+                let e = e.value(&write.value);
                 return Err(e.problem(format!("{used} bytes are in use (checkBeforeUpdate)")));
             }
         }

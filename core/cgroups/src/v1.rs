@@ -45,7 +45,7 @@ fn fill(group: &Group<'_>, file: &str, new: bool) -> Result<String> {
         value = fill(&parent, file, false)?;
     }
     group.write(file, value.trim_end()).map_err(|(call, e)| {
-        Error::new(Doing::Limit, group.file(file)).controller("cpuset").value(value.trim_end()).call(call, e)
+        Error::new(Doing::Limit, group.file(file)).value(value.trim_end()).call(call, e)
     })?;
     Ok(value)
 }

@@ -65,8 +65,7 @@ pub(crate) fn enable(group: &Group<'_>, wanted: &[&str]) -> Result<()> {
     for controller in missing {
         let value = format!("+{controller}");
         if let Err((call, e)) = parent.write(file, &value) {
-            let error =
-                Error::new(Doing::Limit, parent.file(file)).controller(controller).value(value).call(call, e);
+            let error = Error::new(Doing::Limit, parent.file(file)).value(value).call(call, e);
             first.get_or_insert(error.likely_or(explain::enable(e)));
         }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sampan_cgroups::error::Doing;
-use sampan_cgroups::{Cgroup, Hierarchies, Limits, Place};
+use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies, Limits};
 use sampan_plan::host::Version;
 use sampan_plan::spec::{Cpu, DeviceRule, Memory, Pids, Resources};
 use sampan_testkit::need;
@@ -50,10 +50,10 @@ impl Drop for Process {
     }
 }
 
-fn place() -> Place {
+fn place() -> CgroupsPath {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    Place::Absolute(format!("sampan-test-{}-{n}", std::process::id()))
+    CgroupsPath::Absolute(format!("sampan-test-{}-{n}", std::process::id()))
 }
 
 /// Runs the test with this machine's hierarchies, then with v2 alone.
@@ -406,7 +406,7 @@ fn a_group_is_found_again_by_its_location() {
 fn a_relative_path_is_below_our_own_group() {
     everywhere(|hierarchies| {
         let name = format!("sampan-test-relative-{}", std::process::id());
-        let group = Scratch(Cgroup::create(hierarchies, &Place::Relative(name.clone())).unwrap());
+        let group = Scratch(Cgroup::create(hierarchies, &CgroupsPath::Relative(name.clone())).unwrap());
         let own = fs::read_to_string("/proc/self/cgroup").unwrap();
         for line in own.lines() {
             let mut parts = line.splitn(3, ':').skip(1);

@@ -1,12 +1,12 @@
 //! `cgroupsPath`, as the cgroupfs driver reads it.
 
 use proptest::prelude::*;
-use sampan_cgroups::Place;
+use sampan_cgroups::CgroupsPath;
 
 fn place(path: Option<&str>) -> String {
-    match Place::parse(path, "web") {
-        Ok(Place::Absolute(path)) => format!("/{path}"),
-        Ok(Place::Relative(path)) => format!("own/{path}"),
+    match CgroupsPath::parse(path, "web") {
+        Ok(CgroupsPath::Absolute(path)) => format!("/{path}"),
+        Ok(CgroupsPath::Relative(path)) => format!("own/{path}"),
         Err(e) => format!("error: {}", e.sentence()),
     }
 }
@@ -45,8 +45,8 @@ fn what_could_leave_the_group_or_hide_in_it_is_refused() {
 proptest! {
     #[test]
     fn no_path_leads_out(path in "[/.a-c]{0,12}") {
-        match Place::parse(Some(&path), "id") {
-            Ok(Place::Absolute(p) | Place::Relative(p)) => {
+        match CgroupsPath::parse(Some(&path), "id") {
+            Ok(CgroupsPath::Absolute(p) | CgroupsPath::Relative(p)) => {
                 prop_assert!(p.split('/').all(|c| !c.is_empty() && c != "." && c != ".."), "{path} -> {p}");
             }
             Err(_) => prop_assert!(path.contains("..") || path.chars().all(|c| "/.".contains(c)), "{path}"),

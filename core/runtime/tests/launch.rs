@@ -103,7 +103,7 @@ fn wait(child: &launch::Spawned) -> i32 {
 
 fn remove_groups(id: &str) {
     let hierarchies = sampan_cgroups::Hierarchies::detect().unwrap();
-    let place = sampan_cgroups::Place::parse(None, id).unwrap();
+    let place = sampan_cgroups::CgroupsPath::parse(None, id).unwrap();
     let _ = sampan_cgroups::Cgroup::at(hierarchies, &place).unwrap().remove();
 }
 
@@ -594,7 +594,7 @@ fn exec_joins_everything() {
         grep CapEff /proc/self/status; cmp -s /proc/self/cgroup /proc/1/cgroup || cat /proc/self/cgroup";
     process.args = ["/bin/sh", "-c", script].map(Into::into).to_vec();
     let hierarchies = sampan_cgroups::Hierarchies::detect().unwrap();
-    let place = sampan_cgroups::Place::parse(None, &made.id).unwrap();
+    let place = sampan_cgroups::CgroupsPath::parse(None, &made.id).unwrap();
     let cgroup = sampan_cgroups::Cgroup::at(hierarchies, &place).unwrap();
     let host = sampan_runtime::kernel::host::facts_of(Some(&cgroup));
     let options = Options { id: made.id.clone(), given_stdio: true, ..Options::default() };

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use sampan_cgroups::{Cgroup, Hierarchies, Place};
+use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies};
 use sampan_runtime::store::state::{self, State};
 use sampan_testkit::{Bundle, need};
 use serde_json::json;
@@ -69,8 +69,8 @@ impl Here {
         self.root.ok(["run", "-d", "-b", self.bundle.path().to_str().unwrap(), &self.id]);
     }
 
-    fn place(&self) -> Place {
-        Place::parse(Some(&format!("/{}", self.id)), &self.id).unwrap()
+    fn place(&self) -> CgroupsPath {
+        CgroupsPath::parse(Some(&format!("/{}", self.id)), &self.id).unwrap()
     }
 
     fn groups(&self) -> Cgroup<'static> {

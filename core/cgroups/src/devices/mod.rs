@@ -25,7 +25,7 @@ pub enum Kind {
     Char,
 }
 
-/// One rule; `None` is "any".
+/// One rule. `None` is any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
     pub allow: bool,
@@ -36,12 +36,12 @@ pub struct Rule {
     pub access: u8,
 }
 
-/// A whole, ordered list, defaults included.
+/// A whole list, in order, with the default devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules(Vec<Rule>);
 
 impl Rules {
-    /// Without any rule everything but the defaults is denied, as in runc.
+    /// Without any rule all devices but the default ones are denied, as in runc.
     pub fn new(given: &[DeviceRule]) -> Result<Rules> {
         let mut rules = Vec::with_capacity(given.len() + DEFAULTS.len());
         for (i, rule) in given.iter().enumerate() {
@@ -99,7 +99,7 @@ fn parse(rule: &DeviceRule, index: usize) -> Result<Rule> {
             'r' => READ,
             'w' => WRITE,
             'm' => MKNOD,
-            // Written for all devices ("rwa"); runc ignores the letters of such a rule, and this one in any other.
+            // For a rule of all devices runc takes any letters, and its own tests write "rwa". In another rule it ignores the "a".
             'a' if kind.is_none() => ALL,
             'a' => 0,
             _ => return refuse("access", format!("{:?}", rule.access), "it must be made of r, w and m"),

@@ -102,7 +102,6 @@ impl Program {
                 _ => None,
             };
             Error::new(Doing::Devices, path)
-                .controller("devices")
                 .field("linux.resources.devices")
                 .call(call, errno)
                 .likely_or(likely)

@@ -59,12 +59,12 @@ impl V1 {
             *self.exceptions.entry(numbers).or_default() |= rule.access;
             return Ok(());
         }
-        // The rule takes back what earlier exceptions gave: whole ones go; a part of one v1 cannot say.
-        for (held, access) in &mut self.exceptions {
-            if *access & rule.access == 0 || !overlap(held, &numbers) {
+        // The rule takes back earlier exceptions. v1 can drop a whole exception, but has no words for a part of one.
+        for (present, access) in &mut self.exceptions {
+            if *access & rule.access == 0 || !overlap(present, &numbers) {
                 continue;
             }
-            if !covers(&numbers, held) {
+            if !covers(&numbers, present) {
                 let e = Error::new(Doing::Unavailable, "devices.allow").field("linux.resources.devices");
                 let (a, b) = if rule.allow { ("allows", "denied") } else { ("denies", "allowed") };
                 return Err(e
@@ -97,15 +97,15 @@ impl V1 {
             // `a` also clears exceptions that devices.list does not show.
             writes.push((default, "a".to_owned()));
         }
-        let held = same_default.filter(|_| !self.allow_by_default);
-        for (numbers, access) in held.iter().flat_map(|now| &now.exceptions) {
+        let present = same_default.filter(|_| !self.allow_by_default);
+        for (numbers, access) in present.iter().flat_map(|now| &now.exceptions) {
             let surplus = access & !self.exceptions.get(numbers).copied().unwrap_or(0);
             if surplus != 0 {
                 writes.push((default, self.exception((numbers, &surplus)).to_string()));
             }
         }
         for (numbers, access) in &self.exceptions {
-            let missing = access & !held.and_then(|now| now.exceptions.get(numbers)).copied().unwrap_or(0);
+            let missing = access & !present.and_then(|now| now.exceptions.get(numbers)).copied().unwrap_or(0);
             if missing != 0 {
                 writes.push((other, self.exception((numbers, &missing)).to_string()));
             }

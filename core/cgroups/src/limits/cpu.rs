@@ -69,8 +69,7 @@ fn v2(cpu: &Cpu, limits: &mut Limits) -> Result<()> {
         ("realtimePeriod", cpu.realtime_period.is_some_and(|n| n != 0)),
     ];
     if let Some((name, _)) = realtime.into_iter().find(|(_, given)| *given) {
-        let e = Error::new(Doing::Unavailable, "cpu").controller("cpu");
-        let e = e.field(format!("linux.resources.cpu.{name}"));
+        let e = Error::new(Doing::Unavailable, "cpu").field(format!("linux.resources.cpu.{name}"));
         return Err(e.problem("cgroups v2 has no realtime scheduling groups"));
     }
     let mut files = limits.controller(Version::V2, "cpu");

@@ -167,7 +167,6 @@ fn version(layout: &Layout, controller: &'static str, field: &str) -> Result<Ver
 
 fn unavailable(controller: &'static str, field: &str) -> Error {
     Error::new(Doing::Unavailable, controller)
-        .controller(controller)
         .field(format!("linux.resources.{field}"))
         .problem(format!("the {controller} controller is on no mounted hierarchy"))
         .likely(format!(

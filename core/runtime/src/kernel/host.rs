@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sampan_cgroups::{Cgroup, Hierarchies, Place};
+use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies};
 use sampan_plan::Spec;
 use sampan_plan::host::Host;
 
@@ -14,7 +14,7 @@ pub fn facts(spec: &Spec<'_>, bundle: &Path, id: &str, cgroups: bool) -> Result<
     let mut host = match cgroups {
         false => facts_of(None),
         true => {
-            let place = Place::parse(spec.linux.cgroups_path.as_deref(), id)?;
+            let place = CgroupsPath::parse(spec.linux.cgroups_path.as_deref(), id)?;
             facts_of(Some(&Cgroup::at(Hierarchies::detect()?, &place)?))
         }
     };

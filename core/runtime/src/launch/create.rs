@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 use rustix::process::{Signal, pidfd_send_signal};
-use sampan_cgroups::{Cgroup, Hierarchies, Limits, Place};
+use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies, Limits};
 use sampan_child::report::Report;
 use sampan_child::step::mark;
 use sampan_hooks::Kind;
@@ -60,7 +60,7 @@ pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Sta
 /// The control groups of a launch, and whether they are ours to remove.
 struct Groups<'r> {
     request: &'r Request<'r>,
-    wanted: Option<(Place, Option<Limits>)>,
+    wanted: Option<(CgroupsPath, Option<Limits>)>,
     /// What `undo` may touch: made, by us or for us.
     cgroup: Option<Cgroup<'static>>,
     kept: bool,
@@ -78,7 +78,7 @@ impl<'r> Groups<'r> {
                 Some(resources) => Some(Limits::new(resources, &Hierarchies::detect()?.layout())?),
                 None => None,
             };
-            groups.wanted = Some((Place::parse(parent.cgroups_path, request.folder.id())?, limits));
+            groups.wanted = Some((CgroupsPath::parse(parent.cgroups_path, request.folder.id())?, limits));
             groups.kept = request.groups != Keep::No;
         }
         Ok(groups)
@@ -341,7 +341,7 @@ fn state_of(request: &Request<'_>) -> State {
         state.annotations = annotations.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     }
     if !request.host.cgroups.is_empty() {
-        let place = Place::parse(parent.cgroups_path, request.folder.id());
+        let place = CgroupsPath::parse(parent.cgroups_path, request.folder.id());
         let found = Hierarchies::detect().and_then(|h| Cgroup::at(h, &place?));
         state.cgroup = found.ok().map(|c| crate::store::state::Cgroup {
             location: c.location(),

@@ -173,7 +173,7 @@ fn manager(o: &Options, spec: &Spec<'_>) -> Result<Manager> {
     }
     let groups = sampan_cgroups::Cgroup::at(
         sampan_cgroups::Hierarchies::detect()?,
-        &sampan_cgroups::Place::parse(None, &o.id)?,
+        &sampan_cgroups::CgroupsPath::parse(None, &o.id)?,
     )?;
     Ok(if groups.may_be_made() { Manager::Cgroupfs } else { Manager::Disabled })
 }
@@ -195,7 +195,7 @@ fn location(cgroups_path: Option<&str>, manager: Manager, id: &str) -> Result<St
     if manager == Manager::Disabled {
         return Ok(String::new());
     }
-    let place = sampan_cgroups::Place::parse(cgroups_path, id)?;
+    let place = sampan_cgroups::CgroupsPath::parse(cgroups_path, id)?;
     Ok(sampan_cgroups::Cgroup::at(sampan_cgroups::Hierarchies::detect()?, &place)?.location())
 }
 

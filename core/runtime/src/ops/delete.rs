@@ -97,7 +97,7 @@ fn nothing_runs(folder: &Folder, damage: &str) -> Result<()> {
     let text = String::from_utf8_lossy(&config);
     let spec = Spec::parse(&text).ok();
     let path = spec.as_ref().and_then(|spec| Some(spec.linux.cgroups_path.as_ref()?.as_str()));
-    let place = sampan_cgroups::Place::parse(path, folder.id())?;
+    let place = sampan_cgroups::CgroupsPath::parse(path, folder.id())?;
     let cgroup = sampan_cgroups::Cgroup::at(sampan_cgroups::Hierarchies::detect()?, &place)?;
     let left = cgroup.members();
     if left.is_empty() {

@@ -1,5 +1,5 @@
 //! A service's control groups outside of its launch: looked at, emptied, thawed, given other limits.
-use sampan_cgroups::{Cgroup, Hierarchies, Place};
+use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -51,5 +51,5 @@ pub fn remove_cgroup_parent(hierarchies: &Hierarchies, parent: &str) {
 }
 
 pub fn group<'h>(hierarchies: &'h Hierarchies, path: &str) -> Result<Cgroup<'h>, sampan_cgroups::Error> {
-    Cgroup::at(hierarchies, &Place::Absolute(path.to_owned()))
+    Cgroup::at(hierarchies, &CgroupsPath::Absolute(path.to_owned()))
 }

@@ -70,7 +70,7 @@ struct Groups(String);
 impl Drop for Groups {
     fn drop(&mut self) {
         for path in [format!("{}/web", self.0), self.0.clone()] {
-            let place = sampan_cgroups::Place::parse(Some(&path), "web").unwrap();
+            let place = sampan_cgroups::CgroupsPath::parse(Some(&path), "web").unwrap();
             let hierarchies = sampan_cgroups::Hierarchies::detect().unwrap();
             if let Ok(group) = sampan_cgroups::Cgroup::at(hierarchies, &place) {
                 let _ = group.remove();
