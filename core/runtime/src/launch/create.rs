@@ -85,7 +85,7 @@ impl<'r> Groups<'r> {
     }
 
     /// The child mounts while we make them, and waits at its gate before it joins. Not where it is born in one (v2, where a
-    /// controller handed down to a group with a process in it waits for an RCU grace period), nor where we open what it mounts.
+    /// controller enabled for a group with a process in it waits for an RCU grace period), nor where we open what it mounts.
     fn may_be_late(&self) -> bool {
         let needs = |want: &Want| matches!(want, Want::Group | Want::Tree { .. });
         !self.request.plan.slots.iter().any(needs)
