@@ -1,13 +1,13 @@
 //! The OCI runtime: a bundle becomes a container, and every verb on it.
 //!
 //! ```text
-//!   cli (flags) -> ops (one file a verb) -> launch (the parent's side) -> sampan_child (between clone3 and execve)
-//!                          |                    \ host, open, clone, maps, console, explain, trace
-//!                          +-> root, state, pidfd: <root>/<id>/, what is written there, and who is alive
-//!                          +-> destroy: the end, from any state
+//!   cli (flags) -> ops (one file a verb) -+-> launch: the parent's side of a launch -> sampan_child (clone3 to execve)
+//!                                         +-> destroy: the end of a container, from any state
+//!                                         +-> store: <root>/<id>/, its lock and its state.json
+//!   all of them -> kernel: processes by pidfd, signals, the facts of this machine, files that may be trusted
 //! ```
 //! Blocking, single-threaded, no async: `sampan` is one run of this, and `sampand` calls the same functions from a
-//! worker thread. Three groups of modules, each using those above it. Deliberately absent: what is to be
+//! worker thread. Modules are listed in the order in which they may use each other. Deliberately absent: what is to be
 //! done (sampan_plan decides), limits (sampan_cgroups), and anything that stays running.
 
 pub mod error;
