@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::plan::Options;
-use crate::slots::Want;
+use crate::slots::SlotSource;
 use crate::text::Table;
 use sampan_child::image::{self, Header};
 use sampan_child::step::{Slot, Step, Text};
@@ -13,7 +13,7 @@ pub struct Build {
     pub table: Table,
     pub steps: Vec<Step>,
     pub origins: Vec<String>,
-    pub slots: Vec<Want>,
+    pub slots: Vec<SlotSource>,
     pub warnings: Vec<String>,
     pub clone_flags: u64,
 }
@@ -22,9 +22,9 @@ impl Build {
     /// With the slots that every child has.
     pub fn for_child(options: &Options) -> Build {
         let mut b = Build::default();
-        b.want(Want::Report);
+        b.slot(SlotSource::Report);
         if options.trace {
-            b.want(Want::Trace);
+            b.slot(SlotSource::Trace);
         }
         b
     }
@@ -35,7 +35,7 @@ impl Build {
         self.origins.push(field.into());
     }
 
-    pub fn want(&mut self, want: Want) -> Slot {
+    pub fn slot(&mut self, want: SlotSource) -> Slot {
         let known = self.slots.iter().position(|w| *w == want);
         let index = known.unwrap_or_else(|| {
             self.slots.push(want);
@@ -50,8 +50,13 @@ impl Build {
 
     /// Writes into each step that closes descriptors which ones stay open: those that a later step uses, and the report's.
     fn keep_what_is_used_later(&mut self) {
-        let mut used: BTreeSet<u32> =
-            self.slots.iter().position(|want| *want == Want::Report).map(|i| i as u32).into_iter().collect();
+        let mut used: BTreeSet<u32> = self
+            .slots
+            .iter()
+            .position(|want| *want == SlotSource::Report)
+            .map(|i| i as u32)
+            .into_iter()
+            .collect();
         for step in self.steps.iter_mut().rev() {
             if let Step::Close { keep, .. } | Step::Pivot { keep, .. } | Step::Join { keep, .. } = step {
                 *keep = self.table.numbers(used.iter().copied());
@@ -66,14 +71,15 @@ impl Build {
     /// The flat image.
     pub fn image(&mut self) -> Vec<u8> {
         self.keep_what_is_used_later();
-        let slot =
-            |want: &Want| self.slots.iter().position(|w| w == want).map_or(Slot::NONE, |i| Slot(i as u32));
+        let slot = |want: &SlotSource| {
+            self.slots.iter().position(|w| w == want).map_or(Slot::NONE, |i| Slot(i as u32))
+        };
         let text = std::mem::take(&mut self.table).finish();
         let header = Header {
             clone_flags: self.clone_flags,
-            cgroup: slot(&Want::Group),
-            report: slot(&Want::Report),
-            trace: slot(&Want::Trace),
+            cgroup: slot(&SlotSource::Group),
+            report: slot(&SlotSource::Report),
+            trace: slot(&SlotSource::Trace),
             slots: self.slots.len() as u32,
             steps: self.steps.len() as u32,
             text: text.len() as u32,

@@ -16,7 +16,7 @@ use crate::namespaces::Namespaces;
 use crate::order::{Identity, become_process, filter, finish, join_v1_groups, keyring};
 use crate::plan::{Options, Parent, Plan};
 use crate::process;
-use crate::slots::Want;
+use crate::slots::SlotSource;
 use crate::spec::{Process, Spec};
 use sampan_child::defence::{self, Defence};
 use sampan_child::step::{Back, FOR_EVER, Numbers, Step};
@@ -37,7 +37,7 @@ impl<'a> Plan<'a> {
         let ns = Namespaces::parse(spec, options)?;
         let groups_denied = ns.has(CLONE_NEWUSER) && !host.privileged;
         let b = &mut Build::for_child(options);
-        let container = b.want(Want::Container);
+        let container = b.slot(SlotSource::Container);
         let mut kinds = ns.all();
         if kinds & CLONE_NEWPID != 0 && !defence::on(Defence::BornInside) {
             kinds &= !CLONE_NEWPID;
@@ -45,7 +45,7 @@ impl<'a> Plan<'a> {
             b.step("linux.namespaces", Step::Enter { ns: container, back, kind: CLONE_NEWPID });
         }
         if host.cgroups.iter().any(|g| g.version == Version::V2) {
-            b.want(Want::Group);
+            b.slot(SlotSource::Group);
         }
         let first = options.first_of_ours();
         b.step("", Step::Close { first, keep: Numbers::default() });
@@ -53,7 +53,7 @@ impl<'a> Plan<'a> {
         b.step("", Step::Signals {});
         if options.given_stdio {
             for to in 0..3 {
-                let from = b.want(Want::Stdio(to));
+                let from = b.slot(SlotSource::Stdio(to));
                 b.step("", Step::Stdio { from, to });
             }
         }

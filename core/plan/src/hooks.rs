@@ -3,7 +3,7 @@
 use crate::build::Build;
 use crate::error::Error;
 use crate::plan::Options;
-use crate::slots::Want;
+use crate::slots::SlotSource;
 use crate::spec::{Hook, Spec};
 use sampan_child::step::{Environment, List, Step};
 
@@ -45,7 +45,7 @@ pub(crate) fn steps(
                 Environment::Own(b.table.list(own, &format!("{field}.env"))?)
             }
         };
-        let output = b.want(Want::HookOutput { kind, index, path: path.to_owned() });
+        let output = b.slot(SlotSource::HookOutput { kind, index, path: path.to_owned() });
         b.step(field, Step::Hook { argv, env, state: state.first, timeout_s, output });
     }
     Ok(())

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::order::finish;
 use crate::plan::{Parent, Plan};
 use crate::process::PATH;
-use crate::slots::Want;
+use crate::slots::SlotSource;
 use sampan_child::step::{Filter, Numbers, Step};
 
 /// What to start.
@@ -35,13 +35,13 @@ pub fn host<'a>(p: &HostProcess<'a>) -> Result<Plan<'a>, Error> {
         return Err(Error::new("argv", "must name a program"));
     }
     let b = &mut Build::default();
-    b.want(Want::Report);
+    b.slot(SlotSource::Report);
     b.step("", Step::Close { first: 3, keep: Numbers::default() });
     b.step("", Step::Signals {});
     // Of its own, so that a deadline can end all of it. No session: under runc and crun hooks lead none either.
     b.step("", Step::ProcessGroup {});
     for to in 0..3 {
-        let from = b.want(Want::Stdio(to));
+        let from = b.slot(SlotSource::Stdio(to));
         b.step("", Step::Stdio { from, to });
     }
     if let Some(mask) = p.umask {

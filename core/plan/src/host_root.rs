@@ -15,11 +15,11 @@
 use crate::build::Build;
 use crate::error::Error;
 use crate::host::HostRoot;
-use crate::mounts::Around;
+use crate::mounts::MountContext;
 use crate::namespaces::Namespaces;
 use crate::path::clean;
 use crate::scratch;
-use crate::slots::{IdMap, Want};
+use crate::slots::{IdMap, SlotSource};
 use crate::spec::{IdMapping, Mount, Root, Spec};
 use sampan_child::defence::{self, Defence};
 use sampan_child::step::{Base, Propagation, Source, Step, mount as flag};
@@ -41,9 +41,9 @@ pub fn root(
     shown: &HostRoot,
     spec: &Spec<'_>,
     root: &Root<'_>,
-    around: &Around<'_>,
+    context: &MountContext<'_>,
 ) -> Result<(), Error> {
-    if !around.host.privileged || around.host.in_user_namespace {
+    if !context.host.privileged || context.host.in_user_namespace {
         return Err(Error::new(
             FIELD,
             "the host's own root is shown through id-mapped mounts, which the kernel leaves to the host's root: run as root, \
@@ -66,7 +66,7 @@ pub fn root(
         ));
     }
     let data = b.table.list(["smode", "0755"], FIELD)?;
-    b.step(FIELD, Step::EmptyRoot { data, host: around.propagation.host });
+    b.step(FIELD, Step::EmptyRoot { data, host: context.propagation.host });
     for path in EMPTY {
         let path = b.table.own(path);
         b.step(FIELD, Step::Folder { path });
@@ -84,7 +84,7 @@ pub fn root(
 
 /// `file` of the host at `path`.
 fn show(b: &mut Build, file: &str, path: &str) -> Result<(), Error> {
-    let from = Source::Tree(b.want(Want::Tree {
+    let from = Source::Tree(b.slot(SlotSource::Tree {
         path: file.to_owned(),
         recursive: false,
         follow: true,

@@ -7,14 +7,14 @@
 use crate::build::Build;
 use crate::error::Error;
 use crate::host::Host;
-use crate::slots::{Gate, IdMap, Want};
+use crate::slots::{Gate, IdMap, SlotSource};
 use crate::spec::{Linux, Mount};
 use sampan_child::step::{Numbers, Step};
 use sampan_child::sys::uapi::CLONE_NEWUSER;
 
 /// What the options of a mount say of its ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Asked {
+pub enum IdMapOption {
     #[default]
     Nothing,
     /// `idmap`: this mount alone.
@@ -27,14 +27,14 @@ pub enum Asked {
 /// The refusals are runc's, word by word.
 pub fn of_mount(
     m: &Mount<'_>,
-    asked: Asked,
+    asked: IdMapOption,
     bind: bool,
     linux: &Linux<'_>,
     host: &Host,
     field: &str,
 ) -> Result<Option<IdMap>, Error> {
     let own = !(m.uid_mappings.is_empty() && m.gid_mappings.is_empty());
-    if !own && asked == Asked::Nothing {
+    if !own && asked == IdMapOption::Nothing {
         return Ok(None);
     }
     let (uids, gids) = match own {
@@ -56,7 +56,7 @@ pub fn of_mount(
     Ok(Some(IdMap {
         uids: uids.clone(),
         gids: gids.clone(),
-        recursive: asked == Asked::Recursive,
+        recursive: asked == IdMapOption::Recursive,
         field: field.to_owned(),
     }))
 }
@@ -65,7 +65,7 @@ pub fn of_mount(
 /// namespace by /proc/PID/ns/user, and closes the gate, at which the process ends.  Its one slot is the gate.
 pub fn holder() -> Vec<u8> {
     let b = &mut Build { clone_flags: CLONE_NEWUSER.into(), ..Build::default() };
-    let from = b.want(Want::Gate(Gate::Maps));
+    let from = b.slot(SlotSource::Gate(Gate::Maps));
     b.step("", Step::Close { first: 0, keep: Numbers::default() });
     b.step("", Step::Wait { from });
     b.image()

@@ -8,7 +8,7 @@ use sampan_child::sys::uapi::*;
 
 /// What the options of one mount ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Asked<'o> {
+pub struct MountOptions<'o> {
     pub set: u32,
     pub clear: u32,
     pub set_recursive: u32,
@@ -20,14 +20,14 @@ pub struct Asked<'o> {
     pub source_nofollow: bool,
     /// Of the target, not of an option: it may be on procfs.
     pub on_proc: bool,
-    pub ids: idmap::Asked,
+    pub ids: idmap::IdMapOption,
     /// What that comes to.
     pub idmap: Option<IdMap>,
     /// What the file system is told: name, and value if it has one.
     pub data: Vec<(&'o str, Option<&'o str>)>,
 }
 
-enum Means {
+enum Effect {
     Set(u32),
     Clear(u32),
     SetRecursive(u32),
@@ -40,17 +40,17 @@ enum Means {
         recursive: bool,
     },
     /// A flag of the file system.
-    Told,
+    FileSystemFlag,
     CopyUp,
     NoFollow,
-    Ids(idmap::Asked),
+    Ids(idmap::IdMapOption),
     Nothing,
     NotYet,
 }
 
 /// The options of config.md, and those that crun and podman add. What is not here is the file system's.
-fn means(option: &str) -> Option<Means> {
-    use Means::*;
+fn effect_of(option: &str) -> Option<Effect> {
+    use Effect::*;
     if let Some(propagation) = sampan_child::step::Propagation::named(option) {
         return Some(Propagation(propagation));
     }
@@ -88,20 +88,20 @@ fn means(option: &str) -> Option<Means> {
         "rrelatime" | "ratime" | "rnostrictatime" | "rnorelatime" => AtimeRecursive(0),
         "bind" => Bind { recursive: false },
         "rbind" => Bind { recursive: true },
-        "sync" | "dirsync" | "lazytime" | "mand" | "iversion" => Told,
+        "sync" | "dirsync" | "lazytime" | "mand" | "iversion" => FileSystemFlag,
         "async" | "nolazytime" | "nomand" | "noiversion" | "defaults" | "silent" | "loud" => Nothing,
         "rasync" | "rnomand" | "rsync" | "rdirsync" | "rmand" => Nothing,
         "tmpcopyup" => CopyUp,
         "src-nofollow" => NoFollow,
-        "idmap" => Ids(idmap::Asked::One),
-        "ridmap" => Ids(idmap::Asked::Recursive),
+        "idmap" => Ids(idmap::IdMapOption::One),
+        "ridmap" => Ids(idmap::IdMapOption::Recursive),
         "remount" | "copy-symlink" | "dest-nofollow" => NotYet,
         _ => return None,
     })
 }
 
-pub fn options<'o>(given: impl IntoIterator<Item = &'o str>, field: &str) -> Result<Asked<'o>, Error> {
-    let mut a = Asked::default();
+pub fn options<'o>(given: impl IntoIterator<Item = &'o str>, field: &str) -> Result<MountOptions<'o>, Error> {
+    let mut a = MountOptions::default();
     let each =
         given.into_iter().enumerate().flat_map(|(index, given)| split(given).map(move |one| (index, one)));
     for (index, option) in each {
@@ -112,32 +112,32 @@ pub fn options<'o>(given: impl IntoIterator<Item = &'o str>, field: &str) -> Res
             *set = *set & !c | s;
             *clear = *clear & !s | c;
         };
-        match means(option) {
-            Some(Means::Set(bits)) => change(&mut a.set, &mut a.clear, bits, 0),
-            Some(Means::Clear(bits)) => change(&mut a.set, &mut a.clear, 0, bits),
-            Some(Means::SetRecursive(bits)) => change(&mut a.set_recursive, &mut a.clear_recursive, bits, 0),
-            Some(Means::ClearRecursive(bits)) => {
+        match effect_of(option) {
+            Some(Effect::Set(bits)) => change(&mut a.set, &mut a.clear, bits, 0),
+            Some(Effect::Clear(bits)) => change(&mut a.set, &mut a.clear, 0, bits),
+            Some(Effect::SetRecursive(bits)) => change(&mut a.set_recursive, &mut a.clear_recursive, bits, 0),
+            Some(Effect::ClearRecursive(bits)) => {
                 change(&mut a.set_recursive, &mut a.clear_recursive, 0, bits)
             }
-            Some(Means::Atime(value)) => {
+            Some(Effect::Atime(value)) => {
                 a.set = a.set & !MOUNT_ATTR_ATIME | value;
                 a.clear |= MOUNT_ATTR_ATIME;
             }
-            Some(Means::AtimeRecursive(value)) => {
+            Some(Effect::AtimeRecursive(value)) => {
                 a.set_recursive = a.set_recursive & !MOUNT_ATTR_ATIME | value;
                 a.clear_recursive |= MOUNT_ATTR_ATIME;
             }
-            Some(Means::Propagation(propagation)) => a.propagation = Some(propagation),
-            Some(Means::Bind { recursive }) => {
+            Some(Effect::Propagation(propagation)) => a.propagation = Some(propagation),
+            Some(Effect::Bind { recursive }) => {
                 a.bind = true;
                 a.recursive |= recursive;
             }
-            Some(Means::Told) => a.data.push((option, None)),
-            Some(Means::CopyUp) => a.copy_up = true,
-            Some(Means::Ids(ids)) => a.ids = ids,
-            Some(Means::NoFollow) => a.source_nofollow = true,
-            Some(Means::Nothing) => {}
-            Some(Means::NotYet) => return Err(not_yet()),
+            Some(Effect::FileSystemFlag) => a.data.push((option, None)),
+            Some(Effect::CopyUp) => a.copy_up = true,
+            Some(Effect::Ids(ids)) => a.ids = ids,
+            Some(Effect::NoFollow) => a.source_nofollow = true,
+            Some(Effect::Nothing) => {}
+            Some(Effect::NotYet) => return Err(not_yet()),
             None if option.starts_with("idmap=") || option.starts_with("ridmap=") => return Err(not_yet()),
             None => a.data.push(match option.split_once('=') {
                 Some((name, value)) => (name, Some(unquoted(value))),

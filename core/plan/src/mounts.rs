@@ -8,12 +8,12 @@ use crate::error::Error;
 use crate::host::{Host, Version};
 use crate::idmap;
 use crate::labels;
-use crate::mount_options::{Asked, options};
+use crate::mount_options::{MountOptions, options};
 use crate::namespaces::Namespaces;
 use crate::path::{clean, from_bundle};
 use crate::plan::Options;
 use crate::propagation::RootPropagation;
-use crate::slots::{IdMap, Want};
+use crate::slots::{IdMap, SlotSource};
 use crate::spec::{Linux, Mount};
 use sampan_child::defence::{self, Defence};
 use sampan_child::step::{List, Propagation, Source, Step, mount as flag};
@@ -21,7 +21,7 @@ use sampan_child::sys::uapi::*;
 
 /// What the mounts of a config left for later steps to know.
 #[derive(Debug, Default)]
-pub struct Made {
+pub struct MountOutcome {
     /// A file system of our own is on /dev; None: /dev is the root's. A bind there is somebody else's.
     pub dev: Dev,
     /// Mounts that become read-only once they are filled.
@@ -37,7 +37,7 @@ pub enum Dev {
 }
 
 /// Facts that decide how a mount is made.
-pub struct Around<'a> {
+pub struct MountContext<'a> {
     pub linux: &'a Linux<'a>,
     pub host: &'a Host,
     pub options: &'a Options,
@@ -59,7 +59,7 @@ pub struct Part<'p> {
     pub field: &'p str,
 }
 
-impl Around<'_> {
+impl MountContext<'_> {
     /// Where a part is cloned, and what becomes of its peers there. What is below the root by the child, where it shows the
     /// mounts made before it. The host's by the child too, in a namespace that has no peers; by the parent
     /// what a new user namespace may not split off the host's mounts (a slave then: root in there must not mount on the
@@ -77,7 +77,7 @@ impl Around<'_> {
             _ if part.idmap.is_some() => self.propagation.host,
             _ => return Ok(Source::Path(b.text(part.path, part.field)?)),
         };
-        Ok(Source::Tree(b.want(Want::Tree {
+        Ok(Source::Tree(b.slot(SlotSource::Tree {
             path: part.path.to_owned(),
             recursive: part.recursive,
             follow: part.follow,
@@ -100,8 +100,8 @@ pub fn mount(
     b: &mut Build,
     m: &Mount<'_>,
     index: usize,
-    around: &Around<'_>,
-    made: &mut Made,
+    context: &MountContext<'_>,
+    made: &mut MountOutcome,
     join_groups: &mut dyn FnMut(&mut Build),
 ) -> Result<(), Error> {
     let field = format!("mounts[{index}]");
@@ -112,7 +112,7 @@ pub fn mount(
     let mut asked = options(m.options.iter().map(|o| o.as_str()), &field)?;
     let kind = m.kind.as_deref().unwrap_or_default();
     let bind = asked.bind || kind == "bind" || kind == "rbind";
-    let idmap = idmap::of_mount(m, asked.ids, bind, around.linux, around.host, &field)?;
+    let idmap = idmap::of_mount(m, asked.ids, bind, context.linux, context.host, &field)?;
     if defence::on(Defence::ProcMountsChecked) {
         asked.on_proc = check_proc(&target, if bind { "bind" } else { kind }, m.source.as_deref(), &field)?;
     }
@@ -126,22 +126,22 @@ pub fn mount(
         if target == "/dev" {
             made.dev = Dev::Bound;
         }
-        let asked = Asked { recursive: asked.recursive || kind == "rbind", idmap, ..asked };
-        return bind_step(b, &from_bundle(source, &around.options.bundle), &target, &asked, &field, around);
+        let asked = MountOptions { recursive: asked.recursive || kind == "rbind", idmap, ..asked };
+        return bind_step(b, &from_bundle(source, &context.options.bundle), &target, &asked, &field, context);
     }
     match kind {
         "" => Err(Error::new(format!("{field}.type"), "is missing, and the options do not say bind")),
         "cgroup" | "cgroup2" => {
             join_groups(b);
-            cgroup(b, &target, &asked, &field, around)
+            cgroup(b, &target, &asked, &field, context)
         }
-        "sysfs" if around.namespaces.makes(CLONE_NEWUSER) && !around.namespaces.makes(CLONE_NEWNET) => {
+        "sysfs" if context.namespaces.makes(CLONE_NEWUSER) && !context.namespaces.makes(CLONE_NEWNET) => {
             // sysfs belongs to the owner of the network namespace: EPERM here, so the host's is shown.
-            let asked = Asked { recursive: true, data: Vec::new(), ..asked };
-            bind_step(b, "/sys", &target, &asked, &field, around)
+            let asked = MountOptions { recursive: true, data: Vec::new(), ..asked };
+            bind_step(b, "/sys", &target, &asked, &field, context)
         }
         kind => {
-            asked.data.extend(labels::mount(kind, &around.linux.mount_label));
+            asked.data.extend(labels::mount(kind, &context.linux.mount_label));
             if asked.copy_up {
                 // What is copied counts as the container's memory.
                 join_groups(b);
@@ -151,7 +151,7 @@ pub fn mount(
     }
 }
 
-fn on_proc(asked: &Asked<'_>) -> u32 {
+fn on_proc(asked: &MountOptions<'_>) -> u32 {
     if asked.on_proc { flag::ON_PROC } else { 0 }
 }
 
@@ -159,9 +159,9 @@ fn bind_step(
     b: &mut Build,
     source: &str,
     target: &str,
-    asked: &Asked<'_>,
+    asked: &MountOptions<'_>,
     field: &str,
-    around: &Around<'_>,
+    context: &MountContext<'_>,
 ) -> Result<(), Error> {
     let (recursive, propagation) = (asked.recursive, asked.propagation);
     let part = Part {
@@ -172,7 +172,7 @@ fn bind_step(
         idmap: asked.idmap.as_ref(),
         field: &format!("{field}.source"),
     };
-    let from = around.source(b, part)?;
+    let from = context.source(b, part)?;
     let at = b.text(target, &format!("{field}.destination"))?;
     let mut flags = on_proc(asked) | if recursive { flag::RECURSIVE } else { 0 };
     if asked.source_nofollow {
@@ -200,9 +200,9 @@ fn file_system(
     kind: &str,
     source: Option<&str>,
     target: &str,
-    asked: &Asked<'_>,
+    asked: &MountOptions<'_>,
     field: &str,
-    made: &mut Made,
+    made: &mut MountOutcome,
 ) -> Result<(), Error> {
     let is_dev = target == "/dev";
     let mut flags = on_proc(asked);
@@ -238,7 +238,7 @@ fn file_system(
         data.push(("ro", None));
     }
     data.extend(asked.data.iter().copied());
-    let data = told(b, &data, field)?;
+    let data = file_system_options(b, &data, field)?;
     let kind = b.text(kind, &format!("{field}.type"))?;
     let at = b.text(target, &format!("{field}.destination"))?;
     let propagation = asked.propagation;
@@ -251,7 +251,7 @@ fn file_system(
 }
 
 /// The list form that the child reads: `fNAME`, or `sNAME` and the value.
-fn told(b: &mut Build, data: &[(&str, Option<&str>)], field: &str) -> Result<List, Error> {
+fn file_system_options(b: &mut Build, data: &[(&str, Option<&str>)], field: &str) -> Result<List, Error> {
     let mut strings = Vec::with_capacity(data.len() * 2);
     for (name, value) in data {
         match value {
@@ -268,24 +268,24 @@ fn told(b: &mut Build, data: &[(&str, Option<&str>)], field: &str) -> Result<Lis
 fn cgroup(
     b: &mut Build,
     target: &str,
-    asked: &Asked<'_>,
+    asked: &MountOptions<'_>,
     field: &str,
-    around: &Around<'_>,
+    context: &MountContext<'_>,
 ) -> Result<(), Error> {
-    let groups = &around.host.cgroups;
+    let groups = &context.host.cgroups;
     let v1: Vec<_> = groups.iter().filter(|g| g.version == Version::V1).collect();
     if v1.is_empty() {
         let v2_mount =
             groups.iter().find(|g| g.version == Version::V2).map_or("/sys/fs/cgroup", |g| g.mount.as_str());
-        if !around.namespaces.has(CLONE_NEWCGROUP) {
+        if !context.namespaces.has(CLONE_NEWCGROUP) {
             // What is mounted on it cannot be left out there (mount_namespaces(7), locked mounts).
-            let recursive = asked.recursive || around.host.in_user_namespace;
-            let asked = Asked { data: Vec::new(), recursive, ..asked.clone() };
-            return bind_step(b, v2_mount, target, &asked, field, around);
+            let recursive = asked.recursive || context.host.in_user_namespace;
+            let asked = MountOptions { data: Vec::new(), recursive, ..asked.clone() };
+            return bind_step(b, v2_mount, target, &asked, field, context);
         }
         let kind = b.table.own("cgroup2");
         let at = b.text(target, field)?;
-        let data = told(b, &[("source", Some("cgroup"))], field)?;
+        let data = file_system_options(b, &[("source", Some("cgroup"))], field)?;
         let (attributes, propagation) = (asked.set, asked.propagation);
         b.step(field, Step::Mount { kind, target: at, data, attributes, propagation, flags: 0 });
         return Ok(());
@@ -294,8 +294,8 @@ fn cgroup(
     let kind = b.table.own("tmpfs");
     let at = b.text(target, field)?;
     let mut data = vec![("source", Some("tmpfs")), ("mode", Some("755"))];
-    data.extend(labels::mount("tmpfs", &around.linux.mount_label));
-    let data = told(b, &data, field)?;
+    data.extend(labels::mount("tmpfs", &context.linux.mount_label));
+    let data = file_system_options(b, &data, field)?;
     let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let propagation = asked.propagation;
     b.step(field, Step::Mount { kind, target: at, data, attributes, propagation, flags: 0 });

@@ -8,7 +8,7 @@
 use crate::build::Build;
 use crate::error::Error;
 use crate::plan::Options;
-use crate::slots::Want;
+use crate::slots::SlotSource;
 use crate::spec::{Linux, Spec, Str, TimeOffset};
 use crate::suggest::nearest;
 use crate::sysctl;
@@ -52,7 +52,7 @@ pub struct Namespaces {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
     pub kind: u32,
-    pub want: Want,
+    pub want: SlotSource,
     pub field: String,
 }
 
@@ -79,7 +79,7 @@ impl Namespaces {
             found.new &= !CLONE_NEWNET;
             found.join.retain(|j| j.kind != CLONE_NEWNET);
             let field = "linux.namespaces".to_owned();
-            found.join.push(Join { kind: CLONE_NEWNET, want: Want::GivenNetns, field });
+            found.join.push(Join { kind: CLONE_NEWNET, want: SlotSource::GivenNetns, field });
         }
         found.check(&spec.linux)?;
         Ok(found)
@@ -106,8 +106,12 @@ impl Namespaces {
             Some(path) => {
                 let field = format!("{field}.path");
                 let set_in = set_in(spec, *kind);
-                let want =
-                    Want::Namespace { path: path.to_owned(), kind: *kind, field: field.clone(), set_in };
+                let want = SlotSource::Namespace {
+                    path: path.to_owned(),
+                    kind: *kind,
+                    field: field.clone(),
+                    set_in,
+                };
                 self.join.push(Join { kind: *kind, want, field });
             }
         }
@@ -143,10 +147,10 @@ impl Namespaces {
     pub fn born_into(&self, b: &mut Build) {
         b.clone_flags = u64::from(self.new & !(CLONE_NEWCGROUP | CLONE_NEWTIME | self.made_as_root()));
         for join in self.join.iter().filter(|j| self.entered_before_birth(j)) {
-            let ns = b.want(join.want.clone());
+            let ns = b.slot(join.want.clone());
             let back = match join.kind {
                 CLONE_NEWPID => Back::ByPidfd,
-                kind => Back::Slot(b.want(Want::OwnNamespace { kind })),
+                kind => Back::Slot(b.slot(SlotSource::OwnNamespace { kind })),
             };
             b.step(&join.field, Step::Enter { ns, back, kind: join.kind });
         }
@@ -174,7 +178,7 @@ impl Namespaces {
         }
         let own = |j: &&Join| !self.entered_before_birth(j) && j.kind != CLONE_NEWCGROUP;
         for join in self.join.iter().filter(own) {
-            let ns = b.want(join.want.clone());
+            let ns = b.slot(join.want.clone());
             b.step(&join.field, Step::Setns { ns, kinds: join.kind });
         }
     }
@@ -203,7 +207,7 @@ impl Namespaces {
             b.step("linux.namespaces", Step::Unshare { kinds: CLONE_NEWCGROUP });
         }
         for join in self.join.iter().filter(|j| j.kind == CLONE_NEWCGROUP) {
-            let ns = b.want(join.want.clone());
+            let ns = b.slot(join.want.clone());
             b.step(&join.field, Step::Setns { ns, kinds: join.kind });
         }
     }

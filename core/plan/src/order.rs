@@ -12,13 +12,13 @@
 use crate::build::Build;
 use crate::error::Error;
 use crate::host::{Host, Version};
-use crate::mounts::{self, Around, Dev, Made};
+use crate::mounts::{self, Dev, MountContext, MountOutcome};
 use crate::namespaces::Namespaces;
 use crate::path::{clean, from_bundle};
 use crate::plan::{Options, Parent, Plan};
 use crate::process::{self, Program};
 use crate::propagation::RootPropagation;
-use crate::slots::{Gate, Want};
+use crate::slots::{Gate, SlotSource};
 use crate::spec::{Process, Root, Spec, to_host};
 use crate::{check, hooks, host_root, ids, labels, limits, rootfs, scratch, seccomp};
 use sampan_child::step::{Filter, Numbers, Step, mark};
@@ -81,11 +81,11 @@ impl<'l, 'a> Launch<'l, 'a> {
     fn namespaces(&self, b: &mut Build) -> Result<(), Error> {
         self.namespaces.born_into(b);
         if self.host.cgroups.iter().any(|g| g.version == Version::V2) {
-            b.want(Want::Group);
+            b.slot(SlotSource::Group);
         }
         first_steps(b, self.options);
         if self.new_user {
-            let from = b.want(Want::Gate(Gate::Maps));
+            let from = b.slot(SlotSource::Gate(Gate::Maps));
             b.step("linux.uidMappings", Step::Wait { from });
             // While the files are still opened by the host's root, which we are until the next step.
             self.join_groups(b);
@@ -101,18 +101,18 @@ impl<'l, 'a> Launch<'l, 'a> {
     }
 
     /// The root and the config's mounts, in their order.
-    fn root_and_mounts(&self, b: &mut Build) -> Result<Made, Error> {
+    fn root_and_mounts(&self, b: &mut Build) -> Result<MountOutcome, Error> {
         let Launch { spec, host, options, namespaces, propagation, .. } = self;
         let linux = &spec.linux;
         let (propagation, root) = (*propagation, self.path.as_str());
-        let around = Around { linux, host, options, namespaces, propagation, root };
+        let context = MountContext { linux, host, options, namespaces, propagation, root };
         b.step("", Step::Umask { mask: 0 });
         let at = if spec.hooks.see_the_root() { root } else { "/" };
         match &host.root {
-            Some(shown) => host_root::root(b, shown, spec, self.root, &around)?,
-            None => rootfs::root(b, &self.path, at, scratch::asked(spec)?, &around)?,
+            Some(shown) => host_root::root(b, shown, spec, self.root, &context)?,
+            None => rootfs::root(b, &self.path, at, scratch::asked(spec)?, &context)?,
         }
-        let mut made = Made::default();
+        let mut made = MountOutcome::default();
         let mut joined = self.new_user;
         let mut join = |b: &mut Build| {
             if !std::mem::replace(&mut joined, true) {
@@ -121,7 +121,7 @@ impl<'l, 'a> Launch<'l, 'a> {
         };
         for (index, m) in spec.mounts.iter().enumerate() {
             let dev_before = made.dev;
-            mounts::mount(b, m, index, &around, &mut made, &mut join)?;
+            mounts::mount(b, m, index, &context, &mut made, &mut join)?;
             if made.dev == Dev::Mounted && dev_before != Dev::Mounted {
                 rootfs::devices(b, linux, namespaces, &made, host)?;
             }
@@ -137,7 +137,7 @@ impl<'l, 'a> Launch<'l, 'a> {
     }
 
     /// What needs the mounts: the terminal, what is filled and then read-only, sysctls, masks, the loopback device.
-    fn rest_of_root(&self, b: &mut Build, made: Made) -> Result<(), Error> {
+    fn rest_of_root(&self, b: &mut Build, made: MountOutcome) -> Result<(), Error> {
         if let Some(p) = &self.spec.process {
             process::terminal(b, p, made.dev != Dev::Bound, self.options);
         }
@@ -159,7 +159,7 @@ impl<'l, 'a> Launch<'l, 'a> {
         let hooks = &self.spec.hooks;
         if self.options.attach || !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
             b.step("hooks", Step::Reached { mark: mark::MOUNTED });
-            let from = b.want(Want::Gate(Gate::Attached));
+            let from = b.slot(SlotSource::Gate(Gate::Attached));
             b.step("hooks", Step::Wait { from });
         }
     }
@@ -213,7 +213,7 @@ impl<'l, 'a> Launch<'l, 'a> {
             program.find(b, p);
         }
         b.step("", Step::Reached { mark: mark::READY });
-        let from = b.want(Want::Gate(Gate::Start));
+        let from = b.slot(SlotSource::Gate(Gate::Start));
         b.step("", Step::Wait { from });
         let Some(program) = program else { return Ok(()) };
         let filter = filter(b, self.spec)?;
@@ -257,7 +257,7 @@ impl<'l, 'a> Launch<'l, 'a> {
     /// Waits until the groups are whole, joins the v1 ones (v2 came with clone3), and makes the cgroup namespace there.
     fn join_groups(&self, b: &mut Build) {
         if !self.host.cgroups.is_empty() {
-            let from = b.want(Want::Gate(Gate::Groups));
+            let from = b.slot(SlotSource::Gate(Gate::Groups));
             b.step("linux.cgroupsPath", Step::Wait { from });
         }
         join_v1_groups(b, self.host);
@@ -271,7 +271,7 @@ pub(crate) fn first_steps(b: &mut Build, options: &Options) {
     b.step("", Step::Signals {});
     if options.given_stdio {
         for to in 0..3 {
-            let from = b.want(Want::Stdio(to));
+            let from = b.slot(SlotSource::Stdio(to));
             b.step("", Step::Stdio { from, to });
         }
     }

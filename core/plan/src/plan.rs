@@ -1,6 +1,6 @@
 //! The plan: what the child does, step by step, and what its parent does meanwhile.
 
-use crate::slots::Want;
+use crate::slots::SlotSource;
 use crate::spec::{ConsoleSize, Hooks, IdMapping, Resources, Str, to_host};
 use sampan_child::step::Step;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ pub struct Plan<'a> {
     /// The config field that each step comes from; empty where it is ours.
     pub origins: Vec<String>,
     /// What each slot of the image must hold.
-    pub slots: Vec<Want>,
+    pub slots: Vec<SlotSource>,
     pub parent: Parent<'a>,
     /// What was asked for and is ignored, in words.
     pub warnings: Vec<String>,

@@ -4,7 +4,7 @@ use crate::build::Build;
 use crate::error::Error;
 use crate::path::clean;
 use crate::plan::Options;
-use crate::slots::Want;
+use crate::slots::SlotSource;
 use crate::spec::Process;
 use sampan_child::step::{Filter, List, Step, console, cwd};
 use std::collections::BTreeMap;
@@ -78,7 +78,7 @@ pub fn terminal(b: &mut Build, process: &Process<'_>, on_dev_console: bool, opti
     if !process.terminal {
         return;
     }
-    let to = b.want(Want::Console);
+    let to = b.slot(SlotSource::Console);
     let size = process.console_size.as_ref().map_or(0, |s| u32::from(s.height) | u32::from(s.width) << 16);
     let flags = if on_dev_console { console::ON_DEV_CONSOLE } else { 0 }
         | if options.relayed_terminal { console::PLAIN_NEWLINES } else { 0 };

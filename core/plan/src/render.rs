@@ -5,7 +5,7 @@
 use crate::limits::rlimit_name;
 use crate::namespaces::KINDS;
 use crate::plan::Plan;
-use crate::slots::{Gate, Want};
+use crate::slots::{Gate, SlotSource};
 use sampan_child::image::Image;
 use sampan_child::step::{Base, List, Numbers, Slot, Source, Step, Text, console, mark, mount as flag};
 use sampan_child::sys::uapi::*;
@@ -14,7 +14,7 @@ use std::fmt::Write;
 /// An image with the meaning of its slots: what words are made from.
 pub struct Reader<'a> {
     pub image: Image<'a>,
-    pub slots: &'a [Want],
+    pub slots: &'a [SlotSource],
 }
 
 impl Reader<'_> {
@@ -28,30 +28,32 @@ impl Reader<'_> {
     }
     fn slot(&self, slot: Slot) -> String {
         match self.slots.get(slot.0 as usize) {
-            Some(Want::Namespace { path, .. }) => path.clone(),
-            Some(Want::GivenNetns) => "the network namespace given".to_owned(),
-            Some(Want::Container) => "the container".to_owned(),
-            Some(Want::Tree { path, .. }) => path.clone(),
-            Some(Want::Gate(Gate::Maps)) => "the id maps".to_owned(),
-            Some(Want::Gate(Gate::Groups)) => "the control groups and their limits".to_owned(),
-            Some(Want::Gate(Gate::Attached)) => "hooks and network".to_owned(),
-            Some(Want::Gate(Gate::Start)) => "start".to_owned(),
-            Some(Want::Report) => "the report".to_owned(),
-            Some(Want::Console) => "the console's socket".to_owned(),
-            Some(Want::Stdio(0)) => "the given stdin".to_owned(),
-            Some(Want::Stdio(1)) => "the given stdout".to_owned(),
-            Some(Want::Stdio(_)) => "the given stderr".to_owned(),
-            Some(Want::HookOutput { kind, index, .. }) => format!("the output of hooks.{kind}[{index}]"),
-            Some(Want::Group) => "the control group".to_owned(),
-            Some(Want::OwnNamespace { kind }) => format!("our own {} namespace", kinds(*kind)),
-            Some(Want::Trace) => "the trace".to_owned(),
+            Some(SlotSource::Namespace { path, .. }) => path.clone(),
+            Some(SlotSource::GivenNetns) => "the network namespace given".to_owned(),
+            Some(SlotSource::Container) => "the container".to_owned(),
+            Some(SlotSource::Tree { path, .. }) => path.clone(),
+            Some(SlotSource::Gate(Gate::Maps)) => "the id maps".to_owned(),
+            Some(SlotSource::Gate(Gate::Groups)) => "the control groups and their limits".to_owned(),
+            Some(SlotSource::Gate(Gate::Attached)) => "hooks and network".to_owned(),
+            Some(SlotSource::Gate(Gate::Start)) => "start".to_owned(),
+            Some(SlotSource::Report) => "the report".to_owned(),
+            Some(SlotSource::Console) => "the console's socket".to_owned(),
+            Some(SlotSource::Stdio(0)) => "the given stdin".to_owned(),
+            Some(SlotSource::Stdio(1)) => "the given stdout".to_owned(),
+            Some(SlotSource::Stdio(_)) => "the given stderr".to_owned(),
+            Some(SlotSource::HookOutput { kind, index, .. }) => {
+                format!("the output of hooks.{kind}[{index}]")
+            }
+            Some(SlotSource::Group) => "the control group".to_owned(),
+            Some(SlotSource::OwnNamespace { kind }) => format!("our own {} namespace", kinds(*kind)),
+            Some(SlotSource::Trace) => "the trace".to_owned(),
             None => format!("slot {}", slot.0),
         }
     }
     /// The descriptors that stay open, by what they are for.
     fn all_but(&self, first: u32, keep: Numbers) -> String {
         let name = |slot| match self.slots.get(slot as usize) {
-            Some(Want::Gate(_)) => format!("the gate of {}", self.slot(Slot(slot))),
+            Some(SlotSource::Gate(_)) => format!("the gate of {}", self.slot(Slot(slot))),
             _ => self.slot(Slot(slot)),
         };
         let kept: Vec<String> = self.image.numbers(keep).map(name).collect();
@@ -69,12 +71,12 @@ impl Reader<'_> {
     fn idmap(&self, source: Source) -> Option<String> {
         let Source::Tree(slot) = source else { return None };
         match self.slots.get(slot.0 as usize) {
-            Some(Want::Tree { idmap: Some(map), .. }) if map.recursive => Some("ridmap".to_owned()),
-            Some(Want::Tree { idmap: Some(_), .. }) => Some("idmap".to_owned()),
+            Some(SlotSource::Tree { idmap: Some(map), .. }) if map.recursive => Some("ridmap".to_owned()),
+            Some(SlotSource::Tree { idmap: Some(_), .. }) => Some("idmap".to_owned()),
             _ => None,
         }
     }
-    /// What a new file system is told, and its source.
+    /// What a new file system is of_file_system, and its source.
     fn options(&self, data: List) -> (Vec<String>, Option<String>) {
         let (mut options, mut source) = (Vec::new(), None);
         let mut data = self.list(data).into_iter();
@@ -144,8 +146,8 @@ impl Reader<'_> {
             }
             Step::Mount { kind, target, data, attributes, propagation, flags } => {
                 let mut options = names(attributes);
-                let (told, source) = self.options(data);
-                options.extend(told);
+                let (of_file_system, source) = self.options(data);
+                options.extend(of_file_system);
                 options.extend(propagation.map(|p| p.name().to_owned()));
                 match (flags & flag::COPY_UP != 0, flags & flag::COPY_READABLE != 0) {
                     (true, true) => options.push("a copy of what others may read there".to_owned()),

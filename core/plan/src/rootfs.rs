@@ -1,9 +1,9 @@
-//! The root around the mounts: devices, masked and read-only paths, sysctls.
+//! The root context the mounts: devices, masked and read-only paths, sysctls.
 
 use crate::build::Build;
 use crate::error::Error;
 use crate::host::Host;
-use crate::mounts::{Around, Dev, Made, Part};
+use crate::mounts::{Dev, MountContext, MountOutcome, Part};
 use crate::namespaces::Namespaces;
 use crate::path::clean;
 use crate::scratch;
@@ -35,14 +35,20 @@ struct Node {
 }
 
 /// The root of a bundle, as it is, or with a tmpfs on top; attached at `at`, a path of the host.
-pub fn root(b: &mut Build, path: &str, at: &str, scratch: bool, around: &Around<'_>) -> Result<(), Error> {
+pub fn root(
+    b: &mut Build,
+    path: &str,
+    at: &str,
+    scratch: bool,
+    context: &MountContext<'_>,
+) -> Result<(), Error> {
     // overlayfs looks past what is mounted below.
     let (recursive, field) = (!scratch, "root.path");
     let part = Part { path, recursive, follow: true, propagation: None, idmap: None, field };
-    let (from, host) = (around.source(b, part)?, around.propagation.host);
+    let (from, host) = (context.source(b, part)?, context.propagation.host);
     let at = b.text(at, field)?;
     if scratch {
-        return scratch::root(b, from, at, host, around.namespaces.makes(CLONE_NEWUSER));
+        return scratch::root(b, from, at, host, context.namespaces.makes(CLONE_NEWUSER));
     }
     b.step(field, Step::Root { from, at, host });
     Ok(())
@@ -54,7 +60,7 @@ pub fn devices(
     b: &mut Build,
     linux: &Linux<'_>,
     namespaces: &Namespaces,
-    made: &Made,
+    made: &MountOutcome,
     host: &Host,
 ) -> Result<(), Error> {
     let mut nodes = Vec::new();

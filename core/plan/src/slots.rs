@@ -5,7 +5,7 @@ use sampan_child::step::Propagation;
 
 /// What a slot holds. The parent opens it before clone3 and passes it in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Want {
+pub enum SlotSource {
     /// The write end of the reports.
     Report,
     /// The read end of a gate: one byte opens it, its end of file makes the child exit.
@@ -41,23 +41,23 @@ pub enum Want {
     HookOutput { kind: &'static str, index: usize, path: String },
 }
 
-impl Want {
+impl SlotSource {
     /// Does it lead anywhere? Who can look up a path through a directory, a mount or a namespace of the host is out of the
     /// container (CVE-2024-21626); a pipe, a socket or a memfd ends where it is.
     pub fn leads_to_the_host(&self) -> bool {
         match self {
-            Want::Group
-            | Want::Namespace { .. }
-            | Want::GivenNetns
-            | Want::OwnNamespace { .. }
-            | Want::Container
-            | Want::Tree { .. } => true,
-            Want::Report
-            | Want::Gate(_)
-            | Want::Console
-            | Want::Stdio(_)
-            | Want::Trace
-            | Want::HookOutput { .. } => false,
+            SlotSource::Group
+            | SlotSource::Namespace { .. }
+            | SlotSource::GivenNetns
+            | SlotSource::OwnNamespace { .. }
+            | SlotSource::Container
+            | SlotSource::Tree { .. } => true,
+            SlotSource::Report
+            | SlotSource::Gate(_)
+            | SlotSource::Console
+            | SlotSource::Stdio(_)
+            | SlotSource::Trace
+            | SlotSource::HookOutput { .. } => false,
         }
     }
 }

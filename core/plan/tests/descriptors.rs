@@ -6,13 +6,13 @@ use proptest::prelude::*;
 use sampan_child::image::Image;
 use sampan_child::step::{Numbers, Source, Step};
 use sampan_plan::host::Version;
-use sampan_plan::slots::Want;
+use sampan_plan::slots::SlotSource;
 use sampan_plan::{Host, Options, Plan, Spec};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// Follows a plan; the slots that lead to the host and are open at a step that looks up what the container chose.
-fn ways_out<'p>(plan: &'p Plan<'p>) -> Vec<(usize, &'p Want)> {
+fn ways_out<'p>(plan: &'p Plan<'p>) -> Vec<(usize, &'p SlotSource)> {
     let image = Image::check(&plan.image).unwrap();
     // Whoever clones has all of them open, and so has the child at first.
     let mut open: BTreeSet<u32> = (0..plan.slots.len() as u32).collect();

@@ -2,7 +2,7 @@
 
 use crate::plans::options;
 use sampan_plan::host::{HostRoot, Resolver};
-use sampan_plan::slots::Want;
+use sampan_plan::slots::SlotSource;
 use sampan_plan::{Host, Plan, Spec, render};
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ fn compile(config: &Value, host: &Host) -> Result<(Vec<String>, Vec<String>), St
     let plan = Plan::compile(&spec, host, &options()).map_err(|e| e.to_string())?;
     // No tree of the host comes in without the map, or could be followed by what the host mounts later.
     for want in &plan.slots {
-        if let Want::Tree { path, idmap, propagation, recursive, .. } = want {
+        if let SlotSource::Tree { path, idmap, propagation, recursive, .. } = want {
             let mapped =
                 idmap.as_ref().is_some_and(|map| map.is_same_map(&sampan_plan::host_root::nobodys()));
             assert!(mapped && !recursive && propagation.name() == "rprivate", "{path}");

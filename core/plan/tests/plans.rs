@@ -2,7 +2,7 @@
 
 use crate::fields::set;
 use sampan_child::step::{self, Propagation, Source, Step};
-use sampan_plan::slots::Want;
+use sampan_plan::slots::SlotSource;
 use sampan_plan::{Host, Options, Plan, Spec, render};
 use serde_json::{Value, json};
 
@@ -106,8 +106,8 @@ fn trees(config: &Value) -> Vec<(String, Propagation)> {
     let text = config.to_string();
     let spec = Spec::parse(&text).unwrap();
     let plan = Plan::compile(&spec, &Host::example(), &options()).unwrap();
-    let tree = |want: &Want| match want {
-        Want::Tree { propagation, field, .. } => Some((field.clone(), *propagation)),
+    let tree = |want: &SlotSource| match want {
+        SlotSource::Tree { propagation, field, .. } => Some((field.clone(), *propagation)),
         _ => None,
     };
     plan.slots.iter().filter_map(tree).collect()
@@ -170,7 +170,7 @@ fn a_scratch_root_in_a_user_namespace_has_its_tree_opened_outside_and_alone() {
     assert_eq!(flags, step::scratch::USER_XATTR);
     let tree = &plan.slots[slot.0 as usize];
     assert!(
-        matches!(tree, Want::Tree { recursive: false, path, .. } if path == "/bundle/rootfs"),
+        matches!(tree, SlotSource::Tree { recursive: false, path, .. } if path == "/bundle/rootfs"),
         "{tree:?}"
     );
 }

@@ -16,7 +16,7 @@ use sampan_hooks::Kind;
 
 use crate::error::io_name;
 use crate::kernel::pidfd;
-use crate::launch::hooks::{Hands, run_all};
+use crate::launch::hooks::{HookRunner, run_all};
 use crate::store::dir::{self, Folder};
 use crate::store::state::State;
 
@@ -69,12 +69,16 @@ impl From<dir::Error> for Error {
 
 /// Removes the container; `None` is one whose create died before it wrote anything. What poststop hooks did wrong, and
 /// what is left because it is somebody else's, comes back as warnings.
-pub fn destroy(folder: Folder, state: Option<State>, hands: &mut Hands<'_>) -> Result<Vec<String>, Error> {
+pub fn destroy(
+    folder: Folder,
+    state: Option<State>,
+    runner: &mut HookRunner<'_>,
+) -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
     if let Some(mut state) = state {
         warnings = end_processes(&state)?;
         // Poststop failures never abort (Kind::on_failure).
-        match run_all(&mut state, Kind::Poststop, &folder, hands) {
+        match run_all(&mut state, Kind::Poststop, &folder, runner) {
             Ok(some) => warnings.extend(some.iter().map(sampan_hooks::Error::to_string)),
             Err(e) => warnings.push(e.to_string()),
         }

@@ -3,7 +3,7 @@
 use sampan_child::step::{Base, Filter, List, Numbers, Propagation, Slot, Source, Step, Text};
 use sampan_child::sys::Call;
 use sampan_runtime::error::Errno;
-use sampan_runtime::launch::explain::{Around, likely};
+use sampan_runtime::launch::explain::{Circumstances, likely};
 
 const T: Text = Text(0);
 const MOUNT: Step = Step::Mount {
@@ -19,12 +19,12 @@ const BIND: Step =
 const USER: Step = Step::User { uid: 1, gid: 1, groups: Numbers { first: T, count: 0 }, flags: 0 };
 
 /// As root, without a user namespace.
-const ROOT: Around = Around { new_user_namespace: false, privileged: true };
+const ROOT: Circumstances = Circumstances { new_user_namespace: false, privileged: true };
 /// The same, into a user namespace.
-const INSIDE: Around = Around { new_user_namespace: true, privileged: true };
-const ROOTLESS: Around = Around { new_user_namespace: false, privileged: false };
+const INSIDE: Circumstances = Circumstances { new_user_namespace: true, privileged: true };
+const ROOTLESS: Circumstances = Circumstances { new_user_namespace: false, privileged: false };
 
-fn check(step: Step, call: Call, errno: Errno, around: Around, expected: &str) {
+fn check(step: Step, call: Call, errno: Errno, around: Circumstances, expected: &str) {
     let said = likely(step, call, errno, around).unwrap_or("(nothing)");
     assert!(said.contains(expected), "{step:?} {call:?} {errno:?}: {said}");
     let errors = include_str!("../../../docs/errors.md");

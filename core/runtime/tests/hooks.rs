@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sampan_hooks::{Cause, Hook, Hooks, Kind};
-use sampan_runtime::launch::hooks::{Hands, Which, run as run_one, run_all};
+use sampan_runtime::launch::hooks::{HookRunner, Which, run as run_one, run_all};
 use sampan_runtime::launch::printed::{LOG_BYTES_MAX, TAIL_BYTES_MAX};
 use sampan_runtime::launch::spawn::Direct;
 use sampan_runtime::store::state::State;
@@ -31,11 +31,11 @@ fn scratch(name: &str) -> PathBuf {
 const ABOUT: &[u8] = br#"{"id":"c1","status":"creating"}"#;
 
 fn run(hook: &Hook) -> Result<(), sampan_hooks::Error> {
-    run_with(hook, ABOUT, &mut Hands::new(&mut Direct))
+    run_with(hook, ABOUT, &mut HookRunner::new(&mut Direct))
 }
 
-fn run_with(hook: &Hook, about: &[u8], hands: &mut Hands<'_>) -> Result<(), sampan_hooks::Error> {
-    run_one(&Which { kind: Kind::CreateRuntime, index: 1, hook }, about, Path::new("/"), hands, &mut || ())
+fn run_with(hook: &Hook, about: &[u8], runner: &mut HookRunner<'_>) -> Result<(), sampan_hooks::Error> {
+    run_one(&Which { kind: Kind::CreateRuntime, index: 1, hook }, about, Path::new("/"), runner, &mut || ())
 }
 
 fn error(hook: &Hook) -> String {
@@ -53,7 +53,7 @@ fn the_state_is_on_stdin() {
 #[test]
 fn a_hook_that_never_reads_its_stdin_does_not_hold_us_up() {
     let state = vec![b'x'; 4 << 20];
-    run_with(&sh("exit 0"), &state, &mut Hands::new(&mut Direct)).unwrap();
+    run_with(&sh("exit 0"), &state, &mut HookRunner::new(&mut Direct)).unwrap();
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn endless_output_does_not_hide_the_deadline() {
 fn logged(hook: &Hook) -> String {
     let path = scratch("log");
     let file = fs::File::create(&path).unwrap();
-    let _ = run_with(hook, ABOUT, &mut Hands { spawn: &mut Direct, log: Some(file.as_fd()) });
+    let _ = run_with(hook, ABOUT, &mut HookRunner { spawn: &mut Direct, log: Some(file.as_fd()) });
     let text = fs::read_to_string(&path).unwrap();
     fs::remove_file(path).unwrap();
     text
@@ -183,8 +183,8 @@ fn a_log_that_nobody_reads_is_not_waited_for() {
     rustix::io::ioctl_fionbio(&write, true).unwrap();
     let start = Instant::now();
     for _ in 0..3 {
-        let mut hands = Hands { spawn: &mut Direct, log: Some(write.as_fd()) };
-        run_with(&sh("yes 0123456789 | head -c 100000"), ABOUT, &mut hands).unwrap();
+        let mut runner = HookRunner { spawn: &mut Direct, log: Some(write.as_fd()) };
+        run_with(&sh("yes 0123456789 | head -c 100000"), ABOUT, &mut runner).unwrap();
     }
     assert!(start.elapsed() < Duration::from_secs(10));
 }
@@ -203,7 +203,7 @@ fn the_first_failure_stops_a_kind_that_aborts() {
     let hooks =
         Hooks { prestart: vec![sh("exit 1"), sh(&format!("touch {}", file.display()))], ..Hooks::default() };
     let (_root, folder, mut state) = with_hooks("hooks-abort", hooks);
-    assert!(run_all(&mut state, Kind::Prestart, &folder, &mut Hands::new(&mut Direct)).is_err());
+    assert!(run_all(&mut state, Kind::Prestart, &folder, &mut HookRunner::new(&mut Direct)).is_err());
     assert!(!file.exists());
 }
 
@@ -214,7 +214,7 @@ fn poststop_warns_and_goes_on_and_each_runs_once() {
     let hooks = Hooks { poststop: vec![sh("exit 1"), touch], ..Hooks::default() };
     let (_root, folder, mut state) = with_hooks("hooks-warn", hooks);
     let poststop = |state: &mut State| {
-        run_all(state, Kind::Poststop, &folder, &mut Hands::new(&mut Direct)).unwrap().len()
+        run_all(state, Kind::Poststop, &folder, &mut HookRunner::new(&mut Direct)).unwrap().len()
     };
     assert_eq!(poststop(&mut state), 1);
     // As whoever goes on after a crash finds it.

@@ -77,7 +77,7 @@ fn run(bundle: &Bundle) -> Result<Ran, Error> {
     let host = sampan_runtime::kernel::host::facts(&spec, bundle.path(), &made.id, true)?;
     let plan = Plan::compile(&spec, &host, &options(bundle, &spec, &made.id))?;
     let folder = made.folder.reopen().unwrap();
-    let started = launch::start(&mut made.created, &plan, &folder, &mut launch::Hands::new(&mut Direct));
+    let started = launch::start(&mut made.created, &plan, &folder, &mut launch::HookRunner::new(&mut Direct));
     let code = wait(&made.created.child);
     started?;
     Ok(Ran { output: made.text(), code })
@@ -510,7 +510,7 @@ fn a_terminal_comes_back_as_its_master() {
     let spec = Spec::parse(&text).unwrap();
     let mut made = make(&bundle, &spec, Barrier::Folder).unwrap_or_else(|e| panic!("{e}"));
     let master = File::from(made.created.console.take().unwrap());
-    launch::start_by_folder(&made.folder, &mut launch::Hands::new(&mut Direct))
+    launch::start_by_folder(&made.folder, &mut launch::HookRunner::new(&mut Direct))
         .unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(wait(&made.created.child), 0);
     let mut text = Vec::new();
@@ -586,7 +586,7 @@ fn exec_joins_everything() {
     let text = bundle.write().unwrap();
     let spec = Spec::parse(&text).unwrap();
     let mut made = make(&bundle, &spec, Barrier::Folder).unwrap_or_else(|e| panic!("{e}"));
-    launch::start_by_folder(&made.folder, &mut launch::Hands::new(&mut Direct))
+    launch::start_by_folder(&made.folder, &mut launch::HookRunner::new(&mut Direct))
         .unwrap_or_else(|e| panic!("{e}"));
 
     let mut process = spec.process.clone().unwrap();

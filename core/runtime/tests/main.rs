@@ -27,7 +27,7 @@ mod planted;
 mod podman;
 mod refused;
 mod rootless;
-mod same;
+mod differential;
 mod sampan;
 mod scratch;
 mod seccomp;

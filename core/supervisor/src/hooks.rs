@@ -14,7 +14,7 @@ use sampan_hooks::{Hook, Kind};
 use sampan_runtime::kernel::pidfd;
 use sampan_runtime::launch::hooks::{self, UnderWay};
 use sampan_runtime::launch::printed::Pipe;
-use sampan_runtime::launch::{self, Hands, Spawned, Which};
+use sampan_runtime::launch::{self, HookRunner, Spawned, Which};
 use sampan_runtime::store::dir::{Folder, Root};
 use sampan_runtime::store::state::{Stage, State};
 use std::os::fd::{AsFd, OwnedFd};
@@ -92,7 +92,7 @@ pub fn see_out(
         tracing::info!(service, "{kind} hook {}, begun before sampand's worker died: seen out", hook.path);
         let log = log.open();
         let mut launcher = keel.launcher(tag.of);
-        let mut hands = Hands { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
+        let mut runner = HookRunner { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
         let ended = &mut || {
             if let (Some(state), Some(folder)) = (state.as_mut(), folder)
                 && state.hook_ended(kind, tag.index)
@@ -101,7 +101,7 @@ pub fn see_out(
                 tracing::warn!(service, "{kind} hook {}: it may run once more: {error}", hook.path);
             }
         };
-        if let Err(error) = hooks::see_out(&which, &under_way, &mut pipe, &mut hands, ended) {
+        if let Err(error) = hooks::see_out(&which, &under_way, &mut pipe, &mut runner, ended) {
             tracing::warn!(service, "{error}");
             failed.push(error);
         }
@@ -156,8 +156,8 @@ pub fn go_on(keel: &Keel, containers: &Path, service: &str, tag: &str, log: &Log
     }
     let log = log.open();
     let mut launcher = keel.launcher(tag);
-    let mut hands = Hands { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
-    if let Err(error) = launch::poststart(&mut state, &folder, init.as_fd(), &mut hands) {
+    let mut runner = HookRunner { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
+    if let Err(error) = launch::poststart(&mut state, &folder, init.as_fd(), &mut runner) {
         tracing::warn!(service, "its container is killed: {error}");
     }
 }

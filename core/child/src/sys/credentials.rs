@@ -1,6 +1,6 @@
 //! Who the process is and what it may do: ids, capabilities, limits, the filter.
 
-use super::raw::{Call, Result, cstr, numbers, trap};
+use super::raw::{Call, Result, cstr, numbers, syscall};
 use super::uapi::*;
 use core::mem::size_of;
 
@@ -15,7 +15,7 @@ pub fn setresgid(gid: u32) -> Result<()> {
 /// `groups` are words of four bytes, in the machine's order, at any alignment.
 pub fn setgroups(groups: &[u8]) -> Result<()> {
     // SAFETY: the kernel copies len / 4 words from `groups`, byte by byte.
-    unsafe { trap(Call::setgroups, [groups.len() / 4, groups.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::setgroups, [groups.len() / 4, groups.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// A prctl that takes numbers alone; `arguments` are those after the option.
@@ -59,19 +59,19 @@ pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
     let (e, p, i) = (effective, permitted, inheritable);
     let data = [e as u32, p as u32, i as u32, (e >> 32) as u32, (p >> 32) as u32, (i >> 32) as u32];
     // SAFETY: version 3 of the header takes two blocks of three words, as `data` has.
-    unsafe { trap(Call::capset, [header.as_ptr() as usize, data.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::capset, [header.as_ptr() as usize, data.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)
 }
 
 pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = [soft, hard];
     // SAFETY: `limit` is struct rlimit64; the old one is not asked for.
-    unsafe { trap(Call::prlimit, [0, resource as usize, limit.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::prlimit, [0, resource as usize, limit.as_ptr() as usize, 0, 0, 0]) }.map(drop)
 }
 
 pub fn keyctl_join(name: &[u8]) -> Result<()> {
     let p = cstr(Call::keyctl, name)?;
     // SAFETY: `name` ends in NUL.
-    unsafe { trap(Call::keyctl, [KEYCTL_JOIN_SESSION_KEYRING as usize, p, 0, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::keyctl, [KEYCTL_JOIN_SESSION_KEYRING as usize, p, 0, 0, 0, 0]) }.map(drop)
 }
 
 pub fn personality(domain: u32) -> Result<()> {
@@ -93,7 +93,7 @@ pub fn sched_setattr(policy: u32, nice: i32, priority: u32, flags: u64) -> Resul
     let size = size_of::<SchedAttr>() as u32;
     let attr = SchedAttr { size, policy, flags, nice, priority, runtime: 0, deadline: 0, period: 0 };
     // SAFETY: `attr` is the kernel's sched_attr of the size it names.
-    unsafe { trap(Call::sched_setattr, [0, &raw const attr as usize, 0, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::sched_setattr, [0, &raw const attr as usize, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// Of our own process group (IOPRIO_WHO_PGRP = 2).
@@ -109,7 +109,7 @@ pub fn set_nice(nice: i32) -> Result<()> {
 pub fn all_cpus() -> Result<()> {
     let mask = [u64::MAX; 128];
     // SAFETY: the kernel reads at most the 1,024 bytes given.
-    unsafe { trap(Call::sched_setaffinity, [0, 1024, mask.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::sched_setaffinity, [0, 1024, mask.as_ptr() as usize, 0, 0, 0]) }.map(drop)
 }
 
 /// Loads a filter of `program.len() / 8` instructions.
@@ -121,5 +121,5 @@ pub fn seccomp_filter(program: &[u8], flags: u32) -> Result<()> {
     }
     let fprog = Fprog { len: (program.len() / 8) as u16, filter: program.as_ptr() as usize };
     // SAFETY: SECCOMP_SET_MODE_FILTER (1) copies len instructions of eight bytes from `program`.
-    unsafe { trap(Call::seccomp, [1, flags as usize, &raw const fprog as usize, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::seccomp, [1, flags as usize, &raw const fprog as usize, 0, 0, 0]) }.map(drop)
 }

@@ -1,17 +1,17 @@
 //! Descriptors, files and folders.
 
-use super::raw::{Call, EMPTY, Fault, Fd, Result, again, cstr, fd, numbers, trap};
+use super::raw::{Call, EMPTY, Fault, Fd, Result, again, cstr, fd, numbers, syscall};
 use super::uapi::*;
 use core::mem::{size_of, zeroed};
 
 pub fn read(from: Fd, into: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes into `into`, at most its length.
-    again(|| unsafe { trap(Call::read, [from as usize, into.as_mut_ptr() as usize, into.len(), 0, 0, 0]) })
+    again(|| unsafe { syscall(Call::read, [from as usize, into.as_mut_ptr() as usize, into.len(), 0, 0, 0]) })
 }
 
 pub fn write(to: Fd, bytes: &[u8]) -> Result<usize> {
     // SAFETY: the kernel reads `bytes`, at most its length.
-    again(|| unsafe { trap(Call::write, [to as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) })
+    again(|| unsafe { syscall(Call::write, [to as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) })
 }
 
 pub fn close(which: Fd) {
@@ -30,7 +30,7 @@ pub fn openat2(dir: Fd, path: &[u8], flags: u32, mode: u32, resolve: u64) -> Res
     let p = cstr(Call::openat2, path)?;
     // SAFETY: `path` ends in NUL; `how` is the kernel's open_how, passed with its size.
     again(|| unsafe {
-        trap(Call::openat2, [dir as usize, p, &raw const how as usize, size_of::<OpenHow>(), 0, 0])
+        syscall(Call::openat2, [dir as usize, p, &raw const how as usize, size_of::<OpenHow>(), 0, 0])
     })
     .map(fd)
 }
@@ -39,7 +39,7 @@ pub fn openat(dir: Fd, path: &[u8], flags: u32, mode: u32) -> Result<Fd> {
     let p = cstr(Call::openat, path)?;
     // SAFETY: `path` ends in NUL.
     again(|| unsafe {
-        trap(Call::openat, [dir as usize, p, (flags | O_CLOEXEC) as usize, mode as usize, 0, 0])
+        syscall(Call::openat, [dir as usize, p, (flags | O_CLOEXEC) as usize, mode as usize, 0, 0])
     })
     .map(fd)
 }
@@ -47,27 +47,28 @@ pub fn openat(dir: Fd, path: &[u8], flags: u32, mode: u32) -> Result<Fd> {
 pub fn mkdirat(dir: Fd, name: &[u8], mode: u32) -> Result<()> {
     let p = cstr(Call::mkdirat, name)?;
     // SAFETY: `name` ends in NUL.
-    unsafe { trap(Call::mkdirat, [dir as usize, p, mode as usize, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::mkdirat, [dir as usize, p, mode as usize, 0, 0, 0]) }.map(drop)
 }
 
 pub fn mknodat(dir: Fd, name: &[u8], mode: u32, device: u32) -> Result<()> {
     let p = cstr(Call::mknodat, name)?;
     // SAFETY: `name` ends in NUL.
-    unsafe { trap(Call::mknodat, [dir as usize, p, mode as usize, device as usize, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::mknodat, [dir as usize, p, mode as usize, device as usize, 0, 0]) }.map(drop)
 }
 
 pub fn symlinkat(to: &[u8], dir: Fd, name: &[u8]) -> Result<()> {
     let (t, p) = (cstr(Call::symlinkat, to)?, cstr(Call::symlinkat, name)?);
     // SAFETY: both end in NUL.
-    unsafe { trap(Call::symlinkat, [t, dir as usize, p, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::symlinkat, [t, dir as usize, p, 0, 0, 0]) }.map(drop)
 }
 
 /// The link's target without a NUL; as long as it fits.
 pub fn readlinkat<'b>(dir: Fd, name: &[u8], into: &'b mut [u8]) -> Result<&'b [u8]> {
     let p = cstr(Call::readlinkat, name)?;
     // SAFETY: `name` ends in NUL; the kernel writes at most `into.len()` bytes.
-    let n =
-        unsafe { trap(Call::readlinkat, [dir as usize, p, into.as_mut_ptr() as usize, into.len(), 0, 0]) }?;
+    let n = unsafe {
+        syscall(Call::readlinkat, [dir as usize, p, into.as_mut_ptr() as usize, into.len(), 0, 0])
+    }?;
     if n >= into.len() {
         return Err(Fault::new(Call::readlinkat, ENAMETOOLONG));
     }
@@ -77,7 +78,7 @@ pub fn readlinkat<'b>(dir: Fd, name: &[u8], into: &'b mut [u8]) -> Result<&'b [u
 pub fn unlinkat(dir: Fd, name: &[u8]) -> Result<()> {
     let p = cstr(Call::unlinkat, name)?;
     // SAFETY: `name` ends in NUL.
-    unsafe { trap(Call::unlinkat, [dir as usize, p, 0, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::unlinkat, [dir as usize, p, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// Owner of `name` itself; the empty name means `dir`.
@@ -85,14 +86,14 @@ pub fn fchownat(dir: Fd, name: &[u8], uid: u32, gid: u32) -> Result<()> {
     let p = cstr(Call::fchownat, name)?;
     let flags = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH;
     // SAFETY: `name` ends in NUL.
-    unsafe { trap(Call::fchownat, [dir as usize, p, uid as usize, gid as usize, flags as usize, 0]) }
+    unsafe { syscall(Call::fchownat, [dir as usize, p, uid as usize, gid as usize, flags as usize, 0]) }
         .map(drop)
 }
 
 pub fn fchmodat(dir: Fd, name: &[u8], mode: u32) -> Result<()> {
     let p = cstr(Call::fchmodat, name)?;
     // SAFETY: `name` ends in NUL.
-    unsafe { trap(Call::fchmodat, [dir as usize, p, mode as usize, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::fchmodat, [dir as usize, p, mode as usize, 0, 0, 0]) }.map(drop)
 }
 
 pub fn fchmod(which: Fd, mode: u32) -> Result<()> {
@@ -151,7 +152,7 @@ pub fn stat(dir: Fd, name: &[u8], follow: bool) -> Result<Stat> {
     let mut s: Statx = unsafe { zeroed() };
     let flags = AT_EMPTY_PATH | if follow { 0 } else { AT_SYMLINK_NOFOLLOW };
     // SAFETY: `name` ends in NUL; `s` is as large as the kernel's struct.
-    unsafe { trap(Call::statx, [dir as usize, p, flags as usize, 0x7ff, &raw mut s as usize, 0]) }?;
+    unsafe { syscall(Call::statx, [dir as usize, p, flags as usize, 0x7ff, &raw mut s as usize, 0]) }?;
     Ok(Stat {
         mode: u32::from(s.mode),
         uid: s.uid,
@@ -169,7 +170,7 @@ pub fn stat_fd(which: Fd) -> Result<Stat> {
 pub fn fs_magic(which: Fd) -> Result<u64> {
     let mut s = [0u64; 16];
     // SAFETY: struct statfs has 120 bytes on 64-bit machines; `s` has 128.
-    unsafe { trap(Call::fstatfs, [which as usize, s.as_mut_ptr() as usize, 0, 0, 0, 0]) }?;
+    unsafe { syscall(Call::fstatfs, [which as usize, s.as_mut_ptr() as usize, 0, 0, 0, 0]) }?;
     let [magic, ..] = s;
     Ok(magic)
 }
@@ -178,7 +179,7 @@ pub fn fs_magic(which: Fd) -> Result<u64> {
 pub fn mount_flags(which: Fd) -> Result<u32> {
     let mut s = [0u64; 16];
     // SAFETY: struct statfs has 120 bytes on 64-bit machines; `s` has 128.
-    unsafe { trap(Call::fstatfs, [which as usize, s.as_mut_ptr() as usize, 0, 0, 0, 0]) }?;
+    unsafe { syscall(Call::fstatfs, [which as usize, s.as_mut_ptr() as usize, 0, 0, 0, 0]) }?;
     let [_type, _bsize, _blocks, _bfree, _bavail, _files, _ffree, _fsid, _namelen, _frsize, flags, ..] = s;
     Ok(flags as u32)
 }
@@ -187,12 +188,12 @@ pub fn mount_flags(which: Fd) -> Result<u32> {
 pub fn executable(dir: Fd, path: &[u8]) -> Result<()> {
     let p = cstr(Call::faccessat2, path)?;
     // SAFETY: `path` ends in NUL.
-    unsafe { trap(Call::faccessat2, [dir as usize, p, 1, AT_EACCESS as usize, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::faccessat2, [dir as usize, p, 1, AT_EACCESS as usize, 0, 0]) }.map(drop)
 }
 
 pub fn getdents(dir: Fd, into: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes at most the length of `into`.
-    unsafe { trap(Call::getdents64, [dir as usize, into.as_mut_ptr() as usize, into.len(), 0, 0, 0]) }
+    unsafe { syscall(Call::getdents64, [dir as usize, into.as_mut_ptr() as usize, into.len(), 0, 0, 0]) }
 }
 
 pub fn sendfile(to: Fd, from: Fd, count: usize) -> Result<usize> {
@@ -202,7 +203,7 @@ pub fn sendfile(to: Fd, from: Fd, count: usize) -> Result<usize> {
 pub fn memfd(name: &[u8]) -> Result<Fd> {
     let p = cstr(Call::memfd_create, name)?;
     // SAFETY: `name` ends in NUL.  1 is MFD_CLOEXEC.
-    unsafe { trap(Call::memfd_create, [p, 1, 0, 0, 0, 0]) }.map(fd)
+    unsafe { syscall(Call::memfd_create, [p, 1, 0, 0, 0, 0]) }.map(fd)
 }
 
 pub fn rewind(which: Fd) -> Result<()> {
@@ -212,7 +213,7 @@ pub fn rewind(which: Fd) -> Result<()> {
 pub fn chdir(path: &[u8]) -> Result<()> {
     let p = cstr(Call::chdir, path)?;
     // SAFETY: `path` ends in NUL.
-    unsafe { trap(Call::chdir, [p, 0, 0, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::chdir, [p, 0, 0, 0, 0, 0]) }.map(drop)
 }
 
 pub fn fchdir(which: Fd) -> Result<()> {
@@ -223,7 +224,7 @@ pub fn fchdir(which: Fd) -> Result<()> {
 pub fn cwd_is_inside() -> Result<bool> {
     let mut path = [0u8; 4096];
     // SAFETY: the kernel writes at most the length of `path`.
-    unsafe { trap(Call::getcwd, [path.as_mut_ptr() as usize, path.len(), 0, 0, 0, 0]) }?;
+    unsafe { syscall(Call::getcwd, [path.as_mut_ptr() as usize, path.len(), 0, 0, 0, 0]) }?;
     Ok(path.first() == Some(&b'/'))
 }
 

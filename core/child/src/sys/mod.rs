@@ -1,14 +1,12 @@
-//! One function per system call, each a typed face on a raw trap: the only file here that holds `unsafe`
-//! besides the entry.
-//!
-//! libc is absent on purpose.  Its wrappers touch errno and thread-local state, and its `fork`, `setuid`
-//! and `exit` run handlers of the parent's; after clone3 none of that may happen.  Every path that comes in
-//! is a slice ending in NUL, which is checked here, because everything below relies on it.
+//! One function per system call: a typed wrapper around the `syscall` instruction. `unsafe` is in this folder alone.
 //!
 //! ```text
-//!   raw: the trap, faults      uapi: the kernel's numbers
-//!     -> fs, mount, process, credentials, device: one function per call
+//!   raw: the instruction, faults      uapi: the kernel's numbers
+//!     -> fs, mount, process, credentials, device
 //! ```
+//! libc is absent on purpose.  Its wrappers touch errno and thread-local state, and its `fork`, `setuid` and `exit` run
+//! handlers of the parent; after clone3 none of that may happen.  Every path that comes in is a slice that ends in NUL.
+//! That is checked here, because the kernel relies on it.
 
 mod raw;
 pub mod uapi;

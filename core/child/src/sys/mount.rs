@@ -1,13 +1,14 @@
 //! Mounts: detached trees, their attributes, the pivot.
 
-use super::raw::{Call, EMPTY, Fd, Result, cstr, fd, numbers, trap};
+use super::raw::{Call, EMPTY, Fd, Result, cstr, fd, numbers, syscall};
 use super::uapi::*;
 use core::mem::size_of;
 
 pub fn open_tree(dir: Fd, path: &[u8], flags: u32) -> Result<Fd> {
     let p = cstr(Call::open_tree, path)?;
     // SAFETY: `path` ends in NUL.
-    unsafe { trap(Call::open_tree, [dir as usize, p, (flags | OPEN_TREE_CLOEXEC) as usize, 0, 0, 0]) }.map(fd)
+    unsafe { syscall(Call::open_tree, [dir as usize, p, (flags | OPEN_TREE_CLOEXEC) as usize, 0, 0, 0]) }
+        .map(fd)
 }
 
 /// Clones what a descriptor stands for, as a detached mount.
@@ -19,7 +20,7 @@ pub fn clone_tree(of: Fd, recursive: bool) -> Result<Fd> {
 pub fn attach(tree: Fd, target: Fd) -> Result<()> {
     let p = EMPTY.as_ptr() as usize;
     // SAFETY: both paths are the empty string; F_EMPTY_PATH | T_EMPTY_PATH.
-    unsafe { trap(Call::move_mount, [tree as usize, p, target as usize, p, 0x4 | 0x40, 0]) }.map(drop)
+    unsafe { syscall(Call::move_mount, [tree as usize, p, target as usize, p, 0x4 | 0x40, 0]) }.map(drop)
 }
 
 /// Attaches a detached tree at a path of the host's tree, which may be a link.
@@ -27,7 +28,10 @@ pub fn attach_at(tree: Fd, path: &[u8]) -> Result<()> {
     let t = cstr(Call::move_mount, path)?;
     // SAFETY: the first path is the empty string, `path` ends in NUL; F_EMPTY_PATH | T_SYMLINKS.
     unsafe {
-        trap(Call::move_mount, [tree as usize, EMPTY.as_ptr() as usize, AT_FDCWD as usize, t, 0x4 | 0x10, 0])
+        syscall(
+            Call::move_mount,
+            [tree as usize, EMPTY.as_ptr() as usize, AT_FDCWD as usize, t, 0x4 | 0x10, 0],
+        )
     }
     .map(drop)
 }
@@ -35,19 +39,19 @@ pub fn attach_at(tree: Fd, path: &[u8]) -> Result<()> {
 pub fn fsopen(kind: &[u8]) -> Result<Fd> {
     let p = cstr(Call::fsopen, kind)?;
     // SAFETY: `kind` ends in NUL.  1 is FSOPEN_CLOEXEC.
-    unsafe { trap(Call::fsopen, [p, 1, 0, 0, 0, 0]) }.map(fd)
+    unsafe { syscall(Call::fsopen, [p, 1, 0, 0, 0, 0]) }.map(fd)
 }
 
 pub fn fsconfig_flag(fs: Fd, key: &[u8]) -> Result<()> {
     let k = cstr(Call::fsconfig, key)?;
     // SAFETY: `key` ends in NUL.  0 is FSCONFIG_SET_FLAG.
-    unsafe { trap(Call::fsconfig, [fs as usize, 0, k, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::fsconfig, [fs as usize, 0, k, 0, 0, 0]) }.map(drop)
 }
 
 pub fn fsconfig_string(fs: Fd, key: &[u8], value: &[u8]) -> Result<()> {
     let (k, v) = (cstr(Call::fsconfig, key)?, cstr(Call::fsconfig, value)?);
     // SAFETY: both end in NUL.  1 is FSCONFIG_SET_STRING.
-    unsafe { trap(Call::fsconfig, [fs as usize, 1, k, v, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::fsconfig, [fs as usize, 1, k, v, 0, 0]) }.map(drop)
 }
 
 /// Makes the file system, and a detached mount of it.
@@ -69,7 +73,7 @@ fn mount_setattr(of: Fd, attr: &MountAttr, recursive: bool) -> Result<()> {
     let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     let (p, a) = (EMPTY.as_ptr() as usize, &raw const *attr as usize);
     // SAFETY: the path is the empty string; `attr` is the kernel's mount_attr, passed with its size.
-    unsafe { trap(Call::mount_setattr, [of as usize, p, flags as usize, a, size_of::<MountAttr>(), 0]) }
+    unsafe { syscall(Call::mount_setattr, [of as usize, p, flags as usize, a, size_of::<MountAttr>(), 0]) }
         .map(drop)
 }
 
@@ -99,18 +103,18 @@ pub fn propagate(path: &[u8], bit: u32, recursive: bool) -> Result<()> {
     let p = cstr(Call::mount, path)?;
     let flags = bit | if recursive { MS_REC } else { 0 };
     // SAFETY: `path` ends in NUL; source, type and data may be null for a change of propagation.
-    unsafe { trap(Call::mount, [0, p, 0, flags as usize, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::mount, [0, p, 0, flags as usize, 0, 0]) }.map(drop)
 }
 
 /// pivot_root(".", "."): the old root ends up below the new one, at the same place.
 pub fn pivot_here() -> Result<()> {
     let dot = c".".as_ptr() as usize;
     // SAFETY: both paths are ".".
-    unsafe { trap(Call::pivot_root, [dot, dot, 0, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::pivot_root, [dot, dot, 0, 0, 0, 0]) }.map(drop)
 }
 
 pub fn detach(path: &[u8]) -> Result<()> {
     let p = cstr(Call::umount2, path)?;
     // SAFETY: `path` ends in NUL.
-    unsafe { trap(Call::umount2, [p, MNT_DETACH as usize, 0, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::umount2, [p, MNT_DETACH as usize, 0, 0, 0, 0]) }.map(drop)
 }

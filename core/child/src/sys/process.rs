@@ -1,6 +1,6 @@
 //! Namespaces, processes and their ends.
 
-use super::raw::{Call, Fault, Fd, Result, again, cstr, fd, numbers, trap};
+use super::raw::{Call, Fault, Fd, Result, again, cstr, fd, numbers, syscall};
 use super::uapi::*;
 use core::arch::asm;
 use core::convert::Infallible;
@@ -35,7 +35,7 @@ pub fn getpid() -> u32 {
 pub fn clock_monotonic_ns() -> u64 {
     let mut time = [0i64; 2];
     // SAFETY: `time` has the size and layout of a 64-bit timespec.
-    let _ = unsafe { trap(Call::clock_gettime, [1, time.as_mut_ptr() as usize, 0, 0, 0, 0]) };
+    let _ = unsafe { syscall(Call::clock_gettime, [1, time.as_mut_ptr() as usize, 0, 0, 0, 0]) };
     let [seconds, nanos] = time;
     (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanos as u64)
 }
@@ -56,13 +56,13 @@ pub fn unshare(kinds: u32) -> Result<()> {
 pub fn sethostname(name: &[u8]) -> Result<()> {
     let length = name.len().saturating_sub(1);
     // SAFETY: the kernel reads `length` bytes of `name`.
-    unsafe { trap(Call::sethostname, [name.as_ptr() as usize, length, 0, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::sethostname, [name.as_ptr() as usize, length, 0, 0, 0, 0]) }.map(drop)
 }
 
 pub fn setdomainname(name: &[u8]) -> Result<()> {
     let length = name.len().saturating_sub(1);
     // SAFETY: the kernel reads `length` bytes of `name`.
-    unsafe { trap(Call::setdomainname, [name.as_ptr() as usize, length, 0, 0, 0, 0]) }.map(drop)
+    unsafe { syscall(Call::setdomainname, [name.as_ptr() as usize, length, 0, 0, 0, 0]) }.map(drop)
 }
 
 pub fn setsid() -> Result<()> {
@@ -117,7 +117,8 @@ pub(crate) fn clone(flags: u64, cgroup: Option<Fd>, child: impl FnOnce() -> Infa
     };
     // SAFETY: no CLONE_VM, so parent and child return on copies of the same stack; `args` and `pidfd` are
     // live; `child` is of this crate, which cannot do what a copied process must not.
-    let pid = unsafe { trap(Call::clone3, [&raw const args as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) }?;
+    let pid =
+        unsafe { syscall(Call::clone3, [&raw const args as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) }?;
     if pid == 0 {
         #[allow(unreachable_code)] // it never returns, which is why it may be empty
         match child() {}
@@ -165,7 +166,7 @@ impl Successor {
 impl Drop for Successor {
     fn drop(&mut self) {
         // SAFETY: the map that `new` made; no reference to it outlives `self`.
-        let _ = unsafe { trap(Call::munmap, [self.0 as usize, Successor::BYTES, 0, 0, 0, 0]) };
+        let _ = unsafe { syscall(Call::munmap, [self.0 as usize, Successor::BYTES, 0, 0, 0, 0]) };
     }
 }
 
@@ -182,7 +183,8 @@ pub(crate) fn go_on_in(successor: &Successor) -> Result<()> {
         ..CloneArgs::default()
     };
     // SAFETY: no CLONE_VM, so both return on copies of the same stack; `args` is live, and the word is the kernel's to write.
-    let pid = unsafe { trap(Call::clone3, [&raw const args as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) }?;
+    let pid =
+        unsafe { syscall(Call::clone3, [&raw const args as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) }?;
     if pid != 0 {
         exit(0)
     }
@@ -193,7 +195,7 @@ pub(crate) fn go_on_in(successor: &Successor) -> Result<()> {
 pub fn reap(pidfd: Fd) -> Result<u32> {
     let mut info = [0i32; 32];
     // SAFETY: siginfo_t has 128 bytes, as `info` has.  3 is P_PIDFD, 4 is WEXITED.
-    again(|| unsafe { trap(Call::waitid, [3, pidfd as usize, info.as_mut_ptr() as usize, 4, 0, 0]) })?;
+    again(|| unsafe { syscall(Call::waitid, [3, pidfd as usize, info.as_mut_ptr() as usize, 4, 0, 0]) })?;
     // si_code is the third word, si_status the seventh.
     let (code, status) = (info.get(2).copied().unwrap_or(0), info.get(6).copied().unwrap_or(0));
     Ok(if code == 1 { status as u32 } else { 128u32.wrapping_add(status as u32) })
@@ -205,7 +207,7 @@ pub fn readable(which: Fd, timeout_ms: i64) -> Result<bool> {
     let time = [timeout_ms / 1_000, (timeout_ms % 1_000).wrapping_mul(1_000_000)];
     let t = if timeout_ms < 0 { 0 } else { time.as_ptr() as usize };
     // SAFETY: pollfd is an int and two shorts, eight bytes; `time` is a 64-bit timespec.
-    unsafe { trap(Call::ppoll, [pollfd.as_mut_ptr() as usize, 1, t, 0, 0, 0]) }.map(|n| n > 0)
+    unsafe { syscall(Call::ppoll, [pollfd.as_mut_ptr() as usize, 1, t, 0, 0, 0]) }.map(|n| n > 0)
 }
 
 /// SIGKILL to the process of a pidfd.
@@ -224,12 +226,12 @@ pub fn reset_signals() {
     let mut signal = 1usize;
     while signal <= 64 {
         // SAFETY: the kernel reads one sigaction (handler, flags, restorer, mask of 8 bytes): SIG_DFL.
-        let _ = unsafe { trap(Call::rt_sigaction, [signal, default.as_ptr() as usize, 0, 8, 0, 0]) };
+        let _ = unsafe { syscall(Call::rt_sigaction, [signal, default.as_ptr() as usize, 0, 8, 0, 0]) };
         signal = signal.wrapping_add(1);
     }
     let none = 0u64;
     // SAFETY: SIG_SETMASK (2) reads the eight bytes of `none`.
-    let _ = unsafe { trap(Call::rt_sigprocmask, [2, &raw const none as usize, 0, 8, 0, 0]) };
+    let _ = unsafe { syscall(Call::rt_sigprocmask, [2, &raw const none as usize, 0, 8, 0, 0]) };
 }
 
 /// A private map for `words` pointers, zeroed.
@@ -275,7 +277,7 @@ impl<'a> Program<'a> {
         let (path, args) = (self.path.as_ptr() as usize, self.table.as_ptr() as usize);
         // SAFETY: `path` ends in NUL, both tables in a zero word (the map was zeroed, each has one word more than strings),
         // and the strings live as long as `'a`.
-        match unsafe { trap(Call::execve, [path, args, vars.as_ptr() as usize, 0, 0, 0]) } {
+        match unsafe { syscall(Call::execve, [path, args, vars.as_ptr() as usize, 0, 0, 0]) } {
             Err(fault) => fault,
             Ok(_) => Fault::new(Call::execve, EINVAL),
         }

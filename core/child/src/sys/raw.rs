@@ -1,4 +1,4 @@
-//! The trap, and what comes back from it.
+//! The syscall, and what comes back from it.
 
 use super::uapi::*;
 use core::arch::asm;
@@ -69,11 +69,11 @@ impl Fault {
 pub type Result<T> = core::result::Result<T, Fault>;
 pub type Fd = i32;
 
-/// The trap itself. Six arguments, always: the kernel ignores what a call does not take.
+/// The syscall itself. Six arguments, always: the kernel ignores what a call does not take.
 ///
 /// SAFETY of every caller: pointers passed are to memory that is live, and of the size the call reads or
 /// writes; each function below says which reference that is.
-pub(super) unsafe fn trap(call: Call, args: [usize; 6]) -> Result<usize> {
+pub(super) unsafe fn syscall(call: Call, args: [usize; 6]) -> Result<usize> {
     let [a, b, c, d, e, f] = args;
     let result: isize;
     #[cfg(target_arch = "x86_64")]
@@ -98,7 +98,7 @@ pub(super) unsafe fn trap(call: Call, args: [usize; 6]) -> Result<usize> {
 /// A call whose arguments are numbers alone.
 pub(super) fn numbers(call: Call, args: [usize; 6]) -> Result<usize> {
     // SAFETY: no argument is a pointer; the callers of this private function see to that.
-    unsafe { trap(call, args) }
+    unsafe { syscall(call, args) }
 }
 
 /// The address of a string, if it is one: the last byte must be NUL.

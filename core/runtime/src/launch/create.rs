@@ -10,18 +10,18 @@ use sampan_child::report::Report;
 use sampan_child::step::mark;
 use sampan_hooks::Kind;
 use sampan_plan::render;
-use sampan_plan::slots::{Gate, Want};
+use sampan_plan::slots::{Gate, SlotSource};
 
-use super::hooks::{Hands, hooks_of, run_all};
+use super::hooks::{HookRunner, hooks_of, run_all};
 use super::report::{failed_io, next_report, open_gate, set_oom_score_adj};
 use super::start::keep_plan;
-use super::{Attached, Barrier, Console, Created, Inside, Keep, Request, Spawn, Spawned, Stages};
+use super::{Attached, Barrier, Console, Created, HookOutputs, Keep, Request, Spawn, Spawned, Stages};
 use crate::error::{Error, Result};
 use crate::kernel::pidfd;
 use crate::launch::console;
-use crate::launch::explain::{Around, explain};
+use crate::launch::explain::{Circumstances, explain};
 use crate::launch::maps::{self, Maps};
-use crate::launch::slots::{Given, Slots};
+use crate::launch::slots::{SlotInputs, Slots};
 use crate::store::state::{Stage, State};
 
 /// Up to the OCI state `created`: state.json says so when this returns, if the container outlives us; else it is the
@@ -35,7 +35,7 @@ pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Sta
     if !groups.may_be_late() {
         groups.make().map_err(|e| e.of(id))?;
     }
-    let given = Given {
+    let given = SlotInputs {
         plan: request.plan,
         fifos: (request.barrier == Barrier::Folder).then_some(request.folder),
         stdio: request.stdio,
@@ -50,8 +50,8 @@ pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Sta
         groups.undo();
         if hooks_ran {
             // config.md: what the earlier hooks set up is taken down by poststop, even now.
-            let mut hands = Hands { spawn, log: request.hook_log };
-            let _ = run_all(&mut state, Kind::Poststop, request.folder, &mut hands);
+            let mut runner = HookRunner { spawn, log: request.hook_log };
+            let _ = run_all(&mut state, Kind::Poststop, request.folder, &mut runner);
         }
         e.of(id)
     })
@@ -87,7 +87,7 @@ impl<'r> Groups<'r> {
     /// The child mounts while we make them, and waits at its gate before it joins. Not where it is born in one (v2, where a
     /// controller enabled for a group with a process in it waits for an RCU grace period), nor where we open what it mounts.
     fn may_be_late(&self) -> bool {
-        let needs = |want: &Want| matches!(want, Want::Group | Want::Tree { .. });
+        let needs = |want: &SlotSource| matches!(want, SlotSource::Group | SlotSource::Tree { .. });
         !self.request.plan.slots.iter().any(needs)
     }
 
@@ -177,7 +177,7 @@ impl Launch<'_, '_> {
         self.identify(child)?;
         self.groups(gate)?;
         let mut netns = None;
-        if self.request.plan.slots.contains(&Want::Gate(Gate::Attached)) {
+        if self.request.plan.slots.contains(&SlotSource::Gate(Gate::Attached)) {
             self.expect(&report, mark::MOUNTED, child, &mut slots.inside)?;
             netns = self.attach(child)?;
             open_gate(gate)?;
@@ -268,7 +268,7 @@ impl Launch<'_, '_> {
     }
 
     /// The next report must be this mark.
-    fn expect(&self, report: &OwnedFd, wanted: u32, child: &Spawned, inside: &mut Inside) -> Result<()> {
+    fn expect(&self, report: &OwnedFd, wanted: u32, child: &Spawned, inside: &mut HookOutputs) -> Result<()> {
         inside.wait(report.as_fd(), self.request.hook_log)?;
         match next_report(report)? {
             Some(Report::Reached { mark }) if mark == wanted => Ok(()),
@@ -277,9 +277,9 @@ impl Launch<'_, '_> {
         }
     }
 
-    fn explained(&self, report: Report, inside: &mut Inside) -> Error {
+    fn explained(&self, report: Report, inside: &mut HookOutputs) -> Error {
         let plan = self.request.plan;
-        let around = Around {
+        let around = Circumstances {
             new_user_namespace: !plan.parent.uid_mappings.is_empty(),
             privileged: self.request.host.privileged,
         };
@@ -303,9 +303,9 @@ impl Launch<'_, '_> {
     }
 
     fn attach(&mut self, child: &Spawned) -> Result<Option<OwnedFd>> {
-        let mut hands = Hands { spawn: self.spawn, log: self.request.hook_log };
+        let mut runner = HookRunner { spawn: self.spawn, log: self.request.hook_log };
         for kind in [Kind::Prestart, Kind::CreateRuntime] {
-            run_all(&mut self.state, kind, self.request.folder, &mut hands)?;
+            run_all(&mut self.state, kind, self.request.folder, &mut runner)?;
         }
         let netns = match self.request.plan.parent.own_network {
             true => Some(open_netns(child.pid)?),

@@ -10,8 +10,8 @@ use super::report::{next_report, set_oom_score_adj};
 use super::{Console, Spawn, Spawned};
 use crate::error::{Error, Result};
 use crate::launch::console;
-use crate::launch::explain::{Around, explain, silence};
-use crate::launch::slots::{Given, Slots};
+use crate::launch::explain::{Circumstances, explain, silence};
+use crate::launch::slots::{SlotInputs, Slots};
 
 /// One more process for a running container.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Executed {
 
 /// Returns once execve has succeeded; after an error there is no process.
 pub fn exec(request: &ExecRequest<'_>, spawn: &mut dyn Spawn) -> Result<Executed> {
-    let given = Given {
+    let given = SlotInputs {
         plan: request.plan,
         fifos: None,
         stdio: request.stdio,
@@ -67,7 +67,7 @@ fn joined(request: &ExecRequest<'_>, child: &Spawned, slots: &mut Slots<'_>) -> 
         None => None,
     };
     let reader = render::reader(request.plan).ok_or_else(|| Error::new("the plan is damaged"))?;
-    let around = Around { privileged: true, ..Around::default() };
+    let around = Circumstances { privileged: true, ..Circumstances::default() };
     let failed = match next_report(&report)? {
         Some(report) => Some(explain(report, &reader, &request.plan.origins, around)),
         None => silence(&reader),

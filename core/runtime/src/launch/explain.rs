@@ -12,13 +12,13 @@ use crate::error::{Errno, Error};
 
 /// What is known of the circumstances.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Around {
+pub struct Circumstances {
     pub new_user_namespace: bool,
     pub privileged: bool,
 }
 
 /// The error that a report of failure stands for.
-pub fn explain(report: Report, plan: &Reader<'_>, origins: &[String], around: Around) -> Error {
+pub fn explain(report: Report, plan: &Reader<'_>, origins: &[String], around: Circumstances) -> Error {
     let Report::Failed { step: index, call, errno, detail } = report else {
         return Error::new("the container's process reported out of turn");
     };
@@ -109,7 +109,7 @@ fn hook(words: String, call: Call, errno: Errno, detail: u32) -> Error {
 /// The table.
 ///
 /// Long because each row is a line of it.
-pub fn likely(step: Step, call: Call, errno: Errno, around: Around) -> Option<&'static str> {
+pub fn likely(step: Step, call: Call, errno: Errno, around: Circumstances) -> Option<&'static str> {
     let inside = around.new_user_namespace;
     Some(match (step, call, errno) {
         (Step::Rlimit { .. }, Call::prlimit, Errno::PERM) => {

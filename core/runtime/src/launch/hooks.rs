@@ -26,27 +26,27 @@ use super::report::next_report;
 use super::spawn::{Spawn, Spawned};
 use crate::error::{Errno, Error};
 use crate::kernel::pidfd::Exit;
-use crate::launch::slots::{Given, Slots};
+use crate::launch::slots::{SlotInputs, Slots};
 use crate::store::dir::Folder;
 use crate::store::state::State;
 
 /// What hooks are run with.
-pub struct Hands<'h> {
+pub struct HookRunner<'h> {
     pub spawn: &'h mut dyn Spawn,
     /// Where what they print goes, line by line.
     pub log: Option<BorrowedFd<'h>>,
 }
 
-impl std::fmt::Debug for Hands<'_> {
+impl std::fmt::Debug for HookRunner<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hands").field("log", &self.log).finish_non_exhaustive()
+        f.debug_struct("HookRunner").field("log", &self.log).finish_non_exhaustive()
     }
 }
 
-impl<'h> Hands<'h> {
+impl<'h> HookRunner<'h> {
     /// For whoever keeps no log.
-    pub fn new(spawn: &'h mut dyn Spawn) -> Hands<'h> {
-        Hands { spawn, log: None }
+    pub fn new(spawn: &'h mut dyn Spawn) -> HookRunner<'h> {
+        HookRunner { spawn, log: None }
     }
 }
 
@@ -65,7 +65,7 @@ pub fn run_all(
     state: &mut State,
     kind: Kind,
     folder: &Folder,
-    hands: &mut Hands<'_>,
+    runner: &mut HookRunner<'_>,
 ) -> Result<Vec<HookError>, HookError> {
     let mut warnings = Vec::new();
     if state.hooks.of(kind).is_empty() {
@@ -81,7 +81,7 @@ pub fn run_all(
                 let _ = state.save(folder);
             }
         };
-        match run(&Which { kind, index, hook }, &about, &bundle, hands, ended) {
+        match run(&Which { kind, index, hook }, &about, &bundle, runner, ended) {
             Ok(()) => {}
             Err(e) => match kind.on_failure() {
                 OnFailure::Abort => return Err(e),
@@ -97,13 +97,13 @@ pub fn run(
     which: &Which<'_>,
     about: &[u8],
     cwd: &Path,
-    hands: &mut Hands<'_>,
+    runner: &mut HookRunner<'_>,
     ended: &mut dyn FnMut(),
 ) -> Result<(), HookError> {
-    match start(which, about, cwd, hands.spawn) {
+    match start(which, about, cwd, runner.spawn) {
         Ok((child, report, mut pipe)) => {
             let under_way = UnderWay { child: &child, report: Some(&report), limit: which.hook.limit() };
-            see_out(which, &under_way, &mut pipe, hands, ended)
+            see_out(which, &under_way, &mut pipe, runner, ended)
         }
         Err(e) => {
             ended();
@@ -127,10 +127,10 @@ pub fn see_out(
     which: &Which<'_>,
     hook: &UnderWay<'_>,
     pipe: &mut Pipe,
-    hands: &mut Hands<'_>,
+    runner: &mut HookRunner<'_>,
     ended: &mut dyn FnMut(),
 ) -> Result<(), HookError> {
-    let judged = match watch(hook.child, pipe, hook.limit, hands.log) {
+    let judged = match watch(hook.child, pipe, hook.limit, runner.log) {
         Err(e) => Err(Cause::Watch(e.into())),
         Ok(false) => Err(Cause::Timeout(which.hook.limit().unwrap_or_default())),
         Ok(true) => match hook.report.map_or(Ok(None), next_report) {
@@ -138,7 +138,7 @@ pub fn see_out(
             Ok(Some(Report::Failed { errno, .. })) => {
                 Err(Cause::Start(io::Error::from_raw_os_error(errno.into())))
             }
-            _ => match hands.spawn.peek(hook.child) {
+            _ => match runner.spawn.peek(hook.child) {
                 Ok(exit) => judge(exit),
                 Err(e) => Err(Cause::Watch(io::Error::other(e.doing.clone()))),
             },
@@ -148,9 +148,9 @@ pub fn see_out(
         // A failed hook leaves nothing behind; a successful one may have started a daemon on purpose.
         end(hook.child);
     }
-    pipe.finish(hands.log);
+    pipe.finish(runner.log);
     ended();
-    let reaped = hands.spawn.reap_hook(hook.child, which);
+    let reaped = runner.spawn.reap_hook(hook.child, which);
     judged.map_err(|cause| failed(which, cause, pipe.printed.tail()))?;
     reaped.map_err(|e| failed(which, Cause::Watch(io::Error::other(e.doing.clone())), String::new()))
 }
@@ -207,7 +207,7 @@ fn start(
     let plan = host(&process).map_err(|e| invalid(format!("{}: {}", e.field, e.problem)))?;
     let input = stdin(about)?;
     let (pipe, write) = Pipe::new(which.kind.name(), &hook.path).map_err(of)?;
-    let given = Given {
+    let given = SlotInputs {
         plan: &plan,
         fifos: None,
         stdio: Some([input.as_fd(), write.as_fd(), write.as_fd()]),

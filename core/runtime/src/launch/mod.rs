@@ -30,8 +30,8 @@ mod exec;
 
 pub use create::create;
 pub use exec::{ExecRequest, Executed, exec};
-pub use hooks::{Hands, Which};
-pub use printed::Inside;
+pub use hooks::{HookRunner, Which};
+pub use printed::HookOutputs;
 pub use request::{Attached, Barrier, Console, Created, Keep, Request, Stages};
 pub use spawn::{Spawn, Spawned};
 pub use start::{poststart, start, start_by_folder};

@@ -208,11 +208,11 @@ impl Pipe {
 
 /// The pipes of the hooks that run inside the container, each with its field of config.json.
 #[derive(Debug, Default)]
-pub struct Inside {
+pub struct HookOutputs {
     hooks: Vec<(String, Pipe)>,
 }
 
-impl Inside {
+impl HookOutputs {
     /// One more; returns the hook's end.
     pub fn pipe(&mut self, kind: &str, index: usize, path: &str) -> Result<OwnedFd> {
         let (pipe, write) = Pipe::new(kind, path)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use sampan_plan::{Host, Plan};
 
 use crate::error::Result;
-use crate::launch::printed::Inside;
+use crate::launch::printed::HookOutputs;
 use crate::launch::spawn::Spawned;
 use crate::store::dir::Folder;
 use crate::store::state::State;
@@ -98,5 +98,5 @@ pub struct Created {
     pub state: State,
     pub trace: Option<OwnedFd>,
     /// What hooks in the container print.
-    pub inside: Inside,
+    pub inside: HookOutputs,
 }

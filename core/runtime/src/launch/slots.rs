@@ -14,12 +14,12 @@ use sampan_child::step::Propagation;
 use sampan_child::sys;
 use sampan_plan::namespaces::proc_name;
 use sampan_plan::plan::Plan;
-use sampan_plan::slots::{Gate, Want};
+use sampan_plan::slots::{Gate, SlotSource};
 
 use crate::error::{Errno, Error, Result};
 use crate::launch::idmap::UserNamespaces;
 use crate::launch::pipe::pipe;
-use crate::launch::printed::Inside;
+use crate::launch::printed::HookOutputs;
 use crate::store::dir::Folder;
 
 /// In the state folder, where the container outlives its creator.
@@ -45,13 +45,13 @@ pub struct Slots<'a> {
     pub report: Option<OwnedFd>,
     pub console: Option<OwnedFd>,
     pub trace: Option<OwnedFd>,
-    pub inside: Inside,
+    pub inside: HookOutputs,
     user_namespaces: UserNamespaces,
 }
 
 /// What the caller of a launch brings for the slots.
 #[derive(Clone, Copy, Debug)]
-pub struct Given<'a> {
+pub struct SlotInputs<'a> {
     pub plan: &'a Plan<'a>,
     /// Where FIFOs go, if the container is to outlive us as `created`.
     pub fifos: Option<&'a Folder>,
@@ -61,7 +61,7 @@ pub struct Given<'a> {
 }
 
 impl<'a> Slots<'a> {
-    pub fn open(request: &Given<'a>, cgroup: Option<&Cgroup<'_>>) -> Result<Slots<'a>> {
+    pub fn open(request: &SlotInputs<'a>, cgroup: Option<&Cgroup<'_>>) -> Result<Slots<'a>> {
         let (read, write) = pipe()?;
         let mut slots = Slots {
             held: Vec::with_capacity(request.plan.slots.len()),
@@ -70,7 +70,7 @@ impl<'a> Slots<'a> {
             report: None,
             console: None,
             trace: None,
-            inside: Inside::default(),
+            inside: HookOutputs::default(),
             user_namespaces: UserNamespaces::default(),
         };
         for want in &request.plan.slots {
@@ -80,46 +80,55 @@ impl<'a> Slots<'a> {
         Ok(slots)
     }
 
-    fn one(&mut self, want: &Want, request: &Given<'a>, cgroup: Option<&Cgroup<'_>>) -> Result<Held<'a>> {
+    fn one(
+        &mut self,
+        want: &SlotSource,
+        request: &SlotInputs<'a>,
+        cgroup: Option<&Cgroup<'_>>,
+    ) -> Result<Held<'a>> {
         let missing = |what: &str| Error::new(format!("the plan needs {what}, and the caller gave none"));
         Ok(match want {
-            Want::Report => Held::Ours(self.report(request.fifos)?),
-            Want::Gate(Gate::Start) if let Some(folder) = request.fifos => Held::Ours(start_gate(folder)?),
-            Want::Gate(_) => Held::Gates,
-            Want::Group => {
+            SlotSource::Report => Held::Ours(self.report(request.fifos)?),
+            SlotSource::Gate(Gate::Start) if let Some(folder) = request.fifos => {
+                Held::Ours(start_gate(folder)?)
+            }
+            SlotSource::Gate(_) => Held::Gates,
+            SlotSource::Group => {
                 let folder = cgroup.map(|c| c.v2_fd()).transpose()?.flatten();
                 Held::Ours(folder.ok_or_else(|| missing("a v2 control group"))?)
             }
-            Want::Namespace { path, kind, field, set_in } => {
+            SlotSource::Namespace { path, kind, field, set_in } => {
                 let namespace = namespace(path, *kind, field)?;
                 if let Some(set_in) = set_in {
                     not_our_own(&namespace, path, *kind, set_in)?;
                 }
                 Held::Ours(namespace)
             }
-            Want::OwnNamespace { kind } => Held::Ours(own_namespace(*kind)?),
-            Want::GivenNetns => Held::Callers(request.netns.ok_or_else(|| missing("a network namespace"))?),
-            Want::Container => {
+            SlotSource::OwnNamespace { kind } => Held::Ours(own_namespace(*kind)?),
+            SlotSource::GivenNetns => {
+                Held::Callers(request.netns.ok_or_else(|| missing("a network namespace"))?)
+            }
+            SlotSource::Container => {
                 Held::Callers(request.container.ok_or_else(|| missing("a running container"))?)
             }
-            Want::Tree { path, recursive, follow, propagation, idmap, field } => {
+            SlotSource::Tree { path, recursive, follow, propagation, idmap, field } => {
                 let tree = tree(path, *recursive, *follow, *propagation, field)?;
                 if let Some(map) = idmap {
                     self.user_namespaces.apply(tree.as_fd(), path, map)?;
                 }
                 Held::Ours(tree)
             }
-            Want::Console => Held::Ours(self.console()?),
-            Want::Stdio(n) => {
+            SlotSource::Console => Held::Ours(self.console()?),
+            SlotSource::Stdio(n) => {
                 let stdio = request.stdio.as_ref().and_then(|s| s.get(*n as usize));
                 Held::Callers(*stdio.ok_or_else(|| missing("stdio"))?)
             }
-            Want::Trace => Held::Ours(self.trace(request.plan.steps.len())?),
+            SlotSource::Trace => Held::Ours(self.trace(request.plan.steps.len())?),
             // Runs when we are gone: nobody is there to read it.
-            Want::HookOutput { kind: "startContainer", .. } if request.fifos.is_some() => {
+            SlotSource::HookOutput { kind: "startContainer", .. } if request.fifos.is_some() => {
                 Held::Ours(nowhere()?)
             }
-            Want::HookOutput { kind, index, path } => Held::Ours(self.inside.pipe(kind, *index, path)?),
+            SlotSource::HookOutput { kind, index, path } => Held::Ours(self.inside.pipe(kind, *index, path)?),
         })
     }
 

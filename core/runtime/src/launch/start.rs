@@ -6,38 +6,43 @@ use rustix::fs::OFlags;
 use rustix::process::{Signal, pidfd_send_signal};
 use sampan_child::image::Image;
 use sampan_hooks::Kind;
-use sampan_plan::slots::Want;
+use sampan_plan::slots::SlotSource;
 use sampan_plan::{Plan, render};
 
-use super::hooks::{Hands, run_all};
+use super::hooks::{HookRunner, run_all};
 use super::report::{failed_io, next_report, open_gate};
-use super::{Created, Inside};
+use super::{Created, HookOutputs};
 use crate::error::{Errno, Error, Result};
-use crate::launch::explain::{Around, explain, silence};
+use crate::launch::explain::{Circumstances, explain, silence};
 use crate::launch::slots;
 use crate::store::dir::Folder;
 use crate::store::state::{Stage, State};
 
 /// Runs the program of a container that this process created; returns once execve has succeeded and poststart hooks ran.
-pub fn start(created: &mut Created, plan: &Plan<'_>, folder: &Folder, hands: &mut Hands<'_>) -> Result<()> {
+pub fn start(
+    created: &mut Created,
+    plan: &Plan<'_>,
+    folder: &Folder,
+    runner: &mut HookRunner<'_>,
+) -> Result<()> {
     let gate = match created.gate.take() {
         Some(gate) => gate,
         None => start_fifo(folder)?,
     };
     let reader = render::reader(plan).ok_or_else(|| Error::new("the plan is damaged"))?;
-    let go = Go {
+    let go = Starter {
         gate,
         report: &created.report,
         reader,
         origins: &plan.origins,
         inside: &mut created.inside,
-        hands,
+        runner,
     };
     go.start(&mut created.state, folder, created.child.pidfd.as_fd()).map_err(|e| e.of(&created.id))
 }
 
 /// The same for a container whose creator is gone (its barrier was [`Barrier::Folder`](super::Barrier::Folder)).
-pub fn start_by_folder(folder: &Folder, hands: &mut Hands<'_>) -> Result<()> {
+pub fn start_by_folder(folder: &Folder, runner: &mut HookRunner<'_>) -> Result<()> {
     let id = folder.id().to_owned();
     let of = |e: Error| e.of(&id);
     let Some(mut state) = State::load(folder)? else {
@@ -58,31 +63,38 @@ pub fn start_by_folder(folder: &Folder, hands: &mut Hands<'_>) -> Result<()> {
         .map_err(|fault| of(Error::new(format!("the kept plan is damaged: {fault:?}"))))?;
     let reader = render::Reader { image, slots: &slots };
     let gate = start_fifo(folder).map_err(of)?;
-    let go = Go { gate, report: &report, reader, origins: &origins, inside: &mut Inside::default(), hands };
+    let go = Starter {
+        gate,
+        report: &report,
+        reader,
+        origins: &origins,
+        inside: &mut HookOutputs::default(),
+        runner,
+    };
     go.start(&mut state, folder, init.as_fd()).map_err(of)
 }
 
 /// The last stretch, however we came to it.
-struct Go<'g, 'h> {
+struct Starter<'g, 'h> {
     gate: OwnedFd,
     report: &'g OwnedFd,
     reader: render::Reader<'g>,
     origins: &'g [String],
-    inside: &'g mut Inside,
-    hands: &'g mut Hands<'h>,
+    inside: &'g mut HookOutputs,
+    runner: &'g mut HookRunner<'h>,
 }
 
-impl Go<'_, '_> {
+impl Starter<'_, '_> {
     fn start(self, state: &mut State, folder: &Folder, init: BorrowedFd<'_>) -> Result<()> {
         state.stage = Stage::Running;
         state.save(folder)?;
         open_gate(&self.gate)?;
         drop(self.gate);
-        self.inside.wait(self.report.as_fd(), self.hands.log)?;
+        self.inside.wait(self.report.as_fd(), self.runner.log)?;
         match next_report(self.report)? {
             // Closed by execve: the program runs (or ran).
             None => {
-                self.inside.finish(Kind::StartContainer.name(), self.hands.log);
+                self.inside.finish(Kind::StartContainer.name(), self.runner.log);
                 if let Some(error) = silence(&self.reader) {
                     return Err(error);
                 }
@@ -92,12 +104,12 @@ impl Go<'_, '_> {
                     report,
                     &self.reader,
                     self.origins,
-                    Around { privileged: true, ..Around::default() },
+                    Circumstances { privileged: true, ..Circumstances::default() },
                 );
-                return Err(self.inside.explain(error, self.hands.log));
+                return Err(self.inside.explain(error, self.runner.log));
             }
         }
-        poststart(state, folder, init, self.hands)
+        poststart(state, folder, init, self.runner)
     }
 }
 
@@ -106,9 +118,9 @@ pub fn poststart(
     state: &mut State,
     folder: &Folder,
     init: BorrowedFd<'_>,
-    hands: &mut Hands<'_>,
+    runner: &mut HookRunner<'_>,
 ) -> Result<()> {
-    match run_all(state, Kind::Poststart, folder, hands) {
+    match run_all(state, Kind::Poststart, folder, runner) {
         Ok(_) => Ok(()),
         Err(e) => {
             // Fatal since 1.3 (runtime-spec#1262).
@@ -137,7 +149,7 @@ pub(super) fn keep_plan(folder: &Folder, plan: &Plan<'_>) -> Result<()> {
     Ok(folder.write(PLAN, &bytes)?)
 }
 
-fn kept_plan(folder: &Folder) -> Result<(Vec<u8>, Vec<Want>, Vec<String>)> {
+fn kept_plan(folder: &Folder) -> Result<(Vec<u8>, Vec<SlotSource>, Vec<String>)> {
     let bytes = folder.read(PLAN)?.unwrap_or_default();
     let end = bytes.iter().position(|b| *b == b'\n').unwrap_or(0);
     let (origins, image) = bytes.split_at(end);

@@ -17,7 +17,7 @@ use sampan_plan::{Options as PlanOptions, Plan, Spec, spec};
 use super::{Error, Result, doing, read_text};
 use crate::destroy;
 use crate::kernel::host;
-use crate::launch::hooks::{Hands, hooks_of};
+use crate::launch::hooks::{HookRunner, hooks_of};
 use crate::launch::spawn::Direct;
 use crate::launch::{self, Barrier, Console, Created, Keep, Request};
 use crate::log::Log;
@@ -135,7 +135,7 @@ fn undo(folder: &Folder, stage: &Failed) {
     match stage {
         Failed::Late => {
             let state = State::load(&folder).ok().flatten();
-            drop(destroy::destroy(folder, state, &mut Hands::new(&mut Direct)));
+            drop(destroy::destroy(folder, state, &mut HookRunner::new(&mut Direct)));
         }
         // The state names groups, but who is in them may be somebody else, for which it failed.
         Failed::Early => drop(folder.remove()),

@@ -18,7 +18,7 @@ use sampan_plan::Spec;
 use super::{Error, Result, state_error, status};
 use crate::destroy::destroy;
 use crate::kernel::pidfd;
-use crate::launch::Hands;
+use crate::launch::HookRunner;
 use crate::launch::spawn::Direct;
 use crate::log::Log;
 use crate::store::dir::{self, Folder, Lock, Root};
@@ -57,7 +57,7 @@ fn remove(root: &Root, id: &str, force: bool, log: &Log) -> Result<()> {
             }
         }
     }
-    for warning in destroy(folder, state, &mut Hands::new(&mut Direct))? {
+    for warning in destroy(folder, state, &mut HookRunner::new(&mut Direct))? {
         log.warning(&warning);
     }
     Ok(())

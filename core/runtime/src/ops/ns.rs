@@ -70,7 +70,7 @@ pub fn look(root: &Root, targets: &[String]) -> Result<Vec<Target>> {
             }
         }
     }
-    // Inside a container PID 1 may not be ours to look at; then the host is where we are.
+    // HookOutputs a container PID 1 may not be ours to look at; then the host is where we are.
     let host = inodes(1).or_else(|_| inodes(std::process::id() as i32)).unwrap_or_default();
     let mut others = containers;
     for a in &asked {

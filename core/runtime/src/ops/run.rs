@@ -20,7 +20,7 @@ use crate::destroy;
 use crate::kernel::host_root::is_host_root;
 use crate::kernel::signals::Signals;
 use crate::launch::spawn::Direct;
-use crate::launch::{self, Barrier, Created, Hands};
+use crate::launch::{self, Barrier, Created, HookRunner};
 use crate::store::dir::Root;
 use crate::store::state::State;
 
@@ -64,7 +64,8 @@ pub fn run(root: &Root, run: &Run) -> Result<i32> {
     let folder = root.create(&o.id)?;
     if run.detach {
         create::make(&folder, o, &config, &spec, Barrier::Pipe, |created, plan, folder| {
-            launch::start(created, plan, folder, &mut Hands::new(&mut Direct)).map_err(|e| e.of(&o.id))?;
+            launch::start(created, plan, folder, &mut HookRunner::new(&mut Direct))
+                .map_err(|e| e.of(&o.id))?;
             print_trace(plan, created);
             o.write_pid_file(created.child.pid)
         })?;
@@ -90,7 +91,7 @@ fn foreground(
         // Before the program runs: it may ask for the terminal's size at once.
         let relay =
             created.console.take().map(Relay::new).transpose().map_err(doing("cannot use our terminal"))?;
-        launch::start(created, plan, folder, &mut Hands::new(&mut Direct)).map_err(|e| e.of(&o.id))?;
+        launch::start(created, plan, folder, &mut HookRunner::new(&mut Direct)).map_err(|e| e.of(&o.id))?;
         print_trace(plan, created);
         // Later verbs must not wait for us while the program runs.
         folder.unlock();
@@ -105,7 +106,7 @@ fn foreground(
         if let Ok(folder) = folder.reopen()
             && let Some(state) = State::load(&folder)?
         {
-            destroy::destroy(folder, Some(state), &mut Hands::new(&mut Direct))?;
+            destroy::destroy(folder, Some(state), &mut HookRunner::new(&mut Direct))?;
         }
     }
     Ok(exit.code())

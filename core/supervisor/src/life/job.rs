@@ -13,7 +13,7 @@ use crate::keel::Keel;
 use crate::plugins::{Failure, Role};
 use sampan_cgroups::Hierarchies;
 use sampan_plan::{Options, Plan, Spec};
-use sampan_runtime::launch::{self, Attached, Barrier, Console, Created, Hands, Keep, Request, Stages};
+use sampan_runtime::launch::{self, Attached, Barrier, Console, Created, HookRunner, Keep, Request, Stages};
 use sampan_runtime::store::dir::Root;
 use sampan_runtime::store::state::CONFIG;
 use sampan_service::Problem;
@@ -109,8 +109,8 @@ impl Job {
                 if let Ok(answer) = self.started.recv() {
                     let mut launcher = self.launcher();
                     let log = self.hook_log();
-                    let mut hands = Hands { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
-                    let started = launch::start(&mut created, &plan, &folder, &mut hands);
+                    let mut runner = HookRunner { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
+                    let started = launch::start(&mut created, &plan, &folder, &mut runner);
                     let _ = answer.send(started.map_err(of_launch));
                 }
             }

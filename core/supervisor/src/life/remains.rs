@@ -9,7 +9,7 @@ use crate::hooks;
 use crate::keel::Keel;
 use crate::plugins::Ctx;
 use sampan_cgroups::Hierarchies;
-use sampan_runtime::launch::Hands;
+use sampan_runtime::launch::HookRunner;
 use sampan_runtime::store::dir::{self, Lock, Root};
 use sampan_runtime::store::state::State;
 use sampan_service::Problem;
@@ -122,10 +122,10 @@ impl Scene {
                 let log =
                     state.as_ref().filter(|state| !state.hooks.is_empty()).and_then(|_| self.log.open());
                 let mut launcher = self.keel.launcher(&tag(name, self.generation));
-                let mut hands = Hands { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
+                let mut runner = HookRunner { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
                 let claim = state.as_ref().and_then(|state| state.cgroup.as_ref()?.claim);
                 let killed = claim.is_some();
-                let destroyed = sampan_runtime::destroy::destroy(folder, state, &mut hands);
+                let destroyed = sampan_runtime::destroy::destroy(folder, state, &mut runner);
                 for warning in destroyed.map_err(of_io)? {
                     tracing::warn!(service = name, "{warning}");
                 }

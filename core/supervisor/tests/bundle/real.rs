@@ -49,7 +49,7 @@ fn run(folder: &Folder, name: &str) -> (String, i32) {
         Ok(created) => created,
         Err(e) => panic!("{e}"),
     };
-    let started = launch::start(&mut created, &plan, &state, &mut launch::Hands::new(&mut Direct));
+    let started = launch::start(&mut created, &plan, &state, &mut launch::HookRunner::new(&mut Direct));
     let code = match waitid(Id::PIDFd(created.child.pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap() {
         WaitStatus::Exited(_, code) => code,
         WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,
