@@ -64,7 +64,6 @@ pub const INTENDED: &[Intended] = &[
     d("mounts", "path /made*", "folder 755 0:0", "folder 1755 0:0", "as above"),
     d("mounts", "mount /data-un from", "* propagation=[unbindable] *", "* propagation=[] *", "the config says unbindable"),
     d("mounts", "mount /etc/through from", "* propagation=[shared] *", "* propagation=[] *", "the config says shared"),
-    d("mounts", "path /full", "folder 755 0:0", "folder 1770 0:0", "tmpcopyup copies the folder's mode too, as in runc"),
     here("mounts", "mount /tmp/through", "* rw,noatime,nodiratime *", "* rw,nodiratime,relatime *", "a bind changes the flags that it names alone; this disk has noatime"),
     // ---- devices, system calls, signals ----
     here("*", "*devices.list", "*c 5:0 rwm; c 5:2 rwm", "*c 5:0 rwm; c 5:1 rwm; c 5:2 rwm", "the host's console is not the container's: its own is a pty; as in runc"),
@@ -103,6 +102,7 @@ pub const INTENDED: &[Intended] = &[
     d("*", "hook startContainer-? state.status", "\"created\"", "\"starting\"", "the specification's words; crun's is none of them"),
     d("*", "hook startContainer-? state.bundle", "\"BUNDLE\"", "\"/\"", "the bundle is where it is, as in runc"),
     d("*", "hook *Container-? state.pid", "1", "0", "the pid in the container's own namespace, as in runc"),
+    d("*", "hook: hook createContainer-* cwd", "BUNDLE/rootfs", "BUNDLE", "in the container's root, as in runc"),
     here("*", "hooks in order", "*startContainer-2 poststart-1*", "*", "poststart comes after the program is started: crun and runc run it beside startContainer"),
     d("*", "hook: hook * fd 0", "/memfd:*state*", "pipe", "a hook that does not read holds up nobody"),
     d("*", "hook: hook * fd ?", "*", "/dev/null", "what a hook prints is in the error"),
