@@ -16,7 +16,7 @@ pub(crate) struct Context<'a> {
     pub root: Option<Fd>,
     /// The file system on its /dev, if one was mounted there.
     pub dev: Option<Fd>,
-    /// The host's null device, checked to be it.
+    /// The first mask of a file: the host's null device, once one was needed.
     pub null: Option<Fd>,
     /// An empty read-only directory for masks, once the first mask needed it.
     pub empty: Option<Fd>,

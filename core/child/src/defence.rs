@@ -42,6 +42,8 @@ defences! {
     DevIsNoLink = "dev-is-no-link",
     /// Masks are clones of the host's null device, not of what the container has at /dev/null (CVE-2025-31133).
     HostNull = "host-null",
+    /// What masks show of the host's null device is read-only, so its mode and owner are too.
+    NullStaysTheHosts = "null-stays-the-hosts",
     /// /dev/console is made without following a link (CVE-2026-88264).
     ConsoleIsNoLink = "console-is-no-link",
     /// The terminal comes from its master, not from a path that others may replace (CVE-2025-52565).

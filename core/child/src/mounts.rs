@@ -12,6 +12,9 @@ use crate::step::{List, Propagation, Source, Text, console as terminal, mount as
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::targets::{Target, lookup, make_one, parent_of, target_in};
 
+/// What a mask's mount has: whoever is inside changes nothing of the file behind it.
+const UNCHANGEABLE: u32 = uapi::MOUNT_ATTR_RDONLY | uapi::MOUNT_ATTR_NOSUID | uapi::MOUNT_ATTR_NOEXEC;
+
 /// The root's tree goes on top of the old root, which is always reachable, or where hooks look for it; both are below the old
 /// root, as pivot_root demands. Paths of this process still start in the host's tree.
 pub(crate) fn root(c: &mut Context<'_>, from: Source, at: Text, host: Propagation) -> Result<()> {
@@ -186,52 +189,56 @@ pub(crate) fn link(base: Fd, path: &[u8], to: &[u8]) -> Result<()> {
     made
 }
 
-/// The host's null device, not the container's, which may be a link (CVE-2025-31133).
-fn host_null(c: &mut Context<'_>) -> Result<Fd> {
-    if let Some(null) = c.null {
-        return Ok(null);
-    }
-    if !defence::on(Defence::HostNull) {
-        return lookup(c.root()?, b"/dev/null\0", 0, 0);
-    }
-    let null = sys::openat(uapi::AT_FDCWD, b"/dev/null\0", uapi::O_PATH | uapi::O_NOFOLLOW, 0)?;
-    let stat = sys::stat_fd(null)?;
-    if stat.kind() != uapi::S_IFCHR || stat.rdev != (1, 3) {
-        return Err(Fault::new(Call::statx, uapi::ENODEV));
-    }
-    c.null = Some(null);
-    Ok(null)
-}
-
 /// A file is covered by null, a directory by one empty directory that all masks share.
 pub(crate) fn mask(c: &mut Context<'_>, path: &[u8]) -> Result<()> {
     let at = match lookup(c.root()?, path, 0, 0) {
         Err(Fault { errno: uapi::ENOENT | uapi::ENOTDIR, .. }) => return Ok(()),
         other => other?,
     };
-    if !sys::stat_fd(at)?.is_dir() {
-        let tree = sys::clone_tree(host_null(c)?, false)?;
-        sys::attach(tree, at)?;
-        sys::close(tree);
-    } else if let Some(empty) = c.empty {
-        let tree = sys::clone_tree(empty, false)?;
-        sys::attach(tree, at)?;
-        sys::close(tree);
-    } else {
-        let fs = sys::fsopen(b"tmpfs\0")?;
-        let ro = uapi::MOUNT_ATTR_RDONLY
-            | uapi::MOUNT_ATTR_NOSUID
-            | uapi::MOUNT_ATTR_NODEV
-            | uapi::MOUNT_ATTR_NOEXEC;
-        sys::fsconfig_string(fs, b"nr_inodes\0", b"1\0")?;
-        let tree = sys::fsmount(fs, ro)?;
-        sys::close(fs);
-        sys::attach(tree, at)?;
-        // Attached, so it can be cloned: a detached mount could not be before Linux 6.15.
-        c.empty = Some(tree);
+    let is_dir = sys::stat_fd(at)?.is_dir();
+    // Attached, so it can be cloned: a detached mount could not be before Linux 6.15.
+    let first = if is_dir { c.empty } else { c.null };
+    let tree = match first {
+        Some(first) => sys::clone_tree(first, false)?,
+        None if is_dir => empty_directory()?,
+        None => null(c)?,
+    };
+    sys::attach(tree, at)?;
+    match first {
+        Some(_) => sys::close(tree),
+        None if is_dir => c.empty = Some(tree),
+        None => c.null = Some(tree),
     }
     sys::close(at);
     Ok(())
+}
+
+fn empty_directory() -> Result<Fd> {
+    let fs = sys::fsopen(b"tmpfs\0")?;
+    sys::fsconfig_string(fs, b"nr_inodes\0", b"1\0")?;
+    let tree = sys::fsmount(fs, UNCHANGEABLE | uapi::MOUNT_ATTR_NODEV);
+    sys::close(fs);
+    tree
+}
+
+/// The host's null device, not the container's, which may be a link (CVE-2025-31133).  Its file is the host's own: root inside,
+/// who may chmod and chown, must not do so to that.  A device on a read-only mount can be written to all the same.
+fn null(c: &Context<'_>) -> Result<Fd> {
+    let null = if defence::on(Defence::HostNull) {
+        sys::openat(uapi::AT_FDCWD, b"/dev/null\0", uapi::O_PATH | uapi::O_NOFOLLOW, 0)?
+    } else {
+        lookup(c.root()?, b"/dev/null\0", 0, 0)?
+    };
+    let stat = sys::stat_fd(null)?;
+    if defence::on(Defence::HostNull) && (stat.kind() != uapi::S_IFCHR || stat.rdev != (1, 3)) {
+        return Err(Fault::new(Call::statx, uapi::ENODEV));
+    }
+    let tree = sys::clone_tree(null, false)?;
+    sys::close(null);
+    if defence::on(Defence::NullStaysTheHosts) {
+        sys::set_attributes(tree, UNCHANGEABLE, 0, false)?;
+    }
+    Ok(tree)
 }
 
 /// A bind of the path on itself, with read-only as the one change: nosuid, nodev, noexec stay.

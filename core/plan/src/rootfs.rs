@@ -82,7 +82,8 @@ pub fn devices(
         if namespaces.makes(CLONE_NEWUSER) || host.in_user_namespace {
             let path = b.text(&n.path, &n.field)?;
             let flags = flag::IS_DEVICE;
-            let set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+            // Read-only: the files are the host's own, and an id map may make root inside their owner.
+            let set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
             let from = Source::Path(path);
             b.step(&n.field, Step::Bind { from, target: path, set, clear: 0, propagation: None, flags });
             continue;

@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use rustix::fs::{CWD, FileType, Mode, makedev};
 use sampan_testkit::Bundle;
 use serde_json::{Value, json};
 
@@ -46,6 +47,39 @@ pub fn mask_made_of_the_containers_null(runtime: &Runtime) -> Outcome {
         "taken" => Outcome::Worked("a masked path opened a read-only file of procfs for writing".into()),
         _ => Outcome::Repelled(ran.said()),
     }
+}
+
+/// Runs a command where another null device is the host's: its argument.
+const WITH_NULL: &str = "mount --bind \"$1\" /dev/null && shift && exec \"$@\"";
+
+/// Root of a container has the capabilities that docker gives, which are enough to chmod and chown what it finds; masks are
+/// made of the host's null device.
+pub fn null_of_the_host_taken_away(runtime: &Runtime) -> Outcome {
+    let host = Host::with(|path| {
+        rustix::fs::mknodat(
+            CWD,
+            path.join("null"),
+            FileType::CharacterDevice,
+            Mode::from(0o666),
+            makedev(1, 3),
+        )
+        .unwrap();
+        fs::set_permissions(path.join("null"), fs::Permissions::from_mode(0o666)).unwrap();
+    });
+    let mut bundle = Bundle::new("null-taken").unwrap();
+    bundle.set("/linux/maskedPaths", json!(["/proc/version", "/proc/timer_list"]));
+    let capabilities = json!(["CAP_CHOWN", "CAP_FOWNER"]);
+    for set in ["bounding", "effective", "permitted"] {
+        bundle.set(&format!("/process/capabilities/{set}"), capabilities.clone());
+    }
+    bundle.script("for mask in /proc/version /proc/timer_list; do chmod 600 $mask; chown 1000 $mask; done");
+    host.verdict(&runtime.run_with(&[], &bundle, |command| {
+        let mut outside = Command::new("unshare");
+        outside.args(["--mount", "sh", "-c", WITH_NULL, "sh"]).arg(host.path().join("null"));
+        outside.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+        outside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        *command = outside;
+    }))
 }
 
 /// A bundle with a terminal, on a /dev of the image's own.

@@ -122,6 +122,11 @@ attacks! {
         tried: "`/dev/null` in a shared `/dev` is a link to a file of procfs, and masks are made of it",
         defence: HostNull,
     }
+    dev::null_of_the_host_taken_away {
+        known_as: "the host's files in masks", by: Inside,
+        tried: "root of a container makes the null device of masks, which is the host's, one for root alone",
+        defence: NullStaysTheHosts,
+    }
     dev::console_is_a_link {
         known_as: "CVE-2026-88264 (crun)", by: Image,
         tried: "`/dev/console` of the image is a link to where the host has no file yet",
