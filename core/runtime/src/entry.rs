@@ -90,7 +90,7 @@ unsafe extern "C" fn run_again(stack: *const usize) {
     }
 }
 
-/// The verbs that need a seal (cli/verbs.rs). Such a word that is no verb, but an operand, costs a needless second run.
+/// The verbs whose row in cli/table.rs has `seal`; tests/entry.rs compares. Such a word that is no verb, but an operand, costs a needless second run.
 ///
 /// # Safety
 /// `word` ends in NUL.

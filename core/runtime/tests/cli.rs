@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use sampan_runtime::cli::table::{GLOBAL, Takes, VERBS};
+use sampan_runtime::cli::table::{GLOBAL, Needs, Takes, VERBS};
 use sampan_testkit::Bundle;
 use serde_json::json;
 
@@ -73,6 +73,25 @@ fn mistakes_are_named_and_answered() {
         ),
     ] {
         assert_eq!(error(args), format!("sampan: {text}\n"), "{args:?}");
+    }
+}
+
+/// A container is looked for in the root folder, so a bad id is found where the root is good, and a bad root first.
+#[test]
+fn a_verb_needs_of_root_and_container_what_its_row_says() {
+    for row in VERBS.iter().filter(|row| row.name != "spec") {
+        let words = vec!["-"; row.count.0.max(1).min(row.count.1)];
+        let said = |root: &str| {
+            let (_, _, err) = run(sampan(["--root", root, row.name]).args(&words).current_dir("/"));
+            err
+        };
+        let (no_root, no_container) = (said(""), said("/tmp/.sampan-test-nothing"));
+        let bad_root = no_root == "sampan: --root : must not be empty\n";
+        assert_eq!(bad_root, row.needs != Needs::Nothing, "{}: {no_root}", row.name);
+        assert!(
+            !no_root.contains("table.rs") && !no_container.contains("table.rs"),
+            "{no_root}{no_container}"
+        );
     }
 }
 

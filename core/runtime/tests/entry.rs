@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use sampan_runtime::cli::table::VERBS;
 use sampan_testkit::need;
 
 const LEVELS: [&str; 6] = ["0", "1", "2", "3", "s", "z"];
@@ -103,17 +104,15 @@ fn the_entry_calls_nothing_of_libc_but_its_start_at_any_level() {
 }
 
 #[test]
-fn a_verb_that_goes_near_a_container_runs_sealed_and_others_as_they_are_at_any_level() {
+fn the_verbs_that_the_table_seals_run_sealed_and_others_as_they_are_at_any_level() {
     if !need::root() {
         return;
     }
     let build = Build::new("entry");
     for (level, is_static) in LEVELS.iter().flat_map(|level| [(*level, true), (*level, false)]) {
         let program = build.program(level, is_static);
-        let sealed = ["run", "exec", "create", "enter"].map(|verb| (verb, "read-only"));
-        for (verb, how) in
-            sealed.into_iter().chain(["runs", "creates", "list", ""].map(|verb| (verb, "writable")))
-        {
+        let verbs = VERBS.iter().map(|row| (row.name, if row.seal { "read-only" } else { "writable" }));
+        for (verb, how) in verbs.chain(["runs", "creates", ""].map(|word| (word, "writable"))) {
             let mut command = Command::new(&program);
             command.args(["--root", "/x y", verb, "id"]).env("SEEN", "by both").stdin(Stdio::null());
             let out = command.output().unwrap();

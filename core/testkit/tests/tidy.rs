@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates in which every rule holds. In the others only [`unsafe_is_where_the_architecture_says`] does so far.
-const IN_ORDER: [&str; 3] = ["core/child", "core/plan", "core/cgroups"];
+const IN_ORDER: [&str; 4] = ["core/child", "core/plan", "core/cgroups", "core/runtime"];
 const CRATES: [&str; 14] = [
     "core/child",
     "core/plan",

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use lexopt::{Arg, Parser};
 
-use super::table::{self, Flag, GLOBAL, Takes, VERBS, Verb};
+use super::table::{self, Flag, GLOBAL, Row, Takes, VERBS, Verb};
 
 /// A command line that means nothing, and what would.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Given {
 #[derive(Debug)]
 pub struct Command {
     pub global: Given,
-    pub verb: Option<&'static Verb>,
+    pub verb: Option<&'static Row>,
     pub given: Given,
     /// Positional arguments before any `--`.
     pub operands: Vec<OsString>,
@@ -93,22 +93,25 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Usage>
             Word::Rest(rest) => c.program = Some(rest),
             Word::Operand(word) => match c.verb {
                 None => c.verb = Some(find_verb(&word)?),
-                Some(verb) => {
+                Some(verb) if verb.stops => {
                     c.operands.push(word);
-                    if verb.stops {
-                        c.operands.extend(parser.raw_args()?);
-                        // The first `--` only separates; `exec ID -- cmd` and `exec ID cmd` are the same.
-                        if c.operands.get(1).is_some_and(|w| w == "--") {
-                            c.operands.remove(1);
-                        }
-                        break;
-                    }
+                    c.operands.extend(rest(&mut parser)?);
+                    break;
                 }
+                Some(_) => c.operands.push(word),
             },
         }
     }
     check_count(&c)?;
     Ok(c)
+}
+
+/// All that follows the operand at which flags end. A `--` right behind it only separates: `exec ID -- cmd` and
+/// `exec ID cmd` are the same.
+fn rest(parser: &mut Parser) -> Result<Vec<OsString>, Usage> {
+    let mut raw = parser.raw_args()?;
+    raw.next_if(|word| word == "--");
+    Ok(raw.collect())
 }
 
 enum Word {
@@ -118,7 +121,7 @@ enum Word {
     Rest(Vec<OsString>),
 }
 
-fn next(parser: &mut Parser, verb: Option<&'static Verb>) -> Result<Option<Word>, Usage> {
+fn next(parser: &mut Parser, verb: Option<&'static Row>) -> Result<Option<Word>, Usage> {
     if let Some(mut raw) = parser.try_raw_args() {
         if raw.next_if(|w| w == "--").is_some() {
             return Ok(Some(Word::Rest(raw.collect())));
@@ -146,7 +149,7 @@ fn next(parser: &mut Parser, verb: Option<&'static Verb>) -> Result<Option<Word>
 }
 
 /// `-no-subreaper`, `-pid-file=F`: a long flag with one dash, as Go's flag package has it.
-fn one_dash(word: &OsStr, verb: Option<&'static Verb>) -> Option<(&'static Flag, Option<OsString>)> {
+fn one_dash(word: &OsStr, verb: Option<&'static Row>) -> Option<(&'static Flag, Option<OsString>)> {
     let word = word.as_bytes().strip_prefix(b"-").filter(|w| w.len() > 1 && w[0] != b'-')?;
     let (name, value) = match word.iter().position(|b| *b == b'=') {
         Some(at) => (&word[..at], Some(OsStr::from_bytes(&word[at + 1..]).to_owned())),
@@ -179,24 +182,24 @@ fn with_value(
 static OFF: Flag = Flag { long: "", short: None, takes: Takes::Nothing, help: "" };
 
 /// A verb's own flags hide the global ones of the same name: `enter --root`.
-fn find(verb: Option<&'static Verb>, is: impl Fn(&Flag) -> bool) -> Option<&'static Flag> {
+fn find(verb: Option<&'static Row>, is: impl Fn(&Flag) -> bool) -> Option<&'static Flag> {
     let own = verb.map_or(&[][..], |v| v.flags);
     own.iter().find(|f| is(f)).or_else(|| GLOBAL.iter().find(|f| is(f)))
 }
 
-fn is_global(flag: &'static Flag, verb: Option<&'static Verb>) -> bool {
+fn is_global(flag: &'static Flag, verb: Option<&'static Row>) -> bool {
     !verb.is_some_and(|v| v.flags.iter().any(|f| f.long == flag.long))
 }
 
-fn find_verb(word: &OsStr) -> Result<&'static Verb, Usage> {
+fn find_verb(word: &OsStr) -> Result<&'static Row, Usage> {
     let name = word.to_string_lossy();
-    table::verb(&name).ok_or_else(|| {
+    table::row(&name).ok_or_else(|| {
         let near = nearest(&name, VERBS.iter().map(|v| v.name));
         Usage(format!("unknown command {name:?}{near}; `sampan --help` lists them"))
     })
 }
 
-fn unknown(written: &str, name: &str, verb: Option<&'static Verb>) -> Usage {
+fn unknown(written: &str, name: &str, verb: Option<&'static Row>) -> Usage {
     let own = verb.map_or(&[][..], |v| v.flags);
     let near = nearest(name, own.iter().chain(GLOBAL).map(|f| f.long)).replace(" \"", " \"--");
     let of = verb.map_or(String::new(), |v| format!(" {}", v.name));
@@ -222,7 +225,7 @@ fn check_count(c: &Command) -> Result<(), Usage> {
             verb.name, verb.name, verb.operands
         )));
     }
-    if c.program.is_some() && verb.name != "run" {
+    if c.program.is_some() && verb.verb != Verb::Run {
         return Err(Usage(format!("{}: takes nothing after --", verb.name)));
     }
     Ok(())

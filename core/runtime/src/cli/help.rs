@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::table::{Flag, GLOBAL, Takes, VERBS, Verb};
+use super::table::{Flag, GLOBAL, Row, Takes, VERBS};
 
 /// `sampan --help`.
 pub fn overview() -> String {
@@ -22,7 +22,7 @@ pub fn overview() -> String {
 }
 
 /// `sampan VERB --help`.
-pub fn of(verb: &Verb) -> String {
+pub fn of(verb: &Row) -> String {
     let mut out = format!("sampan {}: {}\n\nUsage: sampan {}", verb.name, verb.help, verb.name);
     if !verb.flags.is_empty() {
         out.push_str(" [FLAG]...");
@@ -180,7 +180,7 @@ fn fish_flag(out: &mut String, when: &str, f: &Flag) {
     );
 }
 
-fn takes_id(v: &Verb) -> bool {
+fn takes_id(v: &Row) -> bool {
     v.operands.contains("ID")
 }
 

@@ -20,9 +20,49 @@ pub struct Flag {
     pub help: &'static str,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Create,
+    Start,
+    Run,
+    Exec,
+    Kill,
+    Delete,
+    State,
+    List,
+    Ps,
+    Pause,
+    Resume,
+    Update,
+    Events,
+    Ns,
+    Enter,
+    Plan,
+    Spec,
+    Features,
+    Checkpoint,
+    Restore,
+    Generate,
+}
+
+/// What there must be before a verb can begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    /// The folder of containers.
+    Root,
+    /// That folder, and the id of one of them, which is the first positional argument.
+    Container,
+}
+
+/// A verb, and all that parser, help and dispatch must know of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Verb {
+pub struct Row {
+    pub verb: Verb,
     pub name: &'static str,
+    pub needs: Needs,
+    /// It goes near a container, which must not get at our binary (kernel/seal.rs; entry.rs has the same verbs, by a test).
+    pub seal: bool,
     /// The positional arguments, as the help shows them.
     pub operands: &'static str,
     /// How many there may be.
@@ -169,49 +209,67 @@ const UPDATE: &[Flag] = &[
     value("kernel-memory-tcp", ' ', "BYTES", "accepted and ignored, as in runc"),
 ];
 
-pub const VERBS: &[Verb] = &[
-    Verb {
+pub const VERBS: &[Row] = &[
+    Row {
+        verb: Verb::Create,
         name: "create",
+        needs: Needs::Container,
+        seal: true,
         operands: "ID [BUNDLE]",
         count: (1, 2),
         stops: false,
         help: "make a container from a bundle; its program waits for start",
         flags: CREATE,
     },
-    Verb {
+    Row {
+        verb: Verb::Start,
         name: "start",
+        needs: Needs::Container,
+        seal: false,
         operands: "ID",
         count: (1, 1),
         stops: false,
         help: "start a created container's program",
         flags: &[],
     },
-    Verb {
+    Row {
+        verb: Verb::Run,
         name: "run",
+        needs: Needs::Root,
+        seal: true,
         operands: "[ID] [-- CMD [ARG]...]",
         count: (0, 1),
         stops: false,
         help: "create and start, and wait for the end; --rootfs host -- CMD needs no bundle",
         flags: RUN,
     },
-    Verb {
+    Row {
+        verb: Verb::Exec,
         name: "exec",
+        needs: Needs::Container,
+        seal: true,
         operands: "ID [CMD [ARG]...]",
         count: (1, ANY),
         stops: true,
         help: "run a further program in a running container",
         flags: EXEC,
     },
-    Verb {
+    Row {
+        verb: Verb::Kill,
         name: "kill",
+        needs: Needs::Container,
+        seal: false,
         operands: "ID [SIGNAL]",
         count: (1, 2),
         stops: true,
         help: "send a signal (default TERM) to a container's first process",
         flags: &[on("all", 'a', "to every process of the container")],
     },
-    Verb {
+    Row {
+        verb: Verb::Delete,
         name: "delete",
+        needs: Needs::Container,
+        seal: false,
         operands: "ID",
         count: (1, 1),
         stops: false,
@@ -222,56 +280,77 @@ pub const VERBS: &[Verb] = &[
             "kill it first if it runs; clean up whatever is left; a missing one is no error",
         )],
     },
-    Verb {
+    Row {
+        verb: Verb::State,
         name: "state",
+        needs: Needs::Container,
+        seal: false,
         operands: "ID",
         count: (1, 1),
         stops: false,
         help: "print a container's state as JSON",
         flags: &[],
     },
-    Verb {
+    Row {
+        verb: Verb::List,
         name: "list",
+        needs: Needs::Root,
+        seal: false,
         operands: "",
         count: (0, 0),
         stops: false,
         help: "list containers",
         flags: &[FORMAT, on("quiet", 'q', "ids alone")],
     },
-    Verb {
+    Row {
+        verb: Verb::Ps,
         name: "ps",
+        needs: Needs::Container,
+        seal: false,
         operands: "ID [PS-ARG]...",
         count: (1, ANY),
         stops: true,
         help: "list a container's processes",
         flags: &[FORMAT],
     },
-    Verb {
+    Row {
+        verb: Verb::Pause,
         name: "pause",
+        needs: Needs::Container,
+        seal: false,
         operands: "ID",
         count: (1, 1),
         stops: false,
         help: "freeze all processes of a container",
         flags: &[],
     },
-    Verb {
+    Row {
+        verb: Verb::Resume,
         name: "resume",
+        needs: Needs::Container,
+        seal: false,
         operands: "ID",
         count: (1, 1),
         stops: false,
         help: "let a paused container go on",
         flags: &[],
     },
-    Verb {
+    Row {
+        verb: Verb::Update,
         name: "update",
+        needs: Needs::Container,
+        seal: false,
         operands: "ID",
         count: (1, 1),
         stops: false,
         help: "change a container's limits",
         flags: UPDATE,
     },
-    Verb {
+    Row {
+        verb: Verb::Events,
         name: "events",
+        needs: Needs::Container,
+        seal: false,
         operands: "ID",
         count: (1, 1),
         stops: false,
@@ -281,32 +360,44 @@ pub const VERBS: &[Verb] = &[
             value("interval", ' ', "TIME", "time between two lines (default 5s)"),
         ],
     },
-    Verb {
+    Row {
+        verb: Verb::Ns,
         name: "ns",
+        needs: Needs::Root,
+        seal: false,
         operands: "[ID|PID]...",
         count: (0, ANY),
         stops: false,
         help: "show namespaces: which are own, which shared with the host or other containers",
         flags: &[JSON],
     },
-    Verb {
+    Row {
+        verb: Verb::Enter,
         name: "enter",
+        needs: Needs::Root,
+        seal: true,
         operands: "[CMD [ARG]...]",
         count: (0, ANY),
         stops: true,
         help: "run a program (default a shell) in namespaces of a container or process, as nsenter does",
         flags: ENTER,
     },
-    Verb {
+    Row {
+        verb: Verb::Plan,
         name: "plan",
+        needs: Needs::Nothing,
+        seal: false,
         operands: "[BUNDLE]",
         count: (0, 1),
         stops: false,
         help: "print every step that starting the bundle would take",
         flags: &[JSON, BUNDLE],
     },
-    Verb {
+    Row {
+        verb: Verb::Spec,
         name: "spec",
+        needs: Needs::Nothing,
+        seal: false,
         operands: "",
         count: (0, 0),
         stops: false,
@@ -321,32 +412,44 @@ pub const VERBS: &[Verb] = &[
             ),
         ],
     },
-    Verb {
+    Row {
+        verb: Verb::Features,
         name: "features",
+        needs: Needs::Nothing,
+        seal: false,
         operands: "",
         count: (0, 0),
         stops: false,
         help: "print what this build can do as JSON",
         flags: &[],
     },
-    Verb {
+    Row {
+        verb: Verb::Checkpoint,
         name: "checkpoint",
+        needs: Needs::Nothing,
+        seal: false,
         operands: "ID",
         count: (0, ANY),
         stops: true,
         help: "not supported yet",
         flags: &[],
     },
-    Verb {
+    Row {
+        verb: Verb::Restore,
         name: "restore",
+        needs: Needs::Nothing,
+        seal: false,
         operands: "ID",
         count: (0, ANY),
         stops: true,
         help: "not supported yet",
         flags: &[],
     },
-    Verb {
+    Row {
+        verb: Verb::Generate,
         name: "generate",
+        needs: Needs::Nothing,
+        seal: false,
         operands: "man|bash|zsh|fish",
         count: (1, 1),
         stops: false,
@@ -355,6 +458,6 @@ pub const VERBS: &[Verb] = &[
     },
 ];
 
-pub fn verb(name: &str) -> Option<&'static Verb> {
-    VERBS.iter().find(|v| v.name == name)
+pub fn row(name: &str) -> Option<&'static Row> {
+    VERBS.iter().find(|row| row.name == name)
 }

@@ -28,29 +28,55 @@ pub fn write(pid: i32, maps: &Maps<'_>) -> Result<()> {
     if maps.deny_setgroups {
         put(pid, "setgroups", "deny", &gids)?;
     }
-    one(pid, "uid_map", maps.uids, &uids, "newuidmap", maps.deny_setgroups)?;
-    one(pid, "gid_map", maps.gids, &gids, "newgidmap", maps.deny_setgroups)
+    let both = [
+        Map { file: "uid_map", helper: "newuidmap", lines: maps.uids, field: &uids },
+        Map { file: "gid_map", helper: "newgidmap", lines: maps.gids, field: &gids },
+    ];
+    both.iter().try_for_each(|map| map.write(pid, maps.deny_setgroups))
 }
 
-fn one(
-    pid: i32,
-    file: &str,
-    maps: &[IdMapping],
-    field: &str,
-    helper: &str,
-    unprivileged: bool,
-) -> Result<()> {
-    if maps.len() > LINES_MAX {
-        return Err(
-            Error::new(format!("holds {} mappings; the kernel takes {LINES_MAX}", maps.len())).field(field)
-        );
+/// One of the two.
+struct Map<'m> {
+    /// In /proc/PID.
+    file: &'static str,
+    /// The program that writes it for users without privileges.
+    helper: &'static str,
+    lines: &'m [IdMapping],
+    field: &'m str,
+}
+
+impl Map<'_> {
+    fn write(&self, pid: i32, unprivileged: bool) -> Result<()> {
+        let n = self.lines.len();
+        if n > LINES_MAX {
+            let problem = format!("holds {n} mappings; the kernel takes {LINES_MAX}");
+            return Err(Error::new(problem).field(self.field));
+        }
+        if unprivileged && (n > 1 || self.lines.iter().any(|line| line.size > 1)) {
+            return self.by_helper(pid);
+        }
+        let line = |m: &IdMapping| format!("{} {} {}\n", m.container_id, m.host_id, m.size);
+        put(pid, self.file, &self.lines.iter().map(line).collect::<String>(), self.field)
     }
-    if unprivileged && (maps.len() > 1 || maps.iter().any(|m| m.size > 1)) {
-        return by_helper(pid, maps, field, helper);
+
+    fn by_helper(&self, pid: i32) -> Result<()> {
+        let Map { helper, field, .. } = self;
+        let mut command = Command::new(helper);
+        command.arg(pid.to_string());
+        for m in self.lines {
+            command.args([m.container_id.to_string(), m.host_id.to_string(), m.size.to_string()]);
+        }
+        let output = command.output().map_err(|e| {
+            Error::new(format!("cannot run {helper}: {e}")).field(*field).likely("install the package uidmap")
+        })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(Error::new(format!("{helper}: {said}"))
+            .field(*field)
+            .likely("/etc/subuid and /etc/subgid must grant you these ranges"))
     }
-    let text: String =
-        maps.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect();
-    put(pid, file, &text, field)
 }
 
 fn put(pid: i32, file: &str, text: &str, field: &str) -> Result<()> {
@@ -68,22 +94,4 @@ fn put(pid: i32, file: &str, text: &str, field: &str) -> Result<()> {
             .call("write", errno)
             .likely(likely)
     })
-}
-
-fn by_helper(pid: i32, maps: &[IdMapping], field: &str, helper: &str) -> Result<()> {
-    let mut command = Command::new(helper);
-    command.arg(pid.to_string());
-    for m in maps {
-        command.args([m.container_id.to_string(), m.host_id.to_string(), m.size.to_string()]);
-    }
-    let output = command.output().map_err(|e| {
-        Error::new(format!("cannot run {helper}: {e}")).field(field).likely("install the package uidmap")
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Error::new(format!("{helper}: {said}"))
-        .field(field)
-        .likely("/etc/subuid and /etc/subgid must grant you these ranges"))
 }

@@ -68,7 +68,7 @@ pub enum Keep {
 pub struct Request<'a> {
     pub plan: &'a Plan<'a>,
     pub host: &'a Host,
-    /// Made and locked by the caller; state.json (and FIFOs) go there.
+    /// Was made and locked by the caller; state.json (and FIFOs) go there.
     pub folder: &'a Folder,
     pub bundle: &'a Path,
     pub barrier: Barrier,

@@ -9,13 +9,13 @@ use std::time::Duration;
 use sampan_cgroups::Stats;
 use serde::Serialize;
 
-use super::{Error, Result, cgroup, doing, find, json_line, print, state_error};
+use super::{Error, Result, cgroup, doing, find, state_error};
 use crate::kernel::pidfd;
 use crate::store::dir::Root;
 
-/// One line; readers that look for `{"type":"stats"` find it where runc has it.
-#[derive(Serialize)]
-struct Event<'e> {
+/// One line of output; readers that look for `{"type":"stats"` find it where runc has it.
+#[derive(Debug, Serialize)]
+pub struct Event<'e> {
     #[serde(rename = "type")]
     kind: &'static str,
     id: &'e str,
@@ -23,7 +23,14 @@ struct Event<'e> {
     data: Option<&'e Stats>,
 }
 
-pub fn run(root: &Root, id: &str, once: bool, interval: Duration) -> Result<()> {
+/// Shows the first event at once, and with `once` no other.
+pub fn run(
+    root: &Root,
+    id: &str,
+    once: bool,
+    interval: Duration,
+    show: &mut dyn FnMut(&Event<'_>) -> Result<()>,
+) -> Result<()> {
     let (_folder, state) = find(root, id)?;
     let init = state.init().map_err(doing(format!("{id}: cannot find its process")))?;
     let init = init.ok_or_else(|| state_error(id, "container not running"))?;
@@ -31,14 +38,14 @@ pub fn run(root: &Root, id: &str, once: bool, interval: Duration) -> Result<()> 
     let mut kills = cgroup.oom_kills()?;
     loop {
         let stats = cgroup.stats()?;
-        print(&json_line(&Event { kind: "stats", id, data: Some(&stats) })?)?;
+        show(&Event { kind: "stats", id, data: Some(&stats) })?;
         if once {
             return Ok(());
         }
         let over = pidfd::wait(init.as_fd(), Some(interval)).map_err(doing(format!("{id}: cannot wait")))?;
         let now = cgroup.oom_kills().unwrap_or(kills);
         if now > kills {
-            print(&json_line(&Event { kind: "oom", id, data: None })?)?;
+            show(&Event { kind: "oom", id, data: None })?;
             kills = now;
         }
         if over {

@@ -5,7 +5,7 @@
 //! conmon takes its absence for our failure.
 
 use std::borrow::Cow;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use sampan_child::defence::{self, Defence};
@@ -21,7 +21,7 @@ use crate::launch::spawn::Direct;
 use crate::launch::{self, Console, ExecRequest, Executed, Spawn, Spawned};
 use crate::log::Log;
 use crate::store::dir::{Folder, Lock, Root};
-use crate::store::state::{self, Status};
+use crate::store::state::{self, State, Status};
 
 #[derive(Debug, Default)]
 pub struct Options {
@@ -49,32 +49,10 @@ pub struct Options {
 pub fn run(root: &Root, o: &Options, log: &Log) -> Result<i32> {
     let (folder, state) = find(root, &o.id)?;
     folder.lock(Lock::Shared, None)?;
-    match status(&folder, &state)? {
-        Status::Running | Status::Created => {}
-        Status::Paused if o.ignore_paused => {}
-        Status::Paused => {
-            return Err(state_error(
-                &o.id,
-                "cannot exec in a paused container (use --ignore-paused to override)",
-            ));
-        }
-        Status::Stopped => return Err(state_error(&o.id, "cannot exec in a stopped container")),
-        Status::Creating => {
-            return Err(state_error(&o.id, "cannot exec in a container that is still being created"));
-        }
-    }
-    let stopped = || state_error(&o.id, "cannot exec in a stopped container");
-    let init =
-        state.init().map_err(doing(format!("{}: cannot find its process", o.id)))?.ok_or_else(stopped)?;
+    let init = running(&folder, &state, o)?;
     let texts = Texts::read(&folder, o)?;
     let spec = texts.spec()?;
     let mut process = texts.process(&spec, o)?;
-    if process.terminal && !o.detach {
-        foreground::check_terminal()?;
-        // Before the program runs: it may ask for the terminal's size at once.
-        process.console_size = foreground::size().map(|(height, width)| ConsoleSize { height, width });
-    }
-    check_console(&process, o)?;
     let cgroup = state.cgroup()?;
     // The groups as they are, not as a path relative to ours would give them now.
     let host = host::facts_of(cgroup.as_ref());
@@ -87,6 +65,7 @@ pub fn run(root: &Root, o: &Options, log: &Log) -> Result<i32> {
         may_wait: true,
         ..PlanOptions::default()
     };
+    check_terminal(&mut process, o)?;
     create::check_preserved(o.preserve_fds)?;
     let plan =
         Plan::exec(&spec, &process, &host, &options).map_err(|e| crate::error::Error::from(e).of(&o.id))?;
@@ -109,6 +88,23 @@ pub fn run(root: &Root, o: &Options, log: &Log) -> Result<i32> {
         let _ = pidfd::send(executed.child.pidfd.as_fd(), libc::SIGKILL);
         let _ = Direct.reap(&executed.child);
     })
+}
+
+/// The pidfd of the container's init, which lives and may be joined.
+fn running(folder: &Folder, state: &State, o: &Options) -> Result<OwnedFd> {
+    const STOPPED: &str = "cannot exec in a stopped container";
+    let problem = match status(folder, state)? {
+        Status::Running | Status::Created => None,
+        Status::Paused if o.ignore_paused => None,
+        Status::Paused => Some("cannot exec in a paused container (use --ignore-paused to override)"),
+        Status::Stopped => Some(STOPPED),
+        Status::Creating => Some("cannot exec in a container that is still being created"),
+    };
+    if let Some(problem) = problem {
+        return Err(state_error(&o.id, problem));
+    }
+    let init = state.init().map_err(doing(format!("{}: cannot find its process", o.id)))?;
+    init.ok_or_else(|| state_error(&o.id, STOPPED))
 }
 
 /// Its program runs: the pid file, and in the foreground its terminal, its signals and its end.
@@ -138,7 +134,13 @@ impl Spawn for UnlockOnceCloned<'_> {
     }
 }
 
-fn check_console(process: &Process<'_>, o: &Options) -> Result<()> {
+/// A terminal needs somebody at its other end: us, or whoever listens on the console socket.
+fn check_terminal(process: &mut Process<'_>, o: &Options) -> Result<()> {
+    if process.terminal && !o.detach {
+        foreground::check_terminal()?;
+        // Before the program runs: it may ask for the terminal's size at once.
+        process.console_size = foreground::size().map(|(height, width)| ConsoleSize { height, width });
+    }
     match (process.terminal && o.detach, &o.console_socket) {
         (true, None) => {
             Err(Error::Asked("exec: cannot allocate a tty without --console-socket when detached".into()))

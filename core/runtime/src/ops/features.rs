@@ -3,12 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Result, json as text, print};
 use crate::store::state::OCI_VERSION;
-
-pub fn run() -> Result<()> {
-    print(&text(&document())?)
-}
 
 pub fn document() -> Value {
     json!({

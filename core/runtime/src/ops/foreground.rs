@@ -19,7 +19,7 @@ use rustix::termios::{
 };
 
 use crate::kernel::pidfd::{self, Exit};
-use crate::kernel::signals::{self, Signals};
+use crate::kernel::signals::{self, Received, Signals};
 
 /// Which signals reach the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,40 +41,15 @@ pub fn wait(
     let mut relay = relay;
     let mut reaped = None;
     loop {
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(process, PollFlags::IN),
-            PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN),
-        ];
-        if let Some(relay) = &relay {
-            relay.add_to(&mut fds);
-        }
-        match poll(&mut fds, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-        let over = !fds[0].revents().is_empty();
-        drop(fds);
+        let over = wait_for_any(process, signals, relay.as_ref())?;
         if let Some(relay) = &mut relay {
             relay.turn()?;
         }
         while let Some(signal) = signals.next()? {
-            match signal.number {
-                libc::SIGCHLD => {}
-                libc::SIGURG => {}
-                libc::SIGWINCH if relay.is_some() => {
-                    if let Some(relay) = &relay {
-                        relay.resize();
-                    }
-                }
-                // It may have ended a moment ago; the pidfd says so next.
-                n if forward == Forward::All || !signal.from_kernel => drop(pidfd::send(process, n)),
-                _ => {}
-            }
+            deliver(&signal, process, forward, relay.as_ref());
         }
         while let Some((ended, exit)) = signals::reap() {
-            if ended == pid {
-                reaped = Some(exit);
-            }
+            reaped = reaped.or((ended == pid).then_some(exit));
         }
         if over {
             if let Some(relay) = &mut relay {
@@ -82,6 +57,35 @@ pub fn wait(
             }
             return Ok(reaped.unwrap_or_else(|| pidfd::exit(process)));
         }
+    }
+}
+
+/// Sleeps until there is something to do; true: the process has ended.
+fn wait_for_any(process: BorrowedFd<'_>, signals: &Signals, relay: Option<&Relay>) -> io::Result<bool> {
+    let mut fds = vec![
+        PollFd::from_borrowed_fd(process, PollFlags::IN),
+        PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN),
+    ];
+    if let Some(relay) = relay {
+        relay.add_to(&mut fds);
+    }
+    match poll(&mut fds, None) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(e) => return Err(e.into()),
+    }
+    Ok(fds.first().is_some_and(|process| !process.revents().is_empty()))
+}
+
+fn deliver(signal: &Received, process: BorrowedFd<'_>, forward: Forward, relay: Option<&Relay>) {
+    match (signal.number, relay) {
+        // The end of a child is ours to reap; SIGURG is not passed on, as in runc (Go's runtime wakes its threads with it).
+        (libc::SIGCHLD | libc::SIGURG, _) => {}
+        (libc::SIGWINCH, Some(relay)) => relay.resize(),
+        // It may have ended a moment ago; the pidfd says so next.
+        (number, _) if forward == Forward::All || !signal.from_kernel => {
+            drop(pidfd::send(process, number));
+        }
+        _ => {}
     }
 }
 

@@ -1,5 +1,5 @@
-//! The verbs, one file each. A verb takes its options as a struct, prints only what it is asked for, and returns an error
-//! that is one sentence in runc's words where clients match on them.
+//! The verbs, one file each. A verb takes its options as a struct and returns what it found; cli prints it. Its error
+//! is one sentence, in runc's words where clients match on them.
 
 pub mod create;
 pub mod delete;
@@ -28,7 +28,7 @@ use crate::destroy;
 use crate::error::io_name;
 use crate::kernel::trust;
 use crate::store::dir::{self, Folder, Root};
-use crate::store::state::{State, Status};
+use crate::store::state::{Document, State, Status};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -108,6 +108,19 @@ pub fn read_text(what: &str, path: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8".into()))
 }
 
+/// A container as a verb found it.
+#[derive(Debug)]
+pub struct Container {
+    pub state: State,
+    pub status: Status,
+}
+
+impl Container {
+    pub fn document(&self) -> Document<'_> {
+        self.state.document(self.status)
+    }
+}
+
 /// The container's folder and state. A folder without a state is one whose create never got anywhere.
 pub fn find(root: &Root, id: &str) -> Result<(Folder, State)> {
     let folder = root.open(id)?;
@@ -137,33 +150,4 @@ pub fn cgroup(state: &State) -> Result<sampan_cgroups::Cgroup<'static>> {
 
 pub fn state_error(id: &str, problem: impl Into<String>) -> Error {
     Error::State { id: id.into(), problem: problem.into() }
-}
-
-/// Prints to stdout; a reader that has gone away is no error of ours.
-pub fn print(text: &str) -> Result<()> {
-    use std::io::Write;
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(doing("cannot write to stdout")(e)),
-        _ => Ok(()),
-    }
-}
-
-/// Any value as one line of JSON, its fields in the order in which the type has them.
-pub fn json_line(value: &impl serde::Serialize) -> Result<String> {
-    let text = serde_json::to_string(value).map_err(|e| Error::Asked(format!("cannot write JSON: {e}")))?;
-    Ok(text + "\n")
-}
-
-/// The same of a list, as Go writes it: an empty one is `null`.
-pub fn json_list<T: serde::Serialize>(list: &[T]) -> Result<String> {
-    json_line(&(!list.is_empty()).then_some(list))
-}
-
-/// Any value as indented JSON with a line end.
-pub fn json(value: &impl serde::Serialize) -> Result<String> {
-    let mut text =
-        serde_json::to_string_pretty(value).map_err(|e| Error::Asked(format!("cannot write JSON: {e}")))?;
-    text.push('\n');
-    Ok(text)
 }

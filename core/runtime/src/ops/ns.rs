@@ -4,7 +4,6 @@
 //! *shared with* these containers. Without arguments: all containers that run.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde::Serialize;
 
-use super::{Error, Result, doing, find, json, print};
+use super::{Error, Result, doing, find};
 use crate::kernel::pidfd;
 use crate::store::dir::{self, Root};
 
@@ -39,17 +38,6 @@ pub struct Namespace {
 }
 
 type Inodes = BTreeMap<&'static str, u64>;
-
-pub fn run(root: &Root, targets: &[String], as_json: bool) -> Result<()> {
-    let found = look(root, targets)?;
-    if as_json {
-        return print(&json(&found)?);
-    }
-    if found.is_empty() {
-        return print("no container is running; `sampan ns PID` shows a process's namespaces\n");
-    }
-    print(&table(&found))
-}
 
 pub fn look(root: &Root, targets: &[String]) -> Result<Vec<Target>> {
     let containers = running(root)?;
@@ -153,22 +141,4 @@ pub fn inodes(pid: i32) -> io::Result<Inodes> {
         }
     }
     Ok(found)
-}
-
-fn table(found: &[Target]) -> String {
-    let mut out = String::new();
-    for t in found {
-        let same = t.target == t.pid.to_string();
-        let _ =
-            if same { writeln!(out, "pid {}", t.pid) } else { writeln!(out, "{}  pid {}", t.target, t.pid) };
-        for n in &t.namespaces {
-            let mut whose = if n.host { "host".to_owned() } else { "own".to_owned() };
-            if !n.shared_with.is_empty() {
-                let with = n.shared_with.join(", ");
-                whose = if n.host { format!("host, as {with}") } else { format!("shared with {with}") };
-            }
-            let _ = writeln!(out, "  {:6}  {:<10}  {whose}", n.kind, n.inode);
-        }
-    }
-    out
 }

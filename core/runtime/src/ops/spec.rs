@@ -7,24 +7,30 @@ use std::path::Path;
 
 use sampan_plan::Spec;
 use sampan_plan::spec::{Capabilities, DeviceRule, Namespace, Resources, Rlimit, Str};
+use serde_json::Value;
 
-use super::{Error, Result, doing, json as text};
+use super::{Error, Result, doing};
+use crate::store::state::CONFIG;
 
-pub fn run(bundle: &Path, rootless: bool, is_secure: bool) -> Result<()> {
+pub fn document(rootless: bool, is_secure: bool) -> Result<Value> {
     if rootless {
         return Err(Error::Asked(
             "spec --rootless: not supported yet; write linux.uidMappings by hand".into(),
         ));
     }
-    let path = bundle.join("config.json");
     let spec = if is_secure { secure() } else { runcs() };
     let mut config =
         serde_json::to_value(spec).map_err(|e| Error::Asked(format!("cannot write JSON: {e}")))?;
     // Ours leaves out what is absent; other readers want it there.
     config["process"]["user"] = serde_json::json!({ "uid": 0, "gid": 0 });
-    let content = text(&config)?;
+    Ok(config)
+}
+
+/// Into the bundle, where there is no config.json yet.
+pub fn write(bundle: &Path, config: &str) -> Result<()> {
+    let path = bundle.join(CONFIG);
     let file = OpenOptions::new().write(true).create_new(true).open(&path);
-    match file.and_then(|mut f| f.write_all(content.as_bytes())) {
+    match file.and_then(|mut f| f.write_all(config.as_bytes())) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(Error::Asked(format!(
             "{} exists; remove it first, or name another folder by --bundle",

@@ -1,9 +1,9 @@
-//! `sampan state ID`: the OCI state as JSON.
+//! `sampan state ID`: the container and its status now.
 
-use super::{Result, find, json, print, status};
+use super::{Container, Result, find, status};
 use crate::store::dir::Root;
 
-pub fn run(root: &Root, id: &str) -> Result<()> {
+pub fn run(root: &Root, id: &str) -> Result<Container> {
     let (folder, state) = find(root, id)?;
-    print(&json(&state.document(status(&folder, &state)?))?)
+    Ok(Container { status: status(&folder, &state)?, state })
 }

@@ -11,7 +11,7 @@
 //! What is written here makes us kill processes and run hooks, so nothing is believed that somebody else can have put
 //! here (trust.rs). Deliberately absent: what is in the files (state.rs).
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -360,49 +360,43 @@ impl Folder {
     /// Removes the folder and what is in it; the lock must be held. state.json goes last, so that a delete that is
     /// killed here can be repeated with everything it needs.
     pub fn remove(self) -> Result<(), Error> {
-        let fail = |name: &CStr, e: Errno| {
-            let path = self.path.join(OsStr::from_bytes(name.to_bytes()));
-            file_error(&self.id, "remove", &path, e.into())
-        };
+        let failed = |e: Errno| file_error(&self.id, "remove", &self.path, e.into());
         // A folder of four or five files: one look, or a few. It is read from its start, whoever read it before.
-        seek(&self.dir, SeekFrom::Start(0)).map_err(|e| fail(c"", e))?;
+        seek(&self.dir, SeekFrom::Start(0)).map_err(failed)?;
         let mut room = [MaybeUninit::uninit(); 1024];
         let mut entries = RawDir::new(&self.dir, &mut room);
         while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Ok(entry) => entry,
+            match entry {
+                Ok(entry) if [c".", c".."].contains(&entry.file_name()) => {}
+                Ok(entry) if entry.file_name().to_bytes() == LAST.as_bytes() => {}
+                Ok(entry) => self.remove_file(OsStr::from_bytes(entry.file_name().to_bytes()))?,
                 // Removed by somebody else already.
                 Err(Errno::NOENT) => return Ok(()),
-                Err(e) => return Err(fail(c"", e)),
-            };
-            let name = entry.file_name();
-            if name == c"." || name == c".." || name.to_bytes() == LAST.as_bytes() {
-                continue;
-            }
-            match unlinkat(&self.dir, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::ISDIR) => {
-                    let path = self.path.join(OsStr::from_bytes(name.to_bytes()));
-                    match fs::remove_dir_all(&path) {
-                        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                            return Err(file_error(&self.id, "remove", &path, e));
-                        }
-                        _ => {}
-                    }
-                }
-                Err(e) => return Err(fail(name, e)),
+                Err(e) => return Err(failed(e)),
             }
         }
-        match unlinkat(&self.dir, LAST, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(e) => {
-                return Err(file_error(&self.id, "remove", &self.path.join(LAST), e.into()));
-            }
+        self.remove_file(OsStr::new(LAST))?;
+        or_gone(unlinkat(CWD, &self.path, AtFlags::REMOVEDIR)).map_err(failed)
+    }
+
+    fn remove_file(&self, name: &OsStr) -> Result<(), Error> {
+        let path = || self.path.join(name);
+        let removed = match unlinkat(&self.dir, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => fs::remove_dir_all(path()),
+            result => result.map_err(io::Error::from),
+        };
+        match removed {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(file_error(&self.id, "remove", &path(), e)),
+            _ => Ok(()),
         }
-        match unlinkat(CWD, &self.path, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(fail(c"", e)),
-        }
+    }
+}
+
+/// What somebody else has removed is removed.
+fn or_gone(removed: Result<(), Errno>) -> Result<(), Errno> {
+    match removed {
+        Err(Errno::NOENT) => Ok(()),
+        result => result,
     }
 }
 

@@ -93,7 +93,7 @@ pub struct Cgroup {
 pub struct Claim {
     /// [`sampan_cgroups::Cgroup::inode`]: another group under the same name is not the container's.
     pub inode: u64,
-    /// Made for the container, so that whoever is in it is the container's to kill; else it is only used.
+    /// Was made for the container, so that whoever is in it is the container's to kill; else it is only used.
     pub owned: bool,
 }
 
