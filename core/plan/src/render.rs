@@ -337,12 +337,13 @@ fn bracket(options: &[String]) -> String {
 pub fn text(plan: &Plan<'_>) -> String {
     let mut out = String::new();
     let Some(reader) = reader(plan) else { return out };
-    let new = plan.image_flags();
-    let _ = writeln!(
-        out,
-        "clone3: {}",
-        if new == 0 { "no new namespaces".to_owned() } else { format!("new {}", kinds(new)) }
-    );
+    let header = reader.image.header();
+    let new = match header.clone_flags as u32 {
+        0 => "no new namespaces".to_owned(),
+        flags => format!("new {}", kinds(flags)),
+    };
+    let group = if header.cgroup == Slot::NONE { "" } else { ", into the control group" };
+    let _ = writeln!(out, "clone3: {new}{group}");
     for (index, (step, origin)) in plan.steps.iter().zip(&plan.origins).enumerate() {
         let words = reader.words(*step);
         match origin.is_empty() {

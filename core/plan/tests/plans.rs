@@ -2,6 +2,7 @@
 
 use crate::fields::set;
 use sampan_child::step::{self, Propagation, Source, Step};
+use sampan_plan::host::{Cgroup, Version};
 use sampan_plan::slots::SlotSource;
 use sampan_plan::{Host, Options, Plan, Spec, render};
 use serde_json::{Value, json};
@@ -276,7 +277,7 @@ fn a_group_goes_to_its_user_where_it_can_be_used() {
     };
     let both = Host::example();
     let mut v2 = Host::example();
-    v2.cgroups.retain(|group| group.version == sampan_plan::host::Version::V2);
+    v2.cgroups.retain(|group| group.version == Version::V2);
     assert_eq!(owner(&v2, &|_| ()), Some(100_007));
     assert_eq!(owner(&both, &|_| ()), None, "v1 is in use");
     assert_eq!(owner(&Host { privileged: false, ..v2.clone() }, &|_| ()), None, "whoever makes it has it");
@@ -330,4 +331,39 @@ fn a_process_of_the_host_is_a_short_plan() {
     insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
         insta::assert_snapshot!("host-process", render::text(&plan));
     });
+}
+
+/// The plan of examples/hello, on a host of cgroup v2 alone.
+fn plan_of_hello() -> String {
+    let config = include_str!("../../../examples/hello/config.json");
+    let spec = Spec::parse(config).unwrap();
+    let options = Options { id: "plan".to_owned(), bundle: "/srv/hello".to_owned(), ..options() };
+    let group = Cgroup { version: Version::V2, mount: "/sys/fs/cgroup".to_owned(), path: "plan".to_owned() };
+    let host = Host { cgroups: vec![group], ..Host::example() };
+    render::text(&Plan::compile(&spec, &host, &options).unwrap())
+}
+
+/// What stands in a page below the command `sampan plan /srv/hello`, up to the next command or the end of the example.
+fn shown_in(page: &str) -> Vec<&str> {
+    let below = page.lines().skip_while(|line| !line.starts_with("# sampan plan /srv/hello")).skip(1);
+    below.take_while(|line| !line.starts_with("# ") && *line != "```").filter(|line| *line != "...").collect()
+}
+
+#[test]
+fn the_documents_show_the_plan_of_examples_hello_as_it_is() {
+    let plan = plan_of_hello();
+    for (name, page) in [
+        ("README.md", include_str!("../../../README.md")),
+        ("tour.md", include_str!("../../../docs/tour.md")),
+    ] {
+        let shown = shown_in(page);
+        assert!(!shown.is_empty(), "{name} shows no plan of /srv/hello");
+        let mut rest = plan.lines();
+        for line in shown {
+            assert!(
+                rest.any(|l| l == line),
+                "{name}: not a line of the plan, or not in its order: {line}\n{plan}"
+            );
+        }
+    }
 }
