@@ -76,7 +76,7 @@ impl Reader<'_> {
             _ => None,
         }
     }
-    /// What a new file system is of_file_system, and its source.
+    /// What a new file system is made of, and its source.
     fn options(&self, data: List) -> (Vec<String>, Option<String>) {
         let (mut options, mut source) = (Vec::new(), None);
         let mut data = self.list(data).into_iter();

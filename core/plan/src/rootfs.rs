@@ -1,4 +1,4 @@
-//! The root context the mounts: devices, masked and read-only paths, sysctls.
+//! The root around the mounts: devices, masked and read-only paths, sysctls.
 
 use crate::build::Build;
 use crate::error::Error;

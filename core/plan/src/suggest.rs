@@ -1,11 +1,11 @@
 //! "Did you mean": the known word that is most like the one that was written.
 
-/// The name in `known` that is most like `word`, for "did you mean".
+/// The name in `known` that is most like `word`, for "did you mean". One that has nothing in common with it is not meant.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     known
         .into_iter()
         .map(|k| (distance(word, k), k))
-        .filter(|(d, k)| *d <= k.len().div_ceil(3).clamp(2, 3))
+        .filter(|(d, k)| *d <= k.len().div_ceil(3).clamp(2, 3) && *d < word.len())
         .min_by_key(|(d, _)| *d)
         .map(|(_, k)| k)
 }

@@ -33,7 +33,7 @@ unsafe extern "C" {
 }
 
 /// The entry point (build.rs tells the linker). The stack stays as the kernel laid it out, and so does rdx, in which ld.so
-/// runner libc what to call at exit.
+/// hands libc what to call at exit.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn sampan_entry() -> ! {

@@ -48,11 +48,12 @@ fn checkpoint_help_fails_because_clients_take_it_for_support() {
 #[test]
 fn mistakes_are_named_and_answered() {
     for (args, text) in [
-        (&["lst"][..], "unknown command \"lst\", did you mean \"list\"?; `sampan --help` lists them"),
+        (&["lst"][..], "unknown command \"lst\", did you mean \"list\"? `sampan --help` lists them"),
+        (&["rnu"], "unknown command \"rnu\", did you mean \"run\"? `sampan --help` lists them"),
         (&["frobnicate"], "unknown command \"frobnicate\"; `sampan --help` lists them"),
         (
             &["create", "--bundel", "x", "c"],
-            "unknown flag --bundel, did you mean \"--bundle\"?; `sampan create --help` lists them",
+            "unknown flag --bundel, did you mean \"--bundle\"? `sampan create --help` lists them",
         ),
         (&["start", "-x", "c"], "unknown flag -x; `sampan start --help` lists them"),
         (&["start"], "start: missing argument; usage: sampan start ID"),
@@ -93,6 +94,27 @@ fn a_verb_needs_of_root_and_container_what_its_row_says() {
             "{no_root}{no_container}"
         );
     }
+}
+
+#[test]
+fn a_folder_that_is_no_bundle_is_answered_with_how_to_get_one() {
+    let folder = std::env::temp_dir().join(format!("sampan-no-bundle-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let said = error(&["plan", folder.to_str().unwrap()]);
+    fs::remove_dir(&folder).unwrap();
+    let likely =
+        "this folder is no bundle: name another by --bundle, or write a config.json with sampan spec";
+    let config = folder.join("config.json");
+    assert_eq!(
+        said,
+        format!("sampan: cannot read {}\n  openat: ENOENT\n  likely: {likely}\n", config.display())
+    );
+}
+
+#[test]
+fn enter_names_the_errno_of_a_program_that_is_not_there() {
+    let (code, out, err) = run(&mut sampan(["enter", "nosuch"]));
+    assert_eq!((code, out.as_str(), err.as_str()), (127, "", "sampan: cannot run nosuch: ENOENT\n"));
 }
 
 #[test]

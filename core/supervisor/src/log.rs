@@ -1,4 +1,4 @@
-//! sampand's own lines: a tracing subscriber that formats an event once and runner it to the view.
+//! sampand's own lines: a tracing subscriber that formats an event once and hands it to the view.
 //!
 //! Text is `INFO web: running -> backoff cause="exit 137, oom" attempt=3 delay_ms=400`: the service first, then what
 //! happened, then numbers with their units. JSON is one object a line with the same facts. Absent on purpose: spans,

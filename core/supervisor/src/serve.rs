@@ -130,7 +130,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// HookRunner a request to the loop and waits for its answer.
+/// Hands a request to the loop and waits for its answer.
 async fn ask<T>(send: &Send, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, Refusal> {
     let ended = || Refusal(StatusCode::SERVICE_UNAVAILABLE, failure("stopping", "sampand ends"));
     let (answer, answered) = oneshot::channel();

@@ -1,6 +1,6 @@
 //! What sampand shows in the foreground: its own lines and the services' output, each behind the service's name.
 //!
-//! One thread owns standard output. Everybody else runner it finished lines through a bounded queue and never waits:
+//! One thread owns standard output. Everybody else hands it finished lines through a bounded queue and never waits:
 //! a terminal stopped with Ctrl-S must not stop the loop. What does not fit is counted and the count is shown.
 //! Absent on purpose: any state of services; a line is formatted where its facts are.
 use crate::queue::{Receiver, Sender, bounded};

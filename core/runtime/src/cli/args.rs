@@ -8,6 +8,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 use lexopt::{Arg, Parser};
+use sampan_plan::suggest::nearest;
 
 use super::table::{self, Flag, GLOBAL, Row, Takes, VERBS, Verb};
 
@@ -194,16 +195,21 @@ fn is_global(flag: &'static Flag, verb: Option<&'static Row>) -> bool {
 fn find_verb(word: &OsStr) -> Result<&'static Row, Usage> {
     let name = word.to_string_lossy();
     table::row(&name).ok_or_else(|| {
-        let near = nearest(&name, VERBS.iter().map(|v| v.name));
-        Usage(format!("unknown command {name:?}{near}; `sampan --help` lists them"))
+        let meant = meant(nearest(&name, VERBS.iter().map(|v| v.name)), "");
+        Usage(format!("unknown command {name:?}{meant} `sampan --help` lists them"))
     })
 }
 
 fn unknown(written: &str, name: &str, verb: Option<&'static Row>) -> Usage {
     let own = verb.map_or(&[][..], |v| v.flags);
-    let near = nearest(name, own.iter().chain(GLOBAL).map(|f| f.long)).replace(" \"", " \"--");
+    let meant = meant(nearest(name, own.iter().chain(GLOBAL).map(|f| f.long)), "--");
     let of = verb.map_or(String::new(), |v| format!(" {}", v.name));
-    Usage(format!("unknown flag {written}{near}; `sampan{of} --help` lists them"))
+    Usage(format!("unknown flag {written}{meant} `sampan{of} --help` lists them"))
+}
+
+/// What stands between a word that is unknown and where to look.
+fn meant(near: Option<&str>, dashes: &str) -> String {
+    near.map_or(";".to_owned(), |near| format!(", did you mean \"{dashes}{near}\"?"))
 }
 
 fn check_count(c: &Command) -> Result<(), Usage> {
@@ -229,31 +235,4 @@ fn check_count(c: &Command) -> Result<(), Usage> {
         return Err(Usage(format!("{}: takes nothing after --", verb.name)));
     }
     Ok(())
-}
-
-/// `, did you mean "X"?` for the nearest name within two edits.
-fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let best = names.map(|n| (distance(name, n), n)).min();
-    match best {
-        Some((d, n)) if d <= 2 && d < name.len() => {
-            format!("; did you mean \"{n}\"?").replacen("; ", ", ", 1)
-        }
-        _ => String::new(),
-    }
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[b.len()]
 }

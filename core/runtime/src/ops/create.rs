@@ -7,15 +7,16 @@
 //! The pid file comes last: clients take its absence for failure.
 
 use std::borrow::Cow;
-use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use rustix::fs::{Mode, OFlags};
 use sampan_plan::{Options as PlanOptions, Plan, Spec, spec};
 
 use super::{Error, Result, doing, read_text};
 use crate::destroy;
+use crate::error::Errno;
 use crate::kernel::host;
 use crate::launch::hooks::{HookRunner, hooks_of};
 use crate::launch::spawn::Direct;
@@ -68,7 +69,7 @@ impl Config {
         let bundle = fs::canonicalize(&o.bundle)
             .map_err(doing(format!("cannot find the bundle {}", o.bundle.display())))?;
         let path = o.config.clone().unwrap_or_else(|| bundle.join(state::CONFIG));
-        let text = read_text("", &path)?;
+        let text = read_text("", &path).map_err(|e| if o.config.is_none() { no_bundle(e) } else { e })?;
         Ok(Config { bundle, text })
     }
 
@@ -80,6 +81,18 @@ impl Config {
         let mut spec = Spec::parse(&self.text).map_err(crate::error::Error::from)?;
         pass_on_sockets(&mut spec);
         Ok(spec)
+    }
+}
+
+/// Whoever names a folder without a config.json hears how to get one.
+fn no_bundle(e: Error) -> Error {
+    match e {
+        Error::Io { doing, source } if source.kind() == io::ErrorKind::NotFound => {
+            let likely =
+                "this folder is no bundle: name another by --bundle, or write a config.json with sampan spec";
+            crate::error::Error::new(doing).call("openat", Errno::NOENT).likely(likely).into()
+        }
+        e => e,
     }
 }
 

@@ -26,7 +26,7 @@ use sampan_child::sys;
 use super::foreground::{self, Forward};
 use super::ns;
 use super::{Error, Result, doing};
-use crate::error::Errno;
+use crate::error::{Errno, io_name};
 use crate::kernel::pidfd;
 use crate::kernel::signals::Signals;
 use crate::store::dir::Root;
@@ -252,7 +252,7 @@ fn launch(o: &Options) -> Result<i32> {
     command.args(words);
     let failed = |e: io::Error| {
         let code = if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-        eprintln!("sampan: cannot run {}: {e}", program.display());
+        eprintln!("sampan: cannot run {}: {}", program.display(), io_name(&e));
         Ok(code)
     };
     if o.no_fork {

@@ -100,9 +100,10 @@ pub fn doing<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> E
 
 /// The text of a regular file that somebody gave us, `what` says how: `--process`.
 pub fn read_text(what: &str, path: &Path) -> Result<String> {
-    let failed = |problem: String| Error::Asked(format!("cannot read {what}{}: {problem}", path.display()));
+    let reading = || format!("cannot read {what}{}", path.display());
+    let failed = |problem: String| Error::Asked(format!("{}: {problem}", reading()));
     let bytes = trust::read_regular(path, dir::FILE_BYTES_MAX).map_err(|e| match e.why {
-        trust::Why::Call(e) => failed(io_name(&e)),
+        trust::Why::Call(source) => Error::Io { doing: reading(), source },
         _ => failed(e.about(path)),
     })?;
     String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8".into()))

@@ -103,7 +103,7 @@ pub fn home_through_a_descriptor(runtime: &Runtime) -> Outcome {
     })
 }
 
-/// The caller runner a folder on (`--preserve-fds`), and the image's working directory is that.
+/// The caller hands a folder on (`--preserve-fds`), and the image's working directory is that.
 pub fn cwd_in_a_descriptor_of_the_callers(runtime: &Runtime) -> Outcome {
     let host = Host::new();
     let mut bundle = Bundle::new("fd-cwd").unwrap();

@@ -54,7 +54,7 @@ attacks! {
     }
     descriptors::cwd_in_a_descriptor_of_the_callers {
         known_as: "CVE-2024-21626 (runc, youki)", by: Image,
-        tried: "the working directory is a link to a folder of the host that the caller runner on with `--preserve-fds`",
+        tried: "the working directory is a link to a folder of the host that the caller hands on with `--preserve-fds`",
         defence: CwdInRoot,
     }
     descriptors::exec_through_a_descriptor {
