@@ -150,8 +150,8 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         }
         Step::IoPriority { value } => sys::ioprio_set(value),
         Step::AllCpus {} => sys::all_cpus(),
+        Step::Cpus { mask } => sys::cpus(c.image.numbers(mask)),
         Step::ProcessGroup {} => sys::own_group(),
-        Step::Nice { nice } => sys::set_nice(nice as i32),
         Step::OwnStdio { uid } => {
             ids::own_stdio(uid);
             Ok(())

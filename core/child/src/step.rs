@@ -146,7 +146,8 @@ steps! {
     47 AllCpus {}
     /// A process group of its own.
     48 ProcessGroup {}
-    49 Nice { nice: u32 }
+    /// CPU affinity: the words of the kernel's mask.
+    49 Cpus { mask: Numbers }
     /// Pipes and sockets that are our stdio belong to the user, so that /dev/stdout can be opened again.
     50 OwnStdio { uid: u32 }
     /// HOME from the container's passwd file, for a config that sets none.

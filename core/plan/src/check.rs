@@ -1,5 +1,6 @@
 //! What can be seen to be wrong before anything is compiled: what no part of the plan reads, and so could pass in silence.
 
+use crate::cpus;
 use crate::error::Error;
 use crate::spec::{Hooks, Process, Spec};
 
@@ -52,9 +53,12 @@ fn hooks(hooks: &Hooks<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-pub(crate) fn process(p: &Process<'_>) -> Result<(), Error> {
-    match p.exec_cpu_affinity {
-        Some(_) => Err(Error::unsupported("process.execCPUAffinity")),
-        None => Ok(()),
+/// execCPUAffinity is of no effect on the container's own process, and is the default of what is executed in it later.
+fn process(p: &Process<'_>) -> Result<(), Error> {
+    let Some(asked) = &p.exec_cpu_affinity else { return Ok(()) };
+    for (list, name) in [(&asked.initial, "initial"), (&asked.last, "final")] {
+        let list = list.as_ref().map_or("", |list| list.as_str());
+        cpus::parse(list, &format!("process.execCPUAffinity.{name}"))?;
     }
+    Ok(())
 }

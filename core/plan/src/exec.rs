@@ -8,16 +8,16 @@
 //! all the same: so the container sees only the second process, which was never anywhere but inside.
 
 use crate::build::Build;
-use crate::check;
+use crate::cpus;
 use crate::error::Error;
 use crate::host::{Host, Version};
 use crate::labels;
 use crate::namespaces::Namespaces;
-use crate::order::{Identity, become_process, filter, finish, join_v1_groups, keyring};
+use crate::order::{Identity, become_process, filter, finish, given_stdio, join_v1_groups, keyring};
 use crate::plan::{Options, Parent, Plan};
 use crate::process;
 use crate::slots::SlotSource;
-use crate::spec::{Process, Spec};
+use crate::spec::{Process, Spec, Str};
 use sampan_child::defence::{self, Defence};
 use sampan_child::step::{Back, FOR_EVER, Numbers, Step};
 use sampan_child::sys::uapi::*;
@@ -33,7 +33,6 @@ impl<'a> Plan<'a> {
         host: &Host,
         options: &Options,
     ) -> Result<Plan<'a>, Error> {
-        check::process(p)?;
         let ns = Namespaces::parse(spec, options)?;
         let groups_denied = ns.has(CLONE_NEWUSER) && !host.privileged;
         let b = &mut Build::for_child(options);
@@ -51,13 +50,9 @@ impl<'a> Plan<'a> {
         b.step("", Step::Close { first, keep: Numbers::default() });
         b.step("", Step::Undumpable {});
         b.step("", Step::Signals {});
-        if options.given_stdio {
-            for to in 0..3 {
-                let from = b.slot(SlotSource::Stdio(to));
-                b.step("", Step::Stdio { from, to });
-            }
-        }
+        given_stdio(b, options);
         join_v1_groups(b, host);
+        let initial_cpus = affinity(b, p)?;
         labels::process(b, p, options.new_keyring)?;
         b.step("linux.namespaces", Step::Join { container, kinds, first, keep: Numbers::default() });
         if kinds & CLONE_NEWPID != 0 {
@@ -83,8 +78,24 @@ impl<'a> Plan<'a> {
             terminal: p.terminal,
             console_size: p.console_size.clone(),
             program: p.args.first().map(|a| a.as_str()),
+            initial_cpus,
             ..Parent::default()
         };
         Ok(finish(b, parent))
     }
+}
+
+/// The CPUs that the process has once it is in its group: those of `final`, or all that the group allows, whatever our
+/// caller was bound to. Returns `initial`, which is for whoever clones it (config.md, execCPUAffinity).
+fn affinity(b: &mut Build, p: &Process<'_>) -> Result<Vec<u32>, Error> {
+    let asked = p.exec_cpu_affinity.as_ref();
+    let list = |list: Option<&Str<'_>>, field| list.map_or(Ok(Vec::new()), |list| cpus::parse(list, field));
+    let last = list(asked.and_then(|asked| asked.last.as_ref()), "process.execCPUAffinity.final")?;
+    if last.is_empty() {
+        b.step("", Step::AllCpus {});
+    } else {
+        let mask = b.table.numbers(cpus::mask(&last));
+        b.step("process.execCPUAffinity.final", Step::Cpus { mask });
+    }
+    list(asked.and_then(|asked| asked.initial.as_ref()), "process.execCPUAffinity.initial")
 }

@@ -20,6 +20,7 @@ pub mod build;
 
 // Its parts.
 pub mod idmap;
+pub mod cpus;
 pub mod ids;
 pub mod limits;
 pub mod labels;

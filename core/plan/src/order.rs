@@ -234,6 +234,7 @@ impl<'l, 'a> Launch<'l, 'a> {
         let linux = &self.spec.linux;
         let process = self.spec.process.as_ref();
         Parent {
+            initial_cpus: Vec::new(),
             uid: process.map_or(0, |p| p.user.uid),
             uid_mappings: linux.uid_mappings.clone(),
             gid_mappings: linux.gid_mappings.clone(),
@@ -261,6 +262,9 @@ impl<'l, 'a> Launch<'l, 'a> {
             b.step("linux.cgroupsPath", Step::Wait { from });
         }
         join_v1_groups(b, self.host);
+        // Whatever our caller was bound to, as by taskset, is his: the container has the CPUs of its group (runc#4858). After
+        // the join, since the group's cpuset cuts the mask down.
+        b.step("", Step::AllCpus {});
         self.namespaces.cgroup_namespace(b);
     }
 }
@@ -269,13 +273,15 @@ impl<'l, 'a> Launch<'l, 'a> {
 pub(crate) fn first_steps(b: &mut Build, options: &Options) {
     b.step("", Step::Close { first: options.first_of_ours(), keep: Numbers::default() });
     b.step("", Step::Signals {});
-    if options.given_stdio {
-        for to in 0..3 {
-            let from = b.slot(SlotSource::Stdio(to));
-            b.step("", Step::Stdio { from, to });
-        }
-    }
+    given_stdio(b, options);
     b.step("", Step::Session {});
+}
+
+pub(crate) fn given_stdio(b: &mut Build, options: &Options) {
+    for to in (0..3).filter(|_| options.given_stdio) {
+        let from = b.slot(SlotSource::Stdio(to));
+        b.step("", Step::Stdio { from, to });
+    }
 }
 
 pub(crate) fn join_v1_groups(b: &mut Build, host: &Host) {
@@ -283,9 +289,6 @@ pub(crate) fn join_v1_groups(b: &mut Build, host: &Host) {
         let tasks = b.table.own(&format!("{}/tasks", group.folder()));
         b.step("linux.cgroupsPath", Step::JoinCgroup { tasks });
     }
-    // Whatever our caller was bound to, as by taskset, is his: the container has the CPUs of its group (runc#4858). After the
-    // join, since the group's cpuset cuts the mask down.
-    b.step("", Step::AllCpus {});
 }
 
 pub(crate) fn keyring(b: &mut Build, options: &Options) -> Result<(), Error> {

@@ -60,6 +60,13 @@ impl Reader<'_> {
         let but = if kept.is_empty() { String::new() } else { format!(" but {}", kept.join(", ")) };
         format!("all descriptors from {first} on{but}")
     }
+    /// A mask's CPUs.
+    fn cpus(&self, mask: Numbers) -> String {
+        let is_set = |word: u32, bit: u32| word & (1 << bit) != 0;
+        let bits = |(at, word)| (0..32).filter(move |bit| is_set(word, *bit)).map(move |bit| at * 32 + bit);
+        let cpus = (0u32..).zip(self.image.numbers(mask)).flat_map(bits);
+        cpus.map(|cpu: u32| cpu.to_string()).collect::<Vec<_>>().join(",")
+    }
     fn source(&self, source: Source) -> String {
         match source {
             Source::Path(text) => self.text(text),
@@ -267,8 +274,8 @@ impl Reader<'_> {
                 format!("set the I/O priority to class {}, {}", value >> 13, value & 7)
             }
             Step::AllCpus {} => "use every CPU allowed".to_owned(),
+            Step::Cpus { mask } => format!("use the CPUs {}", self.cpus(mask)),
             Step::ProcessGroup {} => "lead a process group".to_owned(),
-            Step::Nice { nice } => format!("set nice to {}", nice as i32),
             Step::OwnStdio { uid } => format!("give stdio pipes to uid {uid}"),
             Step::Home { uid } => format!("look up HOME of uid {uid}"),
             Step::Close { first, keep } => format!("close {}", self.all_but(first, keep)),

@@ -1,7 +1,9 @@
 //! A further process in a running container.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
 use sampan_testkit::{Bundle, need};
@@ -244,4 +246,51 @@ fn a_paused_container_with_an_exec_that_waits_is_deleted() {
     // Thawed to die, it may still have got to its end.
     exec.wait().unwrap();
     assert_eq!(crate::lifecycle::leftovers(&c.id), [""; 0]);
+}
+
+/// runc takes a process through JSON, which has no other bytes.
+#[test]
+fn bytes_that_are_not_utf8_become_the_replacement_character_as_in_runc() {
+    let Some(c) = Running::new("bytes") else { return };
+    let odd = OsStr::from_bytes(b"a\xffb");
+    let mut env = OsString::from("ODD=");
+    env.push(odd);
+    let mut command = c.root.command(["exec", "-e"]);
+    command.arg(env).args([&c.id, "sh", "-c", "echo $ODD $0"]).arg(odd);
+    assert_eq!(run(&mut command), (0, "a\u{fffd}b a\u{fffd}b\n".into(), String::new()));
+}
+
+#[test]
+fn the_processs_cpus_are_final_and_the_containers_where_there_are_none() {
+    let Some(mut c) = Running::new("affinity") else { return };
+    let ours = fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = |status: &str| {
+        status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:\t")).unwrap_or_default().to_owned()
+    };
+    let all = allowed(&ours);
+    if !need::need("CPUs 0 and 1", all.starts_with("0-")) {
+        return;
+    }
+    let exec = |affinity: serde_json::Value| {
+        let process = serde_json::json!({
+            "args": ["cat", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"], "execCPUAffinity": affinity,
+        });
+        let file = c.bundle.path().join("process.json");
+        fs::write(&file, process.to_string()).unwrap();
+        let (code, out, err) = run(&mut c.root.command(["exec", "-p", file.to_str().unwrap(), &c.id]));
+        (code, allowed(&out), err)
+    };
+    assert_eq!(exec(serde_json::json!({ "initial": "0", "final": "1" })), (0, "1".into(), String::new()));
+    assert_eq!(exec(serde_json::json!({ "initial": "1" })), (0, all, String::new()));
+    let (code, _, err) = exec(serde_json::json!({ "final": "1-0" }));
+    assert!(code == 255 && err.contains("process.execCPUAffinity.final: \"1-0\" is no CPU"), "{err}");
+    let (code, _, err) = exec(serde_json::json!({ "initial": "1000" }));
+    assert!(code == 255 && err.contains("process.execCPUAffinity.initial: cannot use these CPUs"), "{err}");
+    // On the container's own process it has no effect, and it is what is executed there later that has it.
+    c.bundle.set("/process/execCPUAffinity", serde_json::json!({ "final": "1" }));
+    c.bundle.write().unwrap();
+    let id = format!("{}-own", c.id);
+    c.root.ok(["run", "-d", "-b", c.bundle.path().to_str().unwrap(), &id]);
+    let status = |of: &str| allowed(&c.root.ok(["exec", &id, "cat", &format!("/proc/{of}/status")]));
+    assert_eq!((status("1"), status("self")), (allowed(&ours), "1".to_owned()));
 }

@@ -284,6 +284,20 @@ fn a_failing_hook_is_named_and_poststop_still_runs_once() {
 }
 
 #[test]
+fn a_poststop_hook_that_fails_is_a_warning_of_whoever_removes_the_container() {
+    for (program, prestart, code) in [("true", "exit 0", 0), ("true", "exit 9", 1)] {
+        let Some((root, mut bundle)) = here("warned", program) else { return };
+        let sh = |script: &str| serde_json::json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+        bundle.set("/hooks", serde_json::json!({ "prestart": sh(prestart), "poststop": sh("exit 7") }));
+        bundle.write().unwrap();
+        let id = &unique("warned");
+        let found = root.err(["--log-level", "warning", "run", "-b", dir(&bundle), id]);
+        assert_eq!(found.0, code, "{}", found.1);
+        assert!(found.1.contains("sampan: warning: hooks.poststop[0]: /bin/sh exited with 7"), "{}", found.1);
+    }
+}
+
+#[test]
 fn of_two_starts_exactly_one_wins() {
     for _ in 0..5 {
         let Some((root, bundle)) = here("starts", "sleep 60") else { return };

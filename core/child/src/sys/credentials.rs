@@ -101,15 +101,24 @@ pub fn ioprio_set(value: u32) -> Result<()> {
     numbers(Call::ioprio_set, [2, 0, value as usize, 0, 0, 0]).map(drop)
 }
 
-pub fn set_nice(nice: i32) -> Result<()> {
-    numbers(Call::setpriority, [0, 0, nice as isize as usize, 0, 0, 0]).map(drop)
-}
-
 /// All CPUs: the kernel cuts the mask down to what the cpuset allows.
 pub fn all_cpus() -> Result<()> {
-    let mask = [u64::MAX; 128];
-    // SAFETY: the kernel reads at most the 1,024 bytes given.
-    unsafe { syscall(Call::sched_setaffinity, [0, 1024, mask.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+    cpus([u32::MAX; CPU_MASK_WORDS].into_iter())
+}
+
+/// Room for 8,192 CPUs, the most that a kernel can be built for (CONFIG_NR_CPUS of x86).
+const CPU_MASK_WORDS: usize = 256;
+
+/// The CPUs of a mask given in words of 32, the lowest first. That is the kernel's array of longs on little-endian machines,
+/// which all of ours are.
+pub fn cpus(words: impl Iterator<Item = u32>) -> Result<()> {
+    let mut mask = [0u32; CPU_MASK_WORDS];
+    for (to, from) in mask.iter_mut().zip(words) {
+        *to = from;
+    }
+    // SAFETY: the kernel reads at most the bytes of the mask.
+    unsafe { syscall(Call::sched_setaffinity, [0, size_of_val(&mask), mask.as_ptr() as usize, 0, 0, 0]) }
+        .map(drop)
 }
 
 /// Loads a filter of `program.len() / 8` instructions.

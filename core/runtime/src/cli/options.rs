@@ -139,6 +139,11 @@ pub fn create(c: &Command, global: &Global) -> ops::Result<ops::create::Options>
     })
 }
 
+/// Of a program's words: each byte that is not UTF-8 becomes U+FFFD, as in runc, where they pass through JSON.
+fn lossy(word: impl AsRef<OsStr>) -> String {
+    word.as_ref().to_string_lossy().into_owned()
+}
+
 pub fn run(c: &Command, global: &Global) -> ops::Result<ops::run::Run> {
     let mut create = create(c, global)?;
     let scratch = c.given.has("scratch");
@@ -196,9 +201,9 @@ pub fn exec(c: &Command) -> ops::Result<ops::exec::Options> {
     Ok(ops::exec::Options {
         id: text(&c.operands, 0)?.unwrap_or_default().to_owned(),
         process: path("process"),
-        args: texts(&c.operands[1..])?,
+        args: c.operands.iter().skip(1).map(lossy).collect(),
         cwd: own("cwd")?,
-        env: texts_of("env")?,
+        env: given.all("env").map(lossy).collect(),
         terminal: given.has("tty"),
         user: own("user")?,
         additional_gids: gids.iter().map(gid).collect::<Result<_, _>>()?,

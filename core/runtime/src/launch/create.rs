@@ -45,13 +45,16 @@ pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Sta
     let slots = Slots::open(&given, groups.cgroup.as_ref());
     let mut launch = Launch { request, spawn, stages, groups, state: state_of(request), hooks_ran: false };
     let created = slots.and_then(|slots| launch.child(slots));
-    let Launch { mut state, hooks_ran, spawn, groups, .. } = launch;
+    let Launch { mut state, hooks_ran, spawn, stages, groups, .. } = launch;
     created.map_err(|e| {
         groups.undo();
         if hooks_ran {
             // config.md: what the earlier hooks set up is taken down by poststop, even now.
             let mut runner = HookRunner { spawn, log: request.hook_log };
-            let _ = run_all(&mut state, Kind::Poststop, request.folder, &mut runner);
+            match run_all(&mut state, Kind::Poststop, request.folder, &mut runner) {
+                Ok(warnings) => warnings.iter().for_each(|warning| stages.warn(&warning.to_string())),
+                Err(e) => stages.warn(&e.to_string()),
+            }
         }
         e.of(id)
     })

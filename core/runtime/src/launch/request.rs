@@ -18,6 +18,9 @@ pub trait Stages {
     fn attach(&mut self, _container: &Attached<'_>) -> Result<()> {
         Ok(())
     }
+
+    /// Something went wrong that is no reason to fail, or came after the failure that is told.
+    fn warn(&mut self, _warning: &str) {}
 }
 
 /// For launches without such others.

@@ -20,7 +20,7 @@ use crate::error::Errno;
 use crate::kernel::host;
 use crate::launch::hooks::{HookRunner, hooks_of};
 use crate::launch::spawn::Direct;
-use crate::launch::{self, Barrier, Console, Created, Keep, Request};
+use crate::launch::{self, Barrier, Console, Created, Keep, Request, Stages};
 use crate::log::Log;
 use crate::store::dir::{self, Folder, Root};
 use crate::store::state::{self, Cgroup, Manager, State};
@@ -124,15 +124,24 @@ pub fn make<T>(
             groups: Keep::No,
             hook_log: None,
         };
-        let mut created = launch::create(&request, &mut Direct, &mut ()).map_err(|e| e.of(&o.id))?;
+        let mut created =
+            launch::create(&request, &mut Direct, &mut Warnings(&o.log)).map_err(|e| e.of(&o.id))?;
         stage = Failed::Late;
         o.log.debug(&format!("{}: process {} is ready to start", o.id, created.child.pid));
         then(&mut created, &plan, folder)
     });
     if made.is_err() {
-        undo(folder, &stage);
+        undo(folder, &stage, &o.log);
     }
     made
+}
+
+struct Warnings<'l>(&'l Log);
+
+impl Stages for Warnings<'_> {
+    fn warn(&mut self, warning: &str) {
+        self.0.warning(warning);
+    }
 }
 
 /// How far it got before it failed.
@@ -142,16 +151,19 @@ enum Failed {
     Late,
 }
 
-/// Nothing stays. What goes wrong here is not told: the error that is worth telling is the first one.
-fn undo(folder: &Folder, stage: &Failed) {
-    let Ok(folder) = folder.reopen() else { return };
-    match stage {
+/// Nothing stays. What goes wrong here is a warning: the error that is worth telling is the first one.
+fn undo(folder: &Folder, stage: &Failed, log: &Log) {
+    let undone = folder.reopen().map_err(Error::from).and_then(|folder| match stage {
         Failed::Late => {
             let state = State::load(&folder).ok().flatten();
-            drop(destroy::destroy(folder, state, &mut HookRunner::new(&mut Direct)));
+            Ok(destroy::destroy(folder, state, &mut HookRunner::new(&mut Direct))?)
         }
         // The state names groups, but who is in them may be somebody else, for which it failed.
-        Failed::Early => drop(folder.remove()),
+        Failed::Early => Ok(folder.remove().map(|()| Vec::new())?),
+    });
+    match undone {
+        Ok(warnings) => warnings.iter().for_each(|warning| log.warning(warning)),
+        Err(e) => log.warning(&e.to_string()),
     }
 }
 

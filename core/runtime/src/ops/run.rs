@@ -106,7 +106,8 @@ fn foreground(
         if let Ok(folder) = folder.reopen()
             && let Some(state) = State::load(&folder)?
         {
-            destroy::destroy(folder, Some(state), &mut HookRunner::new(&mut Direct))?;
+            let warnings = destroy::destroy(folder, Some(state), &mut HookRunner::new(&mut Direct))?;
+            warnings.iter().for_each(|warning| o.log.warning(warning));
         }
     }
     Ok(exit.code())
