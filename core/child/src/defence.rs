@@ -58,6 +58,8 @@ defences! {
     Undumpable = "undumpable",
     /// A process that is sent into a container is born in its pid namespace when it has left all that is the host's (CVE-2016-9962).
     BornInside = "born-inside",
+    /// A process inside cannot write where the spawner learns which process it has sent.
+    SuccessorOutOfReach = "successor-out-of-reach",
     /// Our program's file cannot be written through /proc/PID/exe (CVE-2019-5736).
     SealedProgram = "sealed-program",
     /// `exec --cap` gives no inheritable capabilities (CVE-2022-29162).

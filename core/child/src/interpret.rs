@@ -65,7 +65,9 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
             Ok(())
         }
         Step::Setns { ns, kinds } => sys::setns(c.slot(ns)?, kinds),
-        Step::GoOnInChild { .. } => sys::go_on_in(c.successor.ok_or(Fault::new(Call::clone3, uapi::EINVAL))?),
+        Step::GoOnInChild { .. } => {
+            sys::go_on_in(c.successor.take().ok_or(Fault::new(Call::clone3, uapi::EINVAL))?)
+        }
         Step::Unshare { kinds } => sys::unshare(kinds),
         Step::BecomeRoot { setgroups } => ids::become_root(setgroups != 0),
         Step::TimeOffsets { lines } => time_offsets(c, lines),

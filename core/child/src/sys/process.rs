@@ -2,6 +2,7 @@
 
 use super::raw::{Call, Fault, Fd, Result, again, cstr, fd, numbers, syscall};
 use super::uapi::*;
+use crate::defence::{self, Defence};
 use core::arch::asm;
 use core::convert::Infallible;
 use core::mem::size_of;
@@ -128,7 +129,8 @@ pub(crate) fn clone(flags: u64, cgroup: Option<Fd>, child: impl FnOnce() -> Infa
     Ok((pid as u32, pidfd))
 }
 
-/// Where a process tells its spawner in which child it goes on: a word that both share, whoever of them ends first.
+/// Where a process tells its spawner in which child it goes on: a word that both share, whoever of them ends first. The child
+/// has no part in it: whoever traces it in a container could have the spawner take any process of the host for it.
 pub struct Successor(*const AtomicI32);
 
 impl Successor {
@@ -175,6 +177,10 @@ pub(crate) fn go_on_in(successor: &Successor) -> Result<()> {
     if !successor.is_now(Successor::BEGUN) {
         // The spawner waits no more, and would never know of the child.
         exit(125)
+    }
+    if defence::on(Defence::SuccessorOutOfReach) {
+        // MADV_DONTFORK.
+        numbers(Call::madvise, [successor.0 as usize, Successor::BYTES, 10, 0, 0, 0])?;
     }
     // The signal at its end is our own one.
     let args = CloneArgs {

@@ -38,7 +38,7 @@ fn sent_into(runtime: &Runtime, bundle: &mut Bundle, look: &str) -> Outcome {
         said = format!("exit {code}: {}", err.trim());
         let found = fs::read(bundle.rootfs().join("tmp/found")).unwrap_or_default();
         if String::from_utf8_lossy(&found).contains(SECRET) {
-            return Outcome::Worked("a secret of the host was read".into());
+            return Outcome::Worked("what the host keeps to itself was in reach".into());
         }
     }
     Outcome::Repelled(said)
@@ -63,6 +63,18 @@ pub fn root_of_a_joining_process(runtime: &Runtime) -> Outcome {
     }
     let secret = host.path().join("secret");
     sent_into(runtime, &mut bundle, &format!("cat /proc/[0-9]*/root{}", secret.display()))
+}
+
+/// Memory that the process shares with the runtime on the host: its pid is written there, and who writes another one has the
+/// runtime signal that process of the host. The long PATH gives time to look.
+pub fn pid_of_a_joining_process_forged(runtime: &Runtime) -> Outcome {
+    let mut bundle = Bundle::new("joining-pid").unwrap();
+    for set in ["bounding", "effective", "permitted"] {
+        bundle.add(&format!("/process/capabilities/{set}"), json!("CAP_SYS_PTRACE"));
+    }
+    bundle.set("/process/env", json!([format!("PATH={}/bin", "/none:".repeat(20_000))]));
+    let look = format!("/bin/grep -q rw-s /proc/[0-9]*/maps && echo '{SECRET}'");
+    sent_into(runtime, &mut bundle, &look)
 }
 
 /// `exec` of /proc/self/exe is the runtime itself, as a process that may be looked into; the attacker opens its file, and opens

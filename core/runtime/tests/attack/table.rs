@@ -152,6 +152,11 @@ attacks! {
         tried: "a process with CAP_SYS_PTRACE goes through the root folder of the one that `exec` sends",
         defence: BornInside,
     }
+    exec::pid_of_a_joining_process_forged {
+        known_as: "memory shared with the less trusted", by: Inside,
+        tried: "a process with CAP_SYS_PTRACE writes to where `exec` learns its process's pid, to have a process of the host signalled",
+        defence: SuccessorOutOfReach,
+    }
     exec::program_of_the_runtime_overwritten {
         known_as: "CVE-2019-5736 (runc, youki)", by: Inside,
         tried: "`exec` of `/proc/self/exe` shows the container the runtime's own file, which it writes to later",
