@@ -195,6 +195,11 @@ pub fn ensure_bridge(socket: &mut Socket, bridge: &Bridge) -> Result<u32> {
     // Without it a packet from 127.0.0.1 may not leave by this bridge: it is what a port published on loopback needs.
     // Packets *to* 127/8 from anywhere but lo are dropped by our own rule (ports.rs).
     set_sysctl(&format!("net/ipv4/conf/{name}/route_localnet"), "1")?;
+    // A container may say that it is a router, and the host would send its own traffic there (CVE-2020-13401).
+    let advertisements = format!("net/ipv6/conf/{name}/accept_ra");
+    if sysctl(&advertisements).is_some() {
+        set_sysctl(&advertisements, "0")?;
+    }
     Ok(made.index)
 }
 

@@ -1,10 +1,14 @@
 //! Bridges and veth pairs, without rules.
 
-use std::time::Instant;
+use std::net::SocketAddrV6;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use network::addresses::Mac;
 use network::bridge::{self, Attachment, Bridge};
 use network::netlink::{Family, Socket};
+use sampan_testkit::need::need;
 
 use crate::world::{Namespace, on_a_fresh_host, run};
 
@@ -38,6 +42,45 @@ fn attach(host: &mut Socket, ns: &Namespace, bridge: u32, a: &Attachment) -> Str
         Socket::open_in(ns.fd(), Family::Route, || bridge::connect(host, ns.fd(), ns.id(), bridge, a));
     bridge::configure(&mut inside.unwrap(), a).unwrap();
     veth.unwrap()
+}
+
+#[test]
+fn the_host_takes_no_route_from_a_container_that_says_it_is_a_router() {
+    if !need("IPv6", Path::new("/proc/sys/net/ipv6").exists()) {
+        return;
+    }
+    on_a_fresh_host(|| {
+        // As on a host that takes its own routes from the LAN.
+        run("echo 1 > /proc/sys/net/ipv6/conf/default/accept_ra");
+        let mut host = Socket::open(Family::Route).unwrap();
+        let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
+        let container = Namespace::new();
+        attach(&mut host, &container, index, &web("10.144.0.2"));
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(4) {
+            container.within(advertise_a_router);
+            let routes = run("ip -6 route show default");
+            assert_eq!(routes, "", "the host's traffic goes to the container");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    });
+}
+
+/// A router advertisement (RFC 4861, section 4.2) to all on the link; fails as long as the address is not ready.
+fn advertise_a_router() {
+    use nix::sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt, socket,
+        sockopt,
+    };
+    let socket =
+        socket(AddressFamily::Inet6, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::IcmpV6).unwrap();
+    // Any other would be from beyond the link.
+    setsockopt(&socket, sockopt::Ipv6MulticastHops, &255).unwrap();
+    // Type 134; the kernel fills in the checksum; a lifetime of 1,800 s.
+    let advertisement = [134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+    let interface = nix::net::if_::if_nametoindex("eth0").unwrap();
+    let all = SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, interface);
+    let _ = sendto(socket.as_raw_fd(), &advertisement, &SockaddrIn6::from(all), MsgFlags::empty());
 }
 
 #[test]
