@@ -4,7 +4,7 @@ use crate::fence;
 use crate::keel::Keel;
 use crate::probe::{Exec, Ran, Target};
 use async_trait::async_trait;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use sampan_plan::{Options, Plan, Spec};
 use sampan_runtime::error::Error;
 use sampan_runtime::launch::{self, Console, ExecRequest};
@@ -73,8 +73,7 @@ fn begin(
         move |errno: rustix::io::Errno| Error::new("no pipe for its output").call(call, errno)
     };
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(errno("pipe2"))?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(errno("open"))?;
+    let null = sampan_runtime::kernel::null::null(OFlags::RDONLY).map_err(errno("open"))?;
     let request = ExecRequest {
         plan: &plan,
         id: service,

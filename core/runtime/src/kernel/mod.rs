@@ -4,6 +4,7 @@ pub mod host;
 pub mod host_root;
 pub mod pidfd;
 pub mod seal;
+pub mod null;
 pub mod signals;
 pub mod time;
 pub mod trust;

@@ -76,10 +76,11 @@ fn has_verity(exe: BorrowedFd<'_>) -> bool {
         .is_ok_and(|s| s.stx_attributes.contains(StatxAttributes::VERITY))
 }
 
-fn clone_read_only(program: BorrowedFd<'_>) -> std::result::Result<OwnedFd, Errno> {
+/// A file as it is on a read-only mount that stands nowhere.
+pub fn clone_read_only(file: BorrowedFd<'_>) -> std::result::Result<OwnedFd, Errno> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(program, c"", flags)?;
+    let tree = open_tree(file, c"", flags)?;
     sys::set_attributes(tree.as_raw_fd(), sys::uapi::MOUNT_ATTR_RDONLY, 0, false)
         .map_err(|fault| Errno::from_raw_os_error(fault.errno.into()))?;
     // Or we would run again for ever.

@@ -17,6 +17,7 @@ use sampan_plan::plan::Plan;
 use sampan_plan::slots::{Gate, SlotSource};
 
 use crate::error::{Errno, Error, Result};
+use crate::kernel::null::null;
 use crate::launch::idmap::UserNamespaces;
 use crate::launch::pipe::pipe;
 use crate::launch::printed::HookOutputs;
@@ -223,8 +224,7 @@ fn start_gate(folder: &Folder) -> Result<OwnedFd> {
 }
 
 fn nowhere() -> Result<OwnedFd> {
-    open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| Error::new("cannot open /dev/null").call("open", e))
+    null(OFlags::WRONLY).map_err(|e| Error::new("cannot open /dev/null").call("open", e))
 }
 
 /// A detached clone, as the child will attach it.

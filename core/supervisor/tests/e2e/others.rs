@@ -54,6 +54,21 @@ fn nothing_of_ours_can_be_read_by_others_whatever_the_umask() {
     }
 }
 
+/// Its standard input is the host's, and root inside finds it in /proc. To the mode that it has, so that nothing is lost.
+#[test]
+fn a_service_and_its_health_check_cannot_change_the_hosts_null_device() {
+    let chmod = "chmod 666 /proc/self/fd/0";
+    let mut world = world!(
+        "[services.a]\ncommand = [\"/bin/sh\", \"-c\", \"{chmod} && echo changed || echo refused; sleep 100000\"]\n\
+         stop_signal = \"SIGKILL\"\nhealthcheck = {{ test = [\"CMD-SHELL\", \"! {chmod}\"], interval = \"100ms\" }}\n"
+    );
+    world.start();
+    world.until("the health check has run", |world| world.inspect("a").last_check.is_some());
+    assert_eq!(fs::read_to_string(world.dir().join("state/logs/a/stdout.log")).unwrap(), "refused\n");
+    let check = world.inspect("a").last_check.unwrap();
+    assert!(check.ok, "{check:?}");
+}
+
 #[test]
 fn a_volume_that_sampand_makes_is_open_to_the_containers_user() {
     let world = world!("");
