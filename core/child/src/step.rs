@@ -57,9 +57,14 @@ macro_rules! steps {
                 match self { $(Step::$name { .. } => stringify!($name),)* }
             }
 
+            /// The number of every operation.
+            pub fn codes() -> impl Iterator<Item = u32> {
+                [$($code),*].into_iter()
+            }
+
             /// Every operation once, with all fields zero: for tests that must meet each.
             pub fn every() -> impl Iterator<Item = Step> {
-                [$($code),*].into_iter().filter_map(|code| Step::decode([code, 0, 0, 0, 0, 0, 0, 0]))
+                Step::codes().filter_map(|code| Step::decode([code, 0, 0, 0, 0, 0, 0, 0]))
             }
         }
     };

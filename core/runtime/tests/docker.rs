@@ -28,18 +28,9 @@ impl Docker {
 
     /// With more in daemon.json.
     fn with(more: &serde_json::Value) -> Option<Docker> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: docker with sampan needs root");
+        let programs = ["dockerd", "docker", "containerd", "ctr", "busybox", "tar"];
+        if !need::root() || !need::programs(&programs, "docker.io containerd busybox-static") {
             return None;
-        }
-        for program in ["dockerd", "docker", "containerd", "ctr", "busybox", "tar"] {
-            let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-            if !found.is_ok_and(|found| found.status.success()) {
-                eprintln!(
-                    "skipped: {program} is not installed (apt-get install docker.io containerd busybox-static)"
-                );
-                return None;
-            }
         }
         let dir = std::env::temp_dir().join(format!("sampan-docker-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
@@ -74,7 +65,10 @@ impl Docker {
         while docker.docker(&["version"]).0 != 0 {
             if docker.daemon.try_wait().unwrap().is_some() || Instant::now() > end {
                 let log = fs::read_to_string(docker.dir.join("log")).unwrap_or_default();
-                eprintln!("skipped: dockerd does not run here: {}", log.lines().last().unwrap_or("no word"));
+                need::need(
+                    &format!("a dockerd that runs here: {}", log.lines().last().unwrap_or("no word")),
+                    false,
+                );
                 return None;
             }
             std::thread::sleep(Duration::from_millis(100));

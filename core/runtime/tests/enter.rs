@@ -14,8 +14,7 @@ impl Sleeper {
 
     /// `unshare` execs the program, so its pid is the sleeper's.
     fn unshared(flags: &str) -> Option<Sleeper> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: making namespaces needs root");
+        if !sampan_testkit::need::root() {
             return None;
         }
         let words = format!("{flags} sh -c").split(' ').map(str::to_owned).collect::<Vec<_>>();

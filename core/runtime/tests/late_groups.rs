@@ -22,8 +22,8 @@ impl Here {
         if !need::root() || !need::busybox() {
             return None;
         }
-        if !fs::exists("/sys/fs/cgroup/cpu/tasks").unwrap() {
-            println!("skipped: needs cgroup v1 hierarchies at /sys/fs/cgroup");
+        let v1 = fs::exists("/sys/fs/cgroup/cpu/tasks").unwrap();
+        if !need::need("cgroup v1 hierarchies at /sys/fs/cgroup", v1) {
             return None;
         }
         let mut bundle = Bundle::new(name).unwrap();

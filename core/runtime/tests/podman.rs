@@ -19,21 +19,9 @@ struct Podman {
 impl Podman {
     /// `None`, and why on stderr, where there is no podman to test with.
     fn new(name: &str) -> Option<Podman> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: podman with sampan needs root here");
+        let programs = ["podman", "conmon", "busybox", "tar"];
+        if !need::root() || !need::programs(&programs, "podman conmon busybox-static") {
             return None;
-        }
-        for program in ["podman", "conmon", "busybox", "tar"] {
-            if Command::new("sh")
-                .args(["-c", &format!("command -v {program}")])
-                .output()
-                .is_ok_and(|o| !o.status.success())
-            {
-                eprintln!(
-                    "skipped: {program} is not installed (apt-get install podman conmon busybox-static)"
-                );
-                return None;
-            }
         }
         let dir = std::env::temp_dir().join(format!("sampan-podman-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);

@@ -358,8 +358,7 @@ fn ctrl_c_reaches_the_worker_once_and_a_lost_terminal_ends_it() {
 
 #[test]
 fn as_pid_1_it_buries_strangers_and_keeps_its_own() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: a pid namespace of our own needs root");
+    if !sampan_testkit::need::root() {
         return;
     }
     let mut sampand = Sampand::from(

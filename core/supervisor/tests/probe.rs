@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use sampan_testkit::need;
+
 /// Answers with a code, or not at all.
 struct Ends(Option<i32>);
 
@@ -75,15 +77,6 @@ fn fixed(status: u16) -> Arc<AtomicU16> {
     Arc::new(AtomicU16::new(status))
 }
 
-/// Without root there is no network namespace to make.
-fn is_root(what: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: {what} needs root");
-    }
-    root
-}
-
 /// A network namespace with a loopback, and `address` served with `status` in it.
 fn namespace(address: &'static str, status: u16) -> (OwnedFd, u16) {
     std::thread::spawn(move || {
@@ -99,7 +92,7 @@ fn namespace(address: &'static str, status: u16) -> (OwnedFd, u16) {
 
 #[tokio::test]
 async fn http_is_asked_inside_the_containers_network_namespace() {
-    if !is_root("a network namespace") {
+    if !need::root() {
         return;
     }
     let (netns, port) = namespace("127.0.0.1:0", 200);
@@ -114,7 +107,7 @@ async fn http_is_asked_inside_the_containers_network_namespace() {
 
 #[tokio::test]
 async fn a_service_on_the_ipv6_loopback_alone_is_found() {
-    if !is_root("a network namespace") {
+    if !need::root() {
         return;
     }
     let (netns, port) = namespace("[::1]:0", 204);
@@ -188,8 +181,7 @@ impl Drop for Jail {
 
 /// A process whose root is `root`.
 fn jail(root: &Path) -> Option<Jail> {
-    if !is_root("chroot") || !Path::new("/bin/busybox").exists() {
-        eprintln!("skipped: needs root and a static /bin/busybox");
+    if !need::root() || !need::busybox() {
         return None;
     }
     std::fs::copy("/bin/busybox", root.join("busybox")).unwrap();

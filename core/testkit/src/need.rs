@@ -35,6 +35,13 @@ pub fn no_user_namespace() -> bool {
     need("a world without a user namespace", !World::asked().is_some_and(|world| world.user_namespace))
 }
 
+/// Programs in PATH; `packages` is what brings them.
+pub fn programs(names: &[&str], packages: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = |name: &str| std::env::split_paths(&paths).any(|folder| folder.join(name).is_file());
+    names.iter().all(|name| need(&format!("{name} (apt-get install {packages})"), found(name)))
+}
+
 /// Is this capability in our effective set?
 pub fn has_cap(number: u32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

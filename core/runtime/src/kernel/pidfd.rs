@@ -297,7 +297,7 @@ mod tests {
         shell.wait().unwrap();
         let by_pidfd = info_status(fd.as_fd());
         if by_pidfd.is_none() {
-            eprintln!("skipped: PIDFD_GET_INFO tells no exit status (needs kernel 6.15)");
+            sampan_testkit::need::need("kernel 6.15, whose PIDFD_GET_INFO tells an exit status", false);
             return;
         }
         assert_eq!(exit(fd.as_fd()), Exit::Code(7));

@@ -14,6 +14,7 @@ macro_rules! world {
 }
 
 mod apply;
+mod descriptors;
 mod died;
 mod health;
 mod hooks;
