@@ -10,7 +10,7 @@ PLUGINS := network logging cgroups
 # A program that needs no library of the machine: for `sampan`, and for what runs in a root file system of its own.
 STATIC := --target $(TRIPLE) --config "target.$(TRIPLE).rustflags=['-Ctarget-feature=+crt-static']"
 
-.PHONY: help build run test root-test attack test-vm bench fence man fmt lint doc smoke install clean deps
+.PHONY: help build run test test-all root-test attack test-vm bench fence man fmt lint doc smoke install clean deps
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t12
@@ -34,6 +34,8 @@ run: build ## the main job: sampand in the foreground with config.toml (as root)
 
 test: ## the whole test suite (as root; installs what it needs with apt-get)
 	@.ci/test
+
+test-all: test attack test-vm ## everything, also what takes long (as root)
 
 root-test: ## the tests on real containers alone
 	@.ci/test --root-only
