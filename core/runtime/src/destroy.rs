@@ -6,7 +6,6 @@
 //! Each step succeeds where there is nothing to do, so it can be repeated after a crash at any point. The lock must be
 //! held. Deliberately absent: whether the container may be removed (ops/delete.rs).
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -14,66 +13,18 @@ use std::time::{Duration, Instant};
 use sampan_cgroups::{Cgroup, REMOVE_WITHIN};
 use sampan_hooks::Kind;
 
-use crate::error::io_name;
+use crate::error::{Error, Result};
 use crate::kernel::pidfd;
 use crate::launch::hooks::{HookRunner, run_all};
-use crate::store::dir::{self, Folder};
+use crate::store::dir::Folder;
 use crate::store::state::State;
 
 /// How long killed processes may take to be gone.
 pub const KILL_WITHIN: Duration = Duration::from_secs(10);
 
-#[derive(Debug)]
-pub enum Error {
-    Root(dir::Error),
-    Cgroup {
-        id: String,
-        source: sampan_cgroups::Error,
-    },
-    Process {
-        id: String,
-        pid: i32,
-        source: io::Error,
-    },
-    /// SIGKILL was sent and nothing came of it.
-    Immortal {
-        id: String,
-        pid: i32,
-    },
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Root(e) => e.fmt(f),
-            Error::Cgroup { id, source } => write!(f, "{id}: {source}"),
-            Error::Process { id, pid, source } => {
-                write!(f, "{id}: cannot kill its process {pid}: {}", io_name(source))
-            }
-            Error::Immortal { id, pid } => write!(
-                f,
-                "{id}: its process {pid} is still there {} s after SIGKILL\n  likely: it hangs in a system call; see /proc/{pid}/stack",
-                KILL_WITHIN.as_secs()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<dir::Error> for Error {
-    fn from(e: dir::Error) -> Error {
-        Error::Root(e)
-    }
-}
-
 /// Removes the container; `None` is one whose create died before it wrote anything. What poststop hooks did wrong, and
 /// what is left because it is somebody else's, comes back as warnings.
-pub fn destroy(
-    folder: Folder,
-    state: Option<State>,
-    runner: &mut HookRunner<'_>,
-) -> Result<Vec<String>, Error> {
+pub fn destroy(folder: Folder, state: Option<State>, runner: &mut HookRunner<'_>) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     if let Some(mut state) = state {
         warnings = end_processes(&state)?;
@@ -89,7 +40,7 @@ pub fn destroy(
 
 /// Kills init and everything else of the container, and removes its groups. What is left because it is somebody else's
 /// comes back in words.
-pub fn end_processes(state: &State) -> Result<Vec<String>, Error> {
+pub fn end_processes(state: &State) -> Result<Vec<String>> {
     let init = kill_init(state)?;
     let groups = Groups::of(state).map_err(|e| cgroup_error(state, e))?;
     match &groups {
@@ -133,7 +84,7 @@ impl Groups {
 }
 
 /// SIGKILL, if it lives; its pidfd, to wait for.
-fn kill_init(state: &State) -> Result<Option<OwnedFd>, Error> {
+fn kill_init(state: &State) -> Result<Option<OwnedFd>> {
     let init = state.init().map_err(|e| process_error(state, e))?;
     if let Some(init) = &init {
         match pidfd::send(init.as_fd(), libc::SIGKILL) {
@@ -144,18 +95,22 @@ fn kill_init(state: &State) -> Result<Option<OwnedFd>, Error> {
     Ok(init)
 }
 
-fn wait_for(state: &State, init: Option<&OwnedFd>) -> Result<(), Error> {
+fn wait_for(state: &State, init: Option<&OwnedFd>) -> Result<()> {
     let Some(init) = init else { return Ok(()) };
     if pidfd::wait(init.as_fd(), Some(KILL_WITHIN)).map_err(|e| process_error(state, e))? {
         return Ok(());
     }
-    Err(Error::Immortal { id: state.id.clone(), pid: state.init.map_or(0, |i| i.pid) })
+    let pid = state.init.map_or(0, |init| init.pid);
+    let within = KILL_WITHIN.as_secs();
+    Err(Error::new(format!("its process {pid} is still there {within} s after SIGKILL"))
+        .likely(format!("it hangs in a system call; see /proc/{pid}/stack"))
+        .of(&state.id))
 }
 
 /// Everybody in a pid namespace dies with its init (pid_namespaces(7)), so whoever is in the groups after that was put
 /// there by somebody else, and is left alone. Without one, the groups alone say who belongs to the container; and
 /// groups that somebody keeps for the next container must be empty.
-fn end_own(state: &State, init: Option<&OwnedFd>, cgroup: &Cgroup<'_>) -> Result<Vec<String>, Error> {
+fn end_own(state: &State, init: Option<&OwnedFd>, cgroup: &Cgroup<'_>) -> Result<Vec<String>> {
     let failed = |e| cgroup_error(state, e);
     let kept = state.cgroup.as_ref().is_some_and(|c| c.kept);
     if init.is_none() && !kept && cgroup.remove_if_empty() {
@@ -177,7 +132,7 @@ fn end_own(state: &State, init: Option<&OwnedFd>, cgroup: &Cgroup<'_>) -> Result
     }
 }
 
-fn thaw(state: &State, cgroup: &Cgroup<'_>) -> Result<(), Error> {
+fn thaw(state: &State, cgroup: &Cgroup<'_>) -> Result<()> {
     match cgroup.is_frozen() {
         Ok(true) => cgroup.thaw(KILL_WITHIN).map_err(|e| cgroup_error(state, e)),
         _ => Ok(()),
@@ -207,9 +162,10 @@ fn left(state: &State, cgroup: &Cgroup<'_>) -> Vec<String> {
 }
 
 fn cgroup_error(state: &State, source: sampan_cgroups::Error) -> Error {
-    Error::Cgroup { id: state.id.clone(), source }
+    Error::from(source).of(&state.id)
 }
 
 fn process_error(state: &State, source: io::Error) -> Error {
-    Error::Process { id: state.id.clone(), pid: state.init.map_or(0, |i| i.pid), source }
+    let pid = state.init.map_or(0, |init| init.pid);
+    Error::io(format!("cannot kill its process {pid}"), &source).of(&state.id)
 }

@@ -15,7 +15,7 @@ pub use sampan_cgroups::error::errno_name;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A launch (or another verb) that did not succeed.
+/// A verb that did not succeed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Error(Box<Parts>);
 
@@ -31,16 +31,32 @@ impl std::ops::DerefMut for Error {
     }
 }
 
+/// What callers tell apart; the rest is for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    #[default]
+    Other,
+    /// There is no such container.
+    Missing,
+    /// What was given as a container's id is none.
+    BadId,
+    /// Another verb holds the container and did not let go.
+    Busy,
+    /// What the state folder holds cannot be understood.
+    Corrupt,
+}
+
 /// Every part but `doing` may be empty.
 /// Read and written through [`Error`], which stands before it so that a `Result` stays small.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
+    pub kind: Kind,
     pub container: String,
     /// The config field, as JSON paths go.
     pub field: String,
     /// What could not be done: `cannot mount tmpfs on /tmp`.
     pub doing: String,
-    /// The system call, and what it answered.
+    /// The system call, and what it answered; of some errors only the answer is known.
     pub call: &'static str,
     pub errno: Option<Errno>,
     /// Which step of how many.
@@ -52,6 +68,17 @@ pub struct Parts {
 impl Error {
     pub fn new(doing: impl Into<String>) -> Error {
         Error(Box::new(Parts { doing: doing.into(), ..Parts::default() }))
+    }
+    /// What std or the kernel answered to a call that is not known any more.
+    pub fn io(doing: impl fmt::Display, source: &std::io::Error) -> Error {
+        let Some(errno) = source.raw_os_error() else { return Error::new(format!("{doing}: {source}")) };
+        let mut error = Error::new(doing.to_string());
+        error.errno = Some(Errno::from_raw_os_error(errno));
+        error
+    }
+    pub fn kind(mut self, kind: Kind) -> Error {
+        self.kind = kind;
+        self
     }
     pub fn call(mut self, call: &'static str, errno: impl Into<Errno>) -> Error {
         self.call = call;
@@ -104,13 +131,21 @@ impl Error {
 
     /// The first line, without the container: what clients match on.
     pub fn sentence(&self) -> String {
-        if self.field.is_empty() { self.doing.clone() } else { format!("{}: {}", self.field, self.doing) }
+        let mut text = String::new();
+        if !self.field.is_empty() {
+            text = format!("{}: ", self.field);
+        }
+        text.push_str(&self.doing);
+        if let Some(errno) = self.errno.filter(|_| self.call.is_empty()) {
+            text.push_str(&format!(": {}", errno_name(errno)));
+        }
+        text
     }
 
     /// The second line: `move_mount: EPERM (step 14 of 31)`; empty where no call failed.
     pub fn answer(&self) -> String {
         let mut text = String::new();
-        if let Some(errno) = self.errno {
+        if let Some(errno) = self.errno.filter(|_| !self.call.is_empty()) {
             text = format!("{}: {}", self.call, errno_name(errno));
         }
         if let Some((step, of)) = self.step {

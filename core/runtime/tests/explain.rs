@@ -113,3 +113,16 @@ fn the_three_lines_of_an_error() {
         "web: mounts[3]: cannot bind /srv/data on /data\n  move_mount: EPERM (step 14 of 31)\n  likely: this user namespace may not split that mount; use \"rbind\""
     );
 }
+
+/// What std answers does not say which call it was.
+#[test]
+fn an_answer_to_an_unknown_call_ends_the_first_line() {
+    let denied = std::io::Error::from_raw_os_error(Errno::ACCESS.raw_os_error());
+    let error = sampan_runtime::error::Error::io("cannot open /x", &denied).of("web");
+    assert_eq!(
+        (error.to_string().as_str(), error.errno),
+        ("web: cannot open /x: EACCES", Some(Errno::ACCESS))
+    );
+    let other = sampan_runtime::error::Error::io("cannot open /x", &std::io::Error::other("odd"));
+    assert_eq!(other.to_string(), "cannot open /x: odd");
+}

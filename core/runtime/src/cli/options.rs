@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::args::{Command, Given, Usage};
 use crate::kernel::signals;
 use crate::log::{Level, Log};
-use crate::ops::{self, enter};
+use crate::ops::{self, Error, enter};
 use crate::store::state::Manager;
 
 /// What the global flags say to every verb.
@@ -16,14 +16,10 @@ pub struct Global {
     pub cgroup_manager: Manager,
 }
 
-impl From<Usage> for ops::Error {
-    fn from(e: Usage) -> ops::Error {
-        ops::Error::Asked(e.0)
+impl From<Usage> for Error {
+    fn from(e: Usage) -> Error {
+        Error::new(e.0)
     }
-}
-
-pub fn asked(problem: String) -> ops::Error {
-    ops::Error::Asked(problem)
 }
 
 pub fn log(global: &Given) -> Result<Log, Usage> {
@@ -60,13 +56,15 @@ pub fn global(given: &Given, log: &Log) -> ops::Result<Global> {
         None if given.has("systemd-cgroup") => Manager::Systemd,
         None => Manager::Cgroupfs,
         Some(other) => {
-            return Err(asked(format!("--cgroup-manager {other:?}: must be cgroupfs, systemd or disabled")));
+            return Err(Error::new(format!(
+                "--cgroup-manager {other:?}: must be cgroupfs, systemd or disabled"
+            )));
         }
     };
     if let Some(rootless) = given.text("rootless")?
         && !matches!(rootless, "true" | "false" | "auto")
     {
-        return Err(asked(format!("--rootless {rootless:?}: must be true, false or auto")));
+        return Err(Error::new(format!("--rootless {rootless:?}: must be true, false or auto")));
     }
     Ok(Global { log: log.clone(), cgroup_manager })
 }
@@ -76,13 +74,13 @@ pub fn json(given: &Given) -> ops::Result<bool> {
     match given.text("format")? {
         None | Some("table") => Ok(false),
         Some("json") => Ok(true),
-        Some(other) => Err(asked(format!("--format {other:?}: must be table or json"))),
+        Some(other) => Err(Error::new(format!("--format {other:?}: must be table or json"))),
     }
 }
 
 pub fn signal(words: &[OsString]) -> ops::Result<i32> {
     let name = text(words, 1)?.unwrap_or("TERM");
-    signals::parse(name).ok_or_else(|| asked(format!("kill: unknown signal {name:?}")))
+    signals::parse(name).ok_or_else(|| Error::new(format!("kill: unknown signal {name:?}")))
 }
 
 pub fn enter(c: &Command) -> ops::Result<enter::Options> {
@@ -120,7 +118,7 @@ pub fn create(c: &Command, global: &Global) -> ops::Result<ops::create::Options>
     let given = &c.given;
     for flag in ["no-pivot", "pidfd-socket"] {
         if given.has(flag) {
-            return Err(asked(format!("--{flag}: not supported yet")));
+            return Err(Error::new(format!("--{flag}: not supported yet")));
         }
     }
     let path = |flag| given.get(flag).map(PathBuf::from);
@@ -149,24 +147,24 @@ pub fn run(c: &Command, global: &Global) -> ops::Result<ops::run::Run> {
     let scratch = c.given.has("scratch");
     if scratch && !c.given.has("rootfs") {
         let annotation = sampan_plan::scratch::ANNOTATION;
-        return Err(asked(format!(
+        return Err(Error::new(format!(
             "run --scratch: needs --rootfs; a bundle has the annotation {annotation} for it"
         )));
     }
     let rootfs = match (c.given.text("rootfs")?, &c.program) {
         (None, None) if create.id.is_empty() => {
-            return Err(asked(
-                "run: which container? sampan run ID, or sampan run --rootfs host -- CMD".into(),
+            return Err(Error::new(
+                "run: which container? sampan run ID, or sampan run --rootfs host -- CMD",
             ));
         }
         (None, None) => None,
         (None, Some(_)) => {
-            return Err(asked("run: a program after -- needs --rootfs host or --rootfs DIR".into()));
+            return Err(Error::new("run: a program after -- needs --rootfs host or --rootfs DIR"));
         }
         (Some(root), program) => {
             let program = program.clone().filter(|p| !p.is_empty());
             let program =
-                program.ok_or_else(|| asked("run --rootfs: which program? put it after --".into()))?;
+                program.ok_or_else(|| Error::new("run --rootfs: which program? put it after --"))?;
             if create.id.is_empty() {
                 create.id = name_for(&program[0]);
             }
@@ -189,14 +187,15 @@ pub fn exec(c: &Command) -> ops::Result<ops::exec::Options> {
     let given = &c.given;
     for flag in ["cgroup", "pidfd-socket"] {
         if given.has(flag) {
-            return Err(asked(format!("exec --{flag}: not supported yet")));
+            return Err(Error::new(format!("exec --{flag}: not supported yet")));
         }
     }
     let path = |flag| given.get(flag).map(PathBuf::from);
     let list = |flag| given.all(flag).map(|v| v.to_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
-    let texts_of = |flag| list(flag).ok_or_else(|| asked(format!("--{flag}: not UTF-8")));
+    let texts_of = |flag| list(flag).ok_or_else(|| Error::new(format!("--{flag}: not UTF-8")));
     let gids = texts_of("additional-gids")?;
-    let gid = |g: &String| g.parse().map_err(|_| asked(format!("--additional-gids {g:?}: must be a number")));
+    let gid =
+        |g: &String| g.parse().map_err(|_| Error::new(format!("--additional-gids {g:?}: must be a number")));
     let own = |flag| -> ops::Result<Option<String>> { Ok(given.text(flag)?.map(str::to_owned)) };
     Ok(ops::exec::Options {
         id: text(&c.operands, 0)?.unwrap_or_default().to_owned(),
@@ -230,7 +229,7 @@ fn name_for(program: &OsStr) -> String {
 pub fn resources(given: &Given) -> ops::Result<String> {
     for flag in ["l3-cache-schema", "mem-bw-schema"] {
         if given.has(flag) {
-            return Err(asked(format!("update --{flag}: not supported yet")));
+            return Err(Error::new(format!("update --{flag}: not supported yet")));
         }
     }
     match given.get("resources") {
@@ -245,7 +244,7 @@ pub fn bundle(given: &Given) -> PathBuf {
 
 pub fn text(words: &[OsString], at: usize) -> ops::Result<Option<&str>> {
     let Some(word) = words.get(at) else { return Ok(None) };
-    word.to_str().map(Some).ok_or_else(|| asked(format!("{word:?} is not UTF-8")))
+    word.to_str().map(Some).ok_or_else(|| Error::new(format!("{word:?} is not UTF-8")))
 }
 
 pub fn texts(words: &[OsString]) -> ops::Result<Vec<String>> {

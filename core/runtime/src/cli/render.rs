@@ -19,7 +19,7 @@ pub fn print(text: &str) -> ops::Result<()> {
 /// Any value as one line of JSON, its fields in the order in which the type has them.
 pub fn json_line(value: &impl serde::Serialize) -> ops::Result<String> {
     let text =
-        serde_json::to_string(value).map_err(|e| ops::Error::Asked(format!("cannot write JSON: {e}")))?;
+        serde_json::to_string(value).map_err(|e| ops::Error::new(format!("cannot write JSON: {e}")))?;
     Ok(text + "\n")
 }
 
@@ -31,7 +31,7 @@ pub fn json_list<T: serde::Serialize>(list: &[T]) -> ops::Result<String> {
 /// Any value as indented JSON with a line end.
 pub fn json(value: &impl serde::Serialize) -> ops::Result<String> {
     let mut text = serde_json::to_string_pretty(value)
-        .map_err(|e| ops::Error::Asked(format!("cannot write JSON: {e}")))?;
+        .map_err(|e| ops::Error::new(format!("cannot write JSON: {e}")))?;
     text.push('\n');
     Ok(text)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use sampan_plan::render as steps;
 
 use super::args::Command;
-use super::options::{self, Global, asked};
+use super::options::{self, Global};
 use super::render;
 use super::table::{Needs, Row, Verb};
 use super::{args, help};
@@ -14,7 +14,7 @@ use crate::error::io_name;
 use crate::kernel::seal;
 use crate::log::Log;
 use crate::ops::events::Event;
-use crate::ops::{self, Container};
+use crate::ops::{self, Container, Error};
 use crate::store::dir::{Root, check_id};
 use crate::store::state::OCI_VERSION;
 
@@ -128,8 +128,8 @@ impl<'c> Call<'c> {
     }
 
     /// A mistake of ours, which a test over all verbs finds.
-    fn not_in_the_table(&self, what: &str) -> ops::Error {
-        asked(format!("{}: its row in cli/table.rs does not say that it needs {what}", self.row.name))
+    fn not_in_the_table(&self, what: &str) -> Error {
+        Error::new(format!("{}: its row in cli/table.rs does not say that it needs {what}", self.row.name))
     }
 
     fn dispatch(&self) -> ops::Result<Output> {
@@ -168,7 +168,9 @@ impl<'c> Call<'c> {
                 ops::spec::write(&options::bundle(given), &render::json(&config)?).map(done)
             }
             Verb::Features => text(render::json(&ops::features::document())),
-            Verb::Checkpoint | Verb::Restore => Err(asked(format!("{}: not supported yet", self.row.name))),
+            Verb::Checkpoint | Verb::Restore => {
+                Err(Error::new(format!("{}: not supported yet", self.row.name)))
+            }
             Verb::Generate => text(generate(options::text(&c.operands, 0)?.unwrap_or_default())),
         }
     }
@@ -236,7 +238,7 @@ fn generate(what: &str) -> ops::Result<String> {
         "bash" => Ok(help::bash()),
         "zsh" => Ok(help::zsh()),
         "fish" => Ok(help::fish()),
-        other => Err(asked(format!("generate {other:?}: must be man, bash, zsh or fish"))),
+        other => Err(Error::new(format!("generate {other:?}: must be man, bash, zsh or fish"))),
     }
 }
 

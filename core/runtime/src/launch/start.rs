@@ -146,7 +146,7 @@ pub(super) fn keep_plan(folder: &Folder, plan: &Plan<'_>) -> Result<()> {
     let mut bytes = serde_json::to_vec(&plan.origins).unwrap_or_default();
     bytes.push(b'\n');
     bytes.extend_from_slice(&plan.image);
-    Ok(folder.write(PLAN, &bytes)?)
+    folder.write(PLAN, &bytes)
 }
 
 fn kept_plan(folder: &Folder) -> Result<(Vec<u8>, Vec<SlotSource>, Vec<String>)> {

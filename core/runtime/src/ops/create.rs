@@ -7,9 +7,9 @@
 //! The pid file comes last: clients take its absence for failure.
 
 use std::borrow::Cow;
+use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use rustix::fs::{Mode, OFlags};
 use sampan_plan::{Options as PlanOptions, Plan, Spec, spec};
@@ -78,7 +78,7 @@ impl Config {
     }
 
     pub fn spec(&self) -> Result<Spec<'_>> {
-        let mut spec = Spec::parse(&self.text).map_err(crate::error::Error::from)?;
+        let mut spec = Spec::parse(&self.text).map_err(Error::from)?;
         pass_on_sockets(&mut spec);
         Ok(spec)
     }
@@ -86,14 +86,12 @@ impl Config {
 
 /// Whoever names a folder without a config.json hears how to get one.
 fn no_bundle(e: Error) -> Error {
-    match e {
-        Error::Io { doing, source } if source.kind() == io::ErrorKind::NotFound => {
-            let likely =
-                "this folder is no bundle: name another by --bundle, or write a config.json with sampan spec";
-            crate::error::Error::new(doing).call("openat", Errno::NOENT).likely(likely).into()
-        }
-        e => e,
+    if e.errno != Some(Errno::NOENT) {
+        return e;
     }
+    let likely =
+        "this folder is no bundle: name another by --bundle, or write a config.json with sampan spec";
+    e.call("openat", Errno::NOENT).likely(likely)
 }
 
 /// Makes the container up to `created`, lets `then` go on from there, and leaves nothing behind if either fails.
@@ -107,8 +105,7 @@ pub fn make<T>(
 ) -> Result<T> {
     let mut stage = Failed::Early;
     let made = facts(o, config, spec).and_then(|(host, options)| {
-        let plan =
-            Plan::compile(spec, &host, &options).map_err(|e| crate::error::Error::from(e).of(&o.id))?;
+        let plan = Plan::compile(spec, &host, &options).map_err(|e| Error::from(e).of(&o.id))?;
         plan.warnings.iter().for_each(|warning| o.log.warning(&format!("{}: {warning}", o.id)));
         o.log.debug(&format!("{}: {}: {} steps", o.id, config.bundle.display(), plan.steps.len()));
         write_down(folder, o, config, spec)?;
@@ -153,7 +150,7 @@ enum Failed {
 
 /// Nothing stays. What goes wrong here is a warning: the error that is worth telling is the first one.
 fn undo(folder: &Folder, stage: &Failed, log: &Log) {
-    let undone = folder.reopen().map_err(Error::from).and_then(|folder| match stage {
+    let undone = folder.reopen().and_then(|folder| match stage {
         Failed::Late => {
             let state = State::load(&folder).ok().flatten();
             Ok(destroy::destroy(folder, state, &mut HookRunner::new(&mut Direct))?)
@@ -170,9 +167,7 @@ fn undo(folder: &Folder, stage: &Failed, log: &Log) {
 /// Facts about the machine, and the caller's choices.
 pub fn facts(o: &Options, config: &Config, spec: &Spec<'_>) -> Result<(sampan_plan::Host, PlanOptions)> {
     if o.cgroup_manager == Manager::Systemd {
-        return Err(Error::Asked(
-            "--systemd-cgroup: not supported yet; use --cgroup-manager cgroupfs".into(),
-        ));
+        return Err(Error::new("--systemd-cgroup: not supported yet; use --cgroup-manager cgroupfs"));
     }
     let cgroups = manager(o, spec)? != Manager::Disabled;
     let host = host::facts(spec, &config.bundle, &o.id, cgroups).map_err(|e| e.of(&o.id))?;
@@ -213,7 +208,7 @@ fn write_down(folder: &Folder, o: &Options, config: &Config, spec: &Spec<'_>) ->
     let path = spec.linux.cgroups_path.as_ref().map(|p| p.as_str());
     let manager = manager(o, spec)?;
     state.cgroup = Some(Cgroup { manager, location: location(path, manager, &o.id)?, ..Cgroup::default() });
-    Ok(state.save(folder)?)
+    state.save(folder)
 }
 
 fn location(cgroups_path: Option<&str>, manager: Manager, id: &str) -> Result<String> {
@@ -228,12 +223,11 @@ fn location(cgroups_path: Option<&str>, manager: Manager, id: &str) -> Result<St
 pub fn check_console(spec: &Spec<'_>, socket: bool, detached: bool) -> Result<()> {
     let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
     match (terminal && detached, socket) {
-        (true, false) => Err(Error::Asked(
-            "process.terminal: cannot allocate a tty without --console-socket when detached".into(),
-        )),
-        (false, true) => Err(Error::Asked(
-            "--console-socket: needs process.terminal and a detached container; remove it or set terminal"
-                .into(),
+        (true, false) => {
+            Err(Error::new("process.terminal: cannot allocate a tty without --console-socket when detached"))
+        }
+        (false, true) => Err(Error::new(
+            "--console-socket: needs process.terminal and a detached container; remove it or set terminal",
         )),
         _ => Ok(()),
     }
@@ -242,7 +236,7 @@ pub fn check_console(spec: &Spec<'_>, socket: bool, detached: bool) -> Result<()
 /// Decimal, without a line end: go-runc and buildkit read it with Atoi.
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let failed = || format!("cannot write --pid-file {}", path.display());
-    let name = path.file_name().ok_or_else(|| Error::Asked(format!("{}: it has no name", failed())))?;
+    let name = path.file_name().ok_or_else(|| Error::new(format!("{}: it has no name", failed())))?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(doing(failed()))?;
@@ -271,7 +265,7 @@ fn pass_on_sockets(spec: &mut Spec<'_>) {
 pub fn check_preserved(n: u32) -> Result<()> {
     for fd in 3..3 + u64::from(n) {
         if fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err() {
-            return Err(Error::Asked(format!("--preserve-fds {n}: descriptor {fd} is not open")));
+            return Err(Error::new(format!("--preserve-fds {n}: descriptor {fd} is not open")));
         }
     }
     Ok(())

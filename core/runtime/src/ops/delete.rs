@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use sampan_plan::Spec;
 
-use super::{Error, Result, state_error, status};
+use super::{Result, state_error, status};
 use crate::destroy::destroy;
+use crate::error::Kind;
 use crate::kernel::pidfd;
 use crate::launch::HookRunner;
 use crate::launch::spawn::Direct;
 use crate::log::Log;
-use crate::store::dir::{self, Folder, Lock, Root};
+use crate::store::dir::{Folder, Lock, Root};
 use crate::store::state::{self, State, Status};
 
 /// How long a forced delete waits for a create or another delete to let go.
@@ -29,7 +30,7 @@ const BUSY_WITHIN: Duration = Duration::from_secs(30);
 
 pub fn run(root: &Root, id: &str, force: bool, log: &Log) -> Result<()> {
     match remove(root, id, force, log) {
-        Err(Error::Root(dir::Error::Missing { .. })) if force => Ok(()),
+        Err(e) if e.kind == Kind::Missing && force => Ok(()),
         result => result,
     }
 }
@@ -40,11 +41,11 @@ fn remove(root: &Root, id: &str, force: bool, log: &Log) -> Result<()> {
     let state = match State::load(&folder) {
         Ok(state) => state,
         // Whatever cannot be read can still be removed, if we were told to and nothing runs of it.
-        Err(dir::Error::Corrupt { why, .. }) if force => {
-            nothing_runs(&folder, &why)?;
+        Err(e) if e.kind == Kind::Corrupt && force => {
+            nothing_runs(&folder, &e.doing)?;
             None
         }
-        Err(e) => return Err(e.into()),
+        Err(e) => return Err(e),
     };
     if let (Some(state), false) = (&state, force) {
         match running_status(&folder, state)? {
@@ -74,8 +75,8 @@ fn running_status(folder: &Folder, state: &State) -> Result<Status> {
 /// A create that is in the middle of something loses its process, fails, and lets go.
 fn lock(folder: &Folder, force: bool) -> Result<()> {
     match folder.lock(Lock::Exclusive, Some(Duration::ZERO)) {
-        Err(dir::Error::Busy { .. }) => {}
-        result => return Ok(result?),
+        Err(e) if e.kind == Kind::Busy => {}
+        result => return result,
     }
     if force && let Some(state) = State::load(folder)? {
         if !state.own_pid_namespace
@@ -87,7 +88,7 @@ fn lock(folder: &Folder, force: bool) -> Result<()> {
             let _ = pidfd::send(init.as_fd(), libc::SIGKILL);
         }
     }
-    Ok(folder.lock(Lock::Exclusive, Some(BUSY_WITHIN))?)
+    folder.lock(Lock::Exclusive, Some(BUSY_WITHIN))
 }
 
 /// Of a container whose state is lost: its config still names its groups, but nothing says who is in them. So nobody is
@@ -114,9 +115,8 @@ fn nothing_runs(folder: &Folder, damage: &str) -> Result<()> {
     Err(state_error(
         folder.id(),
         format!(
-            "{} is damaged ({damage}), so nothing was done. Left: processes {processes} in the control groups {groups}; \
+            "{damage}, so nothing was done. Left: processes {processes} in the control groups {groups}; \
              if they are the container's, end them (kill -9) and delete it again",
-            folder.path().join(state::FILE).display()
         ),
     ))
 }

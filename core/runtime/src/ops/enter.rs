@@ -167,7 +167,7 @@ fn joins(o: &Options, target: Option<&Target>) -> Result<Vec<Join>> {
 }
 
 fn no_target(flag: &str) -> Error {
-    Error::Asked(format!("{flag}: whose? name a process or container by --target, or a file by {flag}=FILE"))
+    Error::new(format!("{flag}: whose? name a process or container by --target, or a file by {flag}=FILE"))
 }
 
 fn folder(from: Option<&From>, target: Option<&Target>, link: &str) -> Result<Option<OwnedFd>> {

@@ -56,7 +56,7 @@ pub fn run(
 
 /// Go's durations, as far as clients write them: `5s`, `500ms`, `1m`.
 pub fn interval(text: &str) -> Result<Duration> {
-    let bad = || Error::Asked(format!("--interval {text:?}: must be a time above 0 such as 5s or 500ms"));
+    let bad = || Error::new(format!("--interval {text:?}: must be a time above 0 such as 5s or 500ms"));
     let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
     let number: u64 = text[..at].parse().map_err(|_| bad())?;
     let found = match &text[at..] {

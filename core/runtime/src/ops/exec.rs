@@ -68,8 +68,7 @@ pub fn run(root: &Root, o: &Options, log: &Log) -> Result<i32> {
     };
     check_terminal(&mut process, o)?;
     create::check_preserved(o.preserve_fds)?;
-    let plan =
-        Plan::exec(&spec, &process, &host, &options).map_err(|e| crate::error::Error::from(e).of(&o.id))?;
+    let plan = Plan::exec(&spec, &process, &host, &options).map_err(|e| Error::from(e).of(&o.id))?;
     plan.warnings.iter().for_each(|warning| log.warning(&format!("{}: {warning}", o.id)));
     // Blocked before there is a process: what comes until then is sent to it.
     let signals =
@@ -155,10 +154,8 @@ fn check_terminal(process: &mut Process<'_>, o: &Options) -> Result<()> {
         process.console_size = foreground::size().map(|(height, width)| ConsoleSize { height, width });
     }
     match (process.terminal && o.detach, &o.console_socket) {
-        (true, None) => {
-            Err(Error::Asked("exec: cannot allocate a tty without --console-socket when detached".into()))
-        }
-        (false, Some(_)) => Err(Error::Asked("exec: --console-socket needs a terminal and --detach".into())),
+        (true, None) => Err(Error::new("exec: cannot allocate a tty without --console-socket when detached")),
+        (false, Some(_)) => Err(Error::new("exec: --console-socket needs a terminal and --detach")),
         _ => Ok(()),
     }
 }
@@ -179,18 +176,18 @@ impl Texts {
     }
 
     pub fn spec(&self) -> Result<Spec<'_>> {
-        Ok(Spec::parse(&self.config).map_err(crate::error::Error::from)?)
+        Spec::parse(&self.config).map_err(Error::from)
     }
 
     /// The process to run.
     pub fn process<'a>(&'a self, spec: &Spec<'a>, o: &'a Options) -> Result<Process<'a>> {
         if let Some(text) = &self.process {
-            let mut process = Process::parse(text).map_err(crate::error::Error::from)?;
+            let mut process = Process::parse(text).map_err(Error::from)?;
             process.terminal |= o.terminal;
             return Ok(process);
         }
         if o.args.is_empty() {
-            return Err(Error::Asked("exec: which program? sampan exec ID CMD, or --process FILE".into()));
+            return Err(Error::new("exec: which program? sampan exec ID CMD, or --process FILE"));
         }
         let mut process = spec.process.clone().unwrap_or_default();
         change(&mut process, o)?;
@@ -254,7 +251,7 @@ fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
     match (uid, gid) {
         (Some(uid), None) => Ok((uid, None)),
         (Some(uid), Some(Some(gid))) => Ok((uid, Some(gid))),
-        _ => Err(Error::Asked(format!("--user {text:?}: must be UID or UID:GID, in digits"))),
+        _ => Err(Error::new(format!("--user {text:?}: must be UID or UID:GID, in digits"))),
     }
 }
 

@@ -223,11 +223,9 @@ pub fn check_terminal() -> super::Result<()> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     match rustix::fs::open("/dev/tty", flags, rustix::fs::Mode::empty()) {
         Ok(_) => Ok(()),
-        Err(_) => Err(super::Error::Asked(
-            "process.terminal: open /dev/tty: no such device or address\n  likely: we run without a terminal; set terminal to \
-             false, or detach with --console-socket"
-                .into(),
-        )),
+        Err(_) => Err(super::Error::new("open /dev/tty: no such device or address")
+            .field("process.terminal")
+            .likely("we run without a terminal; set terminal to false, or detach with --console-socket")),
     }
 }
 

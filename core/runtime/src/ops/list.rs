@@ -2,7 +2,8 @@
 //! hide the rest.
 
 use super::{Container, Error, Result, state};
-use crate::store::dir::{self, Root};
+use crate::error::Kind;
+use crate::store::dir::Root;
 
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -15,7 +16,7 @@ pub fn run(root: &Root) -> Result<Listing> {
     for id in root.ids()? {
         match state::run(root, &id) {
             Ok(container) => found.containers.push(container),
-            Err(Error::Root(dir::Error::Missing { .. })) => {}
+            Err(e) if e.kind == Kind::Missing => {}
             Err(e) => found.unreadable.push(e),
         }
     }

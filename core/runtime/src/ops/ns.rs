@@ -12,8 +12,9 @@ use std::os::unix::fs::MetadataExt;
 use serde::Serialize;
 
 use super::{Error, Result, doing, find};
+use crate::error::{Errno, Kind};
 use crate::kernel::pidfd;
-use crate::store::dir::{self, Root};
+use crate::store::dir::Root;
 
 /// The names in /proc/PID/ns, as in lsns and nsenter.
 pub const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
@@ -87,7 +88,7 @@ fn running(root: &Root) -> Result<Vec<(String, i32, Inodes)>> {
     let mut found = Vec::new();
     let ids = match root.ids() {
         // Where no container was ever made there is none; processes have namespaces all the same.
-        Err(dir::Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(e) if e.errno == Some(Errno::NOENT) => Vec::new(),
         ids => ids?,
     };
     for id in ids {
@@ -112,18 +113,16 @@ pub fn process(root: &Root, target: &str) -> Result<(i32, OwnedFd)> {
                 _ => Err(super::state_error(target, "container not running")),
             }
         }
-        Err(e @ Error::Root(dir::Error::Missing { .. } | dir::Error::BadId { .. })) => {
-            match target.parse::<i32>() {
-                Ok(pid) => match pidfd::open(pid) {
-                    Ok(Some(pidfd)) => Ok((pid, pidfd)),
-                    Ok(None) => {
-                        Err(Error::Asked(format!("{target}: no such process, and no container of that name")))
-                    }
-                    Err(e) => Err(doing(format!("{target}: cannot look at the process"))(e)),
-                },
-                Err(_) => Err(e),
-            }
-        }
+        Err(e) if matches!(e.kind, Kind::Missing | Kind::BadId) => match target.parse::<i32>() {
+            Ok(pid) => match pidfd::open(pid) {
+                Ok(Some(pidfd)) => Ok((pid, pidfd)),
+                Ok(None) => {
+                    Err(Error::new(format!("{target}: no such process, and no container of that name")))
+                }
+                Err(e) => Err(doing(format!("{target}: cannot look at the process"))(e)),
+            },
+            Err(_) => Err(e),
+        },
         Err(e) => Err(e),
     }
 }

@@ -28,7 +28,7 @@ pub fn table(pids: &[i32], ps_args: &[String]) -> Result<Vec<String>> {
         output => output.map_err(doing("cannot run ps"))?,
     };
     if !output.status.success() {
-        return Err(Error::Asked(format!("ps failed: {}", String::from_utf8_lossy(&output.stderr).trim())));
+        return Err(Error::new(format!("ps failed: {}", String::from_utf8_lossy(&output.stderr).trim())));
     }
     filter(&String::from_utf8_lossy(&output.stdout), pids)
 }
@@ -36,7 +36,7 @@ pub fn table(pids: &[i32], ps_args: &[String]) -> Result<Vec<String>> {
 fn filter(table: &str, pids: &[i32]) -> Result<Vec<String>> {
     let header = table.lines().next().unwrap_or_default();
     let column = header.split_whitespace().position(|c| c == "PID");
-    let column = column.ok_or_else(|| Error::Asked("ps printed no PID column; add -o pid or -f".into()))?;
+    let column = column.ok_or_else(|| Error::new("ps printed no PID column; add -o pid or -f"))?;
     let pid = |line: &str| line.split_whitespace().nth(column)?.parse::<i32>().ok();
     let ours = table.lines().skip(1).filter(|line| pid(line).is_some_and(|pid| pids.contains(&pid)));
     Ok([header].into_iter().chain(ours).map(str::to_owned).collect())

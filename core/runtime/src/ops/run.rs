@@ -17,6 +17,7 @@ use super::create::{self, Config, Options};
 use super::foreground::{self, Forward, Relay};
 use super::{Error, Result, doing};
 use crate::destroy;
+use crate::error::Kind;
 use crate::kernel::host_root::is_host_root;
 use crate::kernel::signals::Signals;
 use crate::launch::spawn::Direct;
@@ -101,7 +102,7 @@ fn foreground(
         wait.map_err(doing("cannot wait for the container"))
     })?;
     if !run.keep {
-        folder.lock(crate::store::dir::Lock::Exclusive, None).or_else(gone)?;
+        or_gone(folder.lock(crate::store::dir::Lock::Exclusive, None))?;
         // Somebody may have deleted it meanwhile, which is what we wanted.
         if let Ok(folder) = folder.reopen()
             && let Some(state) = State::load(&folder)?
@@ -120,10 +121,11 @@ fn print_trace(plan: &Plan<'_>, created: &Created) {
     }
 }
 
-fn gone(e: crate::store::dir::Error) -> std::result::Result<(), crate::store::dir::Error> {
-    match e {
-        crate::store::dir::Error::Missing { .. } => Ok(()),
-        e => Err(e),
+/// Somebody else has removed it already.
+fn or_gone(result: Result<()>) -> Result<()> {
+    match result {
+        Err(e) if e.kind == Kind::Missing => Ok(()),
+        result => result,
     }
 }
 
@@ -154,7 +156,7 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
     if let Some(native) = Arch::native() {
         let facts = docker::Facts { bounding: &bounding, kernel: crate::kernel::host::kernel(), native };
         let profile = docker::default_profile(&facts)
-            .map_err(|e| Error::Asked(format!("the default seccomp profile: {e}")))?;
+            .map_err(|e| Error::new(format!("the default seccomp profile: {e}")))?;
         spec.linux.seccomp = Some(profile);
     }
     if let Some(process) = &mut spec.process {
@@ -163,14 +165,14 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
         let words = rootfs.program.iter().map(|w| w.clone().into_string().map(|w| Str(Cow::Owned(w))));
         process.args = words
             .collect::<std::result::Result<_, _>>()
-            .map_err(|w| Error::Asked(format!("{w:?} is not UTF-8")))?;
+            .map_err(|w| Error::new(format!("{w:?} is not UTF-8")))?;
         if rootfs.terminal {
             process
                 .env
                 .push(owned(format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "xterm".into()))));
         }
     }
-    serde_json::to_string(&spec).map_err(|e| Error::Asked(format!("cannot write the config: {e}")))
+    serde_json::to_string(&spec).map_err(|e| Error::new(format!("cannot write the config: {e}")))
 }
 
 /// The default asks for more descriptors than a user without CAP_SYS_RESOURCE may have; here nobody asked.
@@ -183,5 +185,5 @@ pub fn clamp(rlimits: &mut [Rlimit<'_>]) {
 }
 
 fn text(path: PathBuf) -> Result<String> {
-    path.into_os_string().into_string().map_err(|p| Error::Asked(format!("{p:?} is not UTF-8")))
+    path.into_os_string().into_string().map_err(|p| Error::new(format!("{p:?} is not UTF-8")))
 }

@@ -14,13 +14,10 @@ use crate::store::state::CONFIG;
 
 pub fn document(rootless: bool, is_secure: bool) -> Result<Value> {
     if rootless {
-        return Err(Error::Asked(
-            "spec --rootless: not supported yet; write linux.uidMappings by hand".into(),
-        ));
+        return Err(Error::new("spec --rootless: not supported yet; write linux.uidMappings by hand"));
     }
     let spec = if is_secure { secure() } else { runcs() };
-    let mut config =
-        serde_json::to_value(spec).map_err(|e| Error::Asked(format!("cannot write JSON: {e}")))?;
+    let mut config = serde_json::to_value(spec).map_err(|e| Error::new(format!("cannot write JSON: {e}")))?;
     // Ours leaves out what is absent; other readers want it there.
     config["process"]["user"] = serde_json::json!({ "uid": 0, "gid": 0 });
     Ok(config)
@@ -32,7 +29,7 @@ pub fn write(bundle: &Path, config: &str) -> Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(&path);
     match file.and_then(|mut f| f.write_all(config.as_bytes())) {
         Ok(()) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(Error::Asked(format!(
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(Error::new(format!(
             "{} exists; remove it first, or name another folder by --bundle",
             path.display()
         ))),

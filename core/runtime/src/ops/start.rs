@@ -29,11 +29,11 @@ pub fn run(root: &Root, id: &str) -> Result<()> {
     if state.no_process {
         return Err(state_error(id, "process: config.json has none, so there is nothing to start"));
     }
-    launch::start_by_folder(&folder, &mut HookRunner::new(&mut Direct))
-        .map_err(|e| e.of(id).into())
-        .inspect_err(|_| {
+    launch::start_by_folder(&folder, &mut HookRunner::new(&mut Direct)).map_err(|e| e.of(id)).inspect_err(
+        |_| {
             // A hook failed or the program could not be run: what is left of it goes (runtime.md, "Lifecycle"), but the
             // container stays, stopped, for the client to delete.
             let _ = destroy::end_processes(&state);
-        })
+        },
+    )
 }

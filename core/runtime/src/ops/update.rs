@@ -55,7 +55,7 @@ pub fn from_flags<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Result<String>
 
 fn number(flag: &str, text: &str) -> Result<i64> {
     let found = if IN_BYTES.contains(&flag) { bytes(text) } else { text.parse().ok() };
-    found.ok_or_else(|| Error::Asked(format!("--{flag}: {text:?} is not a number")))
+    found.ok_or_else(|| Error::new(format!("--{flag}: {text:?} is not a number")))
 }
 
 /// Flags that take a size with a unit, as in runc.
@@ -94,14 +94,14 @@ pub fn run(root: &Root, id: &str, resources: &str, log: &Log) -> Result<()> {
     if status(&folder, &state)? == Status::Stopped {
         return Err(state_error(id, "container not running"));
     }
-    let resources = Resources::parse(resources).map_err(|e| Error::Asked(format!("{id}: resources: {e}")))?;
+    let resources = Resources::parse(resources).map_err(|e| Error::new(format!("{id}: resources: {e}")))?;
     for warning in cgroup(&state)?.update(&resources)? {
         log.warning(&warning);
     }
     // The limits are this life's: groups that the supervisor keeps for the next one go with it.
     if let Some(cgroup) = state.cgroup.as_mut().filter(|cgroup| cgroup.kept) {
         cgroup.kept = false;
-        state.save(&folder).map_err(Error::from)?;
+        state.save(&folder)?;
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use sampan_child::defence::{self, Defence};
 
-use crate::error::io_name;
+use crate::error::{Error, Kind, Result};
 use crate::kernel::trust::{self, Group};
 
 /// Where containers are when nobody says otherwise; the supervisor's are there too.
@@ -39,82 +39,32 @@ const ID_BYTES_MAX: usize = 255;
 /// A config.json with a million variables has some 20 MB.
 pub const FILE_BYTES_MAX: u64 = 128 << 20;
 
-#[derive(Debug)]
-pub enum Error {
-    /// runc's words: clients match on them.
-    Missing {
-        id: String,
-    },
-    Exists {
-        id: String,
-    },
-    BadId {
-        id: String,
-        why: &'static str,
-    },
-    BadRoot {
-        path: PathBuf,
-        why: &'static str,
-    },
-    /// Another verb holds the container and did not let go.
-    Busy {
-        id: String,
-        waited: Duration,
-    },
-    /// Somebody else can have written it.
-    Foreign {
-        id: String,
-        what: trust::Error,
-    },
-    Corrupt {
-        id: String,
-        path: PathBuf,
-        why: String,
-    },
-    File {
-        id: String,
-        doing: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+/// runc's words, which clients match on.
+pub fn missing(id: &str) -> Error {
+    Error::new("container does not exist").kind(Kind::Missing).of(id)
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Missing { id } => write!(f, "{id}: container does not exist"),
-            Error::Exists { id } => write!(f, "{id}: container with given ID already exists"),
-            Error::BadId { id, why } => write!(f, "{id:?}: invalid container ID format: {why}"),
-            Error::BadRoot { path, why } => write!(f, "--root {}: {why}", path.display()),
-            Error::Busy { id, waited } => write!(
-                f,
-                "{id}: another command (create, start or delete) has been working on this container for over {} s",
-                waited.as_secs()
-            ),
-            Error::Foreign { id, what } if id.is_empty() => write!(f, "--root {what}"),
-            Error::Foreign { id, what } => write!(f, "{id}: {what}"),
-            Error::Corrupt { id, path, why } => write!(
-                f,
-                "{id}: {} cannot be understood: {why}; `sampan delete --force {id}` removes what is left",
-                path.display()
-            ),
-            Error::File { id, doing, path, source } => {
-                if id.is_empty() {
-                    write!(f, "cannot {doing} {}: {}", path.display(), io_name(source))
-                } else {
-                    write!(f, "{id}: cannot {doing} {}: {}", path.display(), io_name(source))
-                }
-            }
-        }
-    }
+fn bad_id(id: &str, why: &str) -> Error {
+    Error::new(format!("{id:?}: invalid container ID format: {why}")).kind(Kind::BadId)
 }
 
-impl std::error::Error for Error {}
+fn busy(id: &str, waited: Duration) -> Error {
+    let problem = "another command (create, start or delete) has been working on this container for over";
+    Error::new(format!("{problem} {} s", waited.as_secs())).kind(Kind::Busy).of(id)
+}
 
-impl From<Error> for crate::error::Error {
-    fn from(e: Error) -> crate::error::Error {
-        crate::error::Error::new(e.to_string())
-    }
+/// Somebody else can have written it; without an id it is the root.
+fn foreign(id: &str, what: &trust::Error) -> Error {
+    if id.is_empty() { Error::new(format!("--root {what}")) } else { Error::new(what.to_string()).of(id) }
+}
+
+/// The file at `path` is not what we wrote.
+pub fn corrupt(id: &str, path: &Path, why: impl fmt::Display) -> Error {
+    let likely = format!("`sampan delete --force {id}` removes what is left");
+    Error::new(format!("{} cannot be understood: {why}", path.display()))
+        .kind(Kind::Corrupt)
+        .likely(likely)
+        .of(id)
 }
 
 /// `<root>`.
@@ -126,11 +76,11 @@ pub struct Root {
 }
 
 impl Root {
-    pub fn new(explicit: Option<&Path>) -> Result<Root, Error> {
+    pub fn new(explicit: Option<&Path>) -> Result<Root> {
         let Some(path) = explicit else {
             return Ok(Root { path: default_path(), explicit: false });
         };
-        let bad = |why| Error::BadRoot { path: path.to_path_buf(), why };
+        let bad = |why: &str| Error::new(why).field(format!("--root {}", path.display()));
         if path.as_os_str().is_empty() {
             return Err(bad("must not be empty"));
         }
@@ -146,19 +96,19 @@ impl Root {
     }
 
     /// Makes the container's folder, and holds its lock: exactly one caller wins.
-    pub fn create(&self, id: &str) -> Result<Folder, Error> {
+    pub fn create(&self, id: &str) -> Result<Folder> {
         check_id(id)?;
         let dir = match self.open_dir()? {
             Some(dir) => dir,
             None => {
                 make(&self.path)?;
                 keep_in_xdg(&self.path);
-                self.open_dir()?.ok_or_else(|| self.missing())?
+                self.open_dir()?.ok_or_else(|| self.root_missing())?
             }
         };
         match mkdirat(&dir, id, Mode::from(0o700)) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return Err(Error::Exists { id: id.into() }),
+            Err(Errno::EXIST) => return Err(Error::new("container with given ID already exists").of(id)),
             Err(e) => return Err(file_error(id, "make", &self.path.join(id), e.into())),
         }
         let folder = self.open_in(&dir, id)?;
@@ -167,13 +117,13 @@ impl Root {
         Ok(folder)
     }
 
-    pub fn open(&self, id: &str) -> Result<Folder, Error> {
+    pub fn open(&self, id: &str) -> Result<Folder> {
         check_id(id)?;
-        let dir = self.open_dir()?.ok_or_else(|| Error::Missing { id: id.into() })?;
+        let dir = self.open_dir()?.ok_or_else(|| missing(id))?;
         self.open_in(&dir, id)
     }
 
-    fn open_in(&self, dir: &OwnedFd, id: &str) -> Result<Folder, Error> {
+    fn open_in(&self, dir: &OwnedFd, id: &str) -> Result<Folder> {
         let path = self.path.join(id);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(dir, id, flags, Mode::empty()) {
@@ -181,13 +131,13 @@ impl Root {
                 believe(id, trust::ours(&path, &dir))?;
                 Ok(Folder { id: id.into(), path, dir })
             }
-            Err(Errno::NOENT) => Err(Error::Missing { id: id.into() }),
+            Err(Errno::NOENT) => Err(missing(id)),
             Err(e) => Err(file_error(id, "open", &path, e.into())),
         }
     }
 
     /// The root itself, if it is there.
-    fn open_dir(&self) -> Result<Option<OwnedFd>, Error> {
+    fn open_dir(&self) -> Result<Option<OwnedFd>> {
         if !defence::on(Defence::StateOwner) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             return Ok(openat(CWD, &self.path, flags, Mode::empty()).ok());
@@ -198,18 +148,18 @@ impl Root {
             Err(trust::Error { why: trust::Why::Call(e), .. }) if e.kind() == io::ErrorKind::NotFound => {
                 Ok(None)
             }
-            Err(what) => Err(Error::Foreign { id: String::new(), what }),
+            Err(what) => Err(foreign("", &what)),
         }
     }
 
-    fn missing(&self) -> Error {
+    fn root_missing(&self) -> Error {
         file_error("", "list", &self.path, Errno::NOENT.into())
     }
 
     /// The names of the folders, sorted. A missing default root holds none.
-    pub fn ids(&self) -> Result<Vec<String>, Error> {
+    pub fn ids(&self) -> Result<Vec<String>> {
         match self.open_dir()? {
-            None if self.explicit => return Err(self.missing()),
+            None if self.explicit => return Err(self.root_missing()),
             None => return Ok(Vec::new()),
             Some(_) => {}
         }
@@ -228,15 +178,15 @@ impl Root {
 }
 
 /// Those above the root are there to be passed through; it is ours alone.
-fn make(path: &Path) -> Result<(), Error> {
+fn make(path: &Path) -> Result<()> {
     let parents = path.parent().map_or(Ok(()), |parent| trust::make_folders(parent, 0o711));
     parents.and_then(|()| trust::make_folders(path, 0o700)).map_err(|e| file_error("", "make", path, e))
 }
 
 /// Of what is below the root.
-fn believe(id: &str, checked: Result<(), trust::Error>) -> Result<(), Error> {
+fn believe(id: &str, checked: std::result::Result<(), trust::Error>) -> Result<()> {
     match checked {
-        Err(what) if defence::on(Defence::StateOwner) => Err(Error::Foreign { id: id.into(), what }),
+        Err(what) if defence::on(Defence::StateOwner) => Err(foreign(id, &what)),
         _ => Ok(()),
     }
 }
@@ -269,7 +219,7 @@ impl Folder {
     }
 
     /// The same folder on a descriptor of its own, with no lock.
-    pub fn reopen(&self) -> Result<Folder, Error> {
+    pub fn reopen(&self) -> Result<Folder> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat(&self.dir, ".", flags, Mode::empty())
             .map_err(|e| file_error(&self.id, "open", &self.path, e.into()))?;
@@ -277,7 +227,7 @@ impl Folder {
     }
 
     /// Takes the lock, for as long as this value lives; `limit`: wait no longer than that.
-    pub fn lock(&self, kind: Lock, limit: Option<Duration>) -> Result<(), Error> {
+    pub fn lock(&self, kind: Lock, limit: Option<Duration>) -> Result<()> {
         let (wait, try_it) = match kind {
             Lock::Shared => (FlockOperation::LockShared, FlockOperation::NonBlockingLockShared),
             Lock::Exclusive => (FlockOperation::LockExclusive, FlockOperation::NonBlockingLockExclusive),
@@ -292,7 +242,7 @@ impl Folder {
                     // flock has no time limit of its own; the wait doubles up to 20 ms.
                     let waited = limit.unwrap_or_default();
                     if start.elapsed() >= waited {
-                        return Err(Error::Busy { id: self.id.clone(), waited });
+                        return Err(busy(&self.id, waited));
                     }
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(20));
@@ -300,14 +250,14 @@ impl Folder {
                 Err(e) => return Err(file_error(&self.id, "lock", &self.path, e.into())),
             }
         }
-        if self.is_removed()? { Err(Error::Missing { id: self.id.clone() }) } else { Ok(()) }
+        if self.is_removed()? { Err(missing(&self.id)) } else { Ok(()) }
     }
 
     /// Is anybody in the middle of a verb that holds the lock for itself? Takes the lock shared if not.
-    pub fn is_busy(&self) -> Result<bool, Error> {
+    pub fn is_busy(&self) -> Result<bool> {
         match self.lock(Lock::Shared, Some(Duration::ZERO)) {
             Ok(()) => Ok(false),
-            Err(Error::Busy { .. }) => Ok(true),
+            Err(e) if e.kind == Kind::Busy => Ok(true),
             Err(e) => Err(e),
         }
     }
@@ -317,15 +267,15 @@ impl Folder {
         let _ = flock(&self.dir, FlockOperation::Unlock);
     }
 
-    fn is_removed(&self) -> Result<bool, Error> {
+    fn is_removed(&self) -> Result<bool> {
         let stat = fstat(&self.dir).map_err(|e| file_error(&self.id, "look at", &self.path, e.into()))?;
         Ok(stat.st_nlink == 0)
     }
 
     /// The file's bytes; `None` if it is not there.
-    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.path.join(name);
-        let foreign = |what| Error::Foreign { id: self.id.clone(), what };
+        let foreign = |what: trust::Error| foreign(&self.id, &what);
         let file = match trust::regular(&self.dir, Path::new(name), OFlags::NOFOLLOW) {
             Ok(file) => file,
             Err(trust::Error { why: trust::Why::Call(e), .. }) if e.kind() == io::ErrorKind::NotFound => {
@@ -338,18 +288,18 @@ impl Folder {
     }
 
     /// Replaces the file as a whole: a reader sees the old bytes or the new ones, whenever we die.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         write_whole(self.dir.as_fd(), name.as_ref(), bytes, 0o600)
             .map_err(|e| file_error(&self.id, "write", &self.path.join(name), e))
     }
 
     /// The file is the one at `path`, by a second name; where that cannot be (another file system, or one without them), these bytes.
-    pub fn link(&self, name: &str, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    pub fn link(&self, name: &str, path: &Path, bytes: &[u8]) -> Result<()> {
         linkat(CWD, path, &self.dir, name, AtFlags::empty()).or_else(|_| self.write(name, bytes))
     }
 
     /// A file that nobody reads before state.json speaks of it: written in place.
-    pub fn write_first(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub fn write_first(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(&self.dir, name, flags, Mode::from(0o600))
             .map_err(io::Error::from)
@@ -359,7 +309,7 @@ impl Folder {
 
     /// Removes the folder and what is in it; the lock must be held. state.json goes last, so that a delete that is
     /// killed here can be repeated with everything it needs.
-    pub fn remove(self) -> Result<(), Error> {
+    pub fn remove(self) -> Result<()> {
         let failed = |e: Errno| file_error(&self.id, "remove", &self.path, e.into());
         // A folder of four or five files: one look, or a few. It is read from its start, whoever read it before.
         seek(&self.dir, SeekFrom::Start(0)).map_err(failed)?;
@@ -379,7 +329,7 @@ impl Folder {
         or_gone(unlinkat(CWD, &self.path, AtFlags::REMOVEDIR)).map_err(failed)
     }
 
-    fn remove_file(&self, name: &OsStr) -> Result<(), Error> {
+    fn remove_file(&self, name: &OsStr) -> Result<()> {
         let path = || self.path.join(name);
         let removed = match unlinkat(&self.dir, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => fs::remove_dir_all(path()),
@@ -393,7 +343,7 @@ impl Folder {
 }
 
 /// What somebody else has removed is removed.
-fn or_gone(removed: Result<(), Errno>) -> Result<(), Errno> {
+fn or_gone(removed: rustix::io::Result<()>) -> rustix::io::Result<()> {
     match removed {
         Err(Errno::NOENT) => Ok(()),
         result => result,
@@ -432,8 +382,8 @@ fn new_beside(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<(PathBu
 }
 
 /// `[A-Za-z0-9_+.-]+`, not `.` or `..`, and no leading dot, as in crun: it would hide from `ls`.
-pub fn check_id(id: &str) -> Result<(), Error> {
-    let bad = |why| Err(Error::BadId { id: id.into(), why });
+pub fn check_id(id: &str) -> Result<()> {
+    let bad = |why| Err(bad_id(id, why));
     if id.is_empty() {
         return bad("it is empty");
     }
@@ -473,5 +423,5 @@ fn keep_in_xdg(path: &Path) {
 }
 
 fn file_error(id: &str, doing: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::File { id: id.into(), doing, path: path.into(), source }
+    Error::io(format!("cannot {doing} {}", path.display()), &source).of(id)
 }

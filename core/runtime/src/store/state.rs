@@ -15,8 +15,9 @@ use std::path::PathBuf;
 use sampan_hooks::Hooks;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Kind, Result};
 use crate::kernel::pidfd::{self, Identity};
-use crate::store::dir::{Error, Folder};
+use crate::store::dir::{self, Folder};
 
 pub const FILE: &str = crate::store::dir::LAST;
 /// The bundle's config.json as it was at create: later edits have no effect (runtime.md, "Lifecycle").
@@ -152,22 +153,16 @@ impl State {
     }
 
     /// `None`: the folder is half made or half gone.
-    pub fn load(folder: &Folder) -> Result<Option<State>, Error> {
+    pub fn load(folder: &Folder) -> Result<Option<State>> {
         let Some(bytes) = folder.read(FILE)? else { return Ok(None) };
-        let state = serde_json::from_slice(&bytes).map_err(|e| Error::Corrupt {
-            id: folder.id().into(),
-            path: folder.path().join(FILE),
-            why: e.to_string(),
-        })?;
+        let state = serde_json::from_slice(&bytes)
+            .map_err(|e| dir::corrupt(folder.id(), &folder.path().join(FILE), e))?;
         Ok(Some(state))
     }
 
-    pub fn save(&self, folder: &Folder) -> Result<(), Error> {
-        let bytes = serde_json::to_vec(self).map_err(|e| Error::Corrupt {
-            id: self.id.clone(),
-            path: folder.path().join(FILE),
-            why: e.to_string(),
-        })?;
+    pub fn save(&self, folder: &Folder) -> Result<()> {
+        let bytes =
+            serde_json::to_vec(self).map_err(|e| dir::corrupt(&self.id, &folder.path().join(FILE), e))?;
         folder.write(FILE, &bytes)
     }
 
@@ -211,12 +206,9 @@ impl State {
 
     /// The status now. A `creating` whose creator has died (nobody holds the lock) is stopped. Paused is for the caller
     /// to add: it is the cgroup's.
-    pub fn status(&self, folder: &Folder) -> Result<Status, Error> {
-        let alive = self.init().map_err(|source| Error::File {
-            id: self.id.clone(),
-            doing: "look at the process of",
-            path: folder.path().into(),
-            source,
+    pub fn status(&self, folder: &Folder) -> Result<Status> {
+        let alive = self.init().map_err(|e| {
+            Error::io(format!("cannot look at the process of {}", folder.path().display()), &e).of(&self.id)
         })?;
         Ok(match (self.stage, alive.is_some()) {
             (Stage::Creating, _) if is_being_created(folder)? => Status::Creating,
@@ -278,10 +270,10 @@ impl State {
 }
 
 /// Asked on a descriptor of its own: the answer takes a lock for a moment.
-fn is_being_created(folder: &Folder) -> Result<bool, Error> {
+fn is_being_created(folder: &Folder) -> Result<bool> {
     match folder.reopen() {
         Ok(other) => other.is_busy(),
-        Err(Error::Missing { .. }) => Ok(false),
+        Err(e) if e.kind == Kind::Missing => Ok(false),
         Err(e) => Err(e),
     }
 }

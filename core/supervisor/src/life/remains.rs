@@ -9,8 +9,9 @@ use crate::hooks;
 use crate::keel::Keel;
 use crate::plugins::Ctx;
 use sampan_cgroups::Hierarchies;
+use sampan_runtime::error::Kind;
 use sampan_runtime::launch::HookRunner;
-use sampan_runtime::store::dir::{self, Lock, Root};
+use sampan_runtime::store::dir::{Lock, Root};
 use sampan_runtime::store::state::State;
 use sampan_service::Problem;
 use std::os::fd::AsFd;
@@ -133,7 +134,7 @@ impl Scene {
                     return Ok(());
                 }
             }
-            Err(dir::Error::Missing { .. }) => {
+            Err(error) if error.kind == Kind::Missing => {
                 hooks::see_out(&self.keel, name, None, None, &self.log);
             }
             Err(error) => return Err(of_io(error)),
