@@ -54,6 +54,8 @@ defences! {
     PasswdIsAFile = "passwd-is-a-file",
     /// Standard streams become the user's only where they are pipes or sockets (CVE-2026-88265).
     StdioOfOthersStays = "stdio-of-others-stays",
+    /// A standard stream that is the host's null device is replaced by the container's.
+    NullReopened = "null-reopened",
     /// Nobody inside may trace us once we are inside (CVE-2016-9962).
     Undumpable = "undumpable",
     /// A process that is sent into a container is born in its pid namespace when it has left all that is the host's (CVE-2016-9962).

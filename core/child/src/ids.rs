@@ -1,7 +1,6 @@
 #![forbid(unsafe_code)]
 //! Users, groups and capabilities.
 
-use crate::defence::{self, Defence};
 use crate::sys::{self, Fault, Result, uapi};
 
 /// Root of the user namespace just made. Its own groups are those of another namespace: let go of them,
@@ -52,16 +51,4 @@ pub(crate) fn ambient(raise: u64) -> Result<()> {
         cap = cap.wrapping_add(1);
     }
     Ok(())
-}
-
-/// No device is ever given away, only what was made for this process; a file system that refuses is no reason to fail.
-pub(crate) fn own_stdio(uid: u32) {
-    for number in 0..3 {
-        let ours = sys::stat_fd(number)
-            .is_ok_and(|s| matches!(s.kind(), uapi::S_IFIFO | uapi::S_IFSOCK) && s.uid != uid)
-            || !defence::on(Defence::StdioOfOthersStays);
-        if ours {
-            let _ = sys::fchownat(number, b"\0", uid, u32::MAX);
-        }
-    }
 }

@@ -9,7 +9,7 @@ use crate::image::Image;
 use crate::report::Report;
 use crate::step::{Filter, List, Numbers, Step, user};
 use crate::sys::{self, Call, Fault, Fd, Result, Successor, Trace, uapi};
-use crate::{find, hooks, ids, mounts, procfs, scratch, targets};
+use crate::{find, hooks, ids, mounts, procfs, scratch, stdio, targets};
 
 /// Carries out the image from step `first` on. Never returns.
 pub(crate) fn interpret(image: &Image<'_>, slots: &[Fd], first: u32, successor: Option<&Successor>) -> ! {
@@ -154,8 +154,9 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::AllCpus {} => sys::all_cpus(),
         Step::Cpus { mask } => sys::cpus(c.image.numbers(mask)),
         Step::ProcessGroup {} => sys::own_group(),
+        Step::ReopenNull {} => stdio::reopen_null(),
         Step::OwnStdio { uid } => {
-            ids::own_stdio(uid);
+            stdio::own(uid);
             Ok(())
         }
         Step::Close { first, keep } => close_all_but(c, first, keep),

@@ -21,6 +21,7 @@ pub mod report;
 mod home;
 mod context;
 mod ids;
+mod stdio;
 mod procfs;
 mod targets;
 mod copy_up;

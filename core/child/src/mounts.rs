@@ -235,7 +235,7 @@ fn null(c: &Context<'_>) -> Result<Fd> {
     }
     let tree = sys::clone_tree(null, false)?;
     sys::close(null);
-    if defence::on(Defence::NullStaysTheHosts) {
+    if defence::on(Defence::NullStaysTheHosts) && defence::on(Defence::HostNull) {
         sys::set_attributes(tree, UNCHANGEABLE, 0, false)?;
     }
     Ok(tree)

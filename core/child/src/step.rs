@@ -177,6 +177,8 @@ steps! {
     /// Goes on in a child, born in the pid namespace that `Join` has joined: the container sees nobody who has anything of the
     /// host, not even one with CAP_SYS_PTRACE.  The spawner waits `wait_ms` for it ([`FOR_EVER`]: as long as it takes).
     60 GoOnInChild { wait_ms: u32 }
+    /// Standard streams that are the host's null device become the container's.
+    61 ReopenNull {}
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.

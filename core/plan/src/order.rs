@@ -359,6 +359,9 @@ pub(crate) fn become_process(
     options: &Options,
 ) -> Result<(), Error> {
     let Some(p) = process else { return Ok(()) };
+    if !p.terminal {
+        b.step("", Step::ReopenNull {});
+    }
     if p.user.uid != 0 && !p.terminal {
         b.step("process.user.uid", Step::OwnStdio { uid: p.user.uid });
     }

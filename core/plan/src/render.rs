@@ -276,6 +276,7 @@ impl Reader<'_> {
             Step::AllCpus {} => "use every CPU allowed".to_owned(),
             Step::Cpus { mask } => format!("use the CPUs {}", self.cpus(mask)),
             Step::ProcessGroup {} => "lead a process group".to_owned(),
+            Step::ReopenNull {} => "take the container's /dev/null for the host's".to_owned(),
             Step::OwnStdio { uid } => format!("give stdio pipes to uid {uid}"),
             Step::Home { uid } => format!("look up HOME of uid {uid}"),
             Step::Close { first, keep } => format!("close {}", self.all_but(first, keep)),

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::fs::{CWD, FileType, Mode, makedev};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use sampan_testkit::Bundle;
 use serde_json::{Value, json};
 
@@ -56,14 +56,7 @@ const WITH_NULL: &str = "mount --bind \"$1\" /dev/null && shift && exec \"$@\"";
 /// made of the host's null device.
 pub fn null_of_the_host_taken_away(runtime: &Runtime) -> Outcome {
     let host = Host::with(|path| {
-        rustix::fs::mknodat(
-            CWD,
-            path.join("null"),
-            FileType::CharacterDevice,
-            Mode::from(0o666),
-            makedev(1, 3),
-        )
-        .unwrap();
+        mknodat(CWD, path.join("null"), FileType::CharacterDevice, Mode::from(0o666), makedev(1, 3)).unwrap();
         fs::set_permissions(path.join("null"), fs::Permissions::from_mode(0o666)).unwrap();
     });
     let mut bundle = Bundle::new("null-taken").unwrap();
@@ -181,4 +174,19 @@ pub fn standard_input_given_away(runtime: &Runtime) -> Outcome {
     bundle.set("/process/user", json!({"uid": 1000, "gid": 1000}));
     let input = File::open(host.path().join("input")).unwrap();
     host.verdict(&runtime.run_with(&[], &bundle, |command| _ = command.stdin(input)))
+}
+
+/// A caller without input gives the null device; here one of the attack's own, at another name.
+pub fn null_given_as_standard_input(runtime: &Runtime) -> Outcome {
+    let host = Host::with(|path| {
+        let (mode, null) = (Mode::from(0o666), makedev(1, 3));
+        mknodat(CWD, path.join("null"), FileType::CharacterDevice, mode, null).unwrap();
+        fs::set_permissions(path.join("null"), fs::Permissions::from_mode(0o666)).unwrap();
+    });
+    let caps = json!(["CAP_CHOWN", "CAP_FOWNER"]);
+    let mut bundle = Bundle::new("null-stdin").unwrap();
+    bundle.set("/process/capabilities", json!({"bounding": caps, "effective": caps, "permitted": caps}));
+    bundle.script("chmod 600 /proc/self/fd/0");
+    let null = File::open(host.path().join("null")).unwrap();
+    host.verdict(&runtime.run_with(&[], &bundle, |command| _ = command.stdin(null)))
 }

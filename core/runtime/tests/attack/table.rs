@@ -137,6 +137,11 @@ attacks! {
         tried: "`/dev/pts` is shared with a neighbour, who has put another terminal, or file, at the number of ours",
         defence: PtyFromMaster,
     }
+    dev::null_given_as_standard_input {
+        known_as: "the host's files in standard streams", by: Image,
+        tried: "the null device that is the container's standard input is made one for root alone",
+        defence: NullReopened,
+    }
     dev::standard_input_given_away {
         known_as: "CVE-2026-88265 (crun)", by: Image,
         tried: "the container's user is given the file of root's that is its standard input",
