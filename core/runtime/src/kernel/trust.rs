@@ -151,13 +151,25 @@ pub fn read(path: &Path, group: Group, bytes_max: u64) -> Result<(Vec<u8>, Optio
 
 /// A folder whose contents may be trusted as far as their own owner and mode allow.
 pub fn folder(path: &Path, group: Group) -> Result<OwnedFd, Error> {
+    let place = find_folder(path)?;
+    place.only_its_owner_writes(group)?;
+    place.reopen().map_err(Error::call(path))
+}
+
+/// The same of one that only we can have made, as [`ours`] says.
+pub fn own_folder(path: &Path) -> Result<OwnedFd, Error> {
+    let place = find_folder(path)?;
+    let fd = place.reopen().map_err(Error::call(path))?;
+    is_ours(path, &fd, &place.stat)?;
+    Ok(fd)
+}
+
+fn find_folder(path: &Path) -> Result<Place, Error> {
     let found = find(path)?;
-    if found.file.is_some() {
-        return Err(Error::new(path, Why::Call(Errno::NOTDIR.into())));
+    match found.file {
+        Some(_) => Err(Error::new(path, Why::Call(Errno::NOTDIR.into()))),
+        None => Ok(found.folder),
     }
-    found.folder.only_its_owner_writes(group)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(&found.folder.fd, ".", flags, Mode::empty()).map_err(Error::call(path))
 }
 
 /// Opens a file of any owner, if it is a regular one: what a bundle or an image brings.
@@ -189,10 +201,14 @@ pub fn read_whole(path: &Path, file: File, bytes_max: u64) -> Result<Vec<u8>, Er
 /// the caller's will do, and no sticky bit makes up for a folder that others write to.
 pub fn ours(path: &Path, fd: impl AsFd) -> Result<(), Error> {
     let stat = fstat(&fd).map_err(Error::call(path))?;
+    is_ours(path, fd, &stat)
+}
+
+fn is_ours(path: &Path, fd: impl AsFd, stat: &Stat) -> Result<(), Error> {
     if stat.st_uid != rustix::process::geteuid().as_raw() {
         return Err(Error::new(path, Why::Owner(stat.st_uid)));
     }
-    only_its_owner_writes(path, fd, &stat, Group::MayWriteIfPrivate).map(drop)
+    only_its_owner_writes(path, fd, stat, Group::MayWriteIfPrivate).map(drop)
 }
 
 /// mkdir -p; what is made has this mode, whatever the umask.
@@ -255,13 +271,16 @@ impl Place {
 
     /// As for a file; in a sticky folder others cannot touch what is not theirs.
     fn only_its_owner_writes(&self, group: Group) -> Result<(), Error> {
-        if self.is_sticky() {
+        if self.is_sticky() || self.stat.st_mode & 0o022 == 0 {
             return Ok(());
         }
-        // An O_PATH descriptor has no attributes to read: fgetxattr(2) gives EBADF.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(&self.fd, ".", flags, Mode::empty()).map_err(Error::call(&self.path))?;
+        let fd = self.reopen().map_err(Error::call(&self.path))?;
         only_its_owner_writes(&self.path, fd.as_fd(), &self.stat, group).map(drop)
+    }
+
+    /// An O_PATH descriptor has no attributes and no entries to read: fgetxattr(2) and getdents(2) give EBADF.
+    fn reopen(&self) -> rustix::io::Result<OwnedFd> {
+        openat(&self.fd, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     }
 
     fn is_sticky(&self) -> bool {
@@ -326,9 +345,13 @@ fn is_regular(path: &Path, stat: &Stat) -> Result<(), Error> {
 }
 
 fn has_trusted_owner(path: &Path, stat: &Stat) -> Result<(), Error> {
+    // Most folders are root's, and a launch looks at a dozen.
+    if stat.st_uid == 0 {
+        return Ok(());
+    }
     let us = rustix::process::geteuid();
     let callers = || std::env::var("SUDO_UID").is_ok_and(|uid| uid == stat.st_uid.to_string());
-    if stat.st_uid == 0 || stat.st_uid == us.as_raw() || us.is_root() && callers() {
+    if stat.st_uid == us.as_raw() || us.is_root() && callers() {
         return Ok(());
     }
     Err(Error::new(path, Why::Owner(stat.st_uid)))

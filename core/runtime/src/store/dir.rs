@@ -29,7 +29,7 @@ use rustix::io::Errno;
 use sampan_child::defence::{self, Defence};
 
 use crate::error::{Error, Kind, Result};
-use crate::kernel::trust::{self, Group};
+use crate::kernel::trust;
 
 /// Where containers are when nobody says otherwise; the supervisor's are there too.
 pub const DEFAULT: &str = "/run/sampan/containers";
@@ -142,8 +142,7 @@ impl Root {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             return Ok(openat(CWD, &self.path, flags, Mode::empty()).ok());
         }
-        let found = trust::folder(&self.path, Group::MayWriteIfPrivate);
-        match found.and_then(|dir| trust::ours(&self.path, &dir).map(|()| dir)) {
+        match trust::own_folder(&self.path) {
             Ok(dir) => Ok(Some(dir)),
             Err(trust::Error { why: trust::Why::Call(e), .. }) if e.kind() == io::ErrorKind::NotFound => {
                 Ok(None)
