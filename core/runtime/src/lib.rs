@@ -15,8 +15,8 @@ pub mod kernel;
 pub mod store;
 pub mod launch;
 pub mod destroy;
-pub mod log;
-pub mod ops;
+pub(crate) mod log;
+pub(crate) mod ops;
 pub mod cli;
 
 /// For `make attack`: turns off the defences that `SAMPAN_WEAKEN` names. Nothing at all without the feature `weaken`.
