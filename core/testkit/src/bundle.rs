@@ -88,6 +88,18 @@ impl Bundle {
         self
     }
 
+    /// In the host's pid namespace, where the program can kill itself: the first process of one of its own cannot
+    /// (pid_namespaces(7)). And so without procfs, which a user namespace may mount for a pid namespace of its own alone.
+    pub fn without_pid_namespace(&mut self) -> &mut Bundle {
+        for (list, name, value) in [("/linux/namespaces", "type", "pid"), ("/mounts", "destination", "/proc")]
+        {
+            if let Some(Value::Array(entries)) = self.config.pointer_mut(list) {
+                entries.retain(|entry| entry[name] != value);
+            }
+        }
+        self
+    }
+
     /// Adds to a list at a JSON pointer.
     pub fn add(&mut self, pointer: &str, value: Value) -> &mut Bundle {
         self.set(&format!("{pointer}/-"), value)

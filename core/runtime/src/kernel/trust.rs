@@ -373,11 +373,18 @@ fn only_its_owner_writes(
     }
     let doubt = Error::new(path, Why::GroupMayWrite { gid: stat.st_gid, mode });
     // With an access control list the group's bits are the most that any entry may do (acl(5)), whoever it is for.
-    let has_list = fgetxattr(fd, "system.posix_acl_access", &mut [0_u8; 0]).is_ok_and(|bytes| bytes > 0);
-    if group == Group::MayNotWrite || has_list || !is_private(stat.st_uid, stat.st_gid) {
+    if group == Group::MayNotWrite || has_access_control_list(fd) || !is_private(stat.st_uid, stat.st_gid) {
         return Err(doubt);
     }
     Ok(Some(doubt))
+}
+
+/// A long one does not fit, and is there all the same.
+fn has_access_control_list(fd: impl AsFd) -> bool {
+    match fgetxattr(fd, "system.posix_acl_access", &mut [0_u8; 64]) {
+        Ok(bytes) => bytes > 0,
+        Err(errno) => errno == Errno::RANGE,
+    }
 }
 
 fn is_private(uid: u32, gid: u32) -> bool {

@@ -154,7 +154,7 @@ impl Job {
             hook_log: log.as_ref().map(AsFd::as_fd),
         };
         let mut launcher = self.launcher();
-        let mut bridge = Bridge { ask: &self.ask, reads: stdio.reads };
+        let mut bridge = Bridge { service: &self.service.name, ask: &self.ask, reads: stdio.reads };
         let created = match launch::create(&request, &mut launcher, &mut bridge) {
             Ok(created) => created,
             Err(error) => {
@@ -175,6 +175,7 @@ impl Job {
 
 /// The launch's stop for plugins, from the launching thread to the loop and back.
 struct Bridge<'a> {
+    service: &'a str,
     ask: &'a mpsc::Sender<Ask>,
     reads: Vec<(Role, OwnedFd)>,
 }
@@ -198,5 +199,9 @@ impl Stages for Bridge<'_> {
             Ok(()) => Ok(()),
             Err(failure) => Err(sampan_runtime::error::Error::new(failure.to_string()).field("attach")),
         }
+    }
+
+    fn warn(&mut self, warning: &str) {
+        tracing::warn!(service = self.service, "{warning}");
     }
 }

@@ -63,6 +63,24 @@ fn a_failing_create_runtime_hook_keeps_the_service_down_and_says_why() {
 }
 
 #[test]
+fn a_poststop_hook_that_fails_after_a_failed_launch_is_a_warning() {
+    let fails = |kind: &str, code: u8| {
+        format!("hooks.{kind} = [{{ path = \"/bin/sh\", args = [\"sh\", \"-c\", \"exit {code}\"] }}]\n")
+    };
+    let hooks = fails("createRuntime", 5) + &fails("poststop", 6);
+    let mut world = world!("[services.a]\n{LIVE}restart = \"no\"\n{hooks}");
+    world.start();
+    world.until_state("a", "failed");
+    let why = world.ok(&["why", "a"]);
+    assert!(
+        why.contains("createRuntime") && !why.contains("poststop"),
+        "the first failure is the cause: {why}"
+    );
+    let said = world.said();
+    assert!(said.lines().any(|line| line.contains("WARN") && line.contains("poststop")), "{said}");
+}
+
+#[test]
 fn a_hook_that_hangs_meets_its_timeout() {
     let mut world = world!(
         "[services.a]\n{LIVE}restart = \"no\"\n\
