@@ -30,7 +30,8 @@ fn built(name: &str, source_text: &str, folder: &Path) -> Result<PathBuf, String
     fs::create_dir_all(folder).map_err(say)?;
     let (source, built) = (
         folder.join(format!("{name}-{}.rs", std::process::id())),
-        folder.join(format!("{name}.{}", std::process::id())),
+        // No extension: rustc puts another in its place for what it writes on the way, and two builds would share that.
+        folder.join(format!("{name}-{}", std::process::id())),
     );
     fs::write(&source, source_text).map_err(say)?;
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());

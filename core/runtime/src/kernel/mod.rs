@@ -2,6 +2,7 @@
 
 pub mod host;
 pub mod host_root;
+pub mod lookup;
 pub mod pidfd;
 pub mod seal;
 pub mod null;

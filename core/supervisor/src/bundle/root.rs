@@ -6,8 +6,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open, openat};
 use rustix::io::Errno;
+use sampan_runtime::kernel::lookup::open_in_root;
 
 use super::Error;
 use crate::config::schema::Service;
@@ -51,12 +52,10 @@ impl Root {
     }
 
     fn openat(&self, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC;
         // "/" is the host's own root, and may be read as such even where openat2 is refused (seccomp).
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match openat2(&self.fd, path, flags, Mode::empty(), resolve) {
+        match open_in_root(&self.fd, Path::new(path), flags) {
             Err(Errno::NOSYS | Errno::PERM) if self.path == Path::new("/") => {
-                open(path, flags, Mode::empty())
+                open(path, flags | OFlags::CLOEXEC, Mode::empty())
             }
             other => other,
         }

@@ -3,10 +3,11 @@
 
 use super::{Answer, Helper, Target, tcp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_to, socket_with,
 };
+use sampan_runtime::kernel::lookup::open_in_root;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ pub async fn connect(target: &Target, helper: &Helper, path: &Path) -> Answer {
     Ok((true, format!("{} accepts", path.display()).into_bytes()))
 }
 
-fn open_and_connect(pid: i32, pidfd: &OwnedFd, path: &PathBuf) -> io::Result<()> {
+fn open_and_connect(pid: i32, pidfd: &OwnedFd, path: &Path) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let root = open(format!("/proc/{pid}/root"), flags | OFlags::DIRECTORY, Mode::empty())?;
     // The number was ours when it was opened if the process still lives now.
@@ -29,8 +30,7 @@ fn open_and_connect(pid: i32, pidfd: &OwnedFd, path: &PathBuf) -> io::Result<()>
     if poll(&mut alive, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0 {
         return Err(io::Error::other("the container has ended"));
     }
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = openat2(&root, path, flags, Mode::empty(), resolve)?;
+    let file = open_in_root(&root, path, flags)?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::Socket {
         return Err(io::Error::other("no socket"));
     }
