@@ -10,7 +10,7 @@ use rustix::net::{
 use sampan_runtime::kernel::lookup::open_in_root;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 pub async fn connect(target: &Target, helper: &Helper, path: &Path) -> Answer {
