@@ -90,7 +90,7 @@ pub struct Request<'a> {
 pub struct Created {
     pub id: String,
     pub child: Spawned,
-    /// The gate of [`start()`], where the barrier is a pipe.
+    /// The gate of [`crate::launch::start()`], where the barrier is a pipe.
     pub gate: Option<OwnedFd>,
     /// The reports, up to execve.
     pub report: OwnedFd,
