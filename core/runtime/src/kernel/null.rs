@@ -1,5 +1,7 @@
 //! The null device as a standard stream of a container. Root inside reaches the device's file through /proc/self/fd, and it is
 //! the host's: on a read-only mount it can be read and written to, but not chmodded or chowned.
+//!
+//! A container takes its own null device instead where it has one (core/child/src/stdio.rs); this is for one that has none.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
