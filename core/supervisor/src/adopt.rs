@@ -7,10 +7,10 @@
 use crate::clock;
 use crate::fleet::Entry;
 use crate::hooks;
-use crate::journal::{Record, Replay};
-use crate::keel;
 use crate::life::{self, Process};
 use crate::worker::Worker;
+use sampan_journal::{Record, Replay};
+use sampan_keel as keel;
 use sampan_runtime::store::dir::Root;
 use sampan_runtime::store::state::{Stage, State};
 use sampan_service::{Event, Exit, Found, Life, Service};

@@ -1,8 +1,8 @@
 //! A journal that cannot be written (a full disk) stops nothing: records wait in memory. But a worker that died now would
 //! not know what they say, so it is told once, tried again without waiting for a further event, and told when it is over.
 use crate::clock;
-use crate::journal::Health;
 use crate::worker::Worker;
+use sampan_journal::Health;
 use sampan_service::Ms;
 use std::time::Duration;
 

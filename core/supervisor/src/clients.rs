@@ -1,10 +1,10 @@
 //! The loop's answers to clients. What can be said at once is; what takes time leaves a waiter behind.
 use crate::clock;
-use crate::config::Config;
-use crate::journal::{HISTORY, Since};
 use crate::request::{Answer, EventStream, Request, failure};
 use crate::worker::{Goal, Waiter, Worker, transition};
 use sampan_api as api;
+use sampan_config::Config;
+use sampan_journal::{HISTORY, Since};
 use sampan_service::{Down, Event, Up};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,11 +1,11 @@
 //! From one config to the next: what differs becomes events (`sampan_service::desired`). New services start, removed ones
 //! stop, what works live is taken over at once, the rest with the service's next life.
 use crate::clock;
-use crate::config::Config;
-use crate::config::diff::{self, Change, Field};
 use crate::fleet::{self, Entry};
 use crate::worker::Worker;
 use sampan_api as api;
+use sampan_config::Config;
+use sampan_config::diff::{self, Change, Field};
 use sampan_service::desired::{self, Desired};
 use sampan_service::{Action, Policy};
 use std::collections::BTreeMap;

@@ -2,19 +2,20 @@
 //!
 //! `Ground` is what jobs stand on: the keel, the plugins, the folders, the config. It is shared by reference count on
 //! the loop's one thread; only the keel's client and plain data go to the pool of blocking threads.
-use crate::config::Config;
+use crate::clock;
 use crate::fleet::{Entry, Live, Task};
 use crate::hooks;
 use crate::inside::Inside;
-use crate::keel::Keel;
 use crate::life::{self, Order};
-use crate::plugins::{Ctx, ExitFacts, Failure, Plugins, Role};
 use crate::probe::{Exec, Target};
 use crate::request::{Answer, ControlReply, failure};
 use crate::worker::{Message, Worker};
-use crate::{clock, journal};
 use sampan_api as api;
 use sampan_cgroups::Hierarchies;
+use sampan_config::Config;
+use sampan_journal as journal;
+use sampan_keel::Keel;
+use sampan_plugin_host::{Ctx, ExitFacts, Failure, Plugins, Role};
 use sampan_service::{Action, Event, Exit, Life, Ms, Status, Verdict};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +40,7 @@ impl Dirs {
     }
 
     pub fn bundle(&self, service: &str) -> PathBuf {
-        crate::bundle::folder(&self.run, service)
+        sampan_bundle::folder(&self.run, service)
     }
 
     pub fn io(&self, service: &str) -> PathBuf {
@@ -110,7 +111,7 @@ impl Ground {
     }
 
     pub fn keeps_on_exit(&self) -> bool {
-        self.config().supervisor.on_exit == crate::config::schema::OnExit::Keep
+        self.config().supervisor.on_exit == sampan_config::schema::OnExit::Keep
     }
 
     /// Reads the config again; the text is all its errors as `--check` prints them.
@@ -131,7 +132,7 @@ impl Ground {
 
     /// The service's cgroup, relative to each hierarchy's mount.
     pub fn cgroup(&self, service: &str) -> String {
-        crate::bundle::cgroups_path(&self.cgroup_parent, service)
+        sampan_bundle::cgroups_path(&self.cgroup_parent, service)
     }
 
     /// Waits for a main process to end; the answer is `Message::Exited`.
@@ -173,8 +174,8 @@ impl Ground {
             return life::foreign_status(live.pidfd.as_fd());
         }
         match self.keel.peek(live.pid) {
-            Ok(Some(crate::keel::Exit::Code(code))) => Status::Code(code),
-            Ok(Some(crate::keel::Exit::Signal { number, .. })) => Status::Signal(number),
+            Ok(Some(sampan_keel::Exit::Code(code))) => Status::Code(code),
+            Ok(Some(sampan_keel::Exit::Signal { number, .. })) => Status::Signal(number),
             Ok(None) => Status::Unknown,
             Err(error) => {
                 tracing::error!(pid = live.pid, "cannot read its exit status: {error}");
@@ -228,7 +229,7 @@ impl Ground {
     }
 
     pub fn plugin_statuses(&self) -> Vec<api::PluginStatus> {
-        let show = |plugin: crate::plugins::Status| api::PluginStatus {
+        let show = |plugin: sampan_plugin_host::Status| api::PluginStatus {
             name: plugin.name,
             version: plugin.version,
             path: plugin.path.display().to_string(),
@@ -340,8 +341,8 @@ impl Ground {
     }
 
     /// Writes changed limits into what runs.
-    pub fn update_resources(&self, name: &str, service: &crate::config::schema::Service) {
-        let resources = crate::bundle::live_resources(&service.resources).to_string();
+    pub fn update_resources(&self, name: &str, service: &sampan_config::schema::Service) {
+        let resources = sampan_bundle::live_resources(&service.resources).to_string();
         let (hierarchies, cgroup, name) = (self.hierarchies, self.cgroup(name), name.to_owned());
         tokio::task::spawn_blocking(move || match life::update(hierarchies, &cgroup, &resources) {
             Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!(service = name, "{warning}")),
@@ -376,8 +377,8 @@ impl Ground {
     }
 
     /// Where hooks of a service write now, after a life or without one.
-    pub fn hook_log(&self, service: &crate::config::schema::Service) -> hooks::Log {
-        if service.logging.driver == crate::config::schema::LogDriver::None {
+    pub fn hook_log(&self, service: &sampan_config::schema::Service) -> hooks::Log {
+        if service.logging.driver == sampan_config::schema::LogDriver::None {
             hooks::Log::Nowhere
         } else if self.plugins.claimant("stdio").is_some() {
             hooks::Log::Pipe(self.dirs.io(&service.name).join("stderr"))
@@ -387,7 +388,7 @@ impl Ground {
     }
 
     /// Goes on with the poststart hooks of a container that an earlier worker started.
-    pub fn finish_poststart(&self, service: &crate::config::schema::Service, generation: u64) {
+    pub fn finish_poststart(&self, service: &sampan_config::schema::Service, generation: u64) {
         let (keel, containers, log) = (self.keel.clone(), self.dirs.containers(), self.hook_log(service));
         let name = service.name.clone();
         tokio::task::spawn_blocking(move || {

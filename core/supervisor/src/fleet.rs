@@ -2,10 +2,10 @@
 //!
 //! Plain data and look-ups; what moves it is `worker`, what touches the world is `executor`. A service keeps its entry
 //! until it has left the config and is at rest.
-use crate::config::Config;
-use crate::config::schema::{self, Condition as Wish, OnUnhealthy, Policy as Restart};
 use crate::probe::Last;
 use sampan_api as api;
+use sampan_config::Config;
+use sampan_config::schema::{self, Condition as Wish, OnUnhealthy, Policy as Restart};
 use sampan_service::graph::{Graph, Need};
 use sampan_service::limits::Bucket;
 use sampan_service::policy::{HealthPolicy, OnFailure, OomPolicy, Readiness, RestartPolicy};

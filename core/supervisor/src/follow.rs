@@ -1,10 +1,10 @@
 //! The services' output on sampand's own: one stream of all services from the plugin that keeps the logs, line by line to
 //! the view. Not under systemd, whose journal is not meant to get everything twice, and not at log levels above info.
-use crate::config::Config;
-use crate::config::schema::LogLevel;
 use crate::executor::Ground;
 use crate::fleet::Task;
 use crate::view::View;
+use sampan_config::Config;
+use sampan_config::schema::LogLevel;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;

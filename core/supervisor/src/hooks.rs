@@ -8,9 +8,9 @@
 //! A hook is never ended because its worker died: it has its time, its exit code waits in the keel, and what it prints waits in
 //! its pipe. Only then is anything done that follows from it. Absent on purpose: what is to be done (`core/service`).
 use crate::clock;
-use crate::keel::{Child, HookTag, Keel};
 use rustix::fs::{Mode, OFlags};
 use sampan_hooks::{Hook, Kind};
+use sampan_keel::{Child, HookTag, Keel};
 use sampan_runtime::kernel::pidfd;
 use sampan_runtime::launch::hooks::{self, UnderWay};
 use sampan_runtime::launch::printed::Pipe;

@@ -1,10 +1,10 @@
 //! A command inside a service's container: what an exec health check runs. Cloned by the keel like everything that we start,
 //! with the container's own user, capabilities, environment and control group.
 use crate::fence;
-use crate::keel::Keel;
 use crate::probe::{Exec, Ran, Target};
 use async_trait::async_trait;
 use rustix::fs::OFlags;
+use sampan_keel::Keel;
 use sampan_plan::{Options, Plan, Spec};
 use sampan_runtime::error::Error;
 use sampan_runtime::launch::{self, Console, ExecRequest};
@@ -37,7 +37,7 @@ impl Exec for Inside {
         let output = command.output(output_bytes_max).await?;
         fence::readable(command.pidfd.clone())?.readable().await?.retain_ready();
         let exit = command.keel.peek(command.pid).map_err(io::Error::other)?;
-        Ok(Ran { code: exit.map_or(255, crate::keel::Exit::code), output })
+        Ok(Ran { code: exit.map_or(255, sampan_keel::Exit::code), output })
     }
 }
 

@@ -5,23 +5,15 @@
 
 // What everybody uses.
 pub mod clock;
-pub mod crash;
-mod digest;
 mod fence;
 pub mod log;
-mod queue;
 pub mod view;
 
 // What comes in: the config, and what was written down.
-pub mod bundle;
-pub mod config;
-pub mod journal;
 pub mod source;
 
 // Who does the work.
 pub mod hooks;
-pub mod keel;
-pub mod plugins;
 pub mod probe;
 
 // The loop and what it is made of.

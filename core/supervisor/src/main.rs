@@ -3,8 +3,9 @@ mod args;
 
 use args::Args;
 use clap::Parser;
+use sampan_keel as keel;
 use sampan_supervisor::source::Source;
-use sampan_supervisor::{keel, worker_main};
+use sampan_supervisor::worker_main;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 

@@ -2,7 +2,6 @@
 //!
 //! A handler turns a request into a message for the loop and waits for its answer; it decides nothing. The socket belongs
 //! to root and our own user: the peer's credentials are looked at once per connection, whatever the file's mode says.
-use crate::config::schema::Supervisor;
 use crate::request::{Answer, EventStream, Request, failure};
 use crate::worker::Message;
 use axum::Json;
@@ -17,6 +16,7 @@ use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use futures_util::stream;
 use sampan_api as api;
+use sampan_config::schema::Supervisor;
 use serde::Deserialize;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -184,7 +184,7 @@ async fn restart_service(
 
 async fn kill_service(State(send): State<Send>, Path(name): Path<String>, bytes: Bytes) -> Reply<api::Done> {
     let asked = body::<api::Kill>(&bytes)?.signal;
-    let signal = crate::config::units::parse_signal(&asked)
+    let signal = sampan_config::units::parse_signal(&asked)
         .ok_or_else(|| failure("usage", format!("no signal {asked:?}; write SIGTERM, TERM or 15")))?;
     ask(&send, |answer| Request::Kill { name, signal, answer }).await.map(Json)
 }

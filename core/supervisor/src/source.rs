@@ -1,6 +1,6 @@
 //! Where the config comes from: its files, sampand's environment, where sampand is installed. Read at the start and on
 //! every reload; the origins of the config that holds are kept for `sampanctl config`.
-use crate::config::{self, Builtin, Config, Diagnostic, Loaded, explain, explain::Origins};
+use sampan_config::{self as config, Builtin, Config, Diagnostic, Loaded, explain, explain::Origins};
 use std::cell::RefCell;
 use std::path::PathBuf;
 

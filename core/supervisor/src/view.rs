@@ -3,7 +3,7 @@
 //! One thread owns standard output. Everybody else hands it finished lines through a bounded queue and never waits:
 //! a terminal stopped with Ctrl-S must not stop the loop. What does not fit is counted and the count is shown.
 //! Absent on purpose: any state of services; a line is formatted where its facts are.
-use crate::queue::{Receiver, Sender, bounded};
+use sampan_plugin_host::queue::{Receiver, Sender, bounded};
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -13,13 +13,13 @@ use crate::behind::Behind;
 use crate::bus::Bus;
 use crate::executor::Ground;
 use crate::fleet::{Entry, Fleet};
-use crate::journal::{self, Journal};
 use crate::life::Born;
 use crate::probe::{Probes, Report};
 use crate::request::{Answer, Request};
 use crate::tidy::Tidy;
 use crate::{clock, fleet};
 use sampan_api as api;
+use sampan_journal::{self as journal, Journal};
 use sampan_service::desired::Desired;
 use sampan_service::graph::Graph;
 use sampan_service::limits::Gate;
@@ -116,7 +116,7 @@ pub struct Worker {
     pub(crate) tidy: Tidy,
     pub probes: Probes,
     pub waiters: Vec<Waiter>,
-    pub keel: crate::keel::Keel,
+    pub keel: sampan_keel::Keel,
     pub lives: u32,
     pub next_handle: u64,
     /// What `adopt` found, to be told before any other event.
@@ -130,7 +130,7 @@ pub struct Worker {
 impl Worker {
     pub fn new(
         ground: Rc<Ground>,
-        keel: crate::keel::Keel,
+        keel: sampan_keel::Keel,
         journal: Journal,
         desired: journal::Desired,
         lives: u32,

@@ -1,16 +1,16 @@
 //! From process start to the loop and back: folders, journal, plugins, adoption, then the loop, then the end.
-use crate::config::Config;
-use crate::config::schema::{LogDriver, LogFormat, LogLevel};
 use crate::executor::Ground;
-use crate::journal::{Desired, Journal};
-use crate::keel::{Fate, Keel, rundir};
-use crate::plugins::{self, HostEnv, Opened, Plugins, Running};
 use crate::source::Source;
 use crate::view::View;
 use crate::worker::{Message, Outcome, Worker};
 use crate::{adopt, follow, log, serve};
 use rustix::fs::Mode;
 use sampan_cgroups::Hierarchies;
+use sampan_config::Config;
+use sampan_config::schema::{LogDriver, LogFormat, LogLevel};
+use sampan_journal::{Desired, Journal};
+use sampan_keel::{Fate, Keel, rundir};
+use sampan_plugin_host::{self as plugins, HostEnv, Opened, Plugins, Running};
 use std::io::Write;
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The real sampand, its worker killed at each step boundary of a scenario in turn (`sampan_supervisor::crash`):
+//! The real sampand, its worker killed at each step boundary of a scenario in turn (`sampan_journal::crash`):
 //! one service that runs, one that exits with 37 until it has failed. Whatever the moment: each ends up where it
 //! would have without the crash, nothing runs twice, no exit code is lost, and Ctrl-C leaves nothing.
 

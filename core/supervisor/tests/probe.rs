@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use nix::sched::{CloneFlags, unshare};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use sampan_config::schema::{Healthcheck, HttpProbe, OnUnhealthy, Probe};
 use sampan_service::{Event, Health, Life, Verdict};
-use sampan_supervisor::config::schema::{Healthcheck, HttpProbe, OnUnhealthy, Probe};
 use sampan_supervisor::probe::{Check, Exec, Helper, Outcome, Probes, Ran, Target, check};
 use std::fs::File;
 use std::io::{Read, Write};

@@ -5,14 +5,14 @@
 use super::groups::group;
 use super::stdio::{self, Output, Places};
 use super::{Process, of_config, of_io, of_launch, tag};
-use crate::bundle;
-use crate::config::schema;
-use crate::digest::{Digest, digest};
 use crate::hooks;
-use crate::keel::Keel;
-use crate::plugins::{Failure, Role};
+use sampan_bundle as bundle;
 use sampan_cgroups::Hierarchies;
+use sampan_config::schema;
+use sampan_keel::Keel;
 use sampan_plan::{Options, Plan, Spec};
+use sampan_plugin_host::digest::{Digest, digest};
+use sampan_plugin_host::{Failure, Role};
 use sampan_runtime::launch::{self, Attached, Barrier, Console, Created, HookRunner, Keep, Request, Stages};
 use sampan_runtime::store::dir::Root;
 use sampan_runtime::store::state::CONFIG;
@@ -117,7 +117,7 @@ impl Job {
         }
     }
 
-    fn launcher(&self) -> crate::keel::Launcher {
+    fn launcher(&self) -> sampan_keel::Launcher {
         self.keel.launcher(&tag(&self.service.name, self.generation))
     }
 

@@ -13,12 +13,12 @@ mod process;
 mod remains;
 mod stdio;
 
-use crate::bundle;
-use crate::config::schema::{self, LogDriver, NetworkMode};
-use crate::digest::{Digest, digest};
 use crate::executor::Ground;
 use crate::hooks;
-use crate::plugins::{Ctx, Failure, FailureKind, Role};
+use sampan_bundle as bundle;
+use sampan_config::schema::{self, LogDriver, NetworkMode};
+use sampan_plugin_host::digest::{Digest, digest};
+use sampan_plugin_host::{Ctx, Failure, FailureKind, Role};
 use sampan_runtime::launch::Keep;
 use sampan_service::Problem;
 use std::collections::BTreeMap;
@@ -193,7 +193,7 @@ pub fn needs(service: &schema::Service) -> &'static [&'static str] {
 }
 
 /// What plugins see of a service: its table of config.toml, resolved, and the networks it may name.
-pub fn service_table(service: &schema::Service, config: &crate::config::Config) -> serde_json::Value {
+pub fn service_table(service: &schema::Service, config: &sampan_config::Config) -> serde_json::Value {
     let mut table = serde_json::to_value(service).unwrap_or_default();
     if let Some(table) = table.as_object_mut() {
         table.insert("name".into(), service.name.as_str().into());

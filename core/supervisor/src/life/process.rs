@@ -1,8 +1,8 @@
 //! A main process by its pidfd: its end, its status where nobody is its parent any more, its network namespace.
 use super::groups::KILL_MAX;
 use crate::fleet::Live;
-use crate::keel::Keel;
 use rustix::fs::{Mode, OFlags};
+use sampan_keel::Keel;
 use sampan_service::Status;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;

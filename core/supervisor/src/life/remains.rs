@@ -2,13 +2,13 @@
 use super::groups::{KILL_MAX, group, kill_all};
 use super::process::end;
 use super::{Kept, of_io, on_pool, tag};
-use crate::bundle;
-use crate::config::schema;
 use crate::executor::Ground;
 use crate::hooks;
-use crate::keel::Keel;
-use crate::plugins::Ctx;
+use sampan_bundle as bundle;
 use sampan_cgroups::Hierarchies;
+use sampan_config::schema;
+use sampan_keel::Keel;
+use sampan_plugin_host::Ctx;
 use sampan_runtime::error::Kind;
 use sampan_runtime::launch::HookRunner;
 use sampan_runtime::store::dir::{Lock, Root};

@@ -1,9 +1,9 @@
 //! A container's standard streams: nowhere, straight into files, or FIFOs whose read ends a plugin and the keel hold.
 use super::of_io;
-use crate::keel::Keel;
-use crate::plugins::Role;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
+use sampan_keel::Keel;
 use sampan_plan::Plan;
+use sampan_plugin_host::Role;
 use sampan_service::Problem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

@@ -17,7 +17,7 @@ pub use exec::{Exec, Ran};
 pub use helper::Helper;
 pub use schedule::{Last, Probes, Report};
 
-use crate::config::{schema, units};
+use sampan_config::{schema, units};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 
 use super::{Check, Helper, Outcome, Target, check};
 use crate::clock;
-use crate::config::schema::Healthcheck;
+use sampan_config::schema::Healthcheck;
 use sampan_service::{Event, Health, Life, Ms, Rules, Tally, Verdict};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -94,7 +94,7 @@ fn who_takes_our_names_for_sockets_does_not_keep_sampand_from_starting() {
     let mut world = world!("[services.a]\n{LIVE}");
     let namespace = fs::metadata("/proc/self/ns/cgroup").unwrap().ino();
     let parent = format!("/{}", world.group());
-    let sum = sampan_supervisor::journal::crc32(parent.as_bytes());
+    let sum = sampan_journal::crc32(parent.as_bytes());
     let name = format!("sampan/groups/{namespace}/{sum:08x}");
     let _held = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
     world.start();

@@ -1,8 +1,9 @@
 //! Plugins at work under a real sampand: the two examples, one that writes down what it sees, and three that go wrong.
 use super::world::library;
 use super::{LIVE, World};
-use crate::plugins::build::{C, Dir, watch};
+use sampan_testkit::Folder;
 use sampan_testkit::need;
+use sampan_testkit::plugin::{C, watch};
 use std::path::Path;
 use std::process::Command;
 
@@ -56,7 +57,7 @@ fn the_example_in_c_sets_a_variable_and_sees_exits() {
     if !compiler() {
         return;
     }
-    let dir = Dir::new();
+    let dir = Folder::new();
     let watch = table("watch", &watch(&dir), "");
     let mut world = world!("{watch}[services.a]\n{LIVE}");
     world.start();
@@ -74,7 +75,7 @@ fn every_transition_is_seen() {
     if !compiler() {
         return;
     }
-    let dir = Dir::new();
+    let dir = Folder::new();
     let call = r#"
 trace("seer", r); return SP_OK;"#;
     let seer = table("seer", &C::new("seer", call).build(&dir), "");
@@ -140,7 +141,7 @@ fn a_plugin_asks_for_signals_starts_and_stops() {
     if !compiler() {
         return;
     }
-    let dir = Dir::new();
+    let dir = Folder::new();
     // A line for the log at each answer; each asks for the next.
     let asks = C {
         before: r#"static void ask(uint32_t op, uint64_t token, const char *args) { h->submit(cx, op, 0, token, B(args), NULL, 0); }
@@ -175,7 +176,7 @@ fn a_plugin_that_hangs_is_disabled_and_named() {
     if !compiler() {
         return;
     }
-    let dir = Dir::new();
+    let dir = Folder::new();
     let hangs =
         C::new("hangs", r#"if (r->event == SP_EV_CREATE && is(r, "bad")) for (;;) pause(); return SP_OK;"#);
     let hangs = table("hangs", &hangs.build(&dir), "timeout = \"300ms\"\nhard_timeout = \"1s\"");
@@ -198,7 +199,7 @@ fn a_plugin_that_segfaults_is_left_out_and_named() {
     if !compiler() {
         return;
     }
-    let dir = Dir::new();
+    let dir = Folder::new();
     let bad = C::new(
         "bad",
         r#"if (r->event == SP_EV_CREATE && is(r, "boom")) *(volatile int *)0 = 1; return SP_OK;"#,

@@ -315,7 +315,7 @@ fn with_keep_sigterm_leaves_containers_to_the_next_sampand() {
 #[test]
 fn check_tells_ten_mistakes_at_once() {
     let world = world!("");
-    std::fs::write(world.config(), include_str!("../config/ten_mistakes.toml")).unwrap();
+    std::fs::write(world.config(), include_str!("../../../config/tests/ten_mistakes.toml")).unwrap();
     let mut sampand = std::process::Command::new(env!("CARGO_BIN_EXE_sampand"));
     let ran = super::world::run(sampand.arg("--check").arg("--config").arg(world.config()));
     assert_eq!(ran.code, 2, "{ran:?}");

@@ -1,0 +1,63 @@
+//! Why a bundle could not be made: the service, the key, what was tried, on what, and what to do.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    pub service: String,
+    /// The key of config.toml, empty if it is none's fault.
+    pub key: &'static str,
+    pub doing: &'static str,
+    pub path: Option<PathBuf>,
+    pub why: String,
+    pub hint: &'static str,
+}
+
+impl Error {
+    pub fn new(service: &str, key: &'static str, doing: &'static str) -> Self {
+        Error { service: service.into(), key, doing, path: None, why: String::new(), hint: "" }
+    }
+
+    pub fn path(mut self, path: &Path) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    pub fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = why.into();
+        self
+    }
+
+    pub fn because(self, e: &std::io::Error) -> Self {
+        let why = sampan_config::plain(e);
+        self.why(why)
+    }
+
+    pub fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = hint;
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.service)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        write!(f, "cannot {}", self.doing)?;
+        if let Some(path) = &self.path {
+            write!(f, " {}", path.display())?;
+        }
+        if !self.why.is_empty() {
+            write!(f, ": {}", self.why)?;
+        }
+        if !self.hint.is_empty() {
+            write!(f, "\n  {}", self.hint)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

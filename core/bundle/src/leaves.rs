@@ -1,0 +1,225 @@
+//! The service's keys as leaves of config.json: process, capabilities, resources, hooks. Typed pieces by oci-spec, put
+//! into the JSON one by one, so that a bundle keeps what the service does not name.
+
+use oci_spec::runtime as oci;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::root::Root;
+use super::{Error, users};
+use sampan_config::schema::{Hook, Resources, Service};
+
+type Asked<'a> = &'a dyn Fn(&str) -> bool;
+
+/// Puts `value` at a JSON pointer, making the objects above it. `~` and `/` within a name need no care: ours have none.
+pub fn set(spec: &mut Value, pointer: &str, value: Value) {
+    let mut at = spec;
+    for name in pointer.split('/').skip(1) {
+        if !at.is_object() {
+            *at = Value::Object(Map::new());
+        }
+        at = &mut at[name];
+    }
+    *at = value;
+}
+
+pub fn process(spec: &mut Value, service: &Service, root: &Root, asked: Asked<'_>) -> Result<(), Error> {
+    let argv = service.argv();
+    if !argv.is_empty() {
+        set(spec, "/process/args", json!(argv));
+    }
+    if asked("working_dir") {
+        set(spec, "/process/cwd", json!(service.working_dir));
+    }
+    if asked("hostname") {
+        set(spec, "/hostname", json!(service.hostname));
+    }
+    if asked("security.no_new_privileges") {
+        set(spec, "/process/noNewPrivileges", json!(service.security.no_new_privileges));
+    }
+    let mut home = None;
+    if asked("user") {
+        let wrong =
+            |why: String| Error::new(&service.name, "user", "find the user in").path(&root.path).why(why);
+        let read = |path: &str| {
+            let text = root.read(path).map_err(|e| wrong(format!("{path}: {}", sampan_config::plain(&e))))?;
+            Ok(text.unwrap_or_default())
+        };
+        let user = users::resolve(&service.user, &read("etc/passwd")?, &read("etc/group")?)
+            .map_err(|why| wrong(why).hint("name a user of the rootfs, or write numbers"))?;
+        home = Some(user.home);
+        set(spec, "/process/user", json!({ "uid": user.uid, "gid": user.gid }));
+        if !user.groups.is_empty() {
+            set(spec, "/process/user/additionalGids", json!(user.groups));
+        }
+    }
+    if asked("environment") {
+        let merged = environment(spec, service, home);
+        set(spec, "/process/env", json!(merged));
+    }
+    Ok(())
+}
+
+/// The spec's, HOME, then the service's; the last of a name wins and stays where the name first stood.
+fn environment(spec: &Value, service: &Service, home: Option<String>) -> Vec<String> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    let mut put = |name: &str, value: &str| match all.iter_mut().find(|(n, _)| n == name) {
+        Some((_, old)) => *old = value.to_string(),
+        None => all.push((name.into(), value.into())),
+    };
+    for entry in spec.pointer("/process/env").and_then(Value::as_array).into_iter().flatten() {
+        if let Some((name, value)) = entry.as_str().and_then(|e| e.split_once('=')) {
+            put(name, value);
+        }
+    }
+    if let Some(home) = home {
+        put("HOME", &home);
+    }
+    for (name, value) in &service.environment {
+        put(name, value);
+    }
+    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// Drops first, then adds; `ALL` is every one.
+pub fn capabilities(spec: &mut Value, service: &Service, asked: Asked<'_>) {
+    if !asked("cap_add") && !asked("cap_drop") {
+        return;
+    }
+    let mut caps: Vec<String> = spec
+        .pointer("/process/capabilities/bounding")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c.as_str().map(String::from))
+        .collect();
+    caps.retain(|c| !service.cap_drop.iter().any(|d| d == c || d == "ALL"));
+    let all = sampan_config::CAPABILITIES.iter().map(|c| format!("CAP_{c}"));
+    if service.cap_add.iter().any(|c| c == "ALL") {
+        caps = all.collect();
+    } else {
+        caps.extend(service.cap_add.iter().cloned());
+    }
+    caps.sort();
+    caps.dedup();
+    for kind in ["bounding", "effective", "permitted"] {
+        set(spec, &format!("/process/capabilities/{kind}"), json!(caps));
+    }
+}
+
+pub fn resources(spec: &mut Value, service: &Service, asked: Asked<'_>) {
+    let resources = limits(&service.resources, has_swap_accounting());
+    let mut leaf = |key: &str, pointer: &str, value: Option<Value>| {
+        if let (true, Some(value)) = (asked(key), value) {
+            set(spec, &format!("/linux/resources/{pointer}"), value);
+        }
+    };
+    for (key, pointer) in [
+        ("resources.memory", "memory/limit"),
+        ("resources.memory", "memory/swap"),
+        ("resources.cpus", "cpu/quota"),
+        ("resources.cpus", "cpu/period"),
+        ("resources.cpu_weight", "cpu/shares"),
+        ("resources.pids", "pids/limit"),
+    ] {
+        leaf(key, pointer, resources.pointer(&format!("/{pointer}")).cloned());
+    }
+}
+
+/// The service's limits in OCI's words.
+fn limits(r: &Resources, swap: bool) -> Value {
+    // config.toml's swap is as much again as memory; OCI's is the sum.
+    let memory = r.memory.map(|n| {
+        let limit = i64::try_from(n).unwrap_or(i64::MAX);
+        let mut memory = oci::LinuxMemory::default();
+        memory.set_limit(Some(limit));
+        memory.set_swap(swap.then(|| limit.saturating_mul(2)));
+        memory
+    });
+    let mut cpu = oci::LinuxCpu::default();
+    if let Some(cpus) = r.cpus {
+        cpu.set_quota(Some((cpus * 100_000.0).round() as i64)).set_period(Some(100_000));
+    }
+    // 100 is what a group has that nobody wrote to.
+    if r.cpu_weight != 100 {
+        cpu.set_shares(Some(shares(u64::from(r.cpu_weight))));
+    }
+    let mut pids = oci::LinuxPids::default();
+    pids.set_limit(if r.pids == 0 { -1 } else { i64::try_from(r.pids).unwrap_or(-1) });
+    let mut all = oci::LinuxResources::default();
+    all.set_devices(None).set_memory(memory).set_cpu(Some(cpu)).set_pids(Some(pids));
+    to_json(&all)
+}
+
+/// For a live change: like `limits`, but what the service does not limit is said to be unlimited, as an earlier
+/// config may have limited it.
+pub fn live(r: &Resources) -> Value {
+    let mut all = limits(r, has_swap_accounting());
+    if r.memory.is_none() {
+        set(&mut all, "/memory/limit", json!(-1));
+        if has_swap_accounting() {
+            set(&mut all, "/memory/swap", json!(-1));
+        }
+    }
+    if r.cpus.is_none() {
+        set(&mut all, "/cpu/quota", json!(-1));
+    }
+    if r.cpu_weight == 100 {
+        set(&mut all, "/cpu/shares", json!(1024));
+    }
+    all
+}
+
+/// The cpu.shares that the cgroups crate turns into this weight.
+fn shares(weight: u64) -> u64 {
+    let (mut low, mut high) = (2u64, 262_144u64);
+    while low < high {
+        let middle = (low + high) / 2;
+        if sampan_cgroups::limits::weight(middle) < weight { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
+/// On v1 a matter of the kernel's command line, on v2 of its build. Where it is absent, memory alone is limited.
+pub fn has_swap_accounting() -> bool {
+    let v1 = std::path::Path::new("/sys/fs/cgroup/memory");
+    match v1.is_dir() {
+        true => v1.join("memory.memsw.limit_in_bytes").exists(),
+        false => std::path::Path::new("/proc/swaps").exists(),
+    }
+}
+
+/// After those of a bundle.
+pub fn hooks(spec: &mut Value, service: &Service) {
+    let hooks = &service.hooks;
+    for (kind, hooks) in [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+        ("startContainer", &hooks.start_container),
+        ("poststart", &hooks.poststart),
+        ("poststop", &hooks.poststop),
+    ] {
+        if hooks.is_empty() {
+            continue;
+        }
+        let pointer = format!("/hooks/{kind}");
+        let mut all = spec.pointer(&pointer).and_then(Value::as_array).cloned().unwrap_or_default();
+        all.extend(hooks.iter().map(|hook| to_json(&oci_hook(hook))));
+        set(spec, &pointer, all.into());
+    }
+}
+
+fn oci_hook(hook: &Hook) -> oci::Hook {
+    let mut out = oci::Hook::default();
+    out.set_path(hook.path.clone())
+        .set_args(Some(hook.args.clone()))
+        .set_env(Some(hook.env.clone()))
+        .set_timeout(Some(i64::from(hook.timeout)));
+    out
+}
+
+/// oci-spec's types always serialize; without the nulls that it writes for what is absent.
+pub fn to_json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}

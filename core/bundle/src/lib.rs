@@ -1,0 +1,206 @@
+//! A service of config.toml as an ordinary OCI bundle: the only hand-over to the runtime, so that `sampan plan` and
+//! `sampan run` work on any service's bundle.
+//!
+//! `build` starts from the default spec (or from the named bundle's own config.json) and puts the service's keys on
+//! top, one leaf after the other (`leaves.rs`). Plugins then adjust the JSON, and `write` puts it in
+//! `run_dir/bundles/SERVICE/`. What is looked up in the rootfs (users, folders) is opened inside it (`root.rs`).
+
+mod error;
+mod leaves;
+mod limits;
+mod mounts;
+mod root;
+mod users;
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use sampan_plan::seccomp::{Arch, docker};
+use sampan_plan::spec::Str;
+use serde_json::{Value, json};
+
+use sampan_config::read_text;
+use sampan_config::schema::{NetworkMode, RootMode, Rootfs, SeccompProfile, Service, Source};
+
+pub use error::Error;
+pub use leaves::live as live_resources;
+use root::Root;
+
+/// What a bundle is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub service: &'a Service,
+    /// Resolved: `/sampan`, or our delegated unit.
+    pub cgroup_parent: &'a str,
+}
+
+/// config.json before plugins adjust it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    pub spec: Value,
+    /// What could not be had as asked, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Looks at the rootfs, changes nothing but folders of volumes that say `create`.
+pub fn build(request: &Request<'_>) -> Result<Built, Error> {
+    let Request { service, .. } = *request;
+    let mut warnings = Vec::new();
+    let (mut spec, root) = match &service.source {
+        Source::Rootfs(rootfs) => fresh(service, rootfs)?,
+        Source::Bundle(folder) => existing(service, folder, &mut warnings)?,
+    };
+    let bundle = matches!(service.source, Source::Bundle(_));
+    let asked = |key: &str| !bundle || service.sets(key);
+    leaves::process(&mut spec, service, &root, &asked)?;
+    leaves::capabilities(&mut spec, service, &asked);
+    leaves::resources(&mut spec, service, &asked);
+    leaves::hooks(&mut spec, service);
+    mounts::add(&mut spec, service, &asked)?;
+    if asked("network_mode") {
+        network(&mut spec, service.network_mode);
+    }
+    if asked("security.seccomp_profile") {
+        seccomp(&mut spec, service)?;
+    }
+    if !bundle {
+        let rlimits = limits::rlimits(&mut warnings);
+        leaves::set(&mut spec, "/process/rlimits", rlimits);
+    }
+    leaves::set(&mut spec, "/linux/cgroupsPath", json!(cgroups_path(request.cgroup_parent, &service.name)));
+    leaves::set(&mut spec, "/annotations/org.sampan.service", json!(service.name));
+    Ok(Built { spec, warnings })
+}
+
+/// Where a service's bundle is, whether it exists or not. One life follows the other in it.
+pub fn folder(run_dir: &Path, service: &str) -> PathBuf {
+    run_dir.join("bundles").join(service)
+}
+
+/// Writes config.json; gives the bundle's folder.
+pub fn write(run_dir: &Path, service: &str, spec: &Value) -> Result<PathBuf, Error> {
+    let folder = folder(run_dir, service);
+    let wrong = |doing, path: &Path, e: std::io::Error| Error::new(service, "", doing).path(path).because(&e);
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .map_err(|e| wrong("make the bundle's folder", &folder, e))?;
+    let path = folder.join("config.json");
+    // Whoever reads it while it is replaced (`sampan plan`) sees one or the other; it does not outlive the boot.
+    let new = folder.join(".config.json");
+    std::fs::write(&new, format!("{spec:#}\n"))
+        .and_then(|()| std::fs::rename(&new, &path))
+        .map_err(|e| wrong("write", &path, e))?;
+    Ok(folder)
+}
+
+/// Removes a service's bundle; one that is not there is no error.
+pub fn remove(run_dir: &Path, service: &str) -> Result<(), Error> {
+    let folder = folder(run_dir, service);
+    match std::fs::remove_dir_all(&folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::new(service, "", "remove the bundle").path(&folder).because(&e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where a service's control groups are, below each hierarchy's root.
+pub fn cgroups_path(parent: &str, service: &str) -> String {
+    format!("{}/{service}", parent.trim_end_matches('/'))
+}
+
+/// The default spec on a rootfs.
+fn fresh(service: &Service, rootfs: &Rootfs) -> Result<(Value, Root), Error> {
+    let root = Root::open(service, &rootfs.path)?;
+    let mut spec = sampan_plan::default::spec();
+    let path = if rootfs.is_host() { Path::new("/") } else { &rootfs.path };
+    spec.root = Some(sampan_plan::spec::Root {
+        path: path.to_string_lossy().into_owned().into(),
+        readonly: rootfs.mode == RootMode::Ro,
+    });
+    if rootfs.mode == RootMode::Scratch {
+        sampan_plan::default::scratch_rootfs(&mut spec);
+    }
+    sampan_plan::default::temporary(&mut spec, |path| {
+        root.has_folder(path) && !mounts::covers(service, path)
+    });
+    let value = serde_json::to_value(&spec)
+        .map_err(|e| Error::new(&service.name, "", "make the default spec").why(e.to_string()))?;
+    Ok((value, root))
+}
+
+/// The named bundle's config.json, kept as JSON so that nothing in it is lost; its rootfs made absolute.
+fn existing(service: &Service, folder: &Path, warnings: &mut Vec<String>) -> Result<(Value, Root), Error> {
+    let path = folder.join("config.json");
+    let wrong = |doing: &'static str| Error::new(&service.name, "bundle", doing).path(&path);
+    let (text, warning) = read_text(&path).map_err(|why| wrong("read").why(why))?;
+    warnings.extend(warning);
+    let mut spec: Value = serde_json::from_str(&text).map_err(|e| wrong("read").why(e.to_string()))?;
+    if !spec.is_object() {
+        return Err(wrong("read").why("not an object"));
+    }
+    let rootfs = spec.pointer("/root/path").and_then(Value::as_str).unwrap_or("rootfs");
+    let rootfs = folder.join(rootfs);
+    leaves::set(&mut spec, "/root/path", json!(rootfs));
+    let root = Root::open(service, &rootfs)?;
+    Ok((spec, root))
+}
+
+fn network(spec: &mut Value, mode: NetworkMode) {
+    let mut namespaces: Vec<Value> =
+        spec.pointer("/linux/namespaces").and_then(Value::as_array).cloned().unwrap_or_default();
+    namespaces.retain(|n| n["type"] != "network");
+    match mode {
+        NetworkMode::Bridge | NetworkMode::None => namespaces.push(json!({ "type": "network" })),
+        // The host's own network's sysctls are not ours to set.
+        NetworkMode::Host => {
+            if let Some(sysctl) = spec.pointer_mut("/linux/sysctl").and_then(Value::as_object_mut) {
+                sysctl.retain(|name, _| !name.starts_with("net."));
+            }
+        }
+    }
+    leaves::set(spec, "/linux/namespaces", namespaces.into());
+}
+
+fn seccomp(spec: &mut Value, service: &Service) -> Result<(), Error> {
+    let profile = match &service.security.seccomp_profile {
+        SeccompProfile::Unconfined => None,
+        SeccompProfile::Default => Some(resolved(spec, service, None)?),
+        SeccompProfile::Path(path) => Some(resolved(spec, service, Some(path))?),
+    };
+    match (profile, spec.pointer_mut("/linux").and_then(Value::as_object_mut)) {
+        (Some(profile), _) => leaves::set(spec, "/linux/seccomp", profile),
+        (None, Some(linux)) => drop(linux.remove("seccomp")),
+        (None, None) => {}
+    }
+    Ok(())
+}
+
+/// A profile in OCI's form: what docker's form makes depend on the capabilities, the kernel and the architecture is decided.
+fn resolved(spec: &Value, service: &Service, path: Option<&Path>) -> Result<Value, Error> {
+    let wrong = |why: String| {
+        let error = Error::new(&service.name, "security.seccomp_profile", "read the profile").why(why);
+        match path {
+            Some(path) => error.path(path),
+            None => error,
+        }
+    };
+    let native =
+        Arch::native().ok_or_else(|| wrong("this architecture has no table of system calls".into()))?;
+    let bounding: Vec<Str<'_>> = spec
+        .pointer("/process/capabilities/bounding")
+        .and_then(Value::as_array)
+        .map(|names| names.iter().filter_map(Value::as_str).map(Str::from).collect())
+        .unwrap_or_default();
+    let facts = docker::Facts { bounding: &bounding, kernel: sampan_runtime::kernel::host::kernel(), native };
+    let value = match path {
+        None => docker::default_profile(&facts).map(serde_json::to_value),
+        Some(path) => {
+            let (text, _) = read_text(path).map_err(wrong)?;
+            docker::profile(&text, &facts).map(serde_json::to_value)
+        }
+    };
+    value.map_err(|error| wrong(error.to_string()))?.map_err(|error| wrong(error.to_string()))
+}

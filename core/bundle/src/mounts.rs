@@ -1,0 +1,106 @@
+//! `volumes`, `tmpfs`, `shm_size` as mounts. Those of a bundle at the same place give way.
+
+use oci_spec::runtime as oci;
+use serde_json::{Value, json};
+
+use super::Error;
+use super::leaves::{set, to_json};
+use sampan_config::schema::{Service, Tmpfs, Volume};
+
+pub fn add(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+    let mut ours: Vec<oci::Mount> = Vec::new();
+    if asked("tmpfs") {
+        ours.extend(service.tmpfs.iter().map(tmpfs));
+    }
+    if asked("volumes") {
+        for volume in &service.volumes {
+            if volume.create {
+                make(service, volume)?;
+            }
+            ours.push(bind(volume));
+        }
+    }
+    // The outer before the inner, whichever way they were written.
+    ours.sort_by_key(|m| m.destination().components().count());
+    let mut mounts = spec.pointer("/mounts").and_then(Value::as_array).cloned().unwrap_or_default();
+    mounts.retain(|m| {
+        let at = m["destination"].as_str().unwrap_or_default();
+        !ours.iter().any(|o| o.destination().to_str() == Some(at))
+    });
+    if asked("shm_size") {
+        for mount in mounts.iter_mut().filter(|m| m["destination"] == "/dev/shm") {
+            let options = mount["options"].as_array().cloned().unwrap_or_default();
+            let mut options: Vec<Value> = options
+                .into_iter()
+                .filter(|o| !o.as_str().unwrap_or_default().starts_with("size="))
+                .collect();
+            options.push(json!(format!("size={}", service.shm_size)));
+            mount["options"] = options.into();
+        }
+    }
+    mounts.extend(ours.iter().map(to_json));
+    set(spec, "/mounts", mounts.into());
+    Ok(())
+}
+
+/// Whether the service itself mounts something at `path`.
+pub fn covers(service: &Service, path: &str) -> bool {
+    service.volumes.iter().any(|v| v.target == path) || service.tmpfs.iter().any(|t| t.target == path)
+}
+
+fn make(service: &Service, volume: &Volume) -> Result<(), Error> {
+    // The container's user is another one than ours.
+    sampan_runtime::kernel::trust::make_folders(&volume.source, 0o755)
+        .map_err(|e| Error::new(&service.name, "volumes", "make the folder").path(&volume.source).because(&e))
+}
+
+fn bind(volume: &Volume) -> oci::Mount {
+    let mut options: Vec<String> = ["rbind", "rprivate", "nosuid", "nodev"].map(String::from).to_vec();
+    if volume.read_only {
+        // With all that is mounted below it: nobody means the top alone.
+        options.push("rro".into());
+    }
+    for option in &volume.options {
+        options.retain(|had| !excludes(had, option));
+        options.push(option.clone());
+    }
+    let mut mount = oci::Mount::default();
+    mount
+        .set_destination(volume.target.clone().into())
+        .set_typ(Some("bind".into()))
+        .set_source(Some(volume.source.clone()))
+        .set_options(Some(options));
+    mount
+}
+
+/// Words for the same thing: of two the later stands.
+fn excludes(a: &str, b: &str) -> bool {
+    const SAME: [&[&str]; 7] = [
+        &["rbind", "bind"],
+        &["rprivate", "private", "rshared", "shared", "rslave", "slave"],
+        &["nosuid", "suid"],
+        &["nodev", "dev"],
+        &["noexec", "exec"],
+        &["ro", "rw", "rro"],
+        &["noatime", "atime", "relatime", "strictatime"],
+    ];
+    a == b || SAME.iter().any(|group| group.contains(&a) && group.contains(&b))
+}
+
+fn tmpfs(tmpfs: &Tmpfs) -> oci::Mount {
+    let mut options: Vec<String> = ["nosuid", "nodev"].map(String::from).to_vec();
+    for option in &tmpfs.options {
+        options.retain(|had| !excludes(had, option));
+        options.push(option.clone());
+    }
+    // Without one it is that of the folder below.
+    options.extend(tmpfs.mode.map(|mode| format!("mode={mode:04o}")));
+    options.extend(tmpfs.size.map(|size| format!("size={size}")));
+    let mut mount = oci::Mount::default();
+    mount
+        .set_destination(tmpfs.target.clone().into())
+        .set_typ(Some("tmpfs".into()))
+        .set_source(Some("tmpfs".into()))
+        .set_options(Some(options));
+    mount
+}

@@ -1,0 +1,63 @@
+//! Looking into a rootfs that is not trusted: every path is opened beneath it, symlinks and all, so that an image's
+//! `/etc/passwd -> /etc/shadow` of the host leads nowhere.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open, openat};
+use rustix::io::Errno;
+use sampan_runtime::kernel::lookup::open_in_root;
+
+use super::Error;
+use sampan_config::schema::Service;
+
+pub struct Root {
+    fd: OwnedFd,
+    pub path: PathBuf,
+}
+
+/// Of a file of names; a larger one is not such a file.
+const BYTES_MAX: u64 = 4 << 20;
+
+impl Root {
+    pub fn open(service: &Service, path: &Path) -> Result<Root, Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match openat(CWD, path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Root { fd, path: path.into() }),
+            Err(e) => Err(Error::new(&service.name, "rootfs", "open").path(path).because(&e.into())),
+        }
+    }
+
+    /// The text of a regular file, None if there is none.
+    pub fn read(&self, path: &str) -> std::io::Result<Option<String>> {
+        // Not blocked by a FIFO that lies in a file's place.
+        let fd = match self.openat(path, OFlags::RDONLY | OFlags::NONBLOCK) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        if FileType::from_raw_mode(fstat(&fd)?.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        File::from(fd).take(BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// A folder, not a symlink to one: what is mounted there is reached by that name alone.
+    pub fn has_folder(&self, path: &str) -> bool {
+        self.openat(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW).is_ok()
+    }
+
+    fn openat(&self, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        // "/" is the host's own root, and may be read as such even where openat2 is refused (seccomp).
+        match open_in_root(&self.fd, Path::new(path), flags) {
+            Err(Errno::NOSYS | Errno::PERM) if self.path == Path::new("/") => {
+                open(path, flags | OFlags::CLOEXEC, Mode::empty())
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! `volumes`, `tmpfs`, `environment`, `env_file`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{Field, Fields, Value};
+use crate::diagnostic::Diagnostic;
+use crate::near::nearest;
+use crate::schema::{Tmpfs, Volume};
+use crate::source::Spot;
+use crate::{env_file, units};
+
+pub fn volumes(f: &Field<'_>) -> Option<Vec<Volume>> {
+    let mut seen: BTreeMap<String, Spot> = BTreeMap::new();
+    let mut volumes = Vec::new();
+    for item in f.items()? {
+        let volume = match &item.node.value {
+            Value::Text(_) => short_volume(&item),
+            Value::Table(_) => long_volume(&item),
+            _ => item.expected("a string \"SRC:DST[:ro]\" or a table"),
+        };
+        let Some(volume) = volume else { continue };
+        if let Some(first) = seen.insert(volume.target.clone(), item.node.at.clone()) {
+            let wrong = format!("two volumes on {}", volume.target);
+            let error =
+                Diagnostic::error(&item.path, &item.node.at, wrong, "the second would hide the first");
+            item.cx.errors.borrow_mut().push(error.also(&first, "first here"));
+        }
+        if !volume.create && !exists(&volume.source) {
+            let hint = "make it, or write { source, target, create = true }";
+            item.wrong(format!("{} does not exist", volume.source.display()), hint);
+        }
+        volumes.push(volume);
+    }
+    Some(volumes)
+}
+
+/// Also true where we may not look: the mount will say it better.
+fn exists(path: &Path) -> bool {
+    !matches!(path.symlink_metadata(), Err(e) if e.kind() == std::io::ErrorKind::NotFound)
+}
+
+fn short_volume(f: &Field<'_>) -> Option<Volume> {
+    let text = f.text()?;
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [source, target] => (*source, *target, ""),
+        [source, target, options] => (*source, *target, *options),
+        _ => {
+            f.wrong("not a volume", "as \"SRC:DST\" or \"SRC:DST:ro\"");
+            return None;
+        }
+    };
+    let source = bind_source(f, source)?;
+    let mut volume = Volume {
+        source,
+        target: target_path(f, target)?,
+        read_only: false,
+        options: Vec::new(),
+        create: false,
+    };
+    for option in options.split(',').filter(|o| !o.is_empty()) {
+        match option {
+            "ro" => volume.read_only = true,
+            "rw" => {}
+            "z" | "Z" => {
+                f.not_built("SELinux labels", "leave it out");
+                return None;
+            }
+            other => volume.options.push(mount_option(f, other)?),
+        }
+    }
+    Some(volume)
+}
+
+fn long_volume(f: &Field<'_>) -> Option<Volume> {
+    let t = f.fields();
+    t.only(&["type", "source", "target", "read_only", "options", "create"], &[]);
+    t.or("type", |f| f.word("type", &[("bind", ())], &["volume", "tmpfs"]), ());
+    for name in ["source", "target"] {
+        if t.get(name).is_none() {
+            t.missing(name, "as { source = \"./data\", target = \"/data\" }");
+        }
+    }
+    let source = t.get("source").and_then(|f| bind_source(&f, &f.nonempty()?));
+    let target = t.get("target").and_then(|f| target_path(&f, &f.nonempty()?));
+    Some(Volume {
+        source: source?,
+        target: target?,
+        read_only: t.or("read_only", Field::boolean, false),
+        options: t.or("options", |f| f.list(|f| mount_option(f, &f.nonempty()?)), Vec::new()),
+        create: t.or("create", Field::boolean, false),
+    })
+}
+
+fn bind_source(f: &Field<'_>, text: &str) -> Option<PathBuf> {
+    if !text.starts_with(['/', '.', '~']) {
+        f.not_built(&format!("named volume `{text}`"), format!("for a folder write \"./{text}\""));
+        return None;
+    }
+    f.host_path_of(text)
+}
+
+fn target_path(f: &Field<'_>, text: &str) -> Option<String> {
+    let path = f.inside_path_of(text)?;
+    if path == "/" {
+        f.wrong("a volume on /", "that is what rootfs is for");
+        return None;
+    }
+    Some(path)
+}
+
+/// What mount(8) knows of bind mounts.
+const OPTIONS: [&str; 26] = [
+    "rbind",
+    "bind",
+    "rprivate",
+    "private",
+    "rshared",
+    "shared",
+    "rslave",
+    "slave",
+    "ro",
+    "rw",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "rro",
+    "nosymfollow",
+];
+
+fn mount_option(f: &Field<'_>, text: &str) -> Option<String> {
+    if OPTIONS.contains(&text) {
+        return Some(text.to_string());
+    }
+    let hint = match nearest(text, OPTIONS) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => "as ro, noexec, rslave".into(),
+    };
+    f.wrong(format!("no such mount option: `{text}`"), hint);
+    None
+}
+
+pub fn tmpfs(f: &Field<'_>) -> Option<Vec<Tmpfs>> {
+    match &f.node.value {
+        Value::Text(_) => Some(one_tmpfs(f).into_iter().collect()),
+        _ => f.list(one_tmpfs),
+    }
+}
+
+fn one_tmpfs(f: &Field<'_>) -> Option<Tmpfs> {
+    let text = f.text()?;
+    let (target, options) = text.split_once(':').unwrap_or((&text, ""));
+    let mut tmpfs = Tmpfs { target: target_path(f, target)?, size: None, mode: None, options: Vec::new() };
+    for option in options.split(',').filter(|o| !o.is_empty()) {
+        match option.split_once('=') {
+            Some(("size", size)) => match units::parse_size(size) {
+                Ok(size) => tmpfs.size = Some(size),
+                Err(why) => f.wrong(why, "as size=64M"),
+            },
+            Some(("mode", mode)) => match units::parse_mode(mode) {
+                Some(mode) => tmpfs.mode = Some(mode),
+                None => f.wrong(format!("`{mode}` is not a mode"), "octal, as mode=1777"),
+            },
+            Some(("uid" | "gid" | "nr_inodes", n)) if n.parse::<u32>().is_ok() => {
+                tmpfs.options.push(option.into())
+            }
+            Some((name, _)) => {
+                f.wrong(format!("no such tmpfs option: `{name}`"), "size, mode, uid, gid, nr_inodes")
+            }
+            None => tmpfs.options.extend(mount_option(f, option)),
+        }
+    }
+    Some(tmpfs)
+}
+
+/// env_file's, in order, then environment's own on top.
+pub fn environment(t: &Fields<'_>) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    if let Some(f) = t.get("env_file") {
+        let files = match &f.node.value {
+            Value::Array(_) => f.items().unwrap_or_default(),
+            _ => vec![f],
+        };
+        for file in files {
+            read_env_file(&file, &mut all);
+        }
+    }
+    for (name, field) in t.table("environment", "a table or an array").entries() {
+        if !env_file::is_name(name) {
+            field.wrong("not a variable's name", "no `=`, no space");
+            continue;
+        }
+        let value = match &field.node.value {
+            Value::Text(_) => field.text(),
+            Value::Integer(n) => Some(n.to_string()),
+            Value::Float(_) => Some(field.node.at.text().to_string()),
+            Value::Bool(b) => Some(b.to_string()),
+            _ => field.expected("a string"),
+        };
+        all.extend(value.map(|v| (name.to_string(), v)));
+    }
+    all
+}
+
+fn read_env_file(f: &Field<'_>, all: &mut BTreeMap<String, String>) {
+    let (path, required) = match &f.node.value {
+        Value::Table(_) => {
+            let t = f.fields();
+            t.only(&["path", "required"], &[]);
+            if t.get("path").is_none() {
+                t.missing("path", "as { path = \"web.env\", required = false }");
+            }
+            (t.get("path").and_then(|f| f.host_path()), t.or("required", Field::boolean, true))
+        }
+        _ => (f.host_path(), true),
+    };
+    let Some(path) = path else { return };
+    if !required && !exists(&path) {
+        return;
+    }
+    let hint = if exists(&path) { "" } else { "make it, or write { path, required = false }" };
+    let Some(text) = f.text_file(&path, hint) else { return };
+    match env_file::parse(&text) {
+        Ok(entries) => all.extend(entries.into_iter().map(|e| (e.name, e.value))),
+        // The line itself is not shown: it may be a password, and this may end in a log.
+        Err((line, why)) => f.wrong(format!("{}:{line}: {why}", path.display()), "lines are K=V"),
+    }
+}

@@ -1,0 +1,91 @@
+//! `[networks.X]` and `[plugins.X]`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Map, Number};
+
+use super::{Field, Fields, Value};
+use crate::schema::{Network, OnError, Plugin, Subnet};
+
+pub fn network(t: &Fields<'_>) -> Network {
+    t.or("driver", |f| f.word("driver", &[("bridge", ())], &["cni:*", "macvlan", "ipvlan", "ptp"]), ());
+    Network { subnet: t.or("subnet", subnet, None) }
+}
+
+fn subnet(f: &Field<'_>) -> Option<Option<Subnet>> {
+    let text = f.text()?;
+    if text == "auto" {
+        return Some(None);
+    }
+    let parsed =
+        text.split_once('/').and_then(|(a, p)| Some((a.parse::<IpAddr>().ok()?, p.parse::<u8>().ok()?)));
+    let Some((address, prefix)) = parsed else {
+        f.wrong("not a subnet", "as \"10.7.0.0/24\"");
+        return None;
+    };
+    let IpAddr::V4(v4) = address else {
+        f.not_built("IPv6 subnets", "as \"10.7.0.0/24\"");
+        return None;
+    };
+    if !(8..=29).contains(&prefix) {
+        f.wrong(format!("/{prefix} is out of range"), "/8 to /29");
+        return None;
+    }
+    let first = Ipv4Addr::from(u32::from(v4) & (u32::MAX << (32 - prefix)));
+    if first != v4 {
+        f.wrong("an address, not a subnet", format!("write \"{first}/{prefix}\""));
+        return None;
+    }
+    Some(Some(Subnet { address, prefix }))
+}
+
+pub fn plugin(name: &str, t: &Fields<'_>, plugin_dir: &Path) -> Plugin {
+    let required = t.or("required", Field::boolean, false);
+    let default = if required { OnError::Fail } else { OnError::Ignore };
+    let plugin = Plugin {
+        enabled: t.or("enabled", Field::boolean, true),
+        path: t.or("path", Field::host_path, plugin_dir.join(format!("lib{name}.so"))),
+        config: t.or("config", config, serde_json::Value::Object(Map::new())),
+        after: t.or("after", |f| f.list(Field::nonempty), Vec::new()),
+        services: t.or("services", |f| f.list(Field::nonempty), vec!["*".into()]),
+        required,
+        on_error: t.or("on_error", |f| f.word("answer", ON_ERROR, &[]), default),
+        timeout: t.or("timeout", Field::period, Duration::from_secs(5)),
+        hard_timeout: t.or("hard_timeout", Field::period, Duration::from_secs(60)),
+        open_timeout: t.or("open_timeout", Field::period, Duration::from_secs(10)),
+    };
+    if let Some(f) = t.get("timeout").filter(|_| plugin.timeout > plugin.hard_timeout) {
+        f.wrong("longer than hard_timeout", "hard_timeout is the end of all extensions");
+    }
+    plugin
+}
+
+const ON_ERROR: &[(&str, OnError)] =
+    &[("fail", OnError::Fail), ("ignore", OnError::Ignore), ("disable", OnError::Disable)];
+
+fn config(f: &Field<'_>) -> Option<serde_json::Value> {
+    match f.node.value {
+        Value::Table(_) => json(f),
+        _ => f.expected("a table"),
+    }
+}
+
+/// As it stands, variables substituted.
+fn json(f: &Field<'_>) -> Option<serde_json::Value> {
+    Some(match &f.node.value {
+        Value::Text(_) => f.text()?.into(),
+        Value::Integer(n) => (*n).into(),
+        Value::Float(n) => Number::from_f64(*n).map_or(serde_json::Value::Null, Into::into),
+        Value::Bool(b) => (*b).into(),
+        Value::Date(d) => d.clone().into(),
+        Value::Array(_) => f.list(json)?.into(),
+        Value::Table(_) => f
+            .fields()
+            .entries()
+            .filter_map(|(name, field)| Some((name.to_string(), json(&field)?)))
+            .collect::<Map<_, _>>()
+            .into(),
+    })
+}

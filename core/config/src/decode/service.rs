@@ -1,0 +1,409 @@
+//! `[services.X]`: what to run, rights, resources, logging, hooks. Files, ports, health and restart are beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Cx, Field, Fields, Value, files, life, ports};
+use crate::diagnostic::Diagnostic;
+use crate::keys::{self, Found};
+use crate::near::nearest;
+use crate::schema::{
+    Condition, Dependency, Hook, Hooks, LogDriver, Logging, NameOrId, NetworkMode, Policy, Port, Resources,
+    RootMode, Rootfs, SeccompProfile, Security, Service, Signal, Source, User,
+};
+use crate::source::Spot;
+use crate::tree::Node;
+use crate::{units, words};
+
+/// A service and where the parts stand that are checked against other services.
+pub struct Draft {
+    pub service: Service,
+    /// The table's name.
+    pub at: Spot,
+    pub ports: Vec<(Port, Spot)>,
+    /// The dependency's name, and its condition.
+    pub depends_on: BTreeMap<String, (Spot, Spot)>,
+    pub networks: Vec<(String, Spot)>,
+    pub has_healthcheck: bool,
+}
+
+pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
+    let t = Fields::new(cx, Some(node), super::join("services", name));
+    let source = source(&t, &node.key);
+    let bundle = matches!(source, Source::Bundle(_));
+    if !bundle && t.get("command").is_none() {
+        t.missing("command", "as command = [\"PROGRAM\", \"ARGUMENT\"]");
+    }
+    let security = t.table("security", "a table");
+    let (ports, port_spots) = ports::ports(&t);
+    let (depends_on, dependency_spots) = depends_on(&t);
+    let networks: Vec<(String, Spot)> = match t.get("networks") {
+        Some(f) if f.node.table().is_some() => {
+            f.not_built("networks as a table", "write [\"NAME\"]");
+            Vec::new()
+        }
+        Some(f) => f.list(|f| Some((f.nonempty()?, f.node.at.clone()))).unwrap_or_default(),
+        None => vec![("default".into(), node.key.clone())],
+    };
+    let healthcheck = life::healthcheck(&t);
+    let mut service = Service {
+        name: name.to_string(),
+        source,
+        entrypoint: t.or("entrypoint", command, Vec::new()),
+        command: t.or("command", command, Vec::new()),
+        working_dir: t.or("working_dir", Field::inside_path, "/".into()),
+        hostname: t.or("hostname", hostname, name.to_string()),
+        autostart: t.or("autostart", Field::boolean, true),
+        volumes: t.or("volumes", files::volumes, Vec::new()),
+        tmpfs: t.or("tmpfs", files::tmpfs, Vec::new()),
+        // To a tmpfs 0 is no limit at all.
+        shm_size: t.or("shm_size", |f| f.size_in(1..=1 << 40, "1 byte to 1T"), 64 << 20),
+        environment: files::environment(&t),
+        user: t.or("user", user, User { user: NameOrId::Id(0), group: Some(NameOrId::Id(0)) }),
+        cap_add: t.or("cap_add", |f| f.list(capability), Vec::new()),
+        cap_drop: t.or("cap_drop", |f| f.list(capability), Vec::new()),
+        security: Security {
+            no_new_privileges: security.or("no_new_privileges", Field::boolean, true),
+            seccomp_profile: security.or("seccomp_profile", seccomp_profile, SeccompProfile::Default),
+        },
+        resources: resources(&t.table("resources", "a table")),
+        network_mode: t.or("network_mode", network_mode, NetworkMode::Bridge),
+        networks: networks.iter().map(|(name, _)| name.clone()).collect(),
+        ports,
+        restart: life::restart(&t.table("restart", "a policy or a table")),
+        depends_on,
+        stop_signal: t.or("stop_signal", signal, Signal(libc::SIGTERM)),
+        stop_grace_period: t.or("stop_grace_period", Field::duration, Duration::from_secs(10)),
+        logging: logging(&t.table("logging", "a driver or a table")),
+        hooks: hooks(&t.table("hooks", "a table")),
+        own: if bundle { own(node) } else { BTreeSet::new() },
+        healthcheck,
+    };
+    if service.environment.is_empty() {
+        // To add nothing is not to say anything.
+        service.own.remove("environment");
+    }
+    Draft {
+        has_healthcheck: service.healthcheck.is_some() || life::says_healthcheck(&t),
+        service,
+        at: node.key.clone(),
+        ports: port_spots,
+        depends_on: dependency_spots,
+        networks,
+    }
+}
+
+fn source(t: &Fields<'_>, at: &Spot) -> Source {
+    let rootfs = t.table("rootfs", "a path or a table");
+    let said: Vec<Field<'_>> = ["rootfs", "bundle"].iter().filter_map(|name| t.get(name)).collect();
+    if let [first, second, ..] = said.as_slice() {
+        let mut errors = t.cx.errors.borrow_mut();
+        errors.push(
+            Diagnostic::error(&t.path, &second.node.key, "two things to run", "drop one: rootfs or bundle")
+                .also(&first.node.key, "the other"),
+        );
+    }
+    if let Some(f) = t.get("bundle") {
+        return Source::Bundle(f.host_path().unwrap_or_default());
+    }
+    let path = match rootfs.get("path") {
+        Some(f) => f.host_path(),
+        None => {
+            // An image, a table of the wrong kind: already said.
+            if t.get("image").is_none() && t.get("rootfs").is_none_or(|f| f.node.table().is_some()) {
+                let hint = "add rootfs = \"PATH\", rootfs = \"host\" or bundle = \"PATH\"";
+                t.cx.errors.borrow_mut().push(Diagnostic::error(&t.path, at, "nothing to run", hint));
+            }
+            None
+        }
+    };
+    Source::Rootfs(Rootfs {
+        path: path.unwrap_or_else(|| PathBuf::from("/")),
+        mode: rootfs.or("mode", root_mode, RootMode::Ro),
+    })
+}
+
+fn root_mode(f: &Field<'_>) -> Option<RootMode> {
+    f.word("mode", &[("ro", RootMode::Ro), ("rw", RootMode::Rw), ("scratch", RootMode::Scratch)], &[])
+}
+
+/// `[word]`, or text split as by sh.
+pub fn command(f: &Field<'_>) -> Option<Vec<String>> {
+    let argv = match &f.node.value {
+        Value::Text(_) => match words::split(&f.text()?) {
+            Ok(words) => words,
+            Err(why) => {
+                f.wrong(why, format!("no shell runs: [\"sh\", \"-c\", {}] has one", f.node.at.text()));
+                return None;
+            }
+        },
+        Value::Array(_) => f.list(Field::text)?,
+        _ => return f.expected("an array of words or a string"),
+    };
+    match argv.first() {
+        Some(program) if !program.is_empty() => Some(argv),
+        Some(_) => {
+            f.wrong("the program's name is empty", "write its path or name");
+            None
+        }
+        None if f.path.ends_with("entrypoint") => Some(argv),
+        None => {
+            f.wrong("is empty", "as [\"PROGRAM\", \"ARGUMENT\"]");
+            None
+        }
+    }
+}
+
+fn hostname(f: &Field<'_>) -> Option<String> {
+    let name = f.nonempty()?;
+    // HOST_NAME_MAX of Linux.
+    if name.len() > 64 {
+        f.wrong("longer than 64 bytes", "sethostname takes no more");
+        return None;
+    }
+    Some(name)
+}
+
+fn user(f: &Field<'_>) -> Option<User> {
+    let text = match &f.node.value {
+        Value::Integer(n) => n.to_string(),
+        _ => f.nonempty()?,
+    };
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text.as_str(), None),
+    };
+    let one = |part: &str| -> Option<NameOrId> {
+        if part.is_empty() {
+            f.wrong("a name is empty", "as \"1000:1000\" or \"www-data\"");
+        } else if !part.bytes().all(|b| b.is_ascii_digit()) {
+            return Some(NameOrId::Name(part.to_string()));
+        } else if let Ok(id) = part.parse::<u32>()
+            && id != u32::MAX
+        {
+            return Some(NameOrId::Id(id));
+        } else {
+            f.wrong(format!("{part} is out of range"), "0 to 4294967294");
+        }
+        None
+    };
+    Some(User { user: one(user)?, group: group.map(one).map_or(Some(None), |g| g.map(Some))? })
+}
+
+fn capability(f: &Field<'_>) -> Option<String> {
+    let text = f.nonempty()?.to_ascii_uppercase();
+    if text == "ALL" {
+        return Some(text);
+    }
+    let name = text.strip_prefix("CAP_").unwrap_or(&text);
+    if CAPABILITIES.contains(&name) {
+        return Some(format!("CAP_{name}"));
+    }
+    let hint = match nearest(name, CAPABILITIES) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => "capabilities(7) lists them; or \"ALL\"".into(),
+    };
+    f.wrong("no such capability", hint);
+    None
+}
+
+/// capabilities(7), all of Linux 6.x.
+pub const CAPABILITIES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+fn seccomp_profile(f: &Field<'_>) -> Option<SeccompProfile> {
+    match f.nonempty()?.as_str() {
+        "default" => Some(SeccompProfile::Default),
+        "unconfined" => Some(SeccompProfile::Unconfined),
+        text => {
+            let path = f.host_path_of(text)?;
+            f.text_file(&path, "or write \"default\"")?;
+            Some(SeccompProfile::Path(path))
+        }
+    }
+}
+
+fn resources(t: &Fields<'_>) -> Resources {
+    Resources {
+        // The kernel's shortest quota is 1 ms of a period of 100 ms.
+        cpus: t.or("cpus", |f| f.or_none(|f| f.float(0.01..=65536.0)), None),
+        cpu_weight: t.or("cpu_weight", |f| f.integer(1..=10_000), 100) as u32,
+        memory: t.or("memory", |f| f.or_none(memory), None),
+        pids: t.or("pids", |f| f.integer(0..=4 << 20), 4096) as u64,
+    }
+}
+
+/// Less than this and not even the first exec fits.
+const MEMORY_BYTES_MIN: u64 = 512 << 10;
+
+fn memory(f: &Field<'_>) -> Option<u64> {
+    let bytes = f.size()?;
+    if bytes < MEMORY_BYTES_MIN {
+        f.wrong("too little to start anything", "512K or more; a bare number is bytes");
+        return None;
+    }
+    Some(bytes)
+}
+
+fn network_mode(f: &Field<'_>) -> Option<NetworkMode> {
+    const MODES: &[(&str, NetworkMode)] =
+        &[("bridge", NetworkMode::Bridge), ("none", NetworkMode::None), ("host", NetworkMode::Host)];
+    f.word("mode", MODES, &["service:*", "ns:*"])
+}
+
+fn depends_on(t: &Fields<'_>) -> (BTreeMap<String, Dependency>, BTreeMap<String, (Spot, Spot)>) {
+    const CONDITIONS: &[(&str, Condition)] = &[
+        ("service_started", Condition::Started),
+        ("service_healthy", Condition::Healthy),
+        ("service_completed_successfully", Condition::CompletedSuccessfully),
+    ];
+    let mut resolved = BTreeMap::new();
+    let mut spots = BTreeMap::new();
+    for (name, field) in t.table("depends_on", "an array of services or a table").entries() {
+        if field.node.table().is_none() {
+            field.expected::<()>("a table");
+            continue;
+        }
+        let condition = field.fields().get("condition");
+        let at = condition.as_ref().map_or(&field.node.key, |c| &c.node.at).clone();
+        let condition = condition
+            .and_then(|f| f.word("condition", CONDITIONS, &["service_ready"]))
+            .unwrap_or(Condition::Started);
+        resolved.insert(name.to_string(), Dependency { condition });
+        spots.insert(name.to_string(), (field.node.key.clone(), at));
+    }
+    (resolved, spots)
+}
+
+pub fn signal(f: &Field<'_>) -> Option<Signal> {
+    let text = match &f.node.value {
+        Value::Integer(n) => n.to_string(),
+        _ => f.text()?,
+    };
+    match units::parse_signal(&text) {
+        Some(number) => Some(Signal(number)),
+        None => {
+            let upper = text.to_ascii_uppercase();
+            let hint = match nearest(upper.strip_prefix("SIG").unwrap_or(&upper), units::signal_names()) {
+                Some(near) => format!("did you mean \"SIG{near}\"?"),
+                None => "as \"SIGTERM\"; kill -l lists them".into(),
+            };
+            f.wrong("no such signal", hint);
+            None
+        }
+    }
+}
+
+fn logging(t: &Fields<'_>) -> Logging {
+    const DRIVERS: &[(&str, LogDriver)] =
+        &[("local", LogDriver::Local), ("json-file", LogDriver::JsonFile), ("none", LogDriver::None)];
+    const LATER: &[&str] = &["k8s-file", "raw", "journald", "passthrough", "plugin:*", "syslog"];
+    Logging {
+        driver: t.or("driver", |f| f.word("driver", DRIVERS, LATER), LogDriver::Local),
+        // As the shipped plugin's.
+        max_size: t.or("max_size", |f| f.size_in(4 << 10..=1 << 40, "4K to 1T"), 20 << 20),
+        max_file: t.or("max_file", |f| f.integer(1..=1000), 5) as u32,
+        max_line: t.or("max_line", |f| f.size_in(256..=64 << 10, "256 bytes to 64K"), 16 << 10),
+    }
+}
+
+fn hooks(t: &Fields<'_>) -> Hooks {
+    let kind = |name: &str| t.or(name, |f| f.list(hook), Vec::new());
+    Hooks {
+        prestart: kind("prestart"),
+        create_runtime: kind("createRuntime"),
+        create_container: kind("createContainer"),
+        start_container: kind("startContainer"),
+        poststart: kind("poststart"),
+        poststop: kind("poststop"),
+    }
+}
+
+fn hook(f: &Field<'_>) -> Option<Hook> {
+    let Value::Table(_) = f.node.value else { return f.expected("a table: { path, args, env, timeout }") };
+    let t = f.fields();
+    t.only(&["path", "args", "env", "timeout"], &[]);
+    let Some(path) = t.get("path") else {
+        t.missing("path", "add path = \"/PROGRAM\"");
+        return None;
+    };
+    // startContainer's path is the container's: never relative to us.
+    let inside = f.path.ends_with("startContainer");
+    let path = if inside { path.inside_path().map(PathBuf::from) } else { path.host_path() }?;
+    let name = path.to_string_lossy().into_owned();
+    Some(Hook {
+        args: t.or("args", |f| f.list(Field::text), vec![name]),
+        env: t.or("env", |f| f.list(Field::text), Vec::new()),
+        timeout: t.or("timeout", |f| f.integer(1..=86_400), 30) as u32,
+        path,
+    })
+}
+
+/// The keys of config.json's matter that the service's own table sets.
+fn own(node: &Node) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    collect(node, &mut Vec::new(), &mut out);
+    out
+}
+
+fn collect<'n>(node: &'n Node, path: &mut Vec<&'n str>, out: &mut BTreeSet<String>) {
+    for (name, child) in node.table().into_iter().flatten().filter(|(_, child)| !child.inherited) {
+        path.push(name);
+        match keys::find(keys::SERVICE, path) {
+            // What env_file gives is the environment.
+            Found::Key(key) if key.oci => {
+                out.insert(if key.path == "env_file" { "environment".into() } else { key.path.into() });
+            }
+            Found::Group { .. } => collect(child, path, out),
+            _ => {}
+        }
+        path.pop();
+    }
+}
+
+/// Policies whose services never complete.
+pub fn lives_on(policy: Policy) -> bool {
+    matches!(policy, Policy::Always | Policy::UnlessStopped)
+}

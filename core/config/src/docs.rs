@@ -1,0 +1,48 @@
+//! docs/config.md from the key table.
+
+use super::keys::{Applies, Key, SECTIONS, Stage};
+
+pub fn markdown() -> String {
+    let mut out = String::from(
+        "# config.toml\n\n\
+         Generated from `core/config/src/keys.rs`; `SAMPAN_WRITE_DOCS=1 cargo test -p sampan-config the_docs` writes it anew.\n\
+         `sampanctl config` prints the resolved config, each key with where it was set; `sampand --check` finds every mistake at once.\n\n\
+         A change applies: **live**; to **new** containers; by a **restart** of the service, in graph order; at **sampand**'s next start.\n\
+         *Later*: known, and an error until it is built.\n\n\
+         Whoever may write one of these files commands sampand. So config files, what they include, env files, seccomp profiles, bundles and\n\
+         plugins are taken only if root, sampand's user or the user who called sudo owns them, and nobody else may write them or put others in\n\
+         their place. Where the owner's private group may write there is a warning, and for a plugin an error.\n",
+    );
+    for (path, keys) in SECTIONS {
+        let title = match path {
+            "" => "Top level".to_string(),
+            path => format!("[{}]", path.replace('*', "X")),
+        };
+        out.push_str(&format!(
+            "\n## {title}\n\n| key | forms | default | applies | meaning |\n|---|---|---|---|---|\n"
+        ));
+        let (built, later): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(|key| key.stage == Stage::Built);
+        for key in built {
+            out.push_str(&row(key));
+        }
+        if !later.is_empty() {
+            let names: Vec<String> =
+                later.iter().map(|key| format!("`{}`", key.path.replace('*', "X"))).collect();
+            out.push_str(&format!("\nLater: {}.\n", names.join(", ")));
+        }
+    }
+    out
+}
+
+fn row(key: &Key) -> String {
+    let applies = match key.applies {
+        Applies::Live => "live",
+        Applies::NewContainers => "new",
+        Applies::Restart => "restart",
+        Applies::Supervisor => "sampand",
+    };
+    let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
+    let path = key.path.replace('*', "X");
+    let cells = [format!("`{path}`"), code(key.forms), code(key.default), applies.into(), key.meaning.into()];
+    format!("| {} |\n", cells.map(|c| c.replace('|', "\\|")).join(" | "))
+}

@@ -1,0 +1,53 @@
+//! config.toml: each test writes files into a folder of its own and loads them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod any;
+mod differences;
+mod mistakes;
+mod resolve;
+mod small;
+mod trust;
+
+use std::path::PathBuf;
+
+use sampan_config::{self as config, Builtin, Config, Loaded};
+use sampan_testkit::Folder;
+
+/// Its files as sampand takes them.
+pub trait Load {
+    /// What `sampand --check` prints, the folder's name taken out.
+    fn check(&self, files: &[&str]) -> String;
+    fn load(&self, files: &[&str]) -> Result<Loaded, Vec<config::Diagnostic>>;
+    fn config(&self, files: &[&str]) -> Config;
+}
+
+impl Load for Folder {
+    fn check(&self, files: &[&str]) -> String {
+        let paths: Vec<PathBuf> = files.iter().map(|f| self.path(f)).collect();
+        let (text, _) = config::report(&paths, &self.load(files), false, false);
+        text.replace(&format!("{}/", self.0.display()), "")
+    }
+
+    fn load(&self, files: &[&str]) -> Result<Loaded, Vec<config::Diagnostic>> {
+        let paths: Vec<PathBuf> = files.iter().map(|f| self.path(f)).collect();
+        config::load(&paths, &env, &Builtin::default())
+    }
+
+    fn config(&self, files: &[&str]) -> Config {
+        match self.load(files) {
+            Ok(loaded) => loaded.config,
+            Err(errors) => panic!("{}", config::diagnostic::render(&errors, false)),
+        }
+    }
+}
+
+pub fn env(name: &str) -> Option<String> {
+    match name {
+        "NAME" => Some("value".into()),
+        "PORT" => Some("8080".into()),
+        "YES" => Some("true".into()),
+        "EMPTY" => Some(String::new()),
+        "DOLLAR" => Some("a$b${c}".into()),
+        _ => None,
+    }
+}

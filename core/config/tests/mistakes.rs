@@ -1,0 +1,580 @@
+//! Mistakes and what is said about them: `LINE:COLUMN key: message [hint]`, one line each.
+
+use super::{Folder, Load};
+
+#[test]
+fn ten_mistakes_get_ten_messages_at_once() {
+    let folder = Folder::new().with("config.toml", include_str!("ten_mistakes.toml"));
+    assert_eq!(folder.check(&["config.toml"]), include_str!("ten_mistakes.txt"));
+}
+
+/// Errors, else warnings, of a whole file.
+#[track_caller]
+fn check(toml: &str, expected: &[&str]) {
+    let folder = Folder::new().with("config.toml", toml);
+    assert_eq!(lines(&folder, &["config.toml"]), expected, "\n{toml}");
+}
+
+/// Of a service that is otherwise right; the keys stand from line 2 on.
+#[track_caller]
+fn service(keys: &str, expected: &[&str]) {
+    check(&format!("[services.web]\n{keys}\nrootfs = \"/\"\ncommand = [\"a\"]\n"), expected);
+}
+
+fn lines(folder: &Folder, files: &[&str]) -> Vec<String> {
+    let found = match folder.load(files) {
+        Ok(loaded) => loaded.warnings,
+        Err(errors) => errors,
+    };
+    let text = found.iter().map(|d| {
+        let at = d.at.as_ref().map_or("-".into(), |at| format!("{}:{}", at.line(), at.column()));
+        let hint = if d.hint.is_empty() { String::new() } else { format!(" [{}]", d.hint) };
+        format!("{at} {}{hint}", d.title()).replace(&format!("{}/", folder.0.display()), "")
+    });
+    text.collect()
+}
+
+#[test]
+fn files() {
+    check("a = 1", &["1:1 unknown key `a` [docs/config.md lists all keys]"]);
+    check("service = 1", &["1:1 unknown key `service` [did you mean `services`?]"]);
+    check(
+        "service = 1\n[supervisor]\non_exit = \"leave\"",
+        &[
+            "1:1 unknown key `service` [did you mean `services`?]",
+            "3:11 supervisor.on_exit: no such answer [one of stop, keep]",
+        ],
+    );
+    check("a b", &["1:3 not TOML: key with no value, expected `=`"]);
+    check("x = 1\nx = 2", &["2:1 not TOML: duplicate key"]);
+    check("version = 2", &["1:11 version: no such version [this sampand reads version = 1]"]);
+    check("services = 3", &["1:12 services: expected a table, found an integer [write [services]]"]);
+    check("include = \"x\"", &["1:11 include: expected an array, found a string [write [\"FILE\"]]"]);
+    check(
+        "include = [\"x\"]",
+        &["1:12 include: cannot read x: no such file or directory [a glob may find nothing, a path may not]"],
+    );
+    check("include = [\"*.none\", \"conf.d/*.toml\"]", &[]);
+    check("[volumes.x]", &["1:2 volumes: known, but not built in this version [leave it out]"]);
+    check(
+        "[supervisor]\nmetrics = \"x\"",
+        &["2:1 supervisor.metrics: known, but not built in this version [leave it out]"],
+    );
+    check(
+        "[supervisor]\nrundir = \"x\"",
+        &["2:1 supervisor: unknown key `rundir` [did you mean `run_dir`?]"],
+    );
+    check(
+        "[supervisor]\nsocket_mode = 1",
+        &["2:1 supervisor: unknown key `socket_mode` [not a key: root and our own user, always]"],
+    );
+    check(
+        "[supervisor]\non_exit = \"leave\"",
+        &["2:11 supervisor.on_exit: no such answer [one of stop, keep]"],
+    );
+    check(
+        "[services.Web]\nrootfs = \"/\"\ncommand = \"a\"",
+        &["1:11 services: `Web` is not a name [a-z and 0-9 first, then also _ . -, at most 63]"],
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let folder = Folder::new();
+    assert_eq!(
+        folder.check(&["none.toml"]),
+        "error: cannot read none.toml: no such file or directory\n |\n = help: name the file with --config FILE\nnone.toml: 1 error, nothing changed\n"
+    );
+}
+
+#[test]
+fn what_to_run() {
+    check(
+        "[services.a]\ncommand = \"x\"",
+        &["1:11 services.a: nothing to run [add rootfs = \"PATH\", rootfs = \"host\" or bundle = \"PATH\"]"],
+    );
+    check(
+        "[services.a]\nrootfs = \"/\"",
+        &["1:1 services.a: command is missing [as command = [\"PROGRAM\", \"ARGUMENT\"]]"],
+    );
+    check(
+        "[services.a]\nrootfs = \"/\"\nbundle = \"/\"",
+        &["3:1 services.a: two things to run [drop one: rootfs or bundle]"],
+    );
+    check(
+        "[services.a]\nimage = \"x\"\ncommand = \"x\"",
+        &["2:1 services.a.image: known, but not built in this version [leave it out]"],
+    );
+    check(
+        "[services.a]\nread_only = false\nrootfs = { path = \"/\", mode = \"ro\" }\ncommand = \"x\"",
+        &["2:1 services.a.read_only: beside rootfs.mode [the two say the same: drop one]"],
+    );
+    check(
+        "[services.a]\nread_only = true\nrootfs = { path = \"/\", mode = \"scratch\" }\ncommand = \"x\"",
+        &["2:1 services.a.read_only: beside rootfs.mode [the two say the same: drop one]"],
+    );
+    check(
+        "[services.a]\nrootfs = \"/\"\ncommand = \"a | b\"",
+        &["3:11 services.a.command: `|` needs a shell [no shell runs: [\"sh\", \"-c\", \"a | b\"] has one]"],
+    );
+    check(
+        "[services.a]\nrootfs = \"/\"\ncommand = []",
+        &["3:11 services.a.command: is empty [as [\"PROGRAM\", \"ARGUMENT\"]]"],
+    );
+    check(
+        "[services.a]\nrootfs = \"~/x\"\ncommand = \"x\"",
+        &["2:10 services.a.rootfs.path: `~` is not a path here [write ${HOME}, or the path from the root]"],
+    );
+    check(
+        "[services.a]\nrootfs = \"gone\"\ncommand = \"x\"",
+        &["1:11 services.a.rootfs: no folder gone [it must be there before the service starts]"],
+    );
+}
+
+#[test]
+fn what_the_start_would_refuse_is_refused_before() {
+    service(
+        "logging = { max_size = \"0\", max_line = \"1M\" }\nshm_size = 0\nsecurity.seccomp_profile = \"/no/such.json\"",
+        &[
+            "2:24 services.web.logging.max_size: 0 bytes is out of range [4K to 1T]",
+            "2:40 services.web.logging.max_line: 1048576 bytes is out of range [256 bytes to 64K]",
+            "3:12 services.web.shm_size: 0 bytes is out of range [1 byte to 1T]",
+            "4:28 services.web.security.seccomp_profile: cannot read /no/such.json: no such file or directory [or write \"default\"]",
+        ],
+    );
+}
+
+#[test]
+fn names_of_others() {
+    service(
+        "cpus = 1.5",
+        &["2:1 services.web: unknown key `cpus` [compose's name; here: resources.cpus = 1.5]"],
+    );
+    service(
+        "MemoryMax = \"1G\"",
+        &["2:1 services.web: unknown key `MemoryMax` [systemd's name; here: resources.memory = \"1G\"]"],
+    );
+    service("mounts = []", &["2:1 services.web: unknown key `mounts` [not a key: write volumes]"]);
+    service(
+        "restart.mode = \"always\"",
+        &["2:9 services.web.restart: unknown key `mode` [not a key: write restart.policy]"],
+    );
+    service("memory = \"1G\"", &["2:1 services.web: unknown key `memory` [here: resources.memory]"]);
+    service(
+        "replicas = 2",
+        &[
+            "2:1 services.web: unknown key `replicas` [not a key: write a service each, with [defaults] for what they share]",
+        ],
+    );
+}
+
+#[test]
+fn kinds() {
+    service(
+        "autostart = \"yes\"",
+        &["2:13 services.web.autostart: expected a boolean, found a string [write true]"],
+    );
+    service(
+        "working_dir = 5",
+        &["2:15 services.web.working_dir: expected a string, found an integer [write \"5\"]"],
+    );
+    service(
+        "working_dir = \"x\"",
+        &["2:15 services.web.working_dir: a path in the container begins with / [write \"/x\"]"],
+    );
+    service("restart = 5", &["2:11 services.web.restart: expected a policy or a table, found an integer"]);
+    service(
+        "restart = \"on-failure:x\"",
+        &["2:11 services.web.restart: `x` is not a number of attempts [as \"on-failure:3\"]"],
+    );
+    service("restart.jitter = 2", &["2:18 services.web.restart.jitter: 2 is out of range [0 to 1]"]);
+    service(
+        "restart = { delay = \"2m\" }",
+        &["2:21 services.web.restart.delay: longer than max_delay [raise restart.max_delay too]"],
+    );
+    service(
+        "stop_grace_period = \"5x\"",
+        &["2:21 services.web.stop_grace_period: no such unit of time: `x` [as \"1m30s\": us ms s m h d]"],
+    );
+    service(
+        "stop_grace_period = \"5\"",
+        &["2:21 services.web.stop_grace_period: a duration needs a unit [write \"5s\"]"],
+    );
+    service(
+        "stop_signal = \"SIGTREM\"",
+        &["2:15 services.web.stop_signal: no such signal [did you mean \"SIGTERM\"?]"],
+    );
+    service(
+        "shm_size = \"1Q\"",
+        &["2:12 services.web.shm_size: no such unit of size: `q` [as \"512M\": K M G T of 1024, or bytes]"],
+    );
+    service(
+        "resources.memory = 100",
+        &[
+            "2:20 services.web.resources.memory: too little to start anything [512K or more; a bare number is bytes]",
+        ],
+    );
+    service("resources.pids = -1", &["2:18 services.web.resources.pids: -1 is out of range [0 to 4194304]"]);
+    service(
+        "cap_add = [\"NET_ADMN\"]",
+        &["2:12 services.web.cap_add: no such capability [did you mean \"NET_ADMIN\"?]"],
+    );
+    service("user = \":5\"", &["2:8 services.web.user: a name is empty [as \"1000:1000\" or \"www-data\"]"]);
+    service(
+        "user = \"4294967295\"",
+        &["2:8 services.web.user: 4294967295 is out of range [0 to 4294967294]"],
+    );
+    service(
+        "domainname = \"x\"",
+        &["2:1 services.web.domainname: known, but not built in this version [leave it out]"],
+    );
+    service(
+        "lifecycle.pre_start = []",
+        &["2:1 services.web.lifecycle: known, but not built in this version [leave it out]"],
+    );
+    service(
+        "hooks.poststart = [{ args = [] }]",
+        &["2:20 services.web.hooks.poststart: path is missing [add path = \"/PROGRAM\"]"],
+    );
+    service(
+        "hooks.poststart = [{ path = \"/a\", timeout = \"1s\" }]",
+        &[
+            "2:45 services.web.hooks.poststart.timeout: expected an integer, found a string [write digits, without quotes]",
+        ],
+    );
+    service(
+        "hooks.postart = []",
+        &["2:7 services.web.hooks: unknown key `postart` [did you mean `poststart`?]"],
+    );
+}
+
+#[test]
+fn health() {
+    service(
+        "healthcheck.interval = \"1s\"",
+        &["2:1 services.web.healthcheck: nothing to test [add test, http or tcp]"],
+    );
+    service(
+        "healthcheck = { http = 80, tcp = 80 }",
+        &["2:28 services.web.healthcheck: two kinds of test [drop one]"],
+    );
+    service(
+        "healthcheck.test = [\"pg_isready\"]",
+        &[
+            "2:20 services.web.healthcheck.test: not a test [as [\"CMD\", \"PROGRAM\", ..], [\"CMD-SHELL\", \"TEXT\"] or [\"NONE\"]]",
+        ],
+    );
+    service(
+        "healthcheck = { tcp = 80, interval = \"0s\" }",
+        &["2:38 services.web.healthcheck.interval: must be more than 0 [as \"1s\"]"],
+    );
+    service(
+        "healthcheck.unix = \"/x\"",
+        &[
+            "2:1 services.web.healthcheck: nothing to test [add test, http or tcp]",
+            "2:13 services.web.healthcheck.unix: known, but not built in this version [leave it out]",
+        ],
+    );
+    service(
+        "healthcheck.http.path = \"/\"",
+        &[
+            "2:13 services.web.healthcheck.http: port is missing [as http = 80, or { port = 80, path = \"/health\" }]",
+        ],
+    );
+    service(
+        "healthcheck.http = { port = 80, path = \"/a b\" }",
+        &["2:40 services.web.healthcheck.http.path: not a path of HTTP [begins with /, no spaces]"],
+    );
+    service(
+        "healthcheck.http = { port = 80, status = \"ok\" }",
+        &["2:42 services.web.healthcheck.http.status: not a status of HTTP [as \"200-399\" or 204]"],
+    );
+}
+
+#[test]
+fn volumes_and_environment() {
+    service(
+        "volumes = [\"data:/data\"]",
+        &[
+            "2:12 services.web.volumes: named volume `data`: known, but not built in this version [for a folder write \"./data\"]",
+        ],
+    );
+    service(
+        "volumes = [\"./gone:/data\"]",
+        &[
+            "2:12 services.web.volumes: gone does not exist [make it, or write { source, target, create = true }]",
+        ],
+    );
+    service(
+        "volumes = [\"/:/x:roo\"]",
+        &["2:12 services.web.volumes: no such mount option: `roo` [did you mean \"ro\"?]"],
+    );
+    service(
+        "volumes = [\"/:/\"]",
+        &["2:12 services.web.volumes: a volume on / [that is what rootfs is for]"],
+    );
+    service(
+        "volumes = [\"/:/x/../etc\"]",
+        &["2:12 services.web.volumes: a path in the container has no `..` [write where it leads]"],
+    );
+    service(
+        "volumes = [\"/:/a\", \"/etc:/a/\"]",
+        &["2:20 services.web.volumes: two volumes on /a [the second would hide the first]"],
+    );
+    service(
+        "volumes = [{ source = \"/\", target = \"/a\", typ = \"bind\" }]",
+        &["2:43 services.web.volumes: unknown key `typ` [did you mean `type`?]"],
+    );
+    service("tmpfs = [\"/t:size=x\"]", &["2:10 services.web.tmpfs: `x` is not a size [as size=64M]"]);
+    service(
+        "environment = [\"=x\"]",
+        &["2:16 services.web.environment: not a variable [write \"K=V\", or \"K\" for our own value]"],
+    );
+    service(
+        "environment = [\"A=1\", \"A=2\"]",
+        &["2:23 services.web.environment: A is set twice [drop one]"],
+    );
+    service(
+        "environment.A = \"${NONE}\"",
+        &[
+            "2:18 services.web.environment.A: variable NONE is not set [set it in sampand's environment or write ${NONE:-text}]",
+        ],
+    );
+    service(
+        "environment.A = \"x${EMPTY:?say it}\"",
+        &["2:19 services.web.environment.A: variable EMPTY is not set [say it]"],
+    );
+    service(
+        "environment.A = \"${NAME\"",
+        &[
+            "2:18 services.web.environment.A: `${` without a `}` [close it, or write `$${` for the text itself]",
+        ],
+    );
+    service(
+        "environment.A = \"${a b}\"",
+        &[
+            "2:18 services.web.environment.A: no such form of a variable [`${V}`, `${V:-text}`, `${V:?message}`; `$$` is a `$`]",
+        ],
+    );
+    service(
+        "environment.A = \"a\\u0000b\"",
+        &["2:17 services.web.environment.A: a NUL byte [no system call takes it]"],
+    );
+    service(
+        "env_file = \"gone.env\"",
+        &[
+            "2:12 services.web.env_file: cannot read gone.env: no such file or directory [make it, or write { path, required = false }]",
+        ],
+    );
+    service("env_file = [{ path = \"gone.env\", required = false }]", &[]);
+}
+
+#[test]
+fn a_bad_line_of_an_env_file_is_named_and_not_shown() {
+    let folder = Folder::new()
+        .with("config.toml", "[services.web]\nrootfs = \"/\"\ncommand = \"a\"\nenv_file = \"web.env\"\n")
+        .with("web.env", "A=1\nTOKEN secret\n");
+    assert_eq!(
+        lines(&folder, &["config.toml"]),
+        ["4:12 services.web.env_file: web.env:2: no `=` [lines are K=V]"]
+    );
+}
+
+#[test]
+fn ports() {
+    service(
+        "ports = [\"80\"]",
+        &["2:10 services.web.ports: the host's port is missing [write \"80:80\" to publish it as itself]"],
+    );
+    service(
+        "ports = [\"0:80\"]",
+        &[
+            "2:10 services.web.ports: `0` is not a port [as \"8080:80\", \"127.0.0.1:8080:80\", \"53:53/udp\"]",
+        ],
+    );
+    service(
+        "ports = [\"8000-8010:80\"]",
+        &["2:10 services.web.ports: ranges of ports: known, but not built in this version [write each]"],
+    );
+    service(
+        "ports = [\"[::1]:80:80\"]",
+        &[
+            "2:10 services.web.ports: IPv6 addresses: known, but not built in this version [as \"8080:80\", \"127.0.0.1:8080:80\", \"53:53/udp\"]",
+        ],
+    );
+    service(
+        "ports = [\"x:80:80\"]",
+        &["2:10 services.web.ports: `x` is not an address [as \"127.0.0.1:8080:80\"]"],
+    );
+    service("ports = [\"80:80/icmp\"]", &["2:10 services.web.ports: no such protocol: `icmp` [tcp or udp]"]);
+    service("ports = [\"127.0.0.1:80:80\", \"127.0.0.2:80:80\", \"80:80/udp\"]", &[]);
+    service(
+        "ports = [\"127.0.0.1:80:80\", \"0.0.0.0:80:80\"]",
+        &["2:29 services.web.ports: 80/tcp of all addresses is published twice [choose another host port]"],
+    );
+    service(
+        "network_mode = \"host\"\nports = [\"80:80\"]",
+        &[
+            "3:10 services.web.ports: nothing is published with network_mode = \"host\" [drop ports, or use \"bridge\"]",
+        ],
+    );
+}
+
+#[test]
+fn networks() {
+    check(
+        "[services.a]\nrootfs = \"/\"\ncommand = \"a\"\nnetworks = [\"frnt\"]\n[networks.front]",
+        &["4:13 services.a.networks: no such network: frnt [did you mean `front`?]"],
+    );
+    service(
+        "networks = [\"default\", \"default\"]",
+        &["2:24 services.web.networks: default is named twice [drop one]"],
+    );
+    service(
+        "network_mode = \"service:x\"",
+        &["2:16 services.web.network_mode: known, but not built in this version [built: bridge, none, host]"],
+    );
+    check(
+        "[networks.a]\nsubnet = \"10.1.2.3/16\"",
+        &["2:10 networks.a.subnet: an address, not a subnet [write \"10.1.0.0/16\"]"],
+    );
+    check(
+        "[networks.a]\nsubnet = \"10.1.0.0/16\"\n[networks.b]\nsubnet = \"10.1.4.0/24\"",
+        &["4:10 networks.b.subnet: overlaps with network a [choose another]"],
+    );
+    check(
+        "[networks.a]\ninternal = true",
+        &["2:1 networks.a.internal: known, but not built in this version [leave it out]"],
+    );
+    check(
+        "[networks.a]\ndriver = \"macvlan\"",
+        &["2:10 networks.a.driver: known, but not built in this version [built: bridge]"],
+    );
+}
+
+const TWO: &str = "\nrootfs = \"/\"\ncommand = [\"a\"]\n";
+
+#[test]
+fn dependencies() {
+    service(
+        "depends_on = [\"dbb\"]",
+        &["2:15 services.web.depends_on.dbb: no such service [add [services.dbb]]"],
+    );
+    service(
+        "depends_on = [\"web\"]",
+        &["2:15 services: dependency cycle web -> web [waits for itself: drop it]"],
+    );
+    service(
+        "depends_on.web.bind = true",
+        &[
+            "2:12 services: dependency cycle web -> web [waits for itself: drop it]",
+            "2:16 services.web.depends_on.web.bind: known, but not built in this version [leave it out]",
+        ],
+    );
+    check(
+        &format!("[services.a]{TWO}depends_on.b.condition = \"service_ready\"\n[services.b]{TWO}"),
+        &[
+            "4:26 services.a.depends_on.b.condition: known, but not built in this version [built: service_started, service_healthy, service_completed_successfully]",
+        ],
+    );
+    check(
+        &format!(
+            "[services.a]{TWO}depends_on.b.condition = \"service_completed_successfully\"\n[services.b]{TWO}"
+        ),
+        &[
+            "4:26 services.a.depends_on.b: b never completes: its restart policy brings it back [write services.b.restart = \"on-failure\" or \"no\"]",
+        ],
+    );
+}
+
+#[test]
+fn a_cycle_of_three_is_told_once_with_its_path() {
+    let toml = format!(
+        "[services.c]{TWO}depends_on = [\"a\"]\n[services.a]{TWO}depends_on = [\"b\", \"d\"]\n[services.b]{TWO}depends_on = [\"c\"]\n[services.d]{TWO}"
+    );
+    check(&toml, &["4:15 services: dependency cycle c -> a -> b -> c [c waits for a]"]);
+}
+
+#[test]
+fn a_mistake_in_defaults_is_told_once_and_by_its_name() {
+    check(
+        &format!("[defaults]\nstop_grace_period = 5\n[services.a]{TWO}[services.\"b.c\"]{TWO}"),
+        &["2:21 defaults.stop_grace_period: a duration needs a unit [write \"5s\"]"],
+    );
+    check(
+        "[defaults]\nports = [\"80:80\"]",
+        &["2:1 defaults: ports cannot be shared [write it in each service]"],
+    );
+}
+
+#[test]
+fn plugins() {
+    check(
+        "[plugins.x]\nevents = []",
+        &["2:1 plugins.x: unknown key `events` [not a key: the plugin's manifest says which]"],
+    );
+    check(
+        "[plugins.x]\ntimeout = \"2m\"",
+        &["2:11 plugins.x.timeout: longer than hard_timeout [hard_timeout is the end of all extensions]"],
+    );
+    check(
+        "[plugins.x]\nisolation = \"process\"",
+        &["2:1 plugins.x.isolation: known, but not built in this version [leave it out]"],
+    );
+    check("[plugins.x]\nconfig = 3", &["2:10 plugins.x.config: expected a table, found an integer"]);
+}
+
+#[test]
+fn a_key_set_twice_in_one_tree_names_both_places() {
+    let folder = Folder::new()
+        .with("config.toml", "include = [\"more/*.toml\"]\n[services.web]\nrootfs = \"/\"\ncommand = \"a\"\n")
+        .with("more/a.toml", "[services.web]\nuser = \"1\"\n")
+        .with("more/b.toml", "[services.web]\nuser = \"2\"\n");
+    insta::assert_snapshot!(folder.check(&["config.toml"]), @r#"
+    error: services.web.user: set twice
+     --> more/b.toml:2:1
+      |
+    2 | user = "2"
+      | ^^^^ and here: drop one, or use a second --config
+      |
+     ::: more/a.toml:2:1
+      |
+    2 | user = "1"
+      | ---- first set here
+    config.toml: 1 error, nothing changed
+    "#);
+}
+
+#[test]
+fn includes_end() {
+    let folder = Folder::new().with("config.toml", "include = [\"config.toml\"]\n");
+    assert_eq!(lines(&folder, &["config.toml"]), ["1:12 include: config.toml includes itself [drop it]"]);
+    let mut deep = Folder::new();
+    for n in 0..10 {
+        deep = deep.with(&format!("{n}.toml"), &format!("include = [\"{}.toml\"]\n", n + 1));
+    }
+    let deep = deep.with("10.toml", "");
+    assert_eq!(lines(&deep, &["0.toml"]), ["1:12 include: more than 8 levels [include it from further up]"]);
+}
+
+#[test]
+fn as_json() {
+    let folder = Folder::new()
+        .with("c.toml", "[services.web]\nrootfs = \"/\"\ncommand = \"a\"\nrestart = \"allways\"\n");
+    let paths = vec![folder.path("c.toml")];
+    let (text, code) = sampan_config::report(&paths, &folder.load(&["c.toml"]), false, true);
+    assert_eq!(code, 2);
+    insta::assert_snapshot!(text.replace(&format!("{}/", folder.0.display()), ""), @r#"
+    [
+      {
+        "column": 11,
+        "file": "c.toml",
+        "hint": "did you mean \"always\"? Else: no, on-failure[:N], unless-stopped",
+        "key": "services.web.restart",
+        "line": 4,
+        "message": "no such policy",
+        "severity": "error"
+      }
+    ]
+    "#);
+}

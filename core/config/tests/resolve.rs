@@ -1,0 +1,300 @@
+//! What configs resolve to: forms, layers, variables, and that the printed config means the same.
+
+use std::time::Duration;
+
+use sampan_config::schema::*;
+use sampan_config::{self as config, Config, explain};
+use serde_json::{Value, json};
+
+use super::{Folder, Load};
+
+const ROOT: &str = "rootfs = \"/\"\ncommand = [\"a\"]\n";
+
+fn web(keys: &str) -> Service {
+    let folder = Folder::new().with("c.toml", &format!("[services.web]\n{ROOT}{keys}\n"));
+    reloads(&folder, &["c.toml"]).services["web"].as_ref().clone()
+}
+
+/// Loads, prints, loads what was printed: the two are equal.
+#[track_caller]
+fn reloads(folder: &Folder, files: &[&str]) -> Config {
+    let loaded = match folder.load(files) {
+        Ok(loaded) => loaded,
+        Err(errors) => panic!("{}", config::diagnostic::render(&errors, false)),
+    };
+    let text = explain::toml(&loaded.config, &loaded.origins, None).unwrap();
+    let again = Folder::new().with("printed.toml", &text);
+    match again.load(&["printed.toml"]) {
+        Ok(again) => assert_eq!(again.config, loaded.config, "\n{text}"),
+        Err(errors) => panic!("{text}\n{}", config::diagnostic::render(&errors, false)),
+    }
+    loaded.config
+}
+
+#[track_caller]
+fn same(short: &str, long: &str) {
+    assert_eq!(web(short), web(long), "\n{short}\n{long}");
+}
+
+#[test]
+fn short_forms_are_long_ones() {
+    same("restart = \"always\"", "restart.policy = \"always\"");
+    same("restart = \"on-failure:3\"", "restart = { policy = \"on-failure\", max_attempts = 3 }");
+    same("logging = \"none\"", "logging.driver = \"none\"");
+    same("healthcheck.http = 80", "healthcheck.http.port = 80");
+    same("healthcheck.http = \"${PORT}\"", "healthcheck.http.port = 8080");
+    same("healthcheck.test = \"a b\"", "healthcheck.test = [\"CMD-SHELL\", \"a b\"]");
+    same("healthcheck = \"none\"", "healthcheck.test = [\"NONE\"]");
+    same("entrypoint = \"a 'b c' \\\\d\"", "entrypoint = [\"a\", \"b c\", \"d\"]");
+    same(
+        "environment = [\"A=1\", \"NAME\", \"UNSET\", \"DOLLAR\"]",
+        "environment = { A = 1, NAME = \"value\", DOLLAR = \"a$b$${c}\" }",
+    );
+    same(
+        "ports = [\"127.0.0.1:80:90/udp\"]",
+        "ports = [{ host_ip = \"127.0.0.1\", published = 80, target = 90, protocol = \"udp\" }]",
+    );
+    same(
+        "volumes = [\"/etc:/x:ro\"]",
+        "volumes = [{ type = \"bind\", source = \"/etc\", target = \"/x/\", read_only = true }]",
+    );
+    same("tmpfs = \"/t\"", "tmpfs = [\"/t\"]");
+    same("cap_add = [\"kill\", \"all\"]", "cap_add = [\"CAP_KILL\", \"ALL\"]");
+    same("stop_signal = \"int\"", "stop_signal = 2");
+    same("resources.memory = \"none\"", "");
+    same("read_only = true", "");
+    same("user = 5", "user = \"5\"");
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let web = web("");
+    assert_eq!(web.restart.policy, Policy::UnlessStopped);
+    assert_eq!(web.restart.delay, Duration::from_millis(100));
+    assert_eq!(web.resources.pids, 4096);
+    assert_eq!(web.networks, ["default"]);
+    assert_eq!(web.hostname, "web");
+    assert_eq!(web.stop_grace_period, Duration::from_secs(10));
+    assert!(web.security.no_new_privileges);
+}
+
+/// The key table says what each default is; what resolves must be that.
+#[test]
+fn the_key_table_tells_the_truth_about_defaults() {
+    let folder = Folder::new().with("c.toml", &format!("[services.web]\n{ROOT}healthcheck.http = 80\n"));
+    let loaded = folder.load(&["c.toml"]).unwrap();
+    let shown = explain::json(&loaded.config, &loaded.origins, Some("web")).unwrap();
+    let shown = shown["services.web"].as_object().unwrap();
+    let mut compared = 0;
+    for key in config::keys::SERVICE.iter().filter(|k| k.stage == config::keys::Stage::Built) {
+        let Some(entry) = shown.get(key.path) else {
+            // Tables without entries, and what another key stands in for.
+            let silent =
+                ["read_only", "bundle", "env_file", "environment", "healthcheck.test", "healthcheck.tcp"];
+            assert!(silent.contains(&key.path) || key.path.contains('*'), "{} is not shown", key.path);
+            continue;
+        };
+        if entry["origin"] != "default" {
+            continue;
+        }
+        let text = match &entry["value"] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let expected = key.default.replace("the service's", "web");
+        assert_eq!(text, expected, "{}", key.path);
+        compared += 1;
+    }
+    assert!(compared > 35, "{compared}");
+}
+
+#[test]
+fn origins_are_file_and_line() {
+    let folder = Folder::new()
+        .with("c.toml", "[defaults]\nuser = \"1:1\"\n[services.web]\nrootfs = \"/\"\ncommand = \"a\"\nenv_file = \"e\"\nresources = { memory = \"1G\" }\n")
+        .with("e", "A=1\n");
+    let loaded = folder.load(&["c.toml"]).unwrap();
+    let shown = explain::json(&loaded.config, &loaded.origins, Some("web")).unwrap();
+    let origin = |key: &str| {
+        shown["services.web"][key]["origin"]
+            .as_str()
+            .unwrap()
+            .replace(&format!("{}/", folder.0.display()), "")
+    };
+    assert_eq!(origin("user"), "c.toml:2");
+    assert_eq!(origin("resources.memory"), "c.toml:7");
+    assert_eq!(origin("environment.A"), "c.toml:6");
+    assert_eq!(origin("shm_size"), "default");
+    assert!(explain::toml(&loaded.config, &loaded.origins, Some("none")).is_none());
+}
+
+#[test]
+fn a_service_is_over_defaults_key_by_key() {
+    let folder = Folder::new().with(
+        "c.toml",
+        "[defaults]\nrootfs = \"/\"\ncap_drop = [\"ALL\"]\nenvironment = { A = \"1\", B = \"2\" }\nhealthcheck = { tcp = 80, interval = \"5s\" }\nrestart = \"always\"\n\
+         [services.web]\ncommand = \"a\"\ncap_drop = [\"KILL\"]\nenvironment.B = \"3\"\nhealthcheck.http = 81\nrestart.delay = \"1s\"\n",
+    );
+    let web = &reloads(&folder, &["c.toml"]).services["web"];
+    assert_eq!(web.cap_drop, ["CAP_KILL"], "arrays replace");
+    assert_eq!(web.environment["A"], "1");
+    assert_eq!(web.environment["B"], "3");
+    assert_eq!(web.restart.policy, Policy::Always);
+    assert_eq!(web.restart.delay, Duration::from_secs(1));
+    let check = web.healthcheck.clone().unwrap();
+    assert!(matches!(check.probe, Probe::Http(_)), "what excludes goes");
+    assert_eq!(check.interval, Duration::from_secs(5));
+}
+
+#[test]
+fn a_later_file_is_over_an_earlier_one() {
+    let folder = Folder::new()
+        .with("a.toml", &format!("[services.web]\n{ROOT}restart = \"always\"\nports = [\"80:80\"]\n"))
+        .with("sub/b.toml", "[services.web]\nrestart.delay = \"9s\"\nports = [\"81:80\"]\nrootfs = \"x\"\n[services.web.environment]\nA = \"1\"\n")
+        .with("sub/x/.keep", "");
+    let web = &reloads(&folder, &["a.toml", "sub/b.toml"]).services["web"];
+    assert_eq!(web.restart.policy, Policy::Always);
+    assert_eq!(web.restart.delay, Duration::from_secs(9));
+    assert_eq!(web.ports.iter().map(|p| p.published).collect::<Vec<_>>(), [81]);
+    let Source::Rootfs(root) = &web.source else { panic!() };
+    assert_eq!(root.path, folder.path("sub/x"), "from the file that names it");
+}
+
+#[test]
+fn a_bundle_takes_the_place_of_an_inherited_rootfs() {
+    let folder = Folder::new()
+        .with("b/config.json", "{}")
+        .with("c.toml", "[defaults]\nrootfs = \"/\"\nuser = \"5\"\nautostart = false\n[services.web]\nbundle = \"b\"\nresources.pids = 5\n");
+    let web = &reloads(&folder, &["c.toml"]).services["web"];
+    assert_eq!(web.source, Source::Bundle(folder.path("b")));
+    assert!(!web.sets("user") && web.sets("resources.pids") && web.sets("resources"));
+    assert!(!web.autostart, "what OCI does not describe stays");
+    let loaded = folder.load(&["c.toml"]).unwrap();
+    let text = explain::toml(&loaded.config, &loaded.origins, Some("web")).unwrap();
+    assert!(
+        text.contains("resources.pids = 5") && !text.contains("user") && text.ends_with("  # bundle\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn includes_are_one_tree() {
+    let folder = Folder::new()
+        .with("c.toml", "include = [\"d/*.toml\", \"e.toml\"]\n[services.web]\nrootfs = \"/\"\n")
+        .with("d/1.toml", "[services.web]\ncommand = \"a\"\n")
+        .with("d/.hidden.toml", "not toml")
+        .with("e.toml", "[services.web.environment]\nA = \"1\"\n");
+    assert_eq!(reloads(&folder, &["c.toml"]).services["web"].environment["A"], "1");
+}
+
+#[test]
+fn variables_may_be_numbers_and_booleans() {
+    let web = web("autostart = \"${YES}\"\nresources = { cpus = \"${HALF:-0.5}\", pids = \"${PORT}\" }");
+    assert!(web.autostart);
+    assert_eq!(web.resources.cpus, Some(0.5));
+    assert_eq!(web.resources.pids, 8080);
+}
+
+#[test]
+fn a_plugins_config_is_its_own() {
+    let folder = Folder::new().with(
+        "c.toml",
+        "[plugins.x]\nconfig = { a = 1, b = [\"${NAME}\", 2.5], c = { d = true } }\nrequired = true\n",
+    );
+    let plugin = &reloads(&folder, &["c.toml"]).plugins["x"];
+    assert_eq!(plugin.config, json!({ "a": 1, "b": ["value", 2.5], "c": { "d": true } }));
+    assert_eq!(plugin.on_error, OnError::Fail);
+}
+
+/// With what `make run` and a reader of examples/ have in their environment.
+#[test]
+fn the_shipped_configs_have_no_mistakes() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut files: Vec<_> = std::fs::read_dir(top.join("examples"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "toml"))
+        .collect();
+    assert!(files.len() >= 2);
+    files.push(top.join("config.toml"));
+    for file in files {
+        let loaded = config::load(std::slice::from_ref(&file), &|_| None, &config::Builtin::default());
+        let (text, code) = config::report(&[file], &loaded, false, false);
+        assert_eq!(code, 0, "{text}");
+        let loaded = loaded.unwrap();
+        let printed = explain::toml(&loaded.config, &loaded.origins, None).unwrap();
+        let again = Folder::new().with("p.toml", &printed);
+        assert_eq!(again.config(&["p.toml"]), loaded.config);
+    }
+}
+
+/// The long example of the reference: stage 2 keys removed.
+#[test]
+fn the_references_shortest_example() {
+    let folder = Folder::new().with(
+        "c.toml",
+        "[services.load]\nrootfs = \"host\"\ncommand = [\"sh\", \"-c\", \"while cat /proc/loadavg; do sleep 60; done\"]\nuser = \"65534:65534\"\nresources.memory = \"16M\"\n",
+    );
+    let loaded = folder.load(&["c.toml"]).unwrap();
+    let text = explain::toml(&loaded.config, &loaded.origins, Some("load")).unwrap();
+    insta::assert_snapshot!(text.replace(&format!("{}/", folder.0.display()), ""), @r#"
+    [services.load]
+    rootfs.path = "/"                     # c.toml:2
+    rootfs.mode = "ro"                    # default
+    entrypoint = []                       # default
+    command = ["sh", "-c", "while cat /proc/loadavg; do sleep 60; done"]  # c.toml:3
+    working_dir = "/"                     # default
+    hostname = "load"                     # default
+    autostart = true                      # default
+    volumes = []                          # default
+    tmpfs = []                            # default
+    shm_size = "64M"                      # default
+    user = "65534:65534"                  # c.toml:4
+    cap_add = []                          # default
+    cap_drop = []                         # default
+    security.no_new_privileges = true     # default
+    security.seccomp_profile = "default"  # default
+    resources.cpus = "none"               # default
+    resources.cpu_weight = 100            # default
+    resources.memory = "16M"              # c.toml:5
+    resources.pids = 4096                 # default
+    network_mode = "bridge"               # default
+    networks = ["default"]                # default
+    ports = []                            # default
+    restart.policy = "unless-stopped"     # default
+    restart.delay = "100ms"               # default
+    restart.multiplier = 2.0              # default
+    restart.max_delay = "1m"              # default
+    restart.jitter = 0.25                 # default
+    restart.reset_after = "10s"           # default
+    restart.max_attempts = 0              # default
+    healthcheck.test = ["NONE"]           # default
+    stop_signal = "SIGTERM"               # default
+    stop_grace_period = "10s"             # default
+    logging.driver = "local"              # default
+    logging.max_size = "20M"              # default
+    logging.max_file = 5                  # default
+    logging.max_line = "16K"              # default
+    hooks.prestart = []                   # default
+    hooks.createRuntime = []              # default
+    hooks.createContainer = []            # default
+    hooks.startContainer = []             # default
+    hooks.poststart = []                  # default
+    hooks.poststop = []                   # default
+    "#);
+}
+
+#[test]
+fn the_docs_are_the_key_tables() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/config.md");
+    let text = config::docs::markdown();
+    if std::env::var_os("SAMPAN_WRITE_DOCS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &text).unwrap();
+    }
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        there == text,
+        "docs/config.md is old: SAMPAN_WRITE_DOCS=1 cargo test -p sampan-supervisor the_docs"
+    );
+}

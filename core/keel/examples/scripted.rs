@@ -1,0 +1,213 @@
+//! A sampand whose worker does what it is told on stdin, line by line, and says the outcome on stdout: the real
+//! keel, with nothing above it. The tests of the keel drive it (tests/keel.rs); by hand:
+//! `cargo run --example scripted`, then `launch web sleep 60`, `list`, and `kill -9` of the worker.
+#![allow(clippy::print_stdout)]
+
+#[path = "../tests/image.rs"]
+mod image;
+
+use image::{image, null};
+use rustix::fd::AsFd;
+use sampan_keel::{self as keel, EXIT_AGAIN, Exit, Keel};
+use std::process::exit;
+use std::time::Duration;
+
+type Outcome = Result<String, Box<dyn std::error::Error>>;
+
+fn main() {
+    let (keel, arguments) = match keel::enter() {
+        Ok(entered) => entered,
+        Err(error) => {
+            eprintln!("scripted: {error}");
+            exit(2);
+        }
+    };
+    let arguments: Vec<String> = arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+    let has = |flag: &str| arguments.iter().any(|a| a == flag);
+    if has("--crash") {
+        std::process::abort();
+    }
+    if has("--bad-config") {
+        exit(2);
+    }
+    let mut signals = match signal_hook::iterator::Signals::new([1, 2, 15]) {
+        Ok(signals) => signals,
+        Err(_) => exit(1),
+    };
+    if !has("--slow") {
+        let _ = keel.ready();
+    }
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            say(&format!("signal {signal}"));
+        }
+    });
+    let (before, fate) = keel.predecessor();
+    say(&format!("worker {before} {} {fate:?}", std::process::id()));
+    // The keel is gone, or nobody will ever say anything again.
+    while let Some(line) = read_line() {
+        match obey(&keel, &line) {
+            Ok(outcome) => say(&outcome),
+            Err(error) => say(&format!("error {}", error.to_string().replace('\n', " "))),
+        }
+    }
+    exit(0);
+}
+
+fn obey(keel: &Keel, line: &str) -> Outcome {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    Ok(match *words.as_slice() {
+        ["launch", tag, ..] => {
+            let command = line.splitn(3, ' ').nth(2).unwrap_or("true");
+            format!("pid {}", launch(keel, tag, command)?)
+        }
+        // Goes on until somebody kills us.
+        ["storm"] => {
+            for n in 0..u32::MAX {
+                let pid =
+                    launch(keel, &format!("storm-{n}"), &format!("sleep 0.0{}; exit {}", n % 9, n % 200))?;
+                keel.keep(&format!("kept-{n}"), Some(std::io::stdin().as_fd()))?;
+                if n % 3 == 0 {
+                    while keel.peek(pid)?.is_none() {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    // What is on stdout is written down; only then it may be reaped.
+                    say(&format!("reaping {n} {}", n % 200));
+                    keel.reap(pid)?;
+                }
+                say(&format!("launched {n}"));
+            }
+            String::new()
+        }
+        ["barrier", tag] => {
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+            let child = keel.launch(&image("exit 0", true), &[null()?.as_fd(), read.as_fd()], tag)?;
+            // Ours until we die.
+            core::mem::forget(write);
+            format!("pid {}", child.pid)
+        }
+        ["peek", pid] => match keel.peek(pid.parse()?)? {
+            None => "runs".into(),
+            Some(how) => ended(how),
+        },
+        // As the worker does: the end, then the end of it.
+        ["finish", pid] => {
+            let pid = pid.parse()?;
+            while keel.peek(pid)?.is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            ended(keel.reap(pid)?)
+        }
+        ["finish-all"] => {
+            let mut ends = Vec::new();
+            for child in keel.list()?.children {
+                ends.push(obey(keel, &format!("finish {}", child.pid))?);
+            }
+            ends.join(" ")
+        }
+        ["reap", pid] => ended(keel.reap(pid.parse()?)?),
+        ["list"] => {
+            let list = keel.list()?;
+            let mut children: Vec<String> =
+                list.children.iter().map(|c| format!("{}={}", c.tag, c.pid)).collect();
+            children.extend(list.keys.iter().map(|key| format!("+{key}")));
+            children.join(" ")
+        }
+        ["wait", tag] => {
+            let list = keel.list()?;
+            let child = list.children.iter().find(|c| c.tag == tag).ok_or("no such tag")?;
+            let mut fds = [rustix::event::PollFd::new(&child.pidfd, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut fds, None)?;
+            ended(keel.peek(child.pid)?.ok_or("the pidfd fired, and it runs")?)
+        }
+        ["keep", key, text] => {
+            let memfd = rustix::fs::memfd_create("kept", rustix::fs::MemfdFlags::CLOEXEC)?;
+            rustix::io::write(&memfd, text.as_bytes())?;
+            keel.keep(key, Some(memfd.as_fd()))?;
+            "kept".into()
+        }
+        ["drop", key] => {
+            keel.keep(key, None)?;
+            "dropped".into()
+        }
+        ["fetch", key] => match keel.fetch(key)? {
+            None => "nothing".into(),
+            Some(fd) => {
+                let mut text = [0; 100];
+                let got = rustix::io::pread(&fd, &mut text, 0)?;
+                String::from_utf8_lossy(text.get(..got).unwrap_or_default()).into_owned()
+            }
+        },
+        ["claim", run, state, parent] => {
+            let claim = keel::rundir::claim(run.as_ref(), state.as_ref(), parent, keel)?;
+            format!("claimed {:?}", claim.rebooted)
+        }
+        ["rubbish"] => {
+            rustix::net::send(keel.socket(), b"rubbish", rustix::net::SendFlags::empty())?;
+            "sent".into()
+        }
+        ["ready"] => {
+            keel.ready()?;
+            "ready".into()
+        }
+        ["zombies"] => zombies()?.to_string(),
+        ["keel"] => std::os::unix::process::parent_id().to_string(),
+        ["again"] => exit(EXIT_AGAIN.into()),
+        ["leave", code] => {
+            rustix::net::shutdown(keel.socket(), rustix::net::Shutdown::Both)?;
+            std::thread::sleep(Duration::from_millis(200));
+            exit(code.parse()?)
+        }
+        ["exit", code] => exit(code.parse()?),
+        ["abort"] => std::process::abort(),
+        ["hang", ms] => {
+            let _turn = keel.watchdog().turn(Duration::from_millis(ms.parse()?));
+            std::thread::sleep(Duration::from_secs(60));
+            "woke up".into()
+        }
+        ["turn"] => {
+            drop(keel.watchdog().turn(Duration::from_millis(100)));
+            std::thread::sleep(Duration::from_millis(300));
+            "turned".into()
+        }
+        _ => "what?".into(),
+    })
+}
+
+fn launch(keel: &Keel, tag: &str, command: &str) -> Result<i32, Box<dyn std::error::Error>> {
+    Ok(keel.launch(&image(command, false), &[null()?.as_fd()], tag)?.pid)
+}
+
+/// In the /proc that is mounted here.
+fn zombies() -> std::io::Result<usize> {
+    let is_zombie = |entry: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+    };
+    Ok(std::fs::read_dir("/proc")?.filter_map(Result::ok).filter_map(|e| is_zombie(e).then_some(())).count())
+}
+
+fn ended(how: Exit) -> String {
+    match how {
+        Exit::Code(code) => format!("code {code}"),
+        Exit::Signal { number, .. } => format!("signal {number}"),
+    }
+}
+
+/// Byte by byte: what is not read yet belongs to the worker after us.
+fn read_line() -> Option<String> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    loop {
+        match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
+            Ok(1) if byte[0] == b'\n' => return Some(String::from_utf8_lossy(&line).into_owned()),
+            Ok(1) => line.push(byte[0]),
+            _ => return None,
+        }
+    }
+}
+
+fn say(line: &str) {
+    // One write: a line is seen whole or not at all, also by those who kill us.
+    let _ = rustix::io::write(rustix::stdio::stdout(), format!("{line}\n").as_bytes());
+}

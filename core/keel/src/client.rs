@@ -1,0 +1,384 @@
+//! The worker's end of the keel's socket: one typed method per request. Each method sends, waits for the
+//! answer (some 20 us; a launch some 200) and returns it; clones share one connection and take turns, so call
+//! it from blocking-pool threads or, where that is short enough, from the loop.
+
+use super::launcher::Launcher;
+use super::wire::{self, Message, Name, Op};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec};
+use sampan_child::sys::{Call, Fault};
+use sampan_journal::crash;
+use sampan_runtime::error::errno_name;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "this is sampand's worker, which only its keel starts\n  run `sampand` without the argument \"worker\""
+    )]
+    NoKeel,
+    #[error("the keel is gone: this worker must end, containers run on")]
+    Gone,
+    #[error(
+        "the keel speaks version {keel} of the protocol, this worker {}\n  restart sampand (containers run on with on_exit = \"keep\")",
+        wire::VERSION
+    )]
+    Version { keel: i32 },
+    #[error("the keel could not {doing} {what}: {call}{errno}{hint}", call = named(*fault), errno = errno_name(*errno), hint = hint(*errno))]
+    Refused {
+        doing: &'static str,
+        what: String,
+        errno: Errno,
+        /// Of a launch: what `sampan_child::spawn` said.
+        fault: Option<Fault>,
+    },
+    #[error("{what:?} is no name for the keel: 1 to {max} bytes", max = wire::NAME_MAX)]
+    Name { what: String },
+    #[error("cannot {doing}: {errno}", errno = errno_name(*errno))]
+    Call { doing: &'static str, errno: Errno },
+    #[error("the keel answered {0}: this is a bug")]
+    Confused(&'static str),
+    #[error(transparent)]
+    Seal(sampan_runtime::error::Error),
+}
+
+fn named(fault: Option<Fault>) -> String {
+    fault.map(|fault| format!("{}: ", fault.call.name())).unwrap_or_default()
+}
+
+pub(super) fn hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::MFILE => "\n  its limit on open files is reached; raise it (ulimit -Hn, LimitNOFILE=)",
+        Errno::NOSPC => "\n  its table is full",
+        Errno::AGAIN => "\n  the limit on processes is reached (ulimit -u, pids.max, kernel.pid_max)",
+        _ => "",
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal { number: i32, core: bool },
+}
+
+impl Exit {
+    /// As a shell says it: 128 + signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal { number, .. } => 128 + number,
+        }
+    }
+}
+
+/// A process that the keel cloned. The pid cannot be reused before it is reaped.
+#[derive(Debug)]
+pub struct Child {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub tag: String,
+}
+
+/// What the keel holds, as a new worker finds it.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Running or waiting to be reaped: ask `peek`.
+    pub children: Vec<Child>,
+    /// Keys for `fetch`.
+    pub keys: Vec<String>,
+}
+
+/// What became of the worker before this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// There was none: `sampand` has just been started.
+    First,
+    Ended(Exit),
+    /// A turn of its loop took too long and the keel killed it.
+    Hung,
+}
+
+/// The connection. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Keel {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    socket: OwnedFd,
+    /// The sequence number of the last request. Locked from a request until its answer.
+    seq: Mutex<u32>,
+    watchdog: OwnedFd,
+    /// How many workers this keel has had before this one.
+    before: u32,
+    fate: Fate,
+}
+
+impl Keel {
+    pub(super) fn greet(socket: OwnedFd) -> Result<Keel, Error> {
+        let hello =
+            Message { kind: Op::Hello as u32, seq: 0, words: [wire::VERSION, 0, 0, 0], name: Name::EMPTY };
+        wire::send(socket.as_fd(), &hello, &[], SendFlags::empty()).map_err(|_| Error::Gone)?;
+        let (answer, mut fds) = match wire::receive(socket.as_fd(), RecvFlags::empty()) {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Err(Error::Gone),
+            Err(errno) => return Err(Error::Call { doing: "read the keel's greeting", errno }),
+        };
+        let [version, before, kind, number] = answer.words;
+        if version != wire::VERSION {
+            return Err(Error::Version { keel: version });
+        }
+        let watchdog = fds.take(0).ok_or(Error::Confused("a greeting without the watchdog"))?;
+        let fate = match kind {
+            wire::FATE_CODE => Fate::Ended(Exit::Code(number)),
+            wire::FATE_SIGNAL => Fate::Ended(Exit::Signal { number, core: false }),
+            wire::FATE_CORE => Fate::Ended(Exit::Signal { number, core: true }),
+            wire::FATE_HUNG => Fate::Hung,
+            _ => Fate::First,
+        };
+        let before = before.unsigned_abs();
+        if before > 0 {
+            crash::spare();
+        }
+        Ok(Keel { shared: Arc::new(Shared { socket, seq: Mutex::new(0), watchdog, before, fate }) })
+    }
+
+    /// How many workers came before this one, and how the last of them ended.
+    pub fn predecessor(&self) -> (u32, Fate) {
+        (self.shared.before, self.shared.fate)
+    }
+
+    /// Readable (end of file) when the keel is gone; the loop may watch it. PDEATHSIG is usually faster.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.shared.socket.as_fd()
+    }
+
+    pub fn watchdog(&self) -> Watchdog<'_> {
+        Watchdog { timer: self.shared.watchdog.as_fd() }
+    }
+
+    /// Say it when the handlers for TERM, INT and HUP are installed: until then the keel holds signals back.
+    pub fn ready(&self) -> Result<(), Error> {
+        self.call(Op::Ready, 0, "", &[], "take note of", "this worker").map(drop)
+    }
+
+    /// Clones a process that carries out the image (`sampan_child`). `slots[n]` is the image's `Slot(n)`.
+    pub fn launch(&self, image: &[u8], slots: &[BorrowedFd<'_>], tag: &str) -> Result<Child, Error> {
+        let memfd =
+            sealed(image).map_err(|errno| Error::Call { doing: "put an image into a memfd", errno })?;
+        self.launch_from(memfd.as_fd(), slots, tag)
+    }
+
+    /// The same, from a memfd that the caller keeps for the next launch.
+    pub fn launch_from(
+        &self,
+        image: BorrowedFd<'_>,
+        slots: &[BorrowedFd<'_>],
+        tag: &str,
+    ) -> Result<Child, Error> {
+        let mut fds = [image; wire::FDS_MAX];
+        let all = fds.get_mut(..=slots.len()).ok_or(Error::Refused {
+            doing: "launch",
+            what: tag.to_owned(),
+            errno: Errno::TOOMANYREFS,
+            fault: None,
+        })?;
+        for (to, from) in all.iter_mut().skip(1).zip(slots) {
+            *to = *from;
+        }
+        let (answer, mut fds) = self.call(Op::Launch, 0, tag, all, "launch", tag)?;
+        let pidfd = fds.take(0).ok_or(Error::Confused("a launch without a pidfd"))?;
+        Ok(Child { pid: answer.words[0], pidfd, tag: tag.to_owned() })
+    }
+
+    /// As a `Spawn` for `sampan_runtime::launch`: what it starts carries this tag.
+    pub fn launcher(&self, tag: &str) -> Launcher {
+        Launcher::new(self.clone(), tag)
+    }
+
+    /// How the child ended; None while it runs. Changes nothing: ask as often as you like, then write it down,
+    /// then `reap`.
+    pub fn peek(&self, pid: i32) -> Result<Option<Exit>, Error> {
+        let (answer, _) = self.call(Op::Peek, pid, "", &[], "look at", &pid)?;
+        exit(&answer)
+    }
+
+    /// Lets the dead child go: its pid may be used again. Refused (EBUSY) while it runs.
+    pub fn reap(&self, pid: i32) -> Result<Exit, Error> {
+        let (answer, _) = self.call(Op::Reap, pid, "", &[], "reap", &pid)?;
+        exit(&answer)?.ok_or(Error::Confused("a reaped child that runs"))
+    }
+
+    /// The keel holds a duplicate of `fd` under this key (in the place of an older one) until it is dropped
+    /// by `None`. Dropping what is not there is no error.
+    pub fn keep(&self, key: &str, fd: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+        self.call(Op::Keep, 0, key, fd.as_slice(), "keep", key).map(drop)
+    }
+
+    pub fn fetch(&self, key: &str) -> Result<Option<OwnedFd>, Error> {
+        match self.call(Op::Fetch, 0, key, &[], "fetch", key) {
+            Ok((_, mut fds)) => fds.take(0).map(Some).ok_or(Error::Confused("a fetch without a descriptor")),
+            Err(Error::Refused { errno: Errno::NOENT, .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// All children that are not reaped and the keys of all kept descriptors.
+    pub fn list(&self) -> Result<Kept, Error> {
+        let mut kept = Kept::default();
+        let mut cursor = 0;
+        while let Some((answer, mut fds)) = self.next(Op::NextChild, cursor)? {
+            let [pid, next, ..] = answer.words;
+            let pidfd = fds.take(0).ok_or(Error::Confused("a child without a pidfd"))?;
+            kept.children.push(Child { pid, pidfd, tag: text(&answer.name) });
+            cursor = next;
+        }
+        cursor = 0;
+        while let Some((answer, _)) = self.next(Op::NextKept, cursor)? {
+            kept.keys.push(text(&answer.name));
+            cursor = answer.words[1];
+        }
+        Ok(kept)
+    }
+
+    /// The program that later workers execute. Then end with `EXIT_AGAIN`.
+    pub fn program(&self, program: OwnedFd) -> Result<(), Error> {
+        let sealed = sampan_runtime::kernel::seal::sealed(program).map_err(Error::Seal)?;
+        self.call(Op::Program, 0, "", &[sealed.as_fd()], "take", "the new program").map(drop)
+    }
+
+    fn next(&self, op: Op, cursor: i32) -> Result<Option<(Message, wire::Fds)>, Error> {
+        match self.call(op, cursor, "", &[], "list", "what it holds") {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Error::Refused { errno: Errno::NOENT, .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    fn call(
+        &self,
+        op: Op,
+        word: i32,
+        name: &str,
+        fds: &[BorrowedFd<'_>],
+        doing: &'static str,
+        what: &(impl ToString + ?Sized),
+    ) -> Result<(Message, wire::Fds), Error> {
+        let name = Name::new(name.as_bytes()).ok_or_else(|| Error::Name { what: name.to_owned() })?;
+        let socket = self.shared.socket.as_fd();
+        let mut seq = self.lock();
+        *seq = seq.wrapping_add(1);
+        let request = Message { seq: *seq, ..Message::ask(op, [word, 0, 0, 0], name) };
+        crash::point(op.before());
+        wire::send(socket, &request, fds, SendFlags::empty()).map_err(|errno| match errno {
+            Errno::PIPE | Errno::CONNRESET => Error::Gone,
+            // ETOOMANYREFS: too many descriptors in flight; EBADF: a slot was closed.
+            errno => Error::Call { doing: "send a request to the keel", errno },
+        })?;
+        crash::point(op.asked());
+        loop {
+            let (answer, fds) = match wire::receive(socket, RecvFlags::empty()) {
+                Ok(Some(answer)) => answer,
+                Ok(None) | Err(Errno::CONNRESET) => return Err(Error::Gone),
+                Err(errno) => return Err(Error::Call { doing: "read the keel's answer", errno }),
+            };
+            if answer.seq != request.seq {
+                // The answer to a call that failed half way (no descriptor free to receive it).
+                continue;
+            }
+            crash::point(op.answered());
+            return match answer.kind {
+                0 => Ok((answer, fds)),
+                errno => Err(Error::Refused {
+                    doing,
+                    what: what.to_string(),
+                    errno: Errno::from_raw_os_error(errno as i32),
+                    fault: fault(&answer),
+                }),
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, u32> {
+        // A number cannot be half written: a panic elsewhere does not spoil it.
+        self.shared.seq.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn fault(answer: &Message) -> Option<Fault> {
+    let [call, detail, ..] = answer.words;
+    let call = Call::from_code(u16::try_from(call).ok()?)?;
+    Some(Fault { call, errno: answer.kind as u16, detail: detail as u32 })
+}
+
+fn exit(answer: &Message) -> Result<Option<Exit>, Error> {
+    let [kind, number, ..] = answer.words;
+    match kind {
+        wire::FATE_NONE => Ok(None),
+        wire::FATE_CODE => Ok(Some(Exit::Code(number))),
+        wire::FATE_SIGNAL => Ok(Some(Exit::Signal { number, core: false })),
+        wire::FATE_CORE => Ok(Some(Exit::Signal { number, core: true })),
+        _ => Err(Error::Confused("an unknown kind of exit")),
+    }
+}
+
+fn text(name: &Name) -> String {
+    String::from_utf8_lossy(name.as_bytes()).into_owned()
+}
+
+/// A memfd with these bytes that nobody can change any more.
+pub(super) fn sealed(bytes: &[u8]) -> Result<OwnedFd, Errno> {
+    use rustix::fs::SealFlags;
+    let memfd = rustix::fs::memfd_create(c"sampan-image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let done = rustix::io::retry_on_intr(|| rustix::io::write(&memfd, rest))?;
+        rest = rest.get(done..).unwrap_or_default();
+    }
+    rustix::fs::fcntl_add_seals(
+        &memfd,
+        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
+    )?;
+    Ok(memfd)
+}
+
+/// A timer that the keel polls. While it is armed the loop is inside a turn; when it fires the keel kills the
+/// worker (SIGABRT, a second later SIGKILL). Not armed it costs nothing, no wake-up either.
+#[derive(Clone, Copy, Debug)]
+pub struct Watchdog<'a> {
+    timer: BorrowedFd<'a>,
+}
+
+/// A turn of the loop; ends when dropped.
+#[derive(Debug)]
+pub struct Turn<'a>(Watchdog<'a>);
+
+impl<'a> Watchdog<'a> {
+    /// A turn begins. It must not take longer than `limit`.
+    pub fn turn(self, limit: Duration) -> Turn<'a> {
+        self.set(limit);
+        Turn(self)
+    }
+
+    fn set(self, limit: Duration) {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let value = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
+        let _ = rustix::time::timerfd_settime(
+            self.timer,
+            TimerfdTimerFlags::empty(),
+            &Itimerspec { it_interval: zero, it_value: value },
+        );
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.set(Duration::ZERO);
+    }
+}

@@ -1,0 +1,210 @@
+//! What plugins may ask about containers: facts, documents and descriptors, by handle.
+//!
+//! Filled by the facade as a container goes through its life, read from any plugin's thread. Documents are kept encoded, so
+//! that a hundred readers share one copy; a spec (10 KB) only until its bundle is on disk. What a later worker must know (claims,
+//! owners, the service's table) is in a small file in run_dir.
+use super::Ctx;
+use crate::digest::{Digest, digest};
+use sampan_plugin::abi;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub type Document = Arc<[u8]>;
+
+#[derive(Default)]
+pub struct Containers {
+    by_handle: BTreeMap<u64, Container>,
+    by_id: HashMap<String, u64>,
+    /// Of what each container's file says.
+    written: HashMap<String, Digest>,
+    run_dir: PathBuf,
+}
+
+pub struct Container {
+    pub ctx: Ctx,
+    pub state: &'static str,
+    pub service: Document,
+    /// None: it is what its bundle says.
+    pub spec: Option<Arc<str>>,
+    pub fds: Vec<(u32, Arc<OwnedFd>)>,
+    pub memory: Memory,
+    /// The plugins (by slot) that saw `create`, or were loaded while it lived.
+    pub saw: Vec<usize>,
+}
+
+/// What outlives the worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// Claim -> plugin.
+    pub claims: BTreeMap<String, String>,
+    /// Leaf -> plugin.
+    pub owners: BTreeMap<String, String>,
+}
+
+/// A container's file in run_dir.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Record<Memory, Service> {
+    #[serde(flatten)]
+    memory: Memory,
+    service: Service,
+}
+
+impl Containers {
+    pub fn new(run_dir: &Path) -> Containers {
+        // What cannot be made is said when something is to be remembered.
+        let _ = std::fs::create_dir_all(run_dir.join("plugins"));
+        Containers { run_dir: run_dir.to_owned(), ..Containers::default() }
+    }
+
+    pub fn add(&mut self, ctx: &Ctx, state: &'static str, service: &Value, spec: &Value, memory: Memory) {
+        // A container that comes again under a new handle: the old one is gone.
+        if let Some(old) = self.by_id.insert(ctx.container_id.clone(), ctx.handle)
+            && old != ctx.handle
+        {
+            self.by_handle.remove(&old);
+        }
+        let container = Container {
+            ctx: ctx.clone(),
+            state,
+            service: encode(service),
+            spec: Some(spec.to_string().into()),
+            fds: Vec::new(),
+            memory,
+            saw: Vec::new(),
+        };
+        self.by_handle.insert(ctx.handle, container);
+    }
+
+    pub fn get(&self, handle: u64) -> Option<&Container> {
+        self.by_handle.get(&handle)
+    }
+
+    pub fn get_mut(&mut self, handle: u64) -> Option<&mut Container> {
+        self.by_handle.get_mut(&handle)
+    }
+
+    pub fn remove(&mut self, handle: u64) {
+        if let Some(container) = self.by_handle.remove(&handle) {
+            self.by_id.remove(&container.ctx.container_id);
+        }
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Container> {
+        self.by_handle.values()
+    }
+
+    /// 0 if it is not there.
+    pub fn handle_of(&self, id: &str) -> u64 {
+        self.by_id.get(id).copied().unwrap_or(0)
+    }
+
+    /// The ID behind a handle; "" for the host.
+    pub fn id_of(&self, handle: u64) -> Option<&str> {
+        match handle {
+            0 => Some(""),
+            handle => self.get(handle).map(|container| container.ctx.container_id.as_str()),
+        }
+    }
+
+    /// The answer to `read`, for documents that are not a plugin's own.
+    pub fn document(&self, what: u32, handle: u64) -> Result<Document, i32> {
+        let container = || self.get(handle).ok_or(abi::E_NOSUCH);
+        match what {
+            abi::READ_CONTAINER => Ok(encode(&container()?.line())),
+            abi::READ_SPEC => match container()? {
+                Container { spec: Some(spec), .. } => Ok(spec.clone().into()),
+                // Gone with the container, before `removed`.
+                container => {
+                    std::fs::read(self.bundled(&container.ctx)).map(Into::into).map_err(|_| abi::E_NOSUCH)
+                }
+            },
+            abi::READ_SERVICE => Ok(container()?.service.clone()),
+            abi::READ_LIST => Ok(encode(&Value::Array(self.all().map(Container::line).collect()))),
+            abi::READ_STATS => Err(abi::E_UNSUPPORTED),
+            _ => Err(abi::E_INVAL),
+        }
+    }
+
+    /// Its process runs, so its bundle is written: the copy goes.
+    pub fn settle(&mut self, handle: u64) {
+        let settled = self.get(handle).is_some_and(|container| self.bundled(&container.ctx).is_file());
+        if settled && let Some(container) = self.get_mut(handle) {
+            container.spec = None;
+        }
+    }
+
+    fn bundled(&self, ctx: &Ctx) -> PathBuf {
+        sampan_bundle::folder(&self.run_dir, &ctx.service).join("config.json")
+    }
+
+    /// Nothing is written where the life before has left the same.
+    pub fn remember(&mut self, handle: u64, service: &Value) {
+        let Some(container) = self.get(handle) else { return };
+        let id = container.ctx.container_id.clone();
+        let write = || -> std::io::Result<Digest> {
+            let record = serde_json::to_string(&Record { memory: &container.memory, service })?;
+            let digest = digest(&record);
+            if self.written.get(&id) != Some(&digest) {
+                let path = self.file(&id);
+                let next = path.with_extension("new");
+                std::fs::write(&next, record)?;
+                std::fs::rename(next, path)?;
+            }
+            Ok(digest)
+        };
+        match write() {
+            Ok(digest) => _ = self.written.insert(id, digest),
+            Err(error) => {
+                tracing::warn!(service = id, %error, "a new worker will not know which plugin has its output");
+            }
+        }
+    }
+
+    /// And the service's table.
+    pub fn recall(&self, id: &str) -> (Memory, Value) {
+        let read = std::fs::read(self.file(id)).ok();
+        let record = read.and_then(|json| serde_json::from_slice::<Record<Memory, Value>>(&json).ok());
+        record.map(|record| (record.memory, record.service)).unwrap_or_default()
+    }
+
+    pub fn forget(&mut self, id: &str) {
+        self.written.remove(id);
+        // Not there: it was never written.
+        let _ = std::fs::remove_file(self.file(id));
+    }
+
+    fn file(&self, id: &str) -> PathBuf {
+        self.run_dir.join("plugins").join(format!("{}.json", id.replace('/', "%")))
+    }
+}
+
+impl Container {
+    /// One line of `synchronize` and of `READ_LIST`.
+    pub fn line(&self) -> Value {
+        json!({
+            "id": self.ctx.container_id, "handle": self.ctx.handle, "service": self.ctx.service, "state": self.state,
+            "pid": self.ctx.pid,
+        })
+    }
+
+    pub fn fd(&self, role: u32, plugin: &str) -> Option<&Arc<OwnedFd>> {
+        self.may_have(role, plugin)
+            .then(|| self.fds.iter().find(|(has, _)| *has == role).map(|(_, fd)| fd))?
+    }
+
+    /// stdio is for the one who claimed it.
+    pub fn may_have(&self, role: u32, plugin: &str) -> bool {
+        let stdio = matches!(role, abi::FD_STDOUT | abi::FD_STDERR | abi::FD_STDIN);
+        !stdio || self.memory.claims.get("stdio").is_some_and(|claimant| claimant == plugin)
+    }
+}
+
+pub fn encode(value: &Value) -> Document {
+    value.to_string().into_bytes().into()
+}

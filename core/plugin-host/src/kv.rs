@@ -1,0 +1,525 @@
+//! What plugins remember: a map per plugin, in memory, and behind it a file of records in `state_dir/kv/PLUGIN/`.
+//!
+//! `put` changes the map at once and queues a record; one thread for all plugins appends, syncs a batch, and only then says
+//! that each is durable. A record carries its checksum, so a torn end is cut off when the file is read. A file that has grown
+//! to four times what lives is written anew beside itself and renamed. Absent: transactions over several keys.
+use crate::queue::{Receiver, Sender, bounded};
+use sampan_journal::crc32;
+use sampan_plugin::abi;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::TrySendError;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Changes that wait for the disk, over all plugins. Then `put` says busy.
+const PENDING_MAX: usize = 4096;
+/// Files smaller than this are not worth compacting.
+const COMPACT_BYTES_MIN: u64 = 256 << 10;
+
+/// Container ID (empty: host-wide) and key.
+pub type Key = (String, String);
+type Map = BTreeMap<Key, Arc<[u8]>>;
+/// Called once the change is on disk, or cannot be: on the writer's thread, or at once if nothing changes.
+pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// One plugin's store.
+pub struct Kv {
+    map: Mutex<Contents>,
+    file: Arc<Mutex<Log>>,
+}
+
+#[derive(Default)]
+struct Contents {
+    map: Map,
+    bytes: usize,
+}
+
+/// The thread that writes for everybody; it starts with the first change.
+#[derive(Default)]
+pub struct Writer {
+    queue: OnceLock<Option<Sender<Change>>>,
+}
+
+struct Change {
+    log: Arc<Mutex<Log>>,
+    record: Record,
+    done: Done,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    c: String,
+    /// No key: the whole container is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    k: Option<String>,
+    /// Text, or `h`: hexadecimal. Neither: deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    v: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    h: Option<String>,
+}
+
+impl Kv {
+    /// Reads what is stored in `dir`, which is made. A torn end is cut off; what lies behind a broken record is set aside.
+    pub fn open(dir: &Path) -> io::Result<Kv> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let path = dir.join("records");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let mut contents = Contents::default();
+        let mut good = 0;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let Some(record) = parse(line) else { break };
+            contents.apply(&record);
+            good += line.len();
+        }
+        if good < bytes.len() {
+            if bytes.get(good..).is_some_and(|rest| rest.iter().filter(|byte| **byte == b'\n').count() > 1) {
+                tracing::warn!(file = %path.display(), at = good, "a broken record: what follows it is in records.broken");
+                fs::write(dir.join("records.broken"), &bytes)?;
+            }
+            OpenOptions::new().write(true).open(&path)?.set_len(good as u64)?;
+        }
+        let log = Log {
+            path,
+            file: None,
+            bytes: good as u64,
+            live: contents.map.clone(),
+            synced: false,
+            doubtful: false,
+        };
+        Ok(Kv { map: Mutex::new(contents), file: Arc::new(Mutex::new(log)) })
+    }
+
+    pub fn get(&self, container: &str, key: &str) -> Option<Arc<[u8]>> {
+        self.lock().map.get(&(container.to_owned(), key.to_owned())).cloned()
+    }
+
+    pub fn keys(&self, container: &str, prefix: &str) -> Vec<String> {
+        let from = (container.to_owned(), prefix.to_owned());
+        let contents = self.lock();
+        let range = contents.map.range(from..).map(|(key, _)| key);
+        range.take_while(|(c, k)| c == container && k.starts_with(prefix)).map(|(_, k)| k.clone()).collect()
+    }
+
+    /// Sets or deletes a key, in memory now, on disk soon. A status of the ABI.
+    pub fn put(&self, writer: &Writer, container: &str, key: &str, value: Option<&[u8]>, done: Done) -> i32 {
+        if key.is_empty() {
+            return abi::E_INVAL;
+        }
+        if key.len() > abi::KV_KEY_BYTES_MAX || value.is_some_and(|v| v.len() > abi::KV_VALUE_BYTES_MAX) {
+            return abi::E_TOOBIG;
+        }
+        let mut record = Record { c: container.to_owned(), k: Some(key.to_owned()), v: None, h: None };
+        match value.map(|value| (value, std::str::from_utf8(value))) {
+            Some((_, Ok(text))) => record.v = Some(text.to_owned()),
+            Some((bytes, Err(_))) => record.h = Some(bytes.iter().map(|b| format!("{b:02x}")).collect()),
+            None => {}
+        }
+        // The lock is held until the record is queued, so that the file has the order of the map.
+        let mut contents = self.lock();
+        let place = (container.to_owned(), key.to_owned());
+        let grows = value.map_or(0, |value| cost(&place, value.len()));
+        let had = contents.map.get(&place).map_or(0, |value| cost(&place, value.len()));
+        if contents.map.get(&place).map(|held| &**held) == value && self.holds(&place, value) {
+            drop(contents);
+            done(Ok(()));
+            return abi::OK;
+        }
+        if contents.bytes + grows > abi::KV_PLUGIN_BYTES_MAX + had {
+            return abi::E_TOOBIG;
+        }
+        let change = contents.effect(&record);
+        let status = writer.send(Change { log: self.file.clone(), record, done });
+        if status == abi::OK {
+            contents.take(change);
+        }
+        status
+    }
+
+    /// The file says so already, and the disk has it. A plugin that writes the same at each life of a container waits for no
+    /// disk then. Not asked while the file is being written: that would take as long as the write.
+    fn holds(&self, place: &Key, value: Option<&[u8]>) -> bool {
+        self.file.try_lock().is_ok_and(|log| log.synced && log.live.get(place).map(|held| &**held) == value)
+    }
+
+    /// Deletes everything of a container.
+    pub fn forget(&self, writer: &Writer, container: &str) {
+        let mut contents = self.lock();
+        if container.is_empty() || !contents.map.keys().any(|(c, _)| c == container) {
+            return;
+        }
+        let record = Record { c: container.to_owned(), k: None, v: None, h: None };
+        contents.apply(&record);
+        let done: Done = Box::new(|_| {});
+        if writer.send(Change { log: self.file.clone(), record, done }) != abi::OK {
+            tracing::warn!(
+                container,
+                "the disk is too slow: a plugin's values of this container stay in its file"
+            );
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cost(key: &Key, value: usize) -> usize {
+    key.0.len() + key.1.len() + value
+}
+
+/// What a record does to the map: keys with their new value.
+type Effect = Vec<(Key, Option<Arc<[u8]>>)>;
+
+impl Contents {
+    fn effect(&self, record: &Record) -> Effect {
+        match &record.k {
+            Some(key) => vec![((record.c.clone(), key.clone()), record.value())],
+            None => {
+                let of = self.map.keys().filter(|(c, _)| *c == record.c);
+                of.map(|key| (key.clone(), None)).collect()
+            }
+        }
+    }
+
+    fn take(&mut self, effect: Effect) {
+        for (key, value) in effect {
+            let name = key.clone();
+            let grows = value.as_ref().map_or(0, |value| cost(&name, value.len()));
+            let old = match value {
+                Some(value) => self.map.insert(key, value),
+                None => self.map.remove(&key),
+            };
+            self.bytes = (self.bytes + grows).saturating_sub(old.map_or(0, |old| cost(&name, old.len())));
+        }
+    }
+
+    fn apply(&mut self, record: &Record) {
+        let effect = self.effect(record);
+        self.take(effect);
+    }
+}
+
+impl Record {
+    fn value(&self) -> Option<Arc<[u8]>> {
+        match (&self.v, &self.h) {
+            (Some(text), _) => Some(text.as_bytes().into()),
+            (None, Some(hex)) => {
+                let digits = hex.as_bytes().chunks(2).map(|pair| {
+                    std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok())
+                });
+                digits.collect::<Option<Vec<u8>>>().map(Into::into)
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// `CHECKSUM JSON\n`
+    fn line(&self) -> io::Result<Vec<u8>> {
+        let json = serde_json::to_vec(self)?;
+        let mut line = format!("{:08x} ", crc32(&json)).into_bytes();
+        line.extend_from_slice(&json);
+        line.push(b'\n');
+        Ok(line)
+    }
+}
+
+fn parse(line: &[u8]) -> Option<Record> {
+    let line = line.strip_suffix(b"\n")?;
+    let (sum, json) = (line.get(..8)?, line.get(9..)?);
+    let sum = u32::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok()?;
+    (crc32(json) == sum).then(|| serde_json::from_slice(json).ok())?
+}
+
+impl Writer {
+    fn send(&self, change: Change) -> i32 {
+        let queue = self.queue.get_or_init(|| {
+            let (sender, receiver) = bounded(PENDING_MAX);
+            let thread = std::thread::Builder::new().name("plugins-kv".to_owned()).stack_size(256 << 10);
+            match thread.spawn(move || write_all(&receiver)) {
+                Ok(_) => Some(sender),
+                Err(error) => {
+                    tracing::error!(%error, "no thread for the plugins' stores");
+                    None
+                }
+            }
+        });
+        let Some(queue) = queue else { return abi::E_FAIL };
+        match queue.try_send(change) {
+            Ok(()) => abi::OK,
+            Err(TrySendError::Full(_)) => abi::E_BUSY,
+            Err(TrySendError::Disconnected(_)) => abi::E_FAIL,
+        }
+    }
+}
+
+/// The writer's thread: a batch is what has gathered while the last one was synced.
+fn write_all(queue: &Receiver<Change>) {
+    while let Some(first) = queue.recv() {
+        let mut batch = vec![first];
+        while batch.len() < PENDING_MAX
+            && let Some(next) = queue.try_recv()
+        {
+            batch.push(next);
+        }
+        let mut touched: Vec<(Arc<Mutex<Log>>, io::Result<()>)> = Vec::new();
+        for change in &batch {
+            let at = touched.iter().position(|(log, _)| Arc::ptr_eq(log, &change.log)).unwrap_or_else(|| {
+                touched.push((change.log.clone(), Ok(())));
+                touched.len() - 1
+            });
+            if let Some((log, result)) = touched.get_mut(at)
+                && result.is_ok()
+            {
+                *result = lock(log).append(&change.record);
+            }
+        }
+        for (log, result) in &mut touched {
+            if result.is_ok() {
+                *result = lock(log).sync();
+            }
+        }
+        for change in batch {
+            let result = touched.iter().find(|(log, _)| Arc::ptr_eq(log, &change.log));
+            (change.done)(match result {
+                Some((_, Err(error))) => Err(io::Error::new(error.kind(), error.to_string())),
+                _ => Ok(()),
+            });
+        }
+    }
+}
+
+fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The file, and what would have to be in it.
+struct Log {
+    path: PathBuf,
+    file: Option<File>,
+    bytes: u64,
+    live: Map,
+    /// All of `live` is on the disk. A file that was only read may be one that a crash kept from it.
+    synced: bool,
+    /// A sync has failed: a later one that does not says nothing of what was lost with it.
+    doubtful: bool,
+}
+
+impl Log {
+    fn append(&mut self, record: &Record) -> io::Result<()> {
+        self.synced = false;
+        let line = record.line()?;
+        let result = self.file()?.write_all(&line);
+        match result {
+            Ok(()) => {
+                self.bytes += line.len() as u64;
+                let mut contents = Contents { map: std::mem::take(&mut self.live), bytes: 0 };
+                contents.apply(record);
+                self.live = contents.map;
+            }
+            // Half a record must not stand before the next one.
+            Err(_) => {
+                let whole = self.bytes;
+                self.file()?.set_len(whole)?;
+            }
+        }
+        result
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let live: u64 = self.live.iter().map(|(key, value)| (cost(key, value.len()) + 40) as u64).sum();
+        if self.bytes > COMPACT_BYTES_MIN && self.bytes > 4 * live {
+            self.compact()?;
+            self.doubtful = false;
+        } else if let Err(error) = self.file()?.sync_data() {
+            self.doubtful = true;
+            return Err(error);
+        }
+        self.synced = !self.doubtful;
+        Ok(())
+    }
+
+    fn compact(&mut self) -> io::Result<()> {
+        let next = self.path.with_extension("new");
+        let mut text = Vec::new();
+        for ((container, key), value) in &self.live {
+            let mut record = Record { c: container.clone(), k: Some(key.clone()), v: None, h: None };
+            match std::str::from_utf8(value) {
+                Ok(value) => record.v = Some(value.to_owned()),
+                Err(_) => record.h = Some(value.iter().map(|b| format!("{b:02x}")).collect()),
+            }
+            text.extend(record.line()?);
+        }
+        let mut file = File::create(&next)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&next, &self.path)?;
+        sync_dir(&self.path)?;
+        self.file = None;
+        self.bytes = text.len() as u64;
+        Ok(())
+    }
+
+    fn file(&mut self) -> io::Result<&mut File> {
+        match &mut self.file {
+            Some(file) => Ok(file),
+            empty => {
+                let new = !self.path.exists();
+                let file = OpenOptions::new().append(true).create(true).open(&self.path)?;
+                if new {
+                    sync_dir(&self.path)?;
+                }
+                Ok(empty.insert(file))
+            }
+        }
+    }
+}
+
+/// A new name is durable when its folder is.
+fn sync_dir(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Dir(PathBuf);
+    impl Dir {
+        fn new() -> Dir {
+            static N: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+            let n = N.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Dir(std::env::temp_dir().join(format!("sampan-kv-{}-{n}", std::process::id())))
+        }
+    }
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Puts and waits for the disk.
+    fn put(kv: &Kv, writer: &Writer, container: &str, key: &str, value: Option<&[u8]>) {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let done: Done = Box::new(move |result| sender.send(result).unwrap());
+        assert_eq!(kv.put(writer, container, key, value, done), abi::OK);
+        receiver.recv().unwrap().unwrap();
+    }
+
+    fn text(kv: &Kv, container: &str, key: &str) -> Option<String> {
+        kv.get(container, key).map(|value| String::from_utf8_lossy(&value).into_owned())
+    }
+
+    #[test]
+    fn what_was_durable_is_there_again() {
+        let (dir, writer) = (Dir::new(), Writer::default());
+        let kv = Kv::open(&dir.0).unwrap();
+        put(&kv, &writer, "", "a", Some(b"1"));
+        put(&kv, &writer, "", "a", Some(b"2"));
+        put(&kv, &writer, "web", "b", Some(b"\xff\x00"));
+        put(&kv, &writer, "web", "gone", Some(b""));
+        put(&kv, &writer, "web", "gone", None);
+        let again = Kv::open(&dir.0).unwrap();
+        assert_eq!(text(&again, "", "a").as_deref(), Some("2"));
+        assert_eq!(again.get("web", "b").as_deref(), Some(&b"\xff\x00"[..]));
+        assert_eq!(again.keys("web", ""), ["b"]);
+    }
+
+    #[test]
+    fn what_is_there_already_is_not_written_again() {
+        let (dir, writer) = (Dir::new(), Writer::default());
+        let kv = Kv::open(&dir.0).unwrap();
+        let size = || fs::metadata(dir.0.join("records")).unwrap().len();
+        put(&kv, &writer, "web", "a", Some(b"1"));
+        let once = size();
+        put(&kv, &writer, "web", "a", Some(b"1"));
+        put(&kv, &writer, "web", "never", None);
+        assert_eq!(size(), once);
+        put(&kv, &writer, "web", "a", Some(b"2"));
+        put(&kv, &writer, "web", "a", Some(b"1"));
+        assert_eq!(size(), 3 * once);
+        put(&kv, &writer, "web", "a", None);
+        put(&kv, &writer, "web", "a", Some(b"1"));
+        assert_eq!(text(&Kv::open(&dir.0).unwrap(), "web", "a").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn the_keys_of_a_container_go_with_it() {
+        let (dir, writer) = (Dir::new(), Writer::default());
+        let kv = Kv::open(&dir.0).unwrap();
+        put(&kv, &writer, "web", "a", Some(b"1"));
+        put(&kv, &writer, "", "a", Some(b"1"));
+        kv.forget(&writer, "web");
+        put(&kv, &writer, "", "b", Some(b"1"));
+        let again = Kv::open(&dir.0).unwrap();
+        assert_eq!(
+            (again.keys("web", ""), again.keys("", "")),
+            (vec![], vec!["a".to_owned(), "b".to_owned()])
+        );
+    }
+
+    #[test]
+    fn limits_are_refused_by_name() {
+        let (dir, writer) = (Dir::new(), Writer::default());
+        let kv = Kv::open(&dir.0).unwrap();
+        let big = vec![b'x'; abi::KV_VALUE_BYTES_MAX];
+        let put = |key: &str, value: &[u8]| kv.put(&writer, "", key, Some(value), Box::new(|_| {}));
+        assert_eq!(put("", b""), abi::E_INVAL);
+        assert_eq!(put(&"k".repeat(257), b""), abi::E_TOOBIG);
+        assert_eq!(put("k", &vec![0; abi::KV_VALUE_BYTES_MAX + 1]), abi::E_TOOBIG);
+        let fitted = (0..300).take_while(|n| put(&format!("k{n}"), &big) == abi::OK).count();
+        assert_eq!(fitted, 255);
+        assert_eq!(put("k0", &big), abi::OK);
+    }
+
+    #[test]
+    fn a_file_of_old_values_is_written_anew() {
+        let (dir, writer) = (Dir::new(), Writer::default());
+        let kv = Kv::open(&dir.0).unwrap();
+        let value = vec![b'x'; 60 << 10];
+        (0..20).for_each(|_| put(&kv, &writer, "", "k", Some(&value)));
+        let bytes = fs::metadata(dir.0.join("records")).unwrap().len();
+        assert!(bytes < 5 * (60 << 10), "{bytes}");
+        assert_eq!(Kv::open(&dir.0).unwrap().get("", "k").map(|value| value.len()), Some(60 << 10));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// `kill -9` at any byte: what is left is a prefix of the changes.
+        #[test]
+        fn a_torn_end_costs_no_whole_record(cut in 0usize..400) {
+            let (dir, writer) = (Dir::new(), Writer::default());
+            let kv = Kv::open(&dir.0).unwrap();
+            (0..8).for_each(|n: u8| put(&kv, &writer, "", "n", Some(&[b'0' + n])));
+            let path = dir.0.join("records");
+            let bytes = fs::read(&path).unwrap();
+            let cut = cut.min(bytes.len());
+            fs::write(&path, &bytes[..cut]).unwrap();
+            let whole = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
+            let again = Kv::open(&dir.0).unwrap();
+            let expected = whole.checked_sub(1).map(|last| last.to_string());
+            prop_assert_eq!(text(&again, "", "n"), expected);
+            put(&again, &writer, "", "n", Some(b"after"));
+            let last = Kv::open(&dir.0).unwrap();
+            prop_assert_eq!(text(&last, "", "n"), Some("after".to_owned()));
+        }
+
+        #[test]
+        fn no_file_is_too_strange(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let dir = Dir::new();
+            fs::create_dir_all(&dir.0).unwrap();
+            fs::write(dir.0.join("records"), &bytes).unwrap();
+            Kv::open(&dir.0).unwrap();
+        }
+    }
+}

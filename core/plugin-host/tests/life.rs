@@ -1,0 +1,238 @@
+//! Order, gates and the descriptors of a container's life (rows 10 to 13, the host's part of 14).
+use super::*;
+use sampan_testkit::plugin::C;
+use std::os::fd::AsFd;
+
+const TRACED: &str = r#"trace(NAME, r); if (r->event == SP_EV_CREATE && is(r, "vetoed") && !strcmp(NAME, "b")) return refuse(r, SP_E_VETO, "not today"); return SP_OK;"#;
+
+fn traced(world: &World, name: &'static str, manifest: &'static str) -> PluginConfig {
+    config(name, &C { manifest, ..C::new(name, TRACED) }.build(&world.dir))
+}
+
+async fn whole_life(plugins: &Plugins, service: &str) {
+    let mut ctx = ctx(service);
+    let mut spec = spec();
+    plugins.create(&ctx, &json!({}), &[], &mut spec).await.unwrap();
+    ctx.pid = 42;
+    plugins.attach(&ctx, &[]).await.unwrap();
+    plugins.start(&ctx).await.unwrap();
+    plugins.started(&ctx).await.unwrap();
+    plugins.notify_ready(&ctx);
+    assert_eq!(plugins.stop(&ctx, "stop", Duration::from_secs(1)).await, []);
+    plugins.notify_stopping(&ctx);
+    plugins.notify_oom(&ctx, &json!({ "oom_kill": 1 }));
+    plugins.notify_exit(&ctx, &ExitFacts { signal: 9, oom: true, ..ExitFacts::default() });
+    assert_eq!(plugins.detach(&ctx, true).await, []);
+    plugins.notify_removed(&ctx);
+    assert_eq!(plugins.shutdown().await, []);
+}
+
+#[test]
+fn a_life_goes_up_and_down_in_order() {
+    let world = World::new();
+    let trace = world.trace();
+    let configs =
+        [traced(&world, "a", r#"{"after":["b"]}"#), traced(&world, "b", "{}"), traced(&world, "c", "{}")];
+    run(async {
+        let plugins = world.with(&configs).await;
+        assert_eq!(plugins.names(), ["b", "a", "c"]);
+        std::fs::remove_file(&trace).unwrap();
+        whole_life(&plugins, "web").await;
+    });
+    let seen = lines(&trace);
+    let of = |event: &str| -> String {
+        seen.iter().filter(|line| line.split(' ').nth(1) == Some(event)).map(|line| &line[..1]).collect()
+    };
+    for gate in ["create", "attach", "start", "started"] {
+        assert_eq!(of(gate), "bac", "{gate}");
+    }
+    for hold in ["stop", "detach", "shutdown"] {
+        assert_eq!(of(hold), "cab", "{hold}");
+    }
+    let mine: Vec<&str> = seen
+        .iter()
+        .filter_map(|line| line.strip_prefix("b "))
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(
+        mine,
+        [
+            "create", "attach", "start", "started", "ready", "stop", "stopping", "oom", "exit", "detach",
+            "removed", "shutdown"
+        ]
+    );
+}
+
+#[test]
+fn a_cycle_is_refused_with_its_path() {
+    let world = World::new();
+    let configs = [
+        traced(&world, "a", r#"{"after":["b"]}"#),
+        traced(&world, "b", r#"{"after":["a"]}"#),
+        traced(&world, "c", "{}"),
+    ];
+    let opened = run(world.open(&configs));
+    assert_eq!(opened.plugins.names(), ["c"]);
+    assert_eq!(
+        opened.failures[0].to_string(),
+        "plugin a: its place is not defined: a -> b -> a (each after the next)"
+    );
+    assert_eq!(opened.failures.len(), 2);
+}
+
+#[test]
+fn a_veto_stops_the_start_and_those_that_saw_it_see_one_detach() {
+    let world = World::new();
+    let trace = world.trace();
+    let configs = [traced(&world, "a", "{}"), traced(&world, "b", "{}"), traced(&world, "c", "{}")];
+    run(async {
+        let plugins = world.with(&configs).await;
+        std::fs::remove_file(&trace).unwrap();
+        let ctx = ctx("vetoed");
+        let veto = plugins.create(&ctx, &json!({}), &[], &mut spec()).await.unwrap_err();
+        assert_eq!(
+            (veto.kind, veto.to_string().as_str()),
+            (FailureKind::Veto, "plugin b vetoed create: not today")
+        );
+        assert_eq!(plugins.detach(&ctx, true).await, []);
+    });
+    assert_eq!(
+        lines(&trace),
+        [
+            "a create vetoed",
+            "b create vetoed",
+            "b detach vetoed {\"final\":true}",
+            "a detach vetoed {\"final\":true}"
+        ]
+    );
+}
+
+fn setter(world: &World, name: &'static str, json: &'static str, grants: &[&str]) -> PluginConfig {
+    let call: &'static str =
+        Box::leak(format!("return r->event == SP_EV_CREATE ? reply(r, {json:?}) : SP_OK;").into_boxed_str());
+    let mut config =
+        config(name, &C { manifest: r#"{"claims":["stdio"]}"#, ..C::new(name, call) }.build(&world.dir));
+    config.policy.grants = grants.iter().map(|grant| (*grant).to_owned()).collect();
+    config
+}
+
+#[test]
+fn two_that_want_different_things_stop_the_start_unless_the_operator_chose() {
+    let world = World::new();
+    let configs = [
+        setter(&world, "tz", r#"{"adjust":{"env":{"TZ":"UTC"}}}"#, &[]),
+        setter(&world, "locale", r#"{"adjust":{"env":{"TZ":"CET"}}}"#, &[]),
+    ];
+    run(async {
+        let plugins = world.with(&configs).await;
+        let failure = create(&plugins, "web").await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Conflict);
+        assert!(
+            failure
+                .to_string()
+                .starts_with("env TZ set to \"UTC\" by plugin tz and to \"CET\" by plugin locale"),
+            "{failure}"
+        );
+        let mut spec = spec();
+        let service = json!({ "adjust": { "env/TZ": "locale" } });
+        let created = plugins.create(&ctx("web"), &service, &[], &mut spec).await.unwrap();
+        assert_eq!(
+            (&spec["process"]["env"], created.owners["env/TZ"].as_str()),
+            (&json!(["TZ=CET"]), "locale")
+        );
+    });
+}
+
+#[test]
+fn a_security_leaf_without_a_grant_is_denied_and_with_it_allowed() {
+    const DEVICE: &str = r#"{"adjust":{"devices":{"/dev/fuse":{"type":"c","major":10,"minor":229}}}}"#;
+    let world = World::new();
+    run(async {
+        let plugins = world.with(&[setter(&world, "dev", DEVICE, &[])]).await;
+        let failure = create(&plugins, "web").await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Denied);
+        assert!(failure.to_string().contains("needs grants = [\"devices\"]"), "{failure}");
+    });
+    let world = World::new();
+    run(async {
+        let plugins = world.with(&[setter(&world, "dev", DEVICE, &["devices"])]).await;
+        let (_, spec) = create(&plugins, "web").await.unwrap();
+        assert_eq!(spec["linux"]["devices"][0]["path"], "/dev/fuse");
+    });
+}
+
+#[test]
+fn stdio_goes_to_the_one_who_claimed_it() {
+    const ROLES: &str = r#"
+        if (r->event == SP_EV_CREATE && !strcmp(NAME, "log")) return reply(r, "{\"claims\":[\"stdio\"]}");
+        if (r->event == SP_EV_ATTACH) { char text[64]; snprintf(text, sizeof text, "%u", r->nfds); sp_bytes key = B("fds"), value = B(text);
+          h->put(cx, 0, key, value, 0); int fd = h->get_fd(cx, r->container, SP_FD_STDOUT); snprintf(text, sizeof text, "%d", fd >= 0 ? 1 : fd);
+          h->put(cx, 0, B("stdout"), B(text), 0); if (fd >= 0) close(fd); return SP_OK; }
+        if (r->event == SP_EV_CONTROL) { sp_owned a, b; char text[64]; h->read(cx, SP_READ_KV, 0, B("fds"), &a); h->read(cx, SP_READ_KV, 0, B("stdout"), &b);
+          snprintf(text, sizeof text, "[%.*s,%.*s]", (int)a.len, (const char *)a.ptr, (int)b.len, (const char *)b.ptr); h->release(cx, &a); h->release(cx, &b); return reply(r, text); }
+        return SP_OK;"#;
+    let world = World::new();
+    let plugin = |name| {
+        config(name, &C { manifest: r#"{"claims":["stdio"]}"#, ..C::new(name, ROLES) }.build(&world.dir))
+    };
+    run(async {
+        let plugins = world.with(&[plugin("log"), plugin("other")]).await;
+        let web = ctx("web");
+        let created = plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
+        assert_eq!(created.claims["stdio"], "log");
+        let (stdout, netns) = (std::io::pipe().unwrap().0, std::fs::File::open("/proc/self/ns/net").unwrap());
+        plugins.attach(&web, &[(Role::Stdout, stdout.as_fd()), (Role::Netns, netns.as_fd())]).await.unwrap();
+        assert_eq!(plugins.control("log", &json!(null)).await.unwrap().0, json!([2, 1]));
+        assert_eq!(plugins.control("other", &json!(null)).await.unwrap().0, json!([1, -8]));
+    });
+}
+
+#[test]
+fn two_that_claim_the_same_stop_the_start() {
+    let world = World::new();
+    const CLAIM: &str = r#"{"claims":["stdio"]}"#;
+    let failure = run(async {
+        let plugins = world.with(&[setter(&world, "a", CLAIM, &[]), setter(&world, "b", CLAIM, &[])]).await;
+        create(&plugins, "web").await.unwrap_err()
+    });
+    assert_eq!(failure.to_string(), "plugins a and b both claim stdio; disable one of them");
+}
+
+#[test]
+fn services_that_a_plugin_does_not_cover_are_not_its_business() {
+    let world = World::new();
+    let trace = world.trace();
+    let mut only = traced(&world, "a", "{}");
+    only.policy.services = vec!["web-*".to_owned()];
+    run(async {
+        let plugins = world.with(&[only]).await;
+        std::fs::remove_file(&trace).unwrap();
+        create(&plugins, "db").await.unwrap();
+        create(&plugins, "web-1").await.unwrap();
+    });
+    assert_eq!(lines(&trace), ["a create web-1"]);
+}
+
+#[test]
+fn two_hundred_running_services_come_in_chunks_and_are_replayed_with_their_descriptors() {
+    const COUNT: &str = r#"
+        static int chunks, attached;
+        if (r->event == SP_EV_SYNCHRONIZE) chunks++;
+        if (r->event == SP_EV_ATTACH && r->flags & SP_F_REPLAY && r->nfds == 1 && fcntl(r->fds[0].fd, F_GETFD) >= 0) attached++;
+        if (r->event == SP_EV_CONTROL) { char text[64]; snprintf(text, sizeof text, "[%d,%d]", chunks, attached); return reply(r, text); }
+        return SP_OK;"#;
+    let world = World::new();
+    run(async {
+        let opened = world.open(&[config("p", &C::new("p", COUNT).build(&world.dir))]).await;
+        let plugins = opened.plugins;
+        let running: Vec<Running> = (0..200)
+            .map(|n| Running { ctx: ctx(&format!("s{n}")), state: "running", spec: spec() })
+            .collect();
+        assert_eq!(plugins.synchronize(&running).await, []);
+        let netns = std::fs::File::open("/proc/self/ns/net").unwrap();
+        for one in &running {
+            plugins.replay(&one.ctx, &[(Role::Netns, netns.as_fd())]).await.unwrap();
+        }
+        assert_eq!(plugins.control("p", &json!(null)).await.unwrap().0, json!([4, 200]));
+    });
+}

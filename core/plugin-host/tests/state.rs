@@ -1,0 +1,126 @@
+//! What plugins remember and hold: kv, kept descriptors, claims, timers, asks (rows 19 and 24's host part).
+use super::*;
+use sampan_testkit::plugin::C;
+use std::os::fd::AsFd;
+
+const STORE: &str = r#"
+    static int results, bad, timers;
+    if (r->event == SP_EV_RESULT) { results++; bad += r->exit_code != SP_OK; return SP_OK; }
+    if (r->event == SP_EV_TIMER) { timers += r->token == 5; return SP_OK; }
+    if (r->event == SP_EV_CREATE) { h->put(cx, r->container, B("mine"), B("\"created\""), 1); h->put(cx, 0, B("last"), B("1"), 2); return reply(r, "{\"claims\":[\"stdio\"]}"); }
+    if (r->event == SP_EV_ATTACH && r->nfds) h->keep_fd(cx, r->container, B("spool/1"), r->fds[0].fd);
+    if (r->event == SP_EV_STARTED) h->submit(cx, SP_OP_TIMER, 0, 5, B("{\"after_ms\":1,\"every_ms\":5}"), NULL, 0);
+    if (r->event == SP_EV_READY) h->submit(cx, SP_OP_RESTART, r->container, 9, B("{}"), NULL, 0);
+    if (r->event == SP_EV_SYNCHRONIZE) h->put(cx, 0, B("synchronized"), r->body, 0);
+    if (r->event == SP_EV_SYNCHRONIZE && r->nfds) { char c = 0; ssize_t n = read(r->fds[0].fd, &c, 1); char text[32]; snprintf(text, sizeof text, "\"%zd %c\"", n, c); h->put(cx, 0, B("kept"), B(text), 0); }
+    if (r->event == SP_EV_CONTROL) {
+      char key[64]; snprintf(key, sizeof key, "%.*s", (int)r->body.len - 2, (const char *)r->body.ptr + 1);
+      if (!strcmp(key, "counts")) { char text[64]; snprintf(text, sizeof text, "[%d,%d,%d]", results, bad, timers > 2); return reply(r, text); }
+      if (!strcmp(key, "keys")) { sp_owned o; h->read(cx, SP_READ_KV_LIST, 0, B(""), &o); h->complete(cx, r->id, SP_OK, (sp_bytes){ o.ptr, o.len }, NULL, 0); h->release(cx, &o); return SP_PENDING; }
+      sp_owned o; if (h->read(cx, SP_READ_KV, 0, B(key), &o) < 0) return reply(r, "null");
+      h->complete(cx, r->id, SP_OK, (sp_bytes){ o.ptr, o.len }, NULL, 0); h->release(cx, &o); return SP_PENDING; }
+    return SP_OK;"#;
+
+fn store(world: &World) -> PluginConfig {
+    config("store", &C { manifest: r#"{"claims":["stdio"]}"#, ..C::new("store", STORE) }.build(&world.dir))
+}
+
+async fn ask(plugins: &Plugins, what: &str) -> Value {
+    plugins.control("store", &json!(what)).await.unwrap().0
+}
+
+#[test]
+fn what_was_put_is_durable_when_the_result_comes_and_there_after_a_restart() {
+    let world = World::new();
+    run(async {
+        let plugins = world.with(&[store(&world)]).await;
+        create(&plugins, "web").await.unwrap();
+        for _ in 0..200 {
+            if ask(&plugins, "counts").await == json!([2, 0, 0]) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(ask(&plugins, "counts").await, json!([2, 0, 0]));
+        let file = std::fs::read_to_string(world.state_dir().join("kv/store/records")).unwrap();
+        assert!(file.contains(r#"{"c":"web","k":"mine","v":"\"created\""}"#), "{file}");
+        // Not closed: as after kill -9.
+        let again = world.with(&[store(&world)]).await;
+        assert_eq!(ask(&again, "last").await, json!(1));
+    });
+}
+
+#[test]
+fn a_new_worker_gives_back_descriptors_and_claims_and_a_final_detach_drops_them() {
+    let world = World::new();
+    run(async {
+        let plugins = world.with(&[store(&world)]).await;
+        let web = ctx("web");
+        plugins.create(&web, &json!({ "ports": [80] }), &[], &mut spec()).await.unwrap();
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        plugins.attach(&web, &[(Role::Stdout, reader.as_fd())]).await.unwrap();
+        std::io::Write::write_all(&mut writer, b"x").unwrap();
+        assert_eq!(world.keep.keys().unwrap(), ["plugin/store/web/spool/1", "plugins/page"]);
+
+        let again = world.open(&[store(&world)]).await.plugins;
+        let web = Ctx { pid: 7, ..ctx("web") };
+        let running = Running { ctx: web.clone(), state: "running", spec: spec() };
+        assert_eq!(again.synchronize(&[running]).await, []);
+        let seen = ask(&again, "synchronized").await;
+        assert_eq!(
+            seen,
+            json!({
+                "containers": [{ "id": "web", "handle": web.handle, "service": "web", "state": "running", "pid": 7 }],
+                "kept": [{ "container": web.handle, "container_id": "web", "key": "spool/1" }],
+            })
+        );
+        assert_eq!(ask(&again, "kept").await, json!("1 x"));
+        assert_eq!(again.created(web.handle).unwrap().claims["stdio"], "store");
+        assert_eq!(again.detach(&web, true).await, []);
+        assert_eq!(world.keep.keys().unwrap(), ["plugins/page"]);
+    });
+}
+
+#[test]
+fn timers_tick_and_asks_reach_the_supervisor() {
+    let world = World::new();
+    run(async {
+        let mut opened = world.open(&[store(&world)]).await;
+        let plugins = opened.plugins;
+        let web = ctx("web");
+        plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
+        plugins.started(&web).await.unwrap();
+        plugins.notify_ready(&web);
+        let asked = opened.asks.recv().await.unwrap();
+        assert_eq!(
+            (asked.op, asked.service.as_str(), asked.asker.plugin()),
+            (sampan_plugin::abi::OP_RESTART, "web", "store")
+        );
+        // Dropped without an answer: the plugin hears that it is cancelled.
+        drop(asked);
+        for _ in 0..200 {
+            if ask(&plugins, "counts").await == json!([3, 1, 1]) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{}", ask(&plugins, "counts").await);
+    });
+}
+
+#[test]
+fn keys_of_a_container_go_with_it_unless_it_comes_back() {
+    let world = World::new();
+    run(async {
+        let plugins = world.with(&[store(&world)]).await;
+        let records =
+            || std::fs::read_to_string(world.state_dir().join("kv/store/records")).unwrap_or_default();
+        for (is_final, dropped) in [(false, false), (true, true)] {
+            let web = ctx("web");
+            plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
+            assert_eq!(plugins.detach(&web, is_final).await, []);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(records().contains("{\"c\":\"web\"}"), dropped);
+        }
+    });
+}
