@@ -26,6 +26,8 @@ pub(crate) struct Context<'a> {
     pub program: Option<&'a [u8]>,
     /// The filter that hooks get.
     pub hook_filter: Option<Filter>,
+    /// The limit on its user's processes, while it is raised.
+    pub process_limit: Option<(u64, u64)>,
     /// The working directory is the one asked for.
     pub cwd_done: bool,
     /// What `Home` found.
@@ -46,6 +48,7 @@ impl<'a> Context<'a> {
             proc: None,
             program: None,
             hook_filter: None,
+            process_limit: None,
             cwd_done: false,
             home: Home::none(),
         }

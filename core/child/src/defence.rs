@@ -60,6 +60,8 @@ defences! {
     Undumpable = "undumpable",
     /// A process that is sent into a container is born in its pid namespace when it has left all that is the host's (CVE-2016-9962).
     BornInside = "born-inside",
+    /// A process that is sent into a container has become its user, with the capabilities of its program, when it is born there.
+    UserBeforeBirth = "user-before-birth",
     /// A process inside cannot write where the spawner learns which process it has sent.
     SuccessorOutOfReach = "successor-out-of-reach",
     /// Our program's file cannot be written through /proc/PID/exe (CVE-2019-5736).

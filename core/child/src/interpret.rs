@@ -66,7 +66,12 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         }
         Step::Setns { ns, kinds } => sys::setns(c.slot(ns)?, kinds),
         Step::GoOnInChild { .. } => {
-            sys::go_on_in(c.successor.take().ok_or(Fault::new(Call::clone3, uapi::EINVAL))?)
+            sys::go_on_in(c.successor.take().ok_or(Fault::new(Call::clone3, uapi::EINVAL))?)?;
+            c.process_limit.take().map_or(Ok(()), sys::set_process_limit)
+        }
+        Step::OneMoreProcess { given, soft, hard } => {
+            c.process_limit = sys::lift_process_limit((given != 0).then_some((soft, hard)))?;
+            Ok(())
         }
         Step::Unshare { kinds } => sys::unshare(kinds),
         Step::BecomeRoot { setgroups } => ids::become_root(setgroups != 0),
@@ -112,6 +117,7 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::Domainname { name } => sys::setdomainname(c.text(name)),
         Step::Loopback {} => sys::loopback_up(),
         Step::Session {} => sys::setsid(),
+        Step::ControllingTerminal {} => sys::controlling_tty(0),
         Step::Keyring { name } => keyring(c.text(name)),
         Step::Stdio { from, to } => sys::dup_to(c.slot(from)?, to as Fd),
         Step::Rlimit { resource, soft, hard } => sys::set_rlimit(resource, soft, hard),

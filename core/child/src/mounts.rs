@@ -304,7 +304,6 @@ pub(crate) fn console(c: &mut Context<'_>, to: Fd, uid: u32, size: u32, flags: u
     }
     sys::send_fd(to, master)?;
     sys::close(master);
-    sys::controlling_tty(peer)?;
     for number in 0..3 {
         sys::dup_to(peer, number)?;
     }

@@ -175,10 +175,15 @@ steps! {
     /// In place of `Root`: a new tmpfs, told `data`, in which later steps make and bind what there is to see.
     59 EmptyRoot { data: List, host: Propagation }
     /// Goes on in a child, born in the pid namespace that `Join` has joined: the container sees nobody who has anything of the
-    /// host, not even one with CAP_SYS_PTRACE.  The spawner waits `wait_ms` for it ([`FOR_EVER`]: as long as it takes).
+    /// host, not even with CAP_SYS_PTRACE.  The spawner waits `wait_ms` for it ([`FOR_EVER`]: as long as it takes).
     60 GoOnInChild { wait_ms: u32 }
     /// Standard streams that are the host's null device become the container's.
     61 ReopenNull {}
+    /// The terminal that is standard input controls the session.
+    62 ControllingTerminal {}
+    /// The limit on its user's processes, if one is `given`; but until the child of `GoOnInChild` is there that user may have one
+    /// more: it has this one too.
+    63 OneMoreProcess { given: u32, soft: u64, hard: u64 }
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.

@@ -1,17 +1,22 @@
 //! The plan for one more process in a running container.
 //!
 //! ```text
-//!   clone3 -> groups -> all its namespaces at once -> clone3, into its pid namespace -> pty -> limits, cwd -> user -> execve
+//!   clone3 -> groups -> all its namespaces at once -> pty -> limits, cwd -> user -> clone3, into its pid namespace -> execve
 //! ```
 //! The container is live and may be hostile: nothing of it is opened by a path before we are inside, nothing of
 //! ours stays open once we are, and ptrace is refused from before the join (CVE-2016-9962).  CAP_SYS_PTRACE would be allowed
-//! all the same: so the container sees only the second process, which was never anywhere but inside.
+//! all the same: so the container sees only the second process, which was never anywhere but inside, and has no right that its
+//! program will not have.  One right remains where seccomp(2) asks for it: see [`ids::Sets::until_execve`].
+//!
+//! In a user namespace the second process is born before it becomes the user: nobody in there may trace a process whose
+//! program was started outside of it (ptrace(2)), and the limit on processes could not be lifted for the birth.
 
 use crate::build::Build;
 use crate::cpus;
 use crate::error::Error;
 use crate::host::{Host, Version};
 use crate::labels;
+use crate::limits;
 use crate::namespaces::Namespaces;
 use crate::order::{Identity, become_process, filter, finish, given_stdio, join_v1_groups, keyring};
 use crate::plan::{Options, Parent, Plan};
@@ -34,7 +39,8 @@ impl<'a> Plan<'a> {
         options: &Options,
     ) -> Result<Plan<'a>, Error> {
         let ns = Namespaces::parse(spec, options)?;
-        let groups_denied = ns.has(CLONE_NEWUSER) && !host.privileged;
+        let in_user = ns.has(CLONE_NEWUSER);
+        let groups_denied = in_user && !host.privileged;
         let b = &mut Build::for_child(options);
         let container = b.slot(SlotSource::Container);
         let mut kinds = ns.all();
@@ -55,12 +61,12 @@ impl<'a> Plan<'a> {
         let initial_cpus = affinity(b, p)?;
         labels::process(b, p, options.new_keyring)?;
         b.step("linux.namespaces", Step::Join { container, kinds, first, keep: Numbers::default() });
-        if kinds & CLONE_NEWPID != 0 {
-            let wait_ms = if options.may_wait { FOR_EVER } else { PAUSED_MS_MAX };
-            b.step("linux.namespaces", Step::GoOnInChild { wait_ms });
+        let birth = kinds & CLONE_NEWPID != 0;
+        let user_first = birth && !in_user && defence::on(Defence::UserBeforeBirth);
+        if birth && !user_first {
+            born(b, options);
         }
-        b.step("", Step::Session {});
-        if ns.has(CLONE_NEWUSER) {
+        if in_user {
             b.step("linux.uidMappings", Step::BecomeRoot { setgroups: u32::from(!groups_denied) });
         }
         let program = process::program(b, p)?;
@@ -68,8 +74,16 @@ impl<'a> Plan<'a> {
         if options.new_keyring {
             keyring(b, options)?;
         }
-        let identity = Identity { groups_denied, available: host.available(ns.has(CLONE_NEWUSER)) };
-        become_process(b, spec, Some(p), &identity, options)?;
+        let identity =
+            Identity { groups_denied, available: host.available(in_user), birth_is_due: user_first };
+        become_process(b, spec, p, &identity)?;
+        if user_first {
+            born(b, options);
+            p.scheduler.as_ref().map_or(Ok(()), |s| limits::scheduler_once_born(b, s))?;
+        }
+        b.step("", Step::Session {});
+        process::controlling_terminal(b, p);
+        b.step("", Step::CloseOnExec { first });
         program.find(b, p);
         let filter = filter(b, spec)?;
         program.exec(b, filter);
@@ -83,6 +97,11 @@ impl<'a> Plan<'a> {
         };
         Ok(finish(b, parent))
     }
+}
+
+fn born(b: &mut Build, options: &Options) {
+    let wait_ms = if options.may_wait { FOR_EVER } else { PAUSED_MS_MAX };
+    b.step("linux.namespaces", Step::GoOnInChild { wait_ms });
 }
 
 /// The CPUs that the process has once it is in its group: those of `final`, or all that the group allows, whatever our

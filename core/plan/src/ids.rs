@@ -64,7 +64,8 @@ pub struct Sets {
 }
 
 impl Sets {
-    /// Adds what only we need: execve drops it, since it is neither bounding nor inheritable (capabilities(7)).
+    /// Adds what only we need: execve drops it, since it is neither bounding nor inheritable (capabilities(7)). Until then who may
+    /// trace the process has it too (docs/security.md).
     pub fn until_execve(&mut self, capability: u64) {
         self.effective |= capability;
         self.permitted |= capability;

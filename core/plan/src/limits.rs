@@ -26,12 +26,16 @@ const RLIMITS: [&str; 16] = [
     "RLIMIT_RTTIME",
 ];
 
+/// RLIMIT_NPROC.
+const NPROC: usize = 6;
+
 /// The limit's name, for messages.
 pub fn rlimit_name(resource: u32) -> &'static str {
     RLIMITS.get(resource as usize).copied().unwrap_or("RLIMIT_?")
 }
 
-pub fn rlimits(b: &mut Build, limits: &[Rlimit<'_>]) -> Result<(), Error> {
+/// `one_more_process`: until its child is born the process's user has it too.
+pub fn rlimits(b: &mut Build, limits: &[Rlimit<'_>], one_more_process: bool) -> Result<(), Error> {
     let mut seen = 0u32;
     for (index, limit) in limits.iter().enumerate() {
         let field = format!("process.rlimits[{index}]");
@@ -53,12 +57,23 @@ pub fn rlimits(b: &mut Build, limits: &[Rlimit<'_>]) -> Result<(), Error> {
                 format!("{} is above hard, {}", limit.soft, limit.hard),
             ));
         }
-        b.step(field, Step::Rlimit { resource: resource as u32, soft: limit.soft, hard: limit.hard });
+        let (soft, hard) = (limit.soft, limit.hard);
+        if resource == NPROC && one_more_process {
+            b.step(field, Step::OneMoreProcess { given: 1, soft, hard });
+        } else {
+            b.step(field, Step::Rlimit { resource: resource as u32, soft, hard });
+        }
+    }
+    if one_more_process && seen >> NPROC & 1 == 0 {
+        b.step("", Step::OneMoreProcess { given: 0, soft: 0, hard: 0 });
     }
     Ok(())
 }
 
-pub fn scheduler(b: &mut Build, s: &Scheduler<'_>) -> Result<(), Error> {
+const RESET_ON_FORK: u64 = 0x01;
+
+/// `birth_is_due`: a child inherits all of it, if not told otherwise by the flag that is left out here.
+pub fn scheduler(b: &mut Build, s: &Scheduler<'_>, birth_is_due: bool) -> Result<(), Error> {
     let field = "process.scheduler";
     let policy = match s.policy.as_str() {
         "SCHED_OTHER" => 0,
@@ -74,7 +89,7 @@ pub fn scheduler(b: &mut Build, s: &Scheduler<'_>) -> Result<(), Error> {
     let mut flags = 0;
     for (index, flag) in s.flags.iter().enumerate() {
         flags |= match flag.as_str() {
-            "SCHED_FLAG_RESET_ON_FORK" => 0x01,
+            "SCHED_FLAG_RESET_ON_FORK" => RESET_ON_FORK,
             "SCHED_FLAG_RECLAIM" => 0x02,
             "SCHED_FLAG_DL_OVERRUN" => 0x04,
             "SCHED_FLAG_KEEP_POLICY" => 0x08,
@@ -89,8 +104,19 @@ pub fn scheduler(b: &mut Build, s: &Scheduler<'_>) -> Result<(), Error> {
             }
         };
     }
+    if birth_is_due {
+        flags &= !RESET_ON_FORK;
+    }
     let (nice, priority) = (s.nice.unwrap_or(0), s.priority.unwrap_or(0));
     b.step(field, Step::Scheduler { policy, nice: nice as u32, priority: priority as u32, flags });
+    Ok(())
+}
+
+/// What [`scheduler`] has left out for a birth: nobody needs a privilege to do what was allowed already, and less.
+pub fn scheduler_once_born(b: &mut Build, s: &Scheduler<'_>) -> Result<(), Error> {
+    if s.flags.iter().any(|flag| flag.as_str() == "SCHED_FLAG_RESET_ON_FORK") {
+        scheduler(b, s, false)?;
+    }
     Ok(())
 }
 

@@ -140,6 +140,7 @@ impl<'l, 'a> Launch<'l, 'a> {
     fn rest_of_root(&self, b: &mut Build, made: MountOutcome) -> Result<(), Error> {
         if let Some(p) = &self.spec.process {
             process::terminal(b, p, made.dev != Dev::Bound, self.options);
+            process::controlling_terminal(b, p);
         }
         for (target, field) in made.read_only_later {
             let target = b.text(&target, &field)?;
@@ -203,8 +204,11 @@ impl<'l, 'a> Launch<'l, 'a> {
             keyring(b, self.options)?;
         }
         let available = self.host.available(self.namespaces.has(CLONE_NEWUSER));
-        let identity = Identity { groups_denied: self.groups_denied, available };
-        become_process(b, self.spec, self.spec.process.as_ref(), &identity, self.options)
+        let identity = Identity { groups_denied: self.groups_denied, available, birth_is_due: false };
+        let Some(process) = &self.spec.process else { return Ok(()) };
+        become_process(b, self.spec, process, &identity)?;
+        b.step("", Step::CloseOnExec { first: self.options.first_of_ours() });
+        Ok(())
     }
 
     /// `created`, then what `start` sets off.
@@ -348,26 +352,27 @@ pub(crate) struct Identity {
     pub groups_denied: bool,
     /// Capabilities that we can hand on.
     pub available: u64,
+    /// The program is yet to be born: who becomes its user will clone it.
+    pub birth_is_due: bool,
 }
 
 /// From root in the container to the process: limits, directory, capabilities, user.
 pub(crate) fn become_process(
     b: &mut Build,
     spec: &Spec<'_>,
-    process: Option<&Process<'_>>,
+    p: &Process<'_>,
     identity: &Identity,
-    options: &Options,
 ) -> Result<(), Error> {
-    let Some(p) = process else { return Ok(()) };
     if !p.terminal {
         b.step("", Step::ReopenNull {});
     }
     if p.user.uid != 0 && !p.terminal {
         b.step("process.user.uid", Step::OwnStdio { uid: p.user.uid });
     }
-    limits::rlimits(b, &p.rlimits)?;
+    // Root's processes are not counted.
+    limits::rlimits(b, &p.rlimits, identity.birth_is_due && p.user.uid != 0)?;
     if let Some(s) = &p.scheduler {
-        limits::scheduler(b, s)?;
+        limits::scheduler(b, s, identity.birth_is_due)?;
     }
     if let Some(io) = &p.io_priority {
         limits::io_priority(b, io)?;
@@ -390,7 +395,6 @@ pub(crate) fn become_process(
     if p.no_new_privileges {
         b.step("process.noNewPrivileges", Step::NoNewPrivs {});
     }
-    b.step("", Step::CloseOnExec { first: options.first_of_ours() });
     Ok(())
 }
 

@@ -85,6 +85,13 @@ pub fn terminal(b: &mut Build, process: &Process<'_>, on_dev_console: bool, opti
     b.step("process.terminal", Step::Console { to, uid: process.user.uid, size, flags });
 }
 
+/// It is its session's: for the process that is to be the program, once that leads a session.
+pub fn controlling_terminal(b: &mut Build, process: &Process<'_>) {
+    if process.terminal {
+        b.step("process.terminal", Step::ControllingTerminal {});
+    }
+}
+
 /// As root, or with `again` as the user, who may be allowed where root is not.
 pub fn working_directory(b: &mut Build, process: &Process<'_>, again: bool) -> Result<(), Error> {
     if !process.cwd.starts_with('/') {

@@ -222,6 +222,13 @@ impl Reader<'_> {
             Step::Hostname { name } => format!("set the hostname to {:?}", self.text(name)),
             Step::Domainname { name } => format!("set the domain name to {:?}", self.text(name)),
             Step::Loopback {} => "bring lo up".to_owned(),
+            Step::ControllingTerminal {} => "let the terminal control the session".to_owned(),
+            Step::OneMoreProcess { given: 0, .. } => {
+                "allow the user one more process until the birth".to_owned()
+            }
+            Step::OneMoreProcess { soft, hard, .. } => {
+                format!("set RLIMIT_NPROC to {soft} (hard {hard}), and one more until the birth")
+            }
             Step::Session {} => "start a session".to_owned(),
             Step::Keyring { name } => format!("join session keyring {}", self.text(name)),
             Step::Stdio { to, .. } => format!(

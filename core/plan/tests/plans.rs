@@ -229,18 +229,61 @@ fn labels_are_set_after_hooks_of_the_host_and_before_the_container_is_seen() {
     assert!(order.is_sorted(), "{order:?}");
 }
 
-/// Whoever has CAP_SYS_PTRACE in there would go through /proc/PID/root of one who has not.
+/// Whoever has CAP_SYS_PTRACE in there would go through /proc/PID/root of one who has not left the host, and would have the
+/// rights of one who has not given them up.
 #[test]
-fn a_process_is_born_in_a_pid_namespace_when_it_has_left_the_host() {
-    let text = config().to_string();
-    let spec = Spec::parse(&text).unwrap();
-    let process = spec.process.as_ref().unwrap();
-    for may_wait in [false, true] {
+fn a_process_is_born_in_a_pid_namespace_when_it_has_left_the_host_and_become_its_user() {
+    for (user_namespace, may_wait, uid) in
+        [(false, false, 0), (false, true, 0), (false, true, 1000), (true, true, 0), (true, true, 1000)]
+    {
+        let mut c = config();
+        set(&mut c, "/process/terminal", json!(true));
+        set(&mut c, "/process/user/uid", json!(uid));
+        set(
+            &mut c,
+            "/process/scheduler",
+            json!({"policy": "SCHED_RR", "flags": ["SCHED_FLAG_RESET_ON_FORK"]}),
+        );
+        if user_namespace {
+            c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+            c["linux"]["uidMappings"] = map.clone();
+            c["linux"]["gidMappings"] = map;
+        }
+        let text = c.to_string();
+        let spec = Spec::parse(&text).unwrap();
         let options = Options { may_wait, ..options() };
-        let steps = Plan::exec(&spec, process, &Host::example(), &options).unwrap().steps;
-        let join = steps.iter().position(|step| matches!(step, Step::Join { .. })).unwrap();
-        assert!(matches!(steps[join + 1], Step::GoOnInChild { .. }), "{:?}", steps[join + 1]);
-        assert!(!steps.iter().any(|step| matches!(step, Step::Enter { .. })));
+        let plan = Plan::exec(&spec, spec.process.as_ref().unwrap(), &Host::example(), &options).unwrap();
+        let steps: Vec<&str> = plan.steps.iter().map(|step| step.name()).collect();
+        let after: Vec<&str> = steps.iter().copied().skip_while(|step| *step != "GoOnInChild").collect();
+        if user_namespace {
+            assert_eq!(after[1], "BecomeRoot");
+            assert!(!steps.contains(&"OneMoreProcess"));
+        } else {
+            // Of these the user may do each.
+            let rest = [
+                "GoOnInChild",
+                "Scheduler",
+                "Session",
+                "ControllingTerminal",
+                "CloseOnExec",
+                "Home",
+                "Find",
+                "Exec",
+            ];
+            assert_eq!(after, rest, "{steps:?}");
+            assert_eq!(steps.contains(&"OneMoreProcess"), uid != 0);
+        }
+        let resets: Vec<bool> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Scheduler { flags, .. } => Some(flags & 1 == 1),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(resets, if user_namespace { vec![true] } else { vec![false, true] });
+        assert!(!steps.contains(&"Enter"));
     }
 }
 

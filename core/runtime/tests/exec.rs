@@ -294,3 +294,27 @@ fn the_processs_cpus_are_final_and_the_containers_where_there_are_none() {
     let status = |of: &str| allowed(&c.root.ok(["exec", &id, "cat", &format!("/proc/{of}/status")]));
     assert_eq!((status("1"), status("self")), (allowed(&ours), "1".to_owned()));
 }
+
+/// It is born of a process that is its user's already: that one does not count.
+#[test]
+fn it_needs_room_for_one_process_in_its_users_limit() {
+    let Some(c) = Running::new("processes") else { return };
+    let uid = 61_234 + std::process::id() % 1_000;
+    let process = |limit: u64, args: &[&str]| {
+        let path = c.bundle.path().join("process.json");
+        let process = serde_json::json!({
+            "user": {"uid": uid, "gid": uid}, "args": args, "cwd": "/", "env": ["PATH=/bin"],
+            "rlimits": [{"type": "RLIMIT_NPROC", "soft": limit, "hard": limit}],
+        });
+        fs::write(&path, process.to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (code, out, err) =
+        c.exec(&["--process", &process(1, &["grep", "Max processes", "/proc/self/limits"])], &[]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["Max", "processes", "1", "1", "processes"]);
+    assert_eq!(c.exec(&["-d", "--process", &process(1, &["sleep", "60"])], &[]).0, 0);
+    let (code, _, err) = c.exec(&["--process", &process(1, &["true"])], &[]);
+    assert_eq!(code, 255);
+    assert!(err.contains("EAGAIN"), "{err}");
+}

@@ -39,6 +39,9 @@ fn each_row_says_what_it_should() {
     let c = check;
     let rlimit = Step::Rlimit { resource: 7, soft: 1, hard: 1 };
     c(rlimit, Call::prlimit, Errno::PERM, ROOT, "CAP_SYS_RESOURCE");
+    let processes = Step::OneMoreProcess { given: 1, soft: 1, hard: 1 };
+    c(processes, Call::prlimit, Errno::PERM, ROOT, "CAP_SYS_RESOURCE");
+    c(Step::GoOnInChild { wait_ms: 0 }, Call::clone3, Errno::AGAIN, ROOT, "as many processes");
     let host = Propagation::RSlave;
     let root = Step::Root { from: Source::Path(T), at: T, host };
     c(root, Call::open_tree, Errno::NOENT, ROOT, "see root.path");

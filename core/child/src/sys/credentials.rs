@@ -68,6 +68,30 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     unsafe { syscall(Call::prlimit, [0, resource as usize, limit.as_ptr() as usize, 0, 0, 0]) }.map(drop)
 }
 
+const RLIMIT_NPROC: u32 = 6;
+
+/// Sets the limit, or where none is asked for takes the one in force, and lets our user have one process more. What is then
+/// to be set when that is over; nothing where there is no limit, and where we may not raise it (no CAP_SYS_RESOURCE).
+pub fn lift_process_limit(asked: Option<(u64, u64)>) -> Result<Option<(u64, u64)>> {
+    let mut current = [0u64; 2];
+    // SAFETY: `current` is struct rlimit64, which the kernel fills; no new one is set.
+    unsafe { syscall(Call::prlimit, [0, RLIMIT_NPROC as usize, 0, current.as_mut_ptr() as usize, 0, 0]) }?;
+    let (soft, hard) = asked.unwrap_or(current.into());
+    let lifted = match soft.checked_add(1) {
+        Some(more) => set_rlimit(RLIMIT_NPROC, more, hard.max(more)).is_ok(),
+        None => false,
+    };
+    match asked {
+        _ if lifted => Ok(Some((soft, hard))),
+        Some(limit) => set_process_limit(limit).map(|()| None),
+        None => Ok(None),
+    }
+}
+
+pub fn set_process_limit((soft, hard): (u64, u64)) -> Result<()> {
+    set_rlimit(RLIMIT_NPROC, soft, hard)
+}
+
 pub fn keyctl_join(name: &[u8]) -> Result<()> {
     let p = cstr(Call::keyctl, name)?;
     // SAFETY: `name` ends in NUL.
@@ -96,9 +120,9 @@ pub fn sched_setattr(policy: u32, nice: i32, priority: u32, flags: u64) -> Resul
     unsafe { syscall(Call::sched_setattr, [0, &raw const attr as usize, 0, 0, 0, 0]) }.map(drop)
 }
 
-/// Of our own process group (IOPRIO_WHO_PGRP = 2).
+/// Of this process (IOPRIO_WHO_PROCESS = 1); its children begin with it.
 pub fn ioprio_set(value: u32) -> Result<()> {
-    numbers(Call::ioprio_set, [2, 0, value as usize, 0, 0, 0]).map(drop)
+    numbers(Call::ioprio_set, [1, 0, value as usize, 0, 0, 0]).map(drop)
 }
 
 /// All CPUs: the kernel cuts the mask down to what the cpuset allows.

@@ -112,7 +112,10 @@ fn hook(words: String, call: Call, errno: Errno, detail: u32) -> Error {
 pub fn likely(step: Step, call: Call, errno: Errno, around: Circumstances) -> Option<&'static str> {
     let inside = around.new_user_namespace;
     Some(match (step, call, errno) {
-        (Step::Rlimit { .. }, Call::prlimit, Errno::PERM) => {
+        (Step::GoOnInChild { .. }, Call::clone3, Errno::AGAIN) => {
+            "there are as many processes as RLIMIT_NPROC allows the user, or as pids.limit allows the container"
+        }
+        (Step::Rlimit { .. } | Step::OneMoreProcess { .. }, Call::prlimit, Errno::PERM) => {
             "raising a hard limit above our own needs CAP_SYS_RESOURCE in the host's user namespace; lower \"hard\""
         }
         (Step::Root { .. } | Step::Scratch { .. }, Call::open_tree, Errno::NOENT) => {

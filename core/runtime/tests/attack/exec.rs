@@ -65,6 +65,20 @@ pub fn root_of_a_joining_process(runtime: &Runtime) -> Outcome {
     sent_into(runtime, &mut bundle, &format!("cat /proc/[0-9]*/root{}", secret.display()))
 }
 
+/// The capabilities of the host's root in a process that the container may trace. A working directory that is deep gives time to
+/// look: it is made while they are still there.
+pub fn capabilities_of_a_joining_process(runtime: &Runtime) -> Outcome {
+    let mut bundle = Bundle::new("joining-capabilities").unwrap();
+    for set in ["bounding", "effective", "permitted"] {
+        bundle.add(&format!("/process/capabilities/{set}"), json!("CAP_SYS_PTRACE"));
+    }
+    bundle.set("/process/cwd", json!("/d".repeat(2_000)));
+    let ours = fs::read_to_string("/proc/self/status").unwrap();
+    let ours = ours.lines().find_map(|line| line.strip_prefix("CapPrm:\t")).unwrap();
+    let look = format!("/bin/grep -qs 'CapPrm:.{ours}' /proc/[0-9]*/status && echo '{SECRET}'");
+    sent_into(runtime, &mut bundle, &look)
+}
+
 /// Memory that the process shares with the runtime on the host: its pid is written there, and who writes another one has the
 /// runtime signal that process of the host. The long PATH gives time to look.
 pub fn pid_of_a_joining_process_forged(runtime: &Runtime) -> Outcome {

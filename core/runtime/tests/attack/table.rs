@@ -157,6 +157,11 @@ attacks! {
         tried: "a process with CAP_SYS_PTRACE goes through the root folder of the one that `exec` sends",
         defence: BornInside,
     }
+    exec::capabilities_of_a_joining_process {
+        known_as: "CVE-2016-9962 (runc)", by: Inside,
+        tried: "a process with CAP_SYS_PTRACE takes over the one that `exec` sends while that has the host root's capabilities",
+        defence: UserBeforeBirth,
+    }
     exec::pid_of_a_joining_process_forged {
         known_as: "memory shared with the less trusted", by: Inside,
         tried: "a process with CAP_SYS_PTRACE writes to where `exec` learns its process's pid, to have a process of the host signalled",
