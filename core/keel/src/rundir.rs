@@ -140,7 +140,15 @@ fn remove(path: &Path) -> std::io::Result<()> {
 /// sampand that starts this moment with a new lock meets nobody.
 pub fn leave(run_dir: &Path) -> std::io::Result<()> {
     let empty = |path: &Path| match std::fs::remove_dir(path) {
-        Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => Ok(()),
+        // In use: a mount point, as systemd makes of RuntimeDirectory= in some units.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound | ErrorKind::ResourceBusy
+            ) =>
+        {
+            Ok(())
+        }
         other => other,
     };
     empty(&run_dir.join(CONTAINERS))?;

@@ -1,8 +1,9 @@
 //! sampand's own lines: a tracing subscriber that formats an event once and hands it to the view.
 //!
 //! Text is `INFO web: running -> backoff cause="exit 137, oom" attempt=3 delay_ms=400`: the service first, then what
-//! happened, then numbers with their units. JSON is one object a line with the same facts. Absent on purpose: spans,
-//! filters by target and regular expressions; one level for all (`log_level`).
+//! happened, then numbers with their units. JSON is one object a line with the same facts. For systemd's journal the level
+//! is a priority in front (sd-daemon(3)). Absent on purpose: spans, filters by target and regular expressions; one level for
+//! all (`log_level`).
 use crate::view::{View, colour_of};
 use std::fmt::Write;
 use tracing::field::{Field, Visit};
@@ -14,6 +15,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Text,
+    /// Text, with priorities that systemd reads.
+    Journal,
     Json,
 }
 
@@ -45,6 +48,7 @@ impl Subscriber for Lines {
         let level = *event.metadata().level();
         let line = match self.format {
             Format::Text => facts.text(level, self.view.colour()),
+            Format::Journal => facts.journal(level),
             Format::Json => facts.json(level, event.metadata().target()),
         };
         self.view.own(line);
@@ -88,6 +92,24 @@ impl Facts {
                 false => write!(line, "{service}: "),
             };
         }
+        self.rest_of_line(&mut line);
+        line
+    }
+
+    /// A record of the journal is one line, so that each has the priority.
+    fn journal(&self, level: Level) -> String {
+        let priority = match level {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            _ => 7,
+        };
+        let mut text = self.service.as_ref().map(|service| format!("{service}: ")).unwrap_or_default();
+        self.rest_of_line(&mut text);
+        text.lines().map(|line| format!("<{priority}>{line}\n")).collect()
+    }
+
+    fn rest_of_line(&self, line: &mut String) {
         line.push_str(&self.message);
         for (name, value) in &self.rest {
             let _ = match value {
@@ -98,7 +120,6 @@ impl Facts {
             };
         }
         line.push('\n');
-        line
     }
 
     fn json(&self, level: Level, target: &str) -> String {
@@ -161,5 +182,15 @@ mod tests {
             facts.text(Level::INFO, false),
             " INFO web: running -> backoff cause=\"exit 137, oom\" attempt=3 why=crash\n"
         );
+        assert_eq!(
+            facts.journal(Level::WARN),
+            "<4>web: running -> backoff cause=\"exit 137, oom\" attempt=3 why=crash\n"
+        );
+    }
+
+    #[test]
+    fn every_line_of_a_record_has_its_priority_in_the_journal() {
+        let facts = Facts { message: "two\nlines".into(), ..Facts::default() };
+        assert_eq!(facts.journal(Level::ERROR), "<3>two\n<3>lines\n");
     }
 }

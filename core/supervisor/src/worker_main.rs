@@ -12,6 +12,7 @@ use sampan_journal::{Desired, Journal};
 use sampan_keel::{Fate, Keel, rundir};
 use sampan_plugin_host::{self as plugins, HostEnv, Opened, Plugins, Running};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,6 +116,7 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
     crate::sources::signals(&send).map_err(|e| format!("cannot take over signals: {e}"))?;
     let following = (follow && logged).then(|| follow::start(&ground, &view));
     keel.ready().map_err(|e| e.to_string())?;
+    tell_manager("READY=1");
     worker.tidy.soon();
 
     let (outcome, mut worker) = worker.run(messages).await;
@@ -140,6 +142,13 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
         Outcome::Kept => worker.ground.flush_desired().await,
     }
     Ok(STOPPED)
+}
+
+/// A service manager that cannot be told is no reason to stop: it will say itself what it misses.
+fn tell_manager(state: &str) {
+    if let Err(error) = sampan_systemd::notify::send(state) {
+        tracing::warn!("the service manager (NOTIFY_SOCKET) cannot be told {state}: {error}");
+    }
 }
 
 async fn open_plugins(
@@ -206,6 +215,9 @@ fn level(level: LogLevel) -> tracing::Level {
 
 fn format(format: LogFormat) -> log::Format {
     match format {
+        LogFormat::Text if sampan_systemd::notify::is_in_journal(std::io::stdout().as_fd()) => {
+            log::Format::Journal
+        }
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
     }

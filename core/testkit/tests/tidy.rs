@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates in which every rule holds. In the others only [`unsafe_is_where_the_architecture_says`] does so far.
-const IN_ORDER: [&str; 4] = ["core/child", "core/plan", "core/cgroups", "core/runtime"];
-const CRATES: [&str; 19] = [
+const IN_ORDER: [&str; 5] = ["core/child", "core/plan", "core/cgroups", "core/runtime", "core/systemd"];
+const CRATES: [&str; 20] = [
     "core/child",
     "core/plan",
     "core/cgroups",
@@ -21,6 +21,7 @@ const CRATES: [&str; 19] = [
     "core/journal",
     "core/keel",
     "core/plugin-host",
+    "core/systemd",
     "core/supervisor",
     "core/ctl",
     "core/testkit",
