@@ -142,6 +142,15 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
             let claim = keel::rundir::claim(run.as_ref(), state.as_ref(), parent, keel)?;
             format!("claimed {:?}", claim.rebooted)
         }
+        // One more connection; the keel keeps our end, so that it outlives us.
+        ["connect"] => {
+            keel.keep("link", Some(keel.connect()?.as_fd()))?;
+            "connected".into()
+        }
+        ["through-the-link", ..] => {
+            let link = Keel::connected(keel.fetch("link")?.ok_or("no link")?)?;
+            obey(&link, line.split_once(' ').map_or("", |(_, rest)| rest))?
+        }
         ["rubbish"] => {
             rustix::net::send(keel.socket(), b"rubbish", rustix::net::SendFlags::empty())?;
             "sent".into()

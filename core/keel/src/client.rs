@@ -247,6 +247,18 @@ impl Keel {
         Ok(kept)
     }
 
+    /// One more connection, for a process of the worker's (`Keel::connected`). The keel closes it when this worker ends, so
+    /// that nobody starts anything in the name of a worker that is no more.
+    pub fn connect(&self) -> Result<OwnedFd, Error> {
+        let (_, mut fds) = self.call(Op::Connect, 0, "", &[], "make", "one more connection")?;
+        fds.take(0).ok_or(Error::Confused("a connection without a descriptor"))
+    }
+
+    /// In the process that was given one end of a `connect`.
+    pub fn connected(socket: OwnedFd) -> Result<Keel, Error> {
+        Keel::greet(socket)
+    }
+
     /// The program that later workers execute. Then end with `EXIT_AGAIN`.
     pub fn program(&self, program: OwnedFd) -> Result<(), Error> {
         let sealed = sampan_runtime::kernel::seal::sealed(program).map_err(Error::Seal)?;

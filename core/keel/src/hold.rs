@@ -6,6 +6,7 @@ use super::table::{CHILDREN_MAX, Children, KEPT_MAX, Kept};
 use super::wire::{self, Fds, Message, Op};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use sampan_child::image::Image;
@@ -21,6 +22,8 @@ pub struct Hold {
     kept: Kept,
     pub watchdog: OwnedFd,
     pub program: OwnedFd,
+    /// Those of the worker's processes.
+    pub connections: Connections,
     /// How many workers were started, and how the last one that ended did.
     pub workers: u32,
     pub fate: (i32, i32),
@@ -45,6 +48,7 @@ impl Hold {
             kept: Kept::new(KEPT_MAX),
             watchdog,
             program: high(program).map_err(|e| ("keep a descriptor", e))?,
+            connections: Connections::default(),
             workers: 0,
             fate: (wire::FATE_NONE, 0),
             image: vec![0; IMAGE_MAX],
@@ -110,6 +114,7 @@ impl Hold {
                 answer.name = key;
             }
             Op::Program => self.program = high(fds.take(0).ok_or(Errno::BADF)?)?,
+            Op::Connect => fd = Some(self.connections.add()?),
         }
         Ok((answer, fd))
     }
@@ -135,6 +140,49 @@ impl Hold {
     /// The worker may ask about its own children alone.
     fn child(&self, pid: i32) -> Result<i32, Errno> {
         if self.children.contains(pid) { Ok(pid) } else { Err(Errno::SRCH) }
+    }
+}
+
+/// Connections beside the worker's own, our ends of them.
+pub struct Connections {
+    sockets: [Option<OwnedFd>; wire::CONNECTIONS_MAX],
+}
+
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections { sockets: [const { None }; wire::CONNECTIONS_MAX] }
+    }
+}
+
+impl Connections {
+    /// The other end of a new one.
+    fn add(&mut self) -> Result<OwnedFd, Errno> {
+        let free = self.sockets.iter_mut().find(|socket| socket.is_none()).ok_or(Errno::NOSPC)?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        *free = Some(high(ours)?);
+        Ok(theirs)
+    }
+
+    pub fn open(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().filter_map(|socket| socket.as_ref().map(AsFd::as_fd))
+    }
+
+    pub fn get(&self, at: usize) -> Option<BorrowedFd<'_>> {
+        self.sockets.get(at)?.as_ref().map(AsFd::as_fd)
+    }
+
+    pub fn close(&mut self, at: usize) {
+        drop(self.take(at));
+    }
+
+    pub fn take(&mut self, at: usize) -> Option<OwnedFd> {
+        self.sockets.get_mut(at)?.take()
+    }
+
+    /// Who asks through one of them asks for a worker that is no more.
+    pub fn close_all(&mut self) {
+        self.sockets.fill_with(|| None);
     }
 }
 

@@ -6,6 +6,7 @@ use super::hold::Hold;
 use super::wire;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use std::sync::{Arc, Mutex, PoisonError};
 
 impl Keel {
     /// Ends when the last clone of the connection is dropped; children that run are then init's.
@@ -15,16 +16,23 @@ impl Keel {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| Error::Call { doing: "make a socket pair", errno })?;
-        std::thread::spawn(move || answer(hold, ours));
+        let hold = Arc::new(Mutex::new(hold));
+        std::thread::spawn(move || answer(&hold, ours));
         Keel::greet(theirs)
     }
 }
 
-fn answer(mut hold: Hold, socket: OwnedFd) {
+fn answer(hold: &Arc<Mutex<Hold>>, socket: OwnedFd) {
     while let Ok(Some((request, mut fds))) = wire::receive(socket.as_fd(), RecvFlags::empty()) {
-        let (answer, fd) = match hold.handle(&request, &mut fds) {
-            Ok(answer) => answer,
-            Err(refusal) => (refusal.message(&request), None),
+        let (answer, fd) = {
+            let mut held = hold.lock().unwrap_or_else(PoisonError::into_inner);
+            let handled = held.handle(&request, &mut fds);
+            // One more connection: a thread of its own answers it.
+            if let Some(socket) = held.connections.take(0) {
+                let hold = hold.clone();
+                std::thread::spawn(move || self::answer(&hold, socket));
+            }
+            handled.unwrap_or_else(|refusal| (refusal.message(&request), None))
         };
         drop(fds);
         let fd = fd.as_ref().map(AsFd::as_fd);

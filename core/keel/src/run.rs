@@ -199,6 +199,9 @@ impl Tender {
             if ready.socket {
                 self.serve();
             }
+            if ready.others {
+                self.serve_others();
+            }
             self.watch(ready.watchdog);
         }
     }
@@ -212,7 +215,7 @@ impl Tender {
             return Ready { signals: is_ready(&fds[0]), ..Ready::default() };
         };
         let timeout = worker.kill_at.map(|at| timespec(at.saturating_sub(now)));
-        let mut fds = [
+        let first = [
             PollFd::new(&self.signals, in_flag),
             PollFd::new(&worker.pidfd, in_flag),
             // A closed socket is always readable: from then on its place is taken by a descriptor already there.
@@ -223,12 +226,23 @@ impl Tender {
             },
             PollFd::new(&self.hold.watchdog, in_flag),
         ];
+        let mut fds: [PollFd<'_>; 4 + wire::CONNECTIONS_MAX] =
+            core::array::from_fn(|_| PollFd::new(&self.signals, in_flag));
+        let others = self.hold.connections.open().map(|socket| PollFd::from_borrowed_fd(socket, in_flag));
+        let mut count = 0;
+        for (to, from) in fds.iter_mut().zip(first.into_iter().chain(others)) {
+            *to = from;
+            count += 1;
+        }
         // EINTR, ENOMEM: the next turn asks again.
-        if poll(&mut fds, timeout.as_ref()).is_err() {
+        let Some(fds) = fds.get_mut(..count) else { return Ready::default() };
+        if poll(fds, timeout.as_ref()).is_err() {
             return Ready::default();
         }
-        let [signals, ended, socket, watchdog] = fds.each_ref().map(is_ready);
-        Ready { signals, ended, socket, watchdog }
+        let mut ready = fds.iter().map(is_ready);
+        let mut next = || ready.next().unwrap_or_default();
+        let (signals, ended, socket, watchdog) = (next(), next(), next(), next());
+        Ready { signals, ended, socket, watchdog, others: ready.any(|ready| ready) }
     }
 
     fn start_worker(&mut self, now: Duration) {
@@ -330,6 +344,7 @@ impl Tender {
         };
         // A turn that it did not end is not its successor's.
         self.hold.disarm();
+        self.hold.connections.close_all();
         let now = now();
         let lived = now.saturating_sub(worker.since);
         self.hold.fate = fate;
@@ -413,6 +428,32 @@ impl Tender {
         }
     }
 
+    /// One request of each of the worker's processes that has one.
+    fn serve_others(&mut self) {
+        for at in 0..wire::CONNECTIONS_MAX {
+            let Some(socket) = self.hold.connections.get(at) else { continue };
+            let (request, mut fds) = match wire::receive(socket, RecvFlags::DONTWAIT) {
+                Ok(Some(request)) => request,
+                Err(Errno::AGAIN | Errno::INTR) => continue,
+                // It has ended, or speaks nonsense.
+                Ok(None) | Err(_) => {
+                    self.hold.connections.close(at);
+                    continue;
+                }
+            };
+            let handled = match Op::from_word(request.kind) {
+                Some(op) if op.is_workers() => Err(Errno::PERM.into()),
+                _ => self.hold.handle(&request, &mut fds),
+            };
+            let (answer, fd) = handled.unwrap_or_else(|refusal| (refusal.message(&request), None));
+            let Some(socket) = self.hold.connections.get(at) else { continue };
+            let borrowed = fd.as_ref().map(AsFd::as_fd);
+            if wire::send(socket, &answer, borrowed.as_slice(), SendFlags::DONTWAIT).is_err() {
+                self.hold.connections.close(at);
+            }
+        }
+    }
+
     /// It closed its end: it is on its way out, most likely with the exit code that counts.
     fn worker_leaves(&mut self) {
         if let Some(worker) = &mut self.worker {
@@ -442,6 +483,8 @@ struct Ready {
     ended: bool,
     socket: bool,
     watchdog: bool,
+    /// One of the connections beside the worker's own.
+    others: bool,
 }
 
 const SI_KERNEL: i32 = 0x80;

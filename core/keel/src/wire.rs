@@ -17,6 +17,8 @@ pub const VERSION: i32 = 1;
 pub const NAME_MAX: usize = 200;
 /// Slots of one launch. The kernel takes 253 descriptors per message (SCM_MAX_FD).
 pub const SLOTS_MAX: usize = 128;
+/// Connections beside the worker's own.
+pub const CONNECTIONS_MAX: usize = 128;
 /// The image itself comes first.
 pub const FDS_MAX: usize = SLOTS_MAX + 1;
 
@@ -56,9 +58,16 @@ pub enum Op {
     NextKept = 9,
     /// fd = the program of all later workers.
     Program = 10,
+    /// -> fd = one more connection, for a process of the worker's. It is closed when the worker ends.
+    Connect = 12,
 }
 
 impl Op {
+    /// What is the worker's alone to ask, not its processes'.
+    pub fn is_workers(self) -> bool {
+        matches!(self, Op::Ready | Op::Program | Op::Connect)
+    }
+
     pub fn from_word(word: u32) -> Option<Op> {
         Some(match word {
             1 => Op::Hello,
@@ -71,6 +80,7 @@ impl Op {
             8 => Op::NextChild,
             9 => Op::NextKept,
             10 => Op::Program,
+            12 => Op::Connect,
             _ => return None,
         })
     }
@@ -92,7 +102,7 @@ macro_rules! moments {
         }
     };
 }
-moments!(Hello Ready Launch Peek Reap Keep Fetch NextChild NextKept Program);
+moments!(Hello Ready Launch Peek Reap Keep Fetch NextChild NextKept Program Connect);
 
 /// A tag or a key: at most `NAME_MAX` bytes, held in place.
 #[derive(Clone, Copy, PartialEq, Eq)]

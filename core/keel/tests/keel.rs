@@ -186,6 +186,36 @@ fn the_worker_may_ask_about_its_children_alone() {
 }
 
 #[test]
+fn one_more_connection_works_like_the_first_and_ends_with_its_worker() {
+    let (mut sampand, worker) = Sampand::new();
+    sampand.check("connect", "connected");
+    let answer = sampand.ask("through-the-link launch web exit 37");
+    let pid = answer.strip_prefix("pid ").unwrap_or_else(|| panic!("{answer}")).to_owned();
+    // One table, whoever asks.
+    sampand.check("wait web", "code 37");
+    sampand.check(&format!("through-the-link reap {pid}"), "code 37");
+    for of_the_worker in ["ready", "connect"] {
+        let answer = sampand.ask(&format!("through-the-link {of_the_worker}"));
+        assert!(answer.ends_with(": EPERM"), "{of_the_worker}: {answer}");
+    }
+    kill(worker, libc::SIGKILL);
+    sampand.worker(1);
+    let answer = sampand.ask("through-the-link launch late true");
+    assert_eq!(answer, "error the keel is gone: this worker must end, containers run on");
+    assert_eq!(sampand.list().0, BTreeMap::new(), "nothing is started for a worker that is no more");
+}
+
+#[test]
+fn connections_are_counted_and_come_back() {
+    let (mut sampand, _) = Sampand::new();
+    for _ in 0..200 {
+        // The one before is dropped.
+        sampand.check("connect", "connected");
+        sampand.check("through-the-link peek 1", "error the keel could not look at 1: ESRCH");
+    }
+}
+
+#[test]
 fn children_live_on_when_the_worker_is_killed() {
     let (mut sampand, worker) = Sampand::new();
     let (web, db) = (sampand.launch("web", "sleep 60"), sampand.launch("db", "sleep 0.2; exit 37"));
