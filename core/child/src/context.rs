@@ -3,6 +3,7 @@
 
 use crate::home::Home;
 use crate::image::Image;
+use crate::report::{Report, SAID};
 use crate::step::{Base, Filter, Slot, Text};
 use crate::sys::{self, Call, Fault, Fd, Result, Successor, uapi};
 
@@ -67,6 +68,30 @@ impl<'a> Context<'a> {
             Base::Root => self.root(),
             Base::Dev => self.dev.ok_or(Fault::new(Call::openat2, uapi::EBADF)),
         }
+    }
+
+    /// Closes a file system's context (fsopen(2)). If what was done with it failed, the parent is told first what the kernel says
+    /// of that there: it names the option, where errno alone does not.
+    pub fn done_with<T>(&self, fs: Fd, result: Result<T>) -> Result<T> {
+        let report = self.slots.get(self.image.header().report.0 as usize);
+        if let (Err(_), Some(report)) = (&result, report) {
+            let mut line = [0u8; 256];
+            // One message a read; after the last one ENODATA.
+            while let Ok(length) = sys::read(fs, line.get_mut(..255).unwrap_or(&mut [])) {
+                if let Some(end) = line.get_mut(length) {
+                    *end = b'\n';
+                }
+                for text in line.get(..length.wrapping_add(1)).unwrap_or(&[]).chunks(SAID) {
+                    let mut said = [0u8; SAID];
+                    for (place, byte) in said.iter_mut().zip(text) {
+                        *place = *byte;
+                    }
+                    let _ = sys::write(*report, &Report::Said { text: said }.encode());
+                }
+            }
+        }
+        sys::close(fs);
+        result
     }
 
     /// Loads a filter, if it is one.

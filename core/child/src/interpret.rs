@@ -9,7 +9,7 @@ use crate::image::Image;
 use crate::report::Report;
 use crate::step::{Filter, List, Numbers, Step, user};
 use crate::sys::{self, Call, Fault, Fd, Result, Successor, Trace, uapi};
-use crate::{find, hooks, ids, mounts, procfs, scratch, stdio, targets};
+use crate::{find, hooks, ids, mounts, oversee, procfs, scratch, stdio, targets};
 
 /// Carries out the image from step `first` on. Never returns.
 pub(crate) fn interpret(image: &Image<'_>, slots: &[Fd], first: u32, successor: Option<&Successor>) -> ! {
@@ -81,6 +81,7 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::Root { from, at, host } => mounts::root(c, from, at, host),
         Step::Scratch { from, at, host, data, flags } => scratch::root(c, from, at, host, data, flags),
         Step::EmptyRoot { data, host } => scratch::empty_root(c, host, data),
+        Step::Overlay { to } => scratch::overlay_of_lower(c, c.slot(to)?),
         Step::Mount { kind, target, data, attributes, propagation, flags } => {
             mounts::mount(c, c.text(kind), c.text(target), data, attributes, propagation, flags)
         }
@@ -160,6 +161,7 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::AllCpus {} => sys::all_cpus(),
         Step::Cpus { mask } => sys::cpus(c.image.numbers(mask)),
         Step::ProcessGroup {} => sys::own_group(),
+        Step::Oversee {} => oversee::go_on_in_child(),
         Step::ReopenNull {} => stdio::reopen_null(),
         Step::OwnStdio { uid } => {
             stdio::own(uid);

@@ -25,10 +25,12 @@ mod stdio;
 mod procfs;
 mod targets;
 mod copy_up;
+mod option_string;
 mod mounts;
 mod scratch;
 mod find;
 mod hooks;
+mod oversee;
 mod interpret;
 
 use image::Image;

@@ -8,6 +8,7 @@
 use crate::context::Context;
 use crate::copy_up::{self, Copies};
 use crate::defence::{self, Defence};
+use crate::option_string;
 use crate::step::{List, Propagation, Source, Text, console as terminal, mount as flag};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::targets::{Target, lookup, make_one, parent_of, target_in};
@@ -47,12 +48,20 @@ pub(crate) fn mount(
 ) -> Result<()> {
     let fs = sys::fsopen(kind)?;
     let at = place(c.root()?, target, true, flags)?;
-    if at.found && flags & flag::COVERED_MODE != 0 {
-        sys::fsconfig_string(fs, b"mode\0", &octal(sys::stat_fd(at.fd)?.mode))?;
-    }
-    configure(c, fs, data)?;
-    let tree = sys::fsmount(fs, attributes)?;
-    sys::close(fs);
+    let covered = match at.found && flags & flag::COVERED_MODE != 0 {
+        true => Some(sys::stat_fd(at.fd)?.mode),
+        false => None,
+    };
+    let tree = if flags & flag::OPTION_STRING == 0 {
+        let made = covered
+            .map_or(Ok(()), |mode| sys::fsconfig_string(fs, b"mode\0", &octal(mode)))
+            .and_then(|()| configure(c, fs, data))
+            .and_then(|()| sys::fsmount(fs, attributes));
+        c.done_with(fs, made)?
+    } else {
+        sys::close(fs);
+        option_string::mounted(c.image.list(data), kind, covered, attributes)?
+    };
     if at.found && flags & flag::COPY_UP != 0 {
         let what = if flags & flag::COPY_READABLE != 0 { Copies::Readable } else { Copies::Everything };
         copy_up::copy_up(at.fd, tree, what)?;

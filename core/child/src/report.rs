@@ -12,7 +12,12 @@ pub enum Report {
     Reached { mark: u32 },
     /// Step `step` failed in `call`; `detail` is a second number where the call has one (a hook's status).
     Failed { step: u32, call: Call, errno: u16, detail: u32 },
+    /// The next part of what the kernel says of the failure that will be reported; the last one ends in zeros.
+    Said { text: [u8; SAID] },
 }
+
+/// As much text as fits into one message.
+pub const SAID: usize = 12;
 
 /// The size of every message.
 pub const SIZE: usize = 16;
@@ -24,6 +29,12 @@ impl Report {
             Report::Failed { step, call, errno, detail } => {
                 [2, step, (call as u32) << 16 | u32::from(errno), detail]
             }
+            Report::Said { text: [a, b, c, d, e, f, g, h, i, j, k, l] } => [
+                3,
+                u32::from_le_bytes([a, b, c, d]),
+                u32::from_le_bytes([e, f, g, h]),
+                u32::from_le_bytes([i, j, k, l]),
+            ],
         };
         let [a, b, c, d] = words.map(u32::to_le_bytes);
         let ([a0, a1, a2, a3], [b0, b1, b2, b3], [c0, c1, c2, c3], [d0, d1, d2, d3]) = (a, b, c, d);
@@ -42,6 +53,7 @@ impl Report {
                 call: Call::from_code(u16::from_le_bytes([c2, c3]))?,
                 detail: u32::from_le_bytes([d0, d1, d2, d3]),
             }),
+            3 => Some(Report::Said { text: [b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] }),
             _ => None,
         }
     }

@@ -10,9 +10,9 @@
 //! overlayfs's escapes (`:`, `,`, `\`), and the container's mountinfo tells nothing of the host.
 
 use crate::context::Context;
-use crate::mounts;
 use crate::step::{List, Propagation, Source, Text, scratch as flag};
 use crate::sys::{self, Fd, Result, Stat, uapi};
+use crate::{mounts, targets};
 
 const LOWER: &[u8] = b"lower\0";
 const UPPER: &[u8] = b"upper\0";
@@ -41,14 +41,11 @@ pub(crate) fn root(
     sys::close(below);
     sys::close(lower);
     look_like(memory, top)?;
-    let here = sys::openat(uapi::AT_FDCWD, b".\0", uapi::O_PATH | uapi::O_DIRECTORY, 0);
-    sys::fchdir(memory)?;
-    let made = overlay(attributes, flags).and_then(|root| sys::detach(b".\0").map(|()| root));
-    // Back to where we were; a user namespace's root may not be allowed in there.
-    if here.and_then(|fd| sys::fchdir(fd).map(|()| sys::close(fd))).is_err() {
-        sys::chdir(b"/\0")?;
-    }
-    let root = made?;
+    let root = targets::in_directory(memory, || {
+        let root = overlay(c, attributes, flags)?;
+        sys::detach(b".\0")?;
+        Ok(root)
+    })?;
     sys::close(memory);
     sys::attach_at(root, c.text(at))?;
     c.root = Some(root);
@@ -64,11 +61,24 @@ pub(crate) fn empty_root(c: &mut Context<'_>, host: Propagation, data: List) -> 
     Ok(())
 }
 
+/// Whoever opens a file of an overlay must be allowed to by its own modes, and the overlay's maker by the modes of the layer.
+/// Without a layer to write to there must be two, so `empty` is the second.
+pub(crate) fn overlay_of_lower(c: &mut Context<'_>, to: Fd) -> Result<()> {
+    let overlay = targets::in_directory(c.root()?, || {
+        let fs = sys::fsopen(b"overlay\0")?;
+        let made = sys::fsconfig_string(fs, b"source\0", b"overlay\0")
+            .and_then(|()| sys::fsconfig_string(fs, b"lowerdir\0", b"lower:empty\0"))
+            .and_then(|()| sys::fsmount(fs, uapi::MOUNT_ATTR_RDONLY));
+        c.done_with(fs, made)
+    })?;
+    sys::send_fd(to, overlay)?;
+    sys::close(overlay);
+    Ok(())
+}
+
 fn tmpfs(c: &Context<'_>, data: List, attributes: u32) -> Result<Fd> {
     let fs = sys::fsopen(b"tmpfs\0")?;
-    let made = mounts::configure(c, fs, data).and_then(|()| sys::fsmount(fs, attributes));
-    sys::close(fs);
-    made
+    c.done_with(fs, mounts::configure(c, fs, data).and_then(|()| sys::fsmount(fs, attributes)))
 }
 
 /// The merged top has the upper one's owner and mode.  Whom this user namespace does not map looks
@@ -82,7 +92,7 @@ fn look_like(memory: Fd, top: Stat) -> Result<()> {
 }
 
 /// The working directory is where the layers are.
-fn overlay(attributes: u32, flags: u32) -> Result<Fd> {
+fn overlay(c: &Context<'_>, attributes: u32, flags: u32) -> Result<Fd> {
     let fs = sys::fsopen(b"overlay\0")?;
     let made =
         sys::fsconfig_string(fs, b"source\0", b"overlay\0")
@@ -93,6 +103,5 @@ fn overlay(attributes: u32, flags: u32) -> Result<Fd> {
                 if flags & flag::USER_XATTR != 0 { sys::fsconfig_flag(fs, b"userxattr\0") } else { Ok(()) }
             })
             .and_then(|()| sys::fsmount(fs, attributes));
-    sys::close(fs);
-    made
+    c.done_with(fs, made)
 }

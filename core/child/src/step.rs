@@ -184,6 +184,12 @@ steps! {
     /// The limit on its user's processes, if one is `given`; but until the child of `GoOnInChild` is there that user may have one
     /// more: it has this one too.
     63 OneMoreProcess { given: u32, soft: u64, hard: u64 }
+    /// A read-only overlay of the root's folder `lower`, made with the rights that this process has by now, and the only ones that
+    /// anybody has through it. Its mount goes through `to`.
+    64 Overlay { to: Slot }
+    /// Goes on in a child and stays to see it out: what it leaves when it fails, or is told to end (SIGTERM), is ended too,
+    /// whatever group or session that is in. Then this process ends as its child did.
+    65 Oversee {}
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.
@@ -208,6 +214,8 @@ pub mod mount {
     pub const IS_DEVICE: u32 = 1 << 7;
     /// The new file system is told the mode of the directory that it covers.
     pub const COVERED_MODE: u32 = 1 << 8;
+    /// An option is longer than fsconfig(2) takes: all go as one string through mount(2).
+    pub const OPTION_STRING: u32 = 1 << 10;
 }
 
 /// In `GoOnInChild.wait_ms`.

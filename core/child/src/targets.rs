@@ -146,6 +146,18 @@ fn join<'b>(dir: &[u8], to: &[u8], into: &'b mut [u8]) -> Result<&'b [u8]> {
     into.get(..length.wrapping_add(1)).ok_or(Fault::new(Call::readlinkat, uapi::ENAMETOOLONG))
 }
 
+/// Does this with `dir` as the working directory, and comes back to where we were.
+pub(crate) fn in_directory<T>(dir: Fd, what: impl FnOnce() -> Result<T>) -> Result<T> {
+    let here = sys::openat(uapi::AT_FDCWD, b".\0", uapi::O_PATH | uapi::O_DIRECTORY, 0);
+    sys::fchdir(dir)?;
+    let done = what();
+    // A user namespace's root may not be allowed in there.
+    if here.and_then(|fd| sys::fchdir(fd).map(|()| sys::close(fd))).is_err() {
+        sys::chdir(b"/\0")?;
+    }
+    done
+}
+
 /// The directory, made if it can be: what is in the way is found again, and reported, by whoever needs it.
 pub(crate) fn folder(c: &Context<'_>, path: &[u8]) {
     if let Ok(at) = c.root().and_then(|root| target_in(root, path, true, false)) {

@@ -38,7 +38,11 @@ pub fn host<'a>(p: &HostProcess<'a>) -> Result<Plan<'a>, Error> {
     b.slot(SlotSource::Report);
     b.step("", Step::Close { first: 3, keep: Numbers::default() });
     b.step("", Step::Signals {});
-    // Of its own, so that a deadline can end all of it. No session: under runc and crun hooks lead none either.
+    // Out of reach of our terminal, and of a hook that signals its own group.
+    b.step("", Step::ProcessGroup {});
+    b.step("", Step::Oversee {});
+    b.step("", Step::Signals {});
+    // No session: under runc and crun hooks lead none either.
     b.step("", Step::ProcessGroup {});
     for to in 0..3 {
         let from = b.slot(SlotSource::Stdio(to));

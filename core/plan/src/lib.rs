@@ -42,6 +42,7 @@ pub mod check;
 pub mod order;
 pub mod exec;
 pub mod host_process;
+pub mod nobody;
 pub mod default;
 pub mod render;
 

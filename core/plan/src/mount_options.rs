@@ -165,3 +165,76 @@ fn split(given: &str) -> impl Iterator<Item = &str> {
 fn unquoted(value: &str) -> &str {
     value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
 }
+
+/// fsconfig(2) takes no longer name and no longer value.
+const LONGEST: usize = 255;
+/// mount(2) takes all options in one string, of a page with its NUL.
+const LONGEST_STRING: usize = 4095;
+
+/// How a file system is told its options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One by one.
+    Single,
+    /// All in one string: overlayfs's layers are often too long for the other.
+    String,
+}
+
+impl Form {
+    pub fn of(data: &[(&str, Option<&str>)], field: &str) -> Result<Form, Error> {
+        let fits = |(name, value): &(&str, Option<&str>)| {
+            name.len() <= LONGEST && value.is_none_or(|value| value.len() <= LONGEST)
+        };
+        if data.iter().all(fits) {
+            return Ok(Form::Single);
+        }
+        let in_string = data.iter().filter(|(name, _)| *name != "source");
+        let length: usize = in_string
+            .map(|(name, value)| {
+                name.len() + 1 + value.map_or(0, |value| Form::String.value(value).len() + 1)
+            })
+            .sum();
+        // One comma less than options.
+        match length.saturating_sub(1) {
+            length if length <= LONGEST_STRING => Ok(Form::String),
+            length => Err(Error::new(
+                format!("{field}.options"),
+                format!(
+                    "are {length} bytes: the kernel takes {LONGEST_STRING} where one of them is longer than {LONGEST} \
+                     (fsconfig(2), mount(2)); shorter paths help, as podman's links in overlay/l do"
+                ),
+            )),
+        }
+    }
+
+    /// A comma in a string would end the option, unless the value has it escaped already.
+    pub fn value(self, value: &str) -> String {
+        match self == Form::String && split(value).count() > 1 {
+            true => format!("\"{value}\""),
+            false => value.to_owned(),
+        }
+    }
+}
+
+/// What these file systems take, where that is little enough to say: theirs is a bare EINVAL for all the rest.
+pub fn taken_by(kind: &str) -> Option<&'static [&'static str]> {
+    Some(match kind {
+        "proc" => &["gid", "hidepid", "pidns", "subset"],
+        "sysfs" | "mqueue" => &[],
+        "devpts" => &["gid", "max", "mode", "newinstance", "ptmxmode", "uid"],
+        "tmpfs" => &[
+            "gid",
+            "huge",
+            "inode32",
+            "inode64",
+            "mode",
+            "mpol",
+            "noswap",
+            "nr_blocks",
+            "nr_inodes",
+            "size",
+            "uid",
+        ],
+        _ => return None,
+    })
+}

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::host::{Host, Version};
 use crate::idmap;
 use crate::labels;
-use crate::mount_options::{MountOptions, options};
+use crate::mount_options::{Form, MountOptions, options};
 use crate::namespaces::Namespaces;
 use crate::path::{clean, from_bundle};
 use crate::plan::Options;
@@ -238,7 +238,11 @@ fn file_system(
         data.push(("ro", None));
     }
     data.extend(asked.data.iter().copied());
-    let data = file_system_options(b, &data, field)?;
+    let form = Form::of(&data, field)?;
+    if form == Form::String {
+        flags |= flag::OPTION_STRING;
+    }
+    let data = file_system_options(b, &data, form, field)?;
     let kind = b.text(kind, &format!("{field}.type"))?;
     let at = b.text(target, &format!("{field}.destination"))?;
     let propagation = asked.propagation;
@@ -251,11 +255,16 @@ fn file_system(
 }
 
 /// The list form that the child reads: `fNAME`, or `sNAME` and the value.
-fn file_system_options(b: &mut Build, data: &[(&str, Option<&str>)], field: &str) -> Result<List, Error> {
+fn file_system_options(
+    b: &mut Build,
+    data: &[(&str, Option<&str>)],
+    form: Form,
+    field: &str,
+) -> Result<List, Error> {
     let mut strings = Vec::with_capacity(data.len() * 2);
     for (name, value) in data {
         match value {
-            Some(value) => strings.extend([format!("s{name}"), (*value).to_owned()]),
+            Some(value) => strings.extend([format!("s{name}"), form.value(value)]),
             None => strings.push(format!("f{name}")),
         }
     }
@@ -272,6 +281,11 @@ fn cgroup(
     field: &str,
     context: &MountContext<'_>,
 ) -> Result<(), Error> {
+    for (name, _) in &asked.data {
+        b.warnings.push(format!(
+            "{field}.options: {name:?} is ignored: a cgroup mount takes no options but a bind's"
+        ));
+    }
     let groups = &context.host.cgroups;
     let v1: Vec<_> = groups.iter().filter(|g| g.version == Version::V1).collect();
     if v1.is_empty() {
@@ -285,7 +299,7 @@ fn cgroup(
         }
         let kind = b.table.own("cgroup2");
         let at = b.text(target, field)?;
-        let data = file_system_options(b, &[("source", Some("cgroup"))], field)?;
+        let data = file_system_options(b, &[("source", Some("cgroup"))], Form::Single, field)?;
         let (attributes, propagation) = (asked.set, asked.propagation);
         b.step(field, Step::Mount { kind, target: at, data, attributes, propagation, flags: 0 });
         return Ok(());
@@ -295,7 +309,7 @@ fn cgroup(
     let at = b.text(target, field)?;
     let mut data = vec![("source", Some("tmpfs")), ("mode", Some("755"))];
     data.extend(labels::mount("tmpfs", &context.linux.mount_label));
-    let data = file_system_options(b, &data, field)?;
+    let data = file_system_options(b, &data, Form::Single, field)?;
     let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let propagation = asked.propagation;
     b.step(field, Step::Mount { kind, target: at, data, attributes, propagation, flags: 0 });

@@ -18,7 +18,7 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn text(&self, text: Text) -> String {
+    pub fn text(&self, text: Text) -> String {
         let bytes = self.image.str(text);
         String::from_utf8_lossy(bytes.strip_suffix(b"\0").unwrap_or(bytes)).into_owned()
     }
@@ -146,6 +146,7 @@ impl Reader<'_> {
                 options.push(format!("host's mounts {}", host.name()));
                 format!("use a new tmpfs as the root{}", bracket(&options))
             }
+            Step::Overlay { .. } => "make a read-only overlay of it".to_owned(),
             Step::Scratch { from, host, data, .. } => {
                 let (mut options, _) = self.options(data);
                 options.push(format!("host's mounts {}", host.name()));
@@ -282,6 +283,7 @@ impl Reader<'_> {
             }
             Step::AllCpus {} => "use every CPU allowed".to_owned(),
             Step::Cpus { mask } => format!("use the CPUs {}", self.cpus(mask)),
+            Step::Oversee {} => "go on in a child, and end what it leaves if it fails".to_owned(),
             Step::ProcessGroup {} => "lead a process group".to_owned(),
             Step::ReopenNull {} => "take the container's /dev/null for the host's".to_owned(),
             Step::OwnStdio { uid } => format!("give stdio pipes to uid {uid}"),

@@ -258,3 +258,32 @@ fn id_maps_are_for_binds_of_the_hosts_root_and_come_in_pairs() {
         );
     }
 }
+
+#[test]
+fn options_of_a_mount_fit_a_page_together_where_one_of_them_is_long() {
+    let mut config = config();
+    let overlay = |lower: usize| json!({"destination": "/o", "type": "overlay", "options": [format!("lowerdir={}", "a".repeat(lower)), "xino=off"]});
+    set(&mut config, "/mounts/-", overlay(4077));
+    compile(&config).unwrap();
+    let at = config["mounts"].as_array().unwrap().len() - 1;
+    config["mounts"][at] = overlay(4078);
+    let error = compile(&config).unwrap_err();
+    let says = "options: are 4096 bytes: the kernel takes 4095 where one of them is longer than 255 (fsconfig(2), mount(2))";
+    assert!(error.starts_with(&format!("mounts[{at}].{says}")), "{error}");
+}
+
+#[test]
+fn an_option_that_a_cgroup_mount_does_not_take_is_told() {
+    let mut config = config();
+    set(
+        &mut config,
+        "/mounts/-",
+        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro", "nsdelegat"]}),
+    );
+    let at = config["mounts"].as_array().unwrap().len() - 1;
+    let text = config.to_string();
+    let spec = Spec::parse(&text).unwrap();
+    let plan = Plan::compile(&spec, &Host::example(), &options()).unwrap();
+    let says = "\"nsdelegat\" is ignored: a cgroup mount takes no options but a bind's";
+    assert!(plan.warnings.contains(&format!("mounts[{at}].options: {says}")), "{:?}", plan.warnings);
+}

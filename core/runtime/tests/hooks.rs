@@ -145,6 +145,69 @@ fn a_failed_hook_leaves_nothing_behind() {
     fs::remove_file(file).unwrap();
 }
 
+/// A script that starts `program` in a session of its own, as a daemon does: nobody's group, nobody's child.
+fn daemon(program: &str, file: &Path) -> String {
+    format!(
+        "setsid sh -c '{program} & echo $! >{0}.new; mv {0}.new {0}' & wait; sleep 0.1; setsid {program} &",
+        file.display()
+    )
+}
+
+#[test]
+fn a_failed_hook_leaves_nothing_behind_in_other_sessions_either() {
+    let file = scratch("session");
+    run(&sh(&format!("{} exit 1", daemon("sleep 79", &file)))).unwrap_err();
+    assert!(gone(fs::read_to_string(&file).unwrap().trim()));
+    fs::remove_file(file).unwrap();
+    assert_eq!(running("sleep\x0079\0"), 0);
+}
+
+#[test]
+fn nor_one_that_is_over_its_time() {
+    let file = scratch("late-session");
+    let hook =
+        Hook { timeout: Some(1), ..sh(&format!("{} exec setsid -w sleep 80", daemon("sleep 80", &file))) };
+    let start = Instant::now();
+    assert!(matches!(run(&hook).unwrap_err().cause, Cause::Timeout(_)));
+    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(gone(fs::read_to_string(&file).unwrap().trim()));
+    fs::remove_file(file).unwrap();
+    assert_eq!(running("sleep\x0080\0"), 0);
+}
+
+#[test]
+fn what_a_hook_leaves_that_does_well_runs_on() {
+    let file = scratch("service");
+    run(&sh(&format!("{} exit 0", daemon("sleep 81", &file)))).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while running("sleep\x0081\0") < 2 {
+        assert!(Instant::now() < deadline, "a daemon is missing");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for pid in processes("sleep\x0081\0") {
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn a_hook_that_signals_its_own_group_ends_by_that() {
+    assert_eq!(error(&sh("kill -KILL 0")), "hooks.createRuntime[1]: /bin/sh was killed by signal 9");
+}
+
+/// Processes with this command line, its words separated as procfs does.
+fn processes(command: &str) -> Vec<rustix::process::Pid> {
+    let all =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_one =
+        |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|found| found == command.as_bytes());
+    all.filter(is_one).filter_map(rustix::process::Pid::from_raw).collect()
+}
+
+fn running(command: &str) -> usize {
+    processes(command).len()
+}
+
 #[test]
 fn endless_output_does_not_hide_the_deadline() {
     let hook =

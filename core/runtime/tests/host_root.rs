@@ -69,6 +69,11 @@ fn lines(text: &str) -> BTreeSet<String> {
 
 /// As `uid`, on a root of that name: nothing in these folders can be opened that nobody cannot open on the host.
 fn check_walk(name: &str, root: &str, uid: u32, mode: Option<&str>, folders: &[&str]) {
+    check_walk_after("", name, root, uid, mode, folders);
+}
+
+/// The same in a mount namespace where `before` was done.
+fn check_walk_after(before: &str, name: &str, root: &str, uid: u32, mode: Option<&str>, folders: &[&str]) {
     if !need::root() {
         return;
     }
@@ -85,7 +90,7 @@ fn check_walk(name: &str, root: &str, uid: u32, mode: Option<&str>, folders: &[&
         bundle.set("/root/readonly", json!(false));
         bundle.set("/annotations", json!({"org.sampan.rootfs.mode": mode}));
     }
-    let (code, inside, err) = ran(&bundle, "");
+    let (code, inside, err) = ran(&bundle, before);
     assert_eq!((code, err.as_str()), (0, ""));
     let mut nobody = Command::new(walk);
     let (code, outside, err) = run(nobody.args(folders).uid(65_534).gid(65_534));
@@ -115,6 +120,49 @@ fn nor_can_any_other_user_whatever_the_root_is_called() {
 #[test]
 fn nor_can_root_on_a_scratch_root_of_the_host() {
     check_walk("walk-scratch", "/proc/self/root", 0, Some("scratch"), &["/etc", "/proc", "/sys"]);
+}
+
+/// `/` becomes an overlay of itself, as it is in a container and on a live system: it takes no id map.
+const ROOT_IS_AN_OVERLAY: &str = "
+    mount --make-rprivate /; mkdir over; mount -t tmpfs none over; mkdir over/upper over/work over/root
+    mount -t overlay -o lowerdir=/,upperdir=over/upper,workdir=over/work overlay over/root
+    for at in dev proc sys tmp; do mount --rbind /$at over/root/$at; done
+    cd over/root; mkdir -p old; pivot_root . old; exec 3<&-; umount -l /old; cd - >/dev/null";
+
+#[test]
+fn nor_can_root_where_the_hosts_root_is_an_overlay() {
+    check_walk_after(
+        ROOT_IS_AN_OVERLAY,
+        "walk-overlay",
+        "/",
+        0,
+        None,
+        &["/etc", "/opt", "/proc", "/sys", "/usr"],
+    );
+}
+
+#[test]
+fn nor_can_any_other_user_there() {
+    check_walk_after(
+        ROOT_IS_AN_OVERLAY,
+        "walk-overlay-user",
+        "/",
+        1000,
+        None,
+        &["/etc", "/proc", "/sys", "/usr/local"],
+    );
+}
+
+#[test]
+fn nor_can_root_on_a_scratch_root_there() {
+    check_walk_after(
+        ROOT_IS_AN_OVERLAY,
+        "walk-overlay-scratch",
+        "/",
+        0,
+        Some("scratch"),
+        &["/etc", "/proc", "/sys"],
+    );
 }
 
 /// A folder of the host that is shown at /opt: a file for all, one for root, a socket and a FIFO.
@@ -179,12 +227,78 @@ fn no_socket_of_the_host_is_connected_to_and_no_fifo_written_to() {
     assert!(on_the_host.contains(&format!("w {}/fifo", opt.display())), "{on_the_host}");
 }
 
+/// The folder `opt` becomes the lower layer of an overlay on /opt.
+const OPT_IS_AN_OVERLAY: &str = "mkdir upper work; chmod 755 upper; mount -t overlay -o lowerdir=opt,upperdir=upper,workdir=work overlay /opt";
+
 #[test]
-fn in_a_user_namespace_it_is_no_different() {
+fn a_folder_that_takes_no_id_map_is_shown_as_nobody_sees_it() {
     if !need::root() {
         return;
     }
-    let mut bundle = bundle("userns", "/");
+    let mut bundle = bundle("overlay", "/");
+    let opt = opt(&bundle);
+    let gate = bundle.path().join("gate");
+    fs::create_dir(&gate).unwrap();
+    nix::unistd::mkfifo(&gate.join("go"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    volume(&mut bundle, &gate, "/mnt");
+    // What is made and renamed there later follows the same rule, and nothing is written.
+    shell(
+        &mut bundle,
+        "cd /opt; cat all secret group 2>/dev/null; touch x 2>/dev/null || echo ' refused'; chmod 777 secret 2>/dev/null
+         ls -A; read x </mnt/go; cat secret new shut 2>/dev/null; grep -c upper /proc/self/mountinfo; true",
+    );
+    let host = format!(
+        "{OPT_IS_AN_OVERLAY}
+         (sleep 0.5; echo new >/opt/new; chmod 644 /opt/new; echo shut >/opt/shut; chmod 600 /opt/shut
+          echo 2 >/opt/2; chmod 600 /opt/2; mv /opt/2 /opt/secret; echo go >{}/go) &",
+        gate.display()
+    );
+    let seen = "all refused\nall\ngroup\nsecret\nnew\n0\n";
+    assert_eq!(ran(&bundle, &host), (0, seen.into(), String::new()));
+    assert_eq!(fs::metadata(opt.join("secret")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn no_socket_or_fifo_of_the_host_is_reached_through_an_overlay() {
+    if !need::root() {
+        return;
+    }
+    let mut bundle = bundle("overlay-fifo", "/");
+    let opt = opt(&bundle);
+    let _listener = UnixListener::bind(opt.join("socket")).unwrap();
+    nix::unistd::mkfifo(&opt.join("fifo"), nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    for name in ["socket", "fifo"] {
+        fs::set_permissions(opt.join(name), Permissions::from_mode(0o666)).unwrap();
+    }
+    let tools = bundle.path().join("tools");
+    fs::create_dir(&tools).unwrap();
+    walker_in(&tools);
+    volume(&mut bundle, &tools, "/mnt");
+    // A FIFO behind an overlay is another one: what the host writes to its own does not come out.
+    shell(
+        &mut bundle,
+        "/mnt/walk /opt | grep '^s'; exec 3<>/opt/fifo; echo ours >&3; read line <&3; echo $line",
+    );
+    let host =
+        format!("{OPT_IS_AN_OVERLAY}; exec 4<>opt/fifo 5<>/opt/fifo; echo theirs >&4; echo theirs >&5");
+    assert_eq!(ran(&bundle, &host), (0, "ours\n".into(), String::new()));
+}
+
+#[test]
+fn in_a_user_namespace_an_overlay_is_no_different() {
+    user_namespace("userns-overlay", OPT_IS_AN_OVERLAY);
+}
+
+#[test]
+fn in_a_user_namespace_it_is_no_different() {
+    user_namespace("userns", "mount --bind opt /opt");
+}
+
+fn user_namespace(name: &str, host: &str) {
+    if !need::root() {
+        return;
+    }
+    let mut bundle = bundle(name, "/");
     opt(&bundle);
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
     bundle.add("/linux/namespaces", json!({"type": "user"}));
@@ -195,7 +309,7 @@ fn in_a_user_namespace_it_is_no_different() {
         &mut bundle,
         "id -u; cd /opt; cat all secret group 2>/dev/null; stat -c %u all; touch /opt/x 2>/dev/null || echo refused",
     );
-    assert_eq!(ran(&bundle, "mount --bind opt /opt"), (0, "0\nall65534\nrefused\n".into(), String::new()));
+    assert_eq!(ran(&bundle, host), (0, "0\nall65534\nrefused\n".into(), String::new()));
 }
 
 #[test]
@@ -279,7 +393,13 @@ fn a_file_system_without_id_maps_is_refused_by_name() {
     let (code, out, err) =
         ran(&bundle, "mkdir opt/proc; mount --bind opt /opt; mount -t proc none /opt/proc");
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.contains("root.path: cannot map the ids of /opt/proc") && err.contains("EINVAL"), "{err}");
+    for words in [
+        "root.path: cannot map the ids of /opt/proc",
+        "EINVAL",
+        "an overlay of it cannot be made in place of that: root.path: cannot make a read-only overlay",
+    ] {
+        assert!(err.contains(words), "{err}");
+    }
 }
 
 #[test]

@@ -146,6 +146,18 @@ fn what_is_left_out_is_a_warning_for_those_who_ask() {
     assert_eq!(root.err(["--log-level", "warning"].into_iter().chain(args)), (0, said));
 }
 
+/// A limit that this kernel or this version of control groups has not.
+#[test]
+fn a_limit_that_does_nothing_is_told_once() {
+    let Some((root, mut bundle)) = here("nothing", "true") else { return };
+    let id = unique("nothing");
+    bundle.set("/linux/resources/memory", serde_json::json!({"kernel": 1 << 30}));
+    bundle.write().unwrap();
+    let args = ["--log-level", "warning", "run", "--bundle", dir(&bundle), &id];
+    let says = "linux.resources.memory.kernel does nothing: kernels dropped it in 5.16";
+    assert_eq!(root.err(args), (0, format!("sampan: warning: {says}\n")));
+}
+
 #[test]
 fn stdio_is_ours_in_the_foreground() {
     let Some((root, bundle)) = here("stdio", "read x; echo out $x; echo err >&2") else { return };

@@ -56,6 +56,105 @@ fn options_may_come_several_in_a_string_and_empty() {
     );
 }
 
+/// Folders beside the root that are layers of an overlay: the option that names them, of at least so many bytes.
+fn layers(b: &Bundle, at_least: usize) -> String {
+    let mut option = "lowerdir=".to_owned();
+    let mut n = 0;
+    while option.len() < at_least {
+        let path = b.path().join(format!("l{n}"));
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(format!("f{n}")), "").unwrap();
+        option.push_str(&format!("{}{}", if n == 0 { "" } else { ":" }, path.display()));
+        n += 1;
+    }
+    option
+}
+
+fn overlay(b: &mut Bundle, options: &[&str]) {
+    b.add(
+        "/mounts",
+        json!({"destination": "/tmp", "type": "overlay", "source": "layers", "options": options}),
+    );
+}
+
+#[test]
+fn an_overlay_of_many_layers_is_mounted_as_one_of_few() {
+    for (name, at_least) in [("few", 100), ("many", 300), ("most", 3900)] {
+        check(
+            name,
+            |b| {
+                let (upper, work) = (b.path().join("upper"), b.path().join("w,w"));
+                fs::create_dir(&upper).unwrap();
+                fs::create_dir(&work).unwrap();
+                let work = work.display().to_string().replace(',', "\\,");
+                let (upper, work) = (format!("upperdir={}", upper.display()), format!("workdir={work}"));
+                let lower = layers(b, at_least);
+                overlay(b, &["nosuid", "noexec", &lower, &upper, &work]);
+            },
+            "ls /tmp | head -n 2; echo >/tmp/new && echo written
+             grep ' /tmp ' /proc/self/mounts | cut -d, -f1-4; grep -c ' / overlay' /proc/self/mounts",
+            "f0\nf1\nwritten\nlayers /tmp overlay rw,nosuid,noexec,relatime\n0",
+        );
+    }
+    check(
+        "readonly",
+        |b| {
+            let lower = layers(b, 300);
+            overlay(b, &["ro", &lower]);
+        },
+        "echo 2>/dev/null >/tmp/new || grep ' /tmp ' /proc/self/mountinfo | tr ' ' '\\n' | grep -c '^ro'",
+        "2",
+    );
+}
+
+#[test]
+fn what_the_kernel_says_of_a_mount_is_told_with_what_may_be_asked() {
+    let typo = |name: &str, index: usize, option: &str, says: &str| {
+        let change = |b: &mut Bundle| {
+            b.set(&format!("/mounts/{index}/options"), json!(["nosuid", option]));
+        };
+        fails(name, change, says);
+    };
+    let words = |index: usize, what: &str, option: &str, kernel: &str, takes: &str| {
+        format!(
+            "mounts[{index}]: cannot mount {what} [nosuid,{option}]\n  fsconfig: EINVAL\n  likely: the kernel says: {kernel}; {takes}"
+        )
+    };
+    let proc = words(
+        0,
+        "proc on /proc",
+        "hidepit=2",
+        "proc: Unknown parameter 'hidepit'",
+        "proc takes gid, hidepid, pidns, subset",
+    );
+    typo("proc", 0, "hidepit=2", &proc);
+    let unknown = |kind: &str| format!("{kind}: Unknown parameter 'sise'");
+    let none = "takes no options of its own";
+    let mqueue = words(4, "mqueue on /dev/mqueue", "sise=1", &unknown("mqueue"), &format!("mqueue {none}"));
+    typo("mqueue", 4, "sise=1", &mqueue);
+    let takes =
+        "tmpfs takes gid, huge, inode32, inode64, mode, mpol, noswap, nr_blocks, nr_inodes, size, uid";
+    let tmpfs = words(3, "tmpfs (shm) on /dev/shm", "sise=1", &unknown("tmpfs"), takes);
+    typo("tmpfs", 3, "sise=1", &tmpfs);
+    let value = words(3, "tmpfs (shm) on /dev/shm", "size=big", "tmpfs: Bad value for 'size'", takes);
+    typo("value", 3, "size=big", &value);
+}
+
+#[test]
+fn an_option_of_sysfs_is_refused_in_the_kernels_words() {
+    if !need::no_user_namespace() {
+        // There the host's is shown, without options.
+        return;
+    }
+    fails(
+        "sysfs",
+        |b| {
+            b.set("/mounts/5/options", json!(["size=1"]));
+        },
+        "mounts[5]: cannot mount sysfs on /sys [size=1]\n  fsconfig: EINVAL\n  likely: the kernel says: sysfs: Unknown parameter 'size'; sysfs takes no options of its own",
+    );
+}
+
 #[test]
 fn a_tmpfs_has_the_mode_of_the_folder_that_it_covers() {
     check(

@@ -34,6 +34,11 @@ pub fn keep_capabilities() -> Result<()> {
     prctl(8, [1, 0])
 }
 
+/// PR_SET_CHILD_SUBREAPER: whoever descends from here and loses its parent becomes our child.
+pub fn become_subreaper() -> Result<()> {
+    prctl(36, [1, 0])
+}
+
 /// PR_CAPBSET_DROP; EINVAL: the kernel has no such capability.
 pub fn drop_from_bounding_set(capability: u32) -> Result<()> {
     prctl(24, [capability as usize, 0])

@@ -106,6 +106,14 @@ pub fn propagate(path: &[u8], bit: u32, recursive: bool) -> Result<()> {
     unsafe { syscall(Call::mount, [0, p, 0, flags as usize, 0, 0]) }.map(drop)
 }
 
+/// A new file system on `/`, by the old call: `data` is its options, a page of them.
+pub fn mount_on_root(source: &[u8], kind: &[u8], flags: usize, data: &[u8; 4096]) -> Result<()> {
+    let (s, k) = (cstr(Call::mount, source)?, cstr(Call::mount, kind)?);
+    let d = cstr(Call::mount, data)?;
+    // SAFETY: `source` and `kind` end in NUL, as does `data`, of which the kernel copies a page at most.
+    unsafe { syscall(Call::mount, [s, c"/".as_ptr() as usize, k, flags, d, 0]) }.map(drop)
+}
+
 /// pivot_root(".", "."): the old root ends up below the new one, at the same place.
 pub fn pivot_here() -> Result<()> {
     let dot = c".".as_ptr() as usize;

@@ -197,6 +197,67 @@ pub(crate) fn go_on_in(successor: &Successor) -> Result<()> {
     Ok(())
 }
 
+/// Clones this process where it is. None: this is the child.
+pub(crate) fn fork() -> Result<Option<u32>> {
+    let args = CloneArgs { exit_signal: 17, ..CloneArgs::default() };
+    // SAFETY: no CLONE_VM, so both return on copies of the same stack; `args` is live.
+    let pid =
+        unsafe { syscall(Call::clone3, [&raw const args as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) }?;
+    Ok(if pid == 0 { None } else { Some(pid as u32) })
+}
+
+/// How a process ended, by waitid(2)'s words.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Exited(i32),
+    Killed(i32),
+}
+
+/// Waits for any child, if `block`, and reaps it: its pid, and how it ended. None: no child has ended. ECHILD: there is none.
+pub fn reap_any(block: bool) -> Result<Option<(u32, Ended)>> {
+    let mut info = [0i32; 32];
+    // 4 is WEXITED, 1 is WNOHANG.
+    let flags = if block { 4 } else { 5 };
+    // SAFETY: siginfo_t has 128 bytes, as `info` has.  0 is P_ALL.
+    again(|| unsafe { syscall(Call::waitid, [0, 0, info.as_mut_ptr() as usize, flags, 0, 0]) })?;
+    let [_signal, _errno, code, _pad, pid, _uid, status, ..] = info;
+    let ended = if code == 1 { Ended::Exited(status) } else { Ended::Killed(status) };
+    Ok(if pid == 0 { None } else { Some((pid as u32, ended)) })
+}
+
+/// Sets of signals, a bit each.
+pub mod signal {
+    pub const TERM: u64 = 1 << 14;
+    pub const CHILD: u64 = 1 << 16;
+}
+
+/// These are blocked from now on, and what comes of them waits for [`take`].
+pub fn block(signals: u64) -> Result<()> {
+    // SAFETY: SIG_BLOCK (0) reads the eight bytes of `signals`.
+    unsafe { syscall(Call::rt_sigprocmask, [0, &raw const signals as usize, 0, 8, 0, 0]) }.map(drop)
+}
+
+/// Waits for one of these, which are blocked: it, as a set.
+pub fn take(signals: u64) -> Result<u64> {
+    // SAFETY: the kernel reads the eight bytes of `signals`; what it would write of the signal is not asked for.
+    let number =
+        again(|| unsafe { syscall(Call::rt_sigtimedwait, [&raw const signals as usize, 0, 0, 8, 0, 0]) })?;
+    Ok(1u64.checked_shl((number as u32).wrapping_sub(1)).unwrap_or(0))
+}
+
+/// SIGKILL to a child that is not reaped.
+pub fn kill_child(pid: u32) {
+    let _ = numbers(Call::kill, [pid as usize, 9, 0, 0, 0, 0]);
+}
+
+/// Ends as somebody did whom this signal killed, without a core of its own.
+pub fn end_by(signal: i32) -> ! {
+    reset_signals();
+    let _ = super::set_dumpable(false);
+    let _ = numbers(Call::kill, [getpid() as usize, signal as usize, 0, 0, 0, 0]);
+    exit(128i32.wrapping_add(signal))
+}
+
 /// Waits for the process of a pidfd: its exit code, or 128 + signal. Reaps it.
 pub fn reap(pidfd: Fd) -> Result<u32> {
     let mut info = [0i32; 32];

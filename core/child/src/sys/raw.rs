@@ -49,7 +49,7 @@ calls! {
     61 personality = 135 92;  62 sched_setattr = 314 274; 63 ioprio_set = 251 30; 64 sched_setaffinity = 203 122;
     66 getdents64 = 217 61;   67 readlinkat = 267 78;   68 fchmod = 91 52;
     69 sendfile = 40 71;      70 fcntl = 72 25;         71 pidfd_send_signal = 424 424; 72 exit = 60 93;
-    73 munmap = 11 215;      74 madvise = 28 233;
+    73 munmap = 11 215;      74 madvise = 28 233;       75 rt_sigtimedwait = 128 137;
 }
 
 /// A call that failed, and with what.

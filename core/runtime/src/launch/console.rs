@@ -1,6 +1,6 @@
 //! The pty's master: from the child to us, and from us to whoever listens on the console socket.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -8,39 +8,17 @@ use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType, sendmsg, socket_with,
 };
 
 use crate::error::{Errno, Error, Result};
+use crate::launch::pipe::receive_fd;
 
 /// Takes the master that the child sent. None: the child ended before, and its report says why.
 pub fn receive(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
-    let mut byte = [0u8];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let got = loop {
-        match recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, flags) {
-            Err(Errno::INTR) => {}
-            other => break other,
-        }
-    };
-    match got {
-        // A child that died with the socket unread resets it.
-        Err(Errno::CONNRESET) => return Ok(None),
-        Err(e) => {
-            return Err(Error::new("cannot take the terminal").field("process.terminal").call("recvmsg", e));
-        }
-        Ok(message) if message.bytes == 0 => return Ok(None),
-        Ok(_) => {}
-    }
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(mut fds) = message {
-            return Ok(fds.next());
-        }
-    }
-    Ok(None)
+    receive_fd(socket)
+        .map_err(|e| Error::new("cannot take the terminal").field("process.terminal").call("recvmsg", e))
 }
 
 /// runc's protocol: one message with one descriptor, the pty's name as payload.

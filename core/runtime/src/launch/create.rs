@@ -13,7 +13,7 @@ use sampan_plan::render;
 use sampan_plan::slots::{Gate, SlotSource};
 
 use super::hooks::{HookRunner, hooks_of, run_all};
-use super::report::{failed_io, next_report, open_gate, set_oom_score_adj};
+use super::report::{Told, failed_io, next_report, open_gate, set_oom_score_adj};
 use super::start::keep_plan;
 use super::{Attached, Barrier, Console, Created, HookOutputs, Keep, Request, Spawn, Spawned, Stages};
 use crate::error::{Error, Result};
@@ -32,6 +32,7 @@ use crate::store::state::{Stage, State};
 pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Stages) -> Result<Created> {
     let id = request.folder.id();
     let mut groups = Groups::wanted(request).map_err(|e| e.of(id))?;
+    groups.warnings().for_each(|warning| stages.warn(warning));
     if !groups.may_be_late() {
         groups.make().map_err(|e| e.of(id))?;
     }
@@ -85,6 +86,12 @@ impl<'r> Groups<'r> {
             groups.kept = request.groups != Keep::No;
         }
         Ok(groups)
+    }
+
+    /// Limits that are accepted and do nothing here.
+    fn warnings(&self) -> impl Iterator<Item = &str> {
+        let limits = self.wanted.iter().filter_map(|(_, limits)| limits.as_ref());
+        limits.flat_map(|limits| limits.warnings.iter().map(String::as_str))
     }
 
     /// The child mounts while we make them, and waits at its gate before it joins. Not where it is born in one (v2, where a
@@ -274,13 +281,13 @@ impl Launch<'_, '_> {
     fn expect(&self, report: &OwnedFd, wanted: u32, child: &Spawned, inside: &mut HookOutputs) -> Result<()> {
         inside.wait(report.as_fd(), self.request.hook_log)?;
         match next_report(report)? {
-            Some(Report::Reached { mark }) if mark == wanted => Ok(()),
-            Some(report) => Err(self.explained(report, inside)),
+            Some(Told { report: Report::Reached { mark }, .. }) if mark == wanted => Ok(()),
+            Some(told) => Err(self.explained(&told, inside)),
             None => Err(self.vanished(child)),
         }
     }
 
-    fn explained(&self, report: Report, inside: &mut HookOutputs) -> Error {
+    fn explained(&self, told: &Told, inside: &mut HookOutputs) -> Error {
         let plan = self.request.plan;
         let around = Circumstances {
             new_user_namespace: !plan.parent.uid_mappings.is_empty(),
@@ -288,7 +295,7 @@ impl Launch<'_, '_> {
         };
         match render::reader(plan) {
             Some(reader) => {
-                inside.explain(explain(report, &reader, &plan.origins, around), self.request.hook_log)
+                inside.explain(explain(told, &reader, &plan.origins, around), self.request.hook_log)
             }
             None => Error::new("the plan is damaged"),
         }

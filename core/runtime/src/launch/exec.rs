@@ -69,7 +69,7 @@ fn joined(request: &ExecRequest<'_>, child: &Spawned, slots: &mut Slots<'_>) -> 
     let reader = render::reader(request.plan).ok_or_else(|| Error::new("the plan is damaged"))?;
     let around = Circumstances { privileged: true, ..Circumstances::default() };
     let failed = match next_report(&report)? {
-        Some(report) => Some(explain(report, &reader, &request.plan.origins, around)),
+        Some(told) => Some(explain(&told, &reader, &request.plan.origins, around)),
         None => silence(&reader),
     };
     if let Some(error) = failed {

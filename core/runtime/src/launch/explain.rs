@@ -5,9 +5,11 @@
 use sampan_child::report::Report;
 use sampan_child::step::{Filter, Step};
 use sampan_child::sys::Call;
+use sampan_plan::mount_options::taken_by;
 use sampan_plan::render::Reader;
 use sampan_plan::seccomp::evaluate::denies_execve;
 
+use super::report::Told;
 use crate::error::{Errno, Error};
 
 /// What is known of the circumstances.
@@ -18,8 +20,8 @@ pub struct Circumstances {
 }
 
 /// The error that a report of failure stands for.
-pub fn explain(report: Report, plan: &Reader<'_>, origins: &[String], around: Circumstances) -> Error {
-    let Report::Failed { step: index, call, errno, detail } = report else {
+pub(super) fn explain(told: &Told, plan: &Reader<'_>, origins: &[String], around: Circumstances) -> Error {
+    let Report::Failed { step: index, call, errno, detail } = told.report else {
         return Error::new("the container's process reported out of turn");
     };
     // 0 is no errno: the call went well and what it said did not.
@@ -57,9 +59,27 @@ pub fn explain(report: Report, plan: &Reader<'_>, origins: &[String], around: Ci
     }
     error.step = Some(place);
     if error.likely.is_empty() {
-        error.likely = likely(step, call, errno, around).unwrap_or_default().to_owned();
+        error.likely = match told.kernel.is_empty() {
+            true => likely(step, call, errno, around).unwrap_or_default().to_owned(),
+            false => of_the_kernel(step, &told.kernel, plan),
+        };
     }
     error
+}
+
+/// What the kernel says of a file system (its lines begin with `e`, `w` or `i`), and what may be asked of it.
+fn of_the_kernel(step: Step, said: &str, plan: &Reader<'_>) -> String {
+    let line = |line: &str| line.split_once(' ').map_or(line, |(_, rest)| rest).trim().to_owned();
+    let lines: Vec<String> = said.lines().filter(|line| !line.is_empty()).map(line).collect();
+    let mut text = format!("the kernel says: {}", lines.join("; "));
+    let Step::Mount { kind, .. } = step else { return text };
+    let kind = plan.text(kind);
+    match taken_by(&kind) {
+        Some([]) => text.push_str(&format!("; {kind} takes no options of its own")),
+        Some(options) => text.push_str(&format!("; {kind} takes {}", options.join(", "))),
+        None => {}
+    }
+    text
 }
 
 /// The last report ended without a word. That is what execve does; but where the filter denies execve it was the process's
@@ -134,8 +154,8 @@ pub fn likely(step: Step, call: Call, errno: Errno, around: Circumstances) -> Op
         (Step::Scratch { .. }, Call::fsopen, Errno::NODEV) => {
             "this kernel has no overlayfs, which a root in scratch mode is made of"
         }
-        (Step::Scratch { .. }, Call::fsconfig, Errno::INVAL) => {
-            "overlayfs does not take the root as a lower layer: it is an overlay on an overlay, or of a kind that cannot be one"
+        (Step::Scratch { .. } | Step::Overlay { .. }, Call::fsconfig, Errno::INVAL) => {
+            "overlayfs does not take it as a lower layer: it is an overlay on an overlay, or of a kind that cannot be one"
         }
         (Step::Bind { .. }, Call::open_tree, Errno::NOENT) => "the source does not exist on the host",
         (Step::Bind { .. }, Call::openat2, Errno::NOENT) => {

@@ -1,11 +1,11 @@
 //! Hooks of the host's side: one short image each, cloned by whoever clones the container.
 //!
 //! ```text
-//!   memfd(state) -> stdin      stdout, stderr -> pipe -> log, tail      pidfd: ended      deadline: kill the group
+//!   memfd(state) -> stdin      stdout, stderr -> pipe -> log, tail      pidfd: ended      deadline: end all of it
 //! ```
 //! stdin is a memfd, so a hook that never reads cannot hold us up. The end is the end of the hook's own process, seen on its
-//! pidfd: a child that it leaves behind may keep the pipe open for ever (runc hangs there). The group of a failed hook is
-//! killed before its leader is reaped, while the number cannot be anybody else's. How far poststart and poststop hooks got is
+//! pidfd: a child that it leaves behind may keep the pipe open for ever (runc hangs there). What a failed hook leaves is ended,
+//! in whatever group or session it is: sampan_child::step::Step::Oversee. How far poststart and poststop hooks got is
 //! in the state before a hook's process is reaped: after a crash the next one finds either the process or the note.
 
 use std::io;
@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
-use rustix::process::{Pid, Signal, kill_process_group, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 use sampan_child::report::Report;
 use sampan_hooks::{Cause, Error as HookError, Hook, Hooks, Kind, OnFailure};
 use sampan_plan::host_process::{HostProcess, host};
 use sampan_plan::spec;
 
 use super::printed::Pipe;
-use super::report::next_report;
+use super::report::{Told, next_report};
 use super::spawn::{Spawn, Spawned};
 use crate::error::{Errno, Error};
 use crate::kernel::pidfd::Exit;
@@ -135,7 +135,7 @@ pub fn see_out(
         Ok(false) => Err(Cause::Timeout(which.hook.limit().unwrap_or_default())),
         Ok(true) => match hook.report.map_or(Ok(None), next_report) {
             // Its end without execve: the report says why.
-            Ok(Some(Report::Failed { errno, .. })) => {
+            Ok(Some(Told { report: Report::Failed { errno, .. }, .. })) => {
                 Err(Cause::Start(io::Error::from_raw_os_error(errno.into())))
             }
             _ => match runner.spawn.peek(hook.child) {
@@ -160,12 +160,15 @@ fn failed(which: &Which<'_>, cause: Cause, output: String) -> HookError {
     HookError { kind: which.kind, index: which.index, path, cause, output }
 }
 
-/// Kills a hook's process and all of its group. It must not be reaped yet.
+/// How long what a hook started may take to be dead: only what hangs in the kernel takes longer.
+const DEAD_WITHIN: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+
+/// Ends a hook and all that it has started. What we have cloned is not the hook but whoever sees to that
+/// (sampan_child::step::Step::Oversee); it must not be reaped yet.
 pub fn end(child: &Spawned) {
-    if let Some(pid) = Pid::from_raw(child.pid) {
-        let _ = kill_process_group(pid, Signal::KILL);
-    }
-    // Where it had no time to make a group of its own.
+    let _ = pidfd_send_signal(&child.pidfd, Signal::TERM);
+    let ended = || poll(&mut [PollFd::new(&child.pidfd, PollFlags::IN)], Some(&DEAD_WITHIN));
+    let _ = rustix::io::retry_on_intr(ended);
     let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
 }
 

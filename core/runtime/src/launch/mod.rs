@@ -15,12 +15,14 @@ pub mod printed;
 mod report;
 pub mod spawn;
 pub mod idmap;
-pub mod slots;
 
 // What is asked, and what is said of it.
 mod request;
 pub mod explain;
 pub mod trace;
+
+mod host_root;
+pub mod slots;
 
 // The launch.
 pub mod hooks;

@@ -19,8 +19,33 @@ pub(super) fn open_gate(gate: &OwnedFd) -> Result<()> {
     }
 }
 
+/// A report, and what the kernel says of the failure that it tells of.
+#[derive(Debug)]
+pub struct Told {
+    pub report: Report,
+    /// Line by line; mostly nothing.
+    pub kernel: String,
+}
+
+/// More is nothing that the kernel has to say.
+const SAID_MAX: usize = 4096;
+
 /// None: the last writer is gone.
-pub(super) fn next_report(from: &OwnedFd) -> Result<Option<Report>> {
+pub(super) fn next_report(from: &OwnedFd) -> Result<Option<Told>> {
+    let mut said = Vec::new();
+    while let Some(report) = one_report(from)? {
+        match report {
+            Report::Said { text } if said.len() < SAID_MAX => {
+                said.extend(text.iter().take_while(|byte| **byte != 0));
+            }
+            Report::Said { .. } => {}
+            report => return Ok(Some(Told { report, kernel: String::from_utf8_lossy(&said).into_owned() })),
+        }
+    }
+    Ok(None)
+}
+
+fn one_report(from: &OwnedFd) -> Result<Option<Report>> {
     let mut bytes = [0u8; report::SIZE];
     let mut have = 0;
     while have < bytes.len() {

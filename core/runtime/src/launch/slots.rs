@@ -7,19 +7,20 @@ use rustix::fs::{
     open, openat, stat,
 };
 use rustix::mount::{OpenTreeFlags, open_tree};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use sampan_cgroups::Cgroup;
 use sampan_child::defence::{self, Defence};
 use sampan_child::step::Propagation;
 use sampan_child::sys;
+use sampan_plan::host_root::nobodys;
 use sampan_plan::namespaces::proc_name;
 use sampan_plan::plan::Plan;
 use sampan_plan::slots::{Gate, SlotSource};
 
 use crate::error::{Errno, Error, Result};
 use crate::kernel::null::null;
+use crate::launch::host_root;
 use crate::launch::idmap::UserNamespaces;
-use crate::launch::pipe::pipe;
+use crate::launch::pipe::{pipe, sockets};
 use crate::launch::printed::HookOutputs;
 use crate::store::dir::Folder;
 
@@ -114,10 +115,13 @@ impl<'a> Slots<'a> {
             }
             SlotSource::Tree { path, recursive, follow, propagation, idmap, field } => {
                 let tree = tree(path, *recursive, *follow, *propagation, field)?;
-                if let Some(map) = idmap {
-                    self.user_namespaces.apply(tree.as_fd(), path, map)?;
-                }
-                Held::Ours(tree)
+                Held::Ours(match idmap {
+                    None => tree,
+                    Some(map) if map.is_same_map(&nobodys()) => {
+                        host_root::shown(&mut self.user_namespaces, tree, path, map)?
+                    }
+                    Some(map) => self.user_namespaces.apply(tree.as_fd(), path, map).map(|()| tree)?,
+                })
             }
             SlotSource::Console => Held::Ours(self.console()?),
             SlotSource::Stdio(n) => {
@@ -143,8 +147,7 @@ impl<'a> Slots<'a> {
     }
 
     fn console(&mut self) -> Result<OwnedFd> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .map_err(|e| Error::new("cannot make a socket pair").call("socketpair", e))?;
+        let (ours, theirs) = sockets()?;
         self.console = Some(ours);
         Ok(theirs)
     }

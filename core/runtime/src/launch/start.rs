@@ -99,9 +99,9 @@ impl Starter<'_, '_> {
                     return Err(error);
                 }
             }
-            Some(report) => {
+            Some(told) => {
                 let error = explain(
-                    report,
+                    &told,
                     &self.reader,
                     self.origins,
                     Circumstances { privileged: true, ..Circumstances::default() },

@@ -89,7 +89,7 @@ impl Job {
         let bundle = folder;
         match self.launch(&bundle, &host, &plan) {
             Err(problem) => drop(born.send(Err(problem))),
-            Ok((mut created, folder, oom_before)) => {
+            Ok(Made { mut created, folder, oom_before, warnings }) => {
                 let process = created.child.pidfd.try_clone().map_err(of_io).map(|pidfd| Process {
                     pid: created.child.pid,
                     pidfd,
@@ -98,8 +98,8 @@ impl Job {
                     started_at: Some(SystemTime::now()),
                 });
                 let netns = created.netns.take();
-                if born.send(process.map(|process| (process, netns, plan.warnings.clone(), digest))).is_err()
-                {
+                let warnings = plan.warnings.iter().cloned().chain(warnings).collect();
+                if born.send(process.map(|process| (process, netns, warnings, digest))).is_err() {
                     return;
                 }
                 // Others may look at it until it is started. What fails here fails there again, and is told.
@@ -127,12 +127,7 @@ impl Job {
         self.hook_log.open()
     }
 
-    fn launch(
-        &self,
-        bundle: &Path,
-        host: &sampan_plan::Host,
-        plan: &Plan<'_>,
-    ) -> Result<(Created, sampan_runtime::store::dir::Folder, u64), Problem> {
+    fn launch(&self, bundle: &Path, host: &sampan_plan::Host, plan: &Plan<'_>) -> Result<Made, Problem> {
         let places = Places { service: &self.service.name, io: &self.io, logs: &self.logs };
         let stdio = stdio::open(self.stdio, &self.keel, places, stdio::owner(&self.spec, plan))?;
         let log = self.hook_log();
@@ -154,10 +149,13 @@ impl Job {
             hook_log: log.as_ref().map(AsFd::as_fd),
         };
         let mut launcher = self.launcher();
-        let mut bridge = Bridge { service: &self.service.name, ask: &self.ask, reads: stdio.reads };
-        let created = match launch::create(&request, &mut launcher, &mut bridge) {
+        let mut bridge = Bridge { ask: &self.ask, reads: stdio.reads, warnings: Vec::new() };
+        let created = launch::create(&request, &mut launcher, &mut bridge);
+        let warnings = bridge.warnings;
+        let created = match created {
             Ok(created) => created,
             Err(error) => {
+                warnings.iter().for_each(|warning| tracing::warn!(service = self.service.name, "{warning}"));
                 // It has taken down what it made and run the poststop hooks: with the folder nothing is left for cleaning up
                 // to do them again. Groups that would not go are looked for there by name.
                 let _ = folder.remove();
@@ -169,15 +167,24 @@ impl Job {
             .cgroups_path
             .and_then(|path| group(self.hierarchies, path).ok()?.oom_kills().ok()?)
             .unwrap_or(0);
-        Ok((created, folder, oom_before))
+        Ok(Made { created, folder, oom_before, warnings })
     }
+}
+
+/// What a launch has made.
+struct Made {
+    created: Created,
+    folder: sampan_runtime::store::dir::Folder,
+    oom_before: u64,
+    /// For the loop, which says each once.
+    warnings: Vec<String>,
 }
 
 /// The launch's stop for plugins, from the launching thread to the loop and back.
 struct Bridge<'a> {
-    service: &'a str,
     ask: &'a mpsc::Sender<Ask>,
     reads: Vec<(Role, OwnedFd)>,
+    warnings: Vec<String>,
 }
 
 impl Stages for Bridge<'_> {
@@ -202,6 +209,6 @@ impl Stages for Bridge<'_> {
     }
 
     fn warn(&mut self, warning: &str) {
-        tracing::warn!(service = self.service, "{warning}");
+        self.warnings.push(warning.to_owned());
     }
 }

@@ -56,6 +56,25 @@ fn a_bundle_with_a_user_namespace_leaves_no_mount_at_its_restarts() {
     }
 }
 
+#[test]
+fn a_limit_that_does_nothing_is_told_once_however_often_the_service_starts() {
+    if !need::root() || !need::busybox() {
+        return;
+    }
+    let mut bundle = Bundle::new("nothing").unwrap();
+    bundle.args(&["/bin/sleep", "100000"]);
+    bundle.set("/linux/resources/memory", serde_json::json!({"kernel": 1 << 30}));
+    bundle.write().unwrap();
+    let mut world =
+        world!("[services.b]\nbundle = \"{}\"\nstop_signal = \"SIGKILL\"\n", bundle.path().display());
+    world.start();
+    world.until_state("b", "running");
+    world.ok(&["restart", "b"]);
+    world.until_state("b", "running");
+    assert_eq!(world.inspect("b").status.generation, 2);
+    assert_eq!(world.said().matches("memory.kernel does nothing").count(), 1, "{}", world.said());
+}
+
 /// Each life adds a line to a file of the root, and finds none of the life before.
 const JOB: &str = "command = [\"/bin/sh\", \"-c\", \"echo life >>/etc/lives; exec sleep 100000\"]\n\
                    stop_signal = \"SIGKILL\"\n";
