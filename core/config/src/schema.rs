@@ -224,6 +224,26 @@ pub struct Resources {
     pub memory: Option<u64>,
     /// 0 = no limit.
     pub pids: u64,
+    #[serde(skip)]
+    pub explicit: Explicit,
+}
+
+/// The keys of a table that were written: a plugin's defaults give way to them, also where they say what is the default.
+/// A resolved config that is printed writes every key and means the same, so two configs are not compared by this.
+#[derive(Debug, Clone, Default)]
+pub struct Explicit(pub(crate) BTreeSet<String>);
+
+impl Resources {
+    /// `resources.pids` and the like.
+    pub fn written(&self) -> Vec<String> {
+        self.explicit.0.iter().map(|key| format!("resources.{key}")).collect()
+    }
+}
+
+impl PartialEq for Explicit {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -208,6 +208,12 @@ fn a_plugins_config_is_its_own() {
 
 /// With what `make run` and a reader of examples/ have in their environment.
 #[test]
+fn plugins_are_told_which_limits_were_written() {
+    assert!(web("").resources.written().is_empty());
+    assert_eq!(web("resources = { pids = 4096 }").resources.written(), ["resources.pids"]);
+}
+
+#[test]
 fn the_shipped_configs_have_no_mistakes() {
     let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut files: Vec<_> = std::fs::read_dir(top.join("examples"))

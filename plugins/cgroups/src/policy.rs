@@ -54,25 +54,32 @@ fn wanted(config: &Config, service: &str, table: &Value) -> Limits {
     for (_, limits) in fitting {
         wanted = over(limits.clone(), wanted);
     }
-    let own = |key: &str, unset: &[Value]| {
-        let value = table.pointer(&format!("/resources/{key}")).unwrap_or(&Value::Null);
-        !value.is_null() && !unset.contains(value)
-    };
     let mut defaults = config.defaults.clone();
-    // The table comes resolved: what nobody set has config.toml's default there.
-    if own("cpus", &[json!("none")]) {
+    if is_own(table, "cpus", &json!("none")) {
         defaults.cpus = None;
     }
-    if own("cpu_weight", &[json!(100)]) {
+    if is_own(table, "cpu_weight", &json!(100)) {
         defaults.cpu_weight = None;
     }
-    if own("memory", &[json!("none")]) {
+    if is_own(table, "memory", &json!("none")) {
         (defaults.memory, defaults.memory_swap) = (None, None);
     }
-    if own("pids", &[json!(4096)]) {
+    if is_own(table, "pids", &json!(4096)) {
         defaults.pids = None;
     }
     over(wanted, defaults)
+}
+
+/// Whether the service itself says this. The table comes resolved: what nobody wrote has config.toml's `default` there, so
+/// `explicit` tells which keys were written. A host that does not send it leaves the value to be compared.
+fn is_own(table: &Value, key: &str, default: &Value) -> bool {
+    match table.get("explicit").and_then(Value::as_array) {
+        Some(written) => written.contains(&json!(format!("resources.{key}"))),
+        None => {
+            let value = table.pointer(&format!("/resources/{key}")).unwrap_or(&Value::Null);
+            !value.is_null() && value != default
+        }
+    }
 }
 
 /// `first`, and `second` where `first` says nothing.
@@ -157,6 +164,22 @@ mod tests {
     #[test]
     fn what_a_service_says_itself_stands() {
         check("db", json!({"resources": {"memory": "64M", "pids": 5, "cpus": 1.0}}), Value::Null);
+    }
+
+    /// A host that says which keys are the service's own: a value that happens to be the default is still one that was written.
+    #[test]
+    fn what_a_service_says_itself_stands_also_where_it_is_the_default() {
+        let resolved = json!({"cpus": "none", "cpu_weight": 100, "memory": "none", "pids": 4096});
+        let of = |explicit: Value| json!({"resources": resolved, "explicit": explicit});
+        check(
+            "db",
+            of(json!(["resources.pids", "resources.memory"])),
+            json!({"cpu.quota": 200_000, "cpu.period": 100_000}),
+        );
+        check("db", of(json!(["resources.cpus", "resources.memory", "resources.pids"])), Value::Null);
+        let all = json!({"memory.limit": 536_870_912_u64, "memory.swap": 1_073_741_824_u64, "pids.limit": 100,
+                         "cpu.quota": 200_000, "cpu.period": 100_000});
+        check("db", of(json!([])), all);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
 use crate::near::nearest;
 use crate::schema::{
-    Condition, Dependency, Hook, Hooks, LogDriver, Logging, NameOrId, NetworkMode, Policy, Port, Resources,
-    RootMode, Rootfs, SeccompProfile, Security, Service, Signal, Source, User,
+    Condition, Dependency, Explicit, Hook, Hooks, LogDriver, Logging, NameOrId, NetworkMode, Policy, Port,
+    Resources, RootMode, Rootfs, SeccompProfile, Security, Service, Signal, Source, User,
 };
 use crate::source::Spot;
 use crate::tree::Node;
@@ -272,6 +272,7 @@ fn resources(t: &Fields<'_>) -> Resources {
         cpu_weight: t.or("cpu_weight", |f| f.integer(1..=10_000), 100) as u32,
         memory: t.or("memory", |f| f.or_none(memory), None),
         pids: t.or("pids", |f| f.integer(0..=4 << 20), 4096) as u64,
+        explicit: Explicit(t.entries().map(|(name, _)| name.to_owned()).collect()),
     }
 }
 

@@ -199,6 +199,7 @@ pub fn service_table(service: &schema::Service, config: &sampan_config::Config) 
         table.insert("name".into(), service.name.as_str().into());
         let networks = serde_json::to_value(&config.networks).unwrap_or_default();
         table.insert("network_definitions".into(), networks);
+        table.insert("explicit".into(), service.resources.written().into());
     }
     table
 }
