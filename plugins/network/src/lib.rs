@@ -4,7 +4,8 @@
 //! before the event is answered. The modules, in the order in which they may use each other:
 //!
 //! ```text
-//!   wire -> netlink -> addresses -> config -> bridge -> nft -> ports -> held -> conntrack -> claim -> records -> engine -> guard
+//!   wire -> netlink -> addresses -> config -> sysctl -> link -> routes -> forwarding -> bridge -> nft -> listing -> ports
+//!        -> held -> conntrack -> claim -> records -> engine -> obstacles -> guard
 //! ```
 //! Modes `none` and `host` are the runtime's; IPv6, DNS and CNI come later.
 #![deny(unsafe_code)]
@@ -17,9 +18,19 @@ pub mod addresses;
 
 pub mod config;
 
+pub mod sysctl;
+
+pub mod link;
+
+pub mod routes;
+
+pub mod forwarding;
+
 pub mod bridge;
 
 pub mod nft;
+
+pub mod listing;
 
 pub mod ports;
 
@@ -33,6 +44,8 @@ pub mod records;
 
 pub mod engine;
 
+pub mod obstacles;
+
 pub mod guard;
 
 use std::fs;
@@ -43,7 +56,7 @@ use nix::sys::stat::fstat;
 use sampan_plugin::prelude::*;
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Chores, Engine};
 use crate::guard::{Guard, lock};
 use crate::records::{Effect, Records};
 
@@ -91,7 +104,7 @@ impl Plugin for Network {
         }
         let netns = cx.fd(Role::Netns)?;
         let id = fstat(netns.as_fd())?.st_ino;
-        self.run(|engine, effects| engine.attach(name(cx), netns, id, effects)).await
+        self.run(|engine, _| engine.attach(name(cx), netns, id)).await
     }
 
     async fn detach(&self, cx: &Cx, ev: Detach) -> Result<()> {
@@ -110,10 +123,7 @@ impl Plugin for Network {
         match verb {
             "status" => Ok(lock(&self.engine).status().into()),
             "reconcile" => {
-                self.run(
-                    |engine, effects| if engine.is_active() { engine.reconcile(effects) } else { Ok(()) },
-                )
-                .await?;
+                self.run(|engine, _| if engine.is_active() { engine.reconcile() } else { Ok(()) }).await?;
                 Ok(lock(&self.engine).status().into())
             }
             other => Err(Error::new(format!("no verb {other:?}; there are status and reconcile"))),
@@ -143,12 +153,12 @@ impl Network {
         step: impl FnOnce(&mut Engine, &mut Vec<Effect>) -> engine::Result<()>,
     ) -> Result<()> {
         let mut effects = Vec::new();
-        let (done, sweep) = {
+        let (done, chores) = {
             let mut engine = lock(&self.engine);
-            (step(&mut engine, &mut effects), engine.take_doomed())
+            (step(&mut engine, &mut effects), engine.take_chores())
         };
         self.carry_out(effects).await?;
-        self.guard(sweep)?;
+        self.guard(chores)?;
         done.map_err(Error::new)
     }
 
@@ -165,13 +175,13 @@ impl Network {
     }
 
     /// Starts the guard with the first work.
-    fn guard(&self, sweep: bool) -> Result<()> {
+    fn guard(&self, chores: Chores) -> Result<()> {
         let mut guard = lock(&self.guard);
         if guard.is_none() && lock(&self.engine).is_active() {
             *guard = Some(Guard::start(Arc::clone(&self.engine)).map_err(Error::new)?);
         }
-        if let (Some(guard), true) = (&*guard, sweep) {
-            guard.sweep_soon();
+        if let Some(guard) = &*guard {
+            guard.soon(chores);
         }
         Ok(())
     }
@@ -182,7 +192,7 @@ fn name(cx: &Cx) -> &str {
 }
 
 fn read_records(host: &Host) -> Result<Records> {
-    let mut records = Records { sysctl: host.get(Container::HOST, records::SYSCTL)?, ..Records::default() };
+    let mut records = Records::default();
     for key in host.keys(Container::HOST, "service/")? {
         if let (Some(service), Some(name)) = (host.get(Container::HOST, &key)?, key.strip_prefix("service/"))
         {

@@ -4,32 +4,28 @@
 //! 0.1. A rule is a list of expressions that pass 4-byte registers along; `Rule`'s methods are the nft language's words.
 //! `nft list table` is the tests' oracle. Deliberately absent: which rules there are (ports.rs).
 
-use crate::netlink::{Error, Result, Socket, dump_request};
-use crate::wire::{self, APPEND, CREATE, Message};
+use crate::netlink::{Error, Result, Socket};
+use crate::wire::{APPEND, CREATE, Message};
 
-const SUBSYSTEM: u16 = 10 << 8;
+pub const SUBSYSTEM: u16 = 10 << 8;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const NEWTABLE: u16 = SUBSYSTEM;
-const GETTABLE: u16 = SUBSYSTEM | 1;
-const DELTABLE: u16 = SUBSYSTEM | 2;
+pub const DELTABLE: u16 = SUBSYSTEM | 2;
 const NEWCHAIN: u16 = SUBSYSTEM | 3;
-const DELCHAIN: u16 = SUBSYSTEM | 5;
+pub const DELCHAIN: u16 = SUBSYSTEM | 5;
 const NEWRULE: u16 = SUBSYSTEM | 6;
-const DELRULE: u16 = SUBSYSTEM | 8;
+pub const DELRULE: u16 = SUBSYSTEM | 8;
 const NEWSET: u16 = SUBSYSTEM | 9;
-const DELSET: u16 = SUBSYSTEM | 11;
+pub const DELSET: u16 = SUBSYSTEM | 11;
 const NEWSETELEM: u16 = SUBSYSTEM | 12;
-const DELSETELEM: u16 = SUBSYSTEM | 14;
+pub const DELSETELEM: u16 = SUBSYSTEM | 14;
 
-const INET: u8 = 1;
-const IPV4: u8 = 2;
-
-/// The multicast group that says what changes in nf_tables.
-pub const NOTIFICATIONS: u32 = 7;
+pub const INET: u8 = 1;
+pub const IPV4: u8 = 2;
 
 /// Every nf_tables object names its table in attribute 1.
-const TABLE: u16 = 1;
+pub const TABLE: u16 = 1;
 const ELEM: u16 = 1;
 
 /// Changes that happen together or not at all.
@@ -54,6 +50,8 @@ pub enum Type {
     Ipv4 = 7,
     Protocol = 12,
     Port = 13,
+    /// An interface by its number.
+    Index = 20,
     Interface = 41,
 }
 
@@ -160,7 +158,8 @@ impl Transaction {
             });
         }
         // nft's own note (key byte order 1 = host, 2 = network), without which it lists names of interfaces reversed.
-        let order = if set.key == [Type::Interface] || set.key == [Type::Interface; 2] { 1u32 } else { 2 };
+        let of_host = |t: &Type| matches!(t, Type::Interface | Type::Index);
+        let order = if set.key.iter().all(of_host) { 1u32 } else { 2 };
         let [a, b, c, d] = order.to_ne_bytes();
         message = message.be32(10, self.sets).attr(13, &[0, 4, a, b, c, d]);
         self.messages.push(message);
@@ -248,21 +247,6 @@ fn length(types: &[Type]) -> u32 {
     types.iter().map(|t| t.length()).sum()
 }
 
-/// Whether our table is there.
-pub fn table_exists(socket: &mut Socket, table: &str) -> Result<bool> {
-    let found = socket.dump("cannot list nf_tables", dump_request(GETTABLE, &[INET, 0, 0, 0]), |body| {
-        wire::attribute(wire::after(body, 4), TABLE).map(wire::text)
-    })?;
-    Ok(found.iter().any(|name| name == table))
-}
-
-/// Whether a notification says that something was taken out of `table`, by someone other than the socket `port`.
-pub fn took_from(notice: &wire::Received<'_>, table: &str, port: u32) -> bool {
-    matches!(notice.kind, DELTABLE | DELCHAIN | DELRULE | DELSET | DELSETELEM)
-        && notice.port != port
-        && wire::attribute(wire::after(notice.body, 4), TABLE).map(wire::text).as_deref() == Some(table)
-}
-
 /// A rule being written, left to right as in nft.
 pub struct Rule {
     expressions: Message,
@@ -287,6 +271,10 @@ impl Rule {
     pub fn ipv4(self) -> Rule {
         const NFPROTO: u32 = 15;
         self.meta(NFPROTO, R0).compare(EQ, R0, &[IPV4])
+    }
+
+    pub fn iif_in(self, set: &'static str) -> Rule {
+        self.meta(4, R0).lookup(set, false)
     }
 
     pub fn iifname_in(self, set: &'static str) -> Rule {

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::addresses::Subnet;
 use crate::config::Protocol;
+use crate::listing;
+use crate::netlink::{Result, Socket};
 use crate::nft::{Element, Hook, Rule, Set, Transaction, Type, interface, port, protocol};
 
 pub const TABLE: &str = "sampan";
@@ -64,13 +66,12 @@ pub struct Passage {
     pub internal: bool,
 }
 
-/// Every element of every set, and whether foreign traffic is to be kept from being forwarded.
+/// Every element of every set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     sets: BTreeMap<&'static str, BTreeSet<Element>>,
     subnets: BTreeSet<Subnet>,
-    /// Set where it was us who turned forwarding on: the host was no router and stays none.
-    pub guard_forwarding: bool,
+    guarded: BTreeSet<u32>,
 }
 
 const BRIDGES: Set = Set { name: "bridges", key: &[Type::Interface], data: &[], interval: false };
@@ -91,11 +92,24 @@ const PUBLISHED_AT: Set = Set {
     data: &[Type::Ipv4, Type::Port],
     interval: false,
 };
-const SETS: [Set; 7] = [BRIDGES, EGRESS, INTERNAL, WITHIN, SUBNETS, PUBLISHED, PUBLISHED_AT];
+/// Interfaces that forward for us alone, by number: it was us who turned that on. It is the record of it, too: the kernel keeps it
+/// when we die, and forgets it with the setting itself.
+const GUARDED: Set = Set { name: "guarded", key: &[Type::Index], data: &[], interval: false };
+const SETS: [Set; 8] = [BRIDGES, EGRESS, INTERNAL, WITHIN, SUBNETS, GUARDED, PUBLISHED, PUBLISHED_AT];
 
 impl Rules {
-    pub fn new(guard_forwarding: bool) -> Rules {
-        Rules { guard_forwarding, ..Rules::default() }
+    /// With interfaces by which foreign traffic is not to be forwarded.
+    pub fn new(guarded: BTreeSet<u32>) -> Rules {
+        let mut rules = Rules { guarded, ..Rules::default() };
+        for index in rules.guarded.clone() {
+            rules.element(GUARDED, Element::key(index.to_ne_bytes().to_vec()));
+        }
+        rules
+    }
+
+    /// What an earlier life of ours has put there.
+    pub fn guarded_before(nft: &mut Socket) -> Result<BTreeSet<u32>> {
+        Ok(listing::indexes(nft, TABLE, GUARDED.name)?.into_iter().collect())
     }
 
     pub fn add_network(&mut self, passage: &Passage) {
@@ -134,8 +148,8 @@ impl Rules {
     }
 
     /// Whether these and no other networks are in the rules.
-    pub fn are_about(&self, subnets: impl Iterator<Item = Subnet>, guard_forwarding: bool) -> bool {
-        self.guard_forwarding == guard_forwarding && subnets.collect::<BTreeSet<_>>() == self.subnets
+    pub fn are_about(&self, subnets: impl Iterator<Item = Subnet>, guarded: &BTreeSet<u32>) -> bool {
+        self.guarded == *guarded && subnets.collect::<BTreeSet<_>>() == self.subnets
     }
 
     fn element(&mut self, set: Set, element: Element) {
@@ -158,7 +172,7 @@ impl Rules {
         for set in SETS {
             t.add_set(&set);
         }
-        self.filter(&mut t);
+        filter(&mut t);
         redirect(&mut t);
         for (name, elements) in &self.sets {
             t.add_elements(name, &elements.iter().cloned().collect::<Vec<_>>());
@@ -166,40 +180,38 @@ impl Rules {
         t.add_elements(SUBNETS.name, &ranges(&self.subnets));
         t
     }
+}
 
-    fn filter(&self, t: &mut Transaction) {
-        // Before connection tracking, so before any redirect has changed where a packet goes.
-        t.add_chain("raw", "filter", Hook::Prerouting, -300);
-        t.add_rule(
-            "raw",
-            Rule::new("loopback is the host's own").ipv4().iifname_is_not("lo").daddr_is_loopback().drop(),
-        );
-        t.add_rule(
-            "raw",
-            Rule::new("bridges are reached by published ports")
-                .ipv4()
-                .iifname_is_not("lo")
-                .iifname_not_in("bridges")
-                .daddr_in("subnets")
-                .drop(),
-        );
-        t.add_chain("forward", "filter", Hook::Forward, 0);
-        t.add_rule("forward", Rule::new("within one network").way_in("within").accept());
-        t.add_rule(
-            "forward",
-            Rule::new("networks do not meet").iifname_in("bridges").oifname_in("bridges").drop(),
-        );
-        t.add_rule("forward", Rule::new("no way out").iifname_in("internal").drop());
-        t.add_rule("forward", Rule::new("no way in").oifname_in("internal").drop());
-        for rule in [Rule::new("path MTU").iifname_in("bridges"), Rule::new("path MTU").oifname_in("bridges")]
-        {
-            t.add_rule("forward", rule.opens_tcp().clamp_mss());
-        }
-        if self.guard_forwarding {
-            let rule = Rule::new("this host is no router");
-            t.add_rule("forward", rule.iifname_not_in("bridges").oifname_not_in("bridges").drop());
-        }
+fn filter(t: &mut Transaction) {
+    // Before connection tracking, so before any redirect has changed where a packet goes.
+    t.add_chain("raw", "filter", Hook::Prerouting, -300);
+    t.add_rule(
+        "raw",
+        Rule::new("loopback is the host's own").ipv4().iifname_is_not("lo").daddr_is_loopback().drop(),
+    );
+    t.add_rule(
+        "raw",
+        Rule::new("bridges are reached by published ports")
+            .ipv4()
+            .iifname_is_not("lo")
+            .iifname_not_in("bridges")
+            .daddr_in("subnets")
+            .drop(),
+    );
+    t.add_chain("forward", "filter", Hook::Forward, 0);
+    t.add_rule("forward", Rule::new("within one network").way_in("within").accept());
+    t.add_rule(
+        "forward",
+        Rule::new("networks do not meet").iifname_in("bridges").oifname_in("bridges").drop(),
+    );
+    t.add_rule("forward", Rule::new("no way out").iifname_in("internal").drop());
+    t.add_rule("forward", Rule::new("no way in").oifname_in("internal").drop());
+    for rule in [Rule::new("path MTU").iifname_in("bridges"), Rule::new("path MTU").oifname_in("bridges")] {
+        t.add_rule("forward", rule.opens_tcp().clamp_mss());
     }
+    // An interface that forwards for us alone is none of a router's.
+    let rule = Rule::new("forwards for bridges alone");
+    t.add_rule("forward", rule.iif_in("guarded").oifname_not_in("bridges").drop());
 }
 
 fn publication(p: &Publication, to: Ipv4Addr) -> (Set, Element) {

@@ -1,7 +1,7 @@
-//! What is written down: a record per service and per network, and the sysctl that we changed.
+//! What is written down: a record per service and per network.
 //!
 //! The records are the whole truth; links, rules and sockets are made to agree with them. They are kept in the plugin's
-//! key-value store under `service/NAME`, `network/NAME` and `sysctl`, and are durable before what they promise is used.
+//! key-value store under `service/NAME` and `network/NAME`, and are durable before what they promise is used.
 
 use std::net::Ipv4Addr;
 
@@ -9,8 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::addresses::Subnet;
 use crate::ports::{HostPort, Publication};
-
-pub const SYSCTL: &str = "sysctl";
 
 pub fn service_key(service: &str) -> String {
     format!("service/{service}")
@@ -46,18 +44,11 @@ pub struct Network {
     pub subnet: Subnet,
 }
 
-/// As found, to be put back.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sysctl {
-    pub ip_forward: String,
-}
-
 /// All of it, as read when the plugin is opened.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     pub services: Vec<(String, Service)>,
     pub networks: Vec<(String, Network)>,
-    pub sysctl: Option<Sysctl>,
 }
 
 /// Something to be written down, or to be given to or taken from the keel.

@@ -1,19 +1,17 @@
 //! The engine on a host of its own, with a machine on the LAN beside it: who reaches whom, and what is left afterwards.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::{Duration, Instant};
 
 use network::config::Config;
 use network::engine::Engine;
-use network::netlink::{Family, Socket};
 use network::records::{Effect, Records};
-use network::wire::Message;
 use serde_json::{Value, json};
 
-use crate::world::{Namespace, call, call_udp, nobody_answers, on_a_fresh_host, run};
+use crate::world::{Namespace, call, call_udp, forwarding, lan, nobody_answers, on_a_fresh_host, run};
 
 /// An engine and what it wrote down. Its crash is losing the first and keeping the second.
 struct Host {
@@ -49,7 +47,7 @@ impl Host {
                 Some((_, name)) => {
                     records.networks.push((name.into(), serde_json::from_value(value).unwrap()))
                 }
-                None => records.sysctl = Some(serde_json::from_value(value).unwrap()),
+                None => panic!("{key}"),
             }
         }
         self.engine = Some(Engine::new(config, "test".into(), records));
@@ -102,7 +100,7 @@ impl Host {
 
     fn attach(&mut self, name: &str) -> Result<(), String> {
         let ns = self.containers.remove(name).unwrap();
-        let done = self.run(|engine, effects| engine.attach(name, ns.fd(), ns.id(), effects));
+        let done = self.run(|engine, _| engine.attach(name, ns.fd(), ns.id()));
         self.containers.insert(name.into(), ns);
         done
     }
@@ -125,18 +123,6 @@ impl Host {
     }
 }
 
-/// A machine at 192.0.2.2, the host being 192.0.2.1 there.
-fn lan() -> Namespace {
-    let lan = Namespace::new();
-    run("ip link add lan0 type veth peer name lan1");
-    let mut socket = Socket::open(Family::Route).unwrap();
-    let over = Message::new(16, 0).fixed(&[0; 16]).text(3, "lan1").u32(28, lan.fd().as_raw_fd() as u32);
-    socket.request(|| "move lan1".into(), over).unwrap();
-    run("ip addr add 192.0.2.1/24 dev lan0 && ip link set lan0 up");
-    lan.run("ip link set lo up && ip addr add 192.0.2.2/24 dev lan1 && ip link set lan1 up");
-    lan
-}
-
 fn ports(list: &[(&str, u16, u16, &str)]) -> Value {
     let port = |(ip, published, target, protocol): &(&str, u16, u16, &str)| {
         let mut port = json!({ "published": published, "target": target, "protocol": protocol });
@@ -157,7 +143,7 @@ fn nothing_is_left(host: &mut Host) {
     let links = run("ip -o link");
     assert!(!links.contains("sp-") && !links.contains(": v"), "{links}");
     assert_eq!(run("nft list ruleset"), "");
-    assert_eq!(run("cat /proc/sys/net/ipv4/ip_forward"), "0\n");
+    assert_eq!(forwarding(), [""; 0]);
     assert!(host.keel.is_empty(), "{:?}", host.keel);
 }
 
@@ -300,7 +286,7 @@ fn rules_that_were_flushed_are_back_after_the_next_reconcile() {
         host.start("web", web()).unwrap();
         let before = run("nft list ruleset");
         run("nft flush ruleset && nft add table inet mine");
-        host.run(|engine, effects| engine.reconcile(effects)).unwrap();
+        host.run(|engine, _| engine.reconcile()).unwrap();
         let after = run("nft list ruleset");
         assert!(after.contains(&before) && after.contains("table inet mine"), "{after}");
         // A start does not need one: its step is refused, so it writes all.
@@ -319,7 +305,7 @@ fn a_bridge_that_somebody_removed_is_made_again_with_its_ports() {
         host.container("web").serve_tcp(80);
         run("ip link del sp-default");
         assert!(nobody_answers("127.0.0.1:8080"));
-        host.run(|engine, effects| engine.reconcile(effects)).unwrap();
+        host.run(|engine, _| engine.reconcile()).unwrap();
         assert_eq!(call("127.0.0.1:8080").as_deref(), Some("10.144.0.1"));
     });
 }
@@ -330,10 +316,42 @@ fn a_router_is_left_a_router() {
         run("echo 1 >/proc/sys/net/ipv4/ip_forward");
         let mut host = Host::new(json!({}));
         host.start("web", web()).unwrap();
-        assert!(!run("nft list ruleset").contains("no router"));
-        assert!(!host.kv.contains_key("sysctl"));
+        assert_eq!(host.engine().status()["forwarding_for_us_alone"], json!([]));
         host.stop("web");
         assert_eq!(run("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+    });
+}
+
+#[test]
+fn what_forwards_for_us_alone_is_known_after_a_crash() {
+    on_a_fresh_host(|| {
+        let lan = lan();
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        host.container("web").serve_tcp(80);
+        host.crash_and_reopen();
+        assert_eq!(host.engine().status()["forwarding_for_us_alone"], json!(["lan0"]));
+        assert!(lan.call("192.0.2.1:8080").is_some());
+        host.stop("web");
+        nothing_is_left(&mut host);
+    });
+}
+
+#[test]
+fn who_made_this_host_a_router_while_nobody_looked_has_one() {
+    on_a_fresh_host(|| {
+        let lan = lan();
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        host.engine = None;
+        run("echo 1 >/proc/sys/net/ipv4/ip_forward");
+        host.crash_and_reopen();
+        assert_eq!(host.engine().status()["forwarding_for_us_alone"], json!([]));
+        host.container("web").serve_tcp(80);
+        assert!(lan.call("192.0.2.1:8080").is_some());
+        host.stop("web");
+        let left = forwarding();
+        assert!(left.contains(&"all".to_owned()) && left.contains(&"lan0".to_owned()), "{left:?}");
     });
 }
 

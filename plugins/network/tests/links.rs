@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use network::addresses::Mac;
 use network::bridge::{self, Attachment, Bridge};
+use network::link;
 use network::netlink::{Family, Socket};
+use network::routes;
 use sampan_testkit::need::need;
 
 use crate::world::{Namespace, on_a_fresh_host, run};
@@ -19,6 +21,7 @@ fn front() -> Bridge {
         mac: Mac::of(&["test", "front"]),
         subnet: "10.144.0.0/20".parse().unwrap(),
         mtu: 1400,
+        forwards: true,
     }
 }
 
@@ -119,7 +122,7 @@ fn attaching_again_changes_nothing() {
             ));
         }
         assert_eq!(shown[0].1, shown[1].1);
-        assert_eq!(bridge::ours(&mut host).unwrap().len(), 2);
+        assert_eq!(link::ours(&mut host).unwrap().len(), 2);
     });
 }
 
@@ -148,12 +151,12 @@ fn one_sweep_removes_all_that_is_doomed_and_a_rescued_bridge_stays() {
         let ns = Namespace::new();
         let veth = attach(&mut host, &ns, index, &web("10.144.0.2"));
         for name in [veth.as_str(), "sp-front", "sp-back", "never-was"] {
-            bridge::doom(&mut host, name).unwrap();
+            link::doom(&mut host, name).unwrap();
         }
         assert_eq!(bridge::ensure_bridge(&mut host, &front()).unwrap(), index);
-        bridge::remove_doomed(&mut host).unwrap();
-        bridge::remove_doomed(&mut host).unwrap();
-        let left: Vec<String> = bridge::ours(&mut host).unwrap().into_iter().map(|l| l.name).collect();
+        link::remove_doomed(&mut host).unwrap();
+        link::remove_doomed(&mut host).unwrap();
+        let left: Vec<String> = link::ours(&mut host).unwrap().into_iter().map(|l| l.name).collect();
         assert_eq!(left, ["sp-front"]);
     });
 }
@@ -166,9 +169,9 @@ fn a_subnet_is_known_to_be_in_use_by_address_and_by_route() {
              ip route add 10.144.16.0/20 dev lan && ip route add default via 10.144.0.1",
         );
         let mut host = Socket::open(Family::Route).unwrap();
-        let used = bridge::prefixes_in_use(&mut host, &[]).unwrap();
+        let used = routes::prefixes_in_use(&mut host, &[]).unwrap();
         assert_eq!(network::addresses::pick_subnet(&used), Some("10.144.32.0/20".parse().unwrap()));
-        assert_eq!(bridge::default_mtu(&mut host).unwrap(), 1400);
+        assert_eq!(routes::default_mtu(&mut host).unwrap(), 1400);
     });
 }
 
@@ -212,7 +215,7 @@ fn a_bridge_that_is_full_says_so() {
             "service s1023: cannot connect eth1023 to network front: Exchange full (kernel: bridge sp-front has no port \
              left, the kernel's limit is 1,023; put some services on another network)"
         );
-        bridge::doom(&mut host, "sp-front").unwrap();
-        bridge::remove_doomed(&mut host).unwrap();
+        link::doom(&mut host, "sp-front").unwrap();
+        link::remove_doomed(&mut host).unwrap();
     });
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod engine;
+mod forwarding;
 mod links;
+mod obstacles;
 mod plugin;
 mod rules;
 mod world;

@@ -8,36 +8,27 @@ use sampan_plugin::testing::{Event, Rig};
 use sampan_plugin::types::Role;
 use serde_json::{Value, json};
 
-use crate::world::{Namespace, call, nobody_answers, on_a_fresh_host, run};
+use crate::world::{Namespace, call, nobody_answers, on_a_fresh_host, run, soon};
 
-fn web() -> Value {
+pub fn web() -> Value {
     json!({ "network_mode": "bridge", "networks": ["default"],
             "ports": [{ "published": 8080, "target": 80, "protocol": "tcp" }] })
 }
 
-fn create(rig: &Rig, service: &str, table: Value) -> sampan_plugin::Result<()> {
+pub fn create(rig: &Rig, service: &str, table: Value) -> sampan_plugin::Result<()> {
     rig.fire(Event::new(abi::EV_CREATE).of(service).body(json!({ "service": table, "attempt": 0 }))).map(drop)
 }
 
-fn attach(rig: &Rig, service: &str, ns: &Namespace) -> sampan_plugin::Result<()> {
+pub fn attach(rig: &Rig, service: &str, ns: &Namespace) -> sampan_plugin::Result<()> {
     rig.fire(Event::new(abi::EV_ATTACH).of(service).fd(Role::Netns, ns.netns.try_clone().unwrap())).map(drop)
 }
 
-fn detach(rig: &Rig, service: &str, is_final: bool) {
+pub fn detach(rig: &Rig, service: &str, is_final: bool) {
     rig.fire(Event::new(abi::EV_DETACH).of(service).body(json!({ "final": is_final }))).unwrap();
 }
 
-fn status(rig: &Rig) -> Value {
+pub fn status(rig: &Rig) -> Value {
     rig.fire(Event::new(abi::EV_CONTROL).body(json!({ "verb": "status" }))).unwrap().json
-}
-
-/// What the guard's thread does in the background, waited for.
-fn soon(what: &str, limit: Duration, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]

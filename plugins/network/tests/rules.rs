@@ -19,7 +19,7 @@ fn on(host_ip: &str, published: u16, protocol: Protocol) -> Publication {
 }
 
 fn some_rules() -> Rules {
-    let mut rules = Rules::new(true);
+    let mut rules = Rules::new([1].into());
     rules.add_network(&Passage {
         bridge: "sp-front".into(),
         subnet: subnet("10.144.0.0/20"),

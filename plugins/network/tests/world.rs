@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use network::netlink::{Family, Socket};
+use network::wire::Message;
 use nix::sched::{CloneFlags, setns, unshare};
 use sampan_testkit::need::{need, root};
 
@@ -30,7 +32,7 @@ pub fn on_a_fresh_host(test: impl FnOnce() + Send + 'static) {
     }
 }
 
-fn found(program: &str) -> bool {
+pub fn found(program: &str) -> bool {
     ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].iter().any(|folder| Path::new(folder).join(program).exists())
 }
 
@@ -39,6 +41,42 @@ pub fn run(line: &str) -> String {
     let out = Command::new("sh").args(["-c", line]).output().unwrap();
     assert!(out.status.success(), "{line}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
+}
+
+/// A machine at 192.0.2.2, the host being 192.0.2.1 there.
+pub fn lan() -> Namespace {
+    neighbour("lan", "192.0.2")
+}
+
+/// A machine at PREFIX.2, the host being PREFIX.1 there, on interface NAME0. It sends everything by this host.
+pub fn neighbour(name: &str, prefix: &str) -> Namespace {
+    let there = Namespace::new();
+    run(&format!("ip link add {name}0 type veth peer name {name}1"));
+    let mut socket = Socket::open(Family::Route).unwrap();
+    let peer = format!("{name}1");
+    let over = Message::new(16, 0).fixed(&[0; 16]).text(3, &peer).u32(28, there.fd().as_raw_fd() as u32);
+    socket.request(|| format!("move {peer}"), over).unwrap();
+    run(&format!("ip addr add {prefix}.1/24 dev {name}0 && ip link set {name}0 up"));
+    there.run(&format!(
+        "ip link set lo up && ip addr add {prefix}.2/24 dev {peer} && ip link set {peer} up && \
+         ip route add default via {prefix}.1"
+    ));
+    there
+}
+
+/// The interfaces that take packets to be forwarded; `all` is ip_forward.
+pub fn forwarding() -> Vec<String> {
+    let said = run("grep -l 1 /proc/sys/net/ipv4/conf/*/forwarding || true");
+    said.lines().filter_map(|path| Some(path.split('/').nth(6)?.to_owned())).collect()
+}
+
+/// What another thread does in the background, waited for.
+pub fn soon(what: &str, limit: Duration, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A network namespace: a container, or a machine on the LAN. Gone when dropped.

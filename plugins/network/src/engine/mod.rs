@@ -8,23 +8,22 @@
 //! ```
 //! Each may be called again and finds its work done. What was leased stays a service's own until another needs it.
 
+mod forwarding;
 mod prepare;
 mod rules;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::addresses::{Lease, Leases, Mac, Subnet};
 use crate::bridge::{self, Attachment, Bridge};
 use crate::claim::Claim;
 use crate::config::{Config, Protocol};
-use crate::conntrack;
 use crate::netlink::{self, Family, Socket};
 use crate::ports::{HostPort, Publication, Rules};
-use crate::records::{self, Effect, Network, Records, Service, Sysctl};
-
-const IP_FORWARD: &str = "net/ipv4/ip_forward";
+use crate::records::{self, Effect, Network, Records, Service};
+use crate::{conntrack, link, routes};
 
 pub type Result<T> = std::result::Result<T, String>;
 
@@ -37,6 +36,19 @@ struct Kernel {
     rules: Option<Rules>,
     /// Bridges seen to by this process, by name.
     bridges: BTreeMap<String, u32>,
+    /// Interfaces that forward because of us, by number; none of them for anybody else.
+    guarded: BTreeSet<u32>,
+    /// What ip_forward was when forwarding was last looked at; None: not yet, or it is not needed.
+    router: Option<bool>,
+}
+
+/// What is to be done between requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chores {
+    /// Some links wait to be removed.
+    pub sweep: bool,
+    /// A bridge is new: somebody's rules may stand in its way.
+    pub look: bool,
 }
 
 struct Known {
@@ -52,12 +64,11 @@ pub struct Engine {
     held: BTreeMap<(String, HostPort), OwnedFd>,
     /// The host's ends of what is attached.
     veths: BTreeMap<String, Vec<String>>,
-    /// What ip_forward was, if we changed it.
-    forwarding_was: Option<String>,
     /// The time of the records: grows with each that is freed.
     freed: u64,
-    /// Some links wait for a sweep.
-    doomed: bool,
+    chores: Chores,
+    /// What keeps traffic from our networks, and what helps against it.
+    obstacles: Vec<String>,
     kernel: Option<Kernel>,
 }
 
@@ -91,9 +102,9 @@ impl Engine {
             services: records.services.into_iter().collect(),
             held: BTreeMap::new(),
             veths: BTreeMap::new(),
-            forwarding_was: records.sysctl.map(|s| s.ip_forward),
             freed,
-            doomed: false,
+            chores: Chores::default(),
+            obstacles: Vec::new(),
             kernel: None,
         }
     }
@@ -107,9 +118,9 @@ impl Engine {
         self.services.get(service).is_some_and(|s| s.freed.is_none())
     }
 
-    /// Whether links were doomed since this was last asked.
-    pub fn take_doomed(&mut self) -> bool {
-        std::mem::take(&mut self.doomed)
+    /// Since this was last asked.
+    pub fn take_chores(&mut self) -> Chores {
+        std::mem::take(&mut self.chores)
     }
 
     fn held_services(&self) -> impl Iterator<Item = (&String, &Service)> {
@@ -128,24 +139,14 @@ impl Engine {
         self.networks.iter().filter(|(name, _)| self.in_use(name))
     }
 
-    fn needs_forwarding(&self) -> bool {
-        self.networks_in_use().any(|(name, _)| !self.is_internal(name))
-    }
-
     // ---- attach --------------------------------------------------------------------------------------------------------
 
     /// Connects a container of a prepared service; of any other, nothing is done.
-    pub fn attach(
-        &mut self,
-        name: &str,
-        netns: BorrowedFd<'_>,
-        netns_id: u64,
-        effects: &mut Vec<Effect>,
-    ) -> Result<()> {
+    pub fn attach(&mut self, name: &str, netns: BorrowedFd<'_>, netns_id: u64) -> Result<()> {
         let Some(service) = self.services.get(name).filter(|s| s.freed.is_none()).cloned() else {
             return Ok(());
         };
-        self.activate(effects)?;
+        self.activate()?;
         let (inside, connected) =
             Socket::open_in(netns, Family::Route, || self.connect(name, &service, netns, netns_id));
         let (mut inside, connected) = (inside.map_err(text)?, connected?);
@@ -153,8 +154,7 @@ impl Engine {
             bridge::configure(&mut inside, attachment).map_err(text)?;
         }
         self.publish(&service)?;
-        self.note_forwarding(effects);
-        self.set_forwarding()?;
+        self.forward()?;
         self.forget_flows(&service);
         Ok(())
     }
@@ -212,15 +212,21 @@ impl Engine {
             .ok_or_else(|| format!("network {network} has no subnet"))?;
         let mtu = self.config.networks.get(network).map_or(0, |n| n.mtu);
         let mac = Mac::of(&[&self.machine, "bridge", network]);
-        let mut wanted =
-            Bridge { network: network.into(), name: bridge::bridge_name(network), mac, subnet, mtu };
+        let mut wanted = Bridge {
+            network: network.into(),
+            name: bridge::bridge_name(network),
+            mac,
+            subnet,
+            mtu,
+            forwards: !self.is_internal(network),
+        };
         let kernel = self.kernel()?;
         let found =
-            bridge::link(&mut kernel.host, &wanted.name).map_err(text)?.filter(|l| l.group == bridge::GROUP);
+            link::link(&mut kernel.host, &wanted.name).map_err(text)?.filter(|l| l.group == link::GROUP);
         if wanted.mtu == 0 {
             wanted.mtu = match &found {
                 Some(link) => link.mtu,
-                None => bridge::default_mtu(&mut kernel.host).map_err(text)?,
+                None => routes::default_mtu(&mut kernel.host).map_err(text)?,
             };
         }
         if let Some(link) = found
@@ -231,25 +237,8 @@ impl Engine {
         }
         let index = bridge::ensure_bridge(&mut kernel.host, &wanted).map_err(text)?;
         kernel.bridges.insert(wanted.name.clone(), index);
+        self.chores.look = true;
         Ok((index, wanted))
-    }
-
-    /// That we are about to change ip_forward is on record before we do.
-    fn note_forwarding(&mut self, effects: &mut Vec<Effect>) {
-        if self.forwarding_was.is_none()
-            && self.needs_forwarding()
-            && let Some(was) = bridge::sysctl(IP_FORWARD).filter(|v| v == "0")
-        {
-            effects.push(Effect::put(records::SYSCTL.into(), &Sysctl { ip_forward: was.clone() }));
-            self.forwarding_was = Some(was);
-        }
-    }
-
-    fn set_forwarding(&mut self) -> Result<()> {
-        if self.needs_forwarding() && bridge::sysctl(IP_FORWARD).as_deref() == Some("0") {
-            bridge::set_sysctl(IP_FORWARD, "1").map_err(text)?;
-        }
-        Ok(())
     }
 
     fn forget_flows(&mut self, service: &Service) {
@@ -288,38 +277,26 @@ impl Engine {
                 self.doom(&bridge::bridge_name(&place.network));
             }
         }
+        self.stop_forwarding();
         if let Err(e) = self.withdraw(&service) {
             tracing::warn!("service {name}: its rules may still be there: {e}");
         }
         self.forget_flows(&service);
-        self.restore_forwarding(effects);
     }
 
     fn doom(&mut self, link: &str) {
         let Some(kernel) = self.kernel.as_mut() else { return };
         kernel.bridges.remove(link);
-        self.doomed = true;
-        if let Err(e) = bridge::doom(&mut kernel.host, link) {
+        self.chores.sweep = true;
+        if let Err(e) = link::doom(&mut kernel.host, link) {
             tracing::warn!("{e}");
-        }
-    }
-
-    fn restore_forwarding(&mut self, effects: &mut Vec<Effect>) {
-        if self.needs_forwarding() {
-            return;
-        }
-        if let Some(was) = self.forwarding_was.take() {
-            if let Err(e) = bridge::set_sysctl(IP_FORWARD, &was) {
-                tracing::warn!("{e}");
-            }
-            effects.push(Effect::Delete(records::SYSCTL.into()));
         }
     }
 
     /// Removes doomed links now. Blocks for 20 ms or more.
     pub fn sweep(&mut self) {
         if let Some(kernel) = self.kernel.as_mut()
-            && let Err(e) = bridge::remove_doomed(&mut kernel.host)
+            && let Err(e) = link::remove_doomed(&mut kernel.host)
         {
             tracing::warn!("{e}");
         }
@@ -357,8 +334,8 @@ impl Engine {
         if self.networks.is_empty() {
             return Ok(()); // never at work on this machine
         }
-        if !self.activate(effects)? {
-            self.reconcile(effects)?;
+        if !self.activate()? {
+            self.reconcile()?;
         }
         let held: Vec<(String, Vec<Publication>)> =
             self.held_services().map(|(name, s)| (name.clone(), s.ports.clone())).collect();
@@ -374,20 +351,22 @@ impl Engine {
     }
 
     /// Takes the claim and cleans up after an earlier life; false if that was done before.
-    fn activate(&mut self, effects: &mut Vec<Effect>) -> Result<bool> {
+    fn activate(&mut self) -> Result<bool> {
         if self.kernel.is_some() {
             return Ok(false);
         }
         let claim = Claim::take()?;
         let host = Socket::open(Family::Route).map_err(text)?;
-        let nft = Socket::open(Family::Netfilter).map_err(text)?;
-        self.kernel = Some(Kernel { host, nft, _claim: claim, rules: None, bridges: BTreeMap::new() });
-        self.reconcile(effects).map(|()| true)
+        let mut nft = Socket::open(Family::Netfilter).map_err(text)?;
+        let guarded = Rules::guarded_before(&mut nft).map_err(text)?;
+        let (rules, bridges, router) = (None, BTreeMap::new(), None);
+        self.kernel = Some(Kernel { host, nft, _claim: claim, rules, bridges, guarded, router });
+        self.reconcile().map(|()| true)
     }
 
     /// Makes links, rules and forwarding agree with the records; strays of ours go.
-    pub fn reconcile(&mut self, effects: &mut Vec<Effect>) -> Result<()> {
-        let links = bridge::ours(&mut self.kernel()?.host).map_err(text)?;
+    pub fn reconcile(&mut self) -> Result<()> {
+        let links = link::ours(&mut self.kernel()?.host).map_err(text)?;
         let mut stray = Vec::new();
         self.veths.clear();
         for link in &links {
@@ -405,19 +384,17 @@ impl Engine {
         for network in networks {
             let (index, _) = self.ensure_bridge(&network)?;
             let isolated = self.config.networks.get(&network).is_some_and(|n| n.isolated);
-            let off = |l: &&bridge::Link| {
+            let off = |l: &&link::Link| {
                 l.owner().is_some_and(|(s, n)| !s.is_empty() && n == network) && l.master != index
             };
             for link in links.iter().filter(off).filter(|l| !stray.contains(&l.name)) {
                 bridge::enslave(&mut self.kernel()?.host, &link.name, index, isolated).map_err(text)?;
             }
         }
+        self.stop_forwarding();
         self.kernel()?.rules = None;
         self.program()?;
-        self.note_forwarding(effects);
-        self.set_forwarding()?;
-        self.restore_forwarding(effects);
-        Ok(())
+        self.see_to_forwarding()
     }
 
     /// Others took our rules away: all of them again, in one transaction.
@@ -435,6 +412,17 @@ impl Engine {
 
     fn kernel(&mut self) -> Result<&mut Kernel> {
         self.kernel.as_mut().ok_or_else(|| "the network is not claimed".into())
+    }
+
+    /// Networks with a way out, and their bridges.
+    pub fn bridges_with_a_way_out(&self) -> Vec<(String, String)> {
+        let open = self.networks_in_use().filter(|(name, _)| !self.is_internal(name));
+        open.map(|(name, _)| (name.clone(), bridge::bridge_name(name))).collect()
+    }
+
+    /// As seen between requests; for `status`.
+    pub fn set_obstacles(&mut self, obstacles: Vec<String>) {
+        self.obstacles = obstacles;
     }
 
     /// The netlink port of our transactions.

@@ -8,7 +8,7 @@ use super::{Engine, Known, Result, text};
 use crate::addresses::{Leases, POOL, Subnet, pick_subnet};
 use crate::ports::{HostPort, Publication};
 use crate::records::{self, Effect, Network, Place, Service};
-use crate::{bridge, config, held};
+use crate::{bridge, config, held, link, routes};
 
 impl Engine {
     /// Leases and ports for a service that is about to be created. What is in `effects` must be done before it goes on, and
@@ -21,7 +21,7 @@ impl Engine {
             }
             return Ok(());
         }
-        self.activate(effects)?;
+        self.activate()?;
         let networks = wanted.networks();
         for network in &networks {
             self.know(network, name, effects)?;
@@ -34,7 +34,6 @@ impl Engine {
             effects.push(Effect::put(records::service_key(name), &service));
             self.services.insert(name.to_owned(), service);
         }
-        self.note_forwarding(effects);
         Ok(())
     }
 
@@ -101,8 +100,8 @@ impl Engine {
         let bridge = bridge::bridge_name(network);
         let kernel = self.kernel()?;
         let own: Vec<u32> =
-            bridge::link(&mut kernel.host, &bridge).map_err(text)?.map(|l| l.index).into_iter().collect();
-        let mut used = bridge::prefixes_in_use(&mut kernel.host, &own).map_err(text)?;
+            link::link(&mut kernel.host, &bridge).map_err(text)?.map(|l| l.index).into_iter().collect();
+        let mut used = routes::prefixes_in_use(&mut kernel.host, &own).map_err(text)?;
         used.extend(self.networks.iter().filter(|(name, _)| *name != network).map(|(_, k)| k.subnet));
         Ok(used)
     }

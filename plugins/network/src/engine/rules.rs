@@ -11,7 +11,7 @@ use crate::records::Service;
 impl Engine {
     /// All that should be in the table.
     fn rules(&self) -> Rules {
-        let mut rules = Rules::new(self.forwarding_was.is_some());
+        let mut rules = Rules::new(self.kernel.as_ref().map(|k| k.guarded.clone()).unwrap_or_default());
         for (name, known) in self.networks_in_use() {
             let internal = self.is_internal(name);
             rules.add_network(&Passage { bridge: bridge::bridge_name(name), subnet: known.subnet, internal });
@@ -42,9 +42,9 @@ impl Engine {
     /// A step, where the networks are those that the rules are about; else, or if the step is refused, all anew.
     fn change(&mut self, gone: &[(Publication, Ipv4Addr)], fresh: &[(Publication, Ipv4Addr)]) -> Result<()> {
         let subnets: Vec<Subnet> = self.networks_in_use().map(|(_, k)| k.subnet).collect();
-        let guard = self.forwarding_was.is_some();
         if let Some(kernel) = self.kernel.as_mut()
-            && let Some(rules) = kernel.rules.as_mut().filter(|r| r.are_about(subnets.into_iter(), guard))
+            && let Some(rules) =
+                kernel.rules.as_mut().filter(|r| r.are_about(subnets.into_iter(), &kernel.guarded))
         {
             let step = rules.change(gone, fresh);
             match step.commit(&mut kernel.nft, "cannot publish ports") {

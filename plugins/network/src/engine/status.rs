@@ -11,7 +11,8 @@ use crate::ports::TABLE;
 use crate::records::Place;
 
 impl Engine {
-    pub fn status(&self) -> Value {
+    pub fn status(&mut self) -> Value {
+        let forwarding = self.guarded_interfaces();
         let services: BTreeMap<&String, Value> = self
             .held_services()
             .map(|(name, service)| {
@@ -50,7 +51,8 @@ impl Engine {
             "services": services,
             "networks": networks,
             "table": format!("inet {TABLE}"),
-            "turned_on_forwarding": self.forwarding_was.is_some(),
+            "forwarding_for_us_alone": forwarding,
+            "obstacles": self.obstacles,
         })
     }
 }
