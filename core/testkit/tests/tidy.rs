@@ -8,7 +8,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates in which every rule holds. In the others only [`unsafe_is_where_the_architecture_says`] does so far.
-const IN_ORDER: [&str; 5] = ["core/child", "core/plan", "core/cgroups", "core/runtime", "core/systemd"];
+const IN_ORDER: &[&str] = &[
+    "core/child",
+    "core/plan",
+    "core/cgroups",
+    "core/runtime",
+    "core/systemd",
+    "plugins/network",
+    "plugins/cgroups",
+];
 const CRATES: [&str; 20] = [
     "core/child",
     "core/plan",

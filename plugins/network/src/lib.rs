@@ -4,7 +4,7 @@
 //! before the event is answered. The modules, in the order in which they may use each other:
 //!
 //! ```text
-//!   wire -> netlink -> addresses -> config -> sysctl -> link -> routes -> forwarding -> bridge -> nft -> listing -> ports
+//!   wire -> netlink -> modules -> addresses -> config -> sysctl -> link -> routes -> forwarding -> bridge -> nft -> listing -> ports
 //!        -> held -> conntrack -> claim -> records -> engine -> obstacles -> guard
 //! ```
 //! Modes `none` and `host` are the runtime's; IPv6, DNS and CNI come later.
@@ -13,6 +13,8 @@
 pub mod wire;
 
 pub mod netlink;
+
+pub mod modules;
 
 pub mod addresses;
 
@@ -88,6 +90,7 @@ impl Plugin for Network {
     }
 
     async fn create(&self, cx: &Cx, ev: Create) -> Result<Adjust> {
+        self.wait_for_modules(cx)?;
         self.run(|engine, effects| engine.prepare(name(cx), &ev.service, effects)).await?;
         let held = lock(&self.engine).is_held(name(cx));
         Ok(if held { Adjust::new().claim("network") } else { Adjust::new() })
@@ -102,6 +105,7 @@ impl Plugin for Network {
         if !lock(&self.engine).is_held(name(cx)) {
             return Ok(()); // none, host: nothing of ours
         }
+        self.wait_for_modules(cx)?;
         let netns = cx.fd(Role::Netns)?;
         let id = fstat(netns.as_fd())?.st_ino;
         self.run(|engine, _| engine.attach(name(cx), netns, id)).await
@@ -155,11 +159,17 @@ impl Network {
         let mut effects = Vec::new();
         let (done, chores) = {
             let mut engine = lock(&self.engine);
+            engine.begin();
             (step(&mut engine, &mut effects), engine.take_chores())
         };
         self.carry_out(effects).await?;
         self.guard(chores)?;
         done.map_err(Error::new)
+    }
+
+    /// The first container may take longer than others.
+    fn wait_for_modules(&self, cx: &Cx) -> Result<()> {
+        if lock(&self.engine).is_proven() { Ok(()) } else { cx.extend(modules::WAIT_MAX) }
     }
 
     async fn carry_out(&self, effects: Vec<Effect>) -> Result<()> {

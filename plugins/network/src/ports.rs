@@ -1,7 +1,7 @@
 //! Published ports and what may pass between bridges: the desired rules, and what separates them from the present ones.
 //!
 //! All rules are static and stand in one table of our own; what changes is set elements, one per publication, so that two
-//! publications of one port cannot both be there and none is left behind in a chain. `Rules` is the whole wish as plain data:
+//! publications of one port cannot both be there and none is left behind in a chain. `Rules` is all that is wanted as plain data:
 //! `anew` writes all of it, `change` a step. A published port is also held by a bound socket
 //! (held.rs), for a redirect would silently take it from a process of the host.
 

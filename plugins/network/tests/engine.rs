@@ -1,6 +1,7 @@
 //! The engine on a host of its own, with a machine on the LAN beside it: who reaches whom, and what is left afterwards.
 
 use std::collections::BTreeMap;
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -462,6 +463,57 @@ fn udp_flows_do_not_stick_to_an_address_that_is_gone() {
         assert!(answered, "{}", host.engine().status());
         assert!(call_udp("127.0.0.1:5353").is_some());
     });
+}
+
+#[test]
+fn a_udp_flow_that_lives_is_none_of_those_that_stick() {
+    on_a_fresh_host(|| {
+        let lan = lan();
+        let mut host = Host::new(json!({}));
+        host.start("dns", json!({ "ports": ports(&[("", 5353, 53, "udp")]) })).unwrap();
+        let server = host.container("dns").within(|| udp("0.0.0.0:53"));
+        let client = lan.within(|| udp("192.0.2.2:4444"));
+        client.send_to(b"?", "192.0.2.1:5353").unwrap();
+        let (_, who) = server.recv_from(&mut [0; 64]).unwrap();
+        host.attach("dns").unwrap();
+        server.send_to(b"!", who).unwrap();
+        let (_, from) = client.recv_from(&mut [0; 64]).unwrap();
+        assert_eq!(from.to_string(), "192.0.2.1:5353", "the answer comes from where the question went");
+    });
+}
+
+/// A server speaks first, and so its port of the host leads to it, without a rule of ours.
+#[test]
+fn nor_does_one_that_the_service_began_itself() {
+    on_a_fresh_host(|| {
+        let lan = lan();
+        let mut host = Host::new(json!({ "networks": { "default": { "subnet": "10.9.0.0/29" } } }));
+        let dns = json!({ "ports": ports(&[("", 53, 53, "udp")]) });
+        host.start("dns", dns.clone()).unwrap();
+        let (first, client) = (host.address("dns"), lan.within(|| udp("192.0.2.2:4444")));
+        let server = host.container("dns").within(|| udp("0.0.0.0:53"));
+        server.send_to(b"news", "192.0.2.2:4444").unwrap();
+        let (_, from) = client.recv_from(&mut [0; 64]).unwrap();
+        assert_eq!(from.to_string(), "192.0.2.1:53");
+        drop(server);
+        host.stop("dns");
+        for i in 0..5 {
+            host.start(&format!("s{i}"), json!({})).unwrap();
+        }
+        let other = if host.address("s0") == first { "s1" } else { "s0" };
+        host.stop(other);
+        host.start("dns", dns).unwrap();
+        assert_ne!(host.address("dns"), first);
+        let server = host.container("dns").within(|| udp("0.0.0.0:53"));
+        client.send_to(b"?", "192.0.2.1:53").unwrap();
+        assert_eq!(server.recv(&mut [0; 64]).unwrap(), 1);
+    });
+}
+
+fn udp(at: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(at).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket
 }
 
 #[test]

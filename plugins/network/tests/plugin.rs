@@ -65,6 +65,22 @@ fn a_service_from_create_to_the_last_detach() {
 }
 
 #[test]
+fn the_first_container_has_time_for_the_kernel_to_load_its_modules() {
+    on_a_fresh_host(|| {
+        let rig = Rig::new::<Network>(json!({})).unwrap();
+        create(&rig, "web", web()).unwrap();
+        let before = rig.extended();
+        assert!(before >= network::modules::WAIT_MAX);
+        attach(&rig, "web", &Namespace::new()).unwrap();
+        let asked = rig.extended();
+        assert!(asked >= before + network::modules::WAIT_MAX);
+        create(&rig, "next", json!({})).unwrap();
+        attach(&rig, "next", &Namespace::new()).unwrap();
+        assert_eq!(rig.extended(), asked, "only the first");
+    });
+}
+
+#[test]
 fn rules_that_were_flushed_are_back_by_themselves() {
     on_a_fresh_host(|| {
         let rig = Rig::new::<Network>(json!({})).unwrap();

@@ -14,7 +14,9 @@ mod rules;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use crate::addresses::{Lease, Leases, Mac, Subnet};
 use crate::bridge::{self, Attachment, Bridge};
@@ -23,7 +25,7 @@ use crate::config::{Config, Protocol};
 use crate::netlink::{self, Family, Socket};
 use crate::ports::{HostPort, Publication, Rules};
 use crate::records::{self, Effect, Network, Records, Service};
-use crate::{conntrack, link, routes};
+use crate::{conntrack, link, modules, routes};
 
 pub type Result<T> = std::result::Result<T, String>;
 
@@ -67,6 +69,10 @@ pub struct Engine {
     /// The time of the records: grows with each that is freed.
     freed: u64,
     chores: Chores,
+    /// A container has been attached: the kernel has all its modules.
+    is_proven: bool,
+    /// When the request began that is being seen to; what the kernel lacks is waited for from then on.
+    begin: Instant,
     /// What keeps traffic from our networks, and what helps against it.
     obstacles: Vec<String>,
     kernel: Option<Kernel>,
@@ -104,6 +110,8 @@ impl Engine {
             veths: BTreeMap::new(),
             freed,
             chores: Chores::default(),
+            is_proven: false,
+            begin: Instant::now(),
             obstacles: Vec::new(),
             kernel: None,
         }
@@ -116,6 +124,15 @@ impl Engine {
 
     pub fn is_held(&self, service: &str) -> bool {
         self.services.get(service).is_some_and(|s| s.freed.is_none())
+    }
+
+    pub fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// A request begins.
+    pub fn begin(&mut self) {
+        self.begin = Instant::now();
     }
 
     /// Since this was last asked.
@@ -155,7 +172,8 @@ impl Engine {
         }
         self.publish(&service)?;
         self.forward()?;
-        self.forget_flows(&service);
+        self.forget_flows(&service, conntrack::Service::Came);
+        self.is_proven = true;
         Ok(())
     }
 
@@ -185,8 +203,10 @@ impl Engine {
                 isolated: self.config.networks.get(&place.network).is_some_and(|n| n.isolated),
                 bridge: bridge.name,
             };
+            let begin = self.begin;
             let host = &mut self.kernel()?.host;
-            bridge::connect(host, netns, netns_id, index, &attachment).map_err(text)?;
+            modules::wait(begin, || bridge::connect(host, netns, netns_id, index, &attachment))
+                .map_err(text)?;
             connected.push(attachment);
         }
         Ok(connected)
@@ -220,6 +240,7 @@ impl Engine {
             mtu,
             forwards: !self.is_internal(network),
         };
+        let begin = self.begin;
         let kernel = self.kernel()?;
         let found =
             link::link(&mut kernel.host, &wanted.name).map_err(text)?.filter(|l| l.group == link::GROUP);
@@ -235,21 +256,22 @@ impl Engine {
         {
             return Ok((link.index, wanted));
         }
-        let index = bridge::ensure_bridge(&mut kernel.host, &wanted).map_err(text)?;
+        let index =
+            modules::wait(begin, || bridge::ensure_bridge(&mut kernel.host, &wanted)).map_err(text)?;
         kernel.bridges.insert(wanted.name.clone(), index);
         self.chores.look = true;
         Ok((index, wanted))
     }
 
-    fn forget_flows(&mut self, service: &Service) {
+    fn forget_flows(&mut self, service: &Service, what: fn(Ipv4Addr) -> conntrack::Service) {
         let udp = service.ports.iter().filter(|p| p.protocol == Protocol::Udp);
         let ports: Vec<_> = udp.map(|p| (p.host_ip, p.published)).collect();
         let (Some(place), Some(kernel), false) =
-            (service.places.first(), self.kernel.as_mut(), ports.is_empty())
+            (self.published_at(service).cloned(), self.kernel.as_mut(), ports.is_empty())
         else {
             return;
         };
-        if let Err(e) = conntrack::forget_udp(&mut kernel.nft, &ports, place.address) {
+        if let Err(e) = conntrack::forget_udp(&mut kernel.nft, &ports, what(place.address)) {
             tracing::warn!("UDP flows of before may be stuck: {e}");
         }
     }
@@ -281,7 +303,7 @@ impl Engine {
         if let Err(e) = self.withdraw(&service) {
             tracing::warn!("service {name}: its rules may still be there: {e}");
         }
-        self.forget_flows(&service);
+        self.forget_flows(&service, conntrack::Service::Gone);
     }
 
     fn doom(&mut self, link: &str) {
@@ -357,7 +379,7 @@ impl Engine {
         }
         let claim = Claim::take()?;
         let host = Socket::open(Family::Route).map_err(text)?;
-        let mut nft = Socket::open(Family::Netfilter).map_err(text)?;
+        let mut nft = modules::wait(self.begin, || Socket::open(Family::Netfilter)).map_err(text)?;
         let guarded = Rules::guarded_before(&mut nft).map_err(text)?;
         let (rules, bridges, router) = (None, BTreeMap::new(), None);
         self.kernel = Some(Kernel { host, nft, _claim: claim, rules, bridges, guarded, router });

@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use super::{Engine, Result, text};
 use crate::addresses::Subnet;
 use crate::bridge;
+use crate::modules;
 use crate::ports::{Passage, Publication, Rules};
-use crate::records::Service;
+use crate::records::{Place, Service};
 
 impl Engine {
     /// All that should be in the table.
@@ -23,10 +24,14 @@ impl Engine {
     }
 
     /// Ports lead to the first network that has a way out.
-    fn publications_of(&self, service: &Service) -> Vec<(Publication, Ipv4Addr)> {
+    pub(super) fn published_at<'s>(&self, service: &'s Service) -> Option<&'s Place> {
         let open = service.places.iter().find(|p| !self.is_internal(&p.network));
-        let place = open.or(service.places.first());
-        place.map_or_else(Vec::new, |place| service.ports.iter().map(|p| (*p, place.address)).collect())
+        open.or(service.places.first())
+    }
+
+    fn publications_of(&self, service: &Service) -> Vec<(Publication, Ipv4Addr)> {
+        self.published_at(service)
+            .map_or_else(Vec::new, |place| service.ports.iter().map(|p| (*p, place.address)).collect())
     }
 
     pub(super) fn publish(&mut self, service: &Service) -> Result<()> {
@@ -58,15 +63,15 @@ impl Engine {
 
     /// All anew, in one transaction.
     pub(super) fn program(&mut self) -> Result<()> {
-        let wish = self.rules();
+        let (wanted, begin) = (self.rules(), self.begin);
         let Some(kernel) = self.kernel.as_mut() else { return Ok(()) };
-        if kernel.rules.as_ref() == Some(&wish) {
+        if kernel.rules.as_ref() == Some(&wanted) {
             return Ok(());
         }
         kernel.rules = None;
         let doing = "cannot write the rules for bridges and ports";
-        wish.anew().commit(&mut kernel.nft, doing).map_err(text)?;
-        kernel.rules = Some(wish);
+        modules::wait(begin, || wanted.anew().commit(&mut kernel.nft, doing)).map_err(text)?;
+        kernel.rules = Some(wanted);
         Ok(())
     }
 }

@@ -32,6 +32,7 @@ pub(super) struct State {
     pub(super) issued: std::collections::BTreeSet<u64>,
     pub(super) results: VecDeque<u64>,
     pub(super) timers: BTreeMap<u64, (Instant, Option<Duration>)>,
+    pub(super) extended: Duration,
 }
 
 impl State {
@@ -76,6 +77,7 @@ impl Fake {
                 issued: Default::default(),
                 results: VecDeque::new(),
                 timers: BTreeMap::new(),
+                extended: Duration::ZERO,
             }),
         }
     }
@@ -154,7 +156,9 @@ unsafe extern "C" fn complete(
     abi::OK
 }
 
-unsafe extern "C" fn extend(_: *mut Ctx, _: u64, _: u64) -> i32 {
+unsafe extern "C" fn extend(ctx: *mut Ctx, _: u64, more_ns: u64) -> i32 {
+    // SAFETY: called by the plugin as the header says.
+    unsafe { fake(ctx) }.lock().extended += Duration::from_nanos(more_ns);
     abi::OK
 }
 

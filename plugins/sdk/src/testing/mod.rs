@@ -368,6 +368,11 @@ impl Rig {
         self.host.lock().logs.clone()
     }
 
+    /// How much more time was asked for, over all requests.
+    pub fn extended(&self) -> Duration {
+        self.host.lock().extended
+    }
+
     /// The last value of a gauge, the sum of a counter, the count of a histogram, over all containers.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let state = self.host.lock();
