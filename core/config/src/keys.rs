@@ -122,7 +122,7 @@ pub const SUPERVISOR: &[Key] = &[
     key("log_format", "text, json", "text", L, B, ""),
     key("plugin_dir", "path", "PREFIX/lib/sampan/plugins", S, B, "the shipped three load from it unasked"),
     key("hooks_dirs", "[path]", "[/etc/sampan/hooks.d]", N, X, "OCI hooks.d; podman's only if named"),
-    key("cgroup_parent", "path", "auto", S, B, "auto: our delegated unit, else /sampan"),
+    key("cgroup_parent", "path", "auto", S, B, "auto: sampan.scope where systemd is init, else /sampan"),
     key("cgroup_manager", "auto, cgroupfs, systemd", "auto", S, X, "cgroupfs where delegated"),
 ];
 

@@ -38,15 +38,9 @@ pub struct Supervisor {
     pub log_level: LogLevel,
     pub log_format: LogFormat,
     pub plugin_dir: PathBuf,
-    /// None = auto: our own delegated unit, else /sampan.
+    /// None = auto: a scope of systemd's, else /sampan.
     #[serde(serialize_with = "text::or_auto")]
     pub cgroup_parent: Option<String>,
-}
-
-impl Supervisor {
-    pub fn cgroup_parent(&self) -> &str {
-        self.cgroup_parent.as_deref().unwrap_or("/sampan")
-    }
 }
 
 /// What SIGTERM does to the containers.

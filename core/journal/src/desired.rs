@@ -2,8 +2,7 @@
 //! (temporary file, fsync, rename, fsync of the folder). A file that cannot be read is set aside and reported;
 //! sampand then starts as if nobody had ever stopped anything by hand.
 
-use crate::crash;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use crate::atomic;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -72,29 +71,8 @@ impl Desired {
             serde_json::to_vec_pretty(&Desired { version: VERSION, services: self.services.clone() })
                 .map_err(|_| Errno::INVAL)?;
         text.push(b'\n');
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-        let folder = rustix::fs::open(state_dir, flags, Mode::empty())?;
-        let new = "desired.json.new";
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::openat(&folder, new, flags, Mode::RUSR | Mode::WUSR)?;
-        let saved = write_all(&file, &text)
-            .and_then(|()| rustix::fs::fsync(&file))
-            .inspect(|()| crash::point("desired.json is written, not renamed"))
-            .and_then(|()| rustix::fs::renameat(&folder, new, &folder, NAME));
-        if let Err(errno) = saved {
-            let _ = rustix::fs::unlinkat(&folder, new, AtFlags::empty());
-            return Err(errno);
-        }
-        rustix::fs::fsync(&folder)
+        atomic::replace(state_dir, NAME, &text)
     }
-}
-
-fn write_all(file: &rustix::fd::OwnedFd, mut text: &[u8]) -> Result<(), Errno> {
-    while !text.is_empty() {
-        let done = rustix::io::retry_on_intr(|| rustix::io::write(file, text))?;
-        text = text.get(done..).unwrap_or_default();
-    }
-    Ok(())
 }
 
 fn set_aside(path: &Path) -> Result<PathBuf, Errno> {

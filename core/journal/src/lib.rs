@@ -5,6 +5,7 @@
 //! a reboot nothing of what it speaks of runs.
 
 pub mod crash;
+pub mod atomic;
 mod desired;
 mod file;
 mod record;

@@ -139,7 +139,8 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
             }
         },
         ["claim", run, state, parent] => {
-            let claim = keel::rundir::claim(run.as_ref(), state.as_ref(), parent, keel)?;
+            let claim = keel::rundir::claim(run.as_ref(), state.as_ref(), keel)?;
+            keel::rundir::claim_groups(parent, keel)?;
             format!("claimed {:?}", claim.rebooted)
         }
         // One more connection; the keel keeps our end, so that it outlives us.

@@ -23,7 +23,8 @@ const GROUPS: &str = "sampand.groups";
 const CONTAINERS: &str = "containers";
 /// All that sampand ever makes in a run folder. Nothing else is touched when it is cleared: the folder's name
 /// comes from a file that somebody wrote by hand.
-const OURS: [&str; 7] = [CONTAINERS, "bundles", "io", "notify", "plugins", "journal", "sampand.sock"];
+const OURS: [&str; 8] =
+    [CONTAINERS, "bundles", "io", "notify", "plugins", "journal", "cgroup_parent", "sampand.sock"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -67,14 +68,13 @@ pub struct Claim {
 
 /// Makes the folders if need be, checks whose they are, takes the locks (or finds them with the keel, after a crash
 /// of the worker) and clears what an earlier boot left.
-pub fn claim(run_dir: &Path, state_dir: &Path, cgroup_parent: &str, keel: &Keel) -> Result<Claim, Error> {
+pub fn claim(run_dir: &Path, state_dir: &Path, keel: &Keel) -> Result<Claim, Error> {
     let boot_id = boot_id().map_err(Error::BootId)?;
     // The socket in it may be open to a group: others may pass, but see nothing.
     folder(run_dir, 0o711)?;
     folder(state_dir, 0o700)?;
     lock(run_dir, keel)?;
     lock_state(state_dir, keel)?;
-    claim_groups(cgroup_parent, keel)?;
     let rebooted = journal::boot_of(run_dir).is_some_and(|boot| boot != boot_id);
     if rebooted {
         clear(run_dir).map_err(|error| failed(run_dir, "clear it after a reboot", io(&error)))?;
@@ -95,9 +95,10 @@ fn lock_state(state_dir: &Path, keel: &Keel) -> Result<(), Error> {
     }
 }
 
+/// The control groups below `parent`, which may be known only when run_dir is ours.
 /// A cgroup has no file that could be locked before there is a group. A path of control groups means something in one
 /// cgroup namespace, whose number is in the name.
-fn claim_groups(parent: &str, keel: &Keel) -> Result<(), Error> {
+pub fn claim_groups(parent: &str, keel: &Keel) -> Result<(), Error> {
     use std::os::unix::fs::MetadataExt;
     let namespace = std::fs::metadata("/proc/self/ns/cgroup").map_or(0, |found| found.ino());
     let name = format!("groups.{namespace}.{:08x}", journal::crc32(parent.as_bytes()));

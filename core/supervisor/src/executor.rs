@@ -78,6 +78,7 @@ impl Ground {
         keel: Keel,
         plugins: Plugins,
         hierarchies: &'static Hierarchies,
+        cgroup_parent: String,
         config: Config,
         source: crate::source::Source,
         send: mpsc::UnboundedSender<Message>,
@@ -85,7 +86,7 @@ impl Ground {
         let supervisor = &config.supervisor;
         let dirs = Dirs { run: supervisor.run_dir.clone(), state: supervisor.state_dir.clone() };
         Ground {
-            cgroup_parent: supervisor.cgroup_parent().to_owned(),
+            cgroup_parent,
             exec: Arc::new(Inside { keel: keel.clone(), containers: dirs.containers() }),
             wishes: Wishes::start(dirs.state.clone()),
             keel,

@@ -10,6 +10,7 @@ pub mod log;
 pub mod view;
 
 // What comes in: the config, and what was written down.
+mod cgroup_parent;
 pub mod source;
 
 // Who does the work.

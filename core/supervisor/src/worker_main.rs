@@ -3,7 +3,7 @@ use crate::executor::Ground;
 use crate::source::Source;
 use crate::view::View;
 use crate::worker::{Message, Outcome, Worker};
-use crate::{adopt, follow, log, serve};
+use crate::{adopt, cgroup_parent, follow, log, serve};
 use rustix::fs::Mode;
 use sampan_cgroups::Hierarchies;
 use sampan_config::Config;
@@ -80,8 +80,10 @@ fn fail(text: &str) -> u8 {
 
 async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result<u8, String> {
     let supervisor = config.supervisor.clone();
-    let claim = rundir::claim(&supervisor.run_dir, &supervisor.state_dir, supervisor.cgroup_parent(), &keel)
-        .map_err(|e| e.to_string())?;
+    let claim =
+        rundir::claim(&supervisor.run_dir, &supervisor.state_dir, &keel).map_err(|e| e.to_string())?;
+    let cgroup_parent = cgroup_parent::find(&supervisor, None);
+    rundir::claim_groups(&cgroup_parent, &keel).map_err(|e| e.to_string())?;
     let (journal, replay) = Journal::open(&supervisor.run_dir, &claim.boot_id)
         .map_err(|(path, error)| format!("cannot open {}: {error}", path.display()))?;
     let (desired, warning) = Desired::load(&supervisor.state_dir);
@@ -108,7 +110,8 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
     view.names(config.services.keys().map(String::as_str));
     let follow = follow::wanted(&config);
     let logged = config.services.values().any(|service| service.logging.driver != LogDriver::None);
-    let ground = Rc::new(Ground::new(keel.clone(), plugins, hierarchies, config, source, send.clone()));
+    let ground =
+        Rc::new(Ground::new(keel.clone(), plugins, hierarchies, cgroup_parent, config, source, send.clone()));
     let mut worker = Worker::new(ground.clone(), keel.clone(), journal, desired, lives + 1);
     adopt::adopt(&mut worker, &replay);
     synchronize(&worker).await;
