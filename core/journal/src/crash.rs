@@ -1,12 +1,16 @@
 //! Places to die, for tests: with `SAMPAN_CRASH_AT=N` the first worker of a debug build kills itself at the N-th
 //! step boundary it comes to (a request to the keel, an answer, a record in the journal, a saved file). A test that
 //! counts N up from 1 until no worker dies has killed one at every boundary of its scenario. In release builds
-//! nothing of this exists.
+//! nothing of this exists. `SAMPAN_CRASH_KEEL_AT=N` does the same to the keel.
 
 /// A boundary. The name is for whoever reads the test's output.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn point(_name: &str) {}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn keel_point(_name: &str) {}
 
 #[cfg(not(debug_assertions))]
 #[inline(always)]
@@ -22,8 +26,25 @@ mod armed {
 
     pub fn point(name: &str) {
         static AT: OnceLock<Option<u64>> = OnceLock::new();
-        let Some(at) = AT.get_or_init(|| std::env::var("SAMPAN_CRASH_AT").ok()?.parse().ok()) else { return };
-        if !SPARED.load(Ordering::Relaxed) && COUNT.fetch_add(1, Ordering::Relaxed) + 1 == *at {
+        if !SPARED.load(Ordering::Relaxed) {
+            count(name, &COUNT, *AT.get_or_init(|| number("SAMPAN_CRASH_AT")));
+        }
+    }
+
+    /// In the keel, which has no predecessor that could have died.
+    pub fn keel_point(name: &str) {
+        static AT: OnceLock<Option<u64>> = OnceLock::new();
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        count(name, &COUNT, *AT.get_or_init(|| number("SAMPAN_CRASH_KEEL_AT")));
+    }
+
+    fn number(variable: &str) -> Option<u64> {
+        std::env::var(variable).ok()?.parse().ok()
+    }
+
+    fn count(name: &str, count: &AtomicU64, at: Option<u64>) {
+        let Some(at) = at else { return };
+        if count.fetch_add(1, Ordering::Relaxed) + 1 == at {
             let line = format!("sampand: crash point {at}: {name}\n");
             let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
@@ -37,6 +58,4 @@ mod armed {
 }
 
 #[cfg(debug_assertions)]
-pub use armed::point;
-#[cfg(debug_assertions)]
-pub use armed::spare;
+pub use armed::{keel_point, point, spare};

@@ -8,7 +8,8 @@ mod image;
 
 use image::{image, null};
 use rustix::fd::AsFd;
-use sampan_keel::{self as keel, EXIT_AGAIN, Exit, Keel};
+use sampan_keel::{self as keel, EXIT_AGAIN, Exit, Handle, Keel};
+use sampan_runtime::launch::{Spawn, Spawned};
 use std::process::exit;
 use std::time::Duration;
 
@@ -105,6 +106,14 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
             }
             ends.join(" ")
         }
+        ["kill-all"] => {
+            for child in keel.list()?.children {
+                let _ = sampan_runtime::kernel::pidfd::send(child.pidfd.as_fd(), 9);
+                sampan_runtime::kernel::pidfd::wait(child.pidfd.as_fd(), None)?;
+                keel.let_go(&child.handle)?;
+            }
+            "killed".into()
+        }
         ["reap", pid] => ended(keel.reap(pid.parse()?)?),
         ["list"] => {
             let list = keel.list()?;
@@ -118,6 +127,10 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
             let child = list.children.iter().find(|c| c.tag == tag).ok_or("no such tag")?;
             let mut fds = [rustix::event::PollFd::new(&child.pidfd, rustix::event::PollFlags::IN)];
             rustix::event::poll(&mut fds, None)?;
+            if let Handle::Orphan(_) = child.handle {
+                let process = Spawned { pid: child.pid, pidfd: child.pidfd.try_clone()? };
+                return Ok(format!("orphan {:?}", keel.launcher_of(child, tag).peek(&process)?));
+            }
             ended(keel.peek(child.pid)?.ok_or("the pidfd fired, and it runs")?)
         }
         ["keep", key, text] => {
@@ -141,7 +154,7 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
         ["claim", run, state, parent] => {
             let claim = keel::rundir::claim(run.as_ref(), state.as_ref(), keel)?;
             keel::rundir::claim_groups(parent, keel)?;
-            format!("claimed {:?}", claim.rebooted)
+            format!("claimed {}{}", claim.rebooted, if claim.taken_over { " taken over" } else { "" })
         }
         // One more connection; the keel keeps our end, so that it outlives us.
         ["connect"] => {

@@ -76,12 +76,42 @@ impl Exit {
     }
 }
 
-/// A process that the keel cloned. The pid cannot be reused before it is reaped.
+/// A process that this keel cloned, or one before it.
 #[derive(Debug)]
 pub struct Child {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub tag: String,
+    pub handle: Handle,
+}
+
+/// How the keel knows a process that has not been let go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handle {
+    /// Its child, by its pid, which cannot be reused before it is reaped: a zombie keeps the exit status.
+    Own(i32),
+    /// The child of a keel that is dead, by the key of its pidfd. Whoever inherited it reaps it; from Linux 6.15 on the
+    /// pidfd tells how it ended.
+    Orphan(String),
+}
+
+/// The key of an orphan's pidfd.
+pub(super) struct Orphan<'t> {
+    pub pid: i32,
+    pub tag: &'t str,
+}
+
+impl std::fmt::Display for Orphan<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "orphan/{}/{}", self.pid, self.tag)
+    }
+}
+
+impl<'t> Orphan<'t> {
+    fn parse(key: &'t str) -> Option<Orphan<'t>> {
+        let (pid, tag) = key.strip_prefix("orphan/")?.split_once('/')?;
+        Some(Orphan { pid: pid.parse().ok()?, tag })
+    }
 }
 
 /// What the keel holds, as a new worker finds it.
@@ -165,7 +195,7 @@ impl Keel {
 
     /// Say it when the handlers for TERM, INT and HUP are installed: until then the keel holds signals back.
     pub fn ready(&self) -> Result<(), Error> {
-        self.call(Op::Ready, 0, "", &[], "take note of", "this worker").map(drop)
+        self.call(Op::Ready, [0; 4], "", &[], "take note of", "this worker").map(drop)
     }
 
     /// Clones a process that carries out the image (`sampan_child`). `slots[n]` is the image's `Slot(n)`.
@@ -192,51 +222,79 @@ impl Keel {
         for (to, from) in all.iter_mut().skip(1).zip(slots) {
             *to = *from;
         }
-        let (answer, mut fds) = self.call(Op::Launch, 0, tag, all, "launch", tag)?;
+        if tag.len() > wire::TAG_MAX {
+            return Err(Error::Name { what: tag.to_owned() });
+        }
+        let (answer, mut fds) = self.call(Op::Launch, [0; 4], tag, all, "launch", tag)?;
         let pidfd = fds.take(0).ok_or(Error::Confused("a launch without a pidfd"))?;
-        Ok(Child { pid: answer.words[0], pidfd, tag: tag.to_owned() })
+        let pid = answer.words[0];
+        Ok(Child { pid, pidfd, tag: tag.to_owned(), handle: Handle::Own(pid) })
     }
 
     /// As a `Spawn` for `sampan_runtime::launch`: what it starts carries this tag.
     pub fn launcher(&self, tag: &str) -> Launcher {
-        Launcher::new(self.clone(), tag)
+        Launcher::new(self.clone(), tag, None)
+    }
+
+    /// For what is left to do with a child that is there already: it is looked at and let go as its handle says.
+    pub fn launcher_of(&self, child: &Child, tag: &str) -> Launcher {
+        Launcher::new(self.clone(), tag, Some(child.handle.clone()))
     }
 
     /// How the child ended; None while it runs. Changes nothing: ask as often as you like, then write it down,
     /// then `reap`.
     pub fn peek(&self, pid: i32) -> Result<Option<Exit>, Error> {
-        let (answer, _) = self.call(Op::Peek, pid, "", &[], "look at", &pid)?;
+        let (answer, _) = self.call(Op::Peek, [pid, 0, 0, 0], "", &[], "look at", &pid)?;
         exit(&answer)
     }
 
     /// Lets the dead child go: its pid may be used again. Refused (EBUSY) while it runs.
     pub fn reap(&self, pid: i32) -> Result<Exit, Error> {
-        let (answer, _) = self.call(Op::Reap, pid, "", &[], "reap", &pid)?;
+        let (answer, _) = self.call(Op::Reap, [pid, 0, 0, 0], "", &[], "reap", &pid)?;
         exit(&answer)?.ok_or(Error::Confused("a reaped child that runs"))
+    }
+
+    /// Lets the dead child go, whoever cloned it.
+    pub fn let_go(&self, handle: &Handle) -> Result<(), Error> {
+        match handle {
+            Handle::Own(pid) => self.reap(*pid).map(drop),
+            Handle::Orphan(key) => self.keep(key, None),
+        }
+    }
+
+    /// From now on the keel has a holder, which writes its line into this record.
+    pub(super) fn hold(&self, record: BorrowedFd<'_>, place: i32, number: i32) -> Result<(), Error> {
+        let words = [place, number, 0, 0];
+        self.call(Op::Hold, words, "", &[record], "hold", "what it has, by a process of its own").map(drop)
+    }
+
+    /// All is over: nothing need outlive the keel any more. The locks of the run folder are free when the keel has ended.
+    pub fn release(&self) -> Result<(), Error> {
+        self.call(Op::Release, [0; 4], "", &[], "release", "its holder").map(drop)
     }
 
     /// The keel holds a duplicate of `fd` under this key (in the place of an older one) until it is dropped
     /// by `None`. Dropping what is not there is no error.
     pub fn keep(&self, key: &str, fd: Option<BorrowedFd<'_>>) -> Result<(), Error> {
-        self.call(Op::Keep, 0, key, fd.as_slice(), "keep", key).map(drop)
+        self.call(Op::Keep, [0; 4], key, fd.as_slice(), "keep", key).map(drop)
     }
 
     pub fn fetch(&self, key: &str) -> Result<Option<OwnedFd>, Error> {
-        match self.call(Op::Fetch, 0, key, &[], "fetch", key) {
+        match self.call(Op::Fetch, [0; 4], key, &[], "fetch", key) {
             Ok((_, mut fds)) => fds.take(0).map(Some).ok_or(Error::Confused("a fetch without a descriptor")),
             Err(Error::Refused { errno: Errno::NOENT, .. }) => Ok(None),
             Err(other) => Err(other),
         }
     }
 
-    /// All children that are not reaped and the keys of all kept descriptors.
+    /// All children that are not reaped, of keels before this one too, and the keys of all other kept descriptors.
     pub fn list(&self) -> Result<Kept, Error> {
         let mut kept = Kept::default();
         let mut cursor = 0;
         while let Some((answer, mut fds)) = self.next(Op::NextChild, cursor)? {
             let [pid, next, ..] = answer.words;
             let pidfd = fds.take(0).ok_or(Error::Confused("a child without a pidfd"))?;
-            kept.children.push(Child { pid, pidfd, tag: text(&answer.name) });
+            kept.children.push(Child { pid, pidfd, tag: text(&answer.name), handle: Handle::Own(pid) });
             cursor = next;
         }
         cursor = 0;
@@ -244,13 +302,24 @@ impl Keel {
             kept.keys.push(text(&answer.name));
             cursor = answer.words[1];
         }
+        let (orphans, keys) = kept.keys.into_iter().partition(|key| Orphan::parse(key).is_some());
+        kept.keys = keys;
+        for key in orphans {
+            kept.children.extend(self.orphan(key)?);
+        }
         Ok(kept)
+    }
+
+    fn orphan(&self, key: String) -> Result<Option<Child>, Error> {
+        let Some(pidfd) = self.fetch(&key)? else { return Ok(None) };
+        let Some(Orphan { pid, tag }) = Orphan::parse(&key) else { return Ok(None) };
+        Ok(Some(Child { pid, pidfd, tag: tag.to_owned(), handle: Handle::Orphan(key) }))
     }
 
     /// One more connection, for a process of the worker's (`Keel::connected`). The keel closes it when this worker ends, so
     /// that nobody starts anything in the name of a worker that is no more.
     pub fn connect(&self) -> Result<OwnedFd, Error> {
-        let (_, mut fds) = self.call(Op::Connect, 0, "", &[], "make", "one more connection")?;
+        let (_, mut fds) = self.call(Op::Connect, [0; 4], "", &[], "make", "one more connection")?;
         fds.take(0).ok_or(Error::Confused("a connection without a descriptor"))
     }
 
@@ -262,11 +331,11 @@ impl Keel {
     /// The program that later workers execute. Then end with `EXIT_AGAIN`.
     pub fn program(&self, program: OwnedFd) -> Result<(), Error> {
         let sealed = sampan_runtime::kernel::seal::sealed(program).map_err(Error::Seal)?;
-        self.call(Op::Program, 0, "", &[sealed.as_fd()], "take", "the new program").map(drop)
+        self.call(Op::Program, [0; 4], "", &[sealed.as_fd()], "take", "the new program").map(drop)
     }
 
     fn next(&self, op: Op, cursor: i32) -> Result<Option<(Message, wire::Fds)>, Error> {
-        match self.call(op, cursor, "", &[], "list", "what it holds") {
+        match self.call(op, [cursor, 0, 0, 0], "", &[], "list", "what it holds") {
             Ok(answer) => Ok(Some(answer)),
             Err(Error::Refused { errno: Errno::NOENT, .. }) => Ok(None),
             Err(other) => Err(other),
@@ -276,7 +345,7 @@ impl Keel {
     fn call(
         &self,
         op: Op,
-        word: i32,
+        words: [i32; 4],
         name: &str,
         fds: &[BorrowedFd<'_>],
         doing: &'static str,
@@ -286,7 +355,7 @@ impl Keel {
         let socket = self.shared.socket.as_fd();
         let mut seq = self.lock();
         *seq = seq.wrapping_add(1);
-        let request = Message { seq: *seq, ..Message::ask(op, [word, 0, 0, 0], name) };
+        let request = Message { seq: *seq, ..Message::ask(op, words, name) };
         crash::point(op.before());
         wire::send(socket, &request, fds, SendFlags::empty()).map_err(|errno| match errno {
             Errno::PIPE | Errno::CONNRESET => Error::Gone,

@@ -2,15 +2,16 @@
 //! timer, the program of the next worker. No signals, no waiting, nothing of the life of workers: that is run.rs.
 
 use super::sys;
-use super::table::{CHILDREN_MAX, Children, KEPT_MAX, Kept};
-use super::wire::{self, Fds, Message, Op};
+use super::table::Table;
+use super::wire::{self, Fds, Message, ORPHAN, Op};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use sampan_child::image::Image;
 use sampan_child::sys::Fault;
+use sampan_journal::crash::keel_point as point;
 
 /// Kept descriptors live at and above this number, everything that comes and goes below: the clone of a child
 /// that unshares its table copies the low part alone.
@@ -18,8 +19,7 @@ const HIGH: i32 = 1024;
 const IMAGE_MAX: usize = 8 << 20;
 
 pub struct Hold {
-    pub children: Children,
-    kept: Kept,
+    pub table: Table,
     pub watchdog: OwnedFd,
     pub program: OwnedFd,
     /// Those of the worker's processes.
@@ -44,8 +44,7 @@ impl Hold {
         let watchdog = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)
             .map_err(|e| ("make a timerfd", e))?;
         Ok(Hold {
-            children: Children::new(CHILDREN_MAX),
-            kept: Kept::new(KEPT_MAX),
+            table: Table::new().map_err(|e| ("make the table of what is held", e))?,
             watchdog,
             program: high(program).map_err(|e| ("keep a descriptor", e))?,
             connections: Connections::default(),
@@ -61,7 +60,19 @@ impl Hold {
         let _ = rustix::time::timerfd_settime(&self.watchdog, TimerfdTimerFlags::empty(), &never);
     }
 
-    /// Does what is asked. `Ready` is not for us.
+    /// No child, nor one of a keel before us, that is not let go.
+    pub fn holds_no_process(&self) -> bool {
+        let mut cursor = 0;
+        while let Some((key, next)) = self.table.next_kept(cursor) {
+            if key.as_bytes().starts_with(ORPHAN) {
+                return false;
+            }
+            cursor = next;
+        }
+        self.table.children.len() == 0
+    }
+
+    /// Does what is asked. `Ready`, `Hold` and `Release` are not for us.
     pub fn handle(
         &mut self,
         request: &Message,
@@ -76,7 +87,7 @@ impl Hold {
                 answer.words = [wire::VERSION, self.workers.saturating_sub(1) as i32, kind, number];
                 fd = Some(duplicate(self.watchdog.as_fd())?);
             }
-            Op::Ready => {}
+            Op::Ready | Op::Hold | Op::Release => {}
             Op::Launch => {
                 let (pid, pidfd) = self.launch(request, fds)?;
                 answer.words[0] = pid;
@@ -90,26 +101,25 @@ impl Hold {
             Op::Reap => {
                 let status = self.child(word).and_then(|pid| wait_for(pid, WaitIdOptions::empty()))?;
                 let (kind, number) = fate(status.as_ref().ok_or(Errno::BUSY)?);
-                self.children.remove(word);
+                point("reaped");
+                self.table.remove_child(word);
                 answer.words = [kind, number, 0, 0];
             }
             Op::Keep => match fds.take(0) {
-                Some(fd) => self.kept.put(&request.name, high(fd)?).map_err(|_| Errno::NOSPC)?,
-                None => drop(self.kept.remove(&request.name)),
+                Some(fd) => self.table.keep(&request.name, high(fd)?).map_err(|_| Errno::NOSPC)?,
+                None => self.table.drop_kept(&request.name),
             },
-            Op::Fetch => fd = Some(duplicate(self.kept.get(&request.name).ok_or(Errno::NOENT)?)?),
+            Op::Fetch => fd = Some(duplicate(self.table.kept(&request.name).ok_or(Errno::NOENT)?)?),
             Op::NextChild => {
                 let cursor = usize::try_from(word).map_err(|_| Errno::INVAL)?;
-                let (pid, tag, next) = self.children.next(cursor).ok_or(Errno::NOENT)?;
+                let (pid, pidfd, tag, next) = self.table.next_child(cursor).ok_or(Errno::NOENT)?;
                 answer.words = [pid, next as i32, 0, 0];
                 answer.name = tag;
-                // A child that is not reaped keeps its pid: this opens the right process, dead or alive.
-                let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
-                fd = Some(rustix::process::pidfd_open(pid, PidfdFlags::empty())?);
+                fd = Some(duplicate(pidfd)?);
             }
             Op::NextKept => {
                 let cursor = usize::try_from(word).map_err(|_| Errno::INVAL)?;
-                let (key, next) = self.kept.next(cursor).ok_or(Errno::NOENT)?;
+                let (key, next) = self.table.next_kept(cursor).ok_or(Errno::NOENT)?;
                 answer.words = [0, next as i32, 0, 0];
                 answer.name = key;
             }
@@ -120,7 +130,7 @@ impl Hold {
     }
 
     fn launch(&mut self, request: &Message, fds: &Fds) -> Result<(i32, OwnedFd), Refusal> {
-        if self.children.is_full() {
+        if self.table.children.is_full() {
             return Err(Errno::NOSPC.into());
         }
         let mut slots = [-1; wire::SLOTS_MAX];
@@ -131,15 +141,27 @@ impl Hold {
         let slots = slots.get(..count).ok_or(Errno::TOOMANYREFS)?;
         let image = read_image(&mut self.image, fds.get(0).ok_or(Errno::BADF)?)?;
         let image = Image::check(image).map_err(|_| Errno::INVAL)?;
-        let (pid, pidfd) = sys::spawn(&image, slots).map_err(Refusal::from)?;
-        // There is room: asked above, and nobody else adds.
-        let _ = self.children.add(pid, &request.name);
-        Ok((pid, pidfd))
+        self.table.announce(&request.name);
+        let spawned = sys::spawn(&image, slots);
+        point("cloned");
+        let (pid, pidfd) = spawned.inspect_err(|_| self.table.not_cloned())?;
+        let added = duplicate_high(pidfd.as_fd())
+            .and_then(|kept| self.table.add_child(pid, kept, &request.name).map_err(|_| Errno::NOSPC));
+        match added {
+            Ok(()) => Ok((pid, pidfd)),
+            Err(errno) => {
+                // The worker hears of a failure alone, so there may be no child that nobody knows.
+                let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+                let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+                self.table.not_cloned();
+                Err(errno.into())
+            }
+        }
     }
 
     /// The worker may ask about its own children alone.
     fn child(&self, pid: i32) -> Result<i32, Errno> {
-        if self.children.contains(pid) { Ok(pid) } else { Err(Errno::SRCH) }
+        if self.table.is_child(pid) { Ok(pid) } else { Err(Errno::SRCH) }
     }
 }
 
@@ -249,10 +271,14 @@ fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 }
 
 /// Moves a descriptor up, out of the part of the table that clones copy.
-fn high(fd: OwnedFd) -> Result<OwnedFd, Errno> {
-    match rustix::io::fcntl_dupfd_cloexec(&fd, HIGH) {
+pub fn high(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    duplicate_high(fd.as_fd())
+}
+
+fn duplicate_high(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    match rustix::io::fcntl_dupfd_cloexec(fd, HIGH) {
         // EINVAL: the limit is lower than that.
-        Err(Errno::INVAL) => rustix::io::fcntl_dupfd_cloexec(&fd, sys::WORKER_SOCKET + 1),
+        Err(Errno::INVAL) => rustix::io::fcntl_dupfd_cloexec(fd, sys::WORKER_SOCKET + 1),
         moved => moved,
     }
 }

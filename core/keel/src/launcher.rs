@@ -1,25 +1,31 @@
 //! The keel as the one who clones in `sampan_runtime::launch`: the same launch as `sampan create`, only that the
 //! container becomes the keel's child.
 
-use super::client::{Error, Keel, hint};
-use rustix::event::{PollFd, PollFlags, poll};
+use super::client::{Error, Handle, Keel, hint};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::retry_on_intr;
 use sampan_runtime::error::{Error as LaunchError, Result};
-use sampan_runtime::kernel::pidfd::Exit;
+use sampan_runtime::kernel::pidfd::{self, Exit};
 use sampan_runtime::launch::{Spawn, Spawned, Which};
 use std::fmt;
+use std::os::fd::AsFd;
+
+/// How long whoever inherited a process may take to reap it; after that its exit status is unknown.
+const REAPED_MAX: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
 
 /// Starts processes through the keel, all under one tag.
 #[derive(Clone, Debug)]
 pub struct Launcher {
     keel: Keel,
     tag: String,
+    /// Of the one process that it was made for, if that was there already.
+    found: Option<Handle>,
 }
 
 impl Launcher {
-    pub(super) fn new(keel: Keel, tag: &str) -> Launcher {
-        Launcher { keel, tag: tag.to_owned() }
+    pub(super) fn new(keel: Keel, tag: &str, found: Option<Handle>) -> Launcher {
+        Launcher { keel, tag: tag.to_owned(), found }
     }
 
     fn hook_tag(&self, which: &Which<'_>) -> String {
@@ -84,6 +90,15 @@ impl Spawn for Launcher {
     }
 
     fn peek(&mut self, child: &Spawned) -> Result<Exit> {
+        if let Some(Handle::Orphan(_)) = self.found {
+            // Readable when it has ended; hung up (always asked for) when it has been reaped, which tells how.
+            let mut fds = [PollFd::new(&child.pidfd, PollFlags::empty())];
+            let known = pidfd::exit(child.pidfd.as_fd());
+            if known == Exit::Unknown {
+                let _ = poll(&mut fds, Some(&REAPED_MAX));
+            }
+            return Ok(pidfd::exit(child.pidfd.as_fd()));
+        }
         Ok(match self.keel.peek(child.pid)? {
             Some(super::Exit::Code(code)) => Exit::Code(code),
             Some(super::Exit::Signal { number, .. }) => Exit::Signal(number),
@@ -96,8 +111,7 @@ impl Spawn for Launcher {
         let mut fds = [PollFd::new(&child.pidfd, PollFlags::IN)];
         retry_on_intr(|| poll(&mut fds, None))
             .map_err(|e| LaunchError::new("wait for the child").call("poll", e))?;
-        self.keel.reap(child.pid)?;
-        Ok(())
+        Ok(self.keel.let_go(self.found.as_ref().unwrap_or(&Handle::Own(child.pid)))?)
     }
 }
 

@@ -6,25 +6,31 @@
 //!   sampand (keel) ──── clones ────> sampand worker      one at a time; dies with the keel
 //!      │   ▲                              │
 //!      │   └──── SEQPACKET socket pair ───┘              launch, peek, reap, keep, fetch, list
-//!      └─ clones ─> containers, probes, hooks            live on whoever of the two dies
+//!      ├─ clones ─> containers, probes, hooks            live on whoever of the three dies
+//!      └─ clones ─> holder                               has the keel's table of descriptors too, and sleeps
 //! ```
+//! When the keel dies, the holder keeps open what it held. The next sampand finds it by its record in the run folder,
+//! takes the descriptors by pidfd_getfd (`takeover`), has a holder of its own and ends the old one.
 //!
 //! Once it runs it allocates nothing, starts no thread, and waits in one `poll`. Deliberately absent: logging
 //! (one line on stderr when a worker dies), configuration, a decision about any service.
 
 mod client;
 mod hold;
+mod holder;
 mod in_process;
 mod launcher;
+mod record;
 mod run;
 pub mod rundir;
 mod sys;
 mod table;
+mod takeover;
 mod wire;
 
-pub use client::{Child, Error, Exit, Fate, Keel, Kept, Turn, Watchdog};
+pub use client::{Child, Error, Exit, Fate, Handle, Keel, Kept, Turn, Watchdog};
 pub use launcher::{HookTag, Launcher};
-pub use wire::{NAME_MAX, SLOTS_MAX};
+pub use wire::{NAME_MAX, SLOTS_MAX, TAG_MAX};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::BorrowedFd;

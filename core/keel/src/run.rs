@@ -1,8 +1,9 @@
-//! The keel's process from start to end: one `poll` over the signals, the worker's pidfd and socket, and the
-//! watchdog's timer. Everything is allocated before the loop begins. What to do when a worker ends is decided by
+//! The keel's process from start to end: one `poll` over the signals, the worker's pidfd and socket, the holder's
+//! pidfd and the watchdog's timer. Everything is allocated before the loop begins. What to do when a worker ends is decided by
 //! `after`, a function without effects.
 
-use super::hold::{Hold, fate, wait_for};
+use super::hold::{Hold, fate, high, wait_for};
+use super::holder::Holder;
 use super::sys::{self, Strings};
 use super::wire::{self, Message, Op};
 use super::{COMM, EXIT_AGAIN, EXIT_EXEC_FAILED, WORKER};
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
 use rustix::time::{ClockId, Timespec};
+use sampan_journal::crash::keel_point as point;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -55,14 +57,14 @@ const HELD: [NixSignal; 9] = [
 
 /// Becomes the keel.
 pub fn run(arguments: Vec<OsString>) -> ! {
-    let code = match Tender::new(arguments) {
-        Ok(mut tender) => tender.tend(),
+    match Tender::new(arguments) {
+        // Nothing is dropped: what it has open is the holder's too.
+        Ok(mut tender) => std::process::exit(tender.tend().into()),
         Err((doing, errno)) => {
             say(format_args!("cannot {doing}: {errno}"));
-            1
+            std::process::exit(1)
         }
-    };
-    std::process::exit(code.into())
+    }
 }
 
 struct Tender {
@@ -71,6 +73,8 @@ struct Tender {
     signals: SignalFd,
     hold: Hold,
     worker: Option<Worker>,
+    /// From the moment when a worker knows where the run folder is.
+    holder: Option<Holder>,
     next_start: Duration,
     history: History,
     /// We were asked to end, by this place in `PASSED`: a worker that dies over it leaves it to the next one.
@@ -172,6 +176,7 @@ impl Tender {
             signals,
             hold: Hold::new()?,
             worker: None,
+            holder: None,
             next_start: Duration::ZERO,
             history: History::default(),
             asked: None,
@@ -184,15 +189,21 @@ impl Tender {
             if self.worker.is_none() && now >= self.next_start {
                 self.start_worker(now);
             }
+            if let Some(holder) = &mut self.holder {
+                holder.renew(&self.hold, now);
+            }
             let ready = self.wait(now);
             if ready.signals
                 && let Some(code) = self.pass_signals()
             {
-                return code;
+                return self.end(code);
+            }
+            if ready.holder {
+                self.holder_ended();
             }
             if ready.ended {
                 if let Some(code) = self.worker_ended() {
-                    return code;
+                    return self.end(code);
                 }
                 continue;
             }
@@ -206,29 +217,41 @@ impl Tender {
         }
     }
 
+    /// What runs on keeps its holder.
+    fn end(&mut self, code: u8) -> u8 {
+        if self.hold.holds_no_process()
+            && let Some(holder) = self.holder.take()
+        {
+            holder.end();
+        }
+        code
+    }
+
     fn wait(&self, now: Duration) -> Ready {
-        let in_flag = PollFlags::IN;
-        let Some(worker) = &self.worker else {
-            let mut fds = [PollFd::new(&self.signals, in_flag)];
-            let timeout = timespec(self.next_start.saturating_sub(now));
-            let _ = poll(&mut fds, Some(&timeout));
-            return Ready { signals: is_ready(&fds[0]), ..Ready::default() };
+        let start = self.worker.is_none().then_some(self.next_start);
+        let kill = self.worker.as_ref().and_then(|worker| worker.kill_at);
+        let renew = self.holder.as_ref().and_then(Holder::due);
+        let soonest = [start, kill, renew].into_iter().flatten().min();
+        let timeout = soonest.map(|at| timespec(at.saturating_sub(now)));
+        // In the place of what is not there stands a descriptor of which nothing is asked.
+        let nothing = || PollFd::new(&self.signals, PollFlags::empty());
+        let of_worker = |of: fn(&Worker) -> Option<&OwnedFd>| {
+            self.worker.as_ref().and_then(of).map_or_else(nothing, |fd| PollFd::new(fd, PollFlags::IN))
         };
-        let timeout = worker.kill_at.map(|at| timespec(at.saturating_sub(now)));
         let first = [
-            PollFd::new(&self.signals, in_flag),
-            PollFd::new(&worker.pidfd, in_flag),
-            // A closed socket is always readable: from then on its place is taken by a descriptor already there.
-            if worker.silent {
-                PollFd::new(&worker.pidfd, in_flag)
-            } else {
-                PollFd::new(&worker.socket, in_flag)
+            PollFd::new(&self.signals, PollFlags::IN),
+            of_worker(|worker| Some(&worker.pidfd)),
+            // A closed socket is always readable.
+            of_worker(|worker| (!worker.silent).then_some(&worker.socket)),
+            PollFd::new(&self.hold.watchdog, PollFlags::IN),
+            match self.holder.as_ref().and_then(Holder::pidfd) {
+                Some(pidfd) => PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+                None => nothing(),
             },
-            PollFd::new(&self.hold.watchdog, in_flag),
         ];
-        let mut fds: [PollFd<'_>; 4 + wire::CONNECTIONS_MAX] =
-            core::array::from_fn(|_| PollFd::new(&self.signals, in_flag));
-        let others = self.hold.connections.open().map(|socket| PollFd::from_borrowed_fd(socket, in_flag));
+        let mut fds: [PollFd<'_>; 5 + wire::CONNECTIONS_MAX] = core::array::from_fn(|_| nothing());
+        let others =
+            self.hold.connections.open().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN));
         let mut count = 0;
         for (to, from) in fds.iter_mut().zip(first.into_iter().chain(others)) {
             *to = from;
@@ -241,8 +264,24 @@ impl Tender {
         }
         let mut ready = fds.iter().map(is_ready);
         let mut next = || ready.next().unwrap_or_default();
-        let (signals, ended, socket, watchdog) = (next(), next(), next(), next());
-        Ready { signals, ended, socket, watchdog, others: ready.any(|ready| ready) }
+        let (signals, ended, socket, watchdog, holder) = (next(), next(), next(), next(), next());
+        Ready { signals, ended, socket, watchdog, holder, others: ready.any(|ready| ready) }
+    }
+
+    fn holder_ended(&mut self) {
+        if let Some(holder) = &mut self.holder {
+            say(format_args!("the holder of our descriptors has ended: another one starts"));
+            holder.ended(now());
+        }
+    }
+
+    /// From here on what we hold outlives us.
+    fn start_holder(&mut self, request: &Message, fds: &mut wire::Fds) -> Result<(), Errno> {
+        let record = high(fds.take(0).ok_or(Errno::BADF)?)?;
+        if self.holder.is_none() {
+            self.holder = Some(Holder::start(request, record, &self.hold, now())?);
+        }
+        Ok(())
     }
 
     fn start_worker(&mut self, now: Duration) {
@@ -256,6 +295,7 @@ impl Tender {
         match started {
             Ok((pid, pidfd, socket)) => {
                 self.hold.workers = self.hold.workers.saturating_add(1);
+                self.hold.table.set_worker(Some(pidfd.as_fd()));
                 let held = [false; PASSED.len()];
                 self.worker = Some(Worker {
                     pid,
@@ -324,7 +364,12 @@ impl Tender {
                     continue;
                 }
                 let is_worker = self.worker.as_ref().is_some_and(|w| w.pid.as_raw_nonzero().get() == pid);
-                if !is_worker && !self.hold.children.contains(pid) {
+                let is_holder = self
+                    .holder
+                    .as_ref()
+                    .and_then(Holder::pid)
+                    .is_some_and(|h| h.as_raw_nonzero().get() == pid);
+                if !is_worker && !is_holder && !self.hold.table.is_child(pid) {
                     let _ = wait_for(pid, WaitIdOptions::empty());
                 }
                 pid = 0;
@@ -335,6 +380,7 @@ impl Tender {
     /// Some: end with this code.
     fn worker_ended(&mut self) -> Option<u8> {
         let worker = self.worker.take()?;
+        self.hold.table.set_worker(None);
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let ended = rustix::process::waitid(WaitId::PidFd(worker.pidfd.as_fd()), options);
         let fate = match ended {
@@ -353,7 +399,7 @@ impl Tender {
                 self.next_start = now + delay;
                 if fate != (wire::FATE_CODE, i32::from(EXIT_AGAIN)) {
                     let ms = delay.as_millis();
-                    let count = self.hold.children.len();
+                    let count = self.hold.table.children.len();
                     say(format_args!(
                         "the worker {}; {count} processes run on, the next worker starts in {ms} ms",
                         Died(fate)
@@ -405,19 +451,30 @@ impl Tender {
                     return;
                 }
             };
-            if request.kind == Op::Ready as u32 {
-                self.worker_ready();
+            point("asked");
+            let mut done = Ok(());
+            match Op::from_word(request.kind) {
+                Some(Op::Ready) => self.worker_ready(),
+                Some(Op::Hold) => done = self.start_holder(&request, &mut fds),
+                Some(Op::Release) => {
+                    if let Some(holder) = self.holder.take() {
+                        holder.end();
+                    }
+                }
+                _ => {}
             }
-            let (answer, fd) = match self.hold.handle(&request, &mut fds) {
+            let answer = done.map_err(Into::into).and_then(|()| self.hold.handle(&request, &mut fds));
+            let (answer, fd) = match answer {
                 Ok((answer, fd)) => (Message { seq: request.seq, ..answer }, fd),
                 Err(refusal) => (refusal.message(&request), None),
             };
             drop(fds);
+            point("before the answer");
             let Some(worker) = &self.worker else { return };
             let borrowed = fd.as_ref().map(AsFd::as_fd);
             let sent = wire::send(worker.socket.as_fd(), &answer, borrowed.as_slice(), SendFlags::DONTWAIT);
             match sent {
-                Ok(()) => {}
+                Ok(()) => point("answered"),
                 Err(Errno::PIPE | Errno::CONNRESET) => return self.worker_leaves(),
                 // It asks and does not listen.
                 Err(_) => {
@@ -483,6 +540,7 @@ struct Ready {
     ended: bool,
     socket: bool,
     watchdog: bool,
+    holder: bool,
     /// One of the connections beside the worker's own.
     others: bool,
 }

@@ -5,6 +5,8 @@
 //! common would write the first one's logs, and kill its containers for strays.
 
 use super::client::{self, Keel};
+use super::record;
+use super::takeover::{self, TakenOver};
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags, fchmod};
 use rustix::io::Errno;
@@ -13,6 +15,7 @@ use sampan_plugin::lock::{self, Lock, Refused};
 use sampan_runtime::kernel::trust::{self, Group};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const LOCK: &str = "sampand.lock";
 /// The lock in state_dir, and the keel's name for it.
@@ -23,8 +26,20 @@ const GROUPS: &str = "sampand.groups";
 const CONTAINERS: &str = "containers";
 /// All that sampand ever makes in a run folder. Nothing else is touched when it is cleared: the folder's name
 /// comes from a file that somebody wrote by hand.
-const OURS: [&str; 8] =
-    [CONTAINERS, "bundles", "io", "notify", "plugins", "journal", "cgroup_parent", "sampand.sock"];
+const OURS: [&str; 9] = [
+    CONTAINERS,
+    "bundles",
+    "io",
+    "notify",
+    "plugins",
+    "journal",
+    "cgroup_parent",
+    "sampand.sock",
+    record::NAME,
+];
+/// A lock whose holder is not on record yet will be: it is the first thing that a holder does.
+const UNKNOWN_MAX: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -56,6 +71,8 @@ pub enum Error {
     BootId(std::io::Error),
     #[error(transparent)]
     Keel(#[from] client::Error),
+    #[error(transparent)]
+    TakeOver(#[from] takeover::Error),
 }
 
 /// A run folder that is ours alone.
@@ -64,6 +81,8 @@ pub struct Claim {
     pub boot_id: String,
     /// What an earlier boot left was cleared.
     pub rebooted: bool,
+    /// What the holder of a dead sampand had is this keel's.
+    pub taken_over: bool,
 }
 
 /// Makes the folders if need be, checks whose they are, takes the locks (or finds them with the keel, after a crash
@@ -73,14 +92,34 @@ pub fn claim(run_dir: &Path, state_dir: &Path, keel: &Keel) -> Result<Claim, Err
     // The socket in it may be open to a group: others may pass, but see nothing.
     folder(run_dir, 0o711)?;
     folder(state_dir, 0o700)?;
-    lock(run_dir, keel)?;
+    let taken_over = own(run_dir, &boot_id, keel)?;
     lock_state(state_dir, keel)?;
     let rebooted = journal::boot_of(run_dir).is_some_and(|boot| boot != boot_id);
     if rebooted {
         clear(run_dir).map_err(|error| failed(run_dir, "clear it after a reboot", io(&error)))?;
     }
     close_to_others(run_dir)?;
-    Ok(Claim { boot_id, rebooted })
+    takeover::hold(run_dir, &boot_id, keel)?;
+    Ok(Claim { boot_id, rebooted, taken_over: taken_over.is_some() })
+}
+
+/// Locks the run folder, by taking over from a holder that has outlived its sampand if there is one.
+fn own(run_dir: &Path, boot: &str, keel: &Keel) -> Result<Option<TakenOver>, Error> {
+    let begin = Instant::now();
+    loop {
+        let taken = takeover::take_over(run_dir, boot, keel)?;
+        match lock(run_dir, keel) {
+            Err(Error::Held { .. }) if begin.elapsed() < UNKNOWN_MAX && !is_led(run_dir, boot) => {
+                std::thread::sleep(AGAIN);
+            }
+            locked => return locked.map(|()| taken),
+        }
+    }
+}
+
+/// Whether a sampand runs there.
+fn is_led(run_dir: &Path, boot: &str) -> bool {
+    record::living(run_dir, boot).first().is_some_and(|one| record::running(&one.entry.keel).is_some())
 }
 
 /// Its folder may be readable, and so lockable, for others: a file in it is not.
@@ -198,8 +237,11 @@ fn lock(run_dir: &Path, keel: &Keel) -> Result<(), Error> {
 
 /// Takes the lock at `path` and gives it to the keel under `key`, which may have it already.
 fn hold(path: &Path, key: &str, keel: &Keel) -> Result<(), Error> {
-    if keel.fetch(key)?.is_some_and(|held| lock::is_at(&held.into(), path)) {
-        return Ok(());
+    if let Some(held) = keel.fetch(key)?.map(std::fs::File::from)
+        && lock::is_at(&held, path)
+    {
+        // It may have been a dead keel's.
+        return lock::sign(&held, keel_pid()).map_err(|error| failed(path, "write to it", io(&error)));
     }
     let lock = Lock::take(path, keel_pid())?;
     Ok(keel.keep(key, Some(lock.as_fd()))?)

@@ -1,16 +1,19 @@
-//! The keel's raw calls, behind typed faces: the clone of the worker, a signal's default, the ownership of
-//! what they return. This is the only file of the keel that may hold `unsafe`. Deliberately absent: how anything
-//! but the worker is started; that is `sampan_child::spawn`.
+//! The keel's raw calls, behind typed faces: the clones of the worker and of the holder, the memory that outlives the
+//! keel, a signal's default, the ownership of what they return. This is the only file of the keel that may hold `unsafe`.
+//! Deliberately absent: how anything else is started; that is `sampan_child::spawn`.
 #![allow(unsafe_code)]
 
-use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
 use rustix::process::Pid;
 use sampan_child::Spawned;
 use sampan_child::image::Image;
 use sampan_child::sys::Fault;
 use std::ffi::{CString, OsString, c_char};
 use std::os::unix::ffi::OsStringExt;
+use std::sync::atomic::{AtomicU8, AtomicU32};
 
 /// Where the worker finds its socket to the keel.
 pub const WORKER_SOCKET: i32 = 3;
@@ -59,23 +62,100 @@ pub fn clone_worker(
 ) -> Result<(Pid, OwnedFd), Errno> {
     debug_assert!(program.as_raw_fd() > WORKER_SOCKET, "dup3 in the child would replace the program");
     let keel = rustix::process::getpid();
+    fork(0, || become_worker(keel, program, argv, environment, socket))
+}
+
+/// Clones a child that has the keel's table of descriptors, not a copy of it: what is open in either stays open as long as
+/// one of them lives. It has memory of its own, so that the OOM killer does not take both.
+pub fn clone_holder(hold: impl FnOnce()) -> Result<(Pid, OwnedFd), Errno> {
+    fork(libc::CLONE_FILES, hold)
+}
+
+fn fork(flags: i32, child: impl FnOnce()) -> Result<(Pid, OwnedFd), Errno> {
     let mut pidfd: i32 = -1;
     // SAFETY: clone_args is plain integers; all zero means "no flags, no stack of its own".
     let mut args: libc::clone_args = unsafe { core::mem::zeroed() };
-    args.flags = libc::CLONE_PIDFD as u64;
+    args.flags = (flags | libc::CLONE_PIDFD) as u64;
     args.pidfd = (&raw mut pidfd) as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     // SAFETY: without CLONE_VM the child is a copy of this single-threaded process (the keel starts no thread)
-    // and goes on from here on a copy of the stack, as with fork. `args` and `pidfd` outlive the call.
+    // and goes on from here on a copy of the stack, as with fork. `args` and `pidfd` outlive the call. It does not return from
+    // here, so with a shared table no descriptor is closed by two owners.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     match pid {
-        0 => become_worker(keel, program, argv, environment, socket),
+        0 => {
+            child();
+            // SAFETY: ends this process and runs no destructor.
+            unsafe { libc::_exit(1) }
+        }
         pid if pid > 0 => {
             // SAFETY: the kernel has just put a new descriptor there (CLONE_PIDFD); nobody else knows of it.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Pid::from_raw(pid as i32).map(|pid| (pid, pidfd)).ok_or(Errno::CHILD)
         }
         _ => Err(errno()),
+    }
+}
+
+/// Who is not root takes descriptors over by pidfd_getfd only from a process that lets itself be traced (Yama).
+pub fn let_be_traced() {
+    // SAFETY: prctl with integers only; it changes who may trace this process and nothing else.
+    unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::c_ulong::MAX, 0, 0, 0) };
+}
+
+/// Memory in a memfd, which whoever has the descriptor can read after our death. Its size is fixed; pages that were never
+/// written to cost nothing.
+pub struct Shared {
+    fd: OwnedFd,
+    map: *mut u8,
+    len: usize,
+}
+
+impl Shared {
+    pub fn new(len: usize) -> Result<Shared, Errno> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = rustix::fs::memfd_create(c"sampan-keel", flags)?;
+        rustix::fs::ftruncate(&fd, len as u64)?;
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        // SAFETY: a new mapping, nobody else's memory. The file keeps its size (sealed), so no access raises SIGBUS.
+        let map = unsafe {
+            let protection = ProtFlags::READ | ProtFlags::WRITE;
+            let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+            rustix::mm::mmap(core::ptr::null_mut(), len, protection, flags, &fd, 0)?
+        };
+        Ok(Shared { fd, map: map.cast(), len })
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// `count` words from byte `at` on; none where that is not all inside.
+    pub fn words(&self, at: usize, count: usize) -> &[AtomicU32] {
+        if !at.is_multiple_of(4) || at.saturating_add(count.saturating_mul(4)) > self.len {
+            return &[];
+        }
+        // SAFETY: inside of the mapping, which starts at a page, aligned, valid for any bits, and lives as long as `self`.
+        unsafe { core::slice::from_raw_parts(self.map.add(at).cast(), count) }
+    }
+
+    /// `count` bytes from byte `at` on; none where that is not all inside.
+    pub fn bytes(&self, at: usize, count: usize) -> &[AtomicU8] {
+        if at.saturating_add(count) > self.len {
+            return &[];
+        }
+        // SAFETY: inside of the mapping, valid for any bits, and it lives as long as `self`.
+        unsafe { core::slice::from_raw_parts(self.map.add(at).cast(), count) }
+    }
+}
+
+// SAFETY: the mapping is this value's own, and moves with it; all access is by atomics.
+unsafe impl Send for Shared {}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, once; no slice outlives `self`.
+        let _ = unsafe { rustix::mm::munmap(self.map.cast(), self.len) };
     }
 }
 

@@ -12,9 +12,13 @@ use rustix::net::{
 use std::io::{IoSlice, IoSliceMut};
 
 /// Both sides say it in the greeting. A worker of another version ends with an error instead of guessing.
-pub const VERSION: i32 = 1;
-/// The longest tag of a child and key of a kept descriptor, in bytes.
-pub const NAME_MAX: usize = 200;
+pub const VERSION: i32 = 2;
+/// The longest key of a kept descriptor, in bytes.
+pub const NAME_MAX: usize = 240;
+/// The longest tag of a child: with its pid before it, it may become a key (`ORPHAN`).
+pub const TAG_MAX: usize = NAME_MAX - 24;
+/// How the keys of pidfds begin that were a dead keel's children.
+pub const ORPHAN: &[u8] = b"orphan/";
 /// Slots of one launch. The kernel takes 253 descriptors per message (SCM_MAX_FD).
 pub const SLOTS_MAX: usize = 128;
 /// Connections beside the worker's own.
@@ -58,14 +62,18 @@ pub enum Op {
     NextKept = 9,
     /// fd = the program of all later workers.
     Program = 10,
+    /// fd = the record; words = where to write in it, the number of this holder. From now on there is a holder.
+    Hold = 11,
     /// -> fd = one more connection, for a process of the worker's. It is closed when the worker ends.
     Connect = 12,
+    /// Nothing is to be held any more: the holder ends.
+    Release = 13,
 }
 
 impl Op {
     /// What is the worker's alone to ask, not its processes'.
     pub fn is_workers(self) -> bool {
-        matches!(self, Op::Ready | Op::Program | Op::Connect)
+        matches!(self, Op::Ready | Op::Program | Op::Connect | Op::Hold | Op::Release)
     }
 
     pub fn from_word(word: u32) -> Option<Op> {
@@ -80,7 +88,9 @@ impl Op {
             8 => Op::NextChild,
             9 => Op::NextKept,
             10 => Op::Program,
+            11 => Op::Hold,
             12 => Op::Connect,
+            13 => Op::Release,
             _ => return None,
         })
     }
@@ -102,7 +112,7 @@ macro_rules! moments {
         }
     };
 }
-moments!(Hello Ready Launch Peek Reap Keep Fetch NextChild NextKept Program Connect);
+moments!(Hello Ready Launch Peek Reap Keep Fetch NextChild NextKept Program Hold Connect Release);
 
 /// A tag or a key: at most `NAME_MAX` bytes, held in place.
 #[derive(Clone, Copy, PartialEq, Eq)]

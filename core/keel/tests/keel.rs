@@ -8,10 +8,14 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-struct Sampand {
+pub(crate) struct Sampand {
     keel: Child,
     stdin: std::fs::File,
     stdout: Mutex<Lines<BufReader<ChildStdout>>>,
+    /// The same pipe, to be waited for.
+    output: std::os::fd::OwnedFd,
+    /// Workers that followed one that died, as the test has seen them.
+    pub(crate) workers: u32,
     /// Of processes that must be gone in the end, whatever the test does.
     pids: Vec<i32>,
 }
@@ -21,7 +25,7 @@ impl Sampand {
         Sampand::from(Command::new(scripted()).args(arguments))
     }
 
-    fn from(command: &mut Command) -> Sampand {
+    pub(crate) fn from(command: &mut Command) -> Sampand {
         let mut keel = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -33,8 +37,10 @@ impl Sampand {
             .spawn()
             .unwrap();
         let stdin = std::os::fd::OwnedFd::from(keel.stdin.take().unwrap()).into();
-        let stdout = Mutex::new(BufReader::new(keel.stdout.take().unwrap()).lines());
-        Sampand { keel, stdin, stdout, pids: Vec::new() }
+        let stdout = keel.stdout.take().unwrap();
+        let output = std::os::fd::AsFd::as_fd(&stdout).try_clone_to_owned().unwrap();
+        let stdout = Mutex::new(BufReader::new(stdout).lines());
+        Sampand { keel, stdin, stdout, output, workers: 0, pids: Vec::new() }
     }
 
     /// With the pid of its first worker.
@@ -44,24 +50,41 @@ impl Sampand {
         (sampand, worker)
     }
 
-    fn keel_pid(&self) -> i32 {
+    pub(crate) fn keel_pid(&self) -> i32 {
         self.keel.id() as i32
     }
 
-    fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         self.stdout.lock().unwrap().next().expect("the worker says nothing any more").unwrap()
     }
 
-    fn say(&mut self, command: &str) {
-        writeln!(self.stdin, "{command}").unwrap();
+    /// None: the keel has died. Its holder has our pipe open too, so that there is no end of it.
+    pub(crate) fn line_or_end(&mut self) -> Option<String> {
+        use std::os::fd::AsFd;
+        loop {
+            let ended = self.keel.try_wait().unwrap().is_some();
+            let output = self.output.as_fd();
+            let mut fds = [rustix::event::PollFd::new(&output, rustix::event::PollFlags::IN)];
+            let pause = rustix::time::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+            if rustix::event::poll(&mut fds, Some(&pause)) == Ok(1) {
+                return self.stdout.lock().unwrap().next()?.ok();
+            }
+            if ended {
+                return None;
+            }
+        }
     }
 
-    fn ask(&mut self, command: &str) -> String {
+    pub(crate) fn say(&mut self, command: &str) {
+        let _ = writeln!(self.stdin, "{command}");
+    }
+
+    pub(crate) fn ask(&mut self, command: &str) -> String {
         self.say(command);
         self.line()
     }
 
-    fn check(&mut self, command: &str, expected: &str) {
+    pub(crate) fn check(&mut self, command: &str, expected: &str) {
         assert_eq!(self.ask(command), expected, "{command}");
     }
 
@@ -84,7 +107,7 @@ impl Sampand {
         }
     }
 
-    fn list(&mut self) -> (BTreeMap<String, i32>, BTreeSet<String>) {
+    pub(crate) fn list(&mut self) -> (BTreeMap<String, i32>, BTreeSet<String>) {
         let answer = self.ask("list");
         let (kept, children): (Vec<&str>, Vec<&str>) =
             answer.split_whitespace().partition(|w| w.starts_with('+'));
@@ -97,6 +120,13 @@ impl Sampand {
         (listed, kept.iter().map(|key| key[1..].to_owned()).collect())
     }
 
+    /// Keel and worker are killed, if they live; the holder is not.
+    pub(crate) fn die(mut self) {
+        let _ = self.keel.kill();
+        let _ = self.keel.wait();
+        std::mem::forget(self);
+    }
+
     fn ends_with(&mut self, code: i32) {
         let status = self.keel.wait().unwrap();
         assert_eq!(status.code(), Some(code), "{status}");
@@ -105,20 +135,22 @@ impl Sampand {
 
 impl Drop for Sampand {
     fn drop(&mut self) {
+        let holders = children(self.keel_pid(), "sampand-holder");
         let _ = self.keel.kill();
         let _ = self.keel.wait();
+        holders.into_iter().for_each(|pid| kill(pid, libc::SIGKILL));
         self.pids.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
     }
 }
 
-fn scripted() -> PathBuf {
+pub(crate) fn scripted() -> PathBuf {
     let deps = std::env::current_exe().unwrap();
     let program = deps.parent().unwrap().parent().unwrap().join("examples/scripted");
     assert!(program.exists(), "{} is missing: cargo build --example scripted", program.display());
     program
 }
 
-fn kill(pid: i32, signal: i32) {
+pub(crate) fn kill(pid: i32, signal: i32) {
     use nix::sys::signal::{Signal, kill};
     let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::try_from(signal).unwrap());
 }
@@ -132,7 +164,16 @@ fn runs(pid: i32) -> bool {
     state(pid).is_some_and(|s| s != 'Z' && s != 'X')
 }
 
-fn soon(what: &str, is: impl Fn() -> bool) {
+/// The children of a process that have this name.
+pub(crate) fn children(of: i32, comm: &str) -> Vec<i32> {
+    let all = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    let named = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|found| found.trim_end() == comm)
+    };
+    all.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(named).collect()
+}
+
+pub(crate) fn soon(what: &str, is: impl Fn() -> bool) {
     let begin = Instant::now();
     while !is() {
         assert!(begin.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
@@ -511,10 +552,10 @@ fn a_child_gets_nothing_of_the_keels() {
     }
 }
 
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new(of: &str) -> Folder {
+    pub(crate) fn new(of: &str) -> Folder {
         let path = std::env::temp_dir().join(format!("sampan-keel-{of}-{}", std::process::id()));
         std::fs::create_dir(&path).unwrap();
         Folder(path)
@@ -557,7 +598,7 @@ fn one_sampand_per_run_folder() {
     second.check(&claim, "claimed true");
     let mut left: Vec<_> = std::fs::read_dir(&run).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["sampand.lock", "somebody's"]);
+    assert_eq!(left, ["holder", "sampand.lock", "somebody's"]);
 
     std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o777)).unwrap();
     let error = second.ask(&claim);

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod image;
+mod holder;
 mod keel;
 mod keel_model;

@@ -1,8 +1,8 @@
 //! What a new worker does first: for each service in the journal, look at what there is and tell its machine.
 //!
-//! The keel's children come with pidfds that were never closed: a status waits in each that has ended. Without the keel
-//! that cloned them, containers are found by pid and start time (and the pidfd's inode, where it is unique) in their
-//! state; a pid that is somebody else's by now is never taken for ours. A launch that was under way has read the
+//! The keel's children come with pidfds that were never closed: a status waits in each that has ended, also in those of a
+//! dead keel that its holder had. Where the holder died too, containers are found by pid and start time (and the pidfd's
+//! inode, where it is unique) in their state; a pid that is somebody else's by now is never taken for ours. A launch that was under way has read the
 //! end of its barrier and exits; what it left is cleaned up like any life.
 use crate::clock;
 use crate::fleet::Entry;
@@ -10,7 +10,7 @@ use crate::hooks;
 use crate::life::{self, Process};
 use crate::worker::Worker;
 use sampan_journal::{Record, Replay};
-use sampan_keel as keel;
+use sampan_keel::{self as keel, Child, Handle};
 use sampan_runtime::store::dir::Root;
 use sampan_runtime::store::state::{Stage, State};
 use sampan_service::{Event, Exit, Found, Life, Service};
@@ -49,23 +49,23 @@ pub fn adopt(worker: &mut Worker, replay: &Replay) {
         let hooked = hooks.remove(name).is_some();
         take_up(worker, name, record, child, hooked);
     }
-    for pid in hooks.into_values().flatten() {
-        worker.ground.end_stray(pid);
+    for child in hooks.into_values().flatten() {
+        worker.ground.end_stray(child);
     }
-    for (name, (pid, _)) in main {
+    for (name, child) in main {
         // Cloned, but nothing of it is on record: it waits at a barrier nobody holds, and exits.
-        tracing::warn!(service = name, pid, "a process that no record knows: ended");
-        worker.ground.end_stray(pid);
+        tracing::warn!(service = name, pid = child.pid, "a process that no record knows: ended");
+        worker.ground.end_stray(child);
     }
 }
 
 /// The keel's children by service.
 #[derive(Default)]
 struct Children {
-    /// Main processes: pid and pidfd.
-    main: BTreeMap<String, (i32, OwnedFd)>,
+    /// Main processes.
+    main: BTreeMap<String, Child>,
     /// Hooks of theirs that ran when the worker died.
-    hooks: BTreeMap<String, Vec<i32>>,
+    hooks: BTreeMap<String, Vec<Child>>,
 }
 
 fn children(worker: &Worker) -> Children {
@@ -76,42 +76,43 @@ fn children(worker: &Worker) -> Children {
             return Children::default();
         }
     };
-    let mut main = BTreeMap::<String, (u64, i32, OwnedFd)>::new();
-    let mut hooked = BTreeMap::<String, Vec<i32>>::new();
+    let mut main = BTreeMap::<String, (u64, Child)>::new();
+    let mut hooked = BTreeMap::<String, Vec<Child>>::new();
     for child in kept.children {
-        if let Some(name) = keel::HookTag::parse(&child.tag).and_then(|tag| hooks::service_of(tag.of)) {
+        let hook_of = keel::HookTag::parse(&child.tag).and_then(|tag| hooks::service_of(tag.of));
+        if let Some(name) = hook_of.map(str::to_owned) {
             // It has its time: whoever cleans up that life waits for it, or whoever goes on with its start.
-            hooked.entry(name.to_owned()).or_default().push(child.pid);
+            hooked.entry(name).or_default().push(child);
             continue;
         }
         let tag = child.tag.strip_prefix("service/").and_then(|rest| rest.rsplit_once('/'));
-        let Some((name, Ok(generation))) = tag.map(|(name, number)| (name, number.parse())) else {
+        let Some((name, Ok(generation))) = tag.map(|(name, number)| (name.to_owned(), number.parse())) else {
             // A probe of the worker before us: nobody waits for its answer any more.
-            worker.ground.end_stray(child.pid);
+            worker.ground.end_stray(child);
             continue;
         };
         // Of two lives the younger one is the service's: the other was left when its end was on record.
-        match main.entry(name.to_owned()) {
-            Slot::Occupied(older) if older.get().0 >= generation => worker.ground.end_stray(child.pid),
+        match main.entry(name) {
+            Slot::Occupied(older) if older.get().0 >= generation => worker.ground.end_stray(child),
             Slot::Occupied(mut older) => {
-                let (_, pid, _) = older.insert((generation, child.pid, child.pidfd));
-                worker.ground.end_stray(pid);
+                let (_, older) = older.insert((generation, child));
+                worker.ground.end_stray(older);
             }
-            Slot::Vacant(free) => drop(free.insert((generation, child.pid, child.pidfd))),
+            Slot::Vacant(free) => drop(free.insert((generation, child))),
         }
     }
-    let main = main.into_iter().map(|(name, (_, pid, pidfd))| (name, (pid, pidfd))).collect();
+    let main = main.into_iter().map(|(name, (_, child))| (name, child)).collect();
     Children { main, hooks: hooked }
 }
 
-fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<(i32, OwnedFd)>, hooked: bool) {
+fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<Child>, hooked: bool) {
     let get = |key: &str| record.data.get(key).and_then(serde_json::Value::as_str);
     let number = |key: &str| record.data.get(key).and_then(serde_json::Value::as_u64);
     let Some(entry) = worker.fleet.get(name) else {
         // It left the config while no worker looked.
         if child.is_some() || state_of(worker, name).is_some() || worker.ground.dirs.bundle(name).exists() {
             tracing::warn!(service = name, "no longer in the config: ended");
-            worker.ground.discard(name, record.generation, child.map(|(pid, _)| pid));
+            worker.ground.discard(name, record.generation, child);
         }
         return;
     };
@@ -122,7 +123,7 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<(i32,
                 service = name,
                 "its last record cannot be used; what runs of it is ended: {error}"
             );
-            worker.ground.discard(name, record.generation, child.map(|(pid, _)| pid));
+            worker.ground.discard(name, record.generation, child);
             return;
         }
     };
@@ -155,7 +156,7 @@ fn find<'a>(
     name: &str,
     oom_before: Option<u64>,
     get: impl Fn(&str) -> Option<&'a str>,
-    child: Option<(i32, OwnedFd)>,
+    child: Option<Child>,
 ) -> Finding {
     let cgroup = worker.ground.cgroup(name);
     let (kills, empty) = life::last_look(worker.ground.hierarchies, &cgroup);
@@ -165,32 +166,37 @@ fn find<'a>(
     // reads the end of its gate and exits, with a code that is not its program's.
     let running = state.as_ref().is_some_and(|state| state.stage == Stage::Running);
     let executed = |pid, pidfd: &OwnedFd| running && keel::has_executed(pid, pidfd.as_fd(), START_MAX);
-    let process =
-        |pid, pidfd, own| Process { pid, pidfd, own, oom_before: oom_before.unwrap_or(kills), started_at };
-    if let Some((pid, pidfd)) = child {
-        return match worker.keel.peek(pid) {
-            // Also one that has ended: the watch finds its status at once, as of any other.
-            Ok(_) => {
-                let started = executed(pid, &pidfd);
-                Finding { process: Some(process(pid, pidfd, true)), found: Found::Alive { started } }
-            }
-            Err(_) => {
-                let found = Found::Exited { exit: Exit::UNKNOWN, empty, started: running };
-                Finding { process: None, found }
-            }
+    let process = |pid, pidfd, handle| Process {
+        pid,
+        pidfd,
+        handle,
+        oom_before: oom_before.unwrap_or(kills),
+        started_at,
+    };
+    if let Some(Child { pid, pidfd, handle, .. }) = child {
+        // Also one that has ended: the watch finds its status at once, as of any other.
+        let started = match &handle {
+            // Whoever inherited it has reaped it, and nothing of it can be looked at.
+            Handle::Orphan(_) if ended(&pidfd) => running,
+            _ => executed(pid, &pidfd),
         };
+        return Finding { process: Some(process(pid, pidfd, Some(handle))), found: Found::Alive { started } };
     }
     let alive = state.as_ref().and_then(|state| Some((state.init.as_ref()?.pid, state.init().ok()??)));
     match alive {
-        Some((pid, pidfd)) if !sampan_runtime::kernel::pidfd::ended(pidfd.as_fd()).unwrap_or(true) => {
+        Some((pid, pidfd)) if !ended(&pidfd) => {
             let started = executed(pid, &pidfd);
-            Finding { process: Some(process(pid, pidfd, false)), found: Found::Alive { started } }
+            Finding { process: Some(process(pid, pidfd, None)), found: Found::Alive { started } }
         }
         _ if running => {
             Finding { process: None, found: Found::Exited { exit: Exit::UNKNOWN, empty, started: running } }
         }
         _ => Finding { process: None, found: Found::Gone { empty } },
     }
+}
+
+fn ended(pidfd: &OwnedFd) -> bool {
+    sampan_runtime::kernel::pidfd::ended(pidfd.as_fd()).unwrap_or(true)
 }
 
 fn state_of(worker: &Worker, name: &str) -> Option<State> {

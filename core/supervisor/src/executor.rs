@@ -14,7 +14,7 @@ use sampan_api as api;
 use sampan_cgroups::Hierarchies;
 use sampan_config::Config;
 use sampan_journal as journal;
-use sampan_keel::Keel;
+use sampan_keel::{Child, Handle, Keel};
 use sampan_plugin_host::{Ctx, ExitFacts, Failure, Plugins, Role};
 use sampan_service::{Action, Event, Exit, Life, Ms, Status, Verdict};
 use std::cell::RefCell;
@@ -147,7 +147,7 @@ impl Ground {
     ) -> Live {
         let pidfd = Arc::new(process.pidfd);
         let (send, service, watched) = (self.send.clone(), name.clone(), pidfd.clone());
-        let own = process.own;
+        let own = matches!(process.handle, Some(Handle::Own(_)));
         let watch = Task::from(tokio::task::spawn_local(async move {
             match crate::fence::readable(watched) {
                 Ok(fd) if own => drop(fd.readable().await),
@@ -160,7 +160,7 @@ impl Ground {
             generation,
             pid: process.pid,
             pidfd,
-            own,
+            handle: process.handle,
             oom_before: process.oom_before,
             started_at: process.started_at,
             netns: netns.map(Arc::new),
@@ -171,10 +171,10 @@ impl Ground {
 
     /// The status of a main process that has ended, without reaping it.
     pub fn exit_status(&self, live: &Live) -> Status {
-        if !live.own {
+        let Some(Handle::Own(pid)) = live.handle else {
             return life::foreign_status(live.pidfd.as_fd());
-        }
-        match self.keel.peek(live.pid) {
+        };
+        match self.keel.peek(pid) {
             Ok(Some(sampan_keel::Exit::Code(code))) => Status::Code(code),
             Ok(Some(sampan_keel::Exit::Signal { number, .. })) => Status::Signal(number),
             Ok(None) => Status::Unknown,
@@ -332,13 +332,43 @@ impl Ground {
 
     /// Attaches a container that ran on while no worker, or another one, looked.
     pub async fn replay_attach(&self, entry: &Entry, live: &Live) {
-        let mut fds = life::reads(&self.keel, &entry.name);
+        let (mut fds, lost) = life::reads(&self.keel, &self.dirs.io(&entry.name), &entry.name);
         fds.extend(live.pidfd.try_clone().ok().map(|fd| (Role::Pidfd, fd)));
         fds.extend(live.netns.as_ref().and_then(|fd| fd.try_clone().ok()).map(|fd| (Role::Netns, fd)));
         let fds: Vec<_> = fds.iter().map(|(role, fd)| (*role, fd.as_fd())).collect();
         if let Err(failure) = self.plugins.replay(&self.ctx(entry), &fds).await {
             tracing::error!(service = &*entry.name, "attached again after a crash of sampand: {failure}");
         }
+        if lost {
+            self.mark_lost(&entry.name);
+        }
+    }
+
+    /// For a life that ended while nobody held its output: what stood in the pipes is gone, what is written now is read.
+    pub async fn attach_lost_output(&self, entry: &Entry) {
+        let Some(plugin) = self.plugins.claimant("stdio") else { return };
+        let (ends, lost) = life::reads(&self.keel, &self.dirs.io(&entry.name), &entry.name);
+        if !lost {
+            return;
+        }
+        if let Err(failure) = self.plugins.attach_output(&self.ctx(entry), &plugin, ends).await {
+            tracing::error!(service = &*entry.name, "its output is not read: {failure}");
+        }
+        self.mark_lost(&entry.name);
+    }
+
+    fn mark_lost(&self, service: &str) {
+        let mark = "[sampand: every process of it was killed at once; lines may be missing before this one]";
+        tracing::warn!(
+            service,
+            "every process of sampand was killed at once: lines may be missing in its log"
+        );
+        let service = service.to_owned();
+        let log = hooks::Log::Pipe(self.dirs.io(&service).join("stderr"));
+        tokio::task::spawn_blocking(move || match log.open() {
+            Some(pipe) if life::write_line(&pipe, mark) => {}
+            _ => tracing::error!(service, "the mark is not in its log: its pipe takes no more"),
+        });
     }
 
     /// Writes changed limits into what runs.
@@ -398,9 +428,9 @@ impl Ground {
     }
 
     /// A child of the keel that nobody waits for: killed and reaped.
-    pub fn end_stray(&self, pid: i32) {
+    pub fn end_stray(&self, child: Child) {
         let keel = self.keel.clone();
-        tokio::task::spawn_blocking(move || life::end(&keel, pid));
+        tokio::task::spawn_blocking(move || life::end(&keel, &child));
     }
 
     /// A worker before us was interrupted when it let go of what a service had kept.
@@ -414,10 +444,10 @@ impl Ground {
     }
 
     /// Ends and removes what is left of a service that has no entry.
-    pub fn discard(self: &Rc<Self>, name: &str, generation: u64, pid: Option<i32>) {
+    pub fn discard(self: &Rc<Self>, name: &str, generation: u64, child: Option<Child>) {
         let (ground, name) = (self.clone(), name.to_owned());
         tokio::task::spawn_local(async move {
-            if let Err(problem) = life::discard(&ground, &name, generation, pid).await {
+            if let Err(problem) = life::discard(&ground, &name, generation, child).await {
                 tracing::error!(service = name, "cannot remove what is left of it: {problem}");
             }
             ground.forget(&name);

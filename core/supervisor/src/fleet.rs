@@ -6,6 +6,7 @@ use crate::probe::Last;
 use sampan_api as api;
 use sampan_config::Config;
 use sampan_config::schema::{self, Condition as Wish, OnUnhealthy, Policy as Restart};
+use sampan_keel::Handle;
 use sampan_service::graph::{Graph, Need};
 use sampan_service::limits::Bucket;
 use sampan_service::policy::{HealthPolicy, OnFailure, OomPolicy, Readiness, RestartPolicy};
@@ -38,8 +39,8 @@ pub struct Live {
     pub generation: u64,
     pub pid: i32,
     pub pidfd: Arc<OwnedFd>,
-    /// The keel's child: its status waits as a zombie. Else it outlived a keel and only the pidfd knows it.
-    pub own: bool,
+    /// How the keel knows it; none: it outlived a keel and its holder, and only we have a pidfd.
+    pub handle: Option<Handle>,
     /// OOM kills that its cgroup had counted when it began.
     pub oom_before: u64,
     /// Real time, for people; none for an adopted one whose beginning nobody noted.

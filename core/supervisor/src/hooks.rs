@@ -10,7 +10,7 @@
 use crate::clock;
 use rustix::fs::{Mode, OFlags};
 use sampan_hooks::{Hook, Kind};
-use sampan_keel::{Child, HookTag, Keel};
+use sampan_keel::{Child, Handle, HookTag, Keel};
 use sampan_runtime::kernel::pidfd;
 use sampan_runtime::launch::hooks::{self, UnderWay};
 use sampan_runtime::launch::printed::Pipe;
@@ -84,14 +84,15 @@ pub fn see_out(
         let which = Which { kind, index: tag.index, hook: &hook };
         let read = keel.fetch(&child.tag).ok().flatten();
         let mut pipe = Pipe::found(read, kind.name(), &hook.path);
-        let under_way = UnderWay {
-            child: &Spawned { pid: child.pid, pidfd: child.pidfd },
-            report: None,
-            limit: limit.map(|limit| limit.saturating_sub(age(child.pid))),
-        };
+        let limit = limit.map(|limit| limit.saturating_sub(age(child.pid)));
+        // The number of a dead keel's child that has ended may be somebody else's, and so may its group.
+        let is_gone =
+            matches!(child.handle, Handle::Orphan(_)) && pidfd::ended(child.pidfd.as_fd()).unwrap_or(true);
+        let pid = if is_gone { 0 } else { child.pid };
+        let mut launcher = keel.launcher_of(&child, tag.of);
+        let under_way = UnderWay { child: &Spawned { pid, pidfd: child.pidfd }, report: None, limit };
         tracing::info!(service, "{kind} hook {}, begun before sampand's worker died: seen out", hook.path);
         let log = log.open();
-        let mut launcher = keel.launcher(tag.of);
         let mut runner = HookRunner { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
         let ended = &mut || {
             if let (Some(state), Some(folder)) = (state.as_mut(), folder)

@@ -294,7 +294,7 @@ impl Worker {
     fn exited(&mut self, name: &str, generation: u64) {
         let Some(entry) = self.fleet.get(name) else { return };
         let Some(live) = entry.live.as_ref().filter(|live| live.generation == generation) else { return };
-        let (pid, own) = (live.pid, live.own);
+        let (pid, handle) = (live.pid, live.handle.clone());
         let status = self.ground.exit_status(live);
         let (oom_kills, empty) = self.ground.last_look(name);
         let oom = oom_kills > live.oom_before;
@@ -312,7 +312,9 @@ impl Worker {
             self.ground.tell_exit(entry, exit, lived);
         }
         self.apply(name, &Event::life(generation, Life::Exited { exit, empty }));
-        if own && let Err(error) = self.keel.reap(pid) {
+        if let Some(handle) = handle
+            && let Err(error) = self.keel.let_go(&handle)
+        {
             tracing::warn!(service = name, pid, "cannot reap: {error}");
         }
     }

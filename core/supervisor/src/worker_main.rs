@@ -103,7 +103,7 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
     }
     let hierarchies = Hierarchies::detect().map_err(|e| e.to_string())?;
     let (send, messages) = mpsc::unbounded_channel();
-    let reason = if lives == 0 { "start" } else { "crash" };
+    let reason = if lives == 0 && !claim.taken_over { "start" } else { "crash" };
     let opened = open_plugins(&config, &keel, &claim.boot_id, reason).await?;
     crate::asks::forward(opened.asks, opened.back, send.clone());
     let plugins = opened.plugins;
@@ -136,10 +136,14 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
             worker.say_farewell();
             // The answers must reach their clients before the socket goes.
             tokio::time::sleep(FAREWELL).await;
+            let released = worker.keel.release();
             let left =
                 std::fs::remove_file(&supervisor.socket).and_then(|()| rundir::leave(&supervisor.run_dir));
             if let Err(error) = left {
                 tracing::warn!("cannot clear {}: {error}", supervisor.run_dir.display());
+            }
+            if let Err(error) = released {
+                tracing::warn!("{error}");
             }
         }
         Outcome::Kept => worker.ground.flush_desired().await,
@@ -201,8 +205,11 @@ async fn synchronize(worker: &Worker) {
         tracing::error!("{failure}");
     }
     for entry in worker.fleet.entries.values() {
-        let Some(live) = &entry.live else { continue };
-        ground.replay_attach(entry, live).await;
+        match &entry.live {
+            Some(live) => ground.replay_attach(entry, live).await,
+            None if entry.machine.state.has_life() => ground.attach_lost_output(entry).await,
+            None => {}
+        }
     }
 }
 

@@ -88,8 +88,7 @@ impl Lock {
             let written = lock
                 .file
                 .set_permissions(Permissions::from_mode(0o600))
-                .and_then(|()| lock.file.set_len(0))
-                .and_then(|()| lock.file.write_all_at(format!("{holder}\n").as_bytes(), 0));
+                .and_then(|()| sign(&lock.file, holder));
             written.map_err(fail("write to it"))?;
             return Ok(lock);
         }
@@ -107,6 +106,15 @@ impl AsFd for Lock {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Writes down who has the lock, if that is not there: a full disk is no reason to lose it.
+pub fn sign(file: &File, holder: u32) -> io::Result<()> {
+    if read_holder(file) == Some(holder) {
+        return Ok(());
+    }
+    file.set_len(0)?;
+    file.write_all_at(format!("{holder}\n").as_bytes(), 0)
 }
 
 /// Is this descriptor's file the one at `path`?

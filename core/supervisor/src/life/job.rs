@@ -9,7 +9,7 @@ use crate::hooks;
 use sampan_bundle as bundle;
 use sampan_cgroups::Hierarchies;
 use sampan_config::schema;
-use sampan_keel::Keel;
+use sampan_keel::{Handle, Keel};
 use sampan_plan::{Options, Plan, Spec};
 use sampan_plugin_host::digest::{Digest, digest};
 use sampan_plugin_host::{Failure, Role};
@@ -93,7 +93,7 @@ impl Job {
                 let process = created.child.pidfd.try_clone().map_err(of_io).map(|pidfd| Process {
                     pid: created.child.pid,
                     pidfd,
-                    own: true,
+                    handle: Some(Handle::Own(created.child.pid)),
                     oom_before,
                     started_at: Some(SystemTime::now()),
                 });

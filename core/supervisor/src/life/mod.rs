@@ -17,6 +17,7 @@ use crate::executor::Ground;
 use crate::hooks;
 use sampan_bundle as bundle;
 use sampan_config::schema::{self, LogDriver, NetworkMode};
+use sampan_keel::Handle;
 use sampan_plugin_host::digest::{Digest, digest};
 use sampan_plugin_host::{Ctx, Failure, FailureKind, Role};
 use sampan_runtime::launch::Keep;
@@ -34,7 +35,7 @@ use job::{Ask, Job};
 pub use process::{end, foreign_status, netns_of, reaped, signal};
 pub use remains::{Remains, cleanup, discard, let_go};
 use stdio::Output;
-pub use stdio::{drop_stdio, reads};
+pub use stdio::{drop_stdio, reads, write_line};
 
 /// What a new life is made from.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub struct Order {
 pub struct Process {
     pub pid: i32,
     pub pidfd: OwnedFd,
-    pub own: bool,
+    pub handle: Option<Handle>,
     pub oom_before: u64,
     pub started_at: Option<SystemTime>,
 }
@@ -155,7 +156,7 @@ pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Prob
     let failed = !matches!(launched, Ok(Ok(_)));
     if let Some(claimant) = made.claims.get("stdio").filter(|_| failed && !attached && has_hooks) {
         // What they printed is in the pipe, and nobody would come for it.
-        let reads = reads(&ground.keel, &config.name);
+        let (reads, _) = reads(&ground.keel, &ground.dirs.io(&config.name), &config.name);
         if let Err(failure) = ground.plugins.attach_output(&ctx, claimant, reads).await {
             ground.warn(&config.name, &failure.to_string());
         }

@@ -2,7 +2,7 @@
 use super::groups::KILL_MAX;
 use crate::fleet::Live;
 use rustix::fs::{Mode, OFlags};
-use sampan_keel::Keel;
+use sampan_keel::{Child, Keel};
 use sampan_service::Status;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -10,14 +10,12 @@ use std::time::Duration;
 /// How long a PID 1 may take to reap what it inherited; after that the exit status is unknown.
 const REAPED_MAX: Duration = Duration::from_secs(3);
 
-/// Kills and reaps a child of the keel.
-pub fn end(keel: &Keel, pid: i32) {
-    if let Ok(Some(pidfd)) = sampan_runtime::kernel::pidfd::open(pid) {
-        let _ = sampan_runtime::kernel::pidfd::send(pidfd.as_fd(), libc::SIGKILL);
-        let _ = sampan_runtime::kernel::pidfd::wait(pidfd.as_fd(), Some(KILL_MAX));
-    }
-    if let Err(error) = keel.reap(pid) {
-        tracing::warn!(pid, "cannot reap: {error}");
+/// Kills a process that the keel knows, and lets it go.
+pub fn end(keel: &Keel, child: &Child) {
+    let _ = sampan_runtime::kernel::pidfd::send(child.pidfd.as_fd(), libc::SIGKILL);
+    let _ = sampan_runtime::kernel::pidfd::wait(child.pidfd.as_fd(), Some(KILL_MAX));
+    if let Err(error) = keel.let_go(&child.handle) {
+        tracing::warn!(pid = child.pid, "cannot reap: {error}");
     }
 }
 

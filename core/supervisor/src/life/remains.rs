@@ -7,7 +7,7 @@ use crate::hooks;
 use sampan_bundle as bundle;
 use sampan_cgroups::Hierarchies;
 use sampan_config::schema;
-use sampan_keel::Keel;
+use sampan_keel::{Child, Keel};
 use sampan_plugin_host::Ctx;
 use sampan_runtime::error::Kind;
 use sampan_runtime::launch::HookRunner;
@@ -66,13 +66,13 @@ pub async fn discard(
     ground: &Rc<Ground>,
     name: &str,
     generation: u64,
-    pid: Option<i32>,
+    child: Option<Child>,
 ) -> Result<(), Problem> {
     let scene = Scene::of(ground, name, generation, hooks::Log::Nowhere);
     on_pool(move || {
         kill_all(scene.hierarchies, &scene.cgroup, None).map_err(of_io)?;
-        if let Some(pid) = pid {
-            end(&scene.keel, pid);
+        if let Some(child) = child {
+            end(&scene.keel, &child);
         }
         scene.end_container()?;
         scene.remove()

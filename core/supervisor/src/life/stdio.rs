@@ -7,6 +7,11 @@ use sampan_plugin_host::Role;
 use sampan_service::Problem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a line of ours waits for room in a pipe.
+const WRITE_MAX: Duration = Duration::from_secs(10);
+const WRITE_AGAIN: Duration = Duration::from_millis(20);
 
 /// Where a container's output goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,22 +85,70 @@ fn fifo(
     let key = format!("io/{service}/{stream}");
     let ours = match keel.fetch(&key).map_err(of_io)? {
         Some(ours) => ours,
-        None => {
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let ours = rustix::fs::open(&path, flags, Mode::empty()).map_err(opened)?;
-            keel.keep(&key, Some(ours.as_fd())).map_err(of_io)?;
-            ours
-        }
+        None => open_end(keel, folder, service, stream).map_err(|unopened| match unopened {
+            Unopened::Missing => opened(rustix::io::Errno::NOENT),
+            Unopened::Problem(problem) => problem,
+        })?,
     };
     Ok((theirs, ours))
 }
 
-/// The read ends of a container that runs already.
-pub fn reads(keel: &Keel, service: &str) -> Vec<(Role, OwnedFd)> {
-    [("stdout", Role::Stdout), ("stderr", Role::Stderr)]
-        .into_iter()
-        .filter_map(|(stream, role)| Some((role, keel.fetch(&format!("io/{service}/{stream}")).ok()??)))
-        .collect()
+/// The read ends of a container that runs already, and whether nobody had held them: the holder and the keel were killed
+/// together. Then they are opened again, and what a service had written that has ended is lost.
+pub fn reads(keel: &Keel, folder: &Path, service: &str) -> (Vec<(Role, OwnedFd)>, bool) {
+    let (mut ends, mut lost) = (Vec::new(), false);
+    for (stream, role) in [("stdout", Role::Stdout), ("stderr", Role::Stderr)] {
+        match keel.fetch(&format!("io/{service}/{stream}")) {
+            Ok(Some(end)) => ends.push((role, end)),
+            Ok(None) => match open_end(keel, folder, service, stream) {
+                Ok(end) => {
+                    lost = true;
+                    ends.push((role, end));
+                }
+                // It writes elsewhere.
+                Err(Unopened::Missing) => {}
+                Err(Unopened::Problem(problem)) => {
+                    tracing::error!(service, "its output is not read: {problem}")
+                }
+            },
+            Err(error) => tracing::error!(service, "its output is not read: {error}"),
+        }
+    }
+    (ends, lost)
+}
+
+enum Unopened {
+    Missing,
+    Problem(Problem),
+}
+
+/// Opens our end of a FIFO and gives it to the keel.
+fn open_end(keel: &Keel, folder: &Path, service: &str, stream: &str) -> Result<OwnedFd, Unopened> {
+    let path = folder.join(stream);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let end = rustix::fs::open(&path, flags, Mode::empty()).map_err(|error| match error {
+        rustix::io::Errno::NOENT => Unopened::Missing,
+        error => Unopened::Problem(Problem::Io(format!("cannot open {}: {error}", path.display()))),
+    })?;
+    keel.keep(&format!("io/{service}/{stream}"), Some(end.as_fd()))
+        .map_err(|e| Unopened::Problem(of_io(e)))?;
+    Ok(end)
+}
+
+/// A line of ours among a service's, into its pipe. Whoever reads the pipe may be busy with what is in it: false after a
+/// while.
+pub fn write_line(pipe: &OwnedFd, line: &str) -> bool {
+    let line = format!("{line}\n");
+    let until = Instant::now() + WRITE_MAX;
+    while Instant::now() < until {
+        // Less than PIPE_BUF: all of it or nothing.
+        match rustix::io::write(pipe, line.as_bytes()) {
+            Ok(_) => return true,
+            Err(rustix::io::Errno::AGAIN) => std::thread::sleep(WRITE_AGAIN),
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// Lets go of a service's FIFOs.

@@ -17,6 +17,7 @@ mod apply;
 mod descriptors;
 mod died;
 mod health;
+mod holder;
 mod hooks;
 mod hundred;
 mod kept;

@@ -186,6 +186,28 @@ impl World {
         children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_worker)
     }
 
+    /// Who holds the keel's descriptors beside it, or after it.
+    pub fn holder(&self) -> Option<i32> {
+        self.marked()
+            .find(|process| {
+                fs::read(process.join("comm")).is_ok_and(|comm| comm == b"sampand-holder\n")
+                    && !is_dead(process)
+            })?
+            .file_name()?
+            .to_str()?
+            .parse()
+            .ok()
+    }
+
+    /// The folders in /proc of the processes that were started with our name in their environment.
+    fn marked(&self) -> impl Iterator<Item = PathBuf> {
+        let mark = format!("{MARK}={}", self.dir().display()).into_bytes();
+        folders(Path::new("/proc")).into_iter().filter(move |process| {
+            let environ = fs::read(process.join("environ")).unwrap_or_default();
+            environ.split(|byte| *byte == 0).any(|entry| entry == mark)
+        })
+    }
+
     pub fn signal(&self, signal: i32) {
         kill(self.keel(), signal);
     }
@@ -361,6 +383,9 @@ impl World {
             let _ = keel.kill();
             let _ = keel.wait();
         }
+        if let Some(holder) = self.holder() {
+            kill(holder, libc::SIGKILL);
+        }
         for _ in 0..100 {
             let groups = self.groups();
             for group in groups.iter().rev() {
@@ -448,6 +473,10 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0 % limit
     }
+}
+
+fn is_dead(process: &Path) -> bool {
+    fs::read_to_string(process.join("stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
 
 /// Where cgroup hierarchies may be mounted: v2 alone, or one folder each.

@@ -1,0 +1,131 @@
+//! The holder: a child of the keel that shares its table of descriptors and sleeps. A FIFO's bytes go with its last opener,
+//! and the kernel tells how a process ended only through a pidfd that was held while it was reaped: so whatever the keel has
+//! open stays open when the keel is killed. It decides nothing, and is found by what it writes first (`record`).
+
+use super::hold::Hold;
+use super::record::Entry;
+use super::sys;
+use super::wire::Message;
+use nix::sys::signal::SigSet;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use sampan_journal::crash::keel_point as point;
+use sampan_runtime::kernel::pidfd::{self, Identity};
+use std::time::Duration;
+
+/// Its name in /proc/PID/comm, for people.
+const COMM: &core::ffi::CStr = c"sampand-holder";
+/// One that ends sooner is not followed at once.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// The keel's side.
+pub struct Holder {
+    record: OwnedFd,
+    place: i32,
+    number: i32,
+    state: State,
+}
+
+enum State {
+    Runs {
+        pid: Pid,
+        pidfd: OwnedFd,
+        since: Duration,
+    },
+    /// To be started at this time.
+    Due(Duration),
+}
+
+impl Holder {
+    /// As asked by `Op::Hold`.
+    pub fn start(request: &Message, record: OwnedFd, hold: &Hold, now: Duration) -> Result<Holder, Errno> {
+        let [place, number, ..] = request.words;
+        let mut holder = Holder { record, place, number, state: State::Due(now) };
+        holder.clone(hold, now)?;
+        Ok(holder)
+    }
+
+    fn clone(&mut self, hold: &Hold, now: Duration) -> Result<(), Errno> {
+        let keel = rustix::process::getpid();
+        let (record, place, number) = (self.record.as_fd(), self.place, self.number);
+        let table = hold.table.memory().as_raw_fd();
+        point("before the holder");
+        let (pid, pidfd) = sys::clone_holder(|| sleep(keel, record, place, number, table))?;
+        point("the holder is cloned");
+        self.state = State::Runs { pid, pidfd, since: now };
+        Ok(())
+    }
+
+    pub fn pid(&self) -> Option<Pid> {
+        match &self.state {
+            State::Runs { pid, .. } => Some(*pid),
+            State::Due(_) => None,
+        }
+    }
+
+    /// Readable when it has ended.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.state {
+            State::Runs { pidfd, .. } => Some(pidfd.as_fd()),
+            State::Due(_) => None,
+        }
+    }
+
+    /// When it is to be looked at again, if its end does not come before.
+    pub fn due(&self) -> Option<Duration> {
+        match self.state {
+            State::Runs { .. } => None,
+            State::Due(at) => Some(at),
+        }
+    }
+
+    /// It has ended. True: say so.
+    pub fn ended(&mut self, now: Duration) {
+        if let State::Runs { pidfd, since, .. } = &self.state {
+            let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            let brief = now.saturating_sub(*since) < STEADY;
+            self.state = State::Due(if brief { now + STEADY } else { now });
+        }
+    }
+
+    /// Starts another one if it is time.
+    pub fn renew(&mut self, hold: &Hold, now: Duration) {
+        if self.due().is_some_and(|at| now >= at) && self.clone(hold, now).is_err() {
+            self.state = State::Due(now + STEADY);
+        }
+    }
+
+    /// Nothing is to be held any more. Its locks are free when this returns.
+    pub fn end(self) {
+        if let State::Runs { pidfd, .. } = &self.state {
+            let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+            let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+        }
+    }
+}
+
+/// The holder's life, in the new process. It opens and closes nothing but what is its own: all else is the keel's too.
+fn sleep(keel: Pid, record: BorrowedFd<'_>, place: i32, number: i32, table: i32) -> ! {
+    // Ctrl-C and a lost terminal are not for it.
+    let _ = SigSet::all().thread_block();
+    let _ = rustix::process::setsid();
+    let _ = rustix::process::chdir("/");
+    let _ = rustix::thread::set_name(COMM);
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+    if !rustix::process::geteuid().is_root() {
+        sys::let_be_traced();
+    }
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let entry = Entry { number, holder: identity(own), keel: identity(keel.as_raw_nonzero().get()), table };
+    let _ = entry.write(record, place);
+    loop {
+        let _ = rustix::event::poll(&mut [], None);
+    }
+}
+
+/// Of one that is gone: one that no process has.
+fn identity(pid: i32) -> Identity {
+    let found = pidfd::open(pid).ok().flatten().and_then(|fd| pidfd::identify(pid, fd.as_fd()).ok());
+    found.unwrap_or(Identity { pid, start: 0, inode: None })
+}

@@ -1,0 +1,149 @@
+//! A new sampand takes over what a dead one's holder has: locks, FIFOs, spools, sockets, and a pidfd of each child that the
+//! dead keel had. It is the worker that does it, for its keel does not know of run folders. What it takes it gives to its keel
+//! at once; the old holder ends last. So whoever dies on the way, the next one does it once more.
+
+use super::client::{self, Keel, Orphan};
+use super::record::{self, Living};
+use super::table::Remains;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
+use sampan_runtime::error::errno_name;
+use sampan_runtime::kernel::pidfd;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a killed process may take to be gone. One in an uninterruptible wait may take longer.
+const END_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "cannot take over what process {holder} holds for the sampand before: {doing}: {errno}{hint}",
+        errno = errno_name(*errno),
+        hint = if *errno == Errno::PERM { "\n  it takes CAP_SYS_PTRACE, or the user that the sampand before ran as" } else { "" }
+    )]
+    Call { holder: i32, doing: &'static str, errno: Errno },
+    #[error(
+        "the worker of the sampand before, process {pid}, was killed and does not end\n  it waits in the kernel (`cat /proc/{pid}/stack` says for what); start sampand again when it is gone"
+    )]
+    Stuck { pid: i32 },
+    #[error("another sampand is taking over at this moment")]
+    Busy,
+    #[error(transparent)]
+    Keel(#[from] client::Error),
+}
+
+/// A takeover under way: its lock keeps others out.
+#[derive(Debug)]
+pub struct TakenOver {
+    _lock: std::fs::File,
+}
+
+fn end(pidfd: BorrowedFd<'_>) {
+    let _ = pidfd::send(pidfd, libc::SIGKILL);
+    let _ = pidfd::wait(pidfd, Some(END_MAX));
+}
+
+/// Takes all that the latest holder has. None: there is none that has outlived its keel.
+pub fn take_over(run_dir: &Path, boot: &str, keel: &Keel) -> Result<Option<TakenOver>, Error> {
+    let alone = |living: &Living| record::running(&living.entry.keel).is_none();
+    if !record::living(run_dir, boot).first().is_some_and(alone) {
+        return Ok(None);
+    }
+    // A file opened anew: the lock is this process's own and goes with it.
+    let lock = std::fs::File::open(run_dir.join(record::NAME)).map_err(|_| Error::Busy)?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::Busy)?;
+    let mut living = record::living(run_dir, boot).into_iter();
+    let Some(old) = living.next().filter(alone) else { return Ok(None) };
+    // One that an interrupted takeover has left: the later one has all that it had.
+    living.for_each(|older| end(older.pidfd.as_fd()));
+    match take(&old, keel) {
+        // It was killed at this moment, and has no descriptors any more. What was taken until now is as good as ever.
+        Err(Error::Call { errno: Errno::SRCH, .. }) => {
+            end(old.pidfd.as_fd());
+            Ok(None)
+        }
+        taken => taken.map(|()| Some(TakenOver { _lock: lock })),
+    }
+}
+
+fn take(old: &Living, keel: &Keel) -> Result<(), Error> {
+    let pid = old.entry.holder.pid;
+    let failed = |doing| move |errno| Error::Call { holder: pid, doing, errno };
+    let get = |fd: i32| pidfd_getfd(&old.pidfd, fd, PidfdGetfdFlags::empty()).map_err(failed("pidfd_getfd"));
+    let memory = get(old.entry.table)?;
+    let Some(remains) = Remains::read(memory.as_fd()).map_err(failed("read its table"))? else {
+        return Err(Error::Call {
+            holder: pid,
+            doing: "its table is of another version",
+            errno: Errno::PROTO,
+        });
+    };
+    if let Some(worker) = remains.worker {
+        let worker = get(worker)?;
+        let _ = pidfd::send(worker.as_fd(), libc::SIGKILL);
+        if !pidfd::wait(worker.as_fd(), Some(END_MAX)).unwrap_or(true) {
+            return Err(Error::Stuck { pid: pid_of(worker.as_fd()).unwrap_or(0) });
+        }
+    }
+    for (key, fd) in &remains.kept {
+        keel.keep(&String::from_utf8_lossy(key), Some(get(*fd)?.as_fd()))?;
+    }
+    for (pid, fd, tag) in &remains.children {
+        let orphan = Orphan { pid: *pid, tag: &String::from_utf8_lossy(tag) };
+        keel.keep(&orphan.to_string(), Some(get(*fd)?.as_fd()))?;
+    }
+    if let Some(tag) = &remains.cloning {
+        for (pid, fd) in unlisted(old, &remains) {
+            let orphan = Orphan { pid, tag: &String::from_utf8_lossy(tag) };
+            keel.keep(&orphan.to_string(), Some(get(fd)?.as_fd()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Processes that the holder has a pidfd of and the table does not know: a child that was just being cloned.
+fn unlisted(old: &Living, remains: &Remains) -> Vec<(i32, i32)> {
+    let known: BTreeSet<i32> = remains.children.iter().map(|(pid, ..)| *pid).collect();
+    let listed: BTreeSet<i32> = remains.kept.iter().map(|(_, fd)| *fd).chain(remains.worker).collect();
+    let holder = old.entry.holder.pid;
+    let folder = std::fs::read_dir(format!("/proc/{holder}/fdinfo")).into_iter().flatten().flatten();
+    let numbers = folder.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let pidfd = |fd: i32| {
+        let text = std::fs::read_to_string(format!("/proc/{holder}/fdinfo/{fd}")).ok()?;
+        Some((pid_in(&text)?, fd)).filter(|(pid, _)| *pid > 0 && *pid != holder && !known.contains(pid))
+    };
+    numbers.filter(|fd| !listed.contains(fd)).filter_map(pidfd).collect()
+}
+
+fn pid_of(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    pid_in(&std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?)
+}
+
+fn pid_in(fdinfo: &str) -> Option<i32> {
+    fdinfo.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
+}
+
+/// Has the keel make a holder, unless it has one, and ends those before it.
+pub fn hold(run_dir: &Path, boot: &str, keel: &Keel) -> Result<(), super::rundir::Error> {
+    let failed = |error: std::io::Error| super::rundir::Error::Folder {
+        path: run_dir.join(record::NAME),
+        doing: "make the record of who holds what",
+        errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
+    };
+    let file: OwnedFd = record::open(run_dir, boot).map_err(failed)?;
+    let living = record::living(run_dir, boot);
+    let ours = rustix::process::getppid().map_or(0, |keel| keel.as_raw_nonzero().get());
+    let is_ours =
+        |living: &&Living| living.entry.keel.pid == ours && record::running(&living.entry.keel).is_some();
+    // Not in the place of one that lives. A keel that has a holder keeps it.
+    let (place, number) = living.first().map_or((0, 1), |latest| (1 - latest.place, latest.entry.number + 1));
+    keel.hold(file.as_fd(), place, number)?;
+    for older in living.iter().filter(|living| !is_ours(living)) {
+        end(older.pidfd.as_fd());
+    }
+    Ok(())
+}

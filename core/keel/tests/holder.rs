@@ -1,0 +1,171 @@
+//! A keel that dies at each of its steps in turn, and what the next one finds: by the holder everything that was told.
+
+use crate::keel::{Folder, Sampand, scripted, soon};
+use std::path::Path;
+use std::process::Command;
+
+/// In the environment of a sampand of one test.
+const MARK: &str = "SAMPAN_TEST_FOLDER";
+
+fn sampand(folder: &Folder, variable: Option<(&str, u32)>) -> Option<Sampand> {
+    let mut command = Command::new(scripted());
+    command.env(MARK, &folder.0);
+    if let Some((variable, at)) = variable {
+        command.env(variable, at.to_string());
+    }
+    let mut sampand = Sampand::from(&mut command);
+    sampand.line_or_end().map(|line| {
+        // One that dies before it says a word has been followed by now.
+        sampand.workers = u32::from(line.starts_with("worker 1 "));
+        assert!(line.starts_with("worker "), "{line}");
+        sampand
+    })
+}
+
+/// The answer, from whichever worker: one that dies is asked again. None: the keel has died.
+fn ask(sampand: &mut Sampand, command: &str) -> Option<String> {
+    loop {
+        sampand.say(command);
+        let line = sampand.line_or_end()?;
+        if line.starts_with("error the keel is gone") {
+            return None;
+        }
+        if !line.starts_with("worker ") {
+            return Some(line);
+        }
+        sampand.workers += 1;
+    }
+}
+
+fn claim(folder: &Folder) -> String {
+    let path = |name: &str| folder.0.join(name).display().to_string();
+    format!("claim {} {} {}", path("run"), path("state"), path("groups"))
+}
+
+/// Holders that were started by this test and run.
+fn holders(folder: &Folder) -> Vec<i32> {
+    let mark = format!("{MARK}={}", folder.0.display()).into_bytes();
+    let is_ours = |process: &Path| {
+        let read = |name: &str| std::fs::read(process.join(name)).unwrap_or_default();
+        read("comm") == b"sampand-holder\n"
+            && read("environ").split(|byte| *byte == 0).any(|entry| entry == mark)
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let pid = |process: std::path::PathBuf| process.file_name()?.to_str()?.parse().ok();
+    processes.filter(|process| is_ours(process)).filter_map(pid).collect()
+}
+
+/// What was answered of what was asked, in order: a child that ends, one that runs, a descriptor and another in its place,
+/// one that goes again.
+#[derive(Default)]
+struct Told {
+    done: usize,
+}
+
+const STEPS: [&str; 5] =
+    ["launch web exit 37", "launch stays exec sleep 1000", "keep key one", "keep key two", "keep other text"];
+
+fn act(sampand: &mut Sampand, folder: &Folder) -> Told {
+    let mut told = Told::default();
+    if ask(sampand, &claim(folder)).is_some() {
+        while told.done < STEPS.len() && ask(sampand, STEPS[told.done]).is_some() {
+            told.done += 1;
+        }
+    }
+    if told.done == STEPS.len() && ask(sampand, "drop other").is_some() {
+        told.done += 1;
+    }
+    told
+}
+
+/// All that was told is there, once; of what was asked last nobody can say.
+fn check(sampand: &mut Sampand, folder: &Folder, told: &Told, at: u32) {
+    let (children, keys) = sampand.list();
+    let asked = told.done + 1;
+    for (n, tag) in ["web", "stays"].into_iter().enumerate() {
+        let there = children.contains_key(tag);
+        assert!(there || told.done <= n, "point {at}: {tag} was told and is lost: {children:?}");
+        assert!(!there || asked > n, "point {at}: {tag} was not asked for: {children:?}");
+    }
+    if told.done > 0 {
+        let exit = ask(sampand, "wait web").unwrap();
+        let known = ["orphan Code(37)", "code 37"].contains(&exit.as_str());
+        assert!(known || exit == "orphan Unknown" && !tells_exits(), "point {at}: {exit}");
+    }
+    let key = ask(sampand, "fetch key").unwrap();
+    let expected: &[&str] = match told.done {
+        0..2 => &["nothing"],
+        2 => &["nothing", "one"],
+        3 => &["one", "two"],
+        _ => &["two"],
+    };
+    assert!(expected.contains(&key.as_str()), "point {at}: {key}");
+    let other = keys.contains("other");
+    assert!(other || told.done != 5 || asked > 5, "point {at}: a kept descriptor is lost");
+    assert!(!other || told.done < 6, "point {at}: a dropped descriptor is back");
+    soon(&format!("point {at}: one holds"), || holders(folder).len() == 1);
+}
+
+fn tells_exits() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut parts = release.split(['.', '-']).map(|part| part.trim().parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (6, 15)
+}
+
+fn leave(mut sampand: Sampand, folder: &Folder, at: u32) {
+    assert_eq!(ask(&mut sampand, "kill-all").as_deref(), Some("killed"));
+    sampand.say("exit 0");
+    assert_eq!(sampand.line_or_end(), None);
+    assert_eq!(holders(folder), Vec::<i32>::new(), "point {at}: nothing is left");
+}
+
+#[test]
+fn a_keel_that_dies_at_any_step_loses_nothing() {
+    for at in 1.. {
+        let folder = Folder::new(&format!("steps-{at}"));
+        let mut told = Told::default();
+        let mut died = true;
+        if let Some(mut first) = sampand(&folder, Some(("SAMPAN_CRASH_KEEL_AT", at))) {
+            told = act(&mut first, &folder);
+            died = told.done <= STEPS.len();
+            first.die();
+        }
+        let mut second = sampand(&folder, None).unwrap();
+        let claimed = ask(&mut second, &claim(&folder)).unwrap();
+        assert!(claimed.starts_with("claimed false"), "point {at}: {claimed}");
+        check(&mut second, &folder, &told, at);
+        leave(second, &folder, at);
+        if !died {
+            assert!(at > 40, "only {at} steps");
+            return;
+        }
+    }
+}
+
+/// Keel and worker are killed, and who takes over dies at any step of that, as keel or as worker.
+#[test]
+fn who_takes_over_may_die_at_any_step_too() {
+    for variable in ["SAMPAN_CRASH_KEEL_AT", "SAMPAN_CRASH_AT"] {
+        for at in 1.. {
+            let folder = Folder::new(&format!("takes-{at}"));
+            let mut first = sampand(&folder, None).unwrap();
+            let told = act(&mut first, &folder);
+            first.die();
+            let mut done = false;
+            if let Some(mut second) = sampand(&folder, Some((variable, at))) {
+                let answered =
+                    ask(&mut second, &claim(&folder)).is_some() && ask(&mut second, "what").is_some();
+                done = answered && second.workers == 0;
+                second.die();
+            }
+            let mut third = sampand(&folder, None).unwrap();
+            assert_eq!(ask(&mut third, &claim(&folder)).as_deref(), Some("claimed false taken over"), "{at}");
+            check(&mut third, &folder, &told, at);
+            leave(third, &folder, at);
+            if done {
+                assert!(at > 15, "only {at} steps");
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Whoever of sampand's processes is killed: no line of a service is lost or doubled, and every exit is known; or it is
+//! said that something may be missing.
+use super::World;
+use super::world::{kill, library};
+
+/// `talks` writes numbered lines all the time, `once` ends by SIGUSR1 with 37, `slow` says half a line and the rest later.
+fn world(supervisor: &str) -> Option<World> {
+    World::new(&format!(
+        r#"{supervisor}
+---
+[plugins.logging]
+path = "{}"
+[services.talks]
+command = ["/bin/sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.002; done"]
+stop_signal = "SIGKILL"
+[services.once]
+command = ["/bin/sh", "-c", "trap 'exit 37' USR1; echo begin; sleep 100000 & wait"]
+stop_signal = "SIGKILL"
+restart = "no"
+[services.slow]
+command = ["/bin/sh", "-c", "trap 'echo half; exit 3' USR1; echo -n 'first '; sleep 100000 & wait"]
+stop_signal = "SIGKILL"
+restart = "no"
+"#,
+        library("logging").display()
+    ))
+}
+
+const NAMES: [&str; 3] = ["talks", "once", "slow"];
+
+fn begin(world: &mut World) -> [i32; 3] {
+    world.start();
+    for name in NAMES {
+        world.until_state(name, "running");
+    }
+    world.until("it talks", |world| numbers(world).len() > 20);
+    world.until("slow is on its line", |world| world.ok(&["logs", "once"]).contains("begin"));
+    NAMES.map(|name| world.pid(name))
+}
+
+fn numbers(world: &World) -> Vec<u32> {
+    let text = world.ok(&["logs", "talks"]);
+    text.lines().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect()
+}
+
+/// Nobody is there: two services end, one talks on.
+fn meanwhile(world: &World, pids: [i32; 3]) {
+    let [_, once, slow] = pids;
+    kill(once, libc::SIGUSR1);
+    kill(slow, libc::SIGUSR1);
+    world.until("they have ended", |world| {
+        world.processes("once").is_empty() && world.processes("slow").is_empty()
+    });
+}
+
+fn nothing_is_lost(world: &World, [talks, ..]: [i32; 3]) {
+    assert_eq!(world.pid("talks"), talks, "it runs on");
+    for (name, code) in [("once", 37), ("slow", 3)] {
+        world.until_state(name, "failed");
+        if World::kernel() >= (6, 15) {
+            assert_eq!(world.inspect(name).exit_code, Some(code), "{name}: {}", world.said());
+        }
+    }
+    goes_on(world);
+    let slow = world.ok(&["logs", "slow"]);
+    assert!(slow.contains("first half"), "what stood in the pipe: {slow:?}");
+}
+
+/// From the first line on, each once.
+fn goes_on(world: &World) {
+    let many = numbers(world).len() + 50;
+    world.until("it is read on", |world| numbers(world).len() > many);
+    let seen = numbers(world);
+    assert_eq!(seen, (1..=seen.len() as u32).collect::<Vec<_>>(), "none lost, none twice");
+}
+
+fn kill_all(pids: &[i32]) {
+    for pid in pids {
+        kill(*pid, libc::SIGKILL);
+    }
+}
+
+#[test]
+fn the_keel_is_killed() {
+    let Some(mut world) = world("") else { return };
+    let pids = begin(&mut world);
+    for _ in 0..2 {
+        world.signal(libc::SIGKILL);
+        assert_eq!(world.ended(), None);
+        meanwhile(&world, pids);
+        world.start();
+        nothing_is_lost(&world, pids);
+    }
+}
+
+#[test]
+fn keel_and_worker_are_killed() {
+    let Some(mut world) = world("") else { return };
+    let pids = begin(&mut world);
+    kill_all(&[world.keel(), world.worker().unwrap()]);
+    assert_eq!(world.ended(), None);
+    meanwhile(&world, pids);
+    world.start();
+    nothing_is_lost(&world, pids);
+}
+
+#[test]
+fn the_holder_is_killed_and_another_one_holds() {
+    let Some(mut world) = world("") else { return };
+    let pids = begin(&mut world);
+    let first = world.holder().expect("somebody holds the descriptors");
+    kill_all(&[first]);
+    world.until("there is another one", |world| world.holder().is_some_and(|now| now != first));
+    goes_on(&world);
+    kill_all(&[world.keel(), world.worker().unwrap()]);
+    assert_eq!(world.ended(), None);
+    meanwhile(&world, pids);
+    world.start();
+    nothing_is_lost(&world, pids);
+}
+
+#[test]
+fn all_three_are_killed_and_it_is_said_that_lines_may_be_missing() {
+    let Some(mut world) = world("") else { return };
+    let pids = begin(&mut world);
+    kill_all(&[world.holder().expect("a holder"), world.keel(), world.worker().unwrap()]);
+    assert_eq!(world.ended(), None);
+    meanwhile(&world, pids);
+    world.start();
+    assert_eq!(world.pid("talks"), pids[0]);
+    for name in ["once", "slow"] {
+        world.until_state(name, "failed");
+        let exit = world.inspect(name);
+        assert_eq!((exit.status.last_exit.as_deref(), exit.exit_code), (Some("unknown"), None), "{name}");
+    }
+    let many = numbers(&world).len() + 50;
+    world.until("it is read again", |world| numbers(world).len() > many);
+    for name in NAMES {
+        let marked = |world: &World| world.ctl(&["logs", name]).err.contains("lines may be missing");
+        world.until("it is marked", marked);
+    }
+    // After the mark, nothing is missing.
+    let seen = numbers(&world);
+    let gaps = seen.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+    assert!(gaps <= 1, "{seen:?}");
+}
+
+#[test]
+fn a_planned_restart_with_keep_loses_nothing() {
+    let Some(mut world) = world("on_exit = \"keep\"") else { return };
+    let pids = begin(&mut world);
+    world.signal(libc::SIGTERM);
+    assert_eq!(world.ended(), Some(0));
+    meanwhile(&world, pids);
+    world.start();
+    nothing_is_lost(&world, pids);
+}
