@@ -54,7 +54,7 @@ fn tell(report: Option<Fd>, message: Report) {
 fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
     match step {
         // The spawner's, done before we were born.
-        Step::Enter { .. } => Ok(()),
+        Step::Enter { .. } | Step::StartOn { .. } => Ok(()),
         Step::Signals {} => {
             sys::reset_signals();
             Ok(())

@@ -34,8 +34,8 @@ mod oversee;
 mod interpret;
 
 use image::Image;
-use step::{Back, FOR_EVER, Slot, Step};
-use sys::{Call, Fault, Fd, Successor, uapi};
+use step::{Back, FOR_EVER, Numbers, Slot, Step};
+use sys::{Call, CpuMask, Fault, Fd, Successor, uapi};
 
 /// A child that carries out its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct Spawned {
 ///
 /// Returns as soon as the child exists, or where the image says so the child in which it goes on; everything it has to say
 /// comes through the image's report slot.
-/// A fault's `detail` is the step, if it was one of the `Enter` steps that are ours to do.
+/// A fault's `detail` is the step, if it was one of the first ones, which are the spawner's to do.
 pub fn spawn(image: &Image<'_>, slots: &[Fd]) -> Result<Spawned, Fault> {
     spawn_then(image, slots, || {})
 }
@@ -68,10 +68,11 @@ pub fn spawn_then(image: &Image<'_>, slots: &[Fd], once_cloned: impl FnOnce()) -
     let successor = wait_ms.map(|_| Successor::new()).transpose()?;
     let successor = successor.as_ref();
 
-    let entered = enter(image, slots)?;
+    let place = Place::enter(image, slots)?;
+    let first = place.steps;
     let cloned =
-        sys::clone(header.clone_flags, cgroup, || interpret::interpret(image, slots, entered, successor));
-    let back = leave(image, slots, entered);
+        sys::clone(header.clone_flags, cgroup, || interpret::interpret(image, slots, first, successor));
+    let back = place.leave();
     let (pid, pidfd) = cloned?;
     let child = Spawned { pid, pidfd };
     if let Err(fault) = back {
@@ -104,43 +105,63 @@ fn bury(child: Spawned) {
     sys::close(child.pidfd);
 }
 
-/// Enters the namespaces of the image's first steps; returns how many there were.
-fn enter(image: &Image<'_>, slots: &[Fd]) -> Result<u32, Fault> {
-    let mut index = 0u32;
-    while let Some(Step::Enter { ns, kind, .. }) = image.step(index) {
-        let done = match slots.get(ns.0 as usize) {
-            Some(ns) => sys::setns(*ns, kind),
-            None => Err(Fault::new(Call::setns, uapi::EBADF)),
-        };
-        if let Err(fault) = done {
-            let _ = leave(image, slots, index);
-            return Err(Fault { detail: index, ..fault });
-        }
-        index = index.wrapping_add(1);
-    }
-    Ok(index)
+/// Where the spawner is while it clones: what the first steps of the image are about.
+struct Place<'i> {
+    image: &'i Image<'i>,
+    slots: &'i [Fd],
+    /// How many of the first steps are done.
+    steps: u32,
+    /// Where it ran before, if that has changed.
+    cpus: Option<CpuMask>,
 }
 
-/// Returns from what [`enter`] entered.
-fn leave(image: &Image<'_>, slots: &[Fd], entered: u32) -> Result<(), Fault> {
-    let mut result = Ok(());
-    let mut index = 0;
-    while index < entered {
-        if let Some(Step::Enter { back, kind, .. }) = image.step(index) {
-            let left = match back {
-                Back::Slot(slot) => match slots.get(slot.0 as usize) {
-                    Some(own) => sys::setns(*own, kind),
-                    None => Err(Fault::new(Call::setns, uapi::EBADF)),
-                },
-                Back::ByPidfd => sys::pidfd_self().and_then(|own| {
-                    let left = sys::setns(own, kind);
-                    sys::close(own);
-                    left
-                }),
+impl<'i> Place<'i> {
+    fn enter(image: &'i Image<'i>, slots: &'i [Fd]) -> Result<Place<'i>, Fault> {
+        let mut place = Place { image, slots, steps: 0, cpus: None };
+        loop {
+            let done = match image.step(place.steps) {
+                Some(Step::Enter { ns, kind, .. }) => place.slot(ns).and_then(|ns| sys::setns(ns, kind)),
+                Some(Step::StartOn { mask }) => place.run_on(mask),
+                _ => return Ok(place),
             };
-            result = result.and(left);
+            if let Err(fault) = done {
+                let detail = place.steps;
+                let _ = place.leave();
+                return Err(Fault { detail, ..fault });
+            }
+            place.steps = place.steps.wrapping_add(1);
         }
-        index = index.wrapping_add(1);
     }
-    result
+
+    fn slot(&self, slot: Slot) -> Result<Fd, Fault> {
+        self.slots.get(slot.0 as usize).copied().ok_or(Fault::new(Call::setns, uapi::EBADF))
+    }
+
+    fn run_on(&mut self, mask: Numbers) -> Result<(), Fault> {
+        let before = sys::own_cpus()?;
+        sys::cpus(self.image.numbers(mask))?;
+        self.cpus.get_or_insert(before);
+        Ok(())
+    }
+
+    /// Undoes all of it, also where a part of that fails.
+    fn leave(self) -> Result<(), Fault> {
+        let mut result = self.cpus.map_or(Ok(()), |cpus| sys::cpus(cpus.into_iter()));
+        let mut index = 0;
+        while index < self.steps {
+            if let Some(Step::Enter { back, kind, .. }) = self.image.step(index) {
+                let left = match back {
+                    Back::Slot(slot) => self.slot(slot).and_then(|own| sys::setns(own, kind)),
+                    Back::ByPidfd => sys::pidfd_self().and_then(|own| {
+                        let left = sys::setns(own, kind);
+                        sys::close(own);
+                        left
+                    }),
+                };
+                result = result.and(left);
+            }
+            index = index.wrapping_add(1);
+        }
+        result
+    }
 }

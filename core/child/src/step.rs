@@ -190,6 +190,8 @@ steps! {
     /// Goes on in a child and stays to see it out: what it leaves when it fails, or is told to end (SIGTERM), is ended too,
     /// whatever group or session that is in. Then this process ends as its child did.
     65 Oversee {}
+    /// The *spawner* runs on these CPUs while it clones: the child begins there. Only at the head of an image.
+    66 StartOn { mask: Numbers }
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.

@@ -96,6 +96,30 @@ fn a_program_runs_and_the_report_ends_in_silence() {
 }
 
 #[test]
+fn a_child_begins_on_the_cpus_that_are_asked_for_and_its_spawner_goes_back_to_its_own() {
+    let before = sys::own_cpus().unwrap();
+    let (word, bits) = before.iter().copied().enumerate().rfind(|(_, bits)| *bits != 0).unwrap();
+    let last = word as u32 * 32 + bits.ilog2();
+    let mut i = Images::default();
+    let mut mask = vec![0; word + 1];
+    mask[word] = 1 << bits.ilog2();
+    let mask = i.numbers(&mask);
+    i.steps.push(Step::StartOn { mask });
+    i.exec(&["/bin/grep", "-qx", &format!("Cpus_allowed_list:.{last}"), "/proc/self/status"]);
+    assert_eq!(run(i, &[], || {}), (0, vec![]));
+    assert_eq!(sys::own_cpus().unwrap(), before);
+
+    // One that cannot be is the spawner's failure, and changes nothing.
+    let mut i = Images::default();
+    let mask = i.numbers(&[0]);
+    i.steps.push(Step::StartOn { mask });
+    let bytes = i.bytes(1);
+    let fault = sampan_child::spawn(&Image::check(&bytes).unwrap(), &[0]).unwrap_err();
+    assert_eq!((fault.call, fault.errno, fault.detail), (Call::sched_setaffinity, libc::EINVAL as u16, 0));
+    assert_eq!(sys::own_cpus().unwrap(), before);
+}
+
+#[test]
 fn the_step_that_fails_is_named() {
     let mut i = Images::default();
     i.steps.push(Step::Reached { mark: 7 });

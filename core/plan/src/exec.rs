@@ -22,7 +22,7 @@ use crate::order::{Identity, become_process, filter, finish, given_stdio, join_v
 use crate::plan::{Options, Parent, Plan};
 use crate::process;
 use crate::slots::SlotSource;
-use crate::spec::{Process, Spec, Str};
+use crate::spec::{Process, Spec};
 use sampan_child::defence::{self, Defence};
 use sampan_child::step::{Back, FOR_EVER, Numbers, Step};
 use sampan_child::sys::uapi::*;
@@ -40,32 +40,13 @@ impl<'a> Plan<'a> {
     ) -> Result<Plan<'a>, Error> {
         let ns = Namespaces::parse(spec, options)?;
         let in_user = ns.has(CLONE_NEWUSER);
-        let groups_denied = in_user && !host.privileged;
         let b = &mut Build::for_child(options);
-        let container = b.slot(SlotSource::Container);
-        let mut kinds = ns.all();
-        if kinds & CLONE_NEWPID != 0 && !defence::on(Defence::BornInside) {
-            kinds &= !CLONE_NEWPID;
-            let back = Back::ByPidfd;
-            b.step("linux.namespaces", Step::Enter { ns: container, back, kind: CLONE_NEWPID });
-        }
-        if host.cgroups.iter().any(|g| g.version == Version::V2) {
-            b.slot(SlotSource::Group);
-        }
-        let first = options.first_of_ours();
-        b.step("", Step::Close { first, keep: Numbers::default() });
-        b.step("", Step::Undumpable {});
-        b.step("", Step::Signals {});
-        given_stdio(b, options);
-        join_v1_groups(b, host);
-        let initial_cpus = affinity(b, p)?;
-        labels::process(b, p, options.new_keyring)?;
-        b.step("linux.namespaces", Step::Join { container, kinds, first, keep: Numbers::default() });
-        let birth = kinds & CLONE_NEWPID != 0;
-        let user_first = birth && !in_user && defence::on(Defence::UserBeforeBirth);
-        if birth && !user_first {
+        let birth_is_due = join(b, p, host, options, ns.all())?;
+        let user_first = birth_is_due && !in_user && defence::on(Defence::UserBeforeBirth);
+        if birth_is_due && !user_first {
             born(b, options);
         }
+        let groups_denied = in_user && !host.privileged;
         if in_user {
             b.step("linux.uidMappings", Step::BecomeRoot { setgroups: u32::from(!groups_denied) });
         }
@@ -83,7 +64,7 @@ impl<'a> Plan<'a> {
         }
         b.step("", Step::Session {});
         process::controlling_terminal(b, p);
-        b.step("", Step::CloseOnExec { first });
+        b.step("", Step::CloseOnExec { first: options.first_of_ours() });
         program.find(b, p);
         let filter = filter(b, spec)?;
         program.exec(b, filter);
@@ -92,11 +73,41 @@ impl<'a> Plan<'a> {
             terminal: p.terminal,
             console_size: p.console_size.clone(),
             program: p.args.first().map(|a| a.as_str()),
-            initial_cpus,
             ..Parent::default()
         };
         Ok(finish(b, parent))
     }
+}
+
+/// From the clone to a process in the container's groups and its namespaces `kinds`. Is the program's process yet to be born,
+/// in the pid namespace?
+fn join(
+    b: &mut Build,
+    p: &Process<'_>,
+    host: &Host,
+    options: &Options,
+    mut kinds: u32,
+) -> Result<bool, Error> {
+    begin_on(b, p)?;
+    let container = b.slot(SlotSource::Container);
+    if kinds & CLONE_NEWPID != 0 && !defence::on(Defence::BornInside) {
+        kinds &= !CLONE_NEWPID;
+        let back = Back::ByPidfd;
+        b.step("linux.namespaces", Step::Enter { ns: container, back, kind: CLONE_NEWPID });
+    }
+    if host.cgroups.iter().any(|g| g.version == Version::V2) {
+        b.slot(SlotSource::Group);
+    }
+    let first = options.first_of_ours();
+    b.step("", Step::Close { first, keep: Numbers::default() });
+    b.step("", Step::Undumpable {});
+    b.step("", Step::Signals {});
+    given_stdio(b, options);
+    join_v1_groups(b, host);
+    go_on_on(b, p)?;
+    labels::process(b, p, options.new_keyring)?;
+    b.step("linux.namespaces", Step::Join { container, kinds, first, keep: Numbers::default() });
+    Ok(kinds & CLONE_NEWPID != 0)
 }
 
 fn born(b: &mut Build, options: &Options) {
@@ -104,17 +115,30 @@ fn born(b: &mut Build, options: &Options) {
     b.step("linux.namespaces", Step::GoOnInChild { wait_ms });
 }
 
+const INITIAL: &str = "process.execCPUAffinity.initial";
+const FINAL: &str = "process.execCPUAffinity.final";
+
+/// The CPUs from before the process is in its group (config.md, execCPUAffinity).
+fn begin_on(b: &mut Build, p: &Process<'_>) -> Result<(), Error> {
+    let list = p.exec_cpu_affinity.as_ref().and_then(|asked| asked.initial.as_ref());
+    let cpus = list.map_or(Ok(Vec::new()), |list| cpus::parse(list, INITIAL))?;
+    if !cpus.is_empty() {
+        let mask = b.table.numbers(cpus::mask(&cpus));
+        b.step(INITIAL, Step::StartOn { mask });
+    }
+    Ok(())
+}
+
 /// The CPUs that the process has once it is in its group: those of `final`, or all that the group allows, whatever our
-/// caller was bound to. Returns `initial`, which is for whoever clones it (config.md, execCPUAffinity).
-fn affinity(b: &mut Build, p: &Process<'_>) -> Result<Vec<u32>, Error> {
-    let asked = p.exec_cpu_affinity.as_ref();
-    let list = |list: Option<&Str<'_>>, field| list.map_or(Ok(Vec::new()), |list| cpus::parse(list, field));
-    let last = list(asked.and_then(|asked| asked.last.as_ref()), "process.execCPUAffinity.final")?;
-    if last.is_empty() {
+/// caller was bound to.
+fn go_on_on(b: &mut Build, p: &Process<'_>) -> Result<(), Error> {
+    let list = p.exec_cpu_affinity.as_ref().and_then(|asked| asked.last.as_ref());
+    let cpus = list.map_or(Ok(Vec::new()), |list| cpus::parse(list, FINAL))?;
+    if cpus.is_empty() {
         b.step("", Step::AllCpus {});
     } else {
-        let mask = b.table.numbers(cpus::mask(&last));
-        b.step("process.execCPUAffinity.final", Step::Cpus { mask });
+        let mask = b.table.numbers(cpus::mask(&cpus));
+        b.step(FINAL, Step::Cpus { mask });
     }
-    list(asked.and_then(|asked| asked.initial.as_ref()), "process.execCPUAffinity.initial")
+    Ok(())
 }

@@ -238,7 +238,6 @@ impl<'l, 'a> Launch<'l, 'a> {
         let linux = &self.spec.linux;
         let process = self.spec.process.as_ref();
         Parent {
-            initial_cpus: Vec::new(),
             uid: process.map_or(0, |p| p.user.uid),
             uid_mappings: linux.uid_mappings.clone(),
             gid_mappings: linux.gid_mappings.clone(),

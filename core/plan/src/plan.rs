@@ -32,8 +32,6 @@ pub struct Parent<'a> {
     /// setgroups must be denied before an unprivileged gid map.
     pub deny_setgroups: bool,
     pub oom_score_adj: Option<i32>,
-    /// The CPUs that the cloning process binds itself to before; none: it stays as it is.
-    pub initial_cpus: Vec<u32>,
     pub cgroups_path: Option<&'a str>,
     /// The host's uid to whom the container's group goes (config-linux.md, Cgroup ownership).
     pub cgroup_owner: Option<u32>,

@@ -112,6 +112,7 @@ impl Reader<'_> {
             Step::Enter { ns, kind, .. } => {
                 format!("enter {} namespace {} before clone3", kinds(kind), self.slot(ns))
             }
+            Step::StartOn { mask } => format!("begin on the CPUs {}", self.cpus(mask)),
             Step::Signals {} => "reset signals".to_owned(),
             Step::Wait { from } => format!("wait for {}", self.slot(from)),
             Step::Reached { mark: mark::MOUNTED } => "report: mounted".to_owned(),

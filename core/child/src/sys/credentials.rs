@@ -138,10 +138,22 @@ pub fn all_cpus() -> Result<()> {
 /// Room for 8,192 CPUs, the most that a kernel can be built for (CONFIG_NR_CPUS of x86).
 const CPU_MASK_WORDS: usize = 256;
 
-/// The CPUs of a mask given in words of 32, the lowest first. That is the kernel's array of longs on little-endian machines,
-/// which all of ours are.
+/// Words of 32 CPUs, the lowest first. That is the kernel's array of longs on little-endian machines, which all of ours are.
+pub type CpuMask = [u32; CPU_MASK_WORDS];
+
+/// The CPUs that this thread may run on.
+pub fn own_cpus() -> Result<CpuMask> {
+    let mut mask: CpuMask = [0; CPU_MASK_WORDS];
+    // SAFETY: the kernel writes at most the bytes of the mask; those beyond its own longest mask stay 0.
+    let got = unsafe {
+        syscall(Call::sched_getaffinity, [0, size_of_val(&mask), mask.as_mut_ptr() as usize, 0, 0, 0])
+    };
+    got.map(|_| mask)
+}
+
+/// The CPUs of a mask, which may be shorter than [`CpuMask`].
 pub fn cpus(words: impl Iterator<Item = u32>) -> Result<()> {
-    let mut mask = [0u32; CPU_MASK_WORDS];
+    let mut mask: CpuMask = [0; CPU_MASK_WORDS];
     for (to, from) in mask.iter_mut().zip(words) {
         *to = from;
     }

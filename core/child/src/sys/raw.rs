@@ -47,6 +47,7 @@ calls! {
     53 kill = 62 129;         54 waitid = 247 95;       55 ppoll = 271 73;        56 dup3 = 292 24;
     57 memfd_create = 319 279; 58 lseek = 8 62;         59 clock_gettime = 228 113; 60 keyctl = 250 219;
     61 personality = 135 92;  62 sched_setattr = 314 274; 63 ioprio_set = 251 30; 64 sched_setaffinity = 203 122;
+    65 sched_getaffinity = 204 123;
     66 getdents64 = 217 61;   67 readlinkat = 267 78;   68 fchmod = 91 52;
     69 sendfile = 40 71;      70 fcntl = 72 25;         71 pidfd_send_signal = 424 424; 72 exit = 60 93;
     73 munmap = 11 215;      74 madvise = 28 233;       75 rt_sigtimedwait = 128 137;

@@ -57,6 +57,9 @@ impl Direct {
         let spawned = sampan_child::spawn_then(&image, &slots, once_cloned).map_err(|fault| {
             let cannot = match fault.call {
                 sampan_child::sys::Call::setns => "cannot enter a namespace",
+                sampan_child::sys::Call::sched_setaffinity => {
+                    "process.execCPUAffinity.initial: cannot use these CPUs"
+                }
                 _ => "cannot make the container's process",
             };
             Error::new(cannot).call(fault.call.name(), Errno::from_raw_os_error(fault.errno.into()))

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
 use sampan_child::defence::{self, Defence};
 use sampan_plan::spec::{Capabilities, ConsoleSize, Process, Spec, Str};
 use sampan_plan::{Options as PlanOptions, Plan};
@@ -81,7 +80,6 @@ pub fn run(root: &Root, o: &Options, log: &Log) -> Result<i32> {
         console: o.console_socket.as_deref().map_or(Console::Keep, Console::Socket),
         stdio: None,
     };
-    bind_to(&plan.parent.initial_cpus)?;
     let mut executed = launch::exec(&request, &mut UnlockOnceCloned(&folder))?;
     log.debug(&format!("{}: process {} runs its program", o.id, executed.child.pid));
     attend(o, &mut executed, signals.as_ref()).inspect_err(|_| {
@@ -89,17 +87,6 @@ pub fn run(root: &Root, o: &Options, log: &Log) -> Result<i32> {
         let _ = pidfd::send(executed.child.pidfd.as_fd(), libc::SIGKILL);
         let _ = Direct.reap(&executed.child);
     })
-}
-
-/// The CPUs that we and what we clone begin on, before it is in the container's group (config.md, execCPUAffinity).
-fn bind_to(cpus: &[u32]) -> Result<()> {
-    if cpus.is_empty() {
-        return Ok(());
-    }
-    let mut mask = CpuSet::new();
-    cpus.iter().for_each(|cpu| mask.set(*cpu as usize));
-    let failed = "process.execCPUAffinity.initial: cannot use these CPUs (sched_setaffinity)";
-    sched_setaffinity(None, &mask).map_err(doing(failed))
 }
 
 /// The pidfd of the container's init, which lives and may be joined.
