@@ -44,9 +44,10 @@ attack: ## known escapes, each against sampan and against one without the defenc
 	$(CARGO) build -p sampan-runtime --bin sampan --features weaken --target-dir $(TARGET)/weaken
 	SAMPAN_WEAKENED=$(abspath $(TARGET)/weaken/debug/sampan) $(CARGO) test -p sampan-runtime --test runtime -- \
 	  --ignored --exact --nocapture attack::table::each_attack_fails_and_works_without_its_defence
-	@# And the one on sampand's own file, by every way into a container; beside its tests it needs both other programs.
+	@# And those on sampand: on its own file, by every way into a container, and those of another user; beside its tests they need
+	@# both other programs.
 	$(CARGO) build -p sampan-ctl --bin sampanctl --target-dir $(TARGET)/weaken
-	$(CARGO) test -p sampan-supervisor --features weaken --target-dir $(TARGET)/weaken --test main -- container_overwrites
+	$(CARGO) test -p sampan-supervisor --features weaken --target-dir $(TARGET)/weaken --test main -- --nocapture container_overwrites e2e::attack
 
 test-vm: ## sampan on a Debian with systemd and AppArmor, in a virtual machine (the first time it builds the image, as root)
 	@.ci/test-vm

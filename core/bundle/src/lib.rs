@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use sampan_config::read_text;
 use sampan_config::schema::{NetworkMode, RootMode, Rootfs, SeccompProfile, Service, Source};
+use sampan_runtime::kernel::trust;
 
 pub use error::Error;
 pub use leaves::live as live_resources;
@@ -83,7 +84,7 @@ pub fn write(run_dir: &Path, service: &str, spec: &Value) -> Result<PathBuf, Err
     let wrong = |doing, path: &Path, e: std::io::Error| Error::new(service, "", doing).path(path).because(&e);
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(trust::closed(0o700).as_raw_mode())
         .create(&folder)
         .map_err(|e| wrong("make the bundle's folder", &folder, e))?;
     let path = folder.join("config.json");

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use super::Error;
 use super::leaves::{set, to_json};
+use rustix::fs::Mode;
 use sampan_config::schema::{Service, Tmpfs, Volume};
+use sampan_runtime::kernel::trust;
 
 pub fn add(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     let mut ours: Vec<oci::Mount> = Vec::new();
@@ -50,7 +52,7 @@ pub fn covers(service: &Service, path: &str) -> bool {
 
 fn make(service: &Service, volume: &Volume) -> Result<(), Error> {
     // The container's user is another one than ours.
-    sampan_runtime::kernel::trust::make_folders(&volume.source, 0o755)
+    trust::make_folders(&volume.source, Mode::from_raw_mode(0o755))
         .map_err(|e| Error::new(&service.name, "volumes", "make the folder").path(&volume.source).because(&e))
 }
 

@@ -76,7 +76,18 @@ defences! {
     NoPeers = "no-peers",
     /// State that somebody else can have written is not believed.
     StateOwner = "state-owner",
+    /// What we make for ourselves is closed to other users, whatever the umask.
+    ClosedToOthers = "closed-to-others",
+    /// A pid file is a new one that takes the place of what was there: nothing of others is written through.
+    PidFileIsNew = "pid-file-is-new",
+    /// A file that commands sampand is one that nobody else could have written or replaced.
+    TrustedFiles = "trusted-files",
+    /// A lock is a file that others cannot open, and so not lock.
+    LocksOutOfReach = "locks-out-of-reach",
 }
+
+/// Those of sampand alone: their attacks are in core/supervisor/tests/e2e/attack.rs.
+pub const OF_SAMPAND: &[Defence] = &[Defence::TrustedFiles, Defence::LocksOutOfReach];
 
 /// Is the defence in force?
 #[cfg(not(feature = "weaken"))]

@@ -7,12 +7,14 @@
 use super::client::{self, Keel};
 use super::record;
 use super::takeover::{self, TakenOver};
-use rustix::fd::AsFd;
-use rustix::fs::{Mode, OFlags, fchmod};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, fchmod, openat};
 use rustix::io::Errno;
+use sampan_child::defence::{self, Defence};
 use sampan_journal as journal;
 use sampan_plugin::lock::{self, Lock, Refused};
 use sampan_runtime::kernel::trust::{self, Group};
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -40,6 +42,9 @@ const OURS: [&str; 9] = [
 /// A lock whose holder is not on record yet will be: it is the first thing that a holder does.
 const UNKNOWN_MAX: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(10);
+
+/// Journals that could not be read are kept under such names.
+const DAMAGED: &[u8] = b"journal.damaged.";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -90,15 +95,15 @@ pub struct Claim {
 pub fn claim(run_dir: &Path, state_dir: &Path, keel: &Keel) -> Result<Claim, Error> {
     let boot_id = boot_id().map_err(Error::BootId)?;
     // The socket in it may be open to a group: others may pass, but see nothing.
-    folder(run_dir, 0o711)?;
-    folder(state_dir, 0o700)?;
+    let run = folder(run_dir, trust::closed(0o711))?;
+    folder(state_dir, trust::closed(0o700))?;
     let taken_over = own(run_dir, &boot_id, keel)?;
     lock_state(state_dir, keel)?;
     let rebooted = journal::boot_of(run_dir).is_some_and(|boot| boot != boot_id);
     if rebooted {
         clear(run_dir).map_err(|error| failed(run_dir, "clear it after a reboot", io(&error)))?;
     }
-    close_to_others(run_dir)?;
+    close_to_others(run_dir, &run)?;
     takeover::hold(run_dir, &boot_id, keel)?;
     Ok(Claim { boot_id, rebooted, taken_over: taken_over.is_some() })
 }
@@ -135,26 +140,36 @@ fn lock_state(state_dir: &Path, keel: &Keel) -> Result<(), Error> {
 }
 
 /// The control groups below `parent`, which may be known only when run_dir is ours.
-/// A cgroup has no file that could be locked before there is a group. A path of control groups means something in one
-/// cgroup namespace, whose number is in the name.
+/// A cgroup has no file that could be locked before there is a group.
 pub fn claim_groups(parent: &str, keel: &Keel) -> Result<(), Error> {
-    use std::os::unix::fs::MetadataExt;
-    let namespace = std::fs::metadata("/proc/self/ns/cgroup").map_or(0, |found| found.ino());
-    let name = format!("groups.{namespace}.{:08x}", journal::crc32(parent.as_bytes()));
-    let folder = match lock::shared_folder() {
-        Ok(folder) => folder,
+    let path = match claim_of(parent) {
+        Ok(path) => path,
         Err(refused @ Refused::NoFolder { .. }) => {
             tracing::warn!("the control groups are not claimed: {refused}");
             return Ok(());
         }
         Err(refused) => return Err(refused.into()),
     };
-    match hold(&folder.join(&name), &format!("{GROUPS}/{name}"), keel) {
+    match hold(&path, &key_of(&path), keel) {
         Err(Error::Lock(Refused::Held { .. })) => {
             Err(Error::Shared { key: "cgroup_parent", what: parent.to_owned() })
         }
         other => other,
     }
+}
+
+/// The file that stands for a path of control groups. Such a path means something in one cgroup namespace, whose number is in
+/// the name.
+fn claim_of(parent: &str) -> Result<PathBuf, Refused> {
+    use std::os::unix::fs::MetadataExt;
+    let namespace = std::fs::metadata("/proc/self/ns/cgroup").map_or(0, |found| found.ino());
+    let name = format!("groups.{namespace}.{:08x}", journal::crc32(parent.as_bytes()));
+    Ok(lock::shared_folder()?.join(name))
+}
+
+/// The keel's name for that claim.
+fn key_of(claim: &Path) -> String {
+    format!("{GROUPS}/{}", claim.file_name().unwrap_or_default().display())
 }
 
 pub fn boot_id() -> std::io::Result<String> {
@@ -175,10 +190,10 @@ fn remove(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The last thing before sampand ends: all that is ours goes, the lock too, and the folder if nothing else is in it. Containers that
+/// The last thing before sampand ends: all that is ours goes, the locks too, and the folder if nothing else is in it. Containers that
 /// another client has in the same root stay: by now ours are removed one by one. Nothing of ours runs any more, so a
 /// sampand that starts this moment with a new lock meets nobody.
-pub fn leave(run_dir: &Path) -> std::io::Result<()> {
+pub fn leave(run_dir: &Path, cgroup_parent: &str, keel: &Keel) -> std::io::Result<()> {
     let empty = |path: &Path| match std::fs::remove_dir(path) {
         // In use: a mount point, as systemd makes of RuntimeDirectory= in some units.
         Err(error)
@@ -193,12 +208,19 @@ pub fn leave(run_dir: &Path) -> std::io::Result<()> {
     };
     empty(&run_dir.join(CONTAINERS))?;
     OURS.iter().filter(|name| **name != CONTAINERS).try_for_each(|name| remove(&run_dir.join(name)))?;
+    if let Ok(claim) = claim_of(cgroup_parent) {
+        // Where it is not ours somebody else may have it by now.
+        let ours = keel.fetch(&key_of(&claim)).ok().flatten();
+        if ours.is_some_and(|held| lock::is_at(&held.into(), &claim)) {
+            remove(&claim)?;
+        }
+    }
     std::fs::remove_file(run_dir.join(LOCK))?;
     empty(run_dir)
 }
 
 /// A folder of our own that nobody else can write to or put another in the place of; made if it is not there.
-fn folder(path: &Path, mode: u32) -> Result<(), Error> {
+fn folder(path: &Path, mode: Mode) -> Result<OwnedFd, Error> {
     trust::make_folders(path, mode).map_err(|error| failed(path, "make it", io(&error)))?;
     let folder = trust::folder(path, Group::MayNotWrite)?;
     // Asked of the descriptor: the path may be a link that somebody turns round.
@@ -207,25 +229,42 @@ fn folder(path: &Path, mode: u32) -> Result<(), Error> {
     if owner != us {
         return Err(Error::Owner { path: path.to_owned(), owner, us });
     }
-    Ok(())
+    Ok(folder)
 }
 
-/// What an older version left open to others is closed.
-fn close_to_others(run_dir: &Path) -> Result<(), Error> {
-    for name in OURS {
-        let path = run_dir.join(name);
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(folder) => {
-                let mode = rustix::fs::fstat(&folder).map(|stat| Mode::from_raw_mode(stat.st_mode & 0o7700));
-                let closed = mode.and_then(|mode| fchmod(&folder, mode));
-                closed.map_err(|e| failed(&path, "close it to others", e))?;
-            }
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-            Err(errno) => return Err(failed(&path, "open it", errno)),
+/// What an older version, or whoever made the folder for us, left open to others is closed. Others may pass through run_dir itself
+/// and see nothing; but a folder in which somebody else has files too keeps its mode.
+fn close_to_others(run_dir: &Path, run: &OwnedFd) -> Result<(), Error> {
+    if !defence::on(Defence::ClosedToOthers) {
+        return Ok(());
+    }
+    let mut alone = true;
+    let entries = std::fs::read_dir(run_dir).map_err(|e| failed(run_dir, "look into it", io(&e)))?;
+    for entry in entries {
+        let name = entry.map_err(|e| failed(run_dir, "look into it", io(&e)))?.file_name();
+        if OURS.iter().any(|ours| name == *ours || name.as_encoded_bytes().starts_with(DAMAGED)) {
+            close(run, run_dir, &name, 0o7700)?;
+        } else {
+            alone &= name == LOCK;
         }
     }
-    Ok(())
+    if alone { close(run, run_dir, OsStr::new("."), 0o7711) } else { Ok(()) }
+}
+
+/// Takes the bits that are not in `mode` from a folder or file. A socket, which cannot be opened, has its mode from whoever binds it.
+fn close(run: &OwnedFd, run_dir: &Path, name: &OsStr, mode: u32) -> Result<(), Error> {
+    let path = run_dir.join(name);
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match openat(run, name, flags, Mode::empty()) {
+        Ok(file) => {
+            let closed = rustix::fs::fstat(&file).map(|stat| Mode::from_raw_mode(stat.st_mode & mode));
+            closed
+                .and_then(|closed| fchmod(&file, closed))
+                .map_err(|e| failed(&path, "close it to others", e))
+        }
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(()),
+        Err(errno) => Err(failed(&path, "open it", errno)),
+    }
 }
 
 fn lock(run_dir: &Path, keel: &Keel) -> Result<(), Error> {
@@ -244,6 +283,10 @@ fn hold(path: &Path, key: &str, keel: &Keel) -> Result<(), Error> {
         return lock::sign(&held, keel_pid()).map_err(|error| failed(path, "write to it", io(&error)));
     }
     let lock = Lock::take(path, keel_pid())?;
+    if !defence::on(Defence::LocksOutOfReach) {
+        let open = fchmod(lock.as_fd(), Mode::from_raw_mode(0o644));
+        open.map_err(|e| failed(path, "open it to others", e))?;
+    }
     Ok(keel.keep(key, Some(lock.as_fd()))?)
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::Mode;
 use sampan_runtime::kernel::trust::{self, Group};
 use sampan_testkit::need;
 
@@ -208,7 +209,7 @@ fn folders_are_made_with_their_mode_whatever_the_umask() {
     let place = Place::new();
     for umask in [0, 0o22, 0o77] {
         let old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
-        let made = trust::make_folders(&place.path(&format!("{umask}/b")), 0o711);
+        let made = trust::make_folders(&place.path(&format!("{umask}/b")), Mode::from(0o711));
         rustix::process::umask(old);
         made.unwrap();
         for name in [format!("{umask}"), format!("{umask}/b")] {
@@ -216,7 +217,7 @@ fn folders_are_made_with_their_mode_whatever_the_umask() {
             assert_eq!(mode & 0o7777, 0o711, "{name}");
         }
     }
-    trust::make_folders(&place.0, 0o700).unwrap();
-    let error = trust::make_folders(&place.file(), 0o700).unwrap_err();
+    trust::make_folders(&place.0, Mode::from(0o700)).unwrap();
+    let error = trust::make_folders(&place.file(), Mode::from(0o700)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
 }

@@ -11,6 +11,7 @@ use sampan_config::schema::{LogDriver, LogFormat, LogLevel};
 use sampan_journal::{Desired, Journal};
 use sampan_keel::{Fate, Keel, rundir};
 use sampan_plugin_host::{self as plugins, HostEnv, Opened, Plugins, Running};
+use sampan_runtime::kernel::trust;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -34,7 +35,7 @@ pub fn run(keel: Keel, source: Source) -> u8 {
     crate::fence::small_heap();
     // What we and our plugins make is for nobody else, unless whoever makes it says so (fchmod). The keel keeps the umask
     // it was started with: hooks have it.
-    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    rustix::process::umask(Mode::all() & !trust::closed(0o700));
     let config = match source.load() {
         Ok(config) => config,
         Err(text) => {
@@ -137,8 +138,8 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
             // The answers must reach their clients before the socket goes.
             tokio::time::sleep(FAREWELL).await;
             let released = worker.keel.release();
-            let left =
-                std::fs::remove_file(&supervisor.socket).and_then(|()| rundir::leave(&supervisor.run_dir));
+            let left = std::fs::remove_file(&supervisor.socket)
+                .and_then(|()| rundir::leave(&supervisor.run_dir, &ground.cgroup_parent, &worker.keel));
             if let Err(error) = left {
                 tracing::warn!("cannot clear {}: {error}", supervisor.run_dir.display());
             }

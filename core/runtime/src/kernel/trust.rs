@@ -6,6 +6,9 @@
 //!   its folder    of a trusted owner; nobody else may write it, unless it is sticky
 //!   folders above, and links on the way: of a trusted owner; not writable by everybody, unless sticky
 //! ```
+//! A group may write to a folder further up: root has then given it a part of the machine, programs included, as Debian gives
+//! /usr/local to the group staff (Debian policy, 9.1.2). To refuse that would refuse what is installed there.
+//!
 //! Trusted are root, our own user, and under sudo the user who called it: a checkout of theirs is run so. The walk goes by
 //! descriptors, one component after the other, so no name is looked up twice. Nothing but a regular file is ever
 //! opened: a FIFO would make us wait for its writer, and a device acts when it is opened.
@@ -22,6 +25,7 @@ use rustix::fs::{
     CWD, FileType, Mode, OFlags, RawMode, Stat, fchmod, fgetxattr, fstat, mkdirat, openat, readlinkat,
 };
 use rustix::io::Errno;
+use sampan_child::defence::{self, Defence};
 
 /// As many symbolic links as the kernel follows in one path (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -211,9 +215,14 @@ fn is_ours(path: &Path, fd: impl AsFd, stat: &Stat) -> Result<(), Error> {
     only_its_owner_writes(path, fd, stat, Group::MayWriteIfPrivate).map(drop)
 }
 
+/// The mode of what we make for ourselves alone, or to be passed through by others.
+pub fn closed(mode: u32) -> Mode {
+    let open = if defence::on(Defence::ClosedToOthers) { 0 } else { 0o055 };
+    Mode::from_raw_mode(mode | open)
+}
+
 /// mkdir -p; what is made has this mode, whatever the umask.
-pub fn make_folders(path: &Path, mode: u32) -> io::Result<()> {
-    let mode = Mode::from_raw_mode(mode);
+pub fn make_folders(path: &Path, mode: Mode) -> io::Result<()> {
     match mkdirat(CWD, path, mode) {
         Ok(()) => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -221,8 +230,8 @@ pub fn make_folders(path: &Path, mode: u32) -> io::Result<()> {
         }
         Err(Errno::EXIST) if path.is_dir() => Ok(()),
         Err(Errno::NOENT) => {
-            make_folders(path.parent().ok_or(Errno::NOENT)?, mode.as_raw_mode())?;
-            make_folders(path, mode.as_raw_mode())
+            make_folders(path.parent().ok_or(Errno::NOENT)?, mode)?;
+            make_folders(path, mode)
         }
         Err(errno) => Err(errno.into()),
     }
@@ -263,7 +272,7 @@ impl Place {
         if !is_hosts {
             has_trusted_owner(&self.path, &self.stat)?;
         }
-        if self.stat.st_mode & 0o002 != 0 && !self.is_sticky() {
+        if self.stat.st_mode & 0o002 != 0 && !self.is_sticky() && defence::on(Defence::TrustedFiles) {
             return Err(Error::new(&self.path, Why::EverybodyMayWrite { mode: self.stat.st_mode & 0o7777 }));
         }
         Ok(())
@@ -346,7 +355,7 @@ fn is_regular(path: &Path, stat: &Stat) -> Result<(), Error> {
 
 fn has_trusted_owner(path: &Path, stat: &Stat) -> Result<(), Error> {
     // Most folders are root's, and a launch looks at a dozen.
-    if stat.st_uid == 0 {
+    if stat.st_uid == 0 || !defence::on(Defence::TrustedFiles) {
         return Ok(());
     }
     let us = rustix::process::geteuid();
@@ -365,6 +374,9 @@ fn only_its_owner_writes(
     group: Group,
 ) -> Result<Option<Error>, Error> {
     let mode = stat.st_mode & 0o7777;
+    if !defence::on(Defence::TrustedFiles) {
+        return Ok(None);
+    }
     if mode & 0o002 != 0 {
         return Err(Error::new(path, Why::EverybodyMayWrite { mode }));
     }

@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use sampan_child::defence::{self, Defence};
 use sampan_plan::{Options as PlanOptions, Plan, Spec, spec};
 
 use super::{Error, Result, doing, read_text};
@@ -238,9 +239,13 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let failed = || format!("cannot write --pid-file {}", path.display());
     let name = path.file_name().ok_or_else(|| Error::new(format!("{}: it has no name", failed())))?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !defence::on(Defence::PidFileIsNew) {
+        return fs::write(path, pid.to_string()).map_err(doing(failed()));
+    }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(doing(failed()))?;
-    dir::write_whole(dir.as_fd(), Path::new(name), pid.to_string().as_bytes(), 0o644).map_err(doing(failed()))
+    let (pid, mode) = (pid.to_string(), Mode::from_raw_mode(0o644));
+    dir::write_whole(dir.as_fd(), Path::new(name), pid.as_bytes(), mode).map_err(doing(failed()))
 }
 
 /// Descriptors that systemd passed to us (sd_listen_fds), from 3 on.

@@ -106,7 +106,7 @@ impl Root {
                 self.open_dir()?.ok_or_else(|| self.root_missing())?
             }
         };
-        match mkdirat(&dir, id, Mode::from(0o700)) {
+        match mkdirat(&dir, id, trust::closed(0o700)) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(Error::new("container with given ID already exists").of(id)),
             Err(e) => return Err(file_error(id, "make", &self.path.join(id), e.into())),
@@ -178,8 +178,10 @@ impl Root {
 
 /// Those above the root are there to be passed through; it is ours alone.
 fn make(path: &Path) -> Result<()> {
-    let parents = path.parent().map_or(Ok(()), |parent| trust::make_folders(parent, 0o711));
-    parents.and_then(|()| trust::make_folders(path, 0o700)).map_err(|e| file_error("", "make", path, e))
+    let parents = path.parent().map_or(Ok(()), |parent| trust::make_folders(parent, trust::closed(0o711)));
+    parents
+        .and_then(|()| trust::make_folders(path, trust::closed(0o700)))
+        .map_err(|e| file_error("", "make", path, e))
 }
 
 /// Of what is below the root.
@@ -288,7 +290,7 @@ impl Folder {
 
     /// Replaces the file as a whole: a reader sees the old bytes or the new ones, whenever we die.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        write_whole(self.dir.as_fd(), name.as_ref(), bytes, 0o600)
+        write_whole(self.dir.as_fd(), name.as_ref(), bytes, trust::closed(0o600))
             .map_err(|e| file_error(&self.id, "write", &self.path.join(name), e))
     }
 
@@ -300,7 +302,7 @@ impl Folder {
     /// A file that nobody reads before state.json speaks of it: written in place.
     pub fn write_first(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&self.dir, name, flags, Mode::from(0o600))
+        openat(&self.dir, name, flags, trust::closed(0o600))
             .map_err(io::Error::from)
             .and_then(|fd| File::from(fd).write_all(bytes))
             .map_err(|e| file_error(&self.id, "write", &self.path.join(name), e))
@@ -352,7 +354,7 @@ fn or_gone(removed: rustix::io::Result<()>) -> rustix::io::Result<()> {
 /// Writes `name` in `dir` by way of a hidden temporary file beside it. Clients poll for pid files and decide by their
 /// absence, so one must never be seen half written. In a folder where others write too, nothing of theirs is opened:
 /// the temporary file is a new one, and the rename puts it in the place of a link or FIFO, not through it.
-pub fn write_whole(dir: BorrowedFd<'_>, name: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub fn write_whole(dir: BorrowedFd<'_>, name: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
     let (temp, file) = new_beside(dir, name, mode)?;
     let written = File::from(file).write_all(bytes).and_then(|()| Ok(renameat(dir, &temp, dir, name)?));
     if written.is_err() {
@@ -363,7 +365,7 @@ pub fn write_whole(dir: BorrowedFd<'_>, name: &Path, bytes: &[u8], mode: u32) ->
 
 /// A file that was not there before. Of the names that end in our pid, the first few may be taken by a dead process
 /// with the same number, or by somebody who wants us to fail.
-fn new_beside(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<(PathBuf, OwnedFd)> {
+fn new_beside(dir: BorrowedFd<'_>, name: &Path, mode: Mode) -> io::Result<(PathBuf, OwnedFd)> {
     const ATTEMPTS: u32 = 64;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut attempt = 0;
@@ -372,7 +374,7 @@ fn new_beside(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Result<(PathBu
         temp.push(name);
         temp.push(format!(".{}.{attempt}", std::process::id()));
         let temp = PathBuf::from(temp);
-        match openat(dir, &temp, flags, Mode::from(mode)) {
+        match openat(dir, &temp, flags, mode) {
             Ok(file) => return Ok((temp, file)),
             Err(Errno::EXIST) if attempt < ATTEMPTS => attempt += 1,
             Err(e) => return Err(e.into()),

@@ -14,6 +14,7 @@ macro_rules! world {
 }
 
 mod apply;
+mod attack;
 mod descriptors;
 mod died;
 mod health;

@@ -143,6 +143,47 @@ fn folders_that_an_older_version_left_open_are_closed() {
 }
 
 #[test]
+fn a_run_folder_that_was_open_is_closed_and_one_that_others_use_too_keeps_its_mode() {
+    for (others, expected) in [(false, 0o711), (true, 0o755)] {
+        let mut world = world!("[services.a]\n{LIVE}");
+        let run = world.dir().join("run");
+        fs::create_dir_all(run.join("bundles")).unwrap();
+        fs::write(run.join("journal"), "").unwrap();
+        if others {
+            fs::write(run.join("theirs"), "").unwrap();
+        }
+        for path in [&run, &run.join("bundles")] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        world.start();
+        world.until_state("a", "running");
+        let mode = |path: &Path| path.symlink_metadata().unwrap().mode() & 0o7777;
+        assert_eq!(mode(&run), expected);
+        for entry in fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().path()) {
+            if !entry.ends_with("theirs") {
+                assert_eq!(mode(&entry) & 0o077, 0, "{}", entry.display());
+            }
+        }
+        let _ = fs::remove_file(run.join("theirs"));
+    }
+}
+
+/// One per path of control groups that was ever used would be a file for ever.
+#[test]
+fn a_claim_on_control_groups_leaves_no_file() {
+    let mut world = world!("[services.a]\n{LIVE}");
+    let sum = format!("{:08x}", sampan_journal::crc32(format!("/{}", world.group()).as_bytes()));
+    let claims = || {
+        let files = fs::read_dir("/run/sampan.locks").unwrap().map(|entry| entry.unwrap().file_name());
+        files.filter(|name| name.to_string_lossy().ends_with(&sum)).count()
+    };
+    world.start();
+    assert_eq!(claims(), 1);
+    assert_eq!(world.interrupt(), Some(0));
+    assert_eq!(claims(), 0);
+}
+
+#[test]
 fn a_run_folder_that_others_could_replace_is_refused() {
     let world = world!("[services.a]\n{LIVE}");
     let open = world.dir().join("open");

@@ -212,6 +212,15 @@ impl World {
         kill(self.keel(), signal);
     }
 
+    /// Has it ended by itself?
+    pub fn has_ended(&mut self) -> bool {
+        let ended = self.keel.as_mut().is_none_or(|keel| keel.try_wait().unwrap().is_some());
+        if ended {
+            self.keel = None;
+        }
+        ended
+    }
+
     /// Waits for sampand's end.
     pub fn ended(&mut self) -> Option<i32> {
         let end = Instant::now() + LONG;
