@@ -27,6 +27,7 @@ mod v2;
 
 // A container's group in all hierarchies, and what can be done with it.
 mod cgroup;
+mod mark;
 mod freeze;
 mod kill;
 mod remove;
@@ -40,5 +41,6 @@ pub use cgroups_path::CgroupsPath;
 pub use detect::{Hierarchies, Layout};
 pub use error::{Error, Result};
 pub use limits::Limits;
+pub use mark::Mark;
 pub use remove::REMOVE_WITHIN;
 pub use stats::Stats;

@@ -46,7 +46,9 @@ pub fn end_processes(state: &State) -> Result<Vec<String>> {
     match &groups {
         Groups::Own(cgroup) => end_own(state, init.as_ref(), cgroup),
         Groups::Used(cgroup) => {
-            thaw(state, cgroup)?;
+            if init.is_some() {
+                thaw(state, cgroup)?;
+            }
             wait_for(state, init.as_ref())?;
             Ok(left(state, cgroup))
         }
@@ -66,7 +68,7 @@ enum Groups {
     /// Create died before it had put anybody there. It may have made them; a child that was to go there has died with it.
     /// So nobody in them is the container's, and they go if they are empty.
     Unclaimed(Cgroup<'static>),
-    /// They were there before the container: only init is known to be its own.
+    /// They were there before the container, or another one has taken them since: only init is known to be its own.
     Used(Cgroup<'static>),
     Own(Cgroup<'static>),
 }
@@ -76,8 +78,10 @@ impl Groups {
         let found = match state.cgroup.as_ref().map(|cgroup| cgroup.claim) {
             None => None,
             Some(None) => state.named_cgroup()?.map(Groups::Unclaimed),
-            Some(Some(claim)) if claim.owned => state.cgroup()?.map(Groups::Own),
-            Some(Some(_)) => state.cgroup()?.map(Groups::Used),
+            Some(Some(_)) => state.cgroup()?.map(|cgroup| match state.owns(&cgroup) {
+                true => Groups::Own(cgroup),
+                false => Groups::Used(cgroup),
+            }),
         };
         Ok(found.unwrap_or(Groups::Nobodys))
     }

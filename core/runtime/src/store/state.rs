@@ -9,9 +9,11 @@
 //! flags: clients do not repeat them. Deliberately absent: the exit code (whoever waits for init has it).
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use sampan_cgroups::Mark;
 use sampan_hooks::Hooks;
 use serde::{Deserialize, Serialize};
 
@@ -94,15 +96,29 @@ pub struct Cgroup {
 pub struct Claim {
     /// [`sampan_cgroups::Cgroup::inode`]: another group under the same name is not the container's.
     pub inode: u64,
-    /// Was made for the container, so that whoever is in it is the container's to kill; else it is only used.
+    /// Was made for a container and is this one's alone, so that whoever is in it is the container's to kill; else it is
+    /// only used.
     pub owned: bool,
+    /// The number of [`sampan_cgroups::Mark`], where others must see who has the group: it is this one's until another one has
+    /// put its mark there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u64>,
 }
 
 impl Cgroup {
-    /// The container is about to be put into these groups.
-    pub fn claim(&mut self, groups: &sampan_cgroups::Cgroup<'_>) -> sampan_cgroups::Result<()> {
-        let owned = self.kept || groups.is_new();
-        self.claim = groups.inode()?.map(|inode| Claim { inode, owned });
+    /// The container is about to be put into these groups. `own_pid_namespace`: its end ends nobody who is in them but its own.
+    pub fn claim(
+        &mut self,
+        groups: &sampan_cgroups::Cgroup<'_>,
+        own_pid_namespace: bool,
+    ) -> sampan_cgroups::Result<()> {
+        let left_by_another = || groups.mark().is_some_and(|mark| mark.made);
+        let owned = self.kept || groups.is_new() || left_by_another();
+        // A new group that nobody is killed in needs none, and that is most of them.
+        let mark = (self.kept || !groups.is_new() || !own_pid_namespace)
+            .then(|| RandomState::new().build_hasher().finish())
+            .filter(|number| groups.set_mark(Mark { number: *number, made: owned }));
+        self.claim = groups.inode()?.map(|inode| Claim { inode, owned, mark });
         Ok(())
     }
 }
@@ -188,8 +204,14 @@ impl State {
 
     /// The same if nobody but the container has a right to be in them: who is there may be signalled.
     pub fn own_cgroup(&self) -> sampan_cgroups::Result<Option<sampan_cgroups::Cgroup<'static>>> {
-        let owned = self.cgroup.as_ref().and_then(|cgroup| cgroup.claim).is_some_and(|claim| claim.owned);
-        if owned { self.cgroup() } else { Ok(None) }
+        Ok(self.cgroup()?.filter(|cgroup| self.owns(cgroup)))
+    }
+
+    /// Of [`State::cgroup`]: they are the container's alone, and no other one has taken them since.
+    pub fn owns(&self, cgroup: &sampan_cgroups::Cgroup<'_>) -> bool {
+        let Some(claim) = self.cgroup.as_ref().and_then(|cgroup| cgroup.claim) else { return false };
+        let is_marked = |number| cgroup.mark().is_none_or(|mark| mark.number == number);
+        claim.owned && claim.mark.is_none_or(is_marked)
     }
 
     /// The groups of that name, whoever made them and is in them.
