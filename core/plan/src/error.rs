@@ -7,7 +7,7 @@ use std::fmt;
 /// `linux.seccomp: not supported yet`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// The field as JSON paths go: `mounts[3].options[1]`.
+    /// The field as JSON paths go: `mounts[3].options[1]`. Empty: the text is no JSON; whoever read it knows the file.
     pub field: String,
     /// What is wrong with it, and what would be right.
     pub problem: String,
@@ -25,7 +25,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.problem)
+        match self.field.as_str() {
+            "" => f.write_str(&self.problem),
+            field => write!(f, "{field}: {}", self.problem),
+        }
     }
 }
 

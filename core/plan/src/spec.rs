@@ -429,10 +429,7 @@ impl<'a> Resources<'a> {
 }
 
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
-    serde_json::from_str(text).map_err(|e| {
-        let path = Some(json_path::path(text, e.line(), e.column())).filter(|path| !path.is_empty());
-        Error::new(path.unwrap_or_else(|| "config.json".to_owned()), e)
-    })
+    serde_json::from_str(text).map_err(|e| Error::new(json_path::path(text, e.line(), e.column()), e))
 }
 
 /// An id of the container as the host counts; without maps they are the same.

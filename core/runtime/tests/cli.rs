@@ -111,6 +111,26 @@ fn a_folder_that_is_no_bundle_is_answered_with_how_to_get_one() {
     );
 }
 
+/// Which file it is, whoever named it.
+#[test]
+fn a_file_that_is_no_json_is_named() {
+    let folder = std::env::temp_dir().join(format!("sampan-no-json-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let folder = fs::canonicalize(folder).unwrap();
+    let bundle = folder.to_str().unwrap();
+    for name in ["config.json", "other.json"] {
+        let file = folder.join(name);
+        fs::write(&file, "{").unwrap();
+        let file = file.to_str().unwrap();
+        let said = match name {
+            "config.json" => error(&["create", "-b", bundle, "nobody"]),
+            _ => error(&["create", "-b", bundle, "--config", file, "nobody"]),
+        };
+        assert_eq!(said, format!("sampan: {file}: EOF while parsing an object at line 1 column 1\n"));
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
 #[test]
 fn enter_names_the_errno_of_a_program_that_is_not_there() {
     let (code, out, err) = run(&mut sampan(["enter", "nosuch"]));

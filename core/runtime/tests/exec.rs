@@ -261,6 +261,16 @@ fn bytes_that_are_not_utf8_become_the_replacement_character_as_in_runc() {
 }
 
 #[test]
+fn a_process_file_that_is_no_json_is_named() {
+    let Some(c) = Running::new("no-json") else { return };
+    let file = c.bundle.path().join("process.json");
+    fs::write(&file, "{").unwrap();
+    let (code, _, err) = c.exec(&["--process", file.to_str().unwrap()], &[]);
+    let says = format!("{}: EOF while parsing", file.display());
+    assert!(code == 255 && err.contains(&says) && !err.contains("config.json"), "{err}");
+}
+
+#[test]
 fn the_processs_cpus_are_final_and_the_containers_where_there_are_none() {
     let Some(mut c) = Running::new("affinity") else { return };
     let ours = fs::read_to_string("/proc/self/status").unwrap();

@@ -415,7 +415,8 @@ fn run_without_a_process_is_an_error() {
     let id = &unique("none");
     let run = ["run", "-b", bundle.path().to_str().unwrap(), "--config", file.to_str().unwrap(), id];
     let (code, err) = root.err(run);
-    assert!(code == 1 && err.contains("process: config.json has none"), "{code}: {err}");
+    let says = format!("process: {} has none", file.display());
+    assert!(code == 1 && err.contains(&says), "{code}: {err}");
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "nothing was made");
 }
 

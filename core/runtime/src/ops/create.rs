@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use sampan_child::defence::{self, Defence};
 use sampan_plan::{Options as PlanOptions, Plan, Spec, spec};
 
-use super::{Error, Result, doing, read_text};
+use super::{Error, Result, doing, in_file, read_text, state_error};
 use crate::destroy;
 use crate::error::Errno;
 use crate::kernel::host;
@@ -62,6 +62,8 @@ pub fn run(root: &Root, o: &Options) -> Result<()> {
 #[derive(Debug)]
 pub struct Config {
     pub bundle: PathBuf,
+    /// The config's own.
+    path: PathBuf,
     text: String,
 }
 
@@ -71,15 +73,27 @@ impl Config {
             .map_err(doing(format!("cannot find the bundle {}", o.bundle.display())))?;
         let path = o.config.clone().unwrap_or_else(|| bundle.join(state::CONFIG));
         let text = read_text("", &path).map_err(|e| if o.config.is_none() { no_bundle(e) } else { e })?;
-        Ok(Config { bundle, text })
+        Ok(Config { bundle, path, text })
     }
 
+    /// One that is in no file yet.
     pub fn from_text(bundle: PathBuf, text: String) -> Config {
-        Config { bundle, text }
+        Config { path: bundle.join(state::CONFIG), bundle, text }
+    }
+
+    /// There is a process in it: what `start` would say, for who starts at once (runtime.md, Create).
+    pub fn check_process(&self, id: &str, spec: &Spec<'_>) -> Result<()> {
+        match spec.process {
+            Some(_) => Ok(()),
+            None => {
+                let path = self.path.display();
+                Err(state_error(id, format!("process: {path} has none, so there is nothing to start")))
+            }
+        }
     }
 
     pub fn spec(&self) -> Result<Spec<'_>> {
-        let mut spec = Spec::parse(&self.text).map_err(Error::from)?;
+        let mut spec = Spec::parse(&self.text).map_err(in_file(&self.path))?;
         pass_on_sockets(&mut spec);
         Ok(spec)
     }

@@ -6,14 +6,14 @@
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sampan_child::defence::{self, Defence};
 use sampan_plan::spec::{Capabilities, ConsoleSize, Process, Spec, Str};
 use sampan_plan::{Options as PlanOptions, Plan};
 
 use super::foreground::{self, Forward, Relay};
-use super::{Error, Result, create, doing, find, read_text, state_error, status};
+use super::{Error, Result, create, doing, find, in_file, read_text, state_error, status};
 use crate::kernel::host;
 use crate::kernel::pidfd;
 use crate::kernel::signals::Signals;
@@ -163,13 +163,14 @@ impl Texts {
     }
 
     pub fn spec(&self) -> Result<Spec<'_>> {
-        Spec::parse(&self.config).map_err(Error::from)
+        Spec::parse(&self.config).map_err(in_file(Path::new(state::CONFIG)))
     }
 
     /// The process to run.
     pub fn process<'a>(&'a self, spec: &Spec<'a>, o: &'a Options) -> Result<Process<'a>> {
         if let Some(text) = &self.process {
-            let mut process = Process::parse(text).map_err(Error::from)?;
+            let path = o.process.as_deref().unwrap_or(Path::new(""));
+            let mut process = Process::parse(text).map_err(in_file(path))?;
             process.terminal |= o.terminal;
             return Ok(process);
         }

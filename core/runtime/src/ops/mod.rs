@@ -45,6 +45,14 @@ pub fn read_text(what: &str, path: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8".into()))
 }
 
+/// What is wrong in a file of JSON: the field, or where there is none the file.
+pub fn in_file(path: &Path) -> impl FnOnce(sampan_plan::Error) -> Error {
+    move |e| match e.field.as_str() {
+        "" => Error::new(format!("{}: {}", path.display(), e.problem)),
+        _ => Error::from(e),
+    }
+}
+
 /// A container as a verb found it.
 #[derive(Debug)]
 pub struct Container {

@@ -58,10 +58,7 @@ pub fn run(root: &Root, run: &Run) -> Result<i32> {
     if !run.detach && spec.process.as_ref().is_some_and(|process| process.terminal) {
         foreground::check_terminal()?;
     }
-    // What `start` would say; `create` alone may do without (runtime.md, Create).
-    if spec.process.is_none() {
-        return Err(super::state_error(&o.id, "process: config.json has none, so there is nothing to start"));
-    }
+    config.check_process(&o.id, &spec)?;
     let folder = root.create(&o.id)?;
     if run.detach {
         create::make(&folder, o, &config, &spec, Barrier::Pipe, |created, plan, folder| {
