@@ -1,6 +1,8 @@
 //! Facts about the machine that decide between two plans, as plain data: whoever runs a plan fills this in
 //! (core/runtime/src/kernel/host.rs), a test or `sampan plan` on another machine makes it up.
 
+use crate::spec::IdMapping;
+
 /// Asked of the kernel once, and only what a plan depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
@@ -19,6 +21,17 @@ pub struct Host {
     pub kcore: bool,
     /// The container's root is the host's own, by whatever name: what of it is shown.
     pub root: Option<HostRoot>,
+    /// The user namespace that the config names by its path: what ids it has.
+    pub joined_users: Option<JoinedUsers>,
+}
+
+/// A user namespace that somebody else has made, as we see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JoinedUsers {
+    pub uids: Vec<IdMapping>,
+    pub gids: Vec<IdMapping>,
+    /// Its groups can not be set (user_namespaces(7), /proc/PID/setgroups).
+    pub groups_denied: bool,
 }
 
 /// The host's own root, as a container on it sees it.
@@ -92,6 +105,7 @@ impl Host {
             gid: 0,
             kcore: true,
             root: None,
+            joined_users: None,
         }
     }
 }

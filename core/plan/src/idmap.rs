@@ -8,7 +8,7 @@ use crate::build::Build;
 use crate::error::Error;
 use crate::host::Host;
 use crate::slots::{Gate, IdMap, SlotSource};
-use crate::spec::{Linux, Mount};
+use crate::spec::{IdMapping, Mount};
 use sampan_child::step::{Numbers, Step};
 use sampan_child::sys::uapi::CLONE_NEWUSER;
 
@@ -29,7 +29,7 @@ pub fn of_mount(
     m: &Mount<'_>,
     asked: IdMapOption,
     bind: bool,
-    linux: &Linux<'_>,
+    users: (&[IdMapping], &[IdMapping]),
     host: &Host,
     field: &str,
 ) -> Result<Option<IdMap>, Error> {
@@ -38,8 +38,8 @@ pub fn of_mount(
         return Ok(None);
     }
     let (uids, gids) = match own {
-        true => (&m.uid_mappings, &m.gid_mappings),
-        false => (&linux.uid_mappings, &linux.gid_mappings),
+        true => (m.uid_mappings.as_slice(), m.gid_mappings.as_slice()),
+        false => users,
     };
     let refused = |problem| Err(Error::new(field, problem));
     if !bind {
@@ -54,8 +54,8 @@ pub fn of_mount(
         return refused("id-mapped mounts must have both uid and gid mappings specified");
     }
     Ok(Some(IdMap {
-        uids: uids.clone(),
-        gids: gids.clone(),
+        uids: uids.to_vec(),
+        gids: gids.to_vec(),
         recursive: asked == IdMapOption::Recursive,
         field: field.to_owned(),
     }))

@@ -20,6 +20,7 @@ pub mod build;
 
 // Its parts.
 pub mod idmap;
+pub mod users;
 pub mod cpus;
 pub mod ids;
 pub mod limits;
@@ -43,6 +44,7 @@ pub mod order;
 pub mod exec;
 pub mod host_process;
 pub mod nobody;
+pub mod visitor;
 pub mod default;
 pub mod render;
 

@@ -14,7 +14,7 @@ use crate::path::{clean, from_bundle};
 use crate::plan::Options;
 use crate::propagation::RootPropagation;
 use crate::slots::{IdMap, SlotSource};
-use crate::spec::{Linux, Mount};
+use crate::spec::{IdMapping, Linux, Mount};
 use sampan_child::defence::{self, Defence};
 use sampan_child::step::{List, Propagation, Source, Step, mount as flag};
 use sampan_child::sys::uapi::*;
@@ -42,6 +42,8 @@ pub struct MountContext<'a> {
     pub host: &'a Host,
     pub options: &'a Options,
     pub namespaces: &'a Namespaces,
+    /// The maps of the container's user namespace: uids, gids.
+    pub users: (&'a [IdMapping], &'a [IdMapping]),
     pub propagation: RootPropagation,
     /// The root, as a path of the host.
     pub root: &'a str,
@@ -68,12 +70,12 @@ impl MountContext<'_> {
         if let Some(inside) = self.below_root(part.path).filter(|_| part.idmap.is_none()) {
             return Ok(Source::Inside(b.text(&inside, part.field)?));
         }
-        let new_user = self.namespaces.makes(CLONE_NEWUSER);
+        let own_users = self.namespaces.own_users();
         let stays_shared =
             part.propagation.filter(|asked| asked.is_shared() && self.propagation.keeps_peers());
         let propagation = match stays_shared {
-            _ if new_user && self.host.privileged => self.propagation.host,
-            Some(shared) if !new_user => shared,
+            _ if own_users && self.host.privileged => self.propagation.host,
+            Some(shared) if !own_users => shared,
             _ if part.idmap.is_some() => self.propagation.host,
             _ => return Ok(Source::Path(b.text(part.path, part.field)?)),
         };
@@ -112,7 +114,7 @@ pub fn mount(
     let mut asked = options(m.options.iter().map(|o| o.as_str()), &field)?;
     let kind = m.kind.as_deref().unwrap_or_default();
     let bind = asked.bind || kind == "bind" || kind == "rbind";
-    let idmap = idmap::of_mount(m, asked.ids, bind, context.linux, context.host, &field)?;
+    let idmap = idmap::of_mount(m, asked.ids, bind, context.users, context.host, &field)?;
     if defence::on(Defence::ProcMountsChecked) {
         asked.on_proc = check_proc(&target, if bind { "bind" } else { kind }, m.source.as_deref(), &field)?;
     }
@@ -135,8 +137,8 @@ pub fn mount(
             join_groups(b);
             cgroup(b, &target, &asked, &field, context)
         }
-        "sysfs" if context.namespaces.makes(CLONE_NEWUSER) && !context.namespaces.makes(CLONE_NEWNET) => {
-            // sysfs belongs to the owner of the network namespace: EPERM here, so the host's is shown.
+        "sysfs" if context.namespaces.sysfs_is_somebody_elses() => {
+            // It belongs to the owner of the network namespace: EPERM here, so the host's is shown.
             let asked = MountOptions { recursive: true, data: Vec::new(), ..asked };
             bind_step(b, "/sys", &target, &asked, &field, context)
         }

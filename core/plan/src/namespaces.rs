@@ -26,6 +26,9 @@ pub const KINDS: [(&str, u32); 8] = [
     ("time", CLONE_NEWTIME),
 ];
 
+/// Long past what the kernel needs for namespaces, of which those for networks are the slowest.
+const BORN_WITHIN_MS: u32 = 30_000;
+
 /// The name of a kind in /proc/PID/ns.
 pub fn proc_name(kind: u32) -> &'static str {
     match kind {
@@ -65,6 +68,25 @@ impl Namespaces {
         self.makes(kind) || self.join.iter().any(|j| j.kind == kind)
     }
 
+    /// By a path, or given.
+    pub fn joins(&self, kind: u32) -> bool {
+        self.join.iter().any(|j| j.kind == kind)
+    }
+    /// The container's ids are not the host's.
+    pub fn own_users(&self) -> bool {
+        self.has(CLONE_NEWUSER)
+    }
+
+    /// The network namespace's owner is not the root of the container's users: there sysfs cannot be mounted. Those of a pod, both
+    /// joined, belong together.
+    pub fn sysfs_is_somebody_elses(&self) -> bool {
+        let network = match self.joins(CLONE_NEWUSER) {
+            true => self.has(CLONE_NEWNET),
+            false => self.makes(CLONE_NEWNET),
+        };
+        self.own_users() && !network
+    }
+
     /// All that are not the host's.
     pub fn all(&self) -> u32 {
         self.join.iter().fold(self.new, |all, j| all | j.kind)
@@ -99,7 +121,7 @@ impl Namespaces {
         }
         match path.filter(|path| !path.is_empty()) {
             None => self.new |= kind,
-            Some(path) if matches!(*kind, CLONE_NEWNS | CLONE_NEWUSER) => {
+            Some(path) if *kind == CLONE_NEWNS => {
                 let problem = format!("joining a {name} namespace ({path}) is not supported yet");
                 return Err(Error::new(format!("{field}.path"), problem));
             }
@@ -134,8 +156,8 @@ impl Namespaces {
             ));
         }
         let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
-        if mapped && !self.makes(CLONE_NEWUSER) {
-            return Err(Error::new("linux.uidMappings", "needs a new user namespace in linux.namespaces"));
+        if mapped && !self.own_users() {
+            return Err(Error::new("linux.uidMappings", "needs a user namespace in linux.namespaces"));
         }
         if !linux.time_offsets.is_empty() && !self.makes(CLONE_NEWTIME) {
             return Err(Error::new("linux.timeOffsets", "needs a new time namespace in linux.namespaces"));
@@ -144,7 +166,12 @@ impl Namespaces {
     }
 
     /// The clone flags, and what the spawner enters before: the head of the image.
+    ///
+    /// Into a user namespace that is joined nobody is born: [`Namespaces::with_joined_users`].
     pub fn born_into(&self, b: &mut Build) {
+        if self.joins(CLONE_NEWUSER) {
+            return;
+        }
         b.clone_flags = u64::from(self.new & !(CLONE_NEWCGROUP | CLONE_NEWTIME | self.made_as_root()));
         for join in self.join.iter().filter(|j| self.entered_before_birth(j)) {
             let ns = b.slot(join.want.clone());
@@ -154,6 +181,28 @@ impl Namespaces {
             };
             b.step(&join.field, Step::Enter { ns, back, kind: join.kind });
         }
+    }
+
+    /// With a user namespace that is there already all others come in a process of its own, because only who is inside makes some
+    /// that belong to it, and who enters it has no way back. The container's process is born in them, as that one's child.
+    ///
+    /// The host's root joins those that are named by a path first: they may belong to somebody else (runc does the same). Who has
+    /// no privileges has them in there alone.
+    pub fn with_joined_users(&self, b: &mut Build, privileged: bool, groups_denied: bool) {
+        let (users, others): (Vec<&Join>, Vec<&Join>) =
+            self.join.iter().partition(|join| join.kind == CLONE_NEWUSER);
+        let (first, then) = if privileged { (others, users) } else { (users, others) };
+        for join in first.into_iter().chain(then) {
+            let ns = b.slot(join.want.clone());
+            b.step(&join.field, Step::Setns { ns, kinds: join.kind });
+        }
+        b.step("linux.namespaces", Step::BecomeRoot { setgroups: u32::from(!groups_denied) });
+        // That of the groups comes when it is certain which they are, and time's has been made.
+        let new = self.new & !(CLONE_NEWCGROUP | CLONE_NEWTIME);
+        if new != 0 {
+            b.step("linux.namespaces", Step::Unshare { kinds: new });
+        }
+        b.step("linux.namespaces", Step::GoOnInChild { wait_ms: BORN_WITHIN_MS });
     }
 
     /// Beside a new user namespace these are made by its root, once there is one: what the kernel makes with them (the
@@ -205,6 +254,10 @@ impl Namespaces {
     pub fn cgroup_namespace(&self, b: &mut Build) {
         if self.makes(CLONE_NEWCGROUP) {
             b.step("linux.namespaces", Step::Unshare { kinds: CLONE_NEWCGROUP });
+        }
+        if self.joins(CLONE_NEWUSER) {
+            // With the others, before it was too late.
+            return;
         }
         for join in self.join.iter().filter(|j| j.kind == CLONE_NEWCGROUP) {
             let ns = b.slot(join.want.clone());

@@ -15,12 +15,12 @@ use crate::host::{Host, Version};
 use crate::mounts::{self, Dev, MountContext, MountOutcome};
 use crate::namespaces::Namespaces;
 use crate::path::{clean, from_bundle};
-use crate::plan::{Options, Parent, Plan};
+use crate::plan::{Options, Parent, Plan, Users};
 use crate::process::{self, Program};
 use crate::propagation::RootPropagation;
 use crate::slots::{Gate, SlotSource};
-use crate::spec::{Process, Root, Spec, to_host};
-use crate::{check, hooks, host_root, ids, labels, limits, rootfs, scratch, seccomp};
+use crate::spec::{IdMapping, Process, Root, Spec, to_host};
+use crate::{check, hooks, host_root, ids, labels, limits, rootfs, scratch, seccomp, users};
 use sampan_child::step::{Filter, Numbers, Step, mark};
 use sampan_child::sys::uapi::*;
 
@@ -52,18 +52,30 @@ struct Launch<'l, 'a> {
     path: String,
     namespaces: Namespaces,
     propagation: RootPropagation,
-    new_user: bool,
+    users: Users,
+    /// The maps of its user namespace: uids, gids.
+    maps: (&'l [IdMapping], &'l [IdMapping]),
     /// setgroups is denied in a user namespace that was made without privileges.
     groups_denied: bool,
 }
 
-impl<'l, 'a> Launch<'l, 'a> {
+impl<'l, 'a: 'l> Launch<'l, 'a> {
     fn new(spec: &'a Spec<'a>, host: &'l Host, options: &'l Options) -> Result<Launch<'l, 'a>, Error> {
         check::container(spec)?;
         let namespaces = Namespaces::parse(spec, options)?;
         let root = spec.root.as_ref().filter(|r| !r.path.is_empty());
         let root = root.ok_or_else(|| Error::new("root.path", "is missing"))?;
-        let new_user = namespaces.makes(CLONE_NEWUSER);
+        let joined = host.joined_users.as_ref().filter(|_| namespaces.joins(CLONE_NEWUSER));
+        let maps = match joined {
+            Some(joined) => users::joined(spec, joined)?,
+            None => (spec.linux.uid_mappings.as_slice(), spec.linux.gid_mappings.as_slice()),
+        };
+        let users = match (namespaces.makes(CLONE_NEWUSER), namespaces.joins(CLONE_NEWUSER)) {
+            (true, _) => Users::New,
+            (_, true) => Users::Joined,
+            _ => Users::Hosts,
+        };
+        let made_by_user = users == Users::New && !host.privileged;
         Ok(Launch {
             spec,
             host,
@@ -72,8 +84,9 @@ impl<'l, 'a> Launch<'l, 'a> {
             path: from_bundle(&root.path, &options.bundle),
             namespaces,
             propagation: RootPropagation::parse(&spec.linux)?,
-            new_user,
-            groups_denied: new_user && !host.privileged,
+            users,
+            maps,
+            groups_denied: joined.map_or(made_by_user, |joined| joined.groups_denied),
         })
     }
 
@@ -83,15 +96,18 @@ impl<'l, 'a> Launch<'l, 'a> {
         if self.host.cgroups.iter().any(|g| g.version == Version::V2) {
             b.slot(SlotSource::Group);
         }
+        if self.users == Users::Joined {
+            return self.with_joined_users(b);
+        }
         first_steps(b, self.options);
-        if self.new_user {
+        if self.users == Users::New {
             let from = b.slot(SlotSource::Gate(Gate::Maps));
             b.step("linux.uidMappings", Step::Wait { from });
             // While the files are still opened by the host's root, which we are until the next step.
             self.join_groups(b);
         }
         self.namespaces.time_namespace(b, &self.spec.linux)?;
-        if self.new_user {
+        if self.users == Users::New {
             let setgroups = u32::from(!self.groups_denied);
             b.step("linux.uidMappings", Step::BecomeRoot { setgroups });
         }
@@ -100,12 +116,42 @@ impl<'l, 'a> Launch<'l, 'a> {
         Ok(())
     }
 
+    /// The same through a process that joins the users and leaves the rest to its child. It has no gate, since whoever clones it
+    /// waits for the child: so the groups are there by then, and it joins them as long as their files are ours to open.
+    fn with_joined_users(&self, b: &mut Build) -> Result<(), Error> {
+        if !self.spec.linux.uid_mappings.is_empty() || !self.spec.linux.gid_mappings.is_empty() {
+            b.warnings.push(
+                "linux.uidMappings: are those of the user namespace that is joined; there is no need to repeat them".into(),
+            );
+        }
+        b.step("", Step::Close { first: self.options.first_of_ours(), keep: Numbers::default() });
+        b.step("", Step::Signals {});
+        join_v1_groups(b, self.host);
+        b.step("", Step::AllCpus {});
+        self.namespaces.time_namespace(b, &self.spec.linux)?;
+        b.step("", Step::Undumpable {});
+        self.namespaces.with_joined_users(b, self.host.privileged, self.groups_denied);
+        given_stdio(b, self.options);
+        b.step("", Step::Session {});
+        self.wait_for_groups(b);
+        self.namespaces.cgroup_namespace(b);
+        Ok(())
+    }
+
+    fn wait_for_groups(&self, b: &mut Build) {
+        if !self.host.cgroups.is_empty() {
+            let from = b.slot(SlotSource::Gate(Gate::Groups));
+            b.step("linux.cgroupsPath", Step::Wait { from });
+        }
+    }
+
     /// The root and the config's mounts, in their order.
     fn root_and_mounts(&self, b: &mut Build) -> Result<MountOutcome, Error> {
         let Launch { spec, host, options, namespaces, propagation, .. } = self;
         let linux = &spec.linux;
         let (propagation, root) = (*propagation, self.path.as_str());
-        let context = MountContext { linux, host, options, namespaces, propagation, root };
+        let users = self.maps;
+        let context = MountContext { linux, host, options, namespaces, users, propagation, root };
         b.step("", Step::Umask { mask: 0 });
         let at = if spec.hooks.see_the_root() { root } else { "/" };
         match &host.root {
@@ -113,7 +159,7 @@ impl<'l, 'a> Launch<'l, 'a> {
             None => rootfs::root(b, &self.path, at, scratch::asked(spec)?, &context)?,
         }
         let mut made = MountOutcome::default();
-        let mut joined = self.new_user;
+        let mut joined = self.users != Users::Hosts;
         let mut join = |b: &mut Build| {
             if !std::mem::replace(&mut joined, true) {
                 self.join_groups(b);
@@ -203,7 +249,7 @@ impl<'l, 'a> Launch<'l, 'a> {
         if self.options.new_keyring {
             keyring(b, self.options)?;
         }
-        let available = self.host.available(self.namespaces.has(CLONE_NEWUSER));
+        let available = self.host.available(self.namespaces.own_users());
         let identity = Identity { groups_denied: self.groups_denied, available, birth_is_due: false };
         let Some(process) = &self.spec.process else { return Ok(()) };
         become_process(b, self.spec, process, &identity)?;
@@ -239,12 +285,13 @@ impl<'l, 'a> Launch<'l, 'a> {
         let process = self.spec.process.as_ref();
         Parent {
             uid: process.map_or(0, |p| p.user.uid),
-            uid_mappings: linux.uid_mappings.clone(),
-            gid_mappings: linux.gid_mappings.clone(),
+            users: self.users,
+            uid_mappings: self.maps.0.to_vec(),
+            gid_mappings: self.maps.1.to_vec(),
             deny_setgroups: self.groups_denied,
             oom_score_adj: process.and_then(|p| p.oom_score_adj),
             cgroups_path: linux.cgroups_path.as_deref(),
-            cgroup_owner: cgroup_owner(self.spec, self.host, &self.namespaces),
+            cgroup_owner: cgroup_owner(self.spec, self.host, &self.namespaces, self.maps.0),
             resources: linux.resources.as_ref(),
             hooks: Some(&self.spec.hooks),
             annotations: Some(&self.spec.annotations),
@@ -260,10 +307,7 @@ impl<'l, 'a> Launch<'l, 'a> {
 
     /// Waits until the groups are whole, joins the v1 ones (v2 came with clone3), and makes the cgroup namespace there.
     fn join_groups(&self, b: &mut Build) {
-        if !self.host.cgroups.is_empty() {
-            let from = b.slot(SlotSource::Gate(Gate::Groups));
-            b.step("linux.cgroupsPath", Step::Wait { from });
-        }
+        self.wait_for_groups(b);
         join_v1_groups(b, self.host);
         // Whatever our caller was bound to, as by taskset, is his: the container has the CPUs of its group (runc#4858). After
         // the join, since the group's cpuset cuts the mask down.
@@ -302,7 +346,7 @@ pub(crate) fn keyring(b: &mut Build, options: &Options) -> Result<(), Error> {
 
 /// config-linux.md, Cgroup ownership: the container's group goes to the process's user where it can use it: cgroup v2 alone, a
 /// cgroup namespace of its own, a hierarchy that it may write to.
-fn cgroup_owner(spec: &Spec<'_>, host: &Host, ns: &Namespaces) -> Option<u32> {
+fn cgroup_owner(spec: &Spec<'_>, host: &Host, ns: &Namespaces, uids: &[IdMapping]) -> Option<u32> {
     let v2 = host.cgroups.iter().all(|group| group.version == Version::V2);
     let writable = spec.mounts.iter().any(|mount| {
         matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2"))
@@ -311,7 +355,7 @@ fn cgroup_owner(spec: &Spec<'_>, host: &Host, ns: &Namespaces) -> Option<u32> {
     });
     let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
     // Whoever made the group has it already.
-    to_host(&spec.linux.uid_mappings, uid)
+    to_host(uids, uid)
         .filter(|uid| v2 && writable && host.privileged && ns.makes(CLONE_NEWCGROUP) && *uid != host.uid)
 }
 

@@ -24,7 +24,8 @@ pub struct Plan<'a> {
 /// What the parent does.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parent<'a> {
-    /// Maps to write into the new user namespace; none: there is none.
+    /// Whose ids the container has; the maps are those of its user namespace.
+    pub users: Users,
     /// The process's user, as the container counts.
     pub uid: u32,
     pub uid_mappings: Vec<IdMapping>,
@@ -50,6 +51,17 @@ pub struct Parent<'a> {
     pub no_process: bool,
     /// The root, as a path of the host.
     pub root: String,
+}
+
+/// Whose ids a container has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Users {
+    #[default]
+    Hosts,
+    /// Those of a new user namespace, whose maps are to be written.
+    New,
+    /// Those of one that is there already.
+    Joined,
 }
 
 impl Parent<'_> {

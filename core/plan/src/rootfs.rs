@@ -48,7 +48,7 @@ pub fn root(
     let (from, host) = (context.source(b, part)?, context.propagation.host);
     let at = b.text(at, field)?;
     if scratch {
-        return scratch::root(b, from, at, host, context.namespaces.makes(CLONE_NEWUSER));
+        return scratch::root(b, from, at, host, context.namespaces.own_users());
     }
     b.step(field, Step::Root { from, at, host });
     Ok(())
@@ -79,7 +79,7 @@ pub fn devices(
         b.step("", Step::OpenDev {});
     }
     for n in &nodes {
-        if namespaces.makes(CLONE_NEWUSER) || host.in_user_namespace {
+        if namespaces.own_users() || host.in_user_namespace {
             let path = b.text(&n.path, &n.field)?;
             let flags = flag::IS_DEVICE;
             // Read-only: the files are the host's own, and an id map may make root inside their owner.

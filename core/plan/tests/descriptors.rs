@@ -72,10 +72,9 @@ fn any_config() -> impl Strategy<Value = Value> {
     (namespaces, hooks, propagation, flags, 0u32..3).prop_map(|(namespaces, hooks, propagation, flags, binds)| {
         let [terminal, no_new_privileges, seccomp, scratch, user, dev, readonly] = flags[..] else { unreachable!() };
         let mut c = config();
-        let new = |kind: &str| matches!(kind, "mount" | "user");
         let list = KINDS.iter().zip(&namespaces).filter(|(kind, (there, _))| *there || **kind == "mount");
         c["linux"]["namespaces"] = list
-            .map(|(kind, (_, joined))| match *joined && !new(kind) {
+            .map(|(kind, (_, joined))| match *joined && *kind != "mount" {
                 true => json!({"type": kind, "path": format!("/run/ns/{kind}")}),
                 false => json!({"type": kind}),
             })

@@ -88,7 +88,7 @@ fn namespaces_are_known_and_single() {
     check(
         "/linux/uidMappings",
         json!([{"containerID": 0, "hostID": 0, "size": 1}]),
-        "linux.uidMappings: needs a new user namespace in linux.namespaces",
+        "linux.uidMappings: needs a user namespace in linux.namespaces",
     );
     check(
         "/linux/timeOffsets",

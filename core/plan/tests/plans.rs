@@ -76,6 +76,16 @@ fn a_user_namespace_has_its_sources_opened_outside() {
     check("userns", &c);
 }
 
+/// As the second container of a pod: users, network and processes are there already.
+#[test]
+fn a_user_namespace_of_a_path_is_joined_by_one_and_lived_in_by_its_child() {
+    let mut c = config();
+    set(&mut c, "/linux/namespaces/-", json!({"type": "user", "path": "/run/users/x"}));
+    set(&mut c, "/linux/namespaces/0/path", json!("/run/pid/x"));
+    set(&mut c, "/linux/namespaces/1/path", json!("/run/netns/x"));
+    check("joined-users", &c);
+}
+
 fn scratch() -> Value {
     let mut c = config();
     set(&mut c, "/root/readonly", json!(false));

@@ -47,7 +47,7 @@ fn make(bundle: &Bundle, spec: &Spec<'_>, barrier: Barrier) -> Result<Made, Erro
     let root = Root::new(Some(&bundle.path().join("state"))).unwrap();
     let id = bundle.path().file_name().unwrap().to_str().unwrap().to_owned();
     let folder = root.create(&id).unwrap();
-    let host = sampan_runtime::kernel::host::facts(spec, bundle.path(), &id, true)?;
+    let host = sampan_runtime::launch::host_facts(spec, bundle.path(), &id, true)?;
     let options = options(bundle, spec, &id);
     let plan = Plan::compile(spec, &host, &options)?;
     let null: OwnedFd = File::open("/dev/null").unwrap().into();
@@ -74,7 +74,7 @@ fn run(bundle: &Bundle) -> Result<Ran, Error> {
     let text = bundle.write().unwrap();
     let spec = Spec::parse(&text)?;
     let mut made = make(bundle, &spec, Barrier::Pipe)?;
-    let host = sampan_runtime::kernel::host::facts(&spec, bundle.path(), &made.id, true)?;
+    let host = sampan_runtime::launch::host_facts(&spec, bundle.path(), &made.id, true)?;
     let plan = Plan::compile(&spec, &host, &options(bundle, &spec, &made.id))?;
     let folder = made.folder.reopen().unwrap();
     let started = launch::start(&mut made.created, &plan, &folder, &mut launch::HookRunner::new(&mut Direct));
@@ -556,7 +556,7 @@ fn what_fails_names_field_call_and_cause() {
                 json!({"destination": "/tmp", "type": "tmpfs", "source": "x", "options": ["sise=1"]}),
             )
         },
-        "mounts[7]: cannot mount tmpfs (x) on /tmp [sise=1]\n  fsconfig: EINVAL\n  likely: the file system does not know one of the options, or not that value (context= needs SELinux)",
+        "mounts[7]: cannot mount tmpfs (x) on /tmp [sise=1]\n  fsconfig: EINVAL\n  likely: the kernel says: tmpfs: Unknown parameter 'sise'; tmpfs takes gid, huge, inode32, inode64, mode, mpol, noswap, nr_blocks, nr_inodes, size, uid",
     );
     fails(
         "fd-cwd",

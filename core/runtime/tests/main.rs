@@ -35,4 +35,5 @@ mod shapes;
 mod states;
 mod tour;
 mod trust;
+mod users;
 mod world;

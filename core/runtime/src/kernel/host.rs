@@ -9,8 +9,9 @@ use sampan_plan::host::Host;
 use crate::error::Result;
 use crate::kernel::host_root::{self, is_host_root};
 
-/// Facts for the container `id` of this config and bundle; `cgroups`: whether it gets groups at all.
-pub fn facts(spec: &Spec<'_>, bundle: &Path, id: &str, cgroups: bool) -> Result<Host> {
+/// Facts for the container `id` of this config and bundle; `cgroups`: whether it gets groups at all. Those of a user namespace
+/// to be joined are not among them: `launch::host_facts` has all.
+pub(crate) fn facts(spec: &Spec<'_>, bundle: &Path, id: &str, cgroups: bool) -> Result<Host> {
     let mut host = match cgroups {
         false => facts_of(None),
         true => {
@@ -37,6 +38,7 @@ pub fn facts_of(cgroup: Option<&Cgroup<'_>>) -> Host {
         gid: rustix::process::getegid().as_raw(),
         kcore: Path::new("/proc/kcore").exists(),
         root: None,
+        joined_users: None,
     }
 }
 

@@ -9,6 +9,7 @@ use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies, Limits};
 use sampan_child::report::Report;
 use sampan_child::step::mark;
 use sampan_hooks::Kind;
+use sampan_plan::plan::Users;
 use sampan_plan::render;
 use sampan_plan::slots::{Gate, SlotSource};
 
@@ -98,7 +99,8 @@ impl<'r> Groups<'r> {
     /// controller enabled for a group with a process in it waits for an RCU grace period), nor where we open what it mounts.
     fn may_be_late(&self) -> bool {
         let needs = |want: &SlotSource| matches!(want, SlotSource::Group | SlotSource::Tree { .. });
-        !self.request.plan.slots.iter().any(needs)
+        // One that joins a user namespace is in its groups before that.
+        self.request.plan.parent.users != Users::Joined && !self.request.plan.slots.iter().any(needs)
     }
 
     /// Makes them, with their limits; once is enough.
@@ -213,7 +215,13 @@ impl Launch<'_, '_> {
         if let Some(score) = parent.oom_score_adj {
             set_oom_score_adj(child.pid, score)?;
         }
-        if parent.uid_mappings.is_empty() {
+        if parent.users == Users::Hosts {
+            return Ok(());
+        }
+        if !parent.terminal {
+            self.own_stdio();
+        }
+        if parent.users == Users::Joined {
             return Ok(());
         }
         let maps = Maps {
@@ -223,9 +231,6 @@ impl Launch<'_, '_> {
             field: "linux",
         };
         maps::write(child.pid, &maps)?;
-        if !parent.terminal {
-            self.own_stdio();
-        }
         open_gate(gate)
     }
 
@@ -290,7 +295,7 @@ impl Launch<'_, '_> {
     fn explained(&self, told: &Told, inside: &mut HookOutputs) -> Error {
         let plan = self.request.plan;
         let around = Circumstances {
-            new_user_namespace: !plan.parent.uid_mappings.is_empty(),
+            new_user_namespace: plan.parent.users != Users::Hosts,
             privileged: self.request.host.privileged,
         };
         match render::reader(plan) {

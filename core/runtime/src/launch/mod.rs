@@ -23,6 +23,7 @@ pub mod trace;
 
 mod host_root;
 pub mod slots;
+mod users;
 
 // The launch.
 pub mod hooks;
@@ -37,3 +38,4 @@ pub use printed::HookOutputs;
 pub use request::{Attached, Barrier, Console, Created, Keep, Request, Stages};
 pub use spawn::{Spawn, Spawned};
 pub use start::{poststart, start, start_by_folder};
+pub use users::host_facts;

@@ -182,7 +182,7 @@ impl<'a> Slots<'a> {
 }
 
 /// A namespace of that kind, by path. setns would say no more than EINVAL; and a path may lead to a pipe, where open waits.
-fn namespace(path: &str, kind: u32, field: &str) -> Result<OwnedFd> {
+pub(super) fn namespace(path: &str, kind: u32, field: &str) -> Result<OwnedFd> {
     let wrong = |problem: String| Error::new(problem).field(field.to_owned());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = open(path, flags, Mode::empty())

@@ -18,7 +18,6 @@ use sampan_plan::{Options as PlanOptions, Plan, Spec, spec};
 use super::{Error, Result, doing, in_file, read_text, state_error};
 use crate::destroy;
 use crate::error::Errno;
-use crate::kernel::host;
 use crate::launch::hooks::{HookRunner, hooks_of};
 use crate::launch::spawn::Direct;
 use crate::launch::{self, Barrier, Console, Created, Keep, Request, Stages};
@@ -185,7 +184,7 @@ pub fn facts(o: &Options, config: &Config, spec: &Spec<'_>) -> Result<(sampan_pl
         return Err(Error::new("--systemd-cgroup: not supported yet; use --cgroup-manager cgroupfs"));
     }
     let cgroups = manager(o, spec)? != Manager::Disabled;
-    let host = host::facts(spec, &config.bundle, &o.id, cgroups).map_err(|e| e.of(&o.id))?;
+    let host = launch::host_facts(spec, &config.bundle, &o.id, cgroups).map_err(|e| e.of(&o.id))?;
     let options = PlanOptions {
         id: o.id.clone(),
         bundle: config.bundle.to_string_lossy().into_owned(),

@@ -77,7 +77,7 @@ impl Job {
             given_stdio: true,
             ..Options::default()
         };
-        let facts = sampan_runtime::kernel::host::facts(&spec, &folder, &name, true).map_err(of_io);
+        let facts = launch::host_facts(&spec, &folder, &name, true).map_err(of_io);
         let compiled = facts.and_then(|host| {
             let plan = Plan::compile(&spec, &host, &options).map_err(of_config)?;
             Ok((host, plan))
