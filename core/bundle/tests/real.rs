@@ -27,7 +27,7 @@ fn run(folder: &Folder, name: &str) -> (String, i32) {
     let spec = Spec::parse(&text).unwrap();
     let id = format!("{name}-{}", std::process::id());
     let state = Root::new(Some(&folder.path("state"))).unwrap().create(&id).unwrap();
-    let host = sampan_runtime::kernel::host::facts(&spec, &path, &id, true).unwrap();
+    let host = sampan_runtime::launch::host_facts(&spec, &path, &id, true).unwrap();
     let options =
         Options { id, bundle: path.to_str().unwrap().into(), given_stdio: true, ..Options::default() };
     let plan = Plan::compile(&spec, &host, &options).unwrap();
