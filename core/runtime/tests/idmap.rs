@@ -1,7 +1,18 @@
 //! Mounts with an id map: whom files belong to, seen from inside.
 //!
-//! The rules are those of runc's idmap.bats. Every case runs in a mount namespace of its own, because some mount something
-//! below the source.
+//! The rules are those of runc's suite (tests/integration/idmap.bats), each case with the test of the same behaviour:
+//!
+//! | case, with and without a user namespace | test |
+//! |---|---|
+//! | simple; relative path | `owners_are_shown_by_the_mounts_own_map` |
+//! | write to | `what_is_made_in_it_belongs_on_disk_to_whom_the_map_says_and_without_a_line_nothing_is_made` |
+//! | with propagation flag | `a_mapped_mount_takes_the_other_options_too` |
+//! | with bind mount; two (same mapping) with two bind mounts; same and multiple (different mappings); complicated mapping | `a_map_is_of_one_mount_and_not_of_its_source`, `mounts_with_the_same_map_and_with_others_stand_beside_plain_binds` |
+//! | non-recursive; idmap flag; ridmap flag | `what_is_mounted_below_keeps_its_ids_unless_the_last_option_is_ridmap` |
+//! | idmap flag, ridmap flag: implied mapping | `the_option_alone_takes_the_map_of_the_user_namespace` |
+//! | the same, userns join | `it_takes_that_of_one_that_is_joined_too` |
+//!
+//! Every case runs in a mount namespace of its own, because some mount something below the source.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -133,6 +144,57 @@ fn a_map_is_of_one_mount_and_not_of_its_source() {
     }
     bundle.script("stat -c %u:%g /mnt/a /mnt/b /tmp/a /run/a");
     assert_eq!(ran(&bundle), (0, "1000:5\n7:65534\n2000:3000\n100:200\n".into(), String::new()));
+}
+
+#[test]
+fn it_takes_that_of_one_that_is_joined_too() {
+    if !ready() {
+        return;
+    }
+    let pod = crate::users::Pod::new("0 100000 65536");
+    for (option, below) in [("idmap", "65534:65534"), ("ridmap", "101:201")] {
+        let mut bundle = bundle("joined");
+        bundle.add("/linux/namespaces", json!({"type": "user", "path": pod.path("user")}));
+        bundle.add("/mounts", bind("data", &["rbind", option], json!([]), json!(null)));
+        let expected = format!("100:200\n0:0\n{below}\n");
+        assert_eq!(ran(&bundle), (0, expected, String::new()), "{option}");
+    }
+}
+
+/// One source by three maps and by none, and another one by the first of these maps.
+#[test]
+fn mounts_with_the_same_map_and_with_others_stand_beside_plain_binds() {
+    if !ready() {
+        return;
+    }
+    // In lines of their own, and with ids that no line has.
+    let lines = json!([
+        {"containerID": 100, "hostID": 101_000, "size": 1},
+        {"containerID": 101, "hostID": 102_000, "size": 1}
+    ]);
+    let mounts = [
+        ("data", "/mnt/same", map(100, 100_000, 100), map(200, 100_000, 100)),
+        ("below", "/mnt/same-too", map(100, 100_000, 100), map(200, 100_000, 100)),
+        ("data", "/mnt/other", map(100, 103_000, 3), map(200, 104_000, 3)),
+        ("below", "/mnt/lines", lines, map(200, 105_000, 10)),
+        ("data", "/mnt/plain", json!([]), json!([])),
+    ];
+    let hosts = ["100000:100000", "100001:100001", "103000:104000", "102000:105001", "100:200"];
+    let inside = ["0:0", "1:1", "3000:4000", "2000:5001", "65534:65534"];
+    for (userns, expected) in [(false, hosts), (true, inside)] {
+        let mut bundle = bundle("beside");
+        if userns {
+            user_namespace(&mut bundle);
+        }
+        for (source, at, uids, gids) in &mounts {
+            let mut mount = bind(source, &["bind"], uids.clone(), gids.clone());
+            mount["destination"] = json!(at);
+            fs::create_dir(bundle.rootfs().join(at.trim_start_matches('/'))).unwrap();
+            bundle.add("/mounts", mount);
+        }
+        bundle.script("for at in same same-too other lines plain; do stat -c %u:%g /mnt/$at/a; done");
+        assert_eq!(ran(&bundle), (0, expected.join("\n") + "\n", String::new()), "userns: {userns}");
+    }
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod scratch;
 mod seccomp;
 mod shapes;
 mod states;
+mod terminal;
 mod tour;
 mod trust;
 mod users;

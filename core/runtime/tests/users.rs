@@ -17,10 +17,10 @@ const OF_POD: [(&str, &str); 5] =
     [("user", "user"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid_for_children")];
 
 /// Namespaces that a process of its own holds.
-struct Pod(Child);
+pub struct Pod(Child);
 
 impl Pod {
-    fn new(uids: &str) -> Pod {
+    pub fn new(uids: &str) -> Pod {
         let mut command = Command::new("unshare");
         command.args([
             "--user",
@@ -48,7 +48,7 @@ impl Pod {
         pod
     }
 
-    fn path(&self, file: &str) -> String {
+    pub fn path(&self, file: &str) -> String {
         format!("/proc/{}/ns/{file}", self.0.id())
     }
 
