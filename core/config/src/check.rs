@@ -7,6 +7,7 @@ use sampan_plan::host_root::VOID;
 
 use super::decode::{Draft, lives_on};
 use super::diagnostic::Diagnostic;
+use super::inputs::Asked;
 use super::merge::join;
 use super::near::nearest;
 use super::schema::{Condition, Network, NetworkMode, Port, Protocol, RootMode, Source, Subnet};
@@ -14,6 +15,7 @@ use super::source::Spot;
 use super::tree::Table;
 
 pub fn check(
+    asked: &Asked<'_>,
     drafts: &BTreeMap<String, Draft>,
     networks: &BTreeMap<String, Network>,
     network_nodes: Option<&Table>,
@@ -25,7 +27,7 @@ pub fn check(
     ports(drafts, errors);
     memberships(drafts, networks, errors);
     subnets(networks, network_nodes, errors);
-    shared_roots(drafts, warnings);
+    shared_roots(asked, drafts, warnings);
     host_roots(drafts, errors, warnings);
 }
 
@@ -196,12 +198,12 @@ fn overlap(a: &Subnet, b: &Subnet) -> bool {
     (u32::from(x) ^ u32::from(y)).checked_shr(32 - prefix).unwrap_or(0) == 0
 }
 
-fn shared_roots(drafts: &BTreeMap<String, Draft>, warnings: &mut Vec<Diagnostic>) {
+fn shared_roots(asked: &Asked<'_>, drafts: &BTreeMap<String, Draft>, warnings: &mut Vec<Diagnostic>) {
     let mut seen: BTreeMap<&std::path::Path, (&str, &Spot)> = BTreeMap::new();
     for (name, draft) in drafts {
         let Source::Rootfs(root) = &draft.service.source else { continue };
         let path = join(&join("services", name), "rootfs");
-        if !root.path.is_dir() {
+        if !asked.is_folder(&root.path) {
             let wrong = format!("no folder {}", root.path.display());
             warnings.push(Diagnostic::warning(
                 &path,

@@ -11,7 +11,13 @@ pub fn markdown() -> String {
          *Later*: known, and an error until it is built.\n\n\
          Whoever may write one of these files commands sampand. So config files, what they include, env files, seccomp profiles, bundles and\n\
          plugins are taken only if root, sampand's user or the user who called sudo owns them, and nobody else may write them or put others in\n\
-         their place. Where the owner's private group may write there is a warning, and for a plugin an error.\n",
+         their place. Where the owner's private group may write there is a warning, and for a plugin an error.\n\n\
+         The files are read when sampand starts, and on `sampanctl apply`, `sampanctl up` and SIGHUP. In between holds what was applied last, over any\n\
+         crash: it is kept as `applied.json` in run_dir, open to sampand's user alone, because an env file may hold passwords. A start that finds\n\
+         services alive applies what the files say else; if they have errors, what was applied last goes on to hold.\n\n\
+         In every string `${V}` is a variable of sampand's environment, and must be set; `${V:-text}` is `text` where it is not set or empty;\n\
+         `${V:?message}` is an error with that message then. `$$` is a `$`, so `$${V}` reaches a shell as `${V}`; a `$` before anything else stays. What an\n\
+         env file says is taken as it is.\n",
     );
     for (path, keys) in SECTIONS {
         let title = match path {

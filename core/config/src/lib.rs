@@ -15,6 +15,7 @@ pub mod docs;
 pub mod env_file;
 pub mod explain;
 pub mod glob;
+mod inputs;
 pub mod keys;
 mod known;
 mod merge;
@@ -34,12 +35,15 @@ use std::sync::Arc;
 
 pub use decode::{Builtin, CAPABILITIES};
 pub use diagnostic::Diagnostic;
+pub use inputs::Inputs;
 pub use read::read_text;
 pub use sampan_runtime::kernel::trust::plain;
 pub use schema::Config;
 
 use decode::{Cx, Fields};
 use explain::Origins;
+use inputs::Asked;
+use read::Broken;
 use schema::{Network, Plugin};
 use tree::{Node, Table, Value};
 
@@ -49,6 +53,8 @@ pub struct Loaded {
     pub config: Config,
     pub origins: Origins,
     pub warnings: Vec<Diagnostic>,
+    /// What it was made from.
+    pub inputs: Inputs,
 }
 
 /// Reads and resolves; later files win. All mistakes, in the order of the files.
@@ -57,19 +63,39 @@ pub fn load(
     env: &dyn Fn(&str) -> Option<String>,
     builtin: &Builtin,
 ) -> Result<Loaded, Vec<Diagnostic>> {
-    let mut reader = read::Reader::new(env);
-    let tree = reader.all(paths);
+    make(host(paths, env, builtin)?)
+}
+
+/// The config that was once made from these, whatever became of the files.
+pub fn again(inputs: &Inputs) -> Result<Loaded, Vec<Diagnostic>> {
+    make(Asked::again(inputs))
+}
+
+/// Where the run folder is, as far as that can be read in files that may hold any mistake.
+pub fn run_dir(paths: &[PathBuf], env: &dyn Fn(&str) -> Option<String>, builtin: &Builtin) -> PathBuf {
+    let Ok(asked) = host(paths, env, builtin) else { return builtin.run_dir.clone() };
+    let tree = read::Reader::new(&asked, Broken::Read).all();
+    let cx = Cx { asked: &asked, errors: RefCell::default(), warnings: RefCell::default() };
+    decode::supervisor(&Fields::new(&cx, tree.get("supervisor"), "supervisor"), builtin).run_dir
+}
+
+fn host<'e>(
+    paths: &[PathBuf],
+    env: &'e dyn Fn(&str) -> Option<String>,
+    builtin: &Builtin,
+) -> Result<Asked<'e>, Vec<Diagnostic>> {
+    Asked::host(paths, env, builtin).map_err(|why| vec![Diagnostic::nowhere("", why, "")])
+}
+
+fn make(asked: Asked<'_>) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut reader = read::Reader::new(&asked, Broken::Skipped);
+    let tree = reader.all();
     let mut errors = reader.errors;
     if reader.incomplete {
         diagnostic::sort(&mut errors);
         return Err(errors);
     }
-    let cwd = match std::env::current_dir() {
-        Ok(cwd) => cwd,
-        Err(e) => return Err(vec![Diagnostic::nowhere("", format!("no current folder: {e}"), "")]),
-    };
-    let (found, warnings) = (RefCell::default(), RefCell::new(reader.warnings));
-    let cx = Cx { env, builtin, cwd: &cwd, errors: found, warnings };
+    let cx = Cx { asked: &asked, errors: RefCell::default(), warnings: RefCell::new(reader.warnings) };
     let mut origins = Origins::default();
     let config = resolve(&cx, tree, &mut origins, &mut errors);
     errors.extend(cx.errors.into_inner());
@@ -77,7 +103,7 @@ pub fn load(
     if errors.is_empty() {
         origins.pack();
         diagnostic::sort(&mut warnings);
-        return Ok(Loaded { config, origins, warnings });
+        return Ok(Loaded { config, origins, warnings, inputs: asked.into_inputs() });
     }
     diagnostic::sort(&mut errors);
     Err(errors)
@@ -96,7 +122,8 @@ fn resolve(cx: &Cx<'_>, mut tree: Table, origins: &mut Origins, errors: &mut Vec
             field.wrong("no such version", "this sampand reads version = 1");
         }
     }
-    let supervisor = decode::supervisor(&Fields::new(cx, tree.get("supervisor"), "supervisor"), cx.builtin);
+    let supervisor =
+        decode::supervisor(&Fields::new(cx, tree.get("supervisor"), "supervisor"), &cx.asked.builtin());
     let mut networks: BTreeMap<String, Network> = BTreeMap::new();
     networks.insert("default".into(), decode::network(&top));
     for (name, node) in tables(&tree, "networks") {
@@ -117,7 +144,7 @@ fn resolve(cx: &Cx<'_>, mut tree: Table, origins: &mut Origins, errors: &mut Vec
         .map(|(name, node)| (name.clone(), decode::service(cx, name, node)))
         .collect();
     let network_nodes = tree.get("networks").and_then(Node::table);
-    check::check(&drafts, &networks, network_nodes, errors, &mut cx.warnings.borrow_mut());
+    check::check(cx.asked, &drafts, &networks, network_nodes, errors, &mut cx.warnings.borrow_mut());
     for (name, node) in &tree {
         origins.collect(name, node);
     }

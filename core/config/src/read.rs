@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sampan_runtime::kernel::trust::{self, Group};
 
 use super::diagnostic::Diagnostic;
+use super::inputs::Asked;
 use super::source::{Source, Spot};
 use super::tree::{self, Node, Table, Value};
 use super::{glob, merge, variables};
@@ -17,26 +18,35 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 pub const WRITABLE: &str = "whoever is in that group commands sampand";
 
 pub struct Reader<'a> {
-    env: &'a dyn Fn(&str) -> Option<String>,
+    asked: &'a Asked<'a>,
     pub errors: Vec<Diagnostic>,
     pub warnings: Vec<Diagnostic>,
     /// A file could not be read or is not TOML: guesses about the rest would mislead.
     pub incomplete: bool,
     read: usize,
+    broken: Broken,
+}
+
+/// What becomes of a file that is not TOML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    Skipped,
+    /// What can be read of it is.
+    Read,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Reader { env, errors: Vec::new(), warnings: Vec::new(), incomplete: false, read: 0 }
+    pub fn new(asked: &'a Asked<'a>, broken: Broken) -> Self {
+        Reader { asked, broken, errors: Vec::new(), warnings: Vec::new(), incomplete: false, read: 0 }
     }
 
     /// Each file with what it includes; a later one over an earlier one.
-    pub fn all(&mut self, paths: &[PathBuf]) -> Table {
+    pub fn all(&mut self) -> Table {
         let mut whole = Table::new();
-        for path in paths {
-            let Some(source) = self.open(path, None) else { continue };
-            let mut tree = self.file(source, &mut vec![path.clone()]);
-            merge::expand(&mut tree, self.env, &mut self.errors);
+        for path in self.asked.paths() {
+            let Some(source) = self.open(&path, None) else { continue };
+            let mut tree = self.file(source, &mut vec![path]);
+            merge::expand(&mut tree, &|name| self.asked.variable(name), &mut self.errors);
             super::known::check(&tree, &mut self.errors);
             merge::overlay_config(&mut whole, tree);
         }
@@ -45,14 +55,14 @@ impl<'a> Reader<'a> {
 
     /// One file and, beneath it, what it includes.
     fn file(&mut self, source: Arc<Source>, above: &mut Vec<PathBuf>) -> Table {
-        let mut tree = match tree::parse(&source) {
-            Ok(tree) => tree,
-            Err(errors) => {
-                self.errors.extend(errors);
-                self.incomplete = true;
+        let (mut tree, errors) = tree::parse(&source);
+        if !errors.is_empty() {
+            self.errors.extend(errors);
+            self.incomplete = true;
+            if self.broken == Broken::Skipped {
                 return Table::new();
             }
-        };
+        }
         let Some(include) = tree.remove("include") else { return tree };
         let Value::Array(items) = &include.value else {
             let wrong = format!("expected an array, found {}", include.kind());
@@ -93,7 +103,7 @@ impl<'a> Reader<'a> {
             self.errors.push(Diagnostic::error("include", &item.at, wrong, "write a path"));
             return Vec::new();
         };
-        let text = match variables::substitute(text, self.env) {
+        let text = match variables::substitute(text, &|name| self.asked.variable(name)) {
             Ok(text) => text,
             Err(t) => {
                 self.errors.push(Diagnostic::error("include", &item.at.narrow(&t.part), t.message, t.hint));
@@ -103,7 +113,7 @@ impl<'a> Reader<'a> {
         if !glob::is_glob(&text) {
             return vec![source.folder().join(text)];
         }
-        match glob::expand(source.folder(), &text) {
+        match self.asked.list(source.folder(), &text) {
             Ok(paths) => paths,
             Err(e) => {
                 self.errors.push(Diagnostic::error(
@@ -118,7 +128,7 @@ impl<'a> Reader<'a> {
     }
 
     fn open(&mut self, path: &Path, named: Option<&Spot>) -> Option<Arc<Source>> {
-        match read_text(path) {
+        match self.asked.text(path) {
             Ok((text, warning)) => {
                 self.warnings.extend(warning.map(|warning| match named {
                     Some(at) => Diagnostic::warning("include", at, warning, WRITABLE),

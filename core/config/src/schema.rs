@@ -43,6 +43,17 @@ pub struct Supervisor {
     pub cgroup_parent: Option<String>,
 }
 
+impl Supervisor {
+    /// The keys that hold from one start of sampand to the next are `started`'s (`Applies::Supervisor` in the key table).
+    pub fn go_on_as(&mut self, started: &Supervisor) {
+        self.run_dir.clone_from(&started.run_dir);
+        self.state_dir.clone_from(&started.state_dir);
+        self.socket.clone_from(&started.socket);
+        self.plugin_dir.clone_from(&started.plugin_dir);
+        self.cgroup_parent.clone_from(&started.cgroup_parent);
+    }
+}
+
 /// What SIGTERM does to the containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

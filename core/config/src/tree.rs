@@ -75,70 +75,72 @@ impl Node {
     }
 }
 
-/// All syntax errors at once.
-pub fn parse(source: &Arc<Source>) -> Result<Table, Vec<Diagnostic>> {
+/// What can be read of it, and all syntax errors at once.
+pub fn parse(source: &Arc<Source>) -> (Table, Vec<Diagnostic>) {
     let (table, errors) = DeTable::parse_recoverable(&source.text);
-    if errors.is_empty() {
-        return convert_table(source, table.into_inner());
-    }
-    Err(errors
+    let mut errors: Vec<Diagnostic> = errors
         .iter()
         .map(|e| {
             let at = Spot::new(source, e.span().unwrap_or(0..0));
             Diagnostic::error("", &at, format!("not TOML: {}", e.message().lines().next().unwrap_or("")), "")
         })
-        .collect())
+        .collect();
+    let broken = !errors.is_empty();
+    let (table, more) = convert_table(source, table.into_inner());
+    // Of a file that is not TOML, that alone is said.
+    if !broken {
+        errors.extend(more);
+    }
+    (table, errors)
 }
 
-fn convert_table(source: &Arc<Source>, table: DeTable<'_>) -> Result<Table, Vec<Diagnostic>> {
+fn convert_table(source: &Arc<Source>, table: DeTable<'_>) -> (Table, Vec<Diagnostic>) {
     let mut out = Table::new();
     let mut errors = Vec::new();
     for (key, value) in table {
         let spot = Spot::new(source, key.span());
-        match convert(source, value, Some(&spot)) {
-            Ok(node) => {
-                out.insert(key.into_inner().into_owned(), node);
-            }
-            Err(more) => errors.extend(more),
-        }
+        let (node, more) = convert(source, value, Some(&spot));
+        errors.extend(more);
+        out.extend(node.map(|node| (key.into_inner().into_owned(), node)));
     }
-    if errors.is_empty() { Ok(out) } else { Err(errors) }
+    (out, errors)
 }
 
+/// No node: it is nothing at all. A table or an array is given without what is wrong in it.
 fn convert(
     source: &Arc<Source>,
     value: toml::Spanned<DeValue<'_>>,
     key: Option<&Spot>,
-) -> Result<Node, Vec<Diagnostic>> {
+) -> (Option<Node>, Vec<Diagnostic>) {
     let at = Spot::new(source, value.span());
-    let wrong = |message: &str| vec![Diagnostic::error("", &at, message, "")];
+    let wrong = |message: &str| (None, vec![Diagnostic::error("", &at, message, "")]);
+    let mut errors = Vec::new();
     let value = match value.into_inner() {
         DeValue::String(text) => Value::Text(text.into_owned()),
         DeValue::Integer(n) => match i64::from_str_radix(&n.as_str().replace('_', ""), n.radix()) {
             Ok(n) => Value::Integer(n),
-            Err(_) => return Err(wrong("an integer beyond 64 bits")),
+            Err(_) => return wrong("an integer beyond 64 bits"),
         },
         DeValue::Float(f) => match f.as_str().replace('_', "").parse() {
             Ok(f) => Value::Float(f),
-            Err(_) => return Err(wrong("not a number")),
+            Err(_) => return wrong("not a number"),
         },
         DeValue::Boolean(b) => Value::Bool(b),
         DeValue::Datetime(d) => Value::Date(d.to_string()),
         DeValue::Array(items) => {
             let mut nodes = Vec::new();
-            let mut errors = Vec::new();
             for item in items {
-                match convert(source, item, None) {
-                    Ok(node) => nodes.push(node),
-                    Err(more) => errors.extend(more),
-                }
-            }
-            if !errors.is_empty() {
-                return Err(errors);
+                let (node, more) = convert(source, item, None);
+                nodes.extend(node);
+                errors.extend(more);
             }
             Value::Array(nodes)
         }
-        DeValue::Table(table) => Value::Table(convert_table(source, table)?),
+        DeValue::Table(table) => {
+            let (table, more) = convert_table(source, table);
+            errors = more;
+            Value::Table(table)
+        }
     };
-    Ok(Node::new(value, &at, key.unwrap_or(&at)))
+    (Some(Node::new(value, &at, key.unwrap_or(&at))), errors)
 }

@@ -30,7 +30,9 @@ impl Load for Folder {
 
     fn load(&self, files: &[&str]) -> Result<Loaded, Vec<config::Diagnostic>> {
         let paths: Vec<PathBuf> = files.iter().map(|f| self.path(f)).collect();
-        config::load(&paths, &env, &Builtin::default())
+        let loaded = config::load(&paths, &env, &Builtin::default())?;
+        same_again(&loaded);
+        Ok(loaded)
     }
 
     fn config(&self, files: &[&str]) -> Config {
@@ -39,6 +41,16 @@ impl Load for Folder {
             Err(errors) => panic!("{}", config::diagnostic::render(&errors, false)),
         }
     }
+}
+
+/// Whatever a test loads can be made again from what it was made of, as it comes back from a file.
+fn same_again(loaded: &Loaded) {
+    let kept = serde_json::to_string(&loaded.inputs).unwrap();
+    let again = config::again(&serde_json::from_str(&kept).unwrap()).unwrap();
+    assert_eq!(again.config, loaded.config);
+    assert_eq!(again.inputs, loaded.inputs, "and again");
+    let origins = |loaded: &Loaded| config::explain::toml(&loaded.config, &loaded.origins, None);
+    assert_eq!(origins(&again), origins(loaded));
 }
 
 pub fn env(name: &str) -> Option<String> {

@@ -304,3 +304,88 @@ fn the_docs_are_the_key_tables() {
         "docs/config.md is old: SAMPAN_WRITE_DOCS=1 cargo test -p sampan-supervisor the_docs"
     );
 }
+
+fn write(folder: &Folder, name: &str, text: &str) {
+    std::fs::write(folder.path(name), text).unwrap();
+}
+
+/// What a worker that follows another has: not one of the files need be there any more.
+#[test]
+fn a_config_is_made_again_without_the_files_it_was_made_of() {
+    let folder = Folder::new();
+    write(&folder, "c.toml", "include = [\"part*.toml\", \"more.toml\"]\n[defaults]\nrootfs = \"root\"\n");
+    write(&folder, "part1.toml", "[services.a]\ncommand = \"a ${NAME}\"\nenv_file = \"a.env\"\n");
+    write(
+        &folder,
+        "more.toml",
+        "[services.b]\ncommand = \"b\"\nvolumes = [\"./data:/data\"]\nenv_file = { path = \"no.env\", required = false }\n",
+    );
+    write(&folder, "a.env", "K=v\n");
+    for made in ["root", "data"] {
+        std::fs::create_dir(folder.path(made)).unwrap();
+    }
+    let loaded = folder.load(&["c.toml"]).unwrap();
+    for gone in ["c.toml", "part1.toml", "more.toml", "a.env"] {
+        std::fs::remove_file(folder.path(gone)).unwrap();
+    }
+    for gone in ["root", "data"] {
+        std::fs::remove_dir(folder.path(gone)).unwrap();
+    }
+    // What was not there then is not there now.
+    write(&folder, "no.env", "broken");
+    write(&folder, "part2.toml", "broken");
+    let again = sampan_config::again(&loaded.inputs).unwrap();
+    assert_eq!(again.config, loaded.config);
+    assert_eq!(again.config.services["a"].environment["K"], "v");
+    assert_eq!(again.config.services["a"].argv(), ["a", "value"]);
+}
+
+#[test]
+fn the_run_folder_is_found_in_a_file_with_mistakes() {
+    let folder = Folder::new();
+    let builtin = sampan_config::Builtin::default();
+    let found = |text: &str| {
+        write(&folder, "c.toml", text);
+        sampan_config::run_dir(&[folder.path("c.toml")], &|_| None, &builtin)
+    };
+    let here = folder.path("run");
+    let good = "[supervisor]\nrun_dir = \"run\"\n";
+    assert_eq!(found(good), here);
+    for more in [
+        "[[[",
+        "[services.a]\ncommand = ",
+        "[supervisor]\n",
+        "[services.a]\nno = \"key\"\n",
+        "a = 99999999999999999999\n",
+    ] {
+        assert_eq!(found(&format!("{good}{more}")), here, "{more:?}");
+    }
+    assert_eq!(found(""), builtin.run_dir);
+    assert_eq!(sampan_config::run_dir(&[folder.path("none.toml")], &|_| None, &builtin), builtin.run_dir);
+}
+
+/// A worker that follows another begins as sampand began, whatever was applied since.
+#[test]
+fn keys_of_a_start_are_taken_from_the_start() {
+    use sampan_config::keys::{Applies, SUPERVISOR, Stage};
+    let of = |text: &str| Folder::new().with("c.toml", text).config(&["c.toml"]);
+    let other = of(
+        "[supervisor]\nrun_dir = \"run\"\nstate_dir = \"state\"\nsocket = \"sock\"\nplugin_dir = \"plugins\"\n\
+         cgroup_parent = \"/other\"\non_exit = \"keep\"\nshutdown_timeout = \"1s\"\nmax_parallel_starts = 9\n\
+         restart_storm = { burst = 9, interval = \"9s\" }\nlog_level = \"trace\"\nlog_format = \"json\"\n",
+    );
+    let begun = of("");
+    let changed = |now: &sampan_config::Config| {
+        let diff = sampan_config::diff::diff(&begun, now);
+        diff.supervisor
+            .into_iter()
+            .map(|field| (field.key, field.applies == Applies::Supervisor))
+            .collect::<Vec<_>>()
+    };
+    let built = SUPERVISOR.iter().filter(|key| key.stage == Stage::Built).count();
+    assert_eq!(changed(&other).len(), built, "each key differs: {:?}", changed(&other));
+    let mut now = other.clone();
+    now.supervisor.go_on_as(&begun.supervisor);
+    let left = changed(&now);
+    assert!(left.len() < built && left.iter().all(|(_, of_a_start)| !of_a_start), "{left:?}");
+}

@@ -4,8 +4,8 @@
 //! The journal is written without fsync: it survives our crash, not the host's, and does not have to, for after
 //! a reboot nothing of what it speaks of runs.
 
-pub mod crash;
 pub mod atomic;
+pub mod crash;
 mod desired;
 mod file;
 mod record;

@@ -26,9 +26,12 @@ const STATE: &str = "state.lock";
 const GROUPS: &str = "sampand.groups";
 /// The runtime's root. After a reboot nothing in it runs, whoever made it.
 const CONTAINERS: &str = "containers";
+/// The config that was applied last, and the next one while it is written.
+pub const APPLIED: &str = "applied.json";
+const APPLIED_NEW: &str = "applied.json.new";
 /// All that sampand ever makes in a run folder. Nothing else is touched when it is cleared: the folder's name
 /// comes from a file that somebody wrote by hand.
-const OURS: [&str; 9] = [
+const OURS: [&str; 11] = [
     CONTAINERS,
     "bundles",
     "io",
@@ -38,6 +41,8 @@ const OURS: [&str; 9] = [
     "cgroup_parent",
     "sampand.sock",
     record::NAME,
+    APPLIED,
+    APPLIED_NEW,
 ];
 /// A lock whose holder is not on record yet will be: it is the first thing that a holder does.
 const UNKNOWN_MAX: Duration = Duration::from_secs(1);
@@ -170,6 +175,11 @@ fn claim_of(parent: &str) -> Result<PathBuf, Refused> {
 /// The keel's name for that claim.
 fn key_of(claim: &Path) -> String {
     format!("{GROUPS}/{}", claim.file_name().unwrap_or_default().display())
+}
+
+/// Where the containers of a run folder are.
+pub fn containers(run_dir: &Path) -> PathBuf {
+    run_dir.join(CONTAINERS)
 }
 
 pub fn boot_id() -> std::io::Result<String> {

@@ -17,6 +17,7 @@ use sampan_service::{Event, Exit, Found, Life, Service};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 /// From the gate to execve, startContainer hooks included. Then it counts as not started, and is ended.
@@ -199,7 +200,21 @@ fn ended(pidfd: &OwnedFd) -> bool {
     sampan_runtime::kernel::pidfd::ended(pidfd.as_fd()).unwrap_or(true)
 }
 
+/// Whether the main process of any container of this root lives.
+pub fn anything_lives(containers: &Path) -> bool {
+    let lives = |name: &str| {
+        let init = state_in(containers, name)?.init().ok()??;
+        sampan_runtime::kernel::pidfd::ended(init.as_fd()).ok().filter(|ended| !ended)
+    };
+    let entries = std::fs::read_dir(containers).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).any(|name| lives(&name).is_some())
+}
+
 fn state_of(worker: &Worker, name: &str) -> Option<State> {
-    let root = Root::new(Some(&worker.ground.dirs.containers())).ok()?;
+    state_in(&worker.ground.dirs.containers(), name)
+}
+
+fn state_in(containers: &Path, name: &str) -> Option<State> {
+    let root = Root::new(Some(containers)).ok()?;
     State::load(&root.open(name).ok()?).ok()?
 }

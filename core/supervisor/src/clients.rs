@@ -3,7 +3,6 @@ use crate::clock;
 use crate::request::{Answer, EventStream, Request, failure};
 use crate::worker::{Goal, Waiter, Worker, transition};
 use sampan_api as api;
-use sampan_config::Config;
 use sampan_journal::{HISTORY, Since};
 use sampan_service::{Down, Event, Up};
 use std::sync::Arc;
@@ -128,14 +127,12 @@ impl Worker {
     }
 
     fn apply_config(&mut self) -> Result<api::Applied, api::Failure> {
-        match self.ground.reload() {
-            Ok(config) => Ok(self.replace_config(config)),
-            Err(text) => Err(api::Failure {
-                error: "the config has errors, nothing changed".into(),
-                code: "config".into(),
-                detail: Some(text),
-            }),
-        }
+        let loaded = self.ground.reload().map_err(|text| api::Failure {
+            error: "the config has errors, nothing changed".into(),
+            code: "config".into(),
+            detail: Some(text),
+        })?;
+        self.replace_config(loaded).map_err(|why| failure("internal", format!("{why}; nothing changed")))
     }
 
     fn events(&self, since: Option<u64>) -> Result<EventStream, api::Failure> {
@@ -186,13 +183,6 @@ impl Worker {
     fn no_such(&self, name: &str) -> api::Failure {
         let names: Vec<&str> = self.fleet.entries.keys().map(|name| &**name).collect();
         failure("no-such-service", format!("no service {name:?}; there are: {}", names.join(", ")))
-    }
-
-    /// Takes over a new config: what differs decides what happens to each service.
-    pub(crate) fn replace_config(&mut self, config: Config) -> api::Applied {
-        let applied = crate::desired::replace(self, config);
-        self.save_desired();
-        applied
     }
 }
 

@@ -12,9 +12,10 @@ use crate::request::{Answer, ControlReply, failure};
 use crate::worker::{Message, Worker};
 use sampan_api as api;
 use sampan_cgroups::Hierarchies;
-use sampan_config::Config;
+use sampan_config::explain::Origins;
+use sampan_config::{Config, Loaded};
 use sampan_journal as journal;
-use sampan_keel::{Child, Handle, Keel};
+use sampan_keel::{Child, Handle, Keel, rundir};
 use sampan_plugin_host::{Ctx, ExitFacts, Failure, Plugins, Role};
 use sampan_service::{Action, Event, Exit, Life, Ms, Status, Verdict};
 use std::cell::RefCell;
@@ -36,7 +37,7 @@ pub struct Dirs {
 impl Dirs {
     /// The runtime's root: `sampan --root` on it sees our containers.
     pub fn containers(&self) -> PathBuf {
-        self.run.join("containers")
+        rundir::containers(&self.run)
     }
 
     pub fn bundle(&self, service: &str) -> PathBuf {
@@ -116,8 +117,18 @@ impl Ground {
     }
 
     /// Reads the config again; the text is all its errors as `--check` prints them.
-    pub fn reload(&self) -> Result<Config, String> {
-        self.source.load()
+    pub fn reload(&self) -> Result<Loaded, String> {
+        let mut warnings = Vec::new();
+        let loaded = self.source.load(&mut warnings);
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        loaded
+    }
+
+    /// `sampanctl config` shows these.
+    pub fn set_origins(&self, origins: Origins) {
+        self.source.holds(origins);
     }
 
     /// Says it once, however often the service starts.

@@ -19,6 +19,8 @@ pub mod probe;
 
 // The loop and what it is made of.
 pub mod adopt;
+pub mod applied;
+mod apply;
 mod asks;
 mod behind;
 pub mod bus;
@@ -29,6 +31,7 @@ pub mod fleet;
 pub mod follow;
 pub mod inside;
 pub mod life;
+pub mod opening;
 pub mod request;
 pub mod serve;
 pub mod sources;

@@ -1,5 +1,5 @@
-//! Where the config comes from: its files, sampand's environment, where sampand is installed. Read at the start and on
-//! every reload; the origins of the config that holds are kept for `sampanctl config`.
+//! config.toml: its files, sampand's environment, where sampand is installed. Read at sampand's start and when somebody asks for it;
+//! the origins of the config that holds are kept for `sampanctl config`.
 use sampan_config::{self as config, Builtin, Config, Diagnostic, Loaded, explain, explain::Origins};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub struct Source {
     paths: Vec<PathBuf>,
     builtin: Builtin,
-    /// Of the config that was loaded last.
+    /// Of the config that holds.
     origins: RefCell<Origins>,
 }
 
@@ -22,25 +22,35 @@ impl Source {
         Source { paths, builtin, origins: RefCell::default() }
     }
 
-    pub fn read(&self) -> Result<Loaded, Vec<Diagnostic>> {
-        config::load(&self.paths, &|name| std::env::var(name).ok(), &self.builtin)
+    fn read(&self) -> Result<Loaded, Vec<Diagnostic>> {
+        config::load(&self.paths, &variable, &self.builtin)
     }
 
-    /// The config, or all its errors as `--check` prints them. Warnings are told.
-    pub fn load(&self) -> Result<Config, String> {
+    /// The config, or all its errors as `--check` prints them. Warnings are added to those given.
+    pub fn load(&self, warnings: &mut Vec<String>) -> Result<Loaded, String> {
         let result = self.read();
         let (text, _) = config::report(&self.paths, &result, false, false);
         let loaded = result.map_err(|_| text)?;
-        for warning in &loaded.warnings {
-            tracing::warn!("{}: {}", warning.title(), warning.hint);
-        }
-        self.origins.replace(loaded.origins);
-        Ok(loaded.config)
+        warnings.extend(loaded.warnings.iter().map(|warning| match warning.hint.as_str() {
+            "" => warning.title(),
+            hint => format!("{}: {hint}", warning.title()),
+        }));
+        Ok(loaded)
+    }
+
+    /// Where the run folder is, whatever else is wrong in the files.
+    pub fn run_dir(&self) -> PathBuf {
+        config::run_dir(&self.paths, &variable, &self.builtin)
     }
 
     /// `--check`: what to print and the exit code.
     pub fn check(&self, colour: bool, json: bool) -> (String, u8) {
         config::report(&self.paths, &self.read(), colour, json)
+    }
+
+    /// The config of these origins is the one that holds.
+    pub fn holds(&self, origins: Origins) {
+        self.origins.replace(origins);
     }
 
     /// The config as it holds, each key with its origin.
@@ -52,6 +62,10 @@ impl Source {
         }
         .unwrap_or_default()
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// `PREFIX/lib/sampan/plugins` beside the `PREFIX/bin` that this program was started from, if it is there.

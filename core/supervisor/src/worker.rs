@@ -14,6 +14,7 @@ use crate::bus::Bus;
 use crate::executor::Ground;
 use crate::fleet::{Entry, Fleet};
 use crate::life::Born;
+use crate::opening::Then;
 use crate::probe::{Probes, Report};
 use crate::request::{Answer, Request};
 use crate::tidy::Tidy;
@@ -167,11 +168,16 @@ impl Worker {
         }
     }
 
-    /// Runs until sampand is asked to end.
-    pub async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) -> (Outcome, Worker) {
+    /// Tells the services that live what became of them, and brings the config into force.
+    pub fn begin(&mut self, then: Then) -> Result<(), String> {
         for (name, event) in std::mem::take(&mut self.adopted) {
             self.apply(&name, &event);
         }
+        self.begin_with(then)
+    }
+
+    /// Runs until sampand is asked to end.
+    pub async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) -> (Outcome, Worker) {
         self.boot();
         loop {
             {
@@ -333,8 +339,10 @@ impl Worker {
     fn signal(&mut self, signal: i32) {
         match signal {
             libc::SIGHUP => match self.ground.reload() {
-                Ok(config) => {
-                    self.replace_config(config);
+                Ok(loaded) => {
+                    if let Err(why) = self.replace_config(loaded) {
+                        tracing::error!("{why}; nothing changed");
+                    }
                 }
                 Err(text) => tracing::error!("the config has errors, nothing changed\n{text}"),
             },

@@ -1,5 +1,6 @@
 //! From process start to the loop and back: folders, journal, plugins, adoption, then the loop, then the end.
 use crate::executor::Ground;
+use crate::opening::{self, Configs, Opening};
 use crate::source::Source;
 use crate::view::View;
 use crate::worker::{Message, Outcome, Worker};
@@ -36,8 +37,8 @@ pub fn run(keel: Keel, source: Source) -> u8 {
     // What we and our plugins make is for nobody else, unless whoever makes it says so (fchmod). The keel keeps the umask
     // it was started with: hooks have it.
     rustix::process::umask(Mode::all() & !trust::closed(0o700));
-    let config = match source.load() {
-        Ok(config) => config,
+    let mut opening = match Opening::find(&keel, &source) {
+        Ok(opening) => opening,
         Err(text) => {
             let _ = std::io::stderr().write_all(text.as_bytes());
             return CONFIG;
@@ -47,7 +48,9 @@ pub fn run(keel: Keel, source: Source) -> u8 {
         Ok(view) => view,
         Err(error) => return fail(&format!("cannot start the output thread: {error}")),
     };
-    log::install(view.clone(), level(config.supervisor.log_level), format(config.supervisor.log_format));
+    let supervisor = opening.supervisor();
+    log::install(view.clone(), level(supervisor.log_level), format(supervisor.log_format));
+    opening.tell();
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(64)
@@ -61,7 +64,7 @@ pub fn run(keel: Keel, source: Source) -> u8 {
     let local = tokio::task::LocalSet::new();
     // The keel takes the end of our socket for our death: it stays open until the process ends.
     std::mem::forget(keel.clone());
-    let code = match local.block_on(&runtime, start(keel, source, config, view.clone())) {
+    let code = match local.block_on(&runtime, start(keel, source, opening, view.clone())) {
         Ok(code) => code,
         Err(text) => {
             tracing::error!("{text}");
@@ -79,8 +82,8 @@ fn fail(text: &str) -> u8 {
     FAILED
 }
 
-async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result<u8, String> {
-    let supervisor = config.supervisor.clone();
+async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Result<u8, String> {
+    let supervisor = opening.supervisor().clone();
     let claim =
         rundir::claim(&supervisor.run_dir, &supervisor.state_dir, &keel).map_err(|e| e.to_string())?;
     let cgroup_parent = cgroup_parent::find(&supervisor, None);
@@ -96,7 +99,7 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
     }
     let (lives, fate) = keel.predecessor();
     match fate {
-        Fate::First => {}
+        Fate::First => opening::let_go(&keel)?,
         Fate::Ended(exit) => {
             tracing::warn!(code = exit.code(), "the worker before this one died; containers ran on")
         }
@@ -105,9 +108,11 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
     let hierarchies = Hierarchies::detect().map_err(|e| e.to_string())?;
     let (send, messages) = mpsc::unbounded_channel();
     let reason = if lives == 0 && !claim.taken_over { "start" } else { "crash" };
-    let opened = open_plugins(&config, &keel, &claim.boot_id, reason).await?;
+    let configs = opening.configs(&source, &replay);
+    let opened = open_plugins(configs.lasting(), &keel, &claim.boot_id, reason).await?;
     crate::asks::forward(opened.asks, opened.back, send.clone());
     let plugins = opened.plugins;
+    let Configs { first: config, then } = configs;
     view.names(config.services.keys().map(String::as_str));
     let follow = follow::wanted(&config);
     let logged = config.services.values().any(|service| service.logging.driver != LogDriver::None);
@@ -116,6 +121,7 @@ async fn start(keel: Keel, source: Source, config: Config, view: View) -> Result
     let mut worker = Worker::new(ground.clone(), keel.clone(), journal, desired, lives + 1);
     adopt::adopt(&mut worker, &replay);
     synchronize(&worker).await;
+    worker.begin(then)?;
     serve::start(&supervisor, send.clone()).map_err(|e| e.to_string())?;
     crate::sources::signals(&send).map_err(|e| format!("cannot take over signals: {e}"))?;
     let following = (follow && logged).then(|| follow::start(&ground, &view));

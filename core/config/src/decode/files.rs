@@ -1,7 +1,7 @@
 //! `volumes`, `tmpfs`, `environment`, `env_file`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{Field, Fields, Value};
 use crate::diagnostic::Diagnostic;
@@ -26,18 +26,13 @@ pub fn volumes(f: &Field<'_>) -> Option<Vec<Volume>> {
                 Diagnostic::error(&item.path, &item.node.at, wrong, "the second would hide the first");
             item.cx.errors.borrow_mut().push(error.also(&first, "first here"));
         }
-        if !volume.create && !exists(&volume.source) {
+        if !volume.create && !item.cx.asked.exists(&volume.source) {
             let hint = "make it, or write { source, target, create = true }";
             item.wrong(format!("{} does not exist", volume.source.display()), hint);
         }
         volumes.push(volume);
     }
     Some(volumes)
-}
-
-/// Also true where we may not look: the mount will say it better.
-fn exists(path: &Path) -> bool {
-    !matches!(path.symlink_metadata(), Err(e) if e.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn short_volume(f: &Field<'_>) -> Option<Volume> {
@@ -227,10 +222,10 @@ fn read_env_file(f: &Field<'_>, all: &mut BTreeMap<String, String>) {
         _ => (f.host_path(), true),
     };
     let Some(path) = path else { return };
-    if !required && !exists(&path) {
+    if !required && !f.cx.asked.exists(&path) {
         return;
     }
-    let hint = if exists(&path) { "" } else { "make it, or write { path, required = false }" };
+    let hint = if f.cx.asked.exists(&path) { "" } else { "make it, or write { path, required = false }" };
     let Some(text) = f.text_file(&path, hint) else { return };
     match env_file::parse(&text) {
         Ok(entries) => all.extend(entries.into_iter().map(|e| (e.name, e.value))),

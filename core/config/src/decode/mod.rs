@@ -12,10 +12,13 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::diagnostic::Diagnostic;
+use super::inputs::Asked;
 use super::merge::join;
 use super::near::nearest;
-use super::read::{WRITABLE, read_text};
+use super::read::WRITABLE;
 use super::tree::{Node, Value};
 use super::{units, variables};
 
@@ -24,7 +27,7 @@ pub use service::{CAPABILITIES, Draft, lives_on, service};
 pub use supervisor::supervisor;
 
 /// Where sampand's own things are unless the config says otherwise.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Builtin {
     pub run_dir: PathBuf,
     pub state_dir: PathBuf,
@@ -43,10 +46,7 @@ impl Default for Builtin {
 
 /// What every reader needs.
 pub struct Cx<'a> {
-    pub env: &'a dyn Fn(&str) -> Option<String>,
-    pub builtin: &'a Builtin,
-    /// Relative paths start from their file's folder, that from here.
-    pub cwd: &'a Path,
+    pub asked: &'a Asked<'a>,
     pub errors: RefCell<Vec<Diagnostic>>,
     pub warnings: RefCell<Vec<Diagnostic>>,
 }
@@ -191,7 +191,7 @@ impl<'a> Field<'a> {
     }
 
     fn substitute(&self, text: &str) -> Option<String> {
-        match variables::substitute(text, self.cx.env) {
+        match variables::substitute(text, &|name| self.cx.asked.variable(name)) {
             Ok(text) if text.contains('\0') => {
                 self.wrong("a NUL byte", "no system call takes it");
                 None
@@ -412,13 +412,13 @@ impl<'a> Field<'a> {
             self.wrong("`~` is not a path here", "write ${HOME}, or the path from the root");
             return None;
         }
-        let folder = self.cx.cwd.join(self.node.at.source.folder());
+        let folder = self.cx.asked.cwd().join(self.node.at.source.folder());
         Some(clean(&folder.join(text)))
     }
 
     /// The text of a file that the config names; `hint`: what to do where it cannot be read.
     pub fn text_file(&self, path: &Path, hint: &str) -> Option<String> {
-        match read_text(path) {
+        match self.cx.asked.text(path) {
             Ok((text, warning)) => {
                 let warn = |warning| Diagnostic::warning(&self.path, &self.node.at, warning, WRITABLE);
                 self.cx.warnings.borrow_mut().extend(warning.map(warn));

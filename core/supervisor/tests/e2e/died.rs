@@ -1,5 +1,5 @@
 //! Worker and keel die, at any moment and both: containers run on, none is doubled, no exit status is lost or invented.
-use super::world::{LONG, Random, kill, run};
+use super::world::{LONG, Random, Small, kill};
 use super::{LIVE, World};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -52,26 +52,6 @@ fn a_stop_by_hand_outlives_the_worker_that_had_no_time_to_save_it() {
     assert_eq!(world.pid("c"), c);
 }
 
-/// A mount that goes with its test.
-struct Small(std::path::PathBuf);
-
-impl Small {
-    fn new(at: std::path::PathBuf) -> Small {
-        std::fs::create_dir(&at).unwrap();
-        std::fs::set_permissions(&at, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-        let mut mount = std::process::Command::new("mount");
-        assert_eq!(run(mount.args(["-t", "tmpfs", "-o", "size=1M,mode=700", "none"]).arg(&at)).code, 0);
-        Small(at)
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        run(std::process::Command::new("umount").arg("-l").arg(&self.0));
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn a_full_run_folder_is_told_and_what_happened_meanwhile_is_written_when_there_is_room() {
     let mut world = world!(
@@ -81,10 +61,10 @@ restart = {{ delay = "1ms", max_delay = "1ms" }}
 [services.a]
 {LIVE}"#
     );
-    let small = Small::new(world.dir().join("run"));
+    let small = Small::new(world.dir().join("run"), "1M");
     world.start();
     world.until_state("a", "running");
-    let fill = small.0.join("fill");
+    let fill = small.path().join("fill");
     let _ = std::fs::write(&fill, vec![0; 2 << 20]);
     world.until("it is told", |world| world.said().contains("cannot write the journal"));
     world.ok(&["stop", "a", "crash"]);

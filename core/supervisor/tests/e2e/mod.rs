@@ -13,6 +13,7 @@ macro_rules! world {
     };
 }
 
+mod applied;
 mod apply;
 mod attack;
 mod descriptors;

@@ -463,6 +463,32 @@ pub fn kill(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
+/// A file system in memory that goes with its test.
+pub struct Small(PathBuf);
+
+impl Small {
+    /// `size` as tmpfs takes it.
+    pub fn new(at: PathBuf, size: &str) -> Small {
+        fs::create_dir(&at).unwrap();
+        fs::set_permissions(&at, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let options = format!("size={size},mode=700");
+        let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(&at));
+        assert_eq!(mounted.code, 0, "{mounted:?}");
+        Small(at)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(&self.0));
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
 /// Numbers that differ from run to run; the seed is printed, `SAMPAN_TEST_SEED` repeats it.
 pub struct Random(u64);
 

@@ -1,0 +1,140 @@
+//! Everything that a config is made from: files, variables, what exists. The loader asks for it here and nowhere else, and
+//! each answer is kept, so that the same config can be made again when the files have changed or are gone: `again`.
+//! Absent on purpose: what a service's secrets hold, which are read at each start and never kept.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::decode::Builtin;
+use super::glob;
+use super::read::read_text;
+
+/// What the loader was told when it made a config.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// The config files, in the order in which they were named.
+    paths: Vec<PathBuf>,
+    builtin: Builtin,
+    /// What relative paths start from.
+    cwd: PathBuf,
+    texts: BTreeMap<PathBuf, String>,
+    /// What an `include` with a glob found, by its folder and the glob.
+    lists: BTreeMap<PathBuf, BTreeMap<String, Vec<PathBuf>>>,
+    variables: BTreeMap<String, Option<String>>,
+    /// What was looked for and not there.
+    missing: BTreeSet<PathBuf>,
+}
+
+impl Inputs {
+    pub fn new(paths: &[PathBuf], builtin: &Builtin) -> Inputs {
+        Inputs { paths: paths.to_vec(), builtin: builtin.clone(), ..Inputs::default() }
+    }
+}
+
+/// Who answers.
+#[derive(Clone, Copy)]
+enum From<'a> {
+    Host {
+        env: &'a dyn Fn(&str) -> Option<String>,
+    },
+    /// As they were; what was not asked then is not there now.
+    Kept(&'a Inputs),
+}
+
+/// Answers the loader, and keeps the answers.
+pub struct Asked<'a> {
+    from: From<'a>,
+    kept: RefCell<Inputs>,
+}
+
+impl<'a> Asked<'a> {
+    pub fn host(
+        paths: &[PathBuf],
+        env: &'a dyn Fn(&str) -> Option<String>,
+        builtin: &Builtin,
+    ) -> Result<Asked<'a>, String> {
+        let cwd = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?;
+        let kept = RefCell::new(Inputs { cwd, ..Inputs::new(paths, builtin) });
+        Ok(Asked { from: From::Host { env }, kept })
+    }
+
+    pub fn again(inputs: &'a Inputs) -> Asked<'a> {
+        let kept = Inputs { cwd: inputs.cwd.clone(), ..Inputs::new(&inputs.paths, &inputs.builtin) };
+        Asked { from: From::Kept(inputs), kept: RefCell::new(kept) }
+    }
+
+    pub fn into_inputs(self) -> Inputs {
+        self.kept.into_inner()
+    }
+
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.kept.borrow().paths.clone()
+    }
+
+    pub fn builtin(&self) -> Builtin {
+        self.kept.borrow().builtin.clone()
+    }
+
+    pub fn cwd(&self) -> PathBuf {
+        self.kept.borrow().cwd.clone()
+    }
+
+    /// A text file that may tell us what to do, perhaps with a warning (`read_text`).
+    pub fn text(&self, path: &Path) -> Result<(String, Option<String>), String> {
+        let (text, warning) = match self.from {
+            From::Host { .. } => read_text(path)?,
+            From::Kept(inputs) => {
+                let text = inputs.texts.get(path).ok_or("not among what was kept")?;
+                (text.clone(), None)
+            }
+        };
+        self.kept.borrow_mut().texts.insert(path.to_owned(), text.clone());
+        Ok((text, warning))
+    }
+
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let value = match self.from {
+            From::Host { env } => env(name),
+            From::Kept(inputs) => inputs.variables.get(name).cloned().flatten(),
+        };
+        self.kept.borrow_mut().variables.insert(name.to_owned(), value.clone());
+        value
+    }
+
+    /// Also true where we may not look: whoever opens it will say it better.
+    pub fn exists(&self, path: &Path) -> bool {
+        let gone = |path: &Path| matches!(path.symlink_metadata(), Err(e) if e.kind() == std::io::ErrorKind::NotFound);
+        self.look(path, |path| !gone(path))
+    }
+
+    pub fn is_folder(&self, path: &Path) -> bool {
+        self.look(path, Path::is_dir)
+    }
+
+    fn look(&self, path: &Path, there: impl FnOnce(&Path) -> bool) -> bool {
+        let there = match self.from {
+            From::Host { .. } => there(path),
+            From::Kept(inputs) => !inputs.missing.contains(path),
+        };
+        if !there {
+            self.kept.borrow_mut().missing.insert(path.to_owned());
+        }
+        there
+    }
+
+    /// The files that a glob finds, in byte order.
+    pub fn list(&self, folder: &Path, pattern: &str) -> std::io::Result<Vec<PathBuf>> {
+        let found = match self.from {
+            From::Host { .. } => glob::expand(folder, pattern)?,
+            From::Kept(inputs) => {
+                inputs.lists.get(folder).and_then(|lists| lists.get(pattern)).cloned().unwrap_or_default()
+            }
+        };
+        let mut kept = self.kept.borrow_mut();
+        kept.lists.entry(folder.to_owned()).or_default().insert(pattern.to_owned(), found.clone());
+        Ok(found)
+    }
+}
