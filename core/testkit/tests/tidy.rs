@@ -15,6 +15,7 @@ const IN_ORDER: &[&str] = &[
     "core/runtime",
     "core/systemd",
     "plugins/network",
+    "plugins/logging",
     "plugins/cgroups",
 ];
 const CRATES: [&str; 20] = [
@@ -45,12 +46,15 @@ const FUNCTION_LINES_MAX: usize = 60;
 const LONG: &str = "Long because";
 
 /// Words of our own that once stood for a word of the field.
-const GONE: [(&str, &str); 5] = [
+const GONE: [(&str, &str); 8] = [
     ("Want", "SlotSource"),
     ("Around", "MountContext, or Circumstances of a failure"),
     ("Made", "MountOutcome"),
     ("Hands", "HookRunner"),
     ("trap", "syscall"),
+    ("Tide", "Notifier"),
+    ("Deed", "Transfer"),
+    ("Pen", "RecordWriter"),
 ];
 
 fn workspace() -> PathBuf {

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  config   what may be set            time     RFC 3339            record   bytes <-> records, pure
-//!  segments the files of a service     spool !  between pipe and file, kept by the keel
-//!  tide     wakes followers            engine   the logging thread  follow   reading them, a thread per reader
+//!  notifier what readers are told      segments the files of a service
+//!  spool !  between pipe and file, kept by the keel
+//!  engine   the logging thread         follow   reading them, a thread per reader
 //! ```
 //! It claims `stdio`, is given the read ends of the container's pipes at `attach`, and needs nothing of the supervisor but the
 //! SDK. The formats are those that other tools read: CRI lines, or Docker's json-file.
@@ -13,9 +14,10 @@ pub mod config;
 pub mod time;
 
 pub mod record;
+
+pub mod notifier;
 pub mod segments;
 pub mod spool;
-pub mod tide;
 
 pub mod engine;
 pub mod follow;

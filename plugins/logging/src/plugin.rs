@@ -8,8 +8,8 @@ use sampan_plugin::prelude::*;
 use crate::config::{Config, Settings};
 use crate::engine::{Attachment, Engine, Figures, Report, own};
 use crate::follow::{self, Wanted};
+use crate::notifier::Notifier;
 use crate::spool::Spool;
-use crate::tide::Tide;
 
 /// The keel knows the spool by this.
 const SPOOL: &str = "spool";
@@ -18,7 +18,7 @@ const SETTINGS: &str = "settings";
 
 pub struct Logging {
     dir: PathBuf,
-    /// Made by the first `synchronize`, which brings the spool of an earlier worker, if there was one.
+    /// Begun by the first `synchronize`, which brings the spool of an earlier worker, if there was one.
     engine: Mutex<Option<Arc<Engine>>>,
     metrics: Metrics,
     /// By service, the pipes of its last life. What comes into them between `detach` and `removed` is what its poststop hooks
@@ -116,8 +116,9 @@ impl Logging {
     }
 
     fn read(&self, wanted: Wanted) -> Result<Reply> {
-        let tide = self.engine().map_or_else(|| Arc::new(Tide::default()), |engine| engine.tide());
-        let pipe = follow::start(self.dir.clone(), tide, wanted).context("starting a reader")?;
+        let notifier =
+            self.engine().map_or_else(|| Arc::new(Notifier::default()), |engine| engine.notifier());
+        let pipe = follow::start(self.dir.clone(), notifier, wanted).context("starting a reader")?;
         Ok(Reply::default().fd(pipe))
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes to records and back, without any I/O.
 //!
-//! `Pieces` cuts a read (and the tail of an unfinished line before it) into lines and parts of lines, `Pen` writes each as a
+//! `Pieces` cuts a read (and the tail of an unfinished line before it) into lines and parts of lines, `RecordWriter` writes each as a
 //! record of its driver, `parse` reads one. A part (P) has no newline of its own: the text of all records, with a newline after
 //! each F, is what the container wrote, byte for byte (json-file: but for invalid UTF-8, as with Docker).
 //!
@@ -89,7 +89,7 @@ fn between_characters(data: &[u8], cut: usize) -> usize {
 }
 
 /// Writes records of one stream.
-pub struct Pen {
+pub struct RecordWriter {
     driver: Driver,
     stream: &'static str,
     time: [u8; time::TEXT_BYTES],
@@ -99,9 +99,9 @@ pub struct Pen {
 /// A record is at most this much longer than its text (json-file: before escaping).
 pub const OVERHEAD_BYTES_MAX: usize = 80;
 
-impl Pen {
-    pub fn new(driver: Driver, stream: &'static str, time: u64) -> Pen {
-        Pen { driver, stream, time: time::text(time), joined: Vec::new() }
+impl RecordWriter {
+    pub fn new(driver: Driver, stream: &'static str, time: u64) -> RecordWriter {
+        RecordWriter { driver, stream, time: time::text(time), joined: Vec::new() }
     }
 
     pub fn set_time(&mut self, time: u64) {

@@ -8,10 +8,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use memchr::memrchr;
+use memchr::{memrchr, memrchr_iter};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use crate::config::Driver;
+use crate::notifier::Removed;
 use crate::record;
 use crate::time;
 
@@ -45,7 +49,15 @@ pub struct Segments {
     bytes: u64,
     /// The time of the last record, as far as it is known.
     last_time: u64,
+    removed: Arc<Removed>,
 }
+
+/// File systems allocate blocks of this size, or of a multiple of it.
+const BLOCK_BYTES: u64 = 4096;
+/// What is left free at the end of a block when the disk is full: some remarks on what was dropped.
+const REMARK_BYTES: u64 = 512;
+/// So much must be free before a full disk is written to again.
+const ROOM_BYTES: u64 = 16 * 1024;
 
 /// A write that failed: how many of its bytes are in the file nevertheless.
 #[derive(Debug)]
@@ -56,7 +68,7 @@ pub struct Short {
 
 impl Segments {
     /// Goes on with the last segment, or begins the first.
-    pub fn open(dir: &Path, driver: Driver) -> io::Result<Segments> {
+    pub fn open(dir: &Path, driver: Driver, removed: &Arc<Removed>) -> io::Result<Segments> {
         fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
         let mut all = list(dir)?;
         let file = match all.back() {
@@ -68,13 +80,20 @@ impl Segments {
                 file
             }
         };
-        let mut segments = Segments { dir: dir.to_owned(), driver, all, bytes: 0, file, last_time: 0 };
+        let (dir, removed) = (dir.to_owned(), removed.clone());
+        let mut segments = Segments { dir, driver, all, bytes: 0, file, last_time: 0, removed };
         segments.mend()?;
         Ok(segments)
     }
 
     /// As it was when segment `number` was the last and had `bytes`: what came later is undone.
-    pub fn restore(dir: &Path, driver: Driver, number: Number, bytes: u64) -> io::Result<Segments> {
+    pub fn restore(
+        dir: &Path,
+        driver: Driver,
+        number: Number,
+        bytes: u64,
+        removed: &Arc<Removed>,
+    ) -> io::Result<Segments> {
         fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
         let mut all = list(dir)?;
         while let Some((last, of)) = all.back().copied().filter(|(last, _)| *last > number) {
@@ -92,7 +111,8 @@ impl Segments {
         // Somebody else may have made it shorter: never longer, that would be zeros.
         let bytes = bytes.min(file.metadata()?.len());
         file.set_len(bytes)?;
-        Ok(Segments { dir: dir.to_owned(), driver, all, file, bytes, last_time: 0 })
+        let (dir, removed) = (dir.to_owned(), removed.clone());
+        Ok(Segments { dir, driver, all, file, bytes, last_time: 0, removed })
     }
 
     pub fn number(&self) -> Number {
@@ -131,6 +151,45 @@ impl Segments {
         self.file.set_len(self.bytes)
     }
 
+    /// How many of the first `written` bytes of `records`, whole ones, stay when the rest found no room: with some room in the last
+    /// block, which needs no other one, to say what was dropped.
+    pub fn with_room_for_remarks(&self, records: &[u8], written: usize) -> usize {
+        let whole = memrchr(b'\n', &records[..written]).map_or(0, |at| at + 1);
+        let has_room = |end: &usize| {
+            let used = (self.bytes + *end as u64) % BLOCK_BYTES;
+            used > 0 && BLOCK_BYTES - used >= REMARK_BYTES
+        };
+        let ends = memrchr_iter(b'\n', &records[..whole]).map(|at| at + 1).chain([0]);
+        ends.into_iter().find(has_room).unwrap_or(whole)
+    }
+
+    /// Whether a disk that was full has room again. Where that cannot be asked, writing tells.
+    pub fn has_room(&self) -> bool {
+        let asked = fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.bytes, ROOM_BYTES);
+        !matches!(asked, Err(Errno::NOSPC | Errno::DQUOT))
+    }
+
+    /// Whether the file that is written is the one that a reader finds.
+    pub fn is_in_place(&self) -> bool {
+        sampan_plugin::lock::is_at(&self.file, &self.path())
+    }
+
+    pub fn path(&self) -> PathBuf {
+        path(&self.dir, self.number(), self.driver)
+    }
+
+    /// After somebody has removed the current one, or the folder.
+    pub fn begin_anew(&mut self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o750).create(&self.dir)?;
+        let mut all = list(&self.dir)?;
+        let last = all.back().map_or(self.number(), |(number, _)| self.number().max(*number));
+        let next = Number(last.0 + 1);
+        self.file = create(&path(&self.dir, next, self.driver))?;
+        all.push_back((next, self.driver));
+        (self.all, self.bytes) = (all, 0);
+        Ok(())
+    }
+
     pub fn rotate(&mut self) -> io::Result<()> {
         let next = Number(self.number().0 + 1);
         self.file = create(&path(&self.dir, next, self.driver))?;
@@ -156,7 +215,10 @@ impl Segments {
 
     fn remove_oldest(&mut self) -> bool {
         let Some((number, driver)) = self.all.pop_front() else { return false };
-        match fs::remove_file(path(&self.dir, number, driver)) {
+        let path = path(&self.dir, number, driver);
+        let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
+        self.removed.note(&self.dir, number.0, bytes);
+        match fs::remove_file(path) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => {

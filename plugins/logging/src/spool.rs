@@ -27,7 +27,7 @@ use crate::record::Rest;
 use crate::segments::Number;
 
 /// The first bytes of a spool, version included: another layout is another magic.
-const MAGIC: u64 = u64::from_le_bytes(*b"sp-logs1");
+const MAGIC: u64 = u64::from_le_bytes(*b"sp-logs2");
 const SLOTS_MAX: usize = 2048;
 pub const NAME_BYTES_MAX: usize = 192;
 /// Of one read: 64 KiB stay in L2; 1 MiB reads were four times slower.
@@ -62,11 +62,13 @@ struct Half {
     mid: AtomicU64,
     /// The time of that part.
     time: AtomicU64,
+    /// What was dropped of this stream and not yet said to have been: see `Loss`.
+    lost: [AtomicU64; 4],
 }
 
 #[repr(C)]
 struct Slot {
-    /// `armed` of the last deed done, times 2, plus which half is true.
+    /// `armed` of the last transfer done, times 2, plus which half is true.
     commit: AtomicU64,
     /// Bytes of the name; 0 = free.
     used: AtomicU64,
@@ -77,7 +79,7 @@ struct Slot {
 
 /// What is about to be done with a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deed {
+pub struct Transfer {
     pub slot: usize,
     pub segment: Number,
     pub bytes: u64,
@@ -86,12 +88,45 @@ pub struct Deed {
     pub settings: Settings,
 }
 
+/// Records that could not be written, of one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    pub lines: u64,
+    pub bytes: u64,
+    /// The times of the first and of the last of them.
+    pub from: u64,
+    pub to: u64,
+}
+
+impl Loss {
+    pub fn is_empty(&self) -> bool {
+        (self.lines, self.bytes) == (0, 0)
+    }
+
+    pub fn add(&mut self, lines: u64, bytes: u64, time: u64) {
+        if self.is_empty() {
+            self.from = time;
+        }
+        self.lines += lines;
+        self.bytes += bytes;
+        self.to = time;
+    }
+}
+
+/// What goes from one transfer to the next beside the bytes of an unfinished line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// A part of the line is in the segment already, with this time.
+    pub mid: bool,
+    pub time: u64,
+    pub loss: Loss,
+}
+
 /// An unfinished line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Carry {
     pub bytes: usize,
-    pub mid: bool,
-    pub time: u64,
+    pub state: State,
 }
 
 pub struct Spool {
@@ -156,19 +191,19 @@ impl Spool {
         self.fd.as_fd()
     }
 
-    // ---- one deed ----------------------------------------------------------------------------------------------------
+    // ---- one transfer ----------------------------------------------------------------------------------------------------
 
-    /// From here to `commit`, a crash means that `deed` is done again.
-    pub fn arm(&mut self, deed: &Deed) {
+    /// From here to `commit`, a crash means that `transfer` is done again.
+    pub fn arm(&mut self, transfer: &Transfer) {
         let head = self.head();
-        head.slot.store(deed.slot as u64, Ordering::Relaxed);
-        head.segment.store(deed.segment.0, Ordering::Relaxed);
-        head.bytes.store(deed.bytes, Ordering::Relaxed);
-        head.time.store(deed.time, Ordering::Relaxed);
-        head.flush.store(deed.flush.into(), Ordering::Relaxed);
-        head.driver.store(u64::from(deed.settings.driver == Driver::JsonFile), Ordering::Relaxed);
-        head.max_size.store(deed.settings.max_size, Ordering::Relaxed);
-        head.max_line.store(deed.settings.max_line, Ordering::Relaxed);
+        head.slot.store(transfer.slot as u64, Ordering::Relaxed);
+        head.segment.store(transfer.segment.0, Ordering::Relaxed);
+        head.bytes.store(transfer.bytes, Ordering::Relaxed);
+        head.time.store(transfer.time, Ordering::Relaxed);
+        head.flush.store(transfer.flush.into(), Ordering::Relaxed);
+        head.driver.store(u64::from(transfer.settings.driver == Driver::JsonFile), Ordering::Relaxed);
+        head.max_size.store(transfer.settings.max_size, Ordering::Relaxed);
+        head.max_line.store(transfer.settings.max_line, Ordering::Relaxed);
         let next = self.armed + 1;
         // Our own death is no reordering of memory, but the compiler's order has to be this one.
         head.armed.store(next, Ordering::Release);
@@ -207,8 +242,8 @@ impl Spool {
         unsafe { std::slice::from_raw_parts(self.map.add(DATA_AT), self.taken) }
     }
 
-    /// The deed is done; `rest` of the tail and the data is the new tail.
-    pub fn commit(&mut self, slot: usize, rest: Rest, mid: bool, time: u64) -> io::Result<()> {
+    /// The transfer is done; `rest` of the tail and the data is the new tail.
+    pub fn commit(&mut self, slot: usize, rest: Rest, state: State) -> io::Result<()> {
         let old = self.active(slot);
         let new = 1 - old;
         let kept = if rest.tail { self.carry(slot).bytes } else { 0 };
@@ -229,8 +264,12 @@ impl Spool {
         }
         let half = &self.slot(slot).halves[new];
         half.bytes.store((kept + fresh) as u64, Ordering::Relaxed);
-        half.mid.store(mid.into(), Ordering::Relaxed);
-        half.time.store(time, Ordering::Relaxed);
+        half.mid.store(state.mid.into(), Ordering::Relaxed);
+        half.time.store(state.time, Ordering::Relaxed);
+        let Loss { lines, bytes, from, to } = state.loss;
+        for (field, value) in half.lost.iter().zip([lines, bytes, from, to]) {
+            field.store(value, Ordering::Relaxed);
+        }
         self.slot(slot).commit.store(self.armed << 1 | new as u64, Ordering::Release);
         self.rewind()
     }
@@ -249,8 +288,8 @@ impl Spool {
         Ok(())
     }
 
-    /// After a crash: the deed that was not done to its end.
-    pub fn pending(&mut self) -> io::Result<Option<Deed>> {
+    /// After a crash: the transfer that was not done to its end.
+    pub fn pending(&mut self) -> io::Result<Option<Transfer>> {
         let head = self.head();
         let load = |field: &AtomicU64| field.load(Ordering::Acquire);
         let slot = load(&head.slot) as usize;
@@ -261,13 +300,13 @@ impl Spool {
         let settings = Settings {
             driver: if load(&head.driver) == 1 { Driver::JsonFile } else { Driver::Local },
             max_size: load(&head.max_size),
-            // Nothing is removed before a deed is done.
+            // Nothing is removed before a transfer is done.
             max_file: u32::MAX,
             max_line: load(&head.max_line).min(LINE_BYTES_MAX),
         };
         let (segment, bytes) = (Number(load(&head.segment)), load(&head.bytes));
         let (time, flush) = (load(&head.time), load(&head.flush) == 1);
-        Ok(Some(Deed { slot, segment, bytes, time, flush, settings }))
+        Ok(Some(Transfer { slot, segment, bytes, time, flush, settings }))
     }
 
     // ---- slots -------------------------------------------------------------------------------------------------------
@@ -289,7 +328,7 @@ impl Spool {
         };
         let slot = self.slot(n);
         let half = &slot.halves[self.active(n)];
-        for field in [&half.bytes, &half.mid, &half.time] {
+        for field in [&half.bytes, &half.mid, &half.time].into_iter().chain(&half.lost) {
             field.store(0, Ordering::Relaxed);
         }
         for (to, from) in slot.name.iter().zip(service.as_bytes()) {
@@ -318,7 +357,7 @@ impl Spool {
         Some((name, slot.stream.load(Ordering::Relaxed) as usize & 1))
     }
 
-    /// Its tail is lost; flush it first.
+    /// Its tail and its loss are forgotten: write both first.
     pub fn release(&mut self, slot: usize) {
         self.slot(slot).used.store(0, Ordering::Release);
         let punch = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
@@ -328,11 +367,11 @@ impl Spool {
 
     pub fn carry(&self, slot: usize) -> Carry {
         let half = &self.slot(slot).halves[self.active(slot)];
-        Carry {
-            bytes: (half.bytes.load(Ordering::Relaxed) as usize).min(HALF_BYTES),
-            mid: half.mid.load(Ordering::Relaxed) == 1,
-            time: half.time.load(Ordering::Relaxed),
-        }
+        let load = |field: &AtomicU64| field.load(Ordering::Relaxed);
+        let [lines, bytes, from, to] = half.lost.each_ref().map(load);
+        let loss = Loss { lines, bytes, from, to };
+        let state = State { mid: load(&half.mid) == 1, time: load(&half.time), loss };
+        Carry { bytes: (load(&half.bytes) as usize).min(HALF_BYTES), state }
     }
 
     pub fn tail(&self, slot: usize) -> &[u8] {

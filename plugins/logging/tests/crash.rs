@@ -14,7 +14,7 @@ use logging::config::{Driver, Settings};
 use logging::engine::{Attachment, Engine};
 use logging::record::Rest;
 use logging::segments::{Number, list};
-use logging::spool::{Deed, Spool};
+use logging::spool::{Spool, State, Transfer};
 use sampan_plugin::types::Container;
 
 use crate::world::{Fifo, Folder, records, written};
@@ -26,9 +26,12 @@ fn settings(driver: Driver) -> Settings {
 }
 
 fn start(dir: &Path, spool: Spool, driver: Driver, pipes: [Option<OwnedFd>; 2]) -> Engine {
+    start_with(dir, spool, settings(driver), pipes)
+}
+
+pub fn start_with(dir: &Path, spool: Spool, settings: Settings, pipes: [Option<OwnedFd>; 2]) -> Engine {
     let engine = Engine::start(dir.to_owned(), spool, Box::new(|_, _, _| ())).unwrap();
-    let attachment =
-        Attachment { service: "web".into(), container: Container(1), settings: settings(driver), pipes };
+    let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
     engine.attach(attachment).blocking_recv().unwrap().unwrap();
     engine
 }
@@ -37,22 +40,37 @@ fn start(dir: &Path, spool: Spool, driver: Driver, pipes: [Option<OwnedFd>; 2]) 
 #[test]
 fn logger() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let mut words = role.splitn(5, ' ');
+    let mut words = role.splitn(6, ' ');
     // SAFETY: inherited from the test that started us, and owned by nobody else here.
     let mut fd = || unsafe { OwnedFd::from_raw_fd(words.next().unwrap().parse::<RawFd>().unwrap()) };
     let (spool, out, err) = (fd(), fd(), fd());
     let driver = if words.next() == Some("json") { Driver::JsonFile } else { Driver::Local };
+    let max_size = words.next().unwrap().parse().unwrap();
     let dir = PathBuf::from(words.next().unwrap());
-    let engine = start(&dir, Spool::adopt(spool).unwrap(), driver, [Some(out), Some(err)]);
+    let settings = Settings { max_size, ..settings(driver) };
+    let engine = start_with(&dir, Spool::adopt(spool).unwrap(), settings, [Some(out), Some(err)]);
     println!("attached");
     std::thread::sleep(Duration::from_secs(60));
     drop(engine);
 }
 
-fn child(dir: &Path, spool: &OwnedFd, driver: Driver, pipes: [&OwnedFd; 2]) -> Child {
+/// A logger of its own that is attached.
+pub fn child(dir: &Path, spool: &OwnedFd, settings: Settings, pipes: [&OwnedFd; 2]) -> Child {
+    let mut child = spawn(dir, spool, settings, pipes);
+    let mut said = Vec::new();
+    let out = child.stdout.as_mut().unwrap();
+    let mut byte = [0];
+    while !said.ends_with(b"attached\n") && out.read(&mut byte).unwrap() == 1 {
+        said.push(byte[0]);
+    }
+    assert!(said.ends_with(b"attached\n"), "{}", String::from_utf8_lossy(&said));
+    child
+}
+
+fn spawn(dir: &Path, spool: &OwnedFd, settings: Settings, pipes: [&OwnedFd; 2]) -> Child {
     let fds = [spool.as_raw_fd(), pipes[0].as_raw_fd(), pipes[1].as_raw_fd()];
-    let name = if driver == Driver::JsonFile { "json" } else { "local" };
-    let role = format!("{} {} {} {name} {}", fds[0], fds[1], fds[2], dir.display());
+    let name = if settings.driver == Driver::JsonFile { "json" } else { "local" };
+    let role = format!("{} {} {} {name} {} {}", fds[0], fds[1], fds[2], settings.max_size, dir.display());
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["crash::logger", "--exact", "--nocapture"]).env(ROLE, role).stdout(Stdio::piped());
     // SAFETY: fcntl is async-signal-safe; the descriptors are open in the child, copied by fork.
@@ -113,14 +131,7 @@ fn kills(driver: Driver, kills: u64) {
         .collect();
     let (mut interrupted, mut rng) = (0, 1u64);
     for n in 0..kills {
-        let mut child = child(&logs, &spool, driver, [&pipes[0], &pipes[1]]);
-        let mut said = Vec::new();
-        let out = child.stdout.as_mut().unwrap();
-        let mut byte = [0];
-        while !said.ends_with(b"attached\n") && out.read(&mut byte).unwrap() == 1 {
-            said.push(byte[0]);
-        }
-        assert!(said.ends_with(b"attached\n"), "{}", String::from_utf8_lossy(&said));
+        let mut child = child(&logs, &spool, settings(driver), [&pipes[0], &pipes[1]]);
         rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(n);
         std::thread::sleep(Duration::from_micros((rng >> 33) % 20_000));
         child.kill().unwrap();
@@ -155,10 +166,10 @@ fn kills(driver: Driver, kills: u64) {
         println!("{driver:?} {stream}: {count} lines, {} bytes", found.len());
     }
     println!(
-        "{interrupted} of {kills} kills interrupted a deed; {} segments",
+        "{interrupted} of {kills} kills interrupted a transfer; {} segments",
         list(&logs.join("web")).unwrap().len()
     );
-    assert!(interrupted > 0, "no kill hit a deed: this test shows nothing");
+    assert!(interrupted > 0, "no kill hit a transfer: this test shows nothing");
 }
 
 #[test]
@@ -207,7 +218,7 @@ impl Stage {
     fn arm(&mut self) {
         let bytes = fs::metadata(self.segment()).unwrap().len();
         let (segment, settings) = (Number(1), settings(Driver::Local));
-        self.spool.arm(&Deed { slot: self.slot, segment, bytes, time: 0, flush: false, settings });
+        self.spool.arm(&Transfer { slot: self.slot, segment, bytes, time: 0, flush: false, settings });
     }
 
     fn append(&self, text: &[u8]) {
@@ -276,7 +287,7 @@ fn killed_after_the_commit() {
     stage.spool.take(std::os::fd::AsFd::as_fd(&stage.pipe)).unwrap();
     stage.append(b"2026-11-25T01:36:53.123456789Z stdout F held\n");
     let slot = stage.slot;
-    stage.spool.commit(slot, Rest { tail: false, from: 3 }, false, 0).unwrap();
+    stage.spool.commit(slot, Rest { tail: false, from: 3 }, State::default()).unwrap();
     // As if it had not come to the rewind.
     let at = rustix::fs::SeekFrom::Current(8);
     rustix::fs::seek(stage.spool.fd(), at).unwrap();

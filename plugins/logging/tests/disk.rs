@@ -1,15 +1,17 @@
 //! A full disk: an own tmpfs of 1 MiB, in a mount namespace of one thread.
 use std::fs;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use logging::config::Settings;
+use logging::config::{Driver, Settings};
 use logging::engine::{Attachment, Engine};
-use logging::segments::list;
+use logging::follow::{self, Wanted};
+use logging::segments::{Number, list, path};
 use logging::spool::Spool;
 use sampan_plugin::types::Container;
 
-use crate::world::{Fifo, Folder, records, soon};
+use crate::crash::{self, child, start_with};
+use crate::world::{Fifo, Folder, lines, records, soon};
 
 /// The thread gets a mount namespace of its own, which the logging thread inherits.
 fn on_a_small_disk(test: impl FnOnce(&std::path::Path) + Send + 'static) {
@@ -38,6 +40,184 @@ fn on_a_small_disk(test: impl FnOnce(&std::path::Path) + Send + 'static) {
     })
     .join()
     .unwrap();
+}
+
+/// The disk, filled with what others have, and how it is emptied again.
+struct Hog(std::path::PathBuf);
+
+impl Hog {
+    fn take_all(disk: &std::path::Path) -> Hog {
+        let path = disk.join("hog");
+        let mut hog = fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        while hog.write(&[0; 4096]).is_ok() {}
+        Hog(path)
+    }
+
+    fn go(self) {
+        fs::remove_file(self.0).unwrap();
+    }
+}
+
+/// Lines that are in the log, and lines of which it says that they were dropped.
+fn kept_and_dropped(logs: &std::path::Path) -> (u64, u64) {
+    let all = records(logs, "web");
+    let (said, lines): (Vec<_>, Vec<_>) =
+        all.iter().partition(|(_, _, text)| text.starts_with("dropped lines="));
+    let count =
+        |text: &str| text["dropped lines=".len()..].split(' ').next().unwrap().parse::<u64>().unwrap();
+    let dropped = said.iter().map(|(_, _, text)| count(text)).sum();
+    (lines.iter().filter(|(_, end, _)| *end).count() as u64, dropped)
+}
+
+/// One segment, so that retention takes nothing.
+fn one_segment() -> Settings {
+    Settings { max_size: 8 << 20, ..Settings::default() }
+}
+
+const LINES: u64 = 4000;
+
+fn write_lines(mut to: &fs::File) {
+    let all: String = (0..LINES).map(|n| format!("line {n} {}\n", "x".repeat(60))).collect();
+    to.write_all(all.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_life_that_ends_on_a_full_disk_has_said_what_was_dropped() {
+    on_a_small_disk(|disk| {
+        let (elsewhere, logs) = (Folder::new(), disk.join("logs"));
+        let (out, err) = (Fifo::new(&elsewhere.0, "out"), Fifo::new(&elsewhere.0, "err"));
+        let pipes = [Some(out.read_end()), Some(err.read_end())];
+        let engine = start_with(&logs, Spool::create().unwrap(), one_segment(), pipes);
+        writeln!(&out.container, "first").unwrap();
+        soon("a line", Duration::from_secs(5), || kept_and_dropped(&logs) == (1, 0));
+        let hog = Hog::take_all(disk);
+        write_lines(&out.container);
+        write_lines(&err.container);
+        engine.detach("web").blocking_recv().unwrap();
+        // There is room for the remarks in the block that the last record is in.
+        let (kept, dropped) = kept_and_dropped(&logs);
+        assert_eq!((kept + dropped, dropped > 0), (2 * LINES + 1, true), "kept {kept}, dropped {dropped}");
+        hog.go();
+    });
+}
+
+#[test]
+fn where_there_is_no_room_for_the_remark_either_it_comes_when_there_is() {
+    on_a_small_disk(|disk| {
+        let (elsewhere, logs) = (Folder::new(), disk.join("logs"));
+        let out = Fifo::new(&elsewhere.0, "out");
+        // The log has no block yet.
+        let engine = start_with(&logs, Spool::create().unwrap(), one_segment(), [Some(out.read_end()), None]);
+        let hog = Hog::take_all(disk);
+        write_lines(&out.container);
+        engine.detach("web").blocking_recv().unwrap();
+        assert_eq!(kept_and_dropped(&logs), (0, 0));
+        hog.go();
+        soon("the remark", Duration::from_secs(5), || kept_and_dropped(&logs) == (0, LINES));
+        soon("the end of the service", Duration::from_secs(5), || {
+            engine.status().blocking_recv().unwrap().is_empty()
+        });
+    });
+}
+
+#[test]
+fn kills_on_a_full_disk_lose_no_count() {
+    on_a_small_disk(|disk| {
+        let (elsewhere, logs) = (Folder::new(), disk.join("logs"));
+        let (out, err) = (Fifo::new(&elsewhere.0, "out"), Fifo::new(&elsewhere.0, "err"));
+        let pipes = [out.read_end(), err.read_end()];
+        let first = Spool::create().unwrap();
+        let spool = first.fd().try_clone_to_owned().unwrap();
+        drop(first);
+        let mut written = 0;
+        for round in 0..12 {
+            let mut child = child(&logs, &spool, one_segment(), [&pipes[0], &pipes[1]]);
+            let hog = Hog::take_all(disk);
+            std::thread::scope(|scope| {
+                let writer = scope.spawn(|| write_lines(&out.container));
+                std::thread::sleep(Duration::from_millis(3 * round));
+                child.kill().unwrap();
+                child.wait().unwrap();
+                let mut next = crash::child(&logs, &spool, one_segment(), [&pipes[0], &pipes[1]]);
+                writer.join().unwrap();
+                // Whatever is in the pipe is read, on a disk that is full.
+                while poll_in(&pipes[0]) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                next.kill().unwrap();
+                next.wait().unwrap();
+            });
+            hog.go();
+            written += LINES;
+        }
+        // The service has gone with the last worker: nobody attaches it again.
+        let engine =
+            Engine::start(logs.clone(), Spool::adopt(spool).unwrap(), Box::new(|_, _, _| ())).unwrap();
+        engine.retain(Vec::new()).blocking_recv().unwrap();
+        let (kept, dropped) = kept_and_dropped(&logs);
+        assert_eq!((kept + dropped, dropped > 0), (written, true), "kept {kept}, dropped {dropped}");
+    });
+}
+
+fn poll_in(pipe: &std::os::fd::OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
+}
+
+#[test]
+fn a_log_that_somebody_removes_is_made_anew_and_says_so() {
+    for folder in [false, true] {
+        let dir = Folder::new();
+        let out = Fifo::new(&dir.0, "out");
+        let logs = dir.0.join("logs");
+        let engine =
+            start_with(&logs, Spool::create().unwrap(), Settings::default(), [Some(out.read_end()), None]);
+        writeln!(&out.container, "before").unwrap();
+        soon("a line", Duration::from_secs(5), || records(&logs, "web").len() == 1);
+        let wanted = Wanted { follow: true, ..Wanted::default() };
+        let mut follow = lines(follow::start(logs.clone(), engine.notifier(), wanted).unwrap());
+        assert_eq!(follow.next().unwrap(), "web stdout F before");
+        match folder {
+            true => fs::remove_dir_all(&logs).unwrap(),
+            false => fs::remove_file(path(&logs.join("web"), Number(1), Driver::Local)).unwrap(),
+        }
+        // A service that goes on printing finds it out within seconds, and those that print seldom before they print.
+        let begin = Instant::now();
+        let mut n = 0;
+        while records(&logs, "web").is_empty() {
+            assert!(begin.elapsed() < Duration::from_secs(5));
+            writeln!(&out.container, "after {n}").unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+            n += 1;
+        }
+        engine.detach("web").blocking_recv().unwrap();
+        let all = records(&logs, "web");
+        assert_eq!(
+            all[0].2,
+            "log removed: 0000000001.log is gone, this one is new; lines of the last second may be missing"
+        );
+        assert_eq!(all.last().unwrap().2, format!("after {}", n - 1));
+        assert_eq!(list(&logs.join("web")).unwrap(), [(Number(2), Driver::Local)]);
+        // Who follows goes on with the new one.
+        assert!(follow.any(|line| line == format!("web stdout F after {}", n - 1)));
+    }
+}
+
+#[test]
+fn after_a_pause_no_line_goes_into_a_log_that_was_removed() {
+    let dir = Folder::new();
+    let (out, logs) = (Fifo::new(&dir.0, "out"), dir.0.join("logs"));
+    let engine =
+        start_with(&logs, Spool::create().unwrap(), Settings::default(), [Some(out.read_end()), None]);
+    writeln!(&out.container, "before").unwrap();
+    soon("a line", Duration::from_secs(5), || records(&logs, "web").len() == 1);
+    fs::remove_dir_all(&logs).unwrap();
+    std::thread::sleep(logging::engine::LOOK_EVERY);
+    writeln!(&out.container, "after").unwrap();
+    engine.detach("web").blocking_recv().unwrap();
+    let all: Vec<String> = records(&logs, "web").into_iter().map(|(_, _, text)| text).collect();
+    assert_eq!(all[1..], ["after"], "{all:?}");
 }
 
 #[test]

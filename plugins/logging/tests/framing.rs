@@ -1,6 +1,6 @@
 //! Bytes to records: whatever the reads are, the records without their headers are what was written.
 use logging::config::Driver;
-use logging::record::{Pen, Piece, Pieces, parse};
+use logging::record::{Piece, Pieces, RecordWriter, parse};
 use logging::time;
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::world::text;
 /// Frames `reads` one after another, flushing at the end, and carries the tail as the spool does.
 fn frame(driver: Driver, reads: &[&[u8]], max_line: usize) -> Vec<u8> {
     let (mut out, mut tail) = (Vec::new(), Vec::new());
-    let mut pen = Pen::new(driver, "stdout", 0);
+    let mut pen = RecordWriter::new(driver, "stdout", 0);
     for (n, data) in reads.iter().enumerate() {
         let mut pieces = Pieces::new(&tail, data, max_line, n + 1 == reads.len());
         for piece in pieces.by_ref() {
@@ -54,7 +54,7 @@ fn lines_and_parts() {
 #[test]
 fn json_is_dockers() {
     let mut out = Vec::new();
-    Pen::new(Driver::JsonFile, "stderr", 1_795_570_613_000_000_001)
+    RecordWriter::new(Driver::JsonFile, "stderr", 1_795_570_613_000_000_001)
         .write(&mut out, Piece { end: true, head: b"a\"\\\t", text: b"\x01\xff\xc3\xa9" });
     assert_eq!(
         String::from_utf8(out).unwrap(),

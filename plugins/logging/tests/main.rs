@@ -4,6 +4,7 @@ mod crash;
 mod disk;
 mod framing;
 mod lifecycle;
+mod memory;
 mod rotation;
 mod settings;
 mod world;

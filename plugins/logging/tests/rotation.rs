@@ -57,7 +57,7 @@ fn a_follower_sees_every_line_once_over_fifty_rotations() {
     // Retention is out of the way: here it is about the reader.
     attach(&engine, Settings { max_size: 48 << 10, max_file: 10_000, ..Settings::default() }, &out);
     let wanted = Wanted { follow: true, tail: Some(0), ..Wanted::default() };
-    let mut follow = lines(follow::start(dir.0.clone(), engine.tide(), wanted).unwrap());
+    let mut follow = lines(follow::start(dir.0.clone(), engine.notifier(), wanted).unwrap());
     let writer = std::thread::spawn(move || {
         let mut all = Vec::new();
         (0..LINES).for_each(|n| writeln!(all, "line {n}").unwrap());
@@ -78,11 +78,46 @@ fn a_follower_sees_every_line_once_over_fifty_rotations() {
 fn a_reader_that_leaves_ends_its_thread_without_a_line_being_logged() {
     let dir = Folder::new();
     let engine = engine(&dir.0);
-    let pipe =
-        follow::start(dir.0.clone(), engine.tide(), Wanted { follow: true, ..Wanted::default() }).unwrap();
-    soon("a sleeper", Duration::from_secs(5), || engine.tide().sleepers() == 1);
+    let pipe = follow::start(dir.0.clone(), engine.notifier(), Wanted { follow: true, ..Wanted::default() })
+        .unwrap();
+    soon("a sleeper", Duration::from_secs(5), || engine.notifier().sleepers() == 1);
     drop(pipe);
-    soon("its end", Duration::from_secs(5), || engine.tide().sleepers() == 0);
+    soon("its end", Duration::from_secs(5), || engine.notifier().sleepers() == 0);
+}
+
+#[test]
+fn a_follower_that_was_overtaken_says_by_how_much() {
+    const LINES: usize = 50_000;
+    let dir = Folder::new();
+    let (engine, out) = (engine(&dir.0), Fifo::new(&dir.0, "out"));
+    attach(&engine, Settings { max_size: 64 << 10, max_file: 2, ..Settings::default() }, &out);
+    writeln!(&out.container, "first").unwrap();
+    soon("a segment", Duration::from_secs(5), || !written(&dir.0, "web", "stdout").is_empty());
+    let wanted = Wanted { follow: true, ..Wanted::default() };
+    let mut follow = lines(follow::start(dir.0.clone(), engine.notifier(), wanted).unwrap());
+    assert_eq!(follow.next().unwrap(), "web stdout F first");
+    // Nobody reads: its pipe is full long before the end.
+    (0..LINES).for_each(|n| writeln!(&out.container, "line {n}").unwrap());
+    engine.detach("web").blocking_recv().unwrap();
+    let record = |text: &str| "2026-11-25T01:36:53.123456789Z stdout F ".len() + text.len() + 1;
+    let mut expected: usize = (0..LINES).map(|n| record(&format!("line {n}"))).sum();
+    let mut gaps = 0;
+    loop {
+        let line = follow.next().unwrap();
+        let text = line.strip_prefix("web stdout F ").unwrap();
+        match text.strip_prefix("gap: ") {
+            None => expected -= record(text),
+            Some(gap) => {
+                let bytes = gap.strip_suffix(" bytes of this log were rotated away unread").unwrap();
+                expected -= bytes.parse::<usize>().unwrap();
+                gaps += 1;
+            }
+        }
+        if text == format!("line {}", LINES - 1) {
+            break;
+        }
+    }
+    assert_eq!((expected, gaps > 0), (0, true), "each byte was read, or said not to have been");
 }
 
 #[test]
@@ -90,8 +125,8 @@ fn a_reader_that_does_not_read_holds_up_nobody() {
     let dir = Folder::new();
     let (engine, out) = (engine(&dir.0), Fifo::new(&dir.0, "out"));
     attach(&engine, Settings { max_size: 64 << 10, max_file: 2, ..Settings::default() }, &out);
-    let pipe =
-        follow::start(dir.0.clone(), engine.tide(), Wanted { follow: true, ..Wanted::default() }).unwrap();
+    let pipe = follow::start(dir.0.clone(), engine.notifier(), Wanted { follow: true, ..Wanted::default() })
+        .unwrap();
     (0..50_000).for_each(|n| writeln!(&out.container, "line {n}").unwrap());
     engine.detach("web").blocking_recv().unwrap();
     assert!(written(&dir.0, "web", "stdout").ends_with(b"line 49999\n"));

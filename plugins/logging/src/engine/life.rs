@@ -1,0 +1,197 @@
+//! What comes and goes: services, and the pipes of their lives.
+use std::io;
+
+use rustix::event::epoll;
+use sampan_plugin::prelude::*;
+
+use super::service::Service;
+use super::thread::LogThread;
+use super::{Attachment, Command, Figures};
+use crate::config::Settings;
+use crate::segments::{Segments, list};
+
+/// Reads of one pipe until a detach gives up on a writer that never stops: 64 MiB.
+const READS_PER_DRAIN: usize = 1024;
+
+impl LogThread {
+    pub(super) fn handle(&mut self, command: Command) {
+        // Who asked may have given up: it is done all the same.
+        match command {
+            Command::Attach(attachment, done) => {
+                let name = attachment.service.clone();
+                let attached = self.attach(attachment);
+                if attached.is_err() {
+                    self.detach(&name);
+                }
+                let _ = done.send(attached);
+            }
+            Command::Detach(name, done) => {
+                self.detach(&name);
+                let _ = done.send(());
+            }
+            Command::Retain(names, done) => {
+                let gone = |name: &String| !names.contains(name);
+                let mut strays: Vec<String> = self.names.keys().filter(|name| gone(name)).cloned().collect();
+                strays.extend(self.spool.claimed().map(|(_, name, _)| name).filter(gone));
+                strays.iter().for_each(|name| self.detach(name));
+                let _ = done.send(());
+            }
+            Command::Status(done) => {
+                let figures =
+                    |service: &Service| Figures { segments: service.segments.count(), ..service.figures };
+                let all = self.services.values().map(|service| (service.name.clone(), figures(service)));
+                let _ = done.send(all.collect());
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn attach(&mut self, attachment: Attachment) -> io::Result<()> {
+        let Attachment { service: name, container, settings, pipes } = attachment;
+        let safe = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
+        if !safe {
+            return Err(io::Error::other(format!("{name:?} cannot be the name of a folder")));
+        }
+        let key = match self.names.get(&name) {
+            Some(key) => {
+                let key = *key;
+                self.drain(key);
+                key
+            }
+            None => {
+                let segments =
+                    Segments::open(&self.dir.join(&name), settings.driver, self.notifier.removed())?;
+                let key = self.next_key;
+                self.next_key += 1;
+                let service = Service::new(name.clone(), container, settings, segments);
+                self.services.insert(key, service);
+                self.names.insert(name.clone(), key);
+                key
+            }
+        };
+        let Some(service) = self.services.get_mut(&key) else { return Ok(()) };
+        if service.settings.driver != settings.driver {
+            service.segments =
+                Segments::open(&self.dir.join(&name), settings.driver, self.notifier.removed())?;
+        }
+        (service.settings, service.container, service.leaving) = (settings, container, false);
+        for (n, pipe) in pipes.into_iter().enumerate() {
+            let stream = &mut service.streams[n];
+            if let Some(old) = stream.pipe.take() {
+                let _ = epoll::delete(&self.epoll, &old);
+            }
+            let Some(pipe) = pipe else { continue };
+            let flags = rustix::fs::fcntl_getfl(&pipe)?;
+            rustix::fs::fcntl_setfl(&pipe, flags | rustix::fs::OFlags::NONBLOCK)?;
+            let slot = self.spool.claim(&name, n)?;
+            stream.take_up(slot, self.spool.carry(slot));
+            let data = epoll::EventData::new_u64(key << 1 | n as u64);
+            epoll::add(&self.epoll, &pipe, data, epoll::EventFlags::IN)?;
+            stream.pipe = Some(pipe);
+        }
+        // The other stream's state counts from the first read on, also if its pipe is not here yet.
+        self.wrote = true;
+        self.arm_timers(key);
+        Ok(())
+    }
+
+    /// Until its pipes are empty. They give no EOF: the container's side may be open for reading and writing.
+    fn drain(&mut self, key: u64) {
+        for stream in 0..2 {
+            for _ in 0..READS_PER_DRAIN {
+                if self.read(key, stream).is_none() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Reads what is there, writes it, and lets go of the pipes and of all else that is the service's.
+    fn detach(&mut self, name: &str) {
+        if !self.names.contains_key(name) {
+            self.take_up_what_is_left_of(name);
+        }
+        match self.names.get(name).copied() {
+            Some(key) => {
+                self.drain(key);
+                self.flush(key);
+                self.let_go_of_pipes(key);
+                self.say_what_was_dropped(key);
+                self.end_if_all_is_said(key);
+            }
+            None => self.release_slots(name),
+        }
+        self.wrote = true;
+    }
+
+    /// A crash left it in the spool, and nobody has attached it since.
+    fn take_up_what_is_left_of(&mut self, name: &str) {
+        let mut carried = (0..2).filter_map(|n| self.spool.find(name, n)).map(|slot| self.spool.carry(slot));
+        if carried.all(|carry| carry.bytes == 0 && carry.state.loss.is_empty()) {
+            return;
+        }
+        // Whatever its settings were: its last segment shows the driver.
+        let last = list(&self.dir.join(name)).ok().and_then(|all| all.back().copied());
+        let driver = last.map_or(Settings::default().driver, |(_, driver)| driver);
+        let attachment = Attachment {
+            service: name.to_owned(),
+            container: Container::HOST,
+            settings: Settings { driver, ..Settings::default() },
+            pipes: [None, None],
+        };
+        let attached = self.attach(attachment);
+        self.report_error(0, attached);
+        if let Some(service) = self.names.get(name).and_then(|key| self.services.get_mut(key)) {
+            service.take_up(&self.spool);
+        }
+    }
+
+    /// Unfinished lines.
+    fn flush(&mut self, key: u64) {
+        for stream in 0..2 {
+            if self.services.get(&key).is_some_and(|service| service.streams[stream].held.is_some()) {
+                self.transfer_nothing(key, true, stream);
+            }
+        }
+    }
+
+    fn let_go_of_pipes(&mut self, key: u64) {
+        let Some(service) = self.services.get_mut(&key) else { return };
+        service.leaving = true;
+        for stream in &mut service.streams {
+            if let Some(pipe) = stream.pipe.take() {
+                let _ = epoll::delete(&self.epoll, &pipe);
+            }
+        }
+    }
+
+    /// Also on a disk that is full: there may be room in the last block.
+    pub(super) fn say_what_was_dropped(&mut self, key: u64) {
+        for stream in 0..2 {
+            let Some(service) = self.services.get_mut(&key) else { return };
+            if !service.streams[stream].loss.is_empty() {
+                service.full_until = None;
+                self.transfer_nothing(key, false, stream);
+            }
+        }
+    }
+
+    /// The end of a service that was detached; until then its slots in the spool keep the count of what was dropped.
+    pub(super) fn end_if_all_is_said(&mut self, key: u64) {
+        let is_over = |service: &&mut Service| service.leaving && service.with_loss().is_empty();
+        let Some(service) = self.services.get_mut(&key).filter(is_over) else { return };
+        (self.report)(service.container, &service.reported, &service.figures);
+        let name = service.name.clone();
+        self.services.remove(&key);
+        self.names.remove(&name);
+        self.release_slots(&name);
+    }
+
+    fn release_slots(&mut self, name: &str) {
+        for stream in 0..2 {
+            if let Some(slot) = self.spool.find(name, stream) {
+                self.spool.release(slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What is written of one service: records into its segments, or into the count of what was dropped.
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use sampan_plugin::prelude::*;
+
+use super::{AGAIN, Figures, LOOK_EVERY, OUT_BYTES};
+use crate::config::Settings;
+use crate::notifier::Removed;
+use crate::record::{OVERHEAD_BYTES_MAX, Pieces, RecordWriter, STREAMS, parse};
+use crate::segments::{Number, Segments};
+use crate::spool::{Carry, Loss, Spool, State, Transfer};
+use crate::time;
+
+/// An unfinished line is held for so long.
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
+/// A segment may grow so far over max_size while a line is unfinished: it is not torn over two segments.
+const OVERTIME_BYTES: u64 = 1 << 20;
+
+/// A transfer that a crash interrupted, done again: same bytes, same time, same place.
+pub(super) fn redo(dir: &Path, spool: &mut Spool, removed: &Arc<Removed>) -> io::Result<()> {
+    let Some(transfer) = spool.pending()? else { return Ok(()) };
+    let Some((name, stream)) = spool.owner(transfer.slot) else { return spool.disarm(transfer.slot) };
+    let settings = transfer.settings;
+    let segments =
+        Segments::restore(&dir.join(&name), settings.driver, transfer.segment, transfer.bytes, removed);
+    let segments = match segments {
+        Ok(segments) => segments,
+        Err(error) => {
+            let bytes = spool.data().len();
+            tracing::error!(service = name, %error, bytes, "lost what was read last: cannot go on with its segment");
+            return spool.disarm(transfer.slot);
+        }
+    };
+    let mut service = Service::new(name, Container::HOST, settings, segments);
+    service.take_up(spool);
+    let time = if transfer.time == 0 { time::now() } else { transfer.time };
+    service.transfer(stream, transfer.slot, spool, &mut Vec::new(), transfer.flush, time)
+}
+
+#[derive(Default)]
+pub(super) struct Stream {
+    pub pipe: Option<OwnedFd>,
+    pub slot: Option<usize>,
+    /// A part of an unfinished line is in the segment.
+    mid: bool,
+    /// Since when an unfinished line is held.
+    pub held: Option<Instant>,
+    pub timed: bool,
+    /// As in the spool.
+    pub loss: Loss,
+}
+
+impl Stream {
+    /// As an earlier transfer, or an earlier process, has left it.
+    pub fn take_up(&mut self, slot: usize, carry: Carry) {
+        self.slot = Some(slot);
+        self.mid = carry.state.mid;
+        self.held = (carry.bytes > 0).then(Instant::now);
+        self.loss = carry.state.loss;
+    }
+}
+
+pub(super) struct Service {
+    pub name: String,
+    pub container: Container,
+    pub settings: Settings,
+    pub segments: Segments,
+    pub streams: [Stream; 2],
+    pub figures: Figures,
+    pub reported: Figures,
+    /// The disk is full: not tried again before.
+    pub full_until: Option<Instant>,
+    /// It was detached, and goes when its log says what was dropped.
+    pub leaving: bool,
+    last_time: u64,
+    /// When the segment was looked for.
+    looked: Option<Instant>,
+}
+
+impl Service {
+    pub fn new(name: String, container: Container, settings: Settings, segments: Segments) -> Service {
+        let last_time = segments.last_time();
+        Service {
+            name,
+            container,
+            settings,
+            segments,
+            streams: Default::default(),
+            figures: Figures::default(),
+            reported: Figures::default(),
+            full_until: None,
+            leaving: false,
+            last_time,
+            looked: None,
+        }
+    }
+
+    /// The streams that the spool knows of.
+    pub fn take_up(&mut self, spool: &Spool) {
+        for (n, stream) in self.streams.iter_mut().enumerate() {
+            if let Some(slot) = spool.find(&self.name, n) {
+                stream.take_up(slot, spool.carry(slot));
+            }
+        }
+    }
+
+    /// The streams of which something was dropped that the log does not say.
+    pub fn with_loss(&self) -> Vec<usize> {
+        (0..2).filter(|n| !self.streams[*n].loss.is_empty()).collect()
+    }
+
+    /// Never backwards within the log of a service.
+    pub fn now(&mut self) -> u64 {
+        self.last_time = self.last_time.max(time::now());
+        self.last_time
+    }
+
+    pub fn next_transfer(&self, slot: usize, flush: bool, time: u64) -> Transfer {
+        Transfer {
+            slot,
+            segment: self.segments.number(),
+            bytes: self.segments.bytes(),
+            time,
+            flush,
+            settings: self.settings,
+        }
+    }
+
+    /// Before a transfer: a segment that somebody has removed is begun anew. Looked for seldom, and always after a pause.
+    pub fn see_to_segment(&mut self) {
+        let now = Instant::now();
+        if self.looked.is_some_and(|at| now < at + LOOK_EVERY) {
+            return;
+        }
+        self.looked = Some(now);
+        if self.segments.is_in_place() {
+            return;
+        }
+        let gone = self.segments.path();
+        if let Err(error) = self.segments.begin_anew() {
+            if self.full_until.is_none() {
+                tracing::error!(service = self.name, path = %gone.display(), %error,
+                    "its log was removed, and no new one can be made: records are dropped and counted until one can");
+            }
+            self.full_until = Some(now + AGAIN);
+            return;
+        }
+        tracing::warn!(service = self.name, path = %gone.display(), "its log was removed: a new one is begun");
+        let name = gone.file_name().unwrap_or_default().display();
+        let text =
+            format!("log removed: {name} is gone, this one is new; lines of the last second may be missing");
+        let remark = self.remark(0, &text);
+        // If it cannot be written, nothing can, and that is said.
+        let _ = self.append(&remark, self.segments.number());
+    }
+
+    fn remark(&mut self, stream: usize, text: &str) -> Vec<u8> {
+        let (mut record, time) = (Vec::new(), self.now());
+        RecordWriter::new(self.settings.driver, STREAMS[stream], time).remark(&mut record, text);
+        record
+    }
+
+    /// From the spool (armed before) to the segments.
+    pub fn transfer(
+        &mut self,
+        stream: usize,
+        slot: usize,
+        spool: &mut Spool,
+        out: &mut Vec<u8>,
+        flush: bool,
+        now: u64,
+    ) -> io::Result<()> {
+        let needed = self.segments.number();
+        let before = spool.carry(slot).state;
+        let (mut mid, mut line_time) = (before.mid, if before.mid { before.time } else { now });
+        let mut writer = RecordWriter::new(self.settings.driver, STREAMS[stream], line_time);
+        let mut pieces = Pieces::new(spool.tail(slot), spool.data(), self.settings.max_line as usize, flush);
+        for piece in pieces.by_ref() {
+            let text = piece.head.len() + piece.text.len();
+            if self.is_full(out.len(), text, mid || self.streams[1 - stream].mid) {
+                self.write(stream, out, needed);
+                self.rotate();
+            }
+            writer.write(out, piece);
+            self.figures.lines += u64::from(piece.end);
+            self.figures.bytes += (text + usize::from(piece.end)) as u64;
+            mid = !piece.end;
+            if piece.end && line_time != now {
+                line_time = now;
+                writer.set_time(now);
+            }
+            if out.len() >= OUT_BYTES {
+                self.write(stream, out, needed);
+            }
+        }
+        self.write(stream, out, needed);
+        let rest = pieces.rest();
+        spool.commit(slot, rest, State { mid, time: line_time, loss: self.streams[stream].loss })?;
+        self.streams[stream].take_up(slot, spool.carry(slot));
+        self.segments.prune(self.settings.max_file as usize);
+        Ok(())
+    }
+
+    /// Whether a record of `text` bytes belongs into the next segment.
+    fn is_full(&self, waiting: usize, text: usize, unfinished: bool) -> bool {
+        let before = self.segments.bytes() + waiting as u64;
+        let max_size = self.settings.max_size;
+        let limit = if unfinished { max_size + max_size.max(OVERTIME_BYTES) } else { max_size };
+        before > 0 && before + (text + OVERHEAD_BYTES_MAX) as u64 > limit
+    }
+
+    fn rotate(&mut self) {
+        if self.full_until.is_some() {
+            return;
+        }
+        if let Err(error) = self.segments.rotate() {
+            // The old one goes on growing; the next record tries again.
+            self.figures.write_errors += 1;
+            tracing::debug!(service = self.name, %error, "cannot begin a new segment");
+        }
+    }
+
+    /// Empties `out`: into the segment, behind what was dropped of this stream before it, or into what is dropped. Segments before
+    /// `needed` may go to make room.
+    fn write(&mut self, stream: usize, out: &mut Vec<u8>, needed: Number) {
+        if !self.may_write() || !self.say_what_was_dropped(stream, needed) {
+            self.lose(stream, out);
+        } else if let Err(done) = self.append(out, needed) {
+            self.lose(stream, &out[done..]);
+        }
+        out.clear();
+    }
+
+    /// A disk that was full is asked for room first: a remark alone would find some.
+    fn may_write(&mut self) -> bool {
+        let now = Instant::now();
+        match self.full_until {
+            None => return true,
+            Some(until) if now < until => return false,
+            Some(_) if !self.segments.has_room() => self.full_until = Some(now + AGAIN),
+            Some(_) => self.full_until = None,
+        }
+        if self.full_until.is_none() {
+            tracing::info!(service = self.name, dropped = self.figures.dropped, "its log is written again");
+        }
+        self.full_until.is_none()
+    }
+
+    fn say_what_was_dropped(&mut self, stream: usize, needed: Number) -> bool {
+        let Loss { lines, bytes, from, to } = self.streams[stream].loss;
+        if self.streams[stream].loss.is_empty() {
+            return true;
+        }
+        let text = |ns| String::from_utf8_lossy(&time::text(ns)).into_owned();
+        let said = format!("dropped lines={lines} bytes={bytes} from={} to={}", text(from), text(to));
+        let remark = self.remark(stream, &said);
+        let is_said = self.append(&remark, needed).is_ok();
+        if is_said {
+            self.streams[stream].loss = Loss::default();
+        }
+        is_said
+    }
+
+    /// `Err`: so many bytes, whole records, were written.
+    fn append(&mut self, records: &[u8], needed: Number) -> Result<(), usize> {
+        let mut done = 0;
+        loop {
+            let Err(short) = self.segments.append(&records[done..]) else { return Ok(()) };
+            self.figures.write_errors += 1;
+            let whole = self.segments.with_room_for_remarks(&records[done..], short.written);
+            done += whole;
+            let settled = self.segments.settle(whole);
+            let full = matches!(Errno::from_io_error(&short.error), Some(Errno::NOSPC | Errno::DQUOT));
+            if settled.is_ok() && full && self.segments.free_oldest(needed) {
+                continue;
+            }
+            if self.full_until.is_none() {
+                tracing::error!(
+                    service = self.name,
+                    error = %short.error,
+                    "cannot write its log: records are dropped and counted until it works again"
+                );
+            }
+            self.full_until = Some(Instant::now() + AGAIN);
+            return Err(done);
+        }
+    }
+
+    fn lose(&mut self, stream: usize, records: &[u8]) {
+        for line in records.split_inclusive(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            let Some(record) = parse(self.settings.driver, line) else { continue };
+            let (lines, end) = (u64::from(record.end), usize::from(record.end));
+            let time = time::parse(&record.time).unwrap_or(self.last_time);
+            self.streams[stream].loss.add(lines, (record.text.len() + end) as u64, time);
+            self.figures.dropped += lines;
+        }
+    }
+}

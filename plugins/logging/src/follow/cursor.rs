@@ -1,0 +1,205 @@
+//! The place of a reader in the log of one service.
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memchr::{memchr, memchr_iter, memrchr};
+
+use super::Wanted;
+use super::tail::tail;
+use crate::config::Driver;
+use crate::notifier::Removed;
+use crate::record::parse;
+use crate::segments::{Number, list, path};
+use crate::time;
+
+/// Longer than any record.
+pub(super) const RECORD_BYTES_MAX: usize = 1 << 20;
+
+pub(super) struct Cursor {
+    dir: PathBuf,
+    place: Place,
+    /// And the bytes between here and there that nobody can read any more.
+    next: Option<(Place, Gap)>,
+    /// Where to stop: what was the end when reading began.
+    end: Option<(Number, u64)>,
+    removed: Arc<Removed>,
+}
+
+pub(super) struct Place {
+    pub(super) number: Number,
+    driver: Driver,
+    file: File,
+    offset: u64,
+}
+
+impl Place {
+    pub(super) fn open(dir: &Path, number: Number, driver: Driver, offset: u64) -> io::Result<Place> {
+        Ok(Place { number, driver, file: File::open(path(dir, number, driver))?, offset })
+    }
+}
+
+impl Cursor {
+    pub(super) fn new(
+        dir: PathBuf,
+        place: Place,
+        end: Option<(Number, u64)>,
+        removed: Arc<Removed>,
+    ) -> Cursor {
+        Cursor { dir, place, next: None, end, removed }
+    }
+
+    pub(super) fn begin(dir: PathBuf, wanted: &Wanted, removed: &Arc<Removed>) -> Option<Cursor> {
+        let all = list(&dir).ok()?;
+        let (last, driver) = all.back().copied()?;
+        let bytes = fs::metadata(path(&dir, last, driver)).ok()?.len();
+        let end = Some((last, bytes));
+        let place = match wanted.tail {
+            None => {
+                let (number, driver) = all.front().copied()?;
+                Place::open(&dir, number, driver, 0).ok()?
+            }
+            Some(0) => {
+                let mut place = Place::open(&dir, last, driver, 0).ok()?;
+                place.offset = whole(&place.file, bytes).unwrap_or(bytes);
+                place
+            }
+            Some(lines) => tail(&dir, &all, lines)?,
+        };
+        Some(Cursor::new(dir, place, end, removed.clone()))
+    }
+
+    /// Beyond what was the end when reading began.
+    pub(super) fn go_on(&mut self) {
+        self.end = None;
+    }
+
+    /// Up to one buffer of records into `out`. False at the end.
+    pub(super) fn copy(
+        &mut self,
+        service: &str,
+        since: Option<&[u8]>,
+        buffer: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        let place = &mut self.place;
+        let left = match self.end {
+            Some((number, bytes)) if number == place.number => bytes.saturating_sub(place.offset),
+            Some((number, _)) if number < place.number => 0,
+            _ => u64::MAX,
+        };
+        let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let got = place.file.read_at(&mut buffer[..want], place.offset)?;
+        if let Some(end) = memrchr(b'\n', &buffer[..got]) {
+            place.offset += end as u64 + 1;
+            let mut from = 0;
+            for at in memchr_iter(b'\n', &buffer[..=end]) {
+                line(service, place.driver, since, &buffer[from..at], out);
+                from = at + 1;
+            }
+            return Ok(true);
+        }
+        if got == buffer.len() {
+            if got < RECORD_BYTES_MAX {
+                buffer.resize(got * 2, 0);
+            } else {
+                // Not a record of ours.
+                place.offset += got as u64;
+            }
+            return Ok(true);
+        }
+        if left == 0 || self.end.is_some_and(|(number, _)| number == place.number) {
+            return Ok(false);
+        }
+        // The next segment exists, so this one is complete: but only what is read after having seen that is all of it.
+        match self.next.take() {
+            Some((next, gap)) => {
+                gap.tell(service, out);
+                self.place = next;
+            }
+            None => self.next = self.successor(),
+        }
+        Ok(self.next.is_some() || self.place.offset == 0 && self.place.file.metadata()?.len() > 0)
+    }
+
+    fn successor(&self) -> Option<(Place, Gap)> {
+        let here = self.place.number;
+        let next = Number(here.0 + 1);
+        let open = |driver| Place::open(&self.dir, next, driver, 0).ok();
+        if let Some(place) = Driver::ALL.into_iter().find_map(open) {
+            return Some((place, Gap::None));
+        }
+        // Retention has overtaken us?
+        let last = self.place.file.metadata().is_ok_and(|meta| meta.nlink() > 0);
+        let all = if last { VecDeque::new() } else { list(&self.dir).ok()? };
+        let (number, driver) = all.into_iter().find(|(number, _)| *number > here)?;
+        let place = Place::open(&self.dir, number, driver, 0).ok()?;
+        let gap = match self.removed.between(&self.dir, here.0, number.0) {
+            Some(0) => Gap::None,
+            Some(bytes) => Gap::Bytes(bytes),
+            None => Gap::Unknown,
+        };
+        Some((place, gap))
+    }
+}
+
+/// What was removed before it was read.
+enum Gap {
+    None,
+    Bytes(u64),
+    /// Not by us, or too long ago.
+    Unknown,
+}
+
+impl Gap {
+    fn tell(&self, service: &str, out: &mut Vec<u8>) {
+        let missed = match self {
+            Gap::None => return,
+            Gap::Bytes(bytes) => format!("gap: {bytes} bytes"),
+            Gap::Unknown => "gap: an unknown part".into(),
+        };
+        out.extend_from_slice(service.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(&time::text(time::now()));
+        out.extend_from_slice(
+            format!(" stdout F {missed} of this log were rotated away unread\n").as_bytes(),
+        );
+    }
+}
+
+/// The end of the last whole record.
+fn whole(file: &File, bytes: u64) -> io::Result<u64> {
+    let from = bytes.saturating_sub(RECORD_BYTES_MAX as u64);
+    let mut end = vec![0; (bytes - from) as usize];
+    let got = file.read_at(&mut end, from)?;
+    Ok(from + memrchr(b'\n', &end[..got]).map_or(0, |at| at as u64 + 1))
+}
+
+fn line(service: &str, driver: Driver, since: Option<&[u8]>, line: &[u8], out: &mut Vec<u8>) {
+    let mut push = |parts: &[&[u8]]| {
+        out.extend_from_slice(service.as_bytes());
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+        out.push(b'\n');
+    };
+    if driver == Driver::Local {
+        let space = memchr(b' ', line).unwrap_or(0);
+        if since.is_none_or(|since| &line[..space] >= since) {
+            // Tags behind the first are for machines that read the file.
+            match line.get(time::TEXT_BYTES + 8..) {
+                Some([b'F', b':', rest @ ..]) => {
+                    let text = memchr(b' ', rest).unwrap_or(rest.len());
+                    push(&[b" ", &line[..time::TEXT_BYTES + 9], &rest[text..]]);
+                }
+                _ => push(&[b" ", line]),
+            }
+        }
+    } else if let Some(record) = parse(driver, line)
+        && since.is_none_or(|since| record.time.as_bytes() >= since)
+    {
+        let tag: &[u8] = if record.end { b" F " } else { b" P " };
+        push(&[b" ", record.time.as_bytes(), b" ", record.stream.as_bytes(), tag, &record.text]);
+    }
+}
