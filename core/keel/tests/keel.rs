@@ -138,7 +138,10 @@ impl Drop for Sampand {
         let holders = children(self.keel_pid(), "sampand-holder");
         let _ = self.keel.kill();
         let _ = self.keel.wait();
-        holders.into_iter().for_each(|pid| kill(pid, libc::SIGKILL));
+        holders.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
+        while holders.iter().any(|pid| runs(*pid)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.pids.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
     }
 }
