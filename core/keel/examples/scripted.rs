@@ -7,10 +7,13 @@
 mod image;
 
 use image::{image, null};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::AsFd;
 use sampan_keel::{self as keel, EXIT_AGAIN, Exit, Handle, Keel};
 use sampan_runtime::launch::{Spawn, Spawned};
 use std::process::exit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;
@@ -31,18 +34,12 @@ fn main() {
     if has("--bad-config") {
         exit(2);
     }
-    let mut signals = match signal_hook::iterator::Signals::new([1, 2, 15]) {
-        Ok(signals) => signals,
-        Err(_) => exit(1),
-    };
-    if !has("--slow") {
-        let _ = keel.ready();
+    for signal in [1, 2, 15] {
+        let _ = signal_hook::flag::register(signal, Arc::default());
     }
-    std::thread::spawn(move || {
-        for signal in signals.forever() {
-            say(&format!("signal {signal}"));
-        }
-    });
+    if !has("--slow") {
+        let _ = hear(&keel);
+    }
     let (before, fate) = keel.predecessor();
     say(&format!("worker {before} {} {fate:?}", std::process::id()));
     // The keel is gone, or nobody will ever say anything again.
@@ -125,8 +122,8 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
         ["wait", tag] => {
             let list = keel.list()?;
             let child = list.children.iter().find(|c| c.tag == tag).ok_or("no such tag")?;
-            let mut fds = [rustix::event::PollFd::new(&child.pidfd, rustix::event::PollFlags::IN)];
-            rustix::event::poll(&mut fds, None)?;
+            let mut fds = [PollFd::new(&child.pidfd, PollFlags::IN)];
+            poll(&mut fds, None)?;
             if let Handle::Orphan(_) = child.handle {
                 let process = Spawned { pid: child.pid, pidfd: child.pidfd.try_clone()? };
                 return Ok(format!("orphan {:?}", keel.launcher_of(child, tag).peek(&process)?));
@@ -170,9 +167,14 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
             "sent".into()
         }
         ["ready"] => {
-            keel.ready()?;
+            hear(keel)?;
             "ready".into()
         }
+        ["ending"] => {
+            keel.note_ending(keel::Ending::Everything)?;
+            "noted".into()
+        }
+        ["answered-before-a-peek", threads] => answered_before_a_peek(keel, threads.parse()?)?.to_string(),
         ["zombies"] => zombies()?.to_string(),
         ["keel"] => std::os::unix::process::parent_id().to_string(),
         ["again"] => exit(EXIT_AGAIN.into()),
@@ -195,6 +197,59 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
         }
         _ => "what?".into(),
     })
+}
+
+/// Says what the keel orders, and what it was asked before.
+fn hear(keel: &Keel) -> Result<(), keel::Error> {
+    let (ending, pipe) = keel.orders()?;
+    if ending != keel::Ending::No {
+        say(&format!("ending {ending:?}"));
+    }
+    std::thread::spawn(move || {
+        let mut byte = [0];
+        loop {
+            let _ = poll(&mut [PollFd::new(&pipe, PollFlags::IN)], None);
+            if rustix::io::read(&pipe, &mut byte) != Ok(1) {
+                continue;
+            }
+            if let Some(order) = keel::Order::from_byte(byte[0]) {
+                say(&format!("signal {}", order.signal()));
+            }
+        }
+    });
+    keel.ready()
+}
+
+/// The median of how many requests of others are answered while the loop asks once.
+fn answered_before_a_peek(keel: &Keel, threads: u32) -> Result<u32, Box<dyn std::error::Error>> {
+    let pid = launch(keel, "peeked", "exec sleep 100")?;
+    let of_the_loop = keel.of_the_loop()?;
+    let (done, over) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    let asking = (0..threads).map(|_| {
+        let (keel, done, over) = (keel.clone(), done.clone(), over.clone());
+        std::thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) && keel.peek(pid).is_ok() {
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    });
+    let asking: Vec<_> = asking.collect();
+    let mut counts = Vec::new();
+    for _ in 0..200 {
+        std::thread::sleep(Duration::from_millis(1));
+        let before = done.load(Ordering::Relaxed);
+        of_the_loop.peek(pid)?;
+        counts.push(done.load(Ordering::Relaxed) - before);
+    }
+    over.store(true, Ordering::Relaxed);
+    asking.into_iter().for_each(|thread| drop(thread.join()));
+    for child in keel.list()?.children {
+        let _ = sampan_runtime::kernel::pidfd::send(child.pidfd.as_fd(), 9);
+        sampan_runtime::kernel::pidfd::wait(child.pidfd.as_fd(), None)?;
+        keel.let_go(&child.handle)?;
+    }
+    counts.sort_unstable();
+    Ok(counts[counts.len() / 2])
 }
 
 fn launch(keel: &Keel, tag: &str, command: &str) -> Result<i32, Box<dyn std::error::Error>> {

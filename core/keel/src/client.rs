@@ -3,6 +3,7 @@
 //! it from blocking-pool threads or, where that is short enough, from the loop.
 
 use super::launcher::Launcher;
+use super::orders::Ending;
 use super::wire::{self, Message, Name, Op};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
@@ -193,7 +194,20 @@ impl Keel {
         Watchdog { timer: self.shared.watchdog.as_fd() }
     }
 
-    /// Say it when the handlers for TERM, INT and HUP are installed: until then the keel holds signals back.
+    /// Whether sampand was asked to end before this worker came, and a pipe (not blocking) with the orders from now on: a
+    /// byte each, `Order::from_byte`.
+    pub fn orders(&self) -> Result<(Ending, OwnedFd), Error> {
+        let (answer, mut fds) = self.call(Op::Orders, [0; 4], "", &[], "hand out", "orders")?;
+        let pipe = fds.take(0).ok_or(Error::Confused("orders without a pipe"))?;
+        Ok((Ending::from_word(answer.words[0]), pipe))
+    }
+
+    /// A client has asked sampand to end: a worker that follows this one goes on with that.
+    pub fn note_ending(&self, ending: Ending) -> Result<(), Error> {
+        self.call(Op::Ending, [ending as i32, 0, 0, 0], "", &[], "take note of", "the end").map(drop)
+    }
+
+    /// Say it when orders are heard: until then a second one to end ends the keel itself.
     pub fn ready(&self) -> Result<(), Error> {
         self.call(Op::Ready, [0; 4], "", &[], "take note of", "this worker").map(drop)
     }
@@ -321,6 +335,12 @@ impl Keel {
     pub fn connect(&self) -> Result<OwnedFd, Error> {
         let (_, mut fds) = self.call(Op::Connect, [0; 4], "", &[], "make", "one more connection")?;
         fds.take(0).ok_or(Error::Confused("a connection without a descriptor"))
+    }
+
+    /// A connection of the loop's own, on which it never waits for a thread that launches. It may look at children and let
+    /// them go, and what the worker's processes may.
+    pub fn of_the_loop(&self) -> Result<Keel, Error> {
+        Keel::connected(self.connect()?)
     }
 
     /// In the process that was given one end of a `connect`.

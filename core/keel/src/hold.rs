@@ -1,6 +1,7 @@
 //! What the keel holds, and the answers to what the worker asks about it: children, descriptors, the watchdog's
 //! timer, the program of the next worker. No signals, no waiting, nothing of the life of workers: that is run.rs.
 
+use super::orders::{Ending, Orders};
 use super::sys;
 use super::table::Table;
 use super::wire::{self, Fds, Message, ORPHAN, Op};
@@ -24,6 +25,7 @@ pub struct Hold {
     pub program: OwnedFd,
     /// Those of the worker's processes.
     pub connections: Connections,
+    pub orders: Orders,
     /// How many workers were started, and how the last one that ended did.
     pub workers: u32,
     pub fate: (i32, i32),
@@ -48,6 +50,7 @@ impl Hold {
             watchdog,
             program: high(program).map_err(|e| ("keep a descriptor", e))?,
             connections: Connections::default(),
+            orders: Orders::new().map_err(|e| ("make a pipe", e))?,
             workers: 0,
             fate: (wire::FATE_NONE, 0),
             image: vec![0; IMAGE_MAX],
@@ -124,6 +127,11 @@ impl Hold {
                 answer.name = key;
             }
             Op::Program => self.program = high(fds.take(0).ok_or(Errno::BADF)?)?,
+            Op::Orders => {
+                answer.words[0] = self.orders.ending as i32;
+                fd = Some(self.orders.begin()?);
+            }
+            Op::Ending => self.orders.note(Ending::from_word(word)),
             Op::Connect => fd = Some(self.connections.add()?),
         }
         Ok((answer, fd))

@@ -20,6 +20,7 @@ mod hold;
 mod holder;
 mod in_process;
 mod launcher;
+mod orders;
 mod record;
 mod run;
 pub mod rundir;
@@ -30,6 +31,7 @@ mod wire;
 
 pub use client::{Child, Error, Exit, Fate, Handle, Keel, Kept, Turn, Watchdog};
 pub use launcher::{HookTag, Launcher};
+pub use orders::{Ending, Order};
 pub use wire::{NAME_MAX, SLOTS_MAX, TAG_MAX};
 
 use rustix::event::{PollFd, PollFlags, poll};

@@ -4,6 +4,7 @@
 
 use super::hold::{Hold, fate, high, wait_for};
 use super::holder::Holder;
+use super::orders::{Ending, Order};
 use super::sys::{self, Strings};
 use super::wire::{self, Message, Op};
 use super::{COMM, EXIT_AGAIN, EXIT_EXEC_FAILED, WORKER};
@@ -31,19 +32,14 @@ const FALSE_STARTS_MAX: u32 = 3;
 const HUNG_GRACE: Duration = Duration::from_secs(1);
 /// From the end of the conversation to the end of the worker.
 const LEAVE_GRACE: Duration = Duration::from_secs(10);
-/// Requests in a row before signals and the worker's end are looked at again.
-const BATCH: usize = 64;
+/// Requests in a row before signals, the worker's end and other connections are looked at again: a launch takes 0.2 ms, and
+/// on one of the others the worker's loop waits.
+const BATCH: usize = 4;
 
-/// Passed on to the worker. The rest of `HELD` is read and forgotten: the keel has no use for it, and its
-/// default would end or stop the one process that must go on.
-const PASSED: [(i32, Signal); 5] = [
-    (libc::SIGTERM, Signal::TERM),
-    (libc::SIGINT, Signal::INT),
-    (libc::SIGHUP, Signal::HUP),
-    (libc::SIGQUIT, Signal::QUIT),
-    (libc::SIGWINCH, Signal::WINCH),
-];
-const HELD: [NixSignal; 9] = [
+/// Passed on to the worker as they are. TERM, INT and HUP become orders (`orders`). The rest of `HELD` is read and
+/// forgotten: the keel has no use for it, and its default would end or stop the one process that must go on.
+const PASSED: [(i32, Signal); 2] = [(libc::SIGQUIT, Signal::QUIT), (libc::SIGWINCH, Signal::WINCH)];
+const HELD: [NixSignal; 10] = [
     NixSignal::SIGTERM,
     NixSignal::SIGINT,
     NixSignal::SIGHUP,
@@ -53,6 +49,7 @@ const HELD: [NixSignal; 9] = [
     NixSignal::SIGUSR2,
     NixSignal::SIGTSTP,
     NixSignal::SIGALRM,
+    NixSignal::SIGCHLD,
 ];
 
 /// Becomes the keel.
@@ -77,8 +74,6 @@ struct Tender {
     holder: Option<Holder>,
     next_start: Duration,
     history: History,
-    /// We were asked to end, by this place in `PASSED`: a worker that dies over it leaves it to the next one.
-    asked: Option<usize>,
 }
 
 struct Worker {
@@ -87,8 +82,10 @@ struct Worker {
     socket: OwnedFd,
     since: Duration,
     ready: bool,
-    /// Signals that came before it was ready, by place in `PASSED`.
-    held: [bool; PASSED.len()],
+    /// Orders to end that came before it was ready.
+    unheard: u32,
+    /// By a signal, SIGSTOP as a rule; that was said.
+    stopped: bool,
     /// It has closed its end of the socket: it is about to end, and nothing more is expected of it.
     silent: bool,
     /// The watchdog fired.
@@ -155,9 +152,6 @@ impl Tender {
 
         let mut held = SigSet::empty();
         HELD.into_iter().for_each(|signal| held.add(signal));
-        if rustix::process::getpid().is_init() {
-            held.add(NixSignal::SIGCHLD);
-        }
         held.thread_block().map_err(|e| ("block signals", from_nix(e)))?;
         let signals = SignalFd::with_flags(&held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|e| ("make a signalfd", from_nix(e)))?;
@@ -179,7 +173,6 @@ impl Tender {
             holder: None,
             next_start: Duration::ZERO,
             history: History::default(),
-            asked: None,
         })
     }
 
@@ -296,14 +289,14 @@ impl Tender {
             Ok((pid, pidfd, socket)) => {
                 self.hold.workers = self.hold.workers.saturating_add(1);
                 self.hold.table.set_worker(Some(pidfd.as_fd()));
-                let held = [false; PASSED.len()];
                 self.worker = Some(Worker {
                     pid,
                     pidfd,
                     socket,
                     since: now,
                     ready: false,
-                    held,
+                    unheard: 0,
+                    stopped: false,
                     silent: false,
                     hung: false,
                     kill_at: None,
@@ -321,35 +314,57 @@ impl Tender {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let number = info.ssi_signo as i32;
             if number == libc::SIGCHLD {
-                self.reap_strangers();
+                if rustix::process::getpid().is_init() {
+                    self.reap_strangers();
+                }
+                self.worker_stopped();
+                continue;
+            }
+            if let Some((_, signal)) = PASSED.iter().find(|(passed, _)| *passed == number) {
+                if let Some(worker) = self.worker.as_ref().filter(|worker| worker.ready) {
+                    let _ = rustix::process::pidfd_send_signal(&worker.pidfd, *signal);
+                }
                 continue;
             }
             // The kernel itself sends SIGHUP for one reason: our terminal is gone. That is no wish to reload.
             let number =
                 if number == libc::SIGHUP && info.ssi_code == SI_KERNEL { libc::SIGTERM } else { number };
-            let Some(at) = PASSED.iter().position(|(n, _)| *n == number) else { continue };
-            let Some((_, signal)) = PASSED.get(at) else { continue };
-            let asks_to_end = matches!(number, libc::SIGTERM | libc::SIGINT);
-            if asks_to_end {
-                self.asked = Some(at);
+            let Some(order) = Order::ALL.into_iter().find(|order| order.signal() == number) else { continue };
+            self.hold.orders.give(order);
+            if order == Order::Reload {
+                continue;
             }
             match &mut self.worker {
-                Some(worker) if worker.ready => {
-                    let _ = rustix::process::pidfd_send_signal(&worker.pidfd, *signal);
-                }
+                Some(worker) if worker.ready => {}
                 Some(worker) => {
-                    let twice = worker.held.get_mut(at).map(|held| core::mem::replace(held, true));
-                    if asks_to_end && twice == Some(true) {
+                    worker.unheard += 1;
+                    if worker.unheard > 1 {
                         say(format_args!("asked to end twice, but the worker does not get ready: ending"));
                         return Some(1);
                     }
                 }
                 // What there is to stop, only a worker can stop: no more waiting for it.
-                None if asks_to_end => self.next_start = Duration::ZERO,
-                None => {}
+                None => self.next_start = Duration::ZERO,
             }
         }
         None
+    }
+
+    /// A child has ended, stopped or goes on. A worker that was stopped answers nobody, and somebody wonders why.
+    fn worker_stopped(&mut self) {
+        let Some(worker) = &mut self.worker else { return };
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
+        let told = rustix::process::waitid(WaitId::PidFd(worker.pidfd.as_fd()), options);
+        let Ok(Some(status)) = told else { return };
+        let pid = worker.pid.as_raw_nonzero();
+        if status.stopped() && !worker.stopped {
+            say(format_args!(
+                "the worker, process {pid}, was stopped by a signal; `kill -CONT {pid}` lets it go on"
+            ));
+        } else if status.continued() && worker.stopped {
+            say(format_args!("the worker, process {pid}, goes on"));
+        }
+        worker.stopped = status.stopped();
     }
 
     /// As PID 1 we are the parent of every orphan. What we did not clone we bury; ours wait for the worker.
@@ -394,7 +409,7 @@ impl Tender {
         let now = now();
         let lived = now.saturating_sub(worker.since);
         self.hold.fate = fate;
-        match after(&mut self.history, fate, worker.ready, lived, self.asked.is_some()) {
+        match after(&mut self.history, fate, worker.ready, lived, self.hold.orders.ending != Ending::No) {
             Next::Start { delay } => {
                 self.next_start = now + delay;
                 if fate != (wire::FATE_CODE, i32::from(EXIT_AGAIN)) {
@@ -523,14 +538,6 @@ impl Tender {
         self.history.any_ready = true;
         let Some(worker) = &mut self.worker else { return };
         worker.ready = true;
-        if let Some(held) = self.asked.and_then(|at| worker.held.get_mut(at)) {
-            *held = true;
-        }
-        for (held, (_, signal)) in worker.held.iter_mut().zip(PASSED) {
-            if core::mem::take(held) {
-                let _ = rustix::process::pidfd_send_signal(&worker.pidfd, signal);
-            }
-        }
     }
 }
 

@@ -44,7 +44,7 @@ const MESSAGE_MAX: usize = HEAD + NAME_MAX;
 pub enum Op {
     /// words 0 = version -> words = version, how many workers came before, fate kind, fate number; fd = watchdog
     Hello = 1,
-    /// Signal handlers are in place: the keel may pass signals on.
+    /// It hears orders: a second one to end is for it.
     Ready = 2,
     /// name = tag, fds = image, slots... -> words 0 = pid, fd = pidfd
     Launch = 3,
@@ -68,12 +68,20 @@ pub enum Op {
     Connect = 12,
     /// Nothing is to be held any more: the holder ends.
     Release = 13,
+    /// -> words 0 = `Ending`; fd = the pipe with what comes.
+    Orders = 14,
+    /// words 0 = `Ending`: asked for by a client.
+    Ending = 15,
 }
 
 impl Op {
     /// What is the worker's alone to ask, not its processes'.
     pub fn is_workers(self) -> bool {
-        matches!(self, Op::Ready | Op::Program | Op::Connect | Op::Hold | Op::Release)
+        match self {
+            Op::Ready | Op::Program | Op::Connect | Op::Hold | Op::Release | Op::Orders | Op::Ending => true,
+            Op::Hello | Op::Launch | Op::Peek | Op::Reap => false,
+            Op::Keep | Op::Fetch | Op::NextChild | Op::NextKept => false,
+        }
     }
 
     pub fn from_word(word: u32) -> Option<Op> {
@@ -91,6 +99,8 @@ impl Op {
             11 => Op::Hold,
             12 => Op::Connect,
             13 => Op::Release,
+            14 => Op::Orders,
+            15 => Op::Ending,
             _ => return None,
         })
     }
@@ -112,7 +122,7 @@ macro_rules! moments {
         }
     };
 }
-moments!(Hello Ready Launch Peek Reap Keep Fetch NextChild NextKept Program Hold Connect Release);
+moments!(Hello Ready Launch Peek Reap Keep Fetch NextChild NextKept Program Hold Connect Release Orders Ending);
 
 /// A tag or a key: at most `NAME_MAX` bytes, held in place.
 #[derive(Clone, Copy, PartialEq, Eq)]

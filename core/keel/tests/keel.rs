@@ -461,8 +461,45 @@ fn a_worker_that_dies_over_being_asked_to_end_leaves_it_to_the_next() {
     kill(worker, libc::SIGKILL);
     let mut lines = [sampand.line(), sampand.line()];
     lines.sort();
-    assert_eq!(lines[0], "signal 2");
+    assert_eq!(lines[0], "ending Everything");
     assert!(lines[1].starts_with("worker 1 "));
+}
+
+#[test]
+fn what_a_client_asked_for_is_told_to_the_next_worker_too() {
+    let (mut sampand, worker) = Sampand::new();
+    sampand.check("ending", "noted");
+    kill(worker, libc::SIGKILL);
+    let mut lines = [sampand.line(), sampand.line()];
+    lines.sort();
+    assert_eq!(lines[0], "ending Everything");
+    kill(sampand.keel_pid(), libc::SIGTERM);
+    assert_eq!(sampand.line(), "signal 15");
+}
+
+/// As from systemd with KillMode=control-group.
+#[test]
+fn a_signal_to_the_worker_is_no_order() {
+    let (mut sampand, worker) = Sampand::new();
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        kill(worker, signal);
+    }
+    sampand.check("fetch a", "nothing");
+    kill(worker, libc::SIGTERM);
+    kill(sampand.keel_pid(), libc::SIGTERM);
+    kill(worker, libc::SIGTERM);
+    assert_eq!(sampand.line(), "signal 15");
+    sampand.check("fetch a", "nothing");
+}
+
+/// 64 threads ask all the time. The loop asks on a connection of its own, and at most those come before it whose request the
+/// keel has already; on the one connection it would be all of them.
+#[test]
+fn the_loop_does_not_wait_for_threads_that_ask() {
+    let (mut sampand, _) = Sampand::new();
+    let waited = sampand.ask("answered-before-a-peek 64");
+    let median: u32 = waited.parse().unwrap_or_else(|_| panic!("{waited}"));
+    assert!(median <= 8, "{median} answers while the loop asked once");
 }
 
 #[test]

@@ -181,11 +181,11 @@ impl Ground {
     }
 
     /// The status of a main process that has ended, without reaping it.
-    pub fn exit_status(&self, live: &Live) -> Status {
+    pub fn exit_status(&self, keel: &Keel, live: &Live) -> Status {
         let Some(Handle::Own(pid)) = live.handle else {
             return life::foreign_status(live.pidfd.as_fd());
         };
-        match self.keel.peek(pid) {
+        match keel.peek(pid) {
             Ok(Some(sampan_keel::Exit::Code(code))) => Status::Code(code),
             Ok(Some(sampan_keel::Exit::Signal { number, .. })) => Status::Signal(number),
             Ok(None) => Status::Unknown,

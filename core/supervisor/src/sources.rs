@@ -1,16 +1,34 @@
-//! Signals for sampand itself become messages. SIGINT, SIGTERM and SIGHUP reach the worker through the keel, each once.
+//! What sampand is told from outside becomes messages: the keel's orders, one for each signal that it got. Signals to the worker
+//! itself are none: whoever signals a whole group, as systemd does, would be heard twice, and twice means hurry.
 use crate::worker::Message;
-use futures_util::StreamExt;
+use sampan_keel::Order;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::mpsc;
 
-/// Takes over the signals that end sampand or make it read its config again.
-pub fn signals(send: &mpsc::UnboundedSender<Message>) -> std::io::Result<()> {
-    let mut signals = signal_hook_tokio::Signals::new([libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
-    let send = send.clone();
+/// From here on signals to end or to reload do nothing in this process. Handlers, not `ignore`: that would be inherited.
+pub fn ignore_signals() -> std::io::Result<()> {
+    for order in Order::ALL {
+        signal_hook::flag::register(order.signal(), Arc::new(AtomicBool::new(false)))?;
+    }
+    Ok(())
+}
+
+/// Reads orders until the process ends.
+pub fn orders(pipe: OwnedFd, send: &mpsc::UnboundedSender<Message>) -> std::io::Result<()> {
+    let (pipe, send) = (crate::fence::readable(pipe)?, send.clone());
     tokio::task::spawn_local(async move {
-        while let Some(signal) = signals.next().await {
-            if send.send(Message::Signal(signal)).is_err() {
-                return;
+        while let Ok(mut ready) = pipe.readable().await {
+            let mut bytes = [0; 64];
+            let Ok(read) = ready.try_io(|fd| Ok(rustix::io::read(&**fd.get_ref(), &mut bytes)?)) else {
+                continue;
+            };
+            let got = bytes.get(..read.unwrap_or(0)).unwrap_or_default();
+            for order in got.iter().filter_map(|byte| Order::from_byte(*byte)) {
+                if send.send(Message::Order(order)).is_err() {
+                    return;
+                }
             }
         }
     });

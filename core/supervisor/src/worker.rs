@@ -21,6 +21,7 @@ use crate::tidy::Tidy;
 use crate::{clock, fleet};
 use sampan_api as api;
 use sampan_journal::{self as journal, Journal};
+use sampan_keel::{Ending, Order};
 use sampan_service::desired::Desired;
 use sampan_service::graph::Graph;
 use sampan_service::limits::Gate;
@@ -59,7 +60,7 @@ pub enum Message {
     },
     Probed(Report),
     Request(Request),
-    Signal(i32),
+    Order(Order),
     /// The start gate may say something else now.
     Gate,
     /// `shutdown_timeout` is over.
@@ -77,7 +78,7 @@ pub enum Outcome {
 
 /// A shutdown under way.
 #[derive(Debug)]
-struct Ending {
+struct Shutdown {
     /// Services are stopped in reverse order of their dependencies.
     hurried: bool,
     _limit: fleet::Task,
@@ -117,12 +118,13 @@ pub struct Worker {
     pub(crate) tidy: Tidy,
     pub probes: Probes,
     pub waiters: Vec<Waiter>,
+    /// The loop's own connection.
     pub keel: sampan_keel::Keel,
     pub lives: u32,
     pub next_handle: u64,
     /// What `adopt` found, to be told before any other event.
     pub adopted: Vec<(Arc<str>, Event)>,
-    ending: Option<Ending>,
+    ending: Option<Shutdown>,
     /// `Down` requests are answered at the very end.
     farewell: Vec<Answer<api::Done>>,
     kept: bool,
@@ -208,7 +210,7 @@ impl Worker {
             Message::Exited { name, generation } => self.exited(&name, generation),
             Message::Probed(report) => self.probed(&report),
             Message::Request(request) => self.request(request),
-            Message::Signal(signal) => self.signal(signal),
+            Message::Order(order) => self.order(order),
             Message::Gate => self.gate_dirty = true,
             Message::Hurry => self.hurry(),
         }
@@ -301,7 +303,7 @@ impl Worker {
         let Some(entry) = self.fleet.get(name) else { return };
         let Some(live) = entry.live.as_ref().filter(|live| live.generation == generation) else { return };
         let (pid, handle) = (live.pid, live.handle.clone());
-        let status = self.ground.exit_status(live);
+        let status = self.ground.exit_status(&self.keel, live);
         let (oom_kills, empty) = self.ground.last_look(name);
         let oom = oom_kills > live.oom_before;
         let exit = Exit { status, oom };
@@ -336,9 +338,9 @@ impl Worker {
         self.apply(&report.service, &report.event);
     }
 
-    fn signal(&mut self, signal: i32) {
-        match signal {
-            libc::SIGHUP => match self.ground.reload() {
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Reload => match self.ground.reload() {
                 Ok(loaded) => {
                     if let Err(why) = self.replace_config(loaded) {
                         tracing::error!("{why}; nothing changed");
@@ -346,7 +348,7 @@ impl Worker {
                 }
                 Err(text) => tracing::error!("the config has errors, nothing changed\n{text}"),
             },
-            libc::SIGTERM if self.ground.keeps_on_exit() && self.ending.is_none() => {
+            Order::Terminate if self.ground.keeps_on_exit() && self.ending.is_none() => {
                 tracing::info!("SIGTERM: containers run on (on_exit = \"keep\")");
                 self.kept = true;
             }
@@ -367,7 +369,7 @@ impl Worker {
             tokio::time::sleep(limit).await;
             let _ = send.send(Message::Hurry);
         }));
-        self.ending = Some(Ending { hurried: false, _limit });
+        self.ending = Some(Shutdown { hurried: false, _limit });
     }
 
     /// No more order, no more grace.
@@ -383,9 +385,25 @@ impl Worker {
         }
     }
 
+    /// Goes on with what sampand was asked for under an earlier worker.
+    pub fn go_on(&mut self, ending: Ending) {
+        match ending {
+            Ending::No => {}
+            Ending::Terminate if self.ground.keeps_on_exit() => self.kept = true,
+            Ending::Terminate | Ending::Everything => self.end("asked to stop, before this worker came"),
+            Ending::Hurry => {
+                self.end("asked to stop, before this worker came");
+                self.hurry();
+            }
+        }
+    }
+
     /// `down` of a client: as Ctrl-C, and an answer at the end.
     pub fn farewell(&mut self, answer: Answer<api::Done>) {
         self.farewell.push(answer);
+        if let Err(error) = self.ground.keel.note_ending(Ending::Everything) {
+            tracing::warn!("a worker after this one would not go on with it: {error}");
+        }
         self.end("asked to stop by a client");
     }
 

@@ -37,6 +37,9 @@ pub fn run(keel: Keel, source: Source) -> u8 {
     // What we and our plugins make is for nobody else, unless whoever makes it says so (fchmod). The keel keeps the umask
     // it was started with: hooks have it.
     rustix::process::umask(Mode::all() & !trust::closed(0o700));
+    if let Err(error) = crate::sources::ignore_signals() {
+        return fail(&format!("cannot take over signals: {error}"));
+    }
     let mut opening = match Opening::find(&keel, &source) {
         Ok(opening) => opening,
         Err(text) => {
@@ -118,12 +121,20 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     let logged = config.services.values().any(|service| service.logging.driver != LogDriver::None);
     let ground =
         Rc::new(Ground::new(keel.clone(), plugins, hierarchies, cgroup_parent, config, source, send.clone()));
-    let mut worker = Worker::new(ground.clone(), keel.clone(), journal, desired, lives + 1);
+    let mut worker = Worker::new(
+        ground.clone(),
+        keel.of_the_loop().map_err(|e| e.to_string())?,
+        journal,
+        desired,
+        lives + 1,
+    );
     adopt::adopt(&mut worker, &replay);
     synchronize(&worker).await;
     worker.begin(then)?;
     serve::start(&supervisor, send.clone()).map_err(|e| e.to_string())?;
-    crate::sources::signals(&send).map_err(|e| format!("cannot take over signals: {e}"))?;
+    let (ending, orders) = keel.orders().map_err(|e| e.to_string())?;
+    worker.go_on(ending);
+    crate::sources::orders(orders, &send).map_err(|e| format!("cannot hear the keel's orders: {e}"))?;
     let following = (follow && logged).then(|| follow::start(&ground, &view));
     keel.ready().map_err(|e| e.to_string())?;
     tell_manager("READY=1");
@@ -143,9 +154,9 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
             worker.say_farewell();
             // The answers must reach their clients before the socket goes.
             tokio::time::sleep(FAREWELL).await;
-            let released = worker.keel.release();
+            let released = ground.keel.release();
             let left = std::fs::remove_file(&supervisor.socket)
-                .and_then(|()| rundir::leave(&supervisor.run_dir, &ground.cgroup_parent, &worker.keel));
+                .and_then(|()| rundir::leave(&supervisor.run_dir, &ground.cgroup_parent, &ground.keel));
             if let Err(error) = left {
                 tracing::warn!("cannot clear {}: {error}", supervisor.run_dir.display());
             }

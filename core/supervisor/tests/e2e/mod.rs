@@ -23,6 +23,7 @@ mod holder;
 mod hooks;
 mod hundred;
 mod kept;
+mod orders;
 mod others;
 mod plugins;
 mod runtime;
