@@ -130,10 +130,11 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     );
     adopt::adopt(&mut worker, &replay);
     synchronize(&worker).await;
+    let (ending, orders) = keel.orders().map_err(|e| e.to_string())?;
+    // First, so that nothing is started in a shutdown that goes on.
+    worker.go_on(ending);
     worker.begin(then)?;
     serve::start(&supervisor, send.clone()).map_err(|e| e.to_string())?;
-    let (ending, orders) = keel.orders().map_err(|e| e.to_string())?;
-    worker.go_on(ending);
     crate::sources::orders(orders, &send).map_err(|e| format!("cannot hear the keel's orders: {e}"))?;
     let following = (follow && logged).then(|| follow::start(&ground, &view));
     keel.ready().map_err(|e| e.to_string())?;
