@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
+use crate::launch::trace::Cost;
 use crate::ops;
 use crate::ops::ns::Target;
 use crate::store::state::Document;
@@ -87,4 +88,15 @@ pub fn namespaces(found: &[Target]) -> String {
         }
     }
     out
+}
+
+/// One line a step, in microseconds, and the sum without what was spent on others.
+pub fn costs(costs: &[Cost]) -> String {
+    let us = |nanoseconds: u64| nanoseconds as f64 / 1e3;
+    let mut out = String::new();
+    for cost in costs {
+        out += &format!("{:>3} {:>9.1} us  {}\n", cost.number, us(cost.nanoseconds), cost.words);
+    }
+    let own = costs.iter().filter(|cost| !cost.is_others).map(|cost| cost.nanoseconds).sum();
+    out + &format!("    {:>9.1} us  all steps, without waiting\n", us(own))
 }

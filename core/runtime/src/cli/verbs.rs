@@ -1,6 +1,7 @@
 //! A parsed command line -> its verb -> what is printed, and the exit code.
 
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use sampan_plan::render as steps;
@@ -12,7 +13,9 @@ use super::table::{Needs, Row, Verb};
 use super::{args, help};
 use crate::error::io_name;
 use crate::kernel::seal;
+use crate::launch::trace::Cost;
 use crate::log::Log;
+use crate::ops::enter::Entered;
 use crate::ops::events::Event;
 use crate::ops::{self, Container, Error};
 use crate::store::dir::{Root, check_id};
@@ -138,7 +141,11 @@ impl<'c> Call<'c> {
         match self.row.verb {
             Verb::Create => ops::create::run(self.root()?, &options::create(c, global)?).map(done),
             Verb::Start => self.of(ops::start::run).map(done),
-            Verb::Run => ops::run::run(self.root()?, &options::run(c, global)?).map(Output::Code),
+            Verb::Run => {
+                // Not with what the program prints, which others may read.
+                let mut show = |costs: &[Cost]| eprint!("{}", render::costs(costs));
+                ops::run::run(self.root()?, &options::run(c, global)?, &mut show).map(Output::Code)
+            }
             Verb::Exec => ops::exec::run(self.root()?, &options::exec(c)?, &global.log).map(Output::Code),
             Verb::Kill => {
                 let signal = options::signal(&c.operands)?;
@@ -161,7 +168,7 @@ impl<'c> Call<'c> {
                 let found = ops::ns::look(self.root()?, &options::texts(&c.operands)?)?;
                 text(if given.has("json") { render::json(&found) } else { Ok(render::namespaces(&found)) })
             }
-            Verb::Enter => ops::enter::run(self.root()?, &options::enter(c)?).map(Output::Code),
+            Verb::Enter => self.enter(),
             Verb::Plan => self.plan(),
             Verb::Spec => {
                 let config = ops::spec::document(given.has("rootless"), given.has("secure"))?;
@@ -210,6 +217,17 @@ impl<'c> Call<'c> {
         let once = given.has("stats");
         let mut show = |event: &Event<'_>| render::print(&render::json_line(event)?);
         self.of(|root, id| ops::events::run(root, id, once, interval, &mut show))
+    }
+
+    /// A program that cannot be run ends as in a shell.
+    fn enter(&self) -> ops::Result<Output> {
+        Ok(Output::Code(match ops::enter::run(self.root()?, &options::enter(self.command)?)? {
+            Entered::Ended(code) => code,
+            Entered::NotRun { program, error } => {
+                eprintln!("sampan: cannot run {}: {}", program.display(), io_name(&error));
+                if error.kind() == ErrorKind::NotFound { 127 } else { 126 }
+            }
+        }))
     }
 
     fn plan(&self) -> ops::Result<Output> {

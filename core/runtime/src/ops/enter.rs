@@ -26,7 +26,7 @@ use sampan_child::sys;
 use super::foreground::{self, Forward};
 use super::ns;
 use super::{Error, Result, doing};
-use crate::error::{Errno, io_name};
+use crate::error::Errno;
 use crate::kernel::pidfd;
 use crate::kernel::signals::Signals;
 use crate::store::dir::Root;
@@ -56,8 +56,19 @@ pub struct Options {
     pub program: Vec<OsString>,
 }
 
-/// Runs the program; its exit code.
-pub fn run(root: &Root, o: &Options) -> Result<i32> {
+/// How it went once we were inside.
+#[derive(Debug)]
+pub enum Entered {
+    /// The program's exit code.
+    Ended(i32),
+    NotRun {
+        program: OsString,
+        error: io::Error,
+    },
+}
+
+/// Runs the program.
+pub fn run(root: &Root, o: &Options) -> Result<Entered> {
     let target = match &o.target {
         Some(target) => Some(Target::open(root, target)?),
         None => None,
@@ -243,30 +254,26 @@ fn become_user(o: &Options, in_user_namespace: bool) -> Result<()> {
     Ok(())
 }
 
-fn launch(o: &Options) -> Result<i32> {
+fn launch(o: &Options) -> Result<Entered> {
     let shell =
         || std::env::var_os("SHELL").filter(|s| Path::new(s).exists()).unwrap_or_else(|| "/bin/sh".into());
     let mut words = o.program.iter().cloned();
     let program = words.next().unwrap_or_else(shell);
     let mut command = Command::new(&program);
     command.args(words);
-    let failed = |e: io::Error| {
-        let code = if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-        eprintln!("sampan: cannot run {}: {}", program.display(), io_name(&e));
-        Ok(code)
-    };
     if o.no_fork {
-        return failed(command.exec());
+        let error = command.exec();
+        return Ok(Entered::NotRun { program, error });
     }
     let signals = Signals::block().map_err(doing("cannot block signals"))?;
     let child = match command.spawn() {
         Ok(child) => child,
-        Err(e) => return failed(e),
+        Err(error) => return Ok(Entered::NotRun { program, error }),
     };
     // Our own pid namespace still counts the child, by a number of ours.
     let pid = child.id() as i32;
     let process = pidfd::open(pid).and_then(|fd| fd.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH)));
     let process = process.map_err(doing("cannot open a pidfd of the program"))?;
     let exit = foreground::wait(pid, process.as_fd(), &signals, Forward::FromProcesses, None);
-    Ok(exit.map_err(doing("cannot wait for the program"))?.code())
+    Ok(Entered::Ended(exit.map_err(doing("cannot wait for the program"))?.code()))
 }

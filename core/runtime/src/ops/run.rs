@@ -21,6 +21,7 @@ use crate::error::Kind;
 use crate::kernel::host_root::is_host_root;
 use crate::kernel::signals::Signals;
 use crate::launch::spawn::Direct;
+use crate::launch::trace::{self, Cost};
 use crate::launch::{self, Barrier, Created, HookRunner};
 use crate::store::dir::Root;
 use crate::store::state::State;
@@ -45,8 +46,11 @@ pub struct Rootfs {
     pub terminal: bool,
 }
 
+/// Told what the steps of the launch cost, where that was asked for.
+pub type ShowCosts<'s> = &'s mut dyn FnMut(&[Cost]);
+
 /// Runs it; the exit code.
-pub fn run(root: &Root, run: &Run) -> Result<i32> {
+pub fn run(root: &Root, run: &Run, show: ShowCosts<'_>) -> Result<i32> {
     let o = &run.create;
     // All that can be wrong with what was asked is, before there is a folder that somebody would have to remove.
     let config = match &run.rootfs {
@@ -64,12 +68,12 @@ pub fn run(root: &Root, run: &Run) -> Result<i32> {
         create::make(&folder, o, &config, &spec, Barrier::Pipe, |created, plan, folder| {
             launch::start(created, plan, folder, &mut HookRunner::new(&mut Direct))
                 .map_err(|e| e.of(&o.id))?;
-            print_trace(plan, created);
+            show_costs(plan, created, show);
             o.write_pid_file(created.child.pid)
         })?;
         return Ok(0);
     }
-    foreground(run, &folder, &config, &spec)
+    foreground(run, &folder, &config, &spec, show)
 }
 
 fn foreground(
@@ -77,6 +81,7 @@ fn foreground(
     folder: &crate::store::dir::Folder,
     config: &Config,
     spec: &Spec<'_>,
+    show: ShowCosts<'_>,
 ) -> Result<i32> {
     let o = &run.create;
     if !run.no_subreaper {
@@ -90,7 +95,7 @@ fn foreground(
         let relay =
             created.console.take().map(Relay::new).transpose().map_err(doing("cannot use our terminal"))?;
         launch::start(created, plan, folder, &mut HookRunner::new(&mut Direct)).map_err(|e| e.of(&o.id))?;
-        print_trace(plan, created);
+        show_costs(plan, created, show);
         // Later verbs must not wait for us while the program runs.
         folder.unlock();
         o.write_pid_file(created.child.pid)?;
@@ -111,10 +116,9 @@ fn foreground(
     Ok(exit.code())
 }
 
-/// To stderr, where it does not mix with what the program prints for others to read.
-fn print_trace(plan: &Plan<'_>, created: &Created) {
-    if let Some(stamps) = &created.trace {
-        eprint!("{}", crate::launch::trace::text(plan, stamps));
+fn show_costs(plan: &Plan<'_>, created: &Created, show: ShowCosts<'_>) {
+    if let Some(times) = &created.trace {
+        show(&trace::costs(plan, times));
     }
 }
 
