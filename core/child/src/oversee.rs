@@ -7,6 +7,8 @@
 //! A process group does not hold what calls setpgid or setsid.  But whoever loses its parent becomes the child of the nearest
 //! subreaper (prctl(2)), so all that the child started, and whatever that started, comes to us in the end.  It needs no control
 //! group, and nothing stays of it.  A child of ours that we have not reaped keeps its number, so none is mistaken for another.
+//!
+//! A control group for each hook would do that too, but not on v1 nor for users, and one with a daemon left in it would stay for ever.
 
 use crate::sys::{self, Ended, Result, signal, uapi};
 

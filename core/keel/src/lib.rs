@@ -14,6 +14,9 @@
 //!
 //! Once it runs it allocates nothing, starts no thread, and waits in one `poll`. Deliberately absent: logging
 //! (one line on stderr when a worker dies), configuration, a decision about any service.
+//!
+//! Holder and keel share standard output too: after kill -9 of the keel whoever reads it sees no end until the next sampand has
+//! taken over. The end of a worker's socket is its death, so the worker keeps it open until its process ends.
 
 mod client;
 mod hold;

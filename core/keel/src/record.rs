@@ -1,6 +1,10 @@
 //! The run folder's record of who holds the descriptors: one line of text for each of at most two holders, the present one
 //! and, while a new sampand takes over, the one before it. Each holder writes its own line, in its own place, first of all:
 //! so there is none that nobody could find. Found means: pid, start time and the pidfd's inode agree; never a name.
+//!
+//! The holder writes it, not whoever clones it: a keel that dies in between would leave a holder that nobody can find. Until the
+//! line is there the lock of the run folder says that somebody holds it. The worker takes over, not the keel: which run folder it is
+//! stands in the config.
 
 use rustix::fd::BorrowedFd;
 use sampan_runtime::kernel::pidfd::{self, Identity};

@@ -9,6 +9,8 @@
 //!   an entry that counts names an open descriptor  closed after the entry has gone or names another one
 //!   a child is announced before it is cloned       what is cloned and has no entry is found by its pidfd in the holder
 //! ```
+//!
+//! A dead keel's child is known to the next keel as a kept pidfd (`Handle::Orphan`), so there is no second kind of child.
 
 use super::sys::Shared;
 use super::wire::{NAME_MAX, Name};

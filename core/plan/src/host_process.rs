@@ -1,6 +1,9 @@
 //! A process of the host as a plan: OCI hooks, probes and lifecycle commands that the supervisor starts.
 //!
 //! No namespace, no root, no mount: just a short image, so that whoever clones has one way to start anything.
+//!
+//! Whoever clones the container starts its hooks too, `sampan` itself or the keel. So a hook outlives its worker with its pipe, its
+//! deadline and its exit code, and the next worker waits for it (docs/hooks.md).
 
 use crate::build::Build;
 use crate::error::Error;

@@ -11,6 +11,9 @@
 //!
 //! Mounts below are cloned one by one, because one that takes no map would refuse it for all, and they are private: what the
 //! host mounts later would come in without the map.
+//!
+//! All of it is the runtime's, not the supervisor's, so that sampand, `sampan run --rootfs host` and anybody's bundle have the same
+//! guarantee. As scratch this root has a copy of /etc and no overlay: above files without an owner nothing could be written.
 
 use crate::build::Build;
 use crate::error::Error;

@@ -4,6 +4,9 @@
 //! those to join beside a new user namespace: from inside it, joining one of the host's is EPERM.  A cgroup
 //! namespace is made after the child has joined its group, because its root is where its maker is; a time
 //! namespace takes its offsets before anybody is in it.
+//!
+//! A user namespace of a path is entered by a process that has no way back: the others are joined and made there, and the container's
+//! process is its child, by the same step as in `exec`. The parent's part begins with the child.
 
 use crate::build::Build;
 use crate::error::Error;

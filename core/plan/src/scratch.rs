@@ -2,6 +2,9 @@
 //!
 //! config.json has no field for it, so an annotation asks: the bundle stays the only hand-over.  Writes are charged to
 //! the container's own memory limit; the tmpfs has the kernel's default size, half of the machine's memory.
+//!
+//! It replaces one step of the plan by another. Its layers are named from a working directory (`lower`, `upper`, `work` in the
+//! tmpfs), so nothing needs escaping and the container's mountinfo shows no path of the host.
 
 use crate::build::Build;
 use crate::error::Error;

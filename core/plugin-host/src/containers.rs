@@ -3,6 +3,8 @@
 //! Filled by the facade as a container goes through its life, read from any plugin's thread. Documents are kept encoded, so
 //! that a hundred readers share one copy; a spec (10 KB) only until its bundle is on disk. What a later worker must know (claims,
 //! owners, the service's table) is in a small file in run_dir.
+//!
+//! A handle is one run of a service, so a late reply cannot be taken for one about the next run.
 use super::Ctx;
 use crate::digest::{Digest, digest};
 use sampan_plugin::abi;

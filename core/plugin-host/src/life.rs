@@ -3,6 +3,11 @@
 //! Gates go up one after another and may stop the step; holds go down and only delay; notifications fan out. Every `create`
 //! that a plugin saw is followed by exactly one `detach`: `create` cleans up after itself when it fails, everything later is
 //! cleaned up by the caller's `detach`. Absent yet: review, restart, update, freeze, config (known, not built).
+//!
+//! What a plugin has claimed (`stdio`, `network`), the container does not start without. To go on without an optional plugin is right
+//! for one that watches, and wrong for the one that makes the network: the service would look healthy and be unreachable.
+//! A plugin that was disabled for being late comes back when it has answered: a slow boot is no reason to be without a network
+//! until the next restart. `detach` is not final while a restart is due; if none comes after all, everybody gets a final one.
 use super::call::{Message, Outcome, Plugin};
 use super::containers::Memory;
 use super::owners::{Owners, Refusal};

@@ -7,6 +7,9 @@
 //! ```
 //! A hook is never ended because its worker died: it has its time, its exit code waits in the keel, and what it prints waits in
 //! its pipe. Only then is anything done that follows from it. Absent on purpose: what is to be done (`core/service`).
+//!
+//! Lines of hooks go through the pipe of the service's own stderr, never waited for: one order, one reader, no second way into a log.
+//! A plugin for logs reads it once more at `removed`, because poststop hooks come after `detach`.
 use crate::clock;
 use rustix::fs::{Mode, OFlags};
 use sampan_hooks::{Hook, Kind};

@@ -3,6 +3,10 @@
 //! The kernel asks the interface that a packet comes in by (`net.ipv4.conf.X.forwarding`). `net.ipv4.ip_forward` is `all`: writing it
 //! sets every interface's own at once, and nothing else. So what we need is turned on interface by interface, and `ip_forward` says
 //! whether somebody else wants a router.
+//!
+//! `ip_forward` is never written: it goes on saying whether somebody else wants a router, and a write of 1 over our own 1 would be a
+//! change that nobody is told of. Which interfaces are ours is a set in our own table, so the kernel forgets it when it forgets the
+//! setting (docs/network.md).
 
 use std::collections::BTreeMap;
 

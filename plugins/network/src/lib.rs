@@ -9,6 +9,9 @@
 //! ```
 //! Modes `none` and `host` are the runtime's; IPv6, DNS and CNI come later.
 #![deny(unsafe_code)]
+//!
+//! It speaks nf_tables, rtnetlink and conntrack itself: `make run` may not need a program that is not there, and one `nft` costs
+//! more than a whole attach. `nft` is the oracle of the tests.
 
 pub mod wire;
 

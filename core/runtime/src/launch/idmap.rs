@@ -5,6 +5,8 @@
 //! ```
 //! From then on the descriptor alone keeps the namespace: nobody is in it.  Deliberately absent: the spawner of the launch.
 //! The child lives for half a millisecond, and whoever dies meanwhile closes its gate.
+//!
+//! That child is ours and not the keel's. sampand keeps the namespace for the host's root; others are made for each launch.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;

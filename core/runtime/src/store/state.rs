@@ -7,6 +7,10 @@
 //! The file says how far the verbs got ([`Stage`]); whether init lives is asked of the kernel each time, by an identity
 //! that cannot be somebody else. Every verb after create takes the cgroup manager and the rest from here, never from
 //! flags: clients do not repeat them. Deliberately absent: the exit code (whoever waits for init has it).
+//!
+//! A service's is written twice, not three times: before `created` nobody can look at a container without hooks, and a launch that
+//! dies there is found by its groups' name. `created` is what `sampan state` shows, and `running` must be on disk before the child
+//! is told to go on, for the worker that finds it (adoption).
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};

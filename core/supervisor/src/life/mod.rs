@@ -7,6 +7,19 @@
 //! ```
 //! The launching thread (`job`) holds the barrier: if it goes, for whatever reason, the child reads the end of a pipe and exits.
 //! Absent on purpose: any decision about what comes next (`core/service`).
+//!
+//! A launch is one blocking function on a pool thread, from the clone to the start: the loop never blocks, and the code reads from
+//! top to bottom as in `sampan create`.
+//!
+//! Control groups and bundle stay over a restart: it makes, limits and removes nothing there, and `sampan ps`, `exec` and `plan`
+//! find them under the service's name. They go when the service stops, fails for good or gets another config. They are made anew
+//! if the limits differ, if the container enabled controllers for groups below its own, if `sampan update` changed them, and after
+//! a kill of the whole group: a clone into a group that ever saw `cgroup.kill` is killed at once (Linux 6.18). CPU time, peak and
+//! OOM counters run on; whether a run was killed for memory is judged by the difference. What is kept ([`Kept`]) is behind one lock
+//! for each service, so that a delayed release cannot touch the next run; after a crash a new worker makes all anew.
+//!
+//! Each run has a network namespace of its own, made by the clone: what a privileged container changed in it (sysctls, rules,
+//! routes) must not outlive it. To keep it, as pods do, would save about a millisecond.
 mod groups;
 mod job;
 mod process;

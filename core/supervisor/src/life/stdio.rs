@@ -1,4 +1,7 @@
 //! A container's standard streams: nowhere, straight into files, or FIFOs whose read ends a plugin and the keel hold.
+//!
+//! Without a plugin for logs a container writes straight into files (`state_dir/logs/X/{stdout,stderr}.log`): nothing of ours stands
+//! between, so nothing can be lost, whoever dies.
 use super::of_io;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use sampan_keel::Keel;

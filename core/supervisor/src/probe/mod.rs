@@ -5,6 +5,9 @@
 //!
 //! The container is not trusted: every check has a deadline, reads a bounded amount, follows no path out of the
 //! container's root, and what it answered is cleaned before a terminal may see it.
+//!
+//! The socket of a TCP or HTTP check is born in the container's network namespace, made by a thread that enters it and ends: the
+//! loop's own thread never changes namespace.
 
 pub mod exec;
 mod helper;
