@@ -3,9 +3,7 @@
 //! so no signal is an order; the keel's word is. A shutdown that was asked for belongs to sampand, not to a worker: it goes on
 //! under the next one, and ends with the keel.
 //!
-//! They are no signals: whoever signals a group signals the worker too. What was asked is the keel's to remember and the next
-//! worker's to hear, so a shutdown belongs to one run of sampand and is no service's record. The loop has a connection to the keel
-//! of its own, so that it never waits for a lock that launching threads hold.
+//! The loop has a connection to the keel of its own, so that it never waits for a lock that launching threads hold.
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
