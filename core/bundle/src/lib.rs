@@ -25,6 +25,7 @@ use sampan_runtime::kernel::trust;
 
 pub use error::Error;
 pub use leaves::live as live_resources;
+pub use limits::warnings as host_warnings;
 use root::Root;
 
 /// What a bundle is made of.
@@ -65,7 +66,7 @@ pub fn build(request: &Request<'_>) -> Result<Built, Error> {
         seccomp(&mut spec, service)?;
     }
     if !bundle {
-        let rlimits = limits::rlimits(&mut warnings);
+        let rlimits = limits::rlimits();
         leaves::set(&mut spec, "/process/rlimits", rlimits);
     }
     leaves::set(&mut spec, "/linux/cgroupsPath", json!(cgroups_path(request.cgroup_parent, &service.name)));

@@ -25,10 +25,21 @@ const NAMES: [(&str, &str); 15] = [
     ("Max realtime timeout", "RLIMIT_RTTIME"),
 ];
 
-pub fn rlimits(warnings: &mut Vec<String>) -> Value {
+pub fn rlimits() -> Value {
+    of_host().0
+}
+
+/// What no service gets as documented, because we may not give it: the same for all of them.
+pub fn warnings() -> Vec<String> {
+    of_host().1
+}
+
+fn of_host() -> (Value, Vec<String>) {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let free = effective_capabilities(&read("/proc/self/status")) & (1 << 24) != 0;
-    compute(&read("/proc/1/limits"), &read("/proc/self/limits"), free, warnings)
+    let mut warnings = Vec::new();
+    let value = compute(&read("/proc/1/limits"), &read("/proc/self/limits"), free, &mut warnings);
+    (value, warnings)
 }
 
 /// `free`: we have CAP_SYS_RESOURCE.

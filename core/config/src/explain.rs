@@ -11,6 +11,9 @@ use super::source::Spot;
 use super::tree::Node;
 use super::variables;
 
+/// The origin of what nobody has set.
+const DEFAULT: &str = "default";
+
 /// Where each key was set, by its path.
 #[derive(Debug, Clone, Default)]
 pub struct Origins(BTreeMap<String, Spot>);
@@ -47,8 +50,13 @@ impl Origins {
         });
         match at.flatten().next().or(inside.map(|(_, spot)| spot)) {
             Some(spot) => spot.to_string(),
-            None => "default".into(),
+            None => DEFAULT.into(),
         }
+    }
+
+    /// `FILE:LINE` of what somebody has written.
+    pub fn written(&self, path: &str) -> Option<String> {
+        Some(self.of(path)).filter(|origin| origin != DEFAULT)
     }
 }
 
@@ -103,7 +111,7 @@ fn origin(origins: &Origins, section: &str, key: &str) -> String {
     let path = format!("{section}.{key}");
     let found = origins.of(&path);
     // The environment's variables may be env_file's: its origin is the key that names the file.
-    if found == "default" && key.starts_with("environment.") {
+    if found == DEFAULT && key.starts_with("environment.") {
         return origins.of(&format!("{section}.env_file"));
     }
     found

@@ -12,7 +12,7 @@ use sampan_api as api;
 use serde::de::DeserializeOwned;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const FAILED: u8 = 1;
@@ -58,7 +58,7 @@ fn run(args: &Args) -> Result<u8, Error> {
             out(pretty(&client::text(&mut ask.send("GET", &path, None)?)?).as_bytes())?;
         }
         Verb::Start { services, detach } => return each(&ask, services, "start", *detach),
-        Verb::Stop { services, detach } => return each(&ask, services, "stop", *detach),
+        Verb::Stop { services, detach } => return all_at_once(&ask, services, "stop", *detach),
         Verb::Restart { services, detach } => return each(&ask, services, "restart", *detach),
         Verb::Kill { service, signal } => {
             let body = to_json(&api::Kill { signal: signal.clone() });
@@ -154,9 +154,12 @@ impl Ask<'_> {
         body: Option<&str>,
         print: impl Fn(&T) -> String,
     ) -> Result<T, Error> {
-        let text = client::text(&mut self.send(method, path, body)?)?;
-        let value = parse(&text)?;
-        out(if self.0.json { pretty(&text) } else { print(&value) }.as_bytes())?;
+        self.print(&client::text(&mut self.send(method, path, body)?)?, print)
+    }
+
+    fn print<T: DeserializeOwned>(&self, text: &str, print: impl Fn(&T) -> String) -> Result<T, Error> {
+        let value = parse(text)?;
+        out(if self.0.json { pretty(text) } else { print(&value) }.as_bytes())?;
         Ok(value)
     }
 }
@@ -187,24 +190,56 @@ fn print_done(done: &api::Done) -> String {
 
 /// A verb for each service in turn; what failed, or has not come true, is said, and the rest goes on.
 fn each(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> Result<u8, Error> {
-    let body = to_json(&api::Act { detach });
     let mut code = 0;
     for service in services {
-        match ask.show("POST", &of(service, &format!("/{verb}")), Some(&body), print_done) {
-            Ok(api::Done { complete, services }) if !complete && !detach => {
-                code = FAILED;
-                let text = services.first().map_or("gone", |status| &status.text);
-                complain(&format!("cannot {verb} {service}: {text}\n  see `sampanctl why {service}`"));
-            }
-            Ok(_) => {}
-            Err(Error::Refused(failure)) => {
-                code = FAILED;
-                complain(&Error::Refused(failure).to_string());
-            }
-            Err(error) => return Err(error),
-        }
+        code = code.max(tell(ask, service, verb, detach, act(&ask.0.socket, service, verb, detach))?);
     }
     Ok(code)
+}
+
+/// As `each`, asked for all at once: one that takes its time holds up no other. The answers come in the order of the names.
+fn all_at_once(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> Result<u8, Error> {
+    let socket = &ask.0.socket;
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = services
+            .iter()
+            .map(|service| (service, scope.spawn(move || act(socket, service, verb, detach))))
+            .collect();
+        let mut code = 0;
+        for (service, answer) in asked {
+            let broken = |_| Err(Error::Broken(io::Error::other("the thread that asked has ended")));
+            code = code.max(tell(ask, service, verb, detach, answer.join().unwrap_or_else(broken))?);
+        }
+        Ok(code)
+    })
+}
+
+fn act(socket: &Path, service: &str, verb: &str, detach: bool) -> Result<String, Error> {
+    let body = to_json(&api::Act { detach });
+    client::text(&mut client::send(socket, "POST", &of(service, &format!("/{verb}")), Some(&body))?)
+}
+
+/// What came of it, and the exit code for that.
+fn tell(
+    ask: &Ask<'_>,
+    service: &str,
+    verb: &str,
+    detach: bool,
+    answer: Result<String, Error>,
+) -> Result<u8, Error> {
+    match answer.and_then(|text| ask.print(&text, print_done)) {
+        Ok(api::Done { complete, services }) if !complete && !detach => {
+            let text = services.first().map_or("gone", |status| &status.text);
+            complain(&format!("cannot {verb} {service}: {text}\n  see `sampanctl why {service}`"));
+            Ok(FAILED)
+        }
+        Ok(_) => Ok(0),
+        Err(Error::Refused(failure)) => {
+            complain(&Error::Refused(failure).to_string());
+            Ok(FAILED)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn complain(text: &str) {

@@ -208,6 +208,8 @@ pub enum FailureKind {
     Conflict,
     /// It wants what it has no grant for.
     Denied,
+    /// Of no plugin: sampand itself could not do its part.
+    Host,
     /// A required plugin is not there: the start waits, it has not failed.
     Waiting,
 }
@@ -218,6 +220,7 @@ impl fmt::Display for Failure {
         match kind {
             FailureKind::Open => write!(f, "plugin {plugin}: {reason}"),
             FailureKind::Veto => write!(f, "plugin {plugin} vetoed {event}: {reason}"),
+            FailureKind::Host => write!(f, "{event}: {reason}"),
             FailureKind::Conflict => f.write_str(reason),
             FailureKind::Waiting => write!(f, "waiting for plugin {plugin}: {reason}"),
             FailureKind::Timeout | FailureKind::Failed | FailureKind::Denied => {

@@ -234,8 +234,8 @@ impl Plugins {
         let copies = copies.map_err(|error| Failure {
             plugin: String::new(),
             event: "attach",
-            kind: FailureKind::Failed,
-            reason: format!("descriptors for plugins: {error}"),
+            kind: FailureKind::Host,
+            reason: format!("sampand cannot hand out descriptors: {error}"),
         })?;
         self.update(ctx, if flags == 0 { "created" } else { "running" });
         if let Some(container) = self.world.containers().get_mut(ctx.handle) {

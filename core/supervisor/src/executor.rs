@@ -7,17 +7,19 @@ use crate::fleet::{Entry, Live, Task};
 use crate::hooks;
 use crate::inside::Inside;
 use crate::life::{self, Order};
+use crate::places;
 use crate::probe::{Exec, Target};
 use crate::request::{Answer, ControlReply, failure};
 use crate::worker::{Message, Worker};
 use sampan_api as api;
 use sampan_cgroups::Hierarchies;
 use sampan_config::explain::Origins;
+use sampan_config::schema::Service;
 use sampan_config::{Config, Loaded};
 use sampan_journal as journal;
 use sampan_keel::{Child, Handle, Keel, rundir};
 use sampan_plugin_host::{Ctx, ExitFacts, Failure, Plugins, Role};
-use sampan_service::{Action, Event, Exit, Life, Ms, Status, Verdict};
+use sampan_service::{Action, Event, Exit, Life, Ms, Problem, Status, Verdict};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
@@ -124,6 +126,12 @@ impl Ground {
             tracing::warn!("{warning}");
         }
         loaded
+    }
+
+    /// A launch's problem with the line of config.toml that it is about.
+    pub fn located(&self, problem: Problem, service: &Service) -> Problem {
+        let origin = |key: &str| self.source.place(&format!("services.{}.{key}", service.name));
+        places::located(problem, service, &self.spec_of(&service.name), origin)
     }
 
     /// `sampanctl config` shows these.
@@ -535,10 +543,12 @@ impl Worker {
             Action::Start => {
                 let ctx = ground.ctx(entry);
                 let gate = entry.live.as_mut().and_then(|live| live.gate.take());
+                let config = entry.config.clone();
                 tokio::task::spawn_local(async move {
                     let answer = match life::start(&ground, &ctx, gate).await {
                         Ok(()) => Life::Started,
                         Err(problem) => {
+                            let problem = ground.located(problem, &config);
                             tracing::warn!(service = &*service, "cannot start: {problem}");
                             Life::StartFailed(problem)
                         }

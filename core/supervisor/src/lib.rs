@@ -32,6 +32,7 @@ pub mod follow;
 pub mod inside;
 pub mod life;
 pub mod opening;
+mod places;
 pub mod request;
 pub mod serve;
 pub mod sources;

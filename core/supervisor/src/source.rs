@@ -53,6 +53,11 @@ impl Source {
         self.origins.replace(origins);
     }
 
+    /// `FILE:LINE` of a key that somebody has written.
+    pub fn place(&self, path: &str) -> Option<String> {
+        self.origins.borrow().written(path)
+    }
+
     /// The config as it holds, each key with its origin.
     pub fn explain(&self, config: &Config, service: Option<&str>, json: bool) -> String {
         let origins = self.origins.borrow();

@@ -250,7 +250,7 @@ impl Worker {
         });
         let health = (before.state.health(), machine.state.health());
         if before.state.name() != machine.state.name() || health.0 != health.1 {
-            tell(name, before, machine, &cause);
+            tell(name, before, machine, brief(event, &cause));
         }
         self.bus.publish(&transition(&written));
     }
@@ -291,7 +291,14 @@ impl Worker {
                 Life::Created
             }
             Err(problem) => {
-                tracing::warn!(service = name, "cannot create: {problem}");
+                let problem = match self.fleet.get(name) {
+                    Some(entry) => self.ground.located(problem, &entry.config),
+                    None => problem,
+                };
+                // One that does not go away is told once, when the service has failed.
+                if !matches!(problem, Problem::Config(_)) {
+                    tracing::warn!(service = name, "cannot create: {problem}");
+                }
                 Life::CreateFailed(problem)
             }
         };
@@ -600,6 +607,15 @@ pub fn transition(record: &journal::Record) -> api::Transition {
     }
 }
 
+/// The cause without what was told beside it.
+fn brief<'c>(event: &Event, cause: &'c str) -> &'c str {
+    match event {
+        Event::Life { life: Life::CreateFailed(_), .. } => "create failed",
+        Event::Life { life: Life::StartFailed(_), .. } => "start failed",
+        _ => cause,
+    }
+}
+
 /// One transition, one line.
 fn tell(name: &str, before: &Service, after: &Service, cause: &str) {
     let from = before.state.name();
@@ -614,7 +630,8 @@ fn tell(name: &str, before: &Service, after: &Service, cause: &str) {
             let delay_ms = u64::try_from(until.since(*since).as_millis()).unwrap_or(u64::MAX);
             tracing::info!(service = name, cause, attempt, delay_ms, "{from} -> {to}");
         }
-        State::Failed { why } => tracing::error!(service = name, cause, "{from} -> {to}: {why}"),
+        // The reason says more than that it was cleaned up.
+        State::Failed { why } => tracing::error!(service = name, "{from} -> {to}: {why}"),
         State::Waiting { on, .. } => tracing::info!(service = name, on = %on, "{from} -> {to}"),
         State::Stopped { why } => tracing::info!(service = name, "{from} -> {to}: {why}"),
         _ => tracing::info!(service = name, cause, "{from} -> {to}"),

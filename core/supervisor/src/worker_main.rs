@@ -102,7 +102,10 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     }
     let (lives, fate) = keel.predecessor();
     match fate {
-        Fate::First => opening::let_go(&keel)?,
+        Fate::First => {
+            opening::let_go(&keel)?;
+            sampan_bundle::host_warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
         Fate::Ended(exit) => {
             tracing::warn!(code = exit.code(), "the worker before this one died; containers ran on")
         }

@@ -28,6 +28,7 @@ mod stdio;
 
 use crate::executor::Ground;
 use crate::hooks;
+use rustix::io::Errno;
 use sampan_bundle as bundle;
 use sampan_config::schema::{self, LogDriver, NetworkMode};
 use sampan_keel::Handle;
@@ -243,9 +244,11 @@ fn of_plugin(failure: Failure) -> Problem {
     match failure.kind {
         FailureKind::Veto => Problem::Veto { plugin: failure.plugin, text: failure.reason },
         FailureKind::Conflict | FailureKind::Denied => Problem::Config(failure.to_string()),
-        FailureKind::Open | FailureKind::Failed | FailureKind::Timeout | FailureKind::Waiting => {
-            Problem::Io(failure.to_string())
-        }
+        FailureKind::Open
+        | FailureKind::Failed
+        | FailureKind::Timeout
+        | FailureKind::Waiting
+        | FailureKind::Host => Problem::Io(failure.to_string()),
     }
 }
 
@@ -256,6 +259,11 @@ fn of_launch(error: sampan_runtime::error::Error) -> Problem {
     }
     if error.field.starts_with("process.args") {
         return Problem::Exec(error.to_string());
+    }
+    // What is in the way in the root does not go away by itself.
+    let stays = matches!(error.errno, Some(Errno::ROFS | Errno::NOTDIR | Errno::LOOP));
+    if stays && (error.field.starts_with("mounts") || error.field == "process.cwd") {
+        return Problem::Config(error.to_string());
     }
     Problem::Io(error.to_string())
 }

@@ -24,6 +24,7 @@ mod hooks;
 mod hundred;
 mod kept;
 mod orders;
+mod messages;
 mod others;
 mod plugins;
 mod runtime;

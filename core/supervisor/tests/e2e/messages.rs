@@ -1,0 +1,77 @@
+//! What sampand tells people: once, where it belongs, with the line of config.toml.
+use super::died::kill_the_worker;
+use super::{LIVE, World};
+
+/// The lines in which sampand says this.
+fn lines<'s>(said: &'s str, what: &str) -> Vec<&'s str> {
+    said.lines().filter(|line| line.contains(what)).collect()
+}
+
+/// The line of config.toml that holds `text`.
+fn line_of(world: &World, text: &str) -> usize {
+    let config = std::fs::read_to_string(world.config()).unwrap();
+    config.lines().position(|line| line.contains(text)).unwrap() + 1
+}
+
+#[test]
+fn what_does_not_go_away_by_itself_is_failed_told_once_and_has_its_line() {
+    let mut world = world!(
+        "[services.who]\n{LIVE}user = \"nobody-knows-me\"\n[services.where]\n{LIVE}working_dir = \"/bin/sleep\"\n\
+         [services.loops]\ncommand = [\"/no/such/program\"]\n[services.over]\n{LIVE}volumes = [\"/proc:/bin/sleep/x\"]\n"
+    );
+    world.start();
+    let cases = [
+        ("who", "user", "user = \"nobody", "no user nobody-knows-me"),
+        ("where", "working_dir", "working_dir = ", "cannot change to directory"),
+        ("over", "volumes", "volumes = ", "cannot rbind"),
+    ];
+    for (name, key, written, why) in cases {
+        world.until_state(name, "failed");
+        // A thread of its own writes it.
+        world.until("it is told", |world| world.said().contains(&format!("services.{name}.{key}")));
+        let said = world.said();
+        assert_eq!(lines(&said, why).len(), 1, "{name}: {said}");
+        let place = format!("config.toml:{}: services.{name}.{key}", line_of(&world, written));
+        assert_eq!(lines(&said, &place).len(), 1, "{place}: {said}");
+        assert!(said.contains(&format!("ERROR {name}: lingering -> failed")), "{said}");
+        assert_eq!(world.inspect(name).status.generation, 1, "tried once");
+    }
+    // What may come by itself is tried again, and says its line too.
+    world.until("it is tried again", |world| world.inspect("loops").status.generation > 2);
+    let place = format!("config.toml:{}: services.loops.command", line_of(&world, "/no/such/program"));
+    world.until("its line is told", |world| world.said().contains(&place));
+    assert!(!world.said().contains("\\n"), "{}", world.said());
+}
+
+#[test]
+fn what_the_host_does_not_give_is_told_once() {
+    let mut world = world!("[services.a]\n{LIVE}[services.b]\n{LIVE}");
+    world.start();
+    world.until_state("a", "running");
+    world.until_state("b", "running");
+    kill_the_worker(&world);
+    world.until("a worker is back", |world| {
+        world.get::<sampan_api::Version>("/v1/version").is_ok_and(|v| v.worker_lives == 2)
+    });
+    world.ok(&["restart", "a"]);
+    let said = world.said();
+    let told = lines(&said, "open files: at most");
+    let limited = sampan_bundle::host_warnings().iter().any(|warning| warning.contains("open files"));
+    assert_eq!(told.len(), usize::from(limited), "{said}");
+}
+
+#[test]
+fn several_services_are_stopped_at_once() {
+    let slow =
+        "command = [\"/bin/sh\", \"-c\", \"trap 'sleep 0.5; exit 0' TERM; while :; do sleep 0.05; done\"]\n";
+    let mut world = world!("[services.a]\n{slow}[services.b]\n{slow}[services.c]\n{slow}");
+    world.start();
+    let names = ["a", "b", "c"];
+    names.iter().for_each(|name| world.until_state(name, "running"));
+    let out = world.ok(&["stop", "c", "a", "b"]);
+    let order: Vec<usize> = ["c ", "a ", "b "].iter().map(|name| out.find(name).expect(&out)).collect();
+    assert!(order.is_sorted(), "said as they were named: {out}");
+    let last_asked = names.iter().map(|name| world.place(name, "stopping")).max();
+    let first_gone = names.iter().map(|name| world.place(name, "stopped")).min();
+    assert!(last_asked < first_gone, "{:#?}", world.events());
+}
