@@ -10,7 +10,7 @@ PLUGINS := network logging cgroups
 # A program that needs no library of the machine: for `sampan`, and for what runs in a root file system of its own.
 STATIC := --target $(TRIPLE) --config "target.$(TRIPLE).rustflags=['-Ctarget-feature=+crt-static']"
 
-.PHONY: help build run test test-all root-test attack test-vm bench fence man fmt lint doc smoke install clean deps
+.PHONY: help build run test test-all root-test attack simulate sabotage test-vm bench fence man fmt lint doc smoke install clean deps
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t12
@@ -35,7 +35,7 @@ run: build ## the main job: sampand in the foreground with config.toml (as root)
 test: ## the whole test suite (as root; installs what it needs with apt-get)
 	@.ci/test
 
-test-all: test attack test-vm ## everything, also what takes long (as root)
+test-all: test attack simulate sabotage test-vm ## everything, also what takes long (as root)
 
 root-test: ## the tests on real containers alone
 	@.ci/test --root-only
@@ -51,6 +51,12 @@ attack: ## known escapes, each against sampan and against one without the defenc
 
 test-vm: ## sampan on a Debian with systemd and AppArmor, in a virtual machine (the first time it builds the image, as root)
 	@.ci/test-vm
+
+simulate: ## ten million random steps of a service's life (SAMPAN_SIMULATE_SEED=N: that seed alone)
+	$(CARGO) test -p sampan-service --test service -- --ignored --exact --nocapture simulate::ten_million_random_events
+
+sabotage: ## one invariant broken at a time, and a test that must notice (as root)
+	@.ci/sabotage
 
 smoke: build ## the main job once, from start to nothing left
 	@.ci/smoke $(DIST)

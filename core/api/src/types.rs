@@ -118,6 +118,20 @@ pub struct Done {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Applied {
     pub changes: Vec<Change>,
+    /// What changed beside the services.
+    #[serde(default)]
+    pub others: Vec<Other>,
+}
+
+/// What a new config changes in sampand itself or in a plugin.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Other {
+    /// `supervisor`, or `plugins.NAME`.
+    pub of: String,
+    /// When it holds: `live`, or `at sampand's next start`.
+    pub what: String,
+    /// The keys that differ; `new` or `removed` where that is the difference.
+    pub keys: Vec<String>,
 }
 
 /// What a new config does to one service.

@@ -16,8 +16,18 @@ impl Cgroup<'_> {
         self.set_frozen(true, within)
     }
 
+    /// By whichever freezer: on a hybrid host others may have used v1's.
     pub fn thaw(&self, within: Duration) -> Result<()> {
-        self.set_frozen(false, within)
+        self.set_frozen(false, within)?;
+        self.thaw_v1(within)
+    }
+
+    /// Beside a v2 group. What v1 has frozen does not even hear a SIGKILL.
+    pub(crate) fn thaw_v1(&self, within: Duration) -> Result<()> {
+        match self.group_of(Version::V1, "freezer") {
+            Some(group) if self.v2().is_some() && v1_frozen(&group)? => v1(&group, false, within),
+            _ => Ok(()),
+        }
     }
 
     fn set_frozen(&self, frozen: bool, within: Duration) -> Result<()> {
@@ -37,8 +47,12 @@ impl Cgroup<'_> {
         // On a hybrid host another runtime may have used v1's. FREEZING counts, because somebody has asked for it; that a
         // group above is frozen does not count.
         let Some(group) = self.group_of(Version::V1, "freezer") else { return Ok(false) };
-        Ok(group.try_read("freezer.self_freezing")?.is_some_and(|t| t.trim() == "1"))
+        v1_frozen(&group)
     }
+}
+
+fn v1_frozen(group: &Group<'_>) -> Result<bool> {
+    Ok(group.try_read("freezer.self_freezing")?.is_some_and(|t| t.trim() == "1"))
 }
 
 fn v2(group: &Group<'_>, frozen: bool, within: Duration) -> Result<()> {

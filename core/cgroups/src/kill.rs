@@ -16,7 +16,8 @@ impl Cgroup<'_> {
     pub fn kill_now(&self) -> Result<()> {
         if let Some(group) = self.v2() {
             match group.write("cgroup.kill", "1") {
-                Ok(()) => return Ok(()),
+                // The signal is there: it runs no further than to its end when it is thawed.
+                Ok(()) => return self.thaw_v1(Duration::from_millis(50)),
                 // The group is gone or threaded, or the kernel older than 5.14.
                 Err((_, Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP)) => {}
                 Err((call, e)) => return Err(Error::new(Doing::Kill, group.name()).call(call, e)),

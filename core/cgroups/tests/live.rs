@@ -365,6 +365,32 @@ fn a_frozen_group_stands_still_and_can_be_killed() {
     });
 }
 
+/// On a hybrid host others freeze by v1's freezer, which we do not use there.
+#[test]
+fn what_somebody_else_has_frozen_is_thawed_and_killed() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        let freeze = || {
+            for (_, path) in group.paths() {
+                for (file, value) in [("freezer.state", "FROZEN"), ("cgroup.freeze", "1")] {
+                    let file = format!("{path}/{file}");
+                    if fs::exists(&file).unwrap() {
+                        fs::write(file, value).unwrap();
+                    }
+                }
+            }
+        };
+        let _process = spawn(&group, "while :; do :; done");
+        freeze();
+        assert!(group.is_frozen().unwrap());
+        group.thaw(SOON).unwrap();
+        assert!(!group.is_frozen().unwrap());
+        freeze();
+        group.kill(SOON).unwrap();
+        assert!(group.is_empty().unwrap());
+    });
+}
+
 #[test]
 fn removing_a_group_in_use_says_by_whom() {
     everywhere(|hierarchies| {

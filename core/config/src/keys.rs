@@ -412,18 +412,19 @@ pub const SECRET: &[Key] = &[
     key("command", "[word]", "", N, X, ""),
 ];
 
+/// A plugin is configured when it is opened, which is when sampand starts.
 pub const PLUGIN: &[Key] = &[
-    key("enabled", "boolean", "true", L, B, ""),
+    key("enabled", "boolean", "true", S, B, ""),
     key("path", "file", "PLUGIN_DIR/libX.so", S, B, "owner root or us, not world-writable"),
     key("command", "[word]", "none", S, X, ""),
     key("config", "table", "{}", S, B, "its schema checks it"),
-    key("after", "[plugin]", "[]", N, B, ""),
-    key("services", "[glob]", "[\"*\"]", N, B, ""),
-    key("required", "boolean", "false", L, B, ""),
-    key("on_error", "fail, ignore, disable", "ignore; fail if required", L, B, ""),
-    key("timeout", "duration", "5s", L, B, ""),
-    key("hard_timeout", "duration", "60s", L, B, ""),
-    key("open_timeout", "duration", "10s", L, B, ""),
+    key("after", "[plugin]", "[]", S, B, ""),
+    key("services", "[glob]", "[\"*\"]", S, B, ""),
+    key("required", "boolean", "false", S, B, ""),
+    key("on_error", "fail, ignore, disable", "ignore; fail if required", S, B, ""),
+    key("timeout", "duration", "5s", S, B, ""),
+    key("hard_timeout", "duration", "60s", S, B, ""),
+    key("open_timeout", "duration", "10s", S, B, ""),
     key("isolation", "inline, process", "inline", L, X, ""),
     key("loop", "boolean", "false", L, X, ""),
     key("allow_abort", "boolean", "false", L, X, ""),

@@ -96,11 +96,7 @@ fn run(args: &Args) -> Result<u8, Error> {
         }
         Verb::Exec { service, command, tty } => return exec(&ask, service, command, *tty),
         Verb::Apply => {
-            let line = |c: &api::Change| format!("{}: {} {}", c.service, c.what, c.keys.join(", "));
-            let print = |done: &api::Applied| {
-                done.changes.iter().map(|c| line(c).trim_end().to_owned() + "\n").collect()
-            };
-            ask.show("POST", "/v1/apply", None, print)?;
+            ask.show("POST", "/v1/apply", None, print::applied)?;
         }
         Verb::Config { service } => {
             let service =

@@ -1,5 +1,5 @@
 //! Replies as people read them: tables that fit the terminal, one line a transition.
-use sampan_api::{Inspect, PluginStatus, Status, Transition};
+use sampan_api::{Applied, Inspect, PluginStatus, Status, Transition};
 use std::io::IsTerminal;
 
 /// The terminal's width; as wide as it takes where there is none.
@@ -120,6 +120,16 @@ pub fn plugins(plugins: &[PluginStatus]) -> String {
         })
         .collect();
     table(&["NAME", "VERSION", "STATE", "CALLS", "ERRORS", "PATH"], &rows)
+}
+
+/// A line per service and per thing beside them: `web: restart ports`.
+pub fn applied(done: &Applied) -> String {
+    let line = |of: &str, what: &str, keys: &[String]| {
+        format!("{of}: {what} {}", keys.join(", ")).trim_end().to_owned() + "\n"
+    };
+    let services = done.changes.iter().map(|change| line(&change.service, &change.what, &change.keys));
+    let others = done.others.iter().map(|other| line(&other.of, &other.what, &other.keys));
+    services.chain(others).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! What the machine asks of the executor, to be done in the order given and after the transition is on record.
-//! `Create`, `Start`, `Drain` and `Cleanup` are jobs, answered once (see the crate's page); the rest is done at once.
+//! `Create`, `Start`, `Drain`, `Cleanup` and `KillCgroup` are answered once (see the crate's page); the rest is done at once.
 
 use crate::time::Ms;
 use std::fmt;
@@ -16,7 +16,7 @@ pub enum Action {
     Signal(i32),
     /// Every process of the service, whatever there is of it.
     KillCgroup,
-    /// Unfreeze before a stop.
+    /// Before a stop: a frozen process hears no signal, and whoever froze it (`sampan pause`, a hand) need not tell us.
     Thaw,
     /// `detach`, remove the container, poststop hooks, `removed`. `keep`: a new life follows; namespaces, cgroup and
     /// descriptors that it can use again may stay.

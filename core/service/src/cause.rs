@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+/// The word of a shutdown, as the reason of a stop and as what a service rests for.
+pub(crate) const SHUTDOWN: &str = "sampand stops";
+
 /// Who wants the service up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Up {
@@ -21,8 +24,6 @@ pub enum Down {
     Hand,
     /// It left the config.
     Removed,
-    /// The supervisor ends; what is desired stays as it is. Nothing takes it back.
-    Shutdown,
 }
 
 /// Who wants it stopped and started again.
@@ -32,6 +33,8 @@ pub enum Restart {
     Config,
     /// `depends_on.S.restart`: S was restarted by hand.
     Dependency(String),
+    /// It was stopped by a shutdown that did not come to its end.
+    Interrupted,
 }
 
 /// Why a life is being stopped.
@@ -39,12 +42,11 @@ pub enum Restart {
 pub enum Why {
     Down(Down),
     Restart(Restart),
-    /// `depends_on.S.bind`: S is gone.
-    Bound(String),
+    /// The supervisor ends. That is no wish about the service: what is wanted of it stays, and the next supervisor goes by it.
+    Shutdown,
     /// The last probe's output.
     Unhealthy(String),
     StartTimeout,
-    Oom,
     /// It runs, but its start failed (poststart hook, a plugin's `started` gate).
     Problem(Problem),
 }
@@ -129,7 +131,6 @@ impl fmt::Display for Down {
             Down::Idle => "not asked for",
             Down::Hand => "stopped by hand",
             Down::Removed => "removed from the config",
-            Down::Shutdown => "sampand stops",
         })
     }
 }
@@ -137,7 +138,7 @@ impl fmt::Display for Down {
 impl Down {
     #[must_use]
     pub fn parse(text: &str) -> Option<Down> {
-        [Down::Idle, Down::Hand, Down::Removed, Down::Shutdown].into_iter().find(|d| d.to_string() == text)
+        [Down::Idle, Down::Hand, Down::Removed].into_iter().find(|d| d.to_string() == text)
     }
 }
 
@@ -147,6 +148,7 @@ impl fmt::Display for Restart {
             Restart::Hand => f.write_str("restarted by hand"),
             Restart::Config => f.write_str("the config changed"),
             Restart::Dependency(name) => write!(f, "restarted with {name}"),
+            Restart::Interrupted => f.write_str("the shutdown was interrupted"),
         }
     }
 }
@@ -157,6 +159,7 @@ impl Restart {
         match text {
             "restarted by hand" => Some(Restart::Hand),
             "the config changed" => Some(Restart::Config),
+            "the shutdown was interrupted" => Some(Restart::Interrupted),
             _ => text.strip_prefix("restarted with ").map(|s| Restart::Dependency(s.to_owned())),
         }
     }
@@ -167,10 +170,9 @@ impl fmt::Display for Why {
         match self {
             Why::Down(down) => down.fmt(f),
             Why::Restart(restart) => restart.fmt(f),
-            Why::Bound(name) => write!(f, "bound to {name}"),
+            Why::Shutdown => f.write_str(SHUTDOWN),
             Why::Unhealthy(output) => write!(f, "unhealthy: {output}"),
             Why::StartTimeout => f.write_str("start timed out"),
-            Why::Oom => f.write_str("out of memory"),
             Why::Problem(problem) => problem.fmt(f),
         }
     }
@@ -181,11 +183,10 @@ impl Why {
     pub fn parse(text: &str) -> Option<Why> {
         match text {
             "start timed out" => return Some(Why::StartTimeout),
-            "out of memory" => return Some(Why::Oom),
+            SHUTDOWN => return Some(Why::Shutdown),
+            // Of a version that stopped what had an OOM kill in it.
+            "out of memory" => return Some(Why::Problem(Problem::Io(text.to_owned()))),
             _ => {}
-        }
-        if let Some(name) = text.strip_prefix("bound to ") {
-            return Some(Why::Bound(name.to_owned()));
         }
         if let Some(output) = text.strip_prefix("unhealthy: ") {
             return Some(Why::Unhealthy(output.to_owned()));

@@ -3,7 +3,8 @@
 
 use crate::cause::{Down, Restart, Up};
 use crate::event::Event;
-use crate::policy::{Policy, RestartPolicy};
+use crate::policy::RestartPolicy;
+use crate::service::HasPolicy;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the new config means for one service.
@@ -18,48 +19,48 @@ pub enum Change {
 }
 
 /// A service as the new config wants it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Desired<'a> {
-    pub policy: &'a Policy,
+#[derive(Debug)]
+pub struct Desired<'a, C> {
+    pub config: &'a C,
     pub autostart: bool,
 }
 
-impl Desired<'_> {
+impl<C: HasPolicy> Desired<'_, C> {
     /// Whether the supervisor starts it unasked; `held`: stopped by hand, which `always` does not heed at a boot.
     fn starts(&self, held: bool) -> bool {
-        self.autostart && (!held || self.policy.restart == RestartPolicy::Always)
+        self.autostart && (!held || self.config.policy().restart == RestartPolicy::Always)
     }
 }
 
 /// The first events of a supervisor that finds nothing running, in `order` (the graph's start order).
-pub fn boot<'a>(
-    services: &BTreeMap<String, Desired<'a>>,
+pub fn boot<'a, C: HasPolicy>(
+    services: &BTreeMap<String, Desired<'a, C>>,
     held: &BTreeSet<String>,
     order: impl IntoIterator<Item = &'a str>,
-) -> Vec<(String, Event)> {
+) -> Vec<(String, Event<C>)> {
     let starts = |name: &&str| services.get(*name).is_some_and(|s| s.starts(held.contains(*name)));
     order.into_iter().filter(starts).map(|name| (name.to_owned(), Event::Up(Up::Boot))).collect()
 }
 
 /// The events of a reload. Removed ones come first, dependants before what they need (`old_order` backwards); then changes
 /// and new services in `new_order`. A restart is no second stop of what is stopped by hand: the machine knows.
-pub fn reload<'a>(
-    services: &BTreeMap<String, Desired<'a>>,
+pub fn reload<'a, C: HasPolicy>(
+    services: &BTreeMap<String, Desired<'a, C>>,
     changes: &BTreeMap<String, Change>,
     held: &BTreeSet<String>,
     old_order: impl DoubleEndedIterator<Item = &'a str>,
     new_order: impl Iterator<Item = &'a str>,
-) -> Vec<(String, Event)> {
+) -> Vec<(String, Event<C>)> {
     let change = |name: &str| changes.get(name).copied().unwrap_or(Change::Nothing);
     let removed = old_order.rev().filter(|name| change(name) == Change::Removed);
     let mut events: Vec<_> = removed.map(|name| (name.to_owned(), Event::Down(Down::Removed))).collect();
     for name in new_order {
         let Some(service) = services.get(name) else { continue };
-        let policy = || Box::new(service.policy.clone());
+        let config = || service.config.clone();
         let event = match change(name) {
             Change::Nothing | Change::Removed => continue,
-            Change::Live => Event::Live(policy()),
-            Change::Restart => Event::Replaced(policy()),
+            Change::Live => Event::Live(config()),
+            Change::Restart => Event::Replaced(config()),
             Change::New if service.autostart && !held.contains(name) => Event::Up(Up::Config),
             Change::New => continue,
         };
@@ -69,7 +70,7 @@ pub fn reload<'a>(
 }
 
 /// `restart NAME` by hand: itself, and who asked to be restarted with it, in `order`.
-pub fn restart<'a>(graph: &'a crate::graph::Graph, name: &str) -> Vec<(String, Event)> {
+pub fn restart<'a, C>(graph: &'a crate::graph::Graph, name: &str) -> Vec<(String, Event<C>)> {
     let mut with: BTreeMap<&str, &str> = BTreeMap::new();
     let mut open = vec![name.to_owned()];
     while let Some(on) = open.pop() {

@@ -1,26 +1,26 @@
 //! What can happen to a service. Wishes and the start gate's answers are about the service; [`Life`] is about one life of
 //! it and carries its generation, so that the late word of a dead life can never move the next one.
 
-use crate::cause::{Down, Problem, Restart, Up, WaitFor};
+use crate::cause::{Down, Problem, Restart, SHUTDOWN, Up, WaitFor};
 use crate::exit::{Exit, SignalName};
 use crate::policy::Policy;
 use std::fmt;
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub enum Event<C = Policy> {
     Up(Up),
     Down(Down),
     Restart(Restart),
-    /// A dependency that it is bound to (`depends_on.S.bind`) is gone.
-    Lost(String),
+    /// The supervisor ends: its life ends too, and none follows. What is wanted stays. Who sends it sends no wish to start after it.
+    Shutdown,
     /// No more grace: a second Ctrl-C, the end of `shutdown_timeout`.
     Hurry,
     /// `sampanctl kill`: to the main process; what is wanted stays.
     Kill(i32),
     /// The config changed in what works live.
-    Live(Box<Policy>),
-    /// The config changed in what needs a new life; the old one ends by its old rules.
-    Replaced(Box<Policy>),
+    Live(C),
+    /// The config changed in what needs a new life; the old one ends by its old rules. Also: it was removed and is back.
+    Replaced(C),
     /// The start gate: not yet. May come again with another reason.
     Blocked(WaitFor),
     /// The start gate: go. The slot is held until `ReleaseStart`.
@@ -37,20 +37,17 @@ pub enum Life {
     CreateFailed(Problem),
     Started,
     StartFailed(Problem),
-    /// By the service itself (sd_notify).
-    Ready,
     Health(Verdict),
-    Paused,
-    Resumed,
-    /// The kernel killed something in it for lack of memory. Always before the Exited that it causes.
-    Oom,
     Drained,
     /// `empty`: no process was left in the cgroup when the status was read.
     Exited {
         exit: Exit,
         empty: bool,
     },
-    Empty,
+    /// The kill of all of its processes is done; `empty`: none is left.
+    Killed {
+        empty: bool,
+    },
     CleanedUp,
     CleanupFailed(Problem),
     Timer,
@@ -76,21 +73,21 @@ pub enum Found {
     Gone { empty: bool },
 }
 
-impl Event {
+impl<C> Event<C> {
     #[must_use]
-    pub fn life(generation: u64, life: Life) -> Event {
+    pub fn life(generation: u64, life: Life) -> Event<C> {
         Event::Life { generation, life }
     }
 }
 
 /// The cause in the journal's record of the transition.
-impl fmt::Display for Event {
+impl<C> fmt::Display for Event<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::Up(up) => up.fmt(f),
             Event::Down(down) => down.fmt(f),
             Event::Restart(restart) => restart.fmt(f),
-            Event::Lost(name) => write!(f, "{name}, which it is bound to, is gone"),
+            Event::Shutdown => f.write_str(SHUTDOWN),
             Event::Hurry => f.write_str("hurry"),
             Event::Kill(signal) => write!(f, "{} by hand", SignalName(*signal)),
             Event::Live(_) => f.write_str("the config changed"),
@@ -109,15 +106,12 @@ impl fmt::Display for Life {
             Life::CreateFailed(problem) => write!(f, "create failed: {problem}"),
             Life::Started => f.write_str("started"),
             Life::StartFailed(problem) => write!(f, "start failed: {problem}"),
-            Life::Ready => f.write_str("ready"),
             Life::Health(Verdict::Healthy) => f.write_str("healthy"),
             Life::Health(Verdict::Unhealthy(output)) => write!(f, "unhealthy: {output}"),
-            Life::Paused => f.write_str("paused"),
-            Life::Resumed => f.write_str("resumed"),
-            Life::Oom => f.write_str("out of memory"),
             Life::Drained => f.write_str("drained"),
             Life::Exited { exit, .. } => write!(f, "exit {exit}"),
-            Life::Empty => f.write_str("no process left"),
+            Life::Killed { empty: true } => f.write_str("no process left"),
+            Life::Killed { empty: false } => f.write_str("killed, and not all are gone"),
             Life::CleanedUp => f.write_str("cleaned up"),
             Life::CleanupFailed(problem) => write!(f, "cleaning up failed: {problem}"),
             Life::Timer => f.write_str("time is up"),

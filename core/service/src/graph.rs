@@ -2,7 +2,8 @@
 //! it holds names and edges and no state, which comes as a function from name to [`Standing`].
 
 use crate::cause::{Condition, WaitFor};
-use crate::service::Standing;
+use crate::sabotage::{Invariant, broken};
+use crate::service::{Facts, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -15,14 +16,12 @@ pub struct Need {
     pub required: bool,
     /// Restart with it, if that is by hand.
     pub restart: bool,
-    /// Stop with it.
-    pub bind: bool,
 }
 
 impl Need {
     #[must_use]
     pub fn new(on: &str, condition: Condition) -> Need {
-        Need { on: on.to_owned(), condition, required: true, restart: false, bind: false }
+        Need { on: on.to_owned(), condition, required: true, restart: false }
     }
 }
 
@@ -110,6 +109,23 @@ impl Graph {
         Some(WaitFor::Dependency { service: unmet.on.clone(), condition: unmet.condition })
     }
 
+    /// During a shutdown: whom to tell [`Event::Shutdown`](crate::Event::Shutdown) now. Nobody is told twice, and what is being
+    /// cleaned up is asked again when that is done: it may want another life.
+    #[must_use]
+    pub fn to_end<'s>(&self, services: impl Iterator<Item = (&'s str, &'s Facts)>) -> Vec<String> {
+        let services: BTreeMap<&str, &Facts> = services.collect();
+        let has_life = |name: &str| services.get(name).is_some_and(|facts| facts.state.has_life());
+        let to_stop: BTreeSet<String> = services
+            .iter()
+            .filter(|(_, facts)| !facts.comes_to_rest() || facts.state.has_life())
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
+        let now = self.may_stop(&to_stop, has_life).into_iter();
+        now.filter(|name| services.get(name).is_some_and(|facts| !facts.comes_to_rest()))
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Of the services `to_stop`, those that may be told now. One without a life at once, so that no restart begins during a
     /// shutdown; one with a life when no dependant among `to_stop` has one, since a dependant stops first.
     #[must_use]
@@ -121,7 +137,11 @@ impl Graph {
         let held = |name: &str| {
             self.dependants(name).any(|(dependant, _)| to_stop.contains(dependant) && has_life(dependant))
         };
-        to_stop.iter().map(String::as_str).filter(|name| !has_life(name) || !held(name)).collect()
+        to_stop
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !has_life(name) || !held(name) || broken(Invariant::StopOrder))
+            .collect()
     }
 }
 

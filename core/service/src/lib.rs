@@ -1,4 +1,4 @@
-//! The life of one service as a pure function: `step(&mut Service, &Event, Now) -> Vec<Action>`.
+//! The life of one service as a pure function: `step(&mut Service<C>, &Event<C>, Now) -> Vec<Action>`.
 //!
 //! Nothing here reads a clock, draws a number, opens a file or knows tokio; time and luck are arguments. The
 //! supervisor gathers events, calls [`step`], writes the transition into the journal, then carries out the actions
@@ -7,14 +7,21 @@
 //! **The contract with the executor**
 //! - Each [`Action::Create`], [`Action::Start`], [`Action::Drain`] and [`Action::Cleanup`] is a *job*: it is answered exactly
 //!   once, by `Created|CreateFailed`, `Started|StartFailed`, `Drained`, `CleanedUp|CleanupFailed`, with the
-//!   generation that the service had when the action was given. No other action is answered.
+//!   generation that the service had when the action was given.
+//! - Each [`Action::KillCgroup`] is answered by `Killed`, once, however late. Until then no new life begins: the kill goes
+//!   by a name that the next life has too. No other action is answered.
 //! - After `Created`, or adoption as `Found::Alive`, the process is watched, and exactly one `Exited` follows whatever
 //!   happens. After `CreateFailed` none does.
-//! - `Exited { empty }` says whether the cgroup was empty when the exit was read; if not, `Empty` follows.
+//! - `Exited { empty }` says whether the cgroup was empty when the exit was read. If not, all that is in it is killed.
 //! - One timer per service: `Arm` replaces the former one. A timer that fires early or late does no harm.
 //! - A worker that starts again rebuilds each service with [`Service::from_record`], looks at what there is, and tells
 //!   it by [`Life::Adopted`] before any other event.
+//! - A shutdown is the supervisor's own: it closes the start gate, sends [`Event::Shutdown`] to each service when its turn has
+//!   come ([`Graph::to_end`]), and no wish to start after it. No record of a service says that it is under way, so one that
+//!   is interrupted leaves nothing that would keep a service down.
 #![forbid(unsafe_code)]
+
+pub mod sabotage;
 
 pub mod time;
 
@@ -53,6 +60,6 @@ pub use health::{Rules, Tally};
 pub use limits::{Bucket, Gate};
 pub use machine::step;
 pub use policy::Policy;
-pub use service::{Condition, Job, Service, Standing, Wanted};
+pub use service::{Condition, Facts, HasPolicy, Job, Service, Standing, Wanted};
 pub use state::{End, Failure, Health, Phase, Remains, Rest, State};
 pub use time::{Ms, Now};

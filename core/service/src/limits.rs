@@ -102,7 +102,7 @@ impl Gate {
     /// What to tell whom. To be called after requests, releases and announcements, once per turn of the loop, and at
     /// `wake_at`. `blocker` says what a service needs that is not there: a dependency, a plugin.
     #[must_use]
-    pub fn turn(&mut self, now: Ms, blocker: impl Fn(&str) -> Option<WaitFor>) -> Vec<(String, Event)> {
+    pub fn turn<C>(&mut self, now: Ms, blocker: impl Fn(&str) -> Option<WaitFor>) -> Vec<(String, Event<C>)> {
         let mut events = Vec::new();
         let mut still = VecDeque::with_capacity(self.waiting.len());
         while let Some(mut waiter) = self.waiting.pop_front() {

@@ -8,7 +8,7 @@
 //! ```text
 //! up ........ stopped, failed, backoff (by hand) -> waiting            granted .. waiting -> creating [create]
 //! created ... creating -> created [start]                              started .. created -> starting | running
-//! stop ...... creating, created -> stopping{launching}                 starting, running -> stopping{draining} [drain]
+//! stop ...... creating, created -> stopping{launching}                 starting, running -> stopping{draining} [thaw, drain]
 //! drained ... stopping{draining} -> stopping{signalled} [signal]       deadline -> stopping{killed} [kill cgroup]
 //! exited .... any life -> lingering{answer | processes [kill cgroup] | cleaning [cleanup]}
 //! cleaned ... lingering -> stopped | failed | backoff | waiting        time is up: backoff -> waiting
@@ -29,7 +29,9 @@ mod wishes;
 use crate::action::Action;
 use crate::cause::WaitFor;
 use crate::event::{Event, Life};
-use crate::service::{Job, Service, Standing};
+use crate::policy::Policy;
+use crate::sabotage::{Invariant, broken};
+use crate::service::{HasPolicy, Job, Kill, Service, Standing};
 use crate::state::State;
 use crate::time::{Ms, Now};
 use std::time::Duration;
@@ -42,20 +44,26 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// or belongs to a former life, changes nothing and asks for nothing. Put `service` on record before acting if it differs
 /// from what it was.
 #[must_use]
-pub fn step(service: &mut Service, event: &Event, now: Now) -> Vec<Action> {
-    let state = service.state.clone();
+pub fn step<C: HasPolicy>(service: &mut Service<C>, event: &Event<C>, now: Now) -> Vec<Action> {
+    let state = service.facts.state.clone();
     // A new worker has no timer, no probe and no place in the gate: all that the state implies is asked for anew.
     let before = match event {
         Event::Life { life: Life::Adopted(_), generation } if *generation == service.generation => {
             Implied::default()
+        }
+        // A timer that has fired is none any more, also where the next one is due at the same instant.
+        Event::Life { life: Life::Timer, generation }
+            if *generation == service.generation && !broken(Invariant::LostTimer) =>
+        {
+            Implied { deadline: None, ..Implied::by(service) }
         }
         _ => Implied::by(service),
     };
     let mut turn = Turn { service, now, actions: Vec::new(), cause: None };
     turn.event(event);
     let Turn { service, mut actions, cause, .. } = turn;
-    if service.state != state {
-        service.cause = cause.unwrap_or_else(|| event.to_string());
+    if service.facts.state != state {
+        service.facts.cause = cause.unwrap_or_else(|| event.to_string());
     }
     follow(service, before, &mut actions);
     actions
@@ -72,9 +80,11 @@ struct Implied {
 }
 
 impl Implied {
-    fn by(service: &Service) -> Implied {
+    fn by<C>(service: &Service<C>) -> Implied {
         let gate = match service.state {
-            State::Waiting { .. } | launching!() => true,
+            // A kill that is still under way could hit what is started now.
+            State::Waiting { .. } => service.kill == Kill::Idle || broken(Invariant::LateKill),
+            launching!() => true,
             runs!()
             | State::Stopping { .. }
             | State::Lingering { .. }
@@ -92,7 +102,7 @@ impl Implied {
 }
 
 /// The actions that follow from a difference. Probes end before anything else is done to the container.
-fn follow(service: &mut Service, before: Implied, actions: &mut Vec<Action>) {
+fn follow<C>(service: &mut Service<C>, before: Implied, actions: &mut Vec<Action>) {
     let after = Implied::by(service);
     if before.probed && !after.probed {
         actions.insert(0, Action::HealthEnd);
@@ -106,7 +116,7 @@ fn follow(service: &mut Service, before: Implied, actions: &mut Vec<Action>) {
         Some(_) | None => {}
     }
     if service.kept && service.state.is_at_rest() {
-        service.kept = false;
+        service.facts.kept = false;
         actions.push(Action::DropKept);
     }
     if before.gate && !after.gate {
@@ -120,25 +130,25 @@ fn follow(service: &mut Service, before: Implied, actions: &mut Vec<Action>) {
     }
 }
 
-struct Turn<'s> {
-    service: &'s mut Service,
+struct Turn<'s, C> {
+    service: &'s mut Service<C>,
     now: Now,
     actions: Vec<Action>,
     /// Says more than the event does.
     cause: Option<String>,
 }
 
-impl Turn<'_> {
-    fn event(&mut self, event: &Event) {
+impl<C: HasPolicy> Turn<'_, C> {
+    fn event(&mut self, event: &Event<C>) {
         match event {
             Event::Up(up) => self.up(up),
             Event::Down(down) => self.down(*down),
             Event::Restart(restart) => self.restart(restart),
-            Event::Lost(name) => self.lost(name),
+            Event::Shutdown => self.shutdown(),
             Event::Hurry => self.hurry(),
             Event::Kill(signal) => self.kill(*signal),
-            Event::Live(policy) => self.live(policy),
-            Event::Replaced(policy) => self.replaced(policy),
+            Event::Live(config) => self.live(config),
+            Event::Replaced(config) => self.replaced(config),
             Event::Blocked(on) => self.blocked(on),
             Event::Granted => self.granted(),
             Event::Life { generation, life } if *generation == self.service.generation => self.life(life),
@@ -155,13 +165,9 @@ impl Turn<'_> {
             Life::Drained => self.answer(Job::Drain, Turn::drained),
             Life::CleanedUp => self.answer(Job::Cleanup, Turn::cleaned_up),
             Life::CleanupFailed(p) => self.answer(Job::Cleanup, |turn| turn.cleanup_failed(p)),
-            Life::Ready => self.ready(),
             Life::Health(verdict) => self.health(verdict),
-            Life::Paused => self.paused(true),
-            Life::Resumed => self.paused(false),
-            Life::Oom => self.oom(),
             Life::Exited { exit, empty } => self.exited(*exit, *empty),
-            Life::Empty => self.empty(),
+            Life::Killed { empty } => self.killed(*empty),
             Life::Timer => self.timer(),
             Life::Adopted(found) => self.adopted(*found),
         }
@@ -170,17 +176,32 @@ impl Turn<'_> {
     /// An answer that nobody waits for (to a job from before a crash) is no answer.
     fn answer(&mut self, job: Job, then: impl FnOnce(&mut Self)) {
         if self.service.job == Some(job) {
-            self.service.job = None;
+            self.service.facts.job = None;
             then(self);
         }
     }
 
     fn go(&mut self, state: State) {
-        self.service.state = state;
+        self.service.facts.state = state;
     }
 
     fn act(&mut self, action: Action) {
         self.actions.push(action);
+    }
+
+    fn policy(&self) -> &Policy {
+        self.service.config.policy()
+    }
+
+    /// One kill at a time: each is answered, and a second one beside it would find the same processes.
+    fn kill_all(&mut self) {
+        match self.service.kill {
+            Kill::Idle => {
+                self.service.kill = Kill::Owed;
+                self.act(Action::KillCgroup);
+            }
+            Kill::Owed | Kill::OwedAndAgain => self.service.kill = Kill::OwedAndAgain,
+        }
     }
 
     fn again(&self) -> Ms {
@@ -188,7 +209,7 @@ impl Turn<'_> {
     }
 
     fn begin_anew(&mut self) {
-        self.service.attempts = 0;
+        self.service.facts.attempts = 0;
         self.go(State::Waiting { since: self.now.at, on: WaitFor::Turn });
     }
 }

@@ -26,7 +26,6 @@ pub struct Policy {
     pub start_timeout: Option<Duration>,
     /// None: no health check, hence no probes.
     pub health: Option<HealthPolicy>,
-    pub oom: OomPolicy,
     pub stop_signal: i32,
     pub stop_grace: Duration,
 }
@@ -43,8 +42,6 @@ pub enum RestartPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     Started,
-    /// By READY=1 or a newline on a descriptor.
-    Notified,
     Healthy,
 }
 
@@ -64,13 +61,6 @@ pub enum OnFailure {
     None,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OomPolicy {
-    Kill,
-    Stop,
-    Continue,
-}
-
 impl Default for Policy {
     fn default() -> Policy {
         Policy {
@@ -87,7 +77,6 @@ impl Default for Policy {
             readiness: Readiness::Started,
             start_timeout: Some(Duration::from_secs(90)),
             health: None,
-            oom: OomPolicy::Kill,
             stop_signal: 15,
             stop_grace: Duration::from_secs(10),
         }

@@ -1,10 +1,9 @@
-//! A service as plain keys and texts, for the journal: `to_record` and `from_record` side by side. Numbers are decimal,
+//! The facts about a service as plain keys and texts, for the journal: `to_record` and `from_record` side by side. Numbers are decimal,
 //! causes are the texts of `cause` and `state`; a record that cannot be read names the key at fault.
 
-use crate::cause::{Down, WaitFor, Why};
+use crate::cause::{Down, SHUTDOWN, WaitFor, Why};
 use crate::exit::Exit;
-use crate::policy::Policy;
-use crate::service::{Job, Service, Wanted};
+use crate::service::{Facts, Job, Wanted};
 use crate::state::{End, Failure, Health, Phase, Remains, Rest, State};
 use crate::time::Ms;
 use std::fmt;
@@ -31,7 +30,7 @@ impl fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-impl Service {
+impl Facts {
     #[must_use]
     pub fn to_record(&self) -> Record {
         let mut out: Record = vec![("state", self.state.name().to_owned())];
@@ -54,16 +53,12 @@ impl Service {
     }
 
     /// `get` looks a key up in the record, whatever the journal keeps it in.
-    pub fn from_record<'a>(
-        policy: Policy,
-        get: impl Fn(&str) -> Option<&'a str>,
-    ) -> Result<Service, Unreadable> {
+    pub fn from_record<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Facts, Unreadable> {
         let fields = Fields(&get);
-        Ok(Service {
-            policy,
-            next: None,
-            wanted: fields.need("wanted", Wanted::parse)?,
-            state: read_state(&fields)?,
+        let state = read_state(&fields)?;
+        Ok(Facts {
+            wanted: fields.need("wanted", |text| wanted_beside(text, &state))?,
+            state,
             job: fields.maybe("job", Job::parse)?,
             generation: fields.number("generation")?,
             restarts: fields.number("restarts")?,
@@ -72,6 +67,16 @@ impl Service {
             kept: fields.flag("kept"),
             cause: get("cause").unwrap_or_default().to_owned(),
         })
+    }
+}
+
+/// A version before this one put a shutdown in the place of what was wanted before it. Where the state still says what that
+/// was, it holds; else the service had been running, that is, wanted.
+fn wanted_beside(text: &str, state: &State) -> Option<Wanted> {
+    match state {
+        _ if text != SHUTDOWN => Wanted::parse(text),
+        State::Stopped { why: Rest::Down(down) } => Some(Wanted::Down(*down)),
+        _ => Some(Wanted::Up),
     }
 }
 
@@ -96,12 +101,9 @@ fn write_state(state: &State, out: &mut Record) {
                 put("deadline", &at.0);
             }
         }
-        State::Running { since, health, paused, adopted, steady_at } => {
+        State::Running { since, health, adopted, steady_at } => {
             put("since", &since.0);
             put("health", health);
-            if *paused {
-                put("paused", &true);
-            }
             if *adopted {
                 put("adopted", &true);
             }
@@ -175,7 +177,6 @@ fn read_state<'a, G: Fn(&str) -> Option<&'a str>>(fields: &Fields<'_, G>) -> Res
         "running" => State::Running {
             since: fields.at("since")?,
             health: fields.need("health", Health::parse)?,
-            paused: fields.flag("paused"),
             adopted: fields.flag("adopted"),
             steady_at: fields.maybe("steady_at", ms)?,
         },

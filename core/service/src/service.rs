@@ -1,18 +1,37 @@
-//! One service: what is wanted, what is, what is owed, and the counts. Everything but `policy` and `next` (which come from
-//! the config) goes into its journal record.
+//! One service: its config, and the facts about it. The config comes from outside and says no more here than its
+//! [`Policy`]; the facts are what the machine knows, and they alone go on record.
 
-use crate::cause::Down;
+use crate::cause::{Down, Why};
 use crate::exit::Exit;
 use crate::policy::Policy;
 use crate::state::{Health, Rest, State};
 
 pub use crate::cause::Condition;
 
+/// What a service is configured by, as far as the machine looks into it. The machine carries it, so that there is one
+/// place that says which config the present life has and which the next.
+pub trait HasPolicy: Clone {
+    fn policy(&self) -> &Policy;
+}
+
+/// The smallest config there is.
+impl HasPolicy for Policy {
+    fn policy(&self) -> &Policy {
+        self
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
-pub struct Service {
-    pub policy: Policy,
-    /// Replaces `policy` when the present life is over.
-    pub next: Option<Box<Policy>>,
+pub struct Service<C = Policy> {
+    pub(crate) config: C,
+    pub(crate) next: Option<C>,
+    pub(crate) facts: Facts,
+    pub(crate) kill: Kill,
+}
+
+/// What the journal has of a service. Outside of the machine it can be read and not changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
     pub wanted: Wanted,
     pub state: State,
     /// What the executor owes an answer to. At most one thing, which is what keeps two lives apart.
@@ -28,6 +47,17 @@ pub struct Service {
     pub kept: bool,
     /// Why the state is what it is: the text of the event that led here.
     pub cause: String,
+}
+
+/// The kill of all processes that is under way. It is not on record: it ends with the worker that does it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Kill {
+    #[default]
+    Idle,
+    /// The executor owes Killed. Until then there is no next life, which a late kill could hit.
+    Owed,
+    /// And once more after that: it was asked for again meanwhile.
+    OwedAndAgain,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +85,19 @@ pub struct Standing {
     pub at_rest: bool,
 }
 
-impl Service {
+/// Reading the facts of a service needs no detour; nothing here gives them away to be changed.
+impl<C> std::ops::Deref for Service<C> {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+impl Default for Facts {
     /// Never started, not asked for.
-    #[must_use]
-    pub fn new(policy: Policy) -> Service {
-        Service {
-            policy,
-            next: None,
+    fn default() -> Facts {
+        Facts {
             wanted: Wanted::Down(Down::Idle),
             state: State::Stopped { why: Rest::Down(Down::Idle) },
             job: None,
@@ -71,6 +107,62 @@ impl Service {
             last_exit: None,
             kept: false,
             cause: String::new(),
+        }
+    }
+}
+
+impl<C> Service<C> {
+    /// Never started, not asked for.
+    #[must_use]
+    pub fn new(config: C) -> Service<C> {
+        Service::with(config, Facts::default())
+    }
+
+    /// With the facts of a record.
+    #[must_use]
+    pub fn with(config: C, facts: Facts) -> Service<C> {
+        Service { config, next: None, facts, kill: Kill::Idle }
+    }
+
+    /// Of the present life; where there is none, of the next.
+    #[must_use]
+    pub fn config(&self) -> &C {
+        &self.config
+    }
+
+    /// Of the next life, where that is another config than [`Service::config`].
+    #[must_use]
+    pub fn next_config(&self) -> Option<&C> {
+        self.next.as_ref()
+    }
+
+    /// That was applied last.
+    #[must_use]
+    pub fn applied(&self) -> &C {
+        self.next.as_ref().unwrap_or(&self.config)
+    }
+
+    /// At rest, and no work for it is under way: nothing that is done to its name from now on can meet its last life.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.facts.state.is_at_rest() && self.facts.job.is_none() && self.kill == Kill::Idle
+    }
+}
+
+impl Facts {
+    /// A shutdown has nothing to tell it, at least not now: it is at rest or on its way there, or what is left of it is being
+    /// cleaned up.
+    #[must_use]
+    pub fn comes_to_rest(&self) -> bool {
+        match &self.state {
+            State::Stopped { .. } | State::Failed { .. } | State::Lingering { .. } => true,
+            State::Stopping { why, .. } => *why == Why::Shutdown || self.wanted != Wanted::Up,
+            State::Waiting { .. }
+            | State::Creating { .. }
+            | State::Created { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Backoff { .. } => false,
         }
     }
 

@@ -4,7 +4,7 @@
 //! ```text
 //!   stopped ---> waiting ---> creating ---> created ---> starting ---> running
 //!      ^          ^   ^            \            \            \           |
-//!      |          |   |             +------------+----- stopping <-------+   asked for, unhealthy, oom, timed out
+//!      |          |   |             +------------+----- stopping <-------+   asked for, unhealthy, timed out
 //!      |          | backoff                                |             |
 //!      |          |   ^                                    v             v   the main process is gone
 //!      +----------+---+------------------------------- lingering <-------+
@@ -12,7 +12,7 @@
 //!    failed <----------------------------------------------+       the policy, or its limit
 //! ```
 
-use crate::cause::{Down, Problem, WaitFor, Why};
+use crate::cause::{Down, Problem, SHUTDOWN, WaitFor, Why};
 use crate::exit::Exit;
 use crate::time::{Ms, Span};
 use std::fmt;
@@ -47,7 +47,6 @@ pub enum State {
     Running {
         since: Ms,
         health: Health,
-        paused: bool,
         adopted: bool,
         steady_at: Option<Ms>,
     },
@@ -78,6 +77,8 @@ pub enum State {
 pub enum Rest {
     /// A job that is done: it ended by itself, successfully.
     Finished,
+    /// The supervisor ends. A worker that finds this starts the service again: if the shutdown still goes on, it says so.
+    Shutdown,
     Down(Down),
 }
 
@@ -225,8 +226,7 @@ impl State {
     #[must_use]
     pub fn is_probed(&self) -> bool {
         match self {
-            State::Starting { health, .. } => *health != Health::None,
-            State::Running { health, paused, .. } => *health != Health::None && !paused,
+            State::Starting { health, .. } | State::Running { health, .. } => *health != Health::None,
             _ => false,
         }
     }
@@ -255,13 +255,8 @@ impl fmt::Display for Show<'_> {
             | State::Created { .. }
             | State::Starting { .. } => f.write_str(self.state.name()),
             State::Waiting { on, .. } => write!(f, "waiting {on}"),
-            State::Running { since, paused, adopted, .. } => {
-                write!(f, "running {}", ago(since))?;
-                match (paused, adopted) {
-                    (true, _) => f.write_str(" (paused)"),
-                    (false, true) => f.write_str(" (adopted)"),
-                    (false, false) => Ok(()),
-                }
+            State::Running { since, adopted, .. } => {
+                write!(f, "running {}{}", ago(since), if *adopted { " (adopted)" } else { "" })
             }
             State::Stopping { since, phase, .. } => match phase {
                 Phase::Signalled { at, deadline } => {
@@ -307,6 +302,7 @@ impl fmt::Display for Rest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Rest::Finished => f.write_str("finished"),
+            Rest::Shutdown => f.write_str(SHUTDOWN),
             Rest::Down(down) => down.fmt(f),
         }
     }
@@ -315,7 +311,11 @@ impl fmt::Display for Rest {
 impl Rest {
     #[must_use]
     pub fn parse(text: &str) -> Option<Rest> {
-        if text == "finished" { Some(Rest::Finished) } else { Down::parse(text).map(Rest::Down) }
+        match text {
+            "finished" => Some(Rest::Finished),
+            SHUTDOWN => Some(Rest::Shutdown),
+            _ => Down::parse(text).map(Rest::Down),
+        }
     }
 }
 

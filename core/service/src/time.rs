@@ -1,11 +1,11 @@
-//! Time and luck, as arguments. An instant is milliseconds of CLOCK_MONOTONIC, which timers go by too and which does not
-//! begin anew before the host does: it means the same to the worker that comes after a crash. Wall-clock time is
+//! Time and luck, as arguments. An instant is milliseconds of CLOCK_BOOTTIME, which goes on while the host sleeps and does
+//! not begin anew before the host does: it means the same to the worker that comes after a crash. Wall-clock time is
 //! for display and does not occur here.
 
 use std::fmt;
 use std::time::Duration;
 
-/// An instant: milliseconds of CLOCK_MONOTONIC.
+/// An instant: milliseconds of CLOCK_BOOTTIME.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ms(pub u64);
 

@@ -36,11 +36,11 @@ fn outcome(before: &Service, after: &Service) -> String {
     if before.attempts != after.attempts {
         write!(text, "(attempts: {}) ", after.attempts).unwrap();
     }
-    if before.policy != after.policy {
-        text.push_str("(policy) ");
+    if before.config() != after.config() {
+        text.push_str("(config) ");
     }
-    if before.next != after.next {
-        text.push_str("(next policy) ");
+    if before.next_config() != after.next_config() {
+        text.push_str("(next config) ");
     }
     if before.last_exit != after.last_exit {
         write!(text, "(exit {}) ", after.last_exit.unwrap()).unwrap();

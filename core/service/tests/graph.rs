@@ -4,7 +4,7 @@ use sampan_service::graph::{Error, Graph, Need};
 use sampan_service::{Condition, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// `"web: app healthy, db?; app"`: `?` = not required, `!` = bind, `~` = restart.
+/// `"web: app healthy, db?; app"`: `?` = not required, `~` = restart.
 fn needs(text: &str) -> BTreeMap<String, Vec<Need>> {
     let service = |line: &str| {
         let (name, list) = line.split_once(':').unwrap_or((line, ""));
@@ -13,8 +13,7 @@ fn needs(text: &str) -> BTreeMap<String, Vec<Need>> {
             Need {
                 required: !on.ends_with('?'),
                 restart: on.ends_with('~'),
-                bind: on.ends_with('!'),
-                ..Need::new(on.trim_end_matches(['?', '~', '!']), Condition::parse(condition).unwrap())
+                ..Need::new(on.trim_end_matches(['?', '~']), Condition::parse(condition).unwrap())
             }
         });
         (name.trim().to_owned(), list.collect())
@@ -110,7 +109,7 @@ fn dependants_stop_first_and_what_has_no_life_at_once() {
 fn a_restart_by_hand_takes_along_who_asked_for_it() {
     let graph = graph("web: app~; app: db~; db; other: db");
     let events = |name| {
-        let list = sampan_service::desired::restart(&graph, name);
+        let list = sampan_service::desired::restart::<sampan_service::Policy>(&graph, name);
         list.iter().map(|(name, event)| format!("{name}: {event}")).collect::<Vec<_>>().join("; ")
     };
     assert_eq!(events("db"), "db: restarted by hand; app: restarted with db; web: restarted with app");

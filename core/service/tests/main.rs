@@ -1,10 +1,11 @@
 //! One binary for all tests of the crate.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers outside #[test] functions
-mod any_order;
-mod crash_anywhere;
 mod every_pair;
 mod graph;
 mod parts;
+mod random;
+mod record;
 mod samples;
+mod simulate;
 mod stories;
 mod world;

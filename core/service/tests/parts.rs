@@ -154,10 +154,10 @@ fn boot_starts_what_is_wanted_and_always_overrules_a_stop_by_hand() {
     let always = Policy { restart: RestartPolicy::Always, ..Policy::default() };
     let unless = Policy::default();
     let services = BTreeMap::from([
-        ("a".to_owned(), Desired { policy: &always, autostart: true }),
-        ("b".to_owned(), Desired { policy: &unless, autostart: true }),
-        ("c".to_owned(), Desired { policy: &unless, autostart: false }),
-        ("d".to_owned(), Desired { policy: &unless, autostart: true }),
+        ("a".to_owned(), Desired { config: &always, autostart: true }),
+        ("b".to_owned(), Desired { config: &unless, autostart: true }),
+        ("c".to_owned(), Desired { config: &unless, autostart: false }),
+        ("d".to_owned(), Desired { config: &unless, autostart: true }),
     ]);
     let held = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
     assert_eq!(
@@ -169,9 +169,9 @@ fn boot_starts_what_is_wanted_and_always_overrules_a_stop_by_hand() {
 #[test]
 fn a_reload_removes_backwards_then_changes_forwards() {
     let policy = Policy::default();
-    let wanted = Desired { policy: &policy, autostart: true };
-    let services: BTreeMap<String, Desired<'_>> =
-        ["db", "app", "web", "idle", "held"].map(|name| (name.to_owned(), wanted)).into();
+    let wanted = || Desired { config: &policy, autostart: true };
+    let services: BTreeMap<String, Desired<'_, Policy>> =
+        ["db", "app", "web", "idle", "held"].map(|name| (name.to_owned(), wanted())).into();
     let changes = BTreeMap::from(
         [
             ("db", Change::Restart),

@@ -4,7 +4,7 @@ use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor, Why};
 use sampan_service::event::{Found, Life, Verdict};
 use sampan_service::policy::{HealthPolicy, OnFailure, Readiness};
 use sampan_service::state::{End, Failure, Health, Phase, Remains, Rest};
-use sampan_service::{Condition, Event, Exit, Job, Ms, Policy, Service, State, Wanted};
+use sampan_service::{Condition, Event, Exit, Facts, Job, Ms, Policy, Service, State, Wanted};
 use std::time::Duration;
 
 pub const NOW: Ms = Ms(1_000_000);
@@ -32,7 +32,8 @@ pub fn service(state: State) -> Service {
         State::Stopping { why: Why::Down(down), .. } => Wanted::Down(*down),
         _ => Wanted::Up,
     };
-    Service { state, job, wanted, generation: 7, attempts: 2, restarts: 9, ..Service::new(policy()) }
+    let facts = Facts { state, job, wanted, generation: 7, attempts: 2, restarts: 9, ..Facts::default() };
+    Service::with(policy(), facts)
 }
 
 /// With the name that the table uses.
@@ -45,17 +46,17 @@ pub fn states() -> Vec<(&'static str, State)> {
     let on = WaitFor::Dependency { service: "db".to_owned(), condition: Condition::Healthy };
     let stopping = |phase| State::Stopping { since, why: why.clone(), phase };
     let lingering = |remains| State::Lingering { since, end: end.clone(), remains };
-    let running =
-        |health, paused, adopted, steady_at| State::Running { since, health, paused, adopted, steady_at };
+    let running = |health, adopted, steady_at| State::Running { since, health, adopted, steady_at };
     vec![
         ("stopped", State::Stopped { why: Rest::Down(Down::Hand) }),
         ("stopped, finished", State::Stopped { why: Rest::Finished }),
+        ("stopped, shutdown", State::Stopped { why: Rest::Shutdown }),
         ("waiting", State::Waiting { since, on }),
         ("creating", State::Creating { since, deadline }),
         ("created", State::Created { since, deadline }),
         ("starting", State::Starting { since, deadline, health: Health::Starting }),
-        ("running", running(Health::Healthy, false, false, Some(past))),
-        ("running, paused", running(Health::Starting, true, true, None)),
+        ("running", running(Health::Healthy, false, Some(past))),
+        ("running, adopted", running(Health::Starting, true, None)),
         ("stopping{launching}", stopping(Phase::Launching { deadline: past })),
         ("stopping{draining}", stopping(Phase::Draining { deadline: past })),
         ("stopping{signalled}", stopping(Phase::Signalled { at: since, deadline: past })),
@@ -68,10 +69,22 @@ pub fn states() -> Vec<(&'static str, State)> {
                 phase: Phase::Signalled { at: since, deadline: past },
             },
         ),
+        (
+            "stopping for shutdown",
+            State::Stopping {
+                since,
+                why: Why::Shutdown,
+                phase: Phase::Signalled { at: since, deadline: past },
+            },
+        ),
         ("lingering{answer}", lingering(Remains::Answer { empty: false })),
         ("lingering{processes}", lingering(Remains::Processes { again: past })),
         ("lingering{cleaning}", lingering(Remains::Cleaning)),
         ("lingering{uncleaned}", lingering(Remains::Uncleaned { at: past })),
+        (
+            "lingering for shutdown",
+            State::Lingering { since, end: End::Asked(Why::Shutdown), remains: Remains::Cleaning },
+        ),
         ("backoff", State::Backoff { since, until: past, attempt: 2 }),
         ("failed", State::Failed { why: Failure::Exit(Exit::code(3)) }),
     ]
@@ -95,31 +108,27 @@ pub fn events() -> Vec<(&'static str, Event)> {
         ("up, dependant", Event::Up(Up::Dependant("web".to_owned()))),
         ("down, hand", Event::Down(Down::Hand)),
         ("down, removed", Event::Down(Down::Removed)),
-        ("down, shutdown", Event::Down(Down::Shutdown)),
+        ("shutdown", Event::Shutdown),
         ("restart, hand", Event::Restart(Restart::Hand)),
         ("restart, config", Event::Restart(Restart::Config)),
         ("restart, dependency", Event::Restart(Restart::Dependency("db".to_owned()))),
-        ("lost", Event::Lost("db".to_owned())),
         ("hurry", Event::Hurry),
         ("kill", Event::Kill(10)),
-        ("live", Event::Live(Box::new(Policy { health: None, ..changed() }))),
-        ("replaced", Event::Replaced(Box::new(changed()))),
+        ("live", Event::Live(Policy { health: None, ..changed() })),
+        ("replaced", Event::Replaced(changed())),
         ("blocked", Event::Blocked(WaitFor::StartSlot)),
         ("granted", Event::Granted),
         ("created", life(Life::Created)),
         ("create failed", life(Life::CreateFailed(problem()))),
         ("started", life(Life::Started)),
         ("start failed", life(Life::StartFailed(problem()))),
-        ("ready", life(Life::Ready)),
         ("healthy", life(Life::Health(Verdict::Healthy))),
         ("unhealthy", life(Life::Health(Verdict::Unhealthy("500".to_owned())))),
-        ("paused", life(Life::Paused)),
-        ("resumed", life(Life::Resumed)),
-        ("oom", life(Life::Oom)),
         ("drained", life(Life::Drained)),
         ("exited, empty", life(Life::Exited { exit, empty: true })),
         ("exited", life(Life::Exited { exit, empty: false })),
-        ("empty", life(Life::Empty)),
+        ("killed, empty", life(Life::Killed { empty: true })),
+        ("killed", life(Life::Killed { empty: false })),
         ("cleaned up", life(Life::CleanedUp)),
         ("cleanup failed", life(Life::CleanupFailed(Problem::Io("busy".to_owned())))),
         ("timer", life(Life::Timer)),

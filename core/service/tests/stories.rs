@@ -1,10 +1,11 @@
 //! Lives told from end to end: events in, actions and `ps` out. One line per event.
 
+use crate::samples;
 use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor, Why};
 use sampan_service::event::{Found, Verdict};
-use sampan_service::policy::{HealthPolicy, OnFailure, OomPolicy, Readiness, RestartPolicy};
-use sampan_service::state::{End, Failure, Health, Remains, Show};
-use sampan_service::{Event, Exit, Life, Ms, Now, Policy, Service, State, step};
+use sampan_service::policy::{HealthPolicy, OnFailure, Readiness, RestartPolicy};
+use sampan_service::state::{End, Failure, Health, Remains, Rest, Show};
+use sampan_service::{Event, Exit, Facts, Life, Ms, Now, Policy, Service, State, Wanted, step};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -62,11 +63,11 @@ fn a_service_that_crashes_comes_back_after_its_wait() {
     started => running 0s [disarm, release start, announce] (started)
     exit 139 SIGSEGV => lingering, cleaning up [cleanup, keep, announce] (exit 139 SIGSEGV)
     cleaned up => backoff 0.1s left [arm 100] (exit 139 SIGSEGV)
-    time is up => waiting turn [disarm, request start] (restart 1 in a row)
+    time is up => waiting turn [request start] (restart 1 in a row)
     its turn to start => creating [create, arm 90100] (its turn to start)
     created => created [start] (created)
     started => running 0s [arm 10100, release start, announce] (started)
-    time is up => running 10s [disarm] (steady)
+    time is up => running 10s [] (steady)
     ");
     assert_eq!((story.service.restarts, story.service.attempts), (1, 0));
 }
@@ -75,16 +76,19 @@ fn a_service_that_crashes_comes_back_after_its_wait() {
 fn a_stop_drains_signals_kills_and_cleans_up() {
     let mut story = Story::new(Policy::default());
     story.up().tell(Event::Down(Down::Hand)).life(Life::Drained).pass(3_000).pass(7_000);
-    story.life(Life::Exited { exit: Exit::signal(9), empty: false }).life(Life::Empty).life(Life::CleanedUp);
+    story
+        .life(Life::Exited { exit: Exit::signal(9), empty: false })
+        .life(Life::Killed { empty: true })
+        .life(Life::CleanedUp);
     insta::assert_snapshot!(story.text, @r"
     started by hand => waiting turn [request start, announce] (started by hand)
     its turn to start => creating [create, arm 90000] (its turn to start)
     created => created [start] (created)
     started => running 0s [disarm, release start, announce] (started)
-    stopped by hand => stopping 0s [drain, arm 10000, announce] (stopped by hand)
+    stopped by hand => stopping 0s [thaw, drain, arm 10000, announce] (stopped by hand)
     drained => stopping 0s of 10s [signal SIGTERM] (drained)
     time is up => stopping 10s [kill cgroup, arm 20000] (the grace period is over)
-    exit 137 SIGKILL => lingering [kill cgroup] (exit 137 SIGKILL)
+    exit 137 SIGKILL => lingering [] (exit 137 SIGKILL)
     no process left => lingering, cleaning up [cleanup, disarm] (no process left)
     cleaned up => stopped [announce] (stopped by hand)
     ");
@@ -143,7 +147,7 @@ fn an_unhealthy_service_is_stopped_and_started_again() {
     created => created [start] (created)
     started => starting [health begin, release start, announce] (started)
     healthy => running 0s [disarm, announce] (healthy)
-    unhealthy: HTTP 500 => stopping 0s [health end, drain, arm 2000, announce] (unhealthy: HTTP 500)
+    unhealthy: HTTP 500 => stopping 0s [health end, thaw, drain, arm 2000, announce] (unhealthy: HTTP 500)
     drained => stopping 0s of 2s [signal SIGTERM] (drained)
     exit 0 => lingering, cleaning up [cleanup, keep, disarm] (exit 0)
     cleaned up => backoff 0.1s left [arm 100] (unhealthy: HTTP 500)
@@ -171,7 +175,7 @@ fn how_lives_end() {
         (restart(no), &[][..], Exit::code(0), "stopped"),
         (restart(no), &[], Exit::code(3), "failed exit 3"),
         (restart(no), &[], Exit::UNKNOWN, "failed exit unknown"),
-        (restart(no), &[], Exit { oom: true, ..Exit::signal(9) }, "failed exit 137 SIGKILL oom"),
+        (restart(no), &[], Exit { oom: true, ..Exit::signal(9) }, "failed out of memory"),
         (restart(RestartPolicy::OnFailure), &[], Exit::code(0), "stopped"),
         (restart(RestartPolicy::OnFailure), &[], Exit::code(1), "backoff 0.1s left"),
         (restart(RestartPolicy::Always), &[], Exit::code(0), "backoff 0.1s left"),
@@ -188,18 +192,10 @@ fn how_lives_end() {
             Exit::signal(9),
             "backoff 0.1s left",
         ),
-        (
-            Policy { oom: OomPolicy::Stop, ..Policy::default() },
-            &[Life::Oom],
-            Exit::code(0),
-            "failed out of memory",
-        ),
-        (
-            Policy { oom: OomPolicy::Kill, ..Policy::default() },
-            &[Life::Oom],
-            Exit::signal(9),
-            "backoff 0.1s left",
-        ),
+        // The kernel's victim was a child: the job itself has done what it was to do.
+        (restart(no), &[], Exit { oom: true, ..Exit::code(0) }, "stopped"),
+        (restart(RestartPolicy::OnFailure), &[], Exit { oom: true, ..Exit::code(0) }, "stopped"),
+        (restart(RestartPolicy::OnFailure), &[], Exit { oom: true, ..Exit::signal(9) }, "backoff 0.1s left"),
     ] {
         // A polite stop drains first.
         let drained = [lives, &[Life::Drained]].concat();
@@ -230,11 +226,11 @@ fn a_restart_by_hand_is_neither_counted_nor_delayed() {
 #[test]
 fn a_change_that_needs_a_new_life_stops_the_old_one_by_its_old_rules() {
     let mut story = Story::new(Policy::default());
-    story.up().tell(Event::Replaced(Box::new(Policy { stop_signal: 2, ..Policy::default() })));
+    story.up().tell(Event::Replaced(Policy { stop_signal: 2, ..Policy::default() }));
     story.pass(5).life(Life::Drained);
     assert!(story.text.trim_end().ends_with("[signal SIGTERM, arm 10005] (drained)"), "{}", story.text);
     story.exit(Exit::code(0));
-    assert_eq!(story.service.policy.stop_signal, 2);
+    assert_eq!(story.service.config().stop_signal, 2);
     assert!(matches!(story.service.state, State::Waiting { .. }));
 }
 
@@ -243,29 +239,29 @@ fn a_new_worker_signals_again_what_it_cannot_know_was_signalled() {
     let mut story = Story::new(Policy::default());
     story.up().tell(Event::Down(Down::Hand)).life(Life::Drained).pass(4_000);
     story.life(Life::Adopted(Found::Alive { started: true }));
-    assert!(story.text.trim_end().ends_with("=> stopping 4s of 10s [signal SIGTERM, arm 10000] (drained)"));
+    assert!(
+        story.text.trim_end().ends_with("=> stopping 4s of 10s [thaw, signal SIGTERM, arm 10000] (drained)")
+    );
 }
 
 #[test]
 fn hurry_ends_the_grace() {
     let mut story = Story::new(Policy::default());
-    story.up().tell(Event::Down(Down::Shutdown)).pass(5).tell(Event::Hurry);
+    story.up().tell(Event::Shutdown).pass(5).tell(Event::Hurry);
     assert!(story.text.trim_end().ends_with("[kill cgroup, arm 10005] (hurry)"), "{}", story.text);
     let State::Stopping { why, .. } = &story.service.state else { panic!() };
-    assert_eq!(*why, Why::Down(Down::Shutdown));
+    assert_eq!(*why, Why::Shutdown);
 }
 
 #[test]
 fn what_ps_shows() {
     let (since, at) = (Ms(1_000), Ms(5_500));
-    let running =
-        |paused, adopted| State::Running { since, health: Health::None, paused, adopted, steady_at: None };
+    let running = |adopted| State::Running { since, health: Health::None, adopted, steady_at: None };
     let lingering = |remains| State::Lingering { since, end: End::Interrupted, remains };
     let failed = |why| State::Failed { why };
     for (state, now, expected) in [
-        (running(false, false), 181_000, "running 3m"),
-        (running(true, true), 181_000, "running 3m (paused)"),
-        (running(false, true), 1_000 + 50 * 3_600_000, "running 2d (adopted)"),
+        (running(false), 181_000, "running 3m"),
+        (running(true), 1_000 + 50 * 3_600_000, "running 2d (adopted)"),
         (State::Waiting { since, on: WaitFor::Plugin("audit".to_owned()) }, 0, "waiting plugin audit"),
         (State::Backoff { since, until: at, attempt: 4 }, 1_300, "backoff 4.2s left"),
         (State::Backoff { since, until: at, attempt: 4 }, 9_000, "backoff 0s left"),
@@ -283,5 +279,92 @@ fn what_ps_shows() {
     ] {
         let show = Show { processes: Some(2), ..state.show(Ms(now)) };
         assert_eq!(show.to_string(), expected);
+    }
+}
+
+#[test]
+fn a_stop_without_grace_ends_also_when_all_of_it_happens_in_one_instant() {
+    let mut story = Story::new(Policy { stop_grace: Duration::ZERO, ..Policy::default() });
+    story.up().tell(Event::Down(Down::Hand));
+    // The timer for the drain and the one for the signal are due at the same instant, and a timer fires once.
+    story.life(Life::Timer);
+    assert!(
+        story.text.trim_end().ends_with("[signal SIGTERM, arm 0] (draining took too long)"),
+        "{}",
+        story.text
+    );
+    story.life(Life::Timer);
+    assert!(
+        story.text.trim_end().ends_with("[kill cgroup, arm 10000] (the grace period is over)"),
+        "{}",
+        story.text
+    );
+}
+
+#[test]
+fn a_config_that_changes_during_the_clean_up_has_nothing_of_what_was_kept_for_the_old_one() {
+    let mut story = Story::new(Policy::default());
+    story.up().life(Life::Exited { exit: Exit::code(1), empty: true });
+    assert!(story.text.trim_end().ends_with("[cleanup, keep, announce] (exit 1)"), "{}", story.text);
+    story.tell(Event::Replaced(Policy { stop_signal: 2, ..Policy::default() })).life(Life::CleanedUp);
+    assert!(
+        story.text.trim_end().ends_with("[drop kept, request start] (the config changed)"),
+        "{}",
+        story.text
+    );
+}
+
+#[test]
+fn a_job_that_is_done_stays_done_until_asked() {
+    let job = Policy { restart: RestartPolicy::No, ..Policy::default() };
+    let changed = || Event::Replaced(Policy { stop_signal: 2, ..job.clone() });
+    let mut done = Story::new(job.clone());
+    done.up().exit(Exit::code(0)).tell(changed());
+    assert_eq!(done.service.state, State::Stopped { why: Rest::Finished });
+    assert_eq!(done.service.config().stop_signal, 2, "what is asked for later has the new config");
+    let mut ending = Story::new(job.clone());
+    ending.up().life(Life::Exited { exit: Exit::code(0), empty: true }).tell(changed()).life(Life::CleanedUp);
+    assert_eq!(ending.service.state, State::Stopped { why: Rest::Finished });
+    let mut failing = Story::new(job.clone());
+    failing.up().exit(Exit::code(1)).tell(changed());
+    assert!(
+        matches!(failing.service.state, State::Waiting { .. }),
+        "what failed is tried with the new config"
+    );
+    done.tell(Event::Up(Up::Hand));
+    assert!(matches!(done.service.state, State::Waiting { .. }));
+}
+
+#[test]
+fn no_life_begins_while_a_kill_of_the_last_one_is_under_way() {
+    let mut story = Story::new(Policy::default());
+    story.up().tell(Event::Restart(Restart::Hand)).life(Life::Drained).tell(Event::Hurry);
+    story.exit(Exit::signal(9));
+    assert!(matches!(story.service.state, State::Waiting { .. }));
+    assert!(!story.text.lines().last().unwrap().contains("request start"), "{}", story.text);
+    story.life(Life::Killed { empty: true });
+    assert!(
+        story.text.trim_end().ends_with("=> waiting turn [request start] (restarted by hand)"),
+        "{}",
+        story.text
+    );
+}
+
+/// What a version before this one wrote during a shutdown.
+#[test]
+fn a_shutdown_on_an_old_record_is_read_as_what_was_wanted_before_it() {
+    let wanted = |state: State| {
+        let mut record = samples::service(state).to_record();
+        let at = record.iter().position(|(key, _)| *key == "wanted").unwrap();
+        record[at].1 = "sampand stops".to_owned();
+        let get = |key: &str| record.iter().find(|(k, _)| *k == key).map(|(_, v)| v.as_str());
+        Facts::from_record(get).unwrap().wanted
+    };
+    for (name, state) in samples::states() {
+        let expected = match &state {
+            State::Stopped { why: Rest::Down(down) } => Wanted::Down(*down),
+            _ => Wanted::Up,
+        };
+        assert_eq!(wanted(state), expected, "{name}");
     }
 }

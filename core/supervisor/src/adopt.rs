@@ -8,12 +8,13 @@ use crate::clock;
 use crate::fleet::Entry;
 use crate::hooks;
 use crate::life::{self, Process};
+use crate::settings::{Event, Service};
 use crate::worker::Worker;
 use sampan_journal::{Record, Replay};
 use sampan_keel::{self as keel, Child, Handle};
 use sampan_runtime::store::dir::Root;
 use sampan_runtime::store::state::{Stage, State};
-use sampan_service::{Event, Exit, Found, Life, Service};
+use sampan_service::{Exit, Facts, Found, Life};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::os::fd::{AsFd, OwnedFd};
@@ -38,8 +39,8 @@ pub fn adopt(worker: &mut Worker, replay: &Replay) {
         worker.next_handle += 1;
         let mut entry = Entry::new(service.clone(), handle);
         if let Some(wish) = worker.desired.services.get(&service.name) {
-            entry.machine.restarts = wish.restarts;
-            entry.machine.attempts = wish.attempt;
+            let facts = Facts { restarts: wish.restarts, attempts: wish.attempt, ..Facts::default() };
+            entry.machine = Service::with(service.clone().into(), facts);
         }
         (entry.name.clone(), entry)
     });
@@ -117,8 +118,8 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<Child
         }
         return;
     };
-    let machine = match Service::from_record(entry.machine.policy.clone(), get) {
-        Ok(machine) => machine,
+    let machine = match Facts::from_record(get) {
+        Ok(facts) => Service::with(entry.machine.config().clone(), facts),
         Err(error) => {
             tracing::error!(
                 service = name,
@@ -138,7 +139,7 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<Child
     let Some(entry) = worker.fleet.get_mut(name) else { return };
     entry.machine = machine;
     if goes_on {
-        worker.ground.finish_poststart(&entry.config, generation);
+        worker.ground.finish_poststart(entry.config(), generation);
     }
     if let Some(handle) = number("handle") {
         entry.handle = handle;

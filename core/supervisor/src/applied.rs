@@ -4,13 +4,13 @@
 //! What is kept are the loader's inputs (`sampan_config::Inputs`), not its result: the same loader makes the same config
 //! of them, with the same origins. They may hold passwords of an env_file, so the file is closed to others, and goes with
 //! the run folder. It is written before a config is applied, and renamed when the transitions that follow are on record.
-use crate::fleet;
 use sampan_config::schema::Service;
 use sampan_config::{Inputs, Loaded, again, diagnostic};
 use sampan_journal::atomic::Prepared;
 use sampan_journal::{Record, Replay};
 use sampan_keel::rundir;
 use sampan_runtime::kernel::trust::{self, Group};
+use sampan_service::Facts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -138,7 +138,7 @@ impl Kept {
     pub fn as_they_live(&self, replay: &Replay) -> BTreeMap<String, Arc<Service>> {
         let mut services = self.loaded.config.services.clone();
         for (name, generation, service) in &self.former {
-            if replay.last.get(name).is_some_and(|record| is_life_of(record, *generation, service)) {
+            if replay.last.get(name).is_some_and(|record| is_life_of(record, *generation)) {
                 services.insert(name.clone(), service.clone());
             }
         }
@@ -146,13 +146,12 @@ impl Kept {
     }
 }
 
-fn is_life_of(record: &Record, generation: u64, service: &Service) -> bool {
+fn is_life_of(record: &Record, generation: u64) -> bool {
     let get = |key: &str| record.data.get(key).and_then(serde_json::Value::as_str);
-    sampan_service::Service::from_record(fleet::policy(service), get)
-        .is_ok_and(|machine| machine.generation == generation && has_life(&machine))
+    Facts::from_record(get).is_ok_and(|facts| facts.generation == generation && has_life(&facts))
 }
 
 /// Its container is there, or what is left of it.
-pub fn has_life(machine: &sampan_service::Service) -> bool {
-    machine.state.has_life() || machine.job.is_some()
+pub fn has_life(facts: &Facts) -> bool {
+    facts.state.has_life() || facts.job.is_some()
 }

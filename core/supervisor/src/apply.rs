@@ -69,7 +69,7 @@ impl Worker {
         for entry in self.fleet.entries.values().filter(|entry| has_life(&entry.machine)) {
             let name = entry.name.to_string();
             let new = config.services.get(&name);
-            if new.is_none_or(|new| matches!(service_change(&entry.config, new), Change::Restart(_))) {
+            if new.is_none_or(|new| matches!(service_change(entry.config(), new), Change::Restart(_))) {
                 parting.push(name.clone());
             }
             lives.insert(name, entry.machine.generation);

@@ -1,16 +1,25 @@
 //! The loop's answers to clients. What can be said at once is; what takes time leaves a waiter behind.
 use crate::clock;
 use crate::request::{Answer, EventStream, Request, failure};
-use crate::worker::{Goal, Waiter, Worker, transition};
+use crate::settings::Event;
+use crate::waiters::{Goal, Waiter};
+use crate::worker::{Worker, transition};
 use sampan_api as api;
 use sampan_journal::{HISTORY, Since};
-use sampan_service::{Down, Event, Up};
+use sampan_service::{Down, Up};
 use std::sync::Arc;
 use std::time::Duration;
 
 impl Worker {
     pub(crate) fn request(&mut self, request: Request) {
         match request {
+            // Nothing is started any more, and a config that is applied now would start something.
+            Request::Start { answer, .. } | Request::Restart { answer, .. } | Request::Up { answer, .. }
+                if self.is_ending() =>
+            {
+                send(answer, Err(stopping()));
+            }
+            Request::Apply(answer) if self.is_ending() => send(answer, Err(stopping())),
             Request::Version(answer) => send(answer, Ok(self.version())),
             Request::Services(answer) => {
                 let now = clock::boottime();
@@ -104,16 +113,17 @@ impl Worker {
 
     /// apply + start; none named: all.
     fn up(&mut self, up: &api::Up, answer: Answer<api::Done>) {
-        if self.is_ending() {
-            return send(answer, Err(failure("stopping", "sampand is stopping")));
-        }
         if let Err(failure) = self.apply_config() {
             return send(answer, Err(failure));
         }
         let names: Vec<Arc<str>> = match up.services.is_empty() {
-            true => {
-                self.fleet.entries.values().filter(|e| e.config.autostart).map(|e| e.name.clone()).collect()
-            }
+            true => self
+                .fleet
+                .entries
+                .values()
+                .filter(|e| e.machine.applied().autostart)
+                .map(|e| e.name.clone())
+                .collect(),
             false => up.services.iter().map(|name| name.as_str().into()).collect(),
         };
         if let Some(unknown) = names.iter().find(|name| self.fleet.get(name).is_none()) {
@@ -184,6 +194,10 @@ impl Worker {
         let names: Vec<&str> = self.fleet.entries.keys().map(|name| &**name).collect();
         failure("no-such-service", format!("no service {name:?}; there are: {}", names.join(", ")))
     }
+}
+
+fn stopping() -> api::Failure {
+    failure("stopping", "sampand is stopping")
 }
 
 fn unreadable(error: rustix::io::Errno) -> api::Failure {

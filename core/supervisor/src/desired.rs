@@ -2,21 +2,20 @@
 //! stop, what works live is taken over at once, the rest with the service's next life.
 use crate::clock;
 use crate::fleet::{self, Entry};
+use crate::settings::{Event, Settings};
 use crate::worker::Worker;
 use sampan_api as api;
 use sampan_config::Config;
 use sampan_config::diff::{self, Change, Field};
+use sampan_config::keys::Applies;
+use sampan_service::Action;
 use sampan_service::desired::{self, Desired};
-use sampan_service::{Action, Policy};
 use std::collections::BTreeMap;
 
 /// Puts `config` in the place of what holds. Cannot fail: it was checked when it was loaded.
 pub fn replace(worker: &mut Worker, config: Config) -> api::Applied {
     let old = worker.ground.config();
     let diff = diff::diff(&old, &config);
-    for field in &diff.supervisor {
-        tracing::warn!(key = field.key, "changed in the config; holds from sampand's next start on");
-    }
     worker.ground.set_config(config);
     let config = worker.ground.config();
     let (slots, storm) = fleet::limits(&config.supervisor, clock::boottime());
@@ -25,14 +24,11 @@ pub fn replace(worker: &mut Worker, config: Config) -> api::Applied {
     for (name, change) in &diff.services {
         take_over(worker, name, change, &config);
     }
-    let policies: BTreeMap<&String, (Policy, bool)> = config
-        .services
+    let configs: BTreeMap<&String, Settings> =
+        config.services.iter().map(|(name, service)| (name, service.clone().into())).collect();
+    let services = configs
         .iter()
-        .map(|(name, service)| (name, (fleet::policy(service), service.autostart)))
-        .collect();
-    let services = policies
-        .iter()
-        .map(|(name, (policy, autostart))| ((*name).clone(), Desired { policy, autostart: *autostart }))
+        .map(|(name, config)| ((*name).clone(), Desired { config, autostart: config.autostart }))
         .collect();
     let changes = diff.services.iter().map(|(name, change)| (name.clone(), verdict(change))).collect();
     let events = desired::reload(
@@ -51,35 +47,40 @@ pub fn replace(worker: &mut Worker, config: Config) -> api::Applied {
         }
     }
     worker.gate_dirty = true;
+    crate::worker_main::set_log(&config.supervisor);
+    let others = others(&diff);
+    for change in others.iter().filter(|change| change.what == NEXT_START) {
+        tracing::warn!(
+            of = change.of,
+            keys = change.keys.join(", "),
+            "changed in the config; holds {NEXT_START}"
+        );
+    }
     tracing::info!("config applied");
-    api::Applied { changes: diff.services.iter().map(|(name, change)| show(name, change)).collect() }
+    let changes = diff.services.iter().map(|(name, change)| show(name, change)).collect();
+    api::Applied { changes, others }
 }
 
-/// The config's side of a change; the machine hears of it by an event.
+/// What has no entry gets one; what has one hears of its new config by an event.
 fn take_over(worker: &mut Worker, name: &str, change: &Change, config: &Config) {
-    let Some(service) = config.services.get(name).cloned() else { return };
-    match (change, worker.fleet.get_mut(name)) {
-        (Change::Nothing | Change::Removed, _) => {}
-        (Change::New, None) => {
-            let handle = worker.next_handle;
-            worker.next_handle += 1;
-            worker.fleet.entries.insert(name.into(), Entry::new(service, handle));
-        }
+    let (Change::New, Some(service)) = (change, config.services.get(name).cloned()) else { return };
+    if worker.fleet.get(name).is_some() {
         // It comes back while its former life is still being removed.
-        (Change::New | Change::Restart(_), Some(entry)) if entry.machine.state.has_life() => {
-            entry.next = Some(service);
-        }
-        (Change::New | Change::Restart(_) | Change::Live(_), Some(entry)) => entry.config = service,
-        (Change::Restart(_) | Change::Live(_), None) => {}
+        return worker.apply(name, &Event::Replaced(service.into()));
     }
+    let handle = worker.next_handle;
+    worker.next_handle += 1;
+    worker.fleet.entries.insert(name.into(), Entry::new(service, handle));
 }
 
 /// What works live beside the machine: limits are written into the cgroup, a health check begins anew.
 fn change_what_runs(worker: &mut Worker, name: &str, fields: &[Field]) {
     let touches = |table: &str| fields.iter().any(|field| field.key.split('.').next() == Some(table));
     let Some(entry) = worker.fleet.get(name) else { return };
-    if touches("resources") && entry.live.is_some() {
-        worker.ground.update_resources(name, &entry.config);
+    // What ends anyway keeps its limits: the new ones are the next life's.
+    let stays = entry.machine.next_config().is_none();
+    if touches("resources") && entry.live.is_some() && stays {
+        worker.ground.update_resources(name, entry.config());
     }
     if touches("healthcheck") && entry.machine.state.is_probed() {
         worker.act(name, Action::HealthBegin);
@@ -106,4 +107,31 @@ fn show(name: &str, change: &Change) -> api::Change {
         Change::Removed => ("removed", Vec::new()),
     };
     api::Change { service: name.to_owned(), what: what.into(), keys }
+}
+
+const NEXT_START: &str = "at sampand's next start";
+
+/// What changed beside the services, and when it holds. A plugin is configured when it is opened.
+fn others(diff: &diff::Diff) -> Vec<api::Other> {
+    let other =
+        |of: &str, what: &str, keys: Vec<String>| api::Other { of: of.into(), what: what.into(), keys };
+    let (later, live): (Vec<&Field>, Vec<&Field>) =
+        diff.supervisor.iter().partition(|field| field.applies == Applies::Supervisor);
+    let keys = |fields: &[&Field]| fields.iter().map(|field| field.key.clone()).collect::<Vec<_>>();
+    let supervisor = [("live", keys(&live)), (NEXT_START, keys(&later))];
+    let supervisor = supervisor.into_iter().filter(|(_, keys)| !keys.is_empty());
+    let supervisor = supervisor.map(|(what, keys)| other("supervisor", what, keys));
+    let plugins =
+        diff.plugins.iter().filter(|(_, change)| **change != Change::Nothing).map(|(name, change)| {
+            let keys = match change {
+                Change::Live(fields) | Change::Restart(fields) => {
+                    fields.iter().map(|f| f.key.clone()).collect()
+                }
+                Change::New => vec!["new".to_owned()],
+                Change::Removed => vec!["removed".to_owned()],
+                Change::Nothing => Vec::new(),
+            };
+            other(&format!("plugins.{name}"), NEXT_START, keys)
+        });
+    supervisor.chain(plugins).collect()
 }

@@ -10,6 +10,7 @@ use crate::life::{self, Order};
 use crate::places;
 use crate::probe::{Exec, Target};
 use crate::request::{Answer, ControlReply, failure};
+use crate::settings::Event;
 use crate::worker::{Message, Worker};
 use sampan_api as api;
 use sampan_cgroups::Hierarchies;
@@ -19,7 +20,8 @@ use sampan_config::{Config, Loaded};
 use sampan_journal as journal;
 use sampan_keel::{Child, Handle, Keel, rundir};
 use sampan_plugin_host::{Ctx, ExitFacts, Failure, Plugins, Role};
-use sampan_service::{Action, Event, Exit, Life, Ms, Problem, Status, Verdict};
+use sampan_service::sabotage::{Invariant, broken};
+use sampan_service::{Action, Exit, Life, Ms, Problem, Status, Verdict};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
@@ -165,6 +167,9 @@ impl Ground {
         gate: Option<life::StartGate>,
     ) -> Live {
         let pidfd = Arc::new(process.pidfd);
+        if broken(Invariant::LeakedDescriptor) {
+            std::mem::forget(pidfd.clone());
+        }
         let (send, service, watched) = (self.send.clone(), name.clone(), pidfd.clone());
         let own = matches!(process.handle, Some(Handle::Own(_)));
         let watch = Task::from(tokio::task::spawn_local(async move {
@@ -534,7 +539,8 @@ impl Worker {
                 // Each life has its own number in the plugins' eyes, so that a late reply never meets the next one.
                 entry.handle = self.next_handle;
                 self.next_handle += 1;
-                let order = Order { config: entry.config.clone(), generation, ctx: ground.ctx(entry) };
+                let order =
+                    Order { config: entry.machine.config().shared(), generation, ctx: ground.ctx(entry) };
                 tokio::task::spawn_local(async move {
                     let result = life::create(&ground, order).await;
                     let _ = ground.send.send(Message::Born { name: service, generation, result });
@@ -543,7 +549,7 @@ impl Worker {
             Action::Start => {
                 let ctx = ground.ctx(entry);
                 let gate = entry.live.as_mut().and_then(|live| live.gate.take());
-                let config = entry.config.clone();
+                let config = entry.machine.config().shared();
                 tokio::task::spawn_local(async move {
                     let answer = match life::start(&ground, &ctx, gate).await {
                         Ok(()) => Life::Started,
@@ -558,7 +564,7 @@ impl Worker {
             }
             Action::Drain => {
                 let ctx = ground.ctx(entry);
-                let (reason, grace) = (entry.machine.cause.clone(), entry.config.stop_grace_period);
+                let (reason, grace) = (entry.machine.cause.clone(), entry.config().stop_grace_period);
                 tokio::task::spawn_local(async move {
                     ground.report(&service, &ground.plugins.stop(&ctx, &reason, grace).await);
                     ground.answer(&service, generation, Life::Drained);
@@ -579,13 +585,18 @@ impl Worker {
                     let killed = tokio::task::spawn_blocking(move || {
                         life::kill_all(hierarchies, &cgroup, pidfd.as_ref().map(AsFd::as_fd))
                     });
-                    match killed.await {
-                        Ok(Ok(())) => ground.answer(&service, generation, Life::Empty),
+                    let empty = match killed.await {
+                        Ok(Ok(())) => true,
                         Ok(Err(error)) => {
-                            tracing::warn!(service = &*service, "cannot kill all of it: {error}")
+                            tracing::warn!(service = &*service, "cannot kill all of it: {error}");
+                            false
                         }
-                        Err(error) => tracing::error!(service = &*service, "killing it: {error}"),
-                    }
+                        Err(error) => {
+                            tracing::error!(service = &*service, "killing it: {error}");
+                            false
+                        }
+                    };
+                    ground.answer(&service, generation, Life::Killed { empty });
                 });
             }
             Action::Thaw => {
@@ -593,8 +604,12 @@ impl Worker {
                 tokio::task::spawn_blocking(move || life::thaw(hierarchies, &cgroup));
             }
             Action::Cleanup { keep } => {
-                let order =
-                    life::Remains { ctx: ground.ctx(entry), generation, config: entry.config.clone(), keep };
+                let order = life::Remains {
+                    ctx: ground.ctx(entry),
+                    generation,
+                    config: entry.machine.config().shared(),
+                    keep,
+                };
                 tokio::task::spawn_local(async move {
                     let answer = match life::cleanup(&ground, order).await {
                         Ok(()) => Life::CleanedUp,
@@ -623,7 +638,7 @@ impl Worker {
             }
             Action::Disarm => entry.timer = None,
             Action::HealthBegin => {
-                if let (Some(check), Some(live)) = (&entry.config.healthcheck, &entry.live) {
+                if let (Some(check), Some(live)) = (&entry.config().healthcheck, &entry.live) {
                     let target = Target {
                         service: name.to_owned(),
                         generation,

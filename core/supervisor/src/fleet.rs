@@ -3,14 +3,14 @@
 //! Plain data and look-ups; what moves it is `worker`, what touches the world is `executor`. A service keeps its entry
 //! until it has left the config and is at rest.
 use crate::probe::Last;
+use crate::settings::{Service, condition};
 use sampan_api as api;
 use sampan_config::Config;
-use sampan_config::schema::{self, Condition as Wish, OnUnhealthy, Policy as Restart};
+use sampan_config::schema;
 use sampan_keel::Handle;
 use sampan_service::graph::{Graph, Need};
 use sampan_service::limits::Bucket;
-use sampan_service::policy::{HealthPolicy, OnFailure, OomPolicy, Readiness, RestartPolicy};
-use sampan_service::{Condition, Ms, Policy, Service, State, Status, Wanted};
+use sampan_service::{Ms, State, Status, Wanted};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -56,9 +56,6 @@ pub struct Live {
 #[derive(Debug)]
 pub struct Entry {
     pub name: Arc<str>,
-    pub config: Arc<schema::Service>,
-    /// The config of the next life, where it differs.
-    pub next: Option<Arc<schema::Service>>,
     pub machine: Service,
     /// The container as plugins know it. Never reused.
     pub handle: u64,
@@ -70,17 +67,19 @@ pub struct Entry {
 
 impl Entry {
     pub fn new(config: Arc<schema::Service>, handle: u64) -> Entry {
-        let machine = Service::new(policy(&config));
         Entry {
             name: config.name.as_str().into(),
-            config,
-            next: None,
-            machine,
+            machine: Service::new(config.into()),
             handle,
             live: None,
             timer: None,
             owners: BTreeMap::new(),
         }
+    }
+
+    /// Of the present life; where there is none, of the next.
+    pub fn config(&self) -> &schema::Service {
+        self.machine.config()
     }
 
     /// The row of `ps`.
@@ -90,7 +89,7 @@ impl Entry {
             name: self.name.to_string(),
             state: machine.state.name().into(),
             text: machine.state.show(now).to_string(),
-            health: match (&machine.state, self.config.healthcheck.is_some()) {
+            health: match (&machine.state, self.config().healthcheck.is_some()) {
                 (State::Starting { .. } | State::Running { .. }, true) => machine.state.health().to_string(),
                 _ => "-".into(),
             },
@@ -104,9 +103,14 @@ impl Entry {
                 _ => exit.to_string(),
             }),
             pid: self.live.as_ref().map(|live| live.pid),
-            ports: self.config.ports.iter().map(show_port).collect(),
+            ports: self.config().ports.iter().map(show_port).collect(),
             generation: machine.generation,
         }
+    }
+
+    /// It rests, and nothing of it is being done any more.
+    pub fn is_at_rest(&self) -> bool {
+        self.machine.state.is_at_rest() && self.machine.job.is_none()
     }
 
     pub fn inspect(&self, now: Ms, bundle: Option<String>, check: Option<Last>) -> api::Inspect {
@@ -144,49 +148,6 @@ pub fn show_port(port: &schema::Port) -> String {
     format!("{address}:{}->{}/{protocol}", port.published, port.target)
 }
 
-/// What the machine needs to know of the config.
-pub fn policy(config: &schema::Service) -> Policy {
-    Policy {
-        restart: match config.restart.policy {
-            Restart::No => RestartPolicy::No,
-            Restart::OnFailure => RestartPolicy::OnFailure,
-            Restart::Always => RestartPolicy::Always,
-            Restart::UnlessStopped => RestartPolicy::UnlessStopped,
-        },
-        delay: config.restart.delay,
-        multiplier: config.restart.multiplier,
-        delay_max: config.restart.max_delay,
-        jitter: config.restart.jitter,
-        reset_after: config.restart.reset_after,
-        attempts_max: config.restart.max_attempts,
-        success: vec![Status::Code(0)],
-        prevent: Vec::new(),
-        force: Vec::new(),
-        readiness: Readiness::Started,
-        start_timeout: None,
-        health: config.healthcheck.as_ref().map(|check| HealthPolicy {
-            on_failure: match check.on_failure {
-                OnUnhealthy::Restart => OnFailure::Restart,
-                OnUnhealthy::Kill => OnFailure::Kill,
-                OnUnhealthy::Stop => OnFailure::Stop,
-                OnUnhealthy::None => OnFailure::None,
-            },
-            stop_grace: None,
-        }),
-        oom: OomPolicy::Kill,
-        stop_signal: config.stop_signal.0,
-        stop_grace: config.stop_grace_period,
-    }
-}
-
-pub fn condition(wish: Wish) -> Condition {
-    match wish {
-        Wish::Started => Condition::Started,
-        Wish::Healthy => Condition::Healthy,
-        Wish::CompletedSuccessfully => Condition::CompletedSuccessfully,
-    }
-}
-
 /// All entries, by name.
 #[derive(Debug, Default)]
 pub struct Fleet {
@@ -207,7 +168,7 @@ impl Fleet {
     }
 
     pub fn all_at_rest(&self) -> bool {
-        self.entries.values().all(|entry| entry.machine.state.is_at_rest() && entry.machine.job.is_none())
+        self.entries.values().all(Entry::is_at_rest)
     }
 }
 

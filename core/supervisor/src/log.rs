@@ -6,6 +6,7 @@
 //! all (`log_level`).
 use crate::view::{View, colour_of};
 use std::fmt::Write;
+use std::sync::RwLock;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -22,31 +23,44 @@ pub enum Format {
 
 /// Makes `view` the place of all tracing events up to `level`.
 pub fn install(view: View, level: Level, format: Format) {
-    let lines = Lines { view, format, level };
+    set(level, format);
     // A second subscriber in one process (tests) keeps the first.
-    let _ = tracing::subscriber::set_global_default(lines);
+    let _ = tracing::subscriber::set_global_default(Lines { view });
 }
+
+/// From now on: `apply` may change both.
+pub fn set(level: Level, format: Format) {
+    if let Ok(mut now) = NOW.write() {
+        *now = (level, format);
+    }
+    tracing::callsite::rebuild_interest_cache();
+}
+
+fn now() -> (Level, Format) {
+    // Two plain words cannot be half written.
+    *NOW.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+static NOW: RwLock<(Level, Format)> = RwLock::new((Level::INFO, Format::Text));
 
 struct Lines {
     view: View,
-    format: Format,
-    level: Level,
 }
 
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= self.level
+        metadata.is_event() && *metadata.level() <= now().0
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.level.into())
+        Some(now().0.into())
     }
 
     fn event(&self, event: &Event<'_>) {
         let mut facts = Facts::default();
         event.record(&mut facts);
         let level = *event.metadata().level();
-        let line = match self.format {
+        let line = match now().1 {
             Format::Text => facts.text(level, self.view.colour()),
             Format::Journal => facts.journal(level),
             Format::Json => facts.json(level, event.metadata().target()),

@@ -17,17 +17,19 @@ use crate::life::Born;
 use crate::opening::Then;
 use crate::probe::{Probes, Report};
 use crate::request::{Answer, Request};
+use crate::settings::{Event, Service, Settings};
+use crate::shutdown::Shutdown;
 use crate::tidy::Tidy;
+use crate::waiters::Waiter;
 use crate::{clock, fleet};
 use sampan_api as api;
 use sampan_journal::{self as journal, Journal};
-use sampan_keel::{Ending, Order};
+use sampan_keel::Order;
 use sampan_service::desired::Desired;
 use sampan_service::graph::Graph;
 use sampan_service::limits::Gate;
-use sampan_service::{
-    Down, Event, Exit, Life, Ms, Now, Policy, Problem, Service, State, Up, WaitFor, Wanted,
-};
+use sampan_service::sabotage::{Invariant, broken};
+use sampan_service::{Down, Exit, Life, Now, Problem, State, Up, WaitFor, Wanted};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -76,34 +78,6 @@ pub enum Outcome {
     Kept,
 }
 
-/// A shutdown under way.
-#[derive(Debug)]
-struct Shutdown {
-    /// Services are stopped in reverse order of their dependencies.
-    hurried: bool,
-    _limit: fleet::Task,
-}
-
-/// A client that waits until something has come true.
-#[derive(Debug)]
-pub struct Waiter {
-    pub names: Vec<Arc<str>>,
-    pub goal: Goal,
-    pub deadline: Option<Ms>,
-    pub answer: Answer<api::Done>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goal {
-    /// Started, or at rest: a job that is done, a failure.
-    Up,
-    /// Running, and healthy where there is a check.
-    Healthy,
-    AtRest,
-    /// A later life than this one runs, or it is at rest.
-    Beyond(u64),
-}
-
 pub struct Worker {
     pub ground: Rc<Ground>,
     pub fleet: Fleet,
@@ -124,10 +98,10 @@ pub struct Worker {
     pub next_handle: u64,
     /// What `adopt` found, to be told before any other event.
     pub adopted: Vec<(Arc<str>, Event)>,
-    ending: Option<Shutdown>,
+    pub(crate) ending: Option<Shutdown>,
     /// `Down` requests are answered at the very end.
-    farewell: Vec<Answer<api::Done>>,
-    kept: bool,
+    pub(crate) farewell: Vec<Answer<api::Done>>,
+    pub(crate) kept: bool,
 }
 
 impl Worker {
@@ -180,7 +154,10 @@ impl Worker {
 
     /// Runs until sampand is asked to end.
     pub async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) -> (Outcome, Worker) {
-        self.boot();
+        // Asked to end before it began, it starts nothing.
+        if !self.is_ending() {
+            self.boot();
+        }
         loop {
             {
                 let keel = self.keel.clone();
@@ -238,6 +215,9 @@ impl Worker {
         if machine.state == before.state && machine.wanted == before.wanted && machine.job == before.job {
             return;
         }
+        if broken(Invariant::LostRecord) && machine.state.name() == "running" {
+            return;
+        }
         let data = record_data(entry);
         let cause = event.to_string();
         let written = self.journal.append(&journal::Entry {
@@ -261,14 +241,8 @@ impl Worker {
         // A life that is over by the machine's account gives up what belonged to it.
         if before.state.has_life() && !entry.machine.state.has_life() {
             entry.live = None;
-            if let Some(config) = entry.next.take() {
-                entry.config = config;
-            }
         }
-        if entry.machine.wanted == Wanted::Down(Down::Removed)
-            && entry.machine.state.is_at_rest()
-            && entry.machine.job.is_none()
-        {
+        if entry.machine.wanted == Wanted::Down(Down::Removed) && entry.machine.is_over() {
             self.ground.forget(name);
             self.fleet.entries.remove(name);
         }
@@ -292,7 +266,7 @@ impl Worker {
             }
             Err(problem) => {
                 let problem = match self.fleet.get(name) {
-                    Some(entry) => self.ground.located(problem, &entry.config),
+                    Some(entry) => self.ground.located(problem, entry.config()),
                     None => problem,
                 };
                 // One that does not go away is told once, when the service has failed.
@@ -321,7 +295,6 @@ impl Worker {
         let lived = live.started_at.and_then(|at| at.elapsed().ok());
         if oom {
             self.ground.tell_oom(entry, oom_kills - live.oom_before);
-            self.apply(name, &Event::life(generation, Life::Oom));
         }
         if let Some(entry) = self.fleet.get(name) {
             self.ground.tell_exit(entry, exit, lived);
@@ -347,6 +320,9 @@ impl Worker {
 
     fn order(&mut self, order: Order) {
         match order {
+            Order::Reload if self.is_ending() => {
+                tracing::warn!("SIGHUP: sampand is stopping, nothing changed")
+            }
             Order::Reload => match self.ground.reload() {
                 Ok(loaded) => {
                     if let Err(why) = self.replace_config(loaded) {
@@ -362,60 +338,6 @@ impl Worker {
             _ if self.ending.is_some() => self.hurry(),
             _ => self.end("asked to stop; once more to hurry"),
         }
-    }
-
-    /// Begins the ordered shutdown.
-    pub fn end(&mut self, why: &str) {
-        if self.ending.is_some() {
-            return;
-        }
-        tracing::info!("{why}");
-        let limit = self.ground.config().supervisor.shutdown_timeout;
-        let send = self.ground.send.clone();
-        let _limit = fleet::Task::from(tokio::task::spawn_local(async move {
-            tokio::time::sleep(limit).await;
-            let _ = send.send(Message::Hurry);
-        }));
-        self.ending = Some(Shutdown { hurried: false, _limit });
-    }
-
-    /// No more order, no more grace.
-    fn hurry(&mut self) {
-        let Some(ending) = &mut self.ending else { return };
-        if !ending.hurried {
-            ending.hurried = true;
-            tracing::warn!("hurry: no more grace, every container is killed");
-        }
-        for name in self.fleet.names() {
-            self.apply(&name, &Event::Down(Down::Shutdown));
-            self.apply(&name, &Event::Hurry);
-        }
-    }
-
-    /// Goes on with what sampand was asked for under an earlier worker.
-    pub fn go_on(&mut self, ending: Ending) {
-        match ending {
-            Ending::No => {}
-            Ending::Terminate if self.ground.keeps_on_exit() => self.kept = true,
-            Ending::Terminate | Ending::Everything => self.end("asked to stop, before this worker came"),
-            Ending::Hurry => {
-                self.end("asked to stop, before this worker came");
-                self.hurry();
-            }
-        }
-    }
-
-    /// `down` of a client: as Ctrl-C, and an answer at the end.
-    pub fn farewell(&mut self, answer: Answer<api::Done>) {
-        self.farewell.push(answer);
-        if let Err(error) = self.ground.keel.note_ending(Ending::Everything) {
-            tracing::warn!("a worker after this one would not go on with it: {error}");
-        }
-        self.end("asked to stop by a client");
-    }
-
-    pub fn is_ending(&self) -> bool {
-        self.ending.is_some()
     }
 
     /// What a turn leaves to be done once: gate, order of the shutdown, clients.
@@ -451,63 +373,6 @@ impl Worker {
         !events.is_empty()
     }
 
-    /// Stops what nothing depends on any more.
-    fn stop_next(&mut self) -> bool {
-        let asked = |entry: &Entry| entry.machine.wanted == Wanted::Down(Down::Shutdown);
-        let has_life = |name: &str| self.fleet.get(name).is_some_and(|entry| entry.machine.state.has_life());
-        let to_stop: BTreeSet<String> = self
-            .fleet
-            .entries
-            .values()
-            .filter(|entry| !asked(entry) || has_life(&entry.name))
-            .map(|entry| entry.name.to_string())
-            .collect();
-        let now: Vec<String> =
-            self.graph.may_stop(&to_stop, has_life).into_iter().map(str::to_owned).collect();
-        let now: Vec<String> =
-            now.into_iter().filter(|name| self.fleet.get(name).is_some_and(|entry| !asked(entry))).collect();
-        for name in &now {
-            self.apply(name, &Event::Down(Down::Shutdown));
-        }
-        !now.is_empty()
-    }
-
-    fn answer_waiters(&mut self) {
-        let now = clock::boottime();
-        let fleet = &self.fleet;
-        let (done, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.waiters).into_iter().partition(|w| {
-                w.answer.is_closed()
-                    || w.deadline.is_some_and(|at| at <= now)
-                    || w.names
-                        .iter()
-                        .all(|name| reached(fleet.get(name), w.goal) || stuck(fleet, name, w.goal))
-            });
-        self.waiters = waiting;
-        for waiter in done {
-            let complete = waiter.names.iter().all(|name| fulfilled(fleet.get(name), waiter.goal));
-            let services =
-                waiter.names.iter().filter_map(|name| fleet.get(name)).map(|e| e.status(now)).collect();
-            let _ = waiter.answer.send(Ok(api::Done { services, complete }));
-        }
-    }
-
-    fn over(&mut self) -> Option<Outcome> {
-        if self.kept {
-            return Some(Outcome::Kept);
-        }
-        (self.ending.is_some() && self.fleet.all_at_rest()).then_some(Outcome::Stopped)
-    }
-
-    /// Tells clients that wait for the end; the last thing before it.
-    pub fn say_farewell(&mut self) {
-        let now = clock::boottime();
-        let services: Vec<_> = self.fleet.entries.values().map(|entry| entry.status(now)).collect();
-        for answer in self.farewell.drain(..) {
-            let _ = answer.send(Ok(api::Done { services: services.clone(), complete: true }));
-        }
-    }
-
     /// Saves what must survive a reboot, off the loop.
     pub fn save_desired(&mut self) {
         self.note_desired();
@@ -520,7 +385,7 @@ impl Worker {
             match entry.machine.wanted {
                 Wanted::Up => wish.stopped = false,
                 Wanted::Down(Down::Hand) => wish.stopped = true,
-                Wanted::Down(Down::Idle | Down::Removed | Down::Shutdown) => {}
+                Wanted::Down(Down::Idle | Down::Removed) => {}
             }
             wish.restarts = entry.machine.restarts;
             wish.attempt = entry.machine.attempts;
@@ -539,16 +404,16 @@ impl Worker {
         // stopped when sampand starts, not when a worker follows another.
         self.note_desired();
         let stays = |wanted| wanted == Wanted::Up || (self.lives > 1 && wanted == Wanted::Down(Down::Hand));
-        let policies: Vec<(String, Policy, bool)> = self
+        let configs: Vec<(String, Settings)> = self
             .fleet
             .entries
             .values()
             .filter(|entry| !stays(entry.machine.wanted))
-            .map(|entry| (entry.name.to_string(), entry.machine.policy.clone(), entry.config.autostart))
+            .map(|entry| (entry.name.to_string(), entry.machine.applied().clone()))
             .collect();
-        let services = policies
+        let services = configs
             .iter()
-            .map(|(name, policy, autostart)| (name.clone(), Desired { policy, autostart: *autostart }))
+            .map(|(name, config)| (name.clone(), Desired { config, autostart: config.autostart }))
             .collect();
         let order: Vec<String> = self.graph.start_order().map(str::to_owned).collect();
         let events = sampan_service::desired::boot(&services, &self.held(), order.iter().map(String::as_str));
@@ -635,47 +500,6 @@ fn tell(name: &str, before: &Service, after: &Service, cause: &str) {
         State::Waiting { on, .. } => tracing::info!(service = name, on = %on, "{from} -> {to}"),
         State::Stopped { why } => tracing::info!(service = name, "{from} -> {to}: {why}"),
         _ => tracing::info!(service = name, cause, "{from} -> {to}"),
-    }
-}
-
-/// Whether what a client waits for does not come by waiting: a dependency is at rest and is not what its dependant needs.
-/// One that tries again by itself counts for `start`, which says how a first attempt went, and not for `up --wait`.
-fn stuck(fleet: &Fleet, name: &str, goal: Goal) -> bool {
-    let Some(entry) = fleet.get(name) else { return true };
-    match &entry.machine.state {
-        State::Waiting { on: WaitFor::Dependency { service, .. }, .. } => {
-            let at_rest = |on: &Entry| on.machine.state.is_at_rest() && on.machine.job.is_none();
-            fleet.get(service).is_none_or(at_rest) || stuck(fleet, service, goal)
-        }
-        State::Backoff { .. } => matches!(goal, Goal::Up | Goal::Beyond(_)),
-        _ => false,
-    }
-}
-
-/// Whether a client need not wait any longer for this service.
-fn reached(entry: Option<&Entry>, goal: Goal) -> bool {
-    let Some(entry) = entry else { return true };
-    let machine = &entry.machine;
-    let rest = machine.state.is_at_rest() && machine.job.is_none();
-    match goal {
-        Goal::AtRest => rest,
-        Goal::Up => rest || machine.standing().started,
-        Goal::Healthy => rest || fulfilled(Some(entry), goal),
-        Goal::Beyond(generation) => rest || (machine.generation > generation && machine.standing().started),
-    }
-}
-
-/// Whether what the client asked for is so.
-fn fulfilled(entry: Option<&Entry>, goal: Goal) -> bool {
-    let Some(entry) = entry else { return goal == Goal::AtRest };
-    let standing = entry.machine.standing();
-    match goal {
-        Goal::AtRest => standing.at_rest,
-        Goal::Up | Goal::Beyond(_) => standing.started,
-        Goal::Healthy => {
-            standing.completed
-                || if entry.config.healthcheck.is_some() { standing.healthy } else { standing.ready }
-        }
     }
 }
 

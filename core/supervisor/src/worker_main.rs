@@ -235,6 +235,11 @@ async fn synchronize(worker: &Worker) {
     }
 }
 
+/// sampand's own log, as the config has it now.
+pub fn set_log(supervisor: &sampan_config::schema::Supervisor) {
+    log::set(level(supervisor.log_level), format(supervisor.log_format));
+}
+
 fn level(level: LogLevel) -> tracing::Level {
     match level {
         LogLevel::Error => tracing::Level::ERROR,

@@ -2,25 +2,27 @@
 
 use super::Turn;
 use crate::action::Action;
-use crate::cause::WaitFor;
+use crate::cause::{Restart, WaitFor, Why};
 use crate::event::Found;
 use crate::exit::Exit;
-use crate::service::Job;
-use crate::state::{End, Phase, State};
+use crate::sabotage::{Invariant, broken};
+use crate::service::{HasPolicy, Job, Wanted};
+use crate::state::{End, Phase, Rest, State};
 
-impl Turn<'_> {
+impl<C: HasPolicy> Turn<'_, C> {
     /// The record is compared with what is there. Every intent on record is carried out again: the worker may have died
     /// between the record and the act. That sends a stop signal twice at worst, never not at all.
     pub(super) fn adopted(&mut self, found: Found) {
-        self.service.job = None;
+        self.service.facts.job = None;
+        self.forget_shutdown();
         let (alive, empty) = match found {
             Found::Alive { .. } => (true, false),
             Found::Exited { empty, .. } | Found::Gone { empty } => (false, empty),
         };
-        match &mut self.service.state {
+        match &mut self.service.facts.state {
             // Nothing should be here; whatever it is, it is not counted as a life.
             State::Stopped { .. } | State::Failed { .. } if empty => {}
-            State::Stopped { .. } | State::Failed { .. } => self.act(Action::KillCgroup),
+            State::Stopped { .. } | State::Failed { .. } => self.kill_all(),
             State::Waiting { on, .. } if empty => *on = WaitFor::Turn,
             State::Backoff { .. } if empty => {}
             State::Waiting { .. } | State::Backoff { .. } | State::Creating { .. } => {
@@ -40,15 +42,19 @@ impl Turn<'_> {
                 }
             }
             State::Starting { .. } if alive => {}
-            State::Running { adopted, .. } if alive => *adopted = true,
+            State::Running { adopted, .. } if alive && !broken(Invariant::DoubleStart) => *adopted = true,
             runs!() => self.exited(exit_of(found), empty),
             State::Stopping { phase, .. } if alive => match phase {
                 Phase::Launching { .. } => self.kill_again(),
                 Phase::Draining { .. } => {
-                    self.service.job = Some(Job::Drain);
+                    self.act(Action::Thaw);
+                    self.service.facts.job = Some(Job::Drain);
                     self.act(Action::Drain);
                 }
-                Phase::Signalled { .. } => self.act(Action::Signal(self.service.policy.stop_signal)),
+                Phase::Signalled { .. } => {
+                    self.act(Action::Thaw);
+                    self.act(Action::Signal(self.policy().stop_signal));
+                }
                 Phase::Killed { .. } => self.kill_again(),
             },
             State::Stopping { .. } => self.exited(exit_of(found), empty),
@@ -58,11 +64,28 @@ impl Turn<'_> {
             }
         }
     }
+
+    /// A shutdown is the supervisor's, not the record's: what it stopped is started again, and what it was stopping ends and
+    /// is started again. Where the shutdown still goes on, its word follows before any start.
+    fn forget_shutdown(&mut self) {
+        let interrupted = Why::Restart(Restart::Interrupted);
+        match &mut self.service.facts.state {
+            State::Stopped { why: Rest::Shutdown } if self.service.facts.wanted == Wanted::Up => {
+                self.begin_anew();
+            }
+            State::Stopping { why, .. } if *why == Why::Shutdown => *why = interrupted,
+            State::Lingering { end, .. } if *end == End::Asked(Why::Shutdown) => {
+                *end = End::Asked(interrupted)
+            }
+            no_life!() | launching!() | runs!() | State::Stopping { .. } | State::Lingering { .. } => {}
+        }
+    }
 }
 
 fn exit_of(found: Found) -> Exit {
     match found {
         Found::Exited { exit, .. } => exit,
+        Found::Alive { .. } | Found::Gone { .. } if broken(Invariant::UnknownIsZero) => Exit::code(0),
         Found::Alive { .. } | Found::Gone { .. } => Exit::UNKNOWN,
     }
 }

@@ -1,21 +1,20 @@
-//! While it runs: health, memory, pauses.
+//! While it runs: health.
 
 use super::Turn;
 use crate::cause::Why;
 use crate::event::Verdict;
-use crate::policy::{OnFailure, OomPolicy, Readiness};
+use crate::policy::{OnFailure, Readiness};
+use crate::service::HasPolicy;
 use crate::state::{Health, State};
 
-impl Turn<'_> {
+impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn health(&mut self, verdict: &Verdict) {
-        if self.service.policy.health.is_none() {
+        if self.policy().health.is_none() {
             return;
         }
-        let steady = self.steady_at();
-        match (&mut self.service.state, verdict) {
-            (State::Starting { since, .. }, Verdict::Healthy)
-                if self.service.policy.readiness == Readiness::Healthy =>
-            {
+        let (steady, readiness) = (self.steady_at(), self.policy().readiness);
+        match (&mut self.service.facts.state, verdict) {
+            (State::Starting { since, .. }, Verdict::Healthy) if readiness == Readiness::Healthy => {
                 let since = *since;
                 self.running(since, Health::Healthy, false);
             }
@@ -34,10 +33,10 @@ impl Turn<'_> {
 
     pub(super) fn unhealthy(&mut self, output: &str) {
         let why = Why::Unhealthy(output.to_owned());
-        match self.service.policy.health.map_or(OnFailure::None, |h| h.on_failure) {
-            OnFailure::Restart | OnFailure::Stop => self.stop(why, self.service.policy.health_grace()),
+        match self.policy().health.map_or(OnFailure::None, |h| h.on_failure) {
+            OnFailure::Restart | OnFailure::Stop => self.stop(why, self.policy().health_grace()),
             OnFailure::Kill => self.kill_for(why),
-            OnFailure::None => match &mut self.service.state {
+            OnFailure::None => match &mut self.service.facts.state {
                 State::Starting { health, .. } => *health = Health::Unhealthy,
                 State::Running { health, steady_at, .. } => {
                     *health = Health::Unhealthy;
@@ -45,28 +44,6 @@ impl Turn<'_> {
                 }
                 no_life!() | launching!() | State::Stopping { .. } | State::Lingering { .. } => {}
             },
-        }
-    }
-
-    pub(super) fn paused(&mut self, now: bool) {
-        match &mut self.service.state {
-            State::Running { paused, .. } => *paused = now,
-            no_life!()
-            | launching!()
-            | State::Starting { .. }
-            | State::Stopping { .. }
-            | State::Lingering { .. } => {}
-        }
-    }
-
-    pub(super) fn oom(&mut self) {
-        match self.service.state {
-            runs!() => match self.service.policy.oom {
-                OomPolicy::Kill => self.kill_for(Why::Oom),
-                OomPolicy::Stop => self.stop(Why::Oom, self.service.policy.stop_grace),
-                OomPolicy::Continue => {}
-            },
-            no_life!() | launching!() | State::Stopping { .. } | State::Lingering { .. } => {}
         }
     }
 }

@@ -1,35 +1,35 @@
 //! The service's one timer. What it means is the state's to say; fired early or twice it means nothing.
 
 use super::Turn;
-use crate::action::Action;
 use crate::cause::{WaitFor, Why};
+use crate::service::HasPolicy;
 use crate::state::{Phase, Remains, State};
 
-impl Turn<'_> {
+impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn timer(&mut self) {
         let again = self.again();
-        if self.service.state.deadline().is_none_or(|at| at > self.now.at) {
+        if self.service.facts.state.deadline().is_none_or(|at| at > self.now.at) {
             return;
         }
-        match &mut self.service.state {
+        match &mut self.service.facts.state {
             launching!() => {
                 let phase = Phase::Launching { deadline: again };
                 self.go(State::Stopping { since: self.now.at, why: Why::StartTimeout, phase });
-                self.act(Action::KillCgroup);
+                self.kill_all();
                 self.cause = Some(Why::StartTimeout.to_string());
             }
             State::Starting { .. } => {
-                self.stop(Why::StartTimeout, self.service.policy.stop_grace);
+                self.stop(Why::StartTimeout, self.policy().stop_grace);
                 self.cause = Some(Why::StartTimeout.to_string());
             }
             State::Running { steady_at, .. } => {
                 *steady_at = None;
-                self.service.attempts = 0;
+                self.service.facts.attempts = 0;
                 self.cause = Some("steady".to_owned());
             }
             State::Stopping { phase: Phase::Launching { deadline }, .. } => {
                 *deadline = again;
-                self.act(Action::KillCgroup);
+                self.kill_all();
             }
             State::Stopping { phase: Phase::Draining { .. }, .. } => {
                 self.signal();
@@ -45,7 +45,7 @@ impl Turn<'_> {
             }
             State::Lingering { remains: Remains::Processes { again: at }, .. } => {
                 *at = again;
-                self.act(Action::KillCgroup);
+                self.kill_all();
             }
             State::Lingering { remains: Remains::Uncleaned { .. }, end, .. } => {
                 let end = end.clone();

@@ -5,8 +5,9 @@ use super::Turn;
 use crate::action::Action;
 use crate::cause::{Problem, WaitFor, Why};
 use crate::exit::Exit;
-use crate::policy::{Answer, OnFailure, OomPolicy};
-use crate::service::{Job, Service, Wanted};
+use crate::policy::{Answer, OnFailure};
+use crate::sabotage::{Invariant, broken};
+use crate::service::{HasPolicy, Job, Kill, Wanted};
 use crate::state::{End, Failure, Remains, Rest, State};
 
 /// What comes after a life.
@@ -18,13 +19,13 @@ enum Next {
     Again,
 }
 
-impl Turn<'_> {
+impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn exited(&mut self, exit: Exit, empty: bool) {
-        let end = match &self.service.state {
+        let end = match &self.service.facts.state {
             launching!() | State::Starting { .. } => End::Exit(exit),
             State::Running { steady_at, .. } => {
                 if steady_at.is_some_and(|at| at <= self.now.at) {
-                    self.service.attempts = 0;
+                    self.service.facts.attempts = 0;
                 }
                 End::Exit(exit)
             }
@@ -33,12 +34,28 @@ impl Turn<'_> {
             State::Lingering { .. } if empty => return self.empty(),
             no_life!() | State::Lingering { .. } => return,
         };
-        self.service.last_exit = Some(exit);
+        self.service.facts.last_exit = Some(exit);
         self.leave(end, empty);
     }
 
-    pub(super) fn empty(&mut self) {
-        match &mut self.service.state {
+    /// The answer to a kill. What else it means is nothing, but that a next life may begin.
+    pub(super) fn killed(&mut self, empty: bool) {
+        let again = std::mem::take(&mut self.service.kill) == Kill::OwedAndAgain;
+        // It may have looked before the process that it was asked to kill was there.
+        let may_live = match self.service.state {
+            launching!() | runs!() | State::Stopping { .. } => true,
+            no_life!() | State::Lingering { .. } => false,
+        };
+        if again && (may_live || !empty) {
+            self.kill_all();
+        }
+        if empty {
+            self.empty();
+        }
+    }
+
+    fn empty(&mut self) {
+        match &mut self.service.facts.state {
             State::Lingering { remains: Remains::Answer { empty }, .. } => *empty = true,
             State::Lingering { remains: Remains::Processes { .. }, end, .. } => {
                 let end = end.clone();
@@ -52,9 +69,9 @@ impl Turn<'_> {
     /// The main process is gone. What it leaves in the cgroup is killed: people expect nothing of a container to survive it.
     pub(super) fn leave(&mut self, end: End, empty: bool) {
         if !empty {
-            self.act(Action::KillCgroup);
+            self.kill_all();
         }
-        let remains = match (self.service.job, empty) {
+        let remains = match (self.service.facts.job, empty) {
             (Some(_), empty) => Remains::Answer { empty },
             (None, false) => Remains::Processes { again: self.again() },
             (None, true) => return self.clean(end),
@@ -65,7 +82,7 @@ impl Turn<'_> {
     /// In lingering{answer}: the answer is here. What it says about a failed start says more than the exit that came first.
     pub(super) fn answered(&mut self, problem: Option<&Problem>) {
         let again = self.again();
-        let State::Lingering { end, remains, .. } = &mut self.service.state else { return };
+        let State::Lingering { end, remains, .. } = &mut self.service.facts.state else { return };
         if let (End::Exit(_), Some(problem)) = (&*end, problem) {
             *end = End::Problem(problem.clone());
         }
@@ -81,18 +98,18 @@ impl Turn<'_> {
 
     pub(super) fn clean(&mut self, end: End) {
         let keep = matches!(self.next(&end), Next::AtOnce | Next::Again) && self.service.next.is_none();
-        let since = match self.service.state {
+        let since = match self.service.facts.state {
             State::Lingering { since, .. } => since,
             _ => self.now.at,
         };
-        self.service.kept = keep;
-        self.service.job = Some(Job::Cleanup);
+        self.service.facts.kept = keep;
+        self.service.facts.job = Some(Job::Cleanup);
         self.go(State::Lingering { since, end, remains: Remains::Cleaning });
         self.act(Action::Cleanup { keep });
     }
 
     pub(super) fn cleaned_up(&mut self) {
-        match &self.service.state {
+        match &self.service.facts.state {
             State::Lingering { end, .. } => {
                 let end = end.clone();
                 self.settle(&end);
@@ -103,7 +120,7 @@ impl Turn<'_> {
 
     pub(super) fn cleanup_failed(&mut self, problem: &Problem) {
         let at = self.again();
-        match &mut self.service.state {
+        match &mut self.service.facts.state {
             State::Lingering { remains, .. } => {
                 *remains = Remains::Uncleaned { at };
                 self.cause = Some(format!("cleaning up failed: {problem}"));
@@ -112,30 +129,33 @@ impl Turn<'_> {
         }
     }
 
-    /// Nothing is left of the life: what now?
+    /// Nothing is left of the life: what now? What its end means is judged by the rules that it lived by; the wait before the next
+    /// one, and all of that, goes by the next one's.
     fn settle(&mut self, end: &End) {
-        if let Some(policy) = self.service.next.take() {
-            self.service.policy = *policy;
+        let next = self.next(end);
+        if let Some(config) = self.service.next.take() {
+            self.service.config = config;
+            self.drop_kept();
         }
         self.cause = Some(end.cause());
         let since = self.now.at;
-        match self.next(end) {
+        match next {
             Next::Rest(why) => {
-                self.service.attempts = 0;
+                self.service.facts.attempts = 0;
                 self.go(State::Stopped { why });
             }
             Next::Fail(why) => self.go(State::Failed { why }),
             Next::AtOnce => {
                 if matches!(end, End::Asked(Why::Restart(_) | Why::Down(_))) {
-                    self.service.attempts = 0;
+                    self.service.facts.attempts = 0;
                 }
                 self.go(State::Waiting { since, on: WaitFor::Turn });
             }
             Next::Again => {
-                self.service.restarts += 1;
-                self.service.attempts += 1;
-                let attempt = self.service.attempts;
-                let wait = self.service.policy.wait(attempt, self.now.luck);
+                self.service.facts.restarts += 1;
+                self.service.facts.attempts += 1;
+                let attempt = self.service.facts.attempts;
+                let wait = self.policy().wait(attempt, self.now.luck);
                 self.go(if wait.is_zero() {
                     State::Waiting { since, on: WaitFor::Turn }
                 } else {
@@ -145,24 +165,32 @@ impl Turn<'_> {
         }
     }
 
+    /// What was kept for a next life is another config's: it may hold what that must not have, a published port for one.
+    pub(super) fn drop_kept(&mut self) {
+        if !broken(Invariant::KeptPort) && std::mem::take(&mut self.service.facts.kept) {
+            self.act(Action::DropKept);
+        }
+    }
+
+    /// It ended by itself, and by its policy that was the last time: a job that is done.
+    pub(super) fn is_done(&self, end: &End) -> bool {
+        matches!(end, End::Exit(exit) if self.policy().answer(Some(*exit), 0) == Answer::Rest)
+    }
+
     fn next(&self, end: &End) -> Next {
-        let Service { policy, attempts, .. } = &*self.service;
-        let judge = |exit: Option<Exit>, failure: Failure| match policy.answer(exit, *attempts) {
+        let (policy, attempts) = (self.policy(), self.service.attempts);
+        let judge = |exit: Option<Exit>, failure: Failure| match policy.answer(exit, attempts) {
             Answer::Again => Next::Again,
             Answer::Rest => Next::Rest(Rest::Finished),
             Answer::Fail => Next::Fail(failure),
-            Answer::TooMany => Next::Fail(Failure::Attempts(*attempts)),
+            Answer::TooMany => Next::Fail(Failure::Attempts(attempts)),
         };
         if let Wanted::Down(down) = self.service.wanted {
             // A job that was done before it was told to stop is done.
-            return match end {
-                End::Exit(exit) if policy.answer(Some(*exit), 0) == Answer::Rest => {
-                    Next::Rest(Rest::Finished)
-                }
-                _ => Next::Rest(Rest::Down(down)),
-            };
+            return Next::Rest(if self.is_done(end) { Rest::Finished } else { Rest::Down(down) });
         }
         match end {
+            End::Exit(exit) if exit.oom => judge(Some(*exit), Failure::Oom),
             End::Exit(exit) => judge(Some(*exit), Failure::Exit(*exit)),
             End::Interrupted => Next::AtOnce,
             End::Problem(p) | End::Asked(Why::Problem(p)) => match p {
@@ -171,7 +199,8 @@ impl Turn<'_> {
                     judge(None, Failure::Problem(p.clone()))
                 }
             },
-            End::Asked(Why::Down(_) | Why::Restart(_) | Why::Bound(_)) => Next::AtOnce,
+            End::Asked(Why::Shutdown) => Next::Rest(Rest::Shutdown),
+            End::Asked(Why::Down(_) | Why::Restart(_)) => Next::AtOnce,
             End::Asked(Why::Unhealthy(_)) => match policy.health.map(|h| h.on_failure) {
                 Some(OnFailure::Stop) => Next::Fail(Failure::Unhealthy),
                 Some(OnFailure::Restart | OnFailure::Kill | OnFailure::None) | None => {
@@ -179,10 +208,6 @@ impl Turn<'_> {
                 }
             },
             End::Asked(Why::StartTimeout) => judge(None, Failure::StartTimeout),
-            End::Asked(Why::Oom) => match policy.oom {
-                OomPolicy::Stop => Next::Fail(Failure::Oom),
-                OomPolicy::Kill | OomPolicy::Continue => judge(None, Failure::Oom),
-            },
         }
     }
 }

@@ -4,13 +4,13 @@ use super::Turn;
 use crate::action::Action;
 use crate::cause::{Problem, WaitFor, Why};
 use crate::policy::Readiness;
-use crate::service::Job;
+use crate::service::{HasPolicy, Job};
 use crate::state::{End, Health, Phase, State};
 use crate::time::Ms;
 
-impl Turn<'_> {
+impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn blocked(&mut self, reason: &WaitFor) {
-        match &mut self.service.state {
+        match &mut self.service.facts.state {
             State::Waiting { on, .. } => *on = reason.clone(),
             State::Stopped { .. }
             | launching!()
@@ -23,12 +23,12 @@ impl Turn<'_> {
     }
 
     pub(super) fn granted(&mut self) {
-        match self.service.state {
+        match self.service.facts.state {
             State::Waiting { .. } => {
-                let deadline = self.service.policy.start_timeout.map(|span| self.now.at.after(span));
-                self.service.generation += 1;
-                self.service.kept = false;
-                self.service.job = Some(Job::Create);
+                let deadline = self.policy().start_timeout.map(|span| self.now.at.after(span));
+                self.service.facts.generation += 1;
+                self.service.facts.kept = false;
+                self.service.facts.job = Some(Job::Create);
                 self.go(State::Creating { since: self.now.at, deadline });
                 self.act(Action::Create);
             }
@@ -45,10 +45,10 @@ impl Turn<'_> {
     }
 
     pub(super) fn created(&mut self) {
-        match &mut self.service.state {
+        match &mut self.service.facts.state {
             State::Creating { deadline, .. } => {
                 let deadline = *deadline;
-                self.service.job = Some(Job::Start);
+                self.service.facts.job = Some(Job::Start);
                 self.go(State::Created { since: self.now.at, deadline });
                 self.act(Action::Start);
             }
@@ -60,7 +60,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn create_failed(&mut self, problem: &Problem) {
-        match &self.service.state {
+        match &self.service.facts.state {
             State::Creating { .. } => self.clean(End::Problem(problem.clone())),
             State::Stopping { why, .. } => {
                 let end = End::from(why.clone());
@@ -72,7 +72,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn started(&mut self) {
-        match &self.service.state {
+        match &self.service.facts.state {
             State::Created { deadline, .. } => {
                 let deadline = *deadline;
                 self.run(deadline, false);
@@ -88,7 +88,7 @@ impl Turn<'_> {
 
     /// The process may run, or wait at the barrier, or be gone already: kill, then its Exited goes the usual way.
     pub(super) fn start_failed(&mut self, problem: &Problem) {
-        match self.service.state {
+        match self.service.facts.state {
             State::Created { .. } => self.kill_for(Why::Problem(problem.clone())),
             State::Stopping { .. } => self.kill_again(),
             State::Lingering { .. } => self.answered(Some(problem)),
@@ -96,23 +96,12 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn ready(&mut self) {
-        match self.service.state {
-            State::Starting { since, health, .. } => self.running(since, health, false),
-            no_life!()
-            | launching!()
-            | State::Running { .. }
-            | State::Stopping { .. }
-            | State::Lingering { .. } => {}
-        }
-    }
-
     /// The program runs.
     pub(super) fn run(&mut self, deadline: Option<Ms>, adopted: bool) {
-        let health = if self.service.policy.health.is_some() { Health::Starting } else { Health::None };
-        match self.service.policy.readiness {
+        let health = if self.policy().health.is_some() { Health::Starting } else { Health::None };
+        match self.policy().readiness {
             Readiness::Started => self.running(self.now.at, health, adopted),
-            Readiness::Notified | Readiness::Healthy => {
+            Readiness::Healthy => {
                 self.go(State::Starting { since: self.now.at, deadline, health });
             }
         }
@@ -120,11 +109,11 @@ impl Turn<'_> {
 
     pub(super) fn running(&mut self, since: Ms, health: Health, adopted: bool) {
         let steady_at = self.steady_at();
-        self.go(State::Running { since, health, paused: false, adopted, steady_at });
+        self.go(State::Running { since, health, adopted, steady_at });
     }
 
     /// Only a service that was restarted has a row to end: one that just runs has no timer.
     pub(super) fn steady_at(&self) -> Option<Ms> {
-        (self.service.attempts > 0).then(|| self.now.at.after(self.service.policy.reset_after))
+        (self.service.facts.attempts > 0).then(|| self.now.at.after(self.policy().reset_after))
     }
 }

@@ -3,21 +3,22 @@
 use super::Turn;
 use crate::action::Action;
 use crate::cause::Why;
-use crate::service::Job;
+use crate::sabotage::{Invariant, broken};
+use crate::service::{HasPolicy, Job};
 use crate::state::{Phase, State};
 use std::time::Duration;
 
-impl Turn<'_> {
+impl<C: HasPolicy> Turn<'_, C> {
     /// Politely.
     pub(super) fn stop(&mut self, why: Why, grace: Duration) {
         let since = self.now.at;
-        match self.service.state {
+        match self.service.facts.state {
             launching!() => {
                 let phase = Phase::Launching { deadline: since.after(grace) };
                 self.go(State::Stopping { since, why, phase });
             }
             runs!() => {
-                if matches!(self.service.state, State::Running { paused: true, .. }) {
+                if !broken(Invariant::Frozen) {
                     self.act(Action::Thaw);
                 }
                 let phase = Phase::Draining { deadline: since.after(grace) };
@@ -29,7 +30,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn phase(&mut self, next: Phase) {
-        if let State::Stopping { phase, .. } = &mut self.service.state {
+        if let State::Stopping { phase, .. } = &mut self.service.facts.state {
             *phase = next;
         }
     }
@@ -37,12 +38,12 @@ impl Turn<'_> {
     /// A drain may take as long as the grace period, which begins after it.
     pub(super) fn drain(&mut self, grace: Duration) {
         self.phase(Phase::Draining { deadline: self.now.at.after(grace) });
-        self.service.job = Some(Job::Drain);
+        self.service.facts.job = Some(Job::Drain);
         self.act(Action::Drain);
     }
 
     pub(super) fn drained(&mut self) {
-        match self.service.state {
+        match self.service.facts.state {
             State::Stopping { phase: Phase::Draining { .. }, .. } => self.signal(),
             State::Lingering { .. } => self.answered(None),
             // Too late: the signal went out without it.
@@ -51,31 +52,28 @@ impl Turn<'_> {
     }
 
     pub(super) fn signal(&mut self) {
-        let State::Stopping { why, .. } = &self.service.state else { return };
+        let State::Stopping { why, .. } = &self.service.facts.state else { return };
         let deadline = self.now.at.after(self.grace(why));
         self.phase(Phase::Signalled { at: self.now.at, deadline });
-        self.act(Action::Signal(self.service.policy.stop_signal));
+        self.act(Action::Signal(self.policy().stop_signal));
     }
 
     pub(super) fn kill_again(&mut self) {
         self.phase(Phase::Killed { again: self.again() });
-        self.act(Action::KillCgroup);
+        self.kill_all();
     }
 
     pub(super) fn kill_for(&mut self, why: Why) {
         self.go(State::Stopping { since: self.now.at, why, phase: Phase::Killed { again: self.again() } });
-        self.act(Action::KillCgroup);
+        self.kill_all();
     }
 
     pub(super) fn grace(&self, why: &Why) -> Duration {
         match why {
-            Why::Unhealthy(_) => self.service.policy.health_grace(),
-            Why::Down(_)
-            | Why::Restart(_)
-            | Why::Bound(_)
-            | Why::StartTimeout
-            | Why::Oom
-            | Why::Problem(_) => self.service.policy.stop_grace,
+            Why::Unhealthy(_) => self.policy().health_grace(),
+            Why::Down(_) | Why::Restart(_) | Why::Shutdown | Why::StartTimeout | Why::Problem(_) => {
+                self.policy().stop_grace
+            }
         }
     }
 }

@@ -4,18 +4,15 @@
 use super::Turn;
 use crate::action::Action;
 use crate::cause::{Down, Restart, Up, Why};
-use crate::policy::Policy;
-use crate::service::Wanted;
+use crate::policy::Readiness;
+use crate::sabotage::{Invariant, broken};
+use crate::service::{HasPolicy, Wanted};
 use crate::state::{End, Health, Phase, Remains, Rest, State};
 
-impl Turn<'_> {
+impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn up(&mut self, up: &Up) {
-        let was = self.service.wanted;
-        if was == Wanted::Down(Down::Shutdown) {
-            return;
-        }
-        self.service.wanted = Wanted::Up;
-        match &mut self.service.state {
+        let was = std::mem::replace(&mut self.service.facts.wanted, Wanted::Up);
+        match &mut self.service.facts.state {
             // A job that is done is what its dependants wait for, not what they ask for again.
             State::Stopped { why: Rest::Finished } if was == Wanted::Up && matches!(up, Up::Dependant(_)) => {
             }
@@ -36,20 +33,16 @@ impl Turn<'_> {
     }
 
     pub(super) fn down(&mut self, down: Down) {
-        if self.service.wanted == Wanted::Down(Down::Shutdown) {
-            return;
-        }
-        self.service.wanted = Wanted::Down(down);
-        match &mut self.service.state {
+        self.service.facts.wanted = Wanted::Down(down);
+        match &mut self.service.facts.state {
+            State::Stopped { why } if *why == Rest::Shutdown => *why = Rest::Down(down),
             State::Stopped { .. } => {}
-            // `ps` after a shutdown's end still says what had failed.
-            State::Failed { .. } if down == Down::Shutdown => {}
             State::Failed { .. } | State::Waiting { .. } | State::Backoff { .. } => {
-                self.service.attempts = 0;
+                self.service.facts.attempts = 0;
                 self.go(State::Stopped { why: Rest::Down(down) });
             }
             launching!() | runs!() => {
-                self.stop(Why::Down(down), self.service.policy.stop_grace);
+                self.stop(Why::Down(down), self.policy().stop_grace);
             }
             State::Stopping { why, .. } => *why = Why::Down(down),
             State::Lingering { .. } => {}
@@ -57,34 +50,55 @@ impl Turn<'_> {
     }
 
     pub(super) fn restart(&mut self, restart: &Restart) {
-        match self.service.wanted {
+        match self.service.facts.wanted {
             Wanted::Up => {}
             Wanted::Down(Down::Hand | Down::Idle) if *restart == Restart::Hand => return self.up(&Up::Hand),
             Wanted::Down(_) => return,
         }
-        match &mut self.service.state {
+        let by_config = *restart == Restart::Config;
+        match &self.service.facts.state {
+            // A job that is done stays done until somebody asks for it, whatever its config says now.
+            State::Stopped { why: Rest::Finished } if by_config && !broken(Invariant::DoneAgain) => {}
+            State::Lingering { end, .. } if by_config && self.is_done(end) => {}
             State::Stopped { .. } | State::Failed { .. } | State::Backoff { .. } => self.begin_anew(),
             State::Waiting { .. } => {}
             launching!() | runs!() => {
-                self.stop(Why::Restart(restart.clone()), self.service.policy.stop_grace);
+                self.stop(Why::Restart(restart.clone()), self.policy().stop_grace);
             }
-            State::Stopping { why, .. } => *why = Why::Restart(restart.clone()),
-            State::Lingering { end, .. } => *end = End::Asked(Why::Restart(restart.clone())),
+            State::Stopping { .. } | State::Lingering { .. } => self.ends_for(Why::Restart(restart.clone())),
         }
     }
 
-    pub(super) fn lost(&mut self, name: &str) {
-        match self.service.state {
-            launching!() | runs!() => {
-                self.stop(Why::Bound(name.to_owned()), self.service.policy.stop_grace);
+    /// Another reason for a stop under way, or for what comes after the life whose remains are being cleaned up.
+    fn ends_for(&mut self, reason: Why) {
+        match &mut self.service.facts.state {
+            State::Stopping { why, .. } => *why = reason,
+            State::Lingering { end, .. } => *end = End::Asked(reason),
+            no_life!() | launching!() | runs!() => {}
+        }
+    }
+
+    /// What has no life rests; what has one loses it. A failure stays to be seen.
+    pub(super) fn shutdown(&mut self) {
+        if broken(Invariant::ShutdownOnRecord) {
+            self.service.facts.wanted = Wanted::Down(Down::Hand);
+        }
+        match &self.service.facts.state {
+            State::Stopped { .. } | State::Failed { .. } => {}
+            State::Waiting { .. } | State::Backoff { .. } => {
+                self.service.facts.attempts = 0;
+                self.go(State::Stopped { why: Rest::Shutdown });
             }
-            no_life!() | State::Stopping { .. } | State::Lingering { .. } => {}
+            launching!() | runs!() => self.stop(Why::Shutdown, self.policy().stop_grace),
+            State::Stopping { .. } if self.service.wanted == Wanted::Up => self.ends_for(Why::Shutdown),
+            // It is being cleaned up, and told again if it wants another life after that.
+            State::Stopping { .. } | State::Lingering { .. } => {}
         }
     }
 
     pub(super) fn hurry(&mut self) {
         let again = self.again();
-        match &mut self.service.state {
+        match &mut self.service.facts.state {
             State::Stopping { phase, .. } => {
                 *phase = match phase {
                     Phase::Launching { .. } => Phase::Launching { deadline: again },
@@ -92,29 +106,29 @@ impl Turn<'_> {
                         Phase::Killed { again }
                     }
                 };
-                self.act(Action::KillCgroup);
+                self.kill_all();
             }
-            State::Lingering { remains: Remains::Processes { .. }, .. } => self.act(Action::KillCgroup),
+            State::Lingering { remains: Remains::Processes { .. }, .. } => self.kill_all(),
             no_life!() | State::Lingering { .. } | launching!() | runs!() => {}
         }
     }
 
     pub(super) fn kill(&mut self, signal: i32) {
-        match self.service.state {
+        match self.service.facts.state {
             State::Stopping { phase: Phase::Launching { .. }, .. } => {}
             State::Created { .. } | runs!() | State::Stopping { .. } => self.act(Action::Signal(signal)),
             no_life!() | State::Creating { .. } | State::Lingering { .. } => {}
         }
     }
 
-    pub(super) fn live(&mut self, policy: &Policy) {
+    pub(super) fn live(&mut self, config: &C) {
         if let Some(next) = &mut self.service.next {
-            **next = policy.clone();
+            *next = config.clone();
             return;
         }
-        self.service.policy = policy.clone();
-        let checked = policy.health.is_some();
-        match &mut self.service.state {
+        self.service.config = config.clone();
+        let checked = self.policy().health.is_some();
+        match &mut self.service.facts.state {
             State::Starting { health, .. } | State::Running { health, .. } => {
                 *health = match *health {
                     _ if !checked => Health::None,
@@ -126,16 +140,25 @@ impl Turn<'_> {
             }
             no_life!() | launching!() | State::Stopping { .. } | State::Lingering { .. } => {}
         }
+        // What it waited for is no longer asked of it.
+        if let State::Starting { since, health, .. } = self.service.facts.state
+            && self.policy().readiness == Readiness::Started
+        {
+            self.running(since, health, false);
+        }
     }
 
-    pub(super) fn replaced(&mut self, policy: &Policy) {
-        if self.service.state.has_life() {
-            self.service.next = Some(Box::new(policy.clone()));
+    pub(super) fn replaced(&mut self, config: &C) {
+        if self.service.facts.state.has_life() {
+            let first = self.service.next.take().filter(|_| broken(Invariant::LostConfig));
+            self.service.next = first.or_else(|| Some(config.clone()));
         } else {
-            self.service.policy = policy.clone();
-            if std::mem::take(&mut self.service.kept) {
-                self.act(Action::DropKept);
-            }
+            self.service.config = config.clone();
+            self.drop_kept();
+        }
+        // It is back in the config. Whether it is to run is another event's to say.
+        if self.service.wanted == Wanted::Down(Down::Removed) {
+            self.service.facts.wanted = Wanted::Down(Down::Idle);
         }
         self.restart(&Restart::Config);
     }

@@ -34,8 +34,10 @@ pub fn update(hierarchies: &Hierarchies, cgroup: &str, resources: &str) -> Resul
     group(hierarchies, cgroup).and_then(|group| group.update(&resources)).map_err(|error| error.to_string())
 }
 
+/// Whoever has frozen it. A look is cheaper than a write, and almost nothing is ever frozen.
 pub fn thaw(hierarchies: &Hierarchies, cgroup: &str) {
-    if let Err(error) = group(hierarchies, cgroup).and_then(|group| group.thaw(KILL_MAX)) {
+    let thaw = |group: Cgroup<'_>| if group.is_frozen()? { group.thaw(KILL_MAX) } else { Ok(()) };
+    if let Err(error) = group(hierarchies, cgroup).and_then(thaw) {
         tracing::warn!(cgroup, "cannot thaw: {error}");
     }
 }

@@ -3,8 +3,9 @@
 
 use super::{Check, Helper, Outcome, Target, check};
 use crate::clock;
+use crate::settings::Event;
 use sampan_config::schema::Healthcheck;
-use sampan_service::{Event, Health, Life, Ms, Rules, Tally, Verdict};
+use sampan_service::{Health, Life, Ms, Rules, Tally, Verdict};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

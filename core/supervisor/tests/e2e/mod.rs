@@ -27,8 +27,11 @@ mod orders;
 mod messages;
 mod others;
 mod plugins;
+mod records;
 mod runtime;
 mod sealed;
+mod shutdown;
+mod stops;
 mod verbs;
 mod world;
 

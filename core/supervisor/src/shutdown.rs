@@ -1,0 +1,106 @@
+//! The ordered shutdown: dependants first, each with its grace, and all of it within `shutdown_timeout`.
+//!
+//! That sampand ends is this worker's to know, and its keel's, which tells the next worker. No service's record says it:
+//! the machine is told to stop (`Event::Shutdown`) and what is wanted of the service stays, so a shutdown that is interrupted
+//! leaves nothing that would keep a service down. Until sampand has ended nothing is started, by whomever.
+use crate::clock;
+use crate::fleet;
+use crate::request::Answer;
+use crate::settings::Event;
+use crate::worker::{Message, Outcome, Worker};
+use sampan_api as api;
+use sampan_keel::Ending;
+use sampan_service::sabotage::{Invariant, broken};
+
+/// A shutdown under way.
+#[derive(Debug)]
+pub(crate) struct Shutdown {
+    /// Services are stopped in reverse order of their dependencies.
+    hurried: bool,
+    _limit: fleet::Task,
+}
+
+impl Worker {
+    /// Begins the ordered shutdown.
+    pub fn end(&mut self, why: &str) {
+        if self.ending.is_some() {
+            return;
+        }
+        tracing::info!("{why}");
+        let limit = self.ground.config().supervisor.shutdown_timeout;
+        let send = self.ground.send.clone();
+        let _limit = fleet::Task::from(tokio::task::spawn_local(async move {
+            tokio::time::sleep(limit).await;
+            let _ = send.send(Message::Hurry);
+        }));
+        self.ending = Some(Shutdown { hurried: false, _limit });
+    }
+
+    /// No more order, no more grace.
+    pub(crate) fn hurry(&mut self) {
+        let Some(ending) = &mut self.ending else { return };
+        if !ending.hurried {
+            ending.hurried = true;
+            tracing::warn!("hurry: no more grace, every container is killed");
+        }
+        for name in self.fleet.names() {
+            self.apply(&name, &Event::Shutdown);
+            self.apply(&name, &Event::Hurry);
+        }
+    }
+
+    /// Goes on with what sampand was asked for under an earlier worker. No service is told before it has heard what became
+    /// of its life.
+    pub fn go_on(&mut self, ending: Ending) {
+        match ending {
+            Ending::No => {}
+            Ending::Terminate if self.ground.keeps_on_exit() => self.kept = true,
+            Ending::Terminate | Ending::Everything => self.end("asked to stop, before this worker came"),
+            Ending::Hurry => {
+                self.end("asked to stop, before this worker came");
+                let _ = self.ground.send.send(Message::Hurry);
+            }
+        }
+    }
+
+    /// `down` of a client: as Ctrl-C, and an answer at the end.
+    pub fn farewell(&mut self, answer: Answer<api::Done>) {
+        self.farewell.push(answer);
+        if !broken(Invariant::ShutdownForgotten)
+            && let Err(error) = self.ground.keel.note_ending(Ending::Everything)
+        {
+            tracing::warn!("a worker after this one would not go on with it: {error}");
+        }
+        self.end("asked to stop by a client");
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Stops what nothing depends on any more; true if there was such a service.
+    pub(crate) fn stop_next(&mut self) -> bool {
+        let services = self.fleet.entries.iter().map(|(name, entry)| (&**name, &*entry.machine));
+        let now = self.graph.to_end(services);
+        for name in &now {
+            self.apply(name, &Event::Shutdown);
+        }
+        !now.is_empty()
+    }
+
+    pub(crate) fn over(&mut self) -> Option<Outcome> {
+        if self.kept {
+            return Some(Outcome::Kept);
+        }
+        (self.ending.is_some() && self.fleet.all_at_rest()).then_some(Outcome::Stopped)
+    }
+
+    /// Tells clients that wait for the end; the last thing before it.
+    pub fn say_farewell(&mut self) {
+        let now = clock::boottime();
+        let services: Vec<_> = self.fleet.entries.values().map(|entry| entry.status(now)).collect();
+        for answer in self.farewell.drain(..) {
+            let _ = answer.send(Ok(api::Done { services: services.clone(), complete: true }));
+        }
+    }
+}
