@@ -20,6 +20,7 @@
 //! | `GET /v1/config?service=NAME&json=BOOL` | text, or JSON |
 //! | `GET /v1/plugins` | `[`[`PluginStatus`]`]` |
 //! | `POST /v1/plugins/NAME/control` | any JSON -> any JSON, or a stream where the plugin returns one |
+//! | `POST /v1/plugins/NAME/reset` | [`PluginReset`] |
 //!
 //! An error is a status of 4xx or 5xx with [`Failure`].
 #![forbid(unsafe_code)]

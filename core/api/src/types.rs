@@ -180,6 +180,15 @@ pub struct PluginStatus {
     pub errors: u64,
 }
 
+/// Reply of a plugin's reset.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PluginReset {
+    /// `enabled`, `unlocked` (loaded when sampand starts next) or `active` (there was nothing to forget).
+    pub state: String,
+    /// The same for people.
+    pub text: String,
+}
+
 /// Body of every reply with a status of 4xx or 5xx.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Failure {

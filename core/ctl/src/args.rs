@@ -127,6 +127,8 @@ pub enum Verb {
 pub enum PluginVerb {
     /// List them
     List,
+    /// Forget what a plugin has done: a quarantine, panics, timeouts
+    Reset { name: String },
     /// Send a plugin its control request
     Call { name: String, request: String },
 }

@@ -107,6 +107,10 @@ fn run(args: &Args) -> Result<u8, Error> {
         Verb::Plugin(PluginVerb::List) => {
             ask.show("GET", "/v1/plugins", None, |all: &Vec<api::PluginStatus>| print::plugins(all))?;
         }
+        Verb::Plugin(PluginVerb::Reset { name }) => {
+            let path = format!("/v1/plugins/{}/reset", client::quoted(name));
+            ask.show("POST", &path, None, |done: &api::PluginReset| format!("{}\n", done.text))?;
+        }
         Verb::Plugin(PluginVerb::Call { name, request }) => {
             let mut body =
                 ask.send("POST", &format!("/v1/plugins/{}/control", client::quoted(name)), Some(request))?;

@@ -9,7 +9,7 @@
 //! memory of a request lives until `call` has returned and it is completed, whoever gave up on it before.
 use super::kv::Kv;
 use super::library::Library;
-use super::quarantine::Page;
+use super::quarantine;
 use super::{Ctx, Policy, World};
 use sampan_plugin::abi::{self, Bytes, Request};
 use std::collections::{HashMap, VecDeque};
@@ -261,22 +261,32 @@ impl Plugin {
         self.health().disabled.clone()
     }
 
-    /// Enabled again if it was disabled for being late and owes nothing any more. It learns what lives by `synchronize`.
+    /// Enabled again if it was disabled for being late and owes nothing any more.
     pub fn recover(&self) {
+        if self.enable_if(|health| health.until_it_answers) {
+            tracing::warn!("plugin {} answers again and is enabled", self.name);
+        }
+    }
+
+    /// Enabled again because somebody asked for it; false if it still owes answers.
+    pub fn enable(&self) -> bool {
+        self.enable_if(|health| health.disabled.is_some())
+    }
+
+    /// It learns what lives by `synchronize`.
+    fn enable_if(&self, may: impl Fn(&Health) -> bool) -> bool {
         {
             let mut queue = self.queue();
             let mut health = self.health();
-            if !health.until_it_answers || queue.zombies > 0 || queue.call_deadline.is_some() {
-                return;
+            if !may(&health) || queue.zombies > 0 || queue.call_deadline.is_some() {
+                return false;
             }
-            health.until_it_answers = false;
-            health.disabled = None;
-            health.timeouts_in_a_row = 0;
+            *health = Health { figures: std::mem::take(&mut health.figures), ..Health::default() };
             queue.resync = true;
             self.wake(&mut queue);
         }
-        tracing::warn!("plugin {} answers again and is enabled", self.name);
         self.world.back.notify_one();
+        true
     }
 
     /// Its thread is in a call that should have ended.
@@ -311,7 +321,7 @@ impl Plugin {
         let thread = std::thread::Builder::new().name(self.thread_name()).stack_size(STACK_BYTES);
         let spawned = thread.spawn(move || {
             block_signals();
-            Page::own_thread(self.slot);
+            quarantine::prepare_thread();
             self.set_call_deadline(Some(Instant::now() + self.policy.open_timeout));
             let result = self.call_open(&body);
             self.set_call_deadline(None);
@@ -333,6 +343,7 @@ impl Plugin {
     /// Asks and waits for the answer, at most as long as the policy allows.
     pub async fn ask(&'static self, message: Message) -> Outcome {
         let timeout = self.policy.timeout;
+        let event = message.event;
         let (sender, mut receiver) = oneshot::channel();
         let submitted = Instant::now();
         let mut until = submitted + timeout;
@@ -361,7 +372,7 @@ impl Plugin {
                     Expired::Completed => until = Instant::now() + Duration::from_secs(1),
                     Expired::Yes { cancel } => {
                         if cancel {
-                            self.cancel(id);
+                            self.cancel(id, event);
                         }
                         return Outcome::Timeout { after: submitted.elapsed(), stuck: self.is_stuck() };
                     }
@@ -425,11 +436,12 @@ impl Plugin {
     }
 
     /// On a thread of the pool: `cancel` is code of the plugin, and may hang as any.
-    fn cancel(&'static self, id: u64) {
+    fn cancel(&'static self, id: u64, event: u16) {
         let Some(cancel) = self.library.table.cancel else { return };
         self.world.rt.spawn_blocking(move || {
             let this = self.this.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(this) = &*this {
+                let _in_call = self.world.page.enter(self.slot, event);
                 // SAFETY: open (the lock keeps `close` out); the header allows `cancel` from any thread.
                 unsafe { cancel(this.0, id) };
             }

@@ -391,6 +391,17 @@ pub struct Opened {
     pub back: Arc<Notify>,
 }
 
+/// What came of a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// It was disabled, and is asked again.
+    Enabled,
+    /// It was quarantined, and is loaded when sampand's worker starts next.
+    Unlocked,
+    /// There was nothing to forget.
+    Active,
+}
+
 /// For `sampanctl plugin list`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
@@ -505,9 +516,32 @@ impl Plugins {
         self.open.iter().map(|plugin| plugin.name.as_str()).collect()
     }
 
-    /// Takes a plugin off the quarantine; it loads again when sampand starts next. Whether it was on it.
-    pub fn reset(&self, name: &str) -> bool {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner).reset(name)
+    /// Forgets what a plugin has done: quarantine, panics, timeouts. It waits for the disk.
+    pub fn reset(&self, name: &str) -> Result<Reset, Failure> {
+        let failure = |reason: String| Failure {
+            plugin: name.to_owned(),
+            event: "reset",
+            kind: FailureKind::Failed,
+            reason,
+        };
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_quarantined =
+            list.reset(name).map_err(|error| failure(format!("quarantine.json: {error}")))?;
+        let open = self.open.iter().find(|plugin| plugin.name == name);
+        match open {
+            Some(plugin) if plugin.disabled().is_some() => match plugin.enable() {
+                true => Ok(Reset::Enabled),
+                false => {
+                    Err(failure("it still owes answers, and comes back when it has given them".to_owned()))
+                }
+            },
+            Some(_) => Ok(Reset::Active),
+            None if was_quarantined => Ok(Reset::Unlocked),
+            None => Err(failure(match self.absent.iter().find(|absent| absent.name == name) {
+                Some(absent) => format!("there is nothing to reset: {}", absent.why),
+                None => "there is no such plugin".to_owned(),
+            })),
+        }
     }
 
     pub fn statuses(&self) -> Vec<Status> {

@@ -1,9 +1,10 @@
 //! Who crashed the worker: a page that outlives it, and a list of those that may not come back.
 //!
 //! The keel holds a duplicate of a small memfd with a slot per plugin. The handler of SEGV, BUS, ILL, FPE and ABRT, on an
-//! alternate stack, writes there whose thread it ran on or whose code it was in, and lets the signal kill the process. The
-//! next worker reads it and leaves that plugin out until its file changes or an operator resets it. A death without such a
-//! signal (`kill -9`, the watchdog) blames nobody. Heap corruption may blame the wrong one: this is evidence, not proof.
+//! alternate stack, writes there in whose call the thread was that faulted, or in whose code, and lets the signal kill the
+//! process. The next worker reads it and leaves that plugin out until its file changes or an operator resets it. What
+//! another thread is doing at that moment is no evidence, and neither is a signal that somebody sent: the watchdog's ABRT
+//! and `kill -9` blame nobody. Heap corruption may blame the wrong one: this is evidence, not proof.
 use super::KeepFd;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use sampan_plugin::abi;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 pub const SLOTS_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 56;
 const RANGES_MAX: usize = 4;
-const MAGIC: u64 = 0x5350_5041_4745_0001;
+const MAGIC: u64 = 0x5350_5041_4745_0002;
 const KEEL_KEY: &str = "plugins/page";
 const SIGNALS: [libc::c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 
@@ -39,8 +41,6 @@ struct Shared {
 #[repr(C)]
 struct Slot {
     name: [AtomicU64; NAME_BYTES_MAX / 8],
-    /// Event + 1 while a call is running.
-    in_call: AtomicU64,
     ranges: [[AtomicUsize; 2]; RANGES_MAX],
 }
 
@@ -63,12 +63,18 @@ impl Crash {
     }
 }
 
-const EVIDENCE: [&str; 4] =
-    ["on its own thread", "in its code", "called from its code", "nothing else was in a call"];
+const EVIDENCE: [&str; 3] = ["in a call of it", "in its code", "called from its code"];
+
+/// A call of a plugin that is running: its slot, and the event.
+#[derive(Clone, Copy)]
+struct Call {
+    slot: u32,
+    event: u16,
+}
 
 thread_local! {
-    /// Slot + 1 of the plugin whose thread this is.
-    static MINE: Cell<u32> = const { Cell::new(0) };
+    /// The call that this thread is in.
+    static CALL: Cell<Option<Call>> = const { Cell::new(None) };
 }
 
 /// Where the handler finds the page.
@@ -132,29 +138,25 @@ impl Page {
         }
     }
 
-    /// This thread works for that plugin alone.
-    pub fn own_thread(slot: usize) {
-        MINE.set(slot as u32 + 1);
-        alternate_stack();
-    }
-
-    /// Marks a call until the guard is dropped.
-    pub fn enter(&self, slot: usize, event: u16) -> InCall<'_> {
-        let place = self.0.slots.get(slot).map(|slot| &slot.in_call);
-        if let Some(place) = place {
-            place.store(u64::from(event) + 1, Ordering::Release);
-        }
-        InCall(place)
+    /// Marks this thread as in a call of that plugin until the guard is dropped.
+    pub fn enter(&self, slot: usize, event: u16) -> InCall {
+        InCall { before: CALL.replace(Some(Call { slot: slot as u32, event })), of_this_thread: PhantomData }
     }
 }
 
-pub struct InCall<'a>(Option<&'a AtomicU64>);
+/// So that a stack overflow of this thread can be told too.
+pub fn prepare_thread() {
+    alternate_stack();
+}
 
-impl Drop for InCall<'_> {
+pub struct InCall {
+    before: Option<Call>,
+    of_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for InCall {
     fn drop(&mut self) {
-        if let Some(place) = self.0 {
-            place.store(0, Ordering::Release);
-        }
+        CALL.set(self.before);
     }
 }
 
@@ -198,7 +200,6 @@ fn clear(shared: &Shared) {
     shared.slot.store(0, Ordering::Relaxed);
     shared.event.store(0, Ordering::Relaxed);
     for slot in &shared.slots {
-        slot.in_call.store(0, Ordering::Relaxed);
         slot.name.iter().for_each(|word| word.store(0, Ordering::Relaxed));
         slot.ranges.iter().flatten().for_each(|end| end.store(0, Ordering::Relaxed));
     }
@@ -218,19 +219,19 @@ fn alternate_stack() {
 unsafe extern "C" fn on_crash(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: never unmapped once stored.
     if let Some(shared) = unsafe { PAGE.load(Ordering::Acquire).as_ref() }
+        // SAFETY: the kernel passes what it knows of the signal to an SA_SIGINFO handler.
+        && unsafe { arose_here(info) }
         && shared.signal.compare_exchange(0, signal as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     {
-        let mine = MINE.try_with(Cell::get).unwrap_or(0);
+        let call = CALL.try_with(Cell::get).unwrap_or(None);
         // SAFETY: the kernel passes the interrupted context to an SA_SIGINFO handler.
         let (pc, sp) = unsafe { registers(context) };
-        let blamed = (mine.checked_sub(1).map(|slot| (slot as usize, 0)))
+        let blamed = (call.map(|call| (call.slot as usize, 0)))
             .or_else(|| whose(shared, pc).map(|slot| (slot, 1)))
-            .or_else(|| whose(shared, peek(sp)).map(|slot| (slot, 2)))
-            .or_else(|| alone_in_call(shared).map(|slot| (slot, 3)));
+            .or_else(|| whose(shared, peek(sp)).map(|slot| (slot, 2)));
         if let Some((slot, how)) = blamed {
-            let event = shared.slots.get(slot).map_or(0, |slot| slot.in_call.load(Ordering::Relaxed));
             shared.how.store(how, Ordering::Relaxed);
-            shared.event.store(event as u32, Ordering::Relaxed);
+            shared.event.store(call.map_or(0, |call| u32::from(call.event) + 1), Ordering::Relaxed);
             shared.slot.store(slot as u32 + 1, Ordering::Release);
         }
     }
@@ -250,17 +251,17 @@ fn whose(shared: &Shared, address: usize) -> Option<usize> {
     })
 }
 
-fn alone_in_call(shared: &Shared) -> Option<usize> {
-    let mut busy = shared
-        .slots
-        .iter()
-        .enumerate()
-        .filter(|(_, slot)| slot.in_call.load(Ordering::Relaxed) != 0)
-        .map(|(n, _)| n);
-    match (busy.next(), busy.next()) {
-        (Some(one), None) => Some(one),
-        _ => None,
-    }
+/// What this thread did itself: a fault, which has a positive code, or `abort`, which is a signal to a thread by its own
+/// process. Whatever else comes was sent: by the keel's watchdog, or by anybody.
+///
+/// # Safety
+/// `info` is what the kernel passed to the handler.
+unsafe fn arose_here(info: *const libc::siginfo_t) -> bool {
+    // SAFETY: the caller's promise.
+    let Some(info) = (unsafe { info.as_ref() }) else { return false };
+    // SAFETY: a signal that a process sent has a sender.
+    info.si_code > 0
+        || info.si_code == libc::SI_TKILL && unsafe { info.si_pid() } == std::process::id() as i32
 }
 
 /// Program counter and stack pointer.
@@ -296,9 +297,11 @@ fn peek(address: usize) -> usize {
     if read == size_of::<usize>() as isize { word } else { 0 }
 }
 
+const FILE: &str = "quarantine.json";
+
 /// Those that crashed the worker, by name, in `state_dir/quarantine.json`.
 pub struct List {
-    path: PathBuf,
+    folder: PathBuf,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -312,41 +315,38 @@ struct Entry {
 impl List {
     /// A list that cannot be read is an empty one: a plugin that crashes gets on it again.
     pub fn open(state_dir: &Path) -> List {
-        let path = state_dir.join("quarantine.json");
-        let entries =
-            std::fs::read(&path).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
-        List { path, entries }
+        let read = std::fs::read(state_dir.join(FILE)).ok();
+        let entries = read.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
+        List { folder: state_dir.to_owned(), entries }
     }
 
     pub fn add(&mut self, plugin: &str, sha256: &str, why: &str) {
         self.entries.insert(plugin.to_owned(), Entry { sha256: sha256.to_owned(), why: why.to_owned() });
-        self.save();
+        if let Err(error) = self.save() {
+            tracing::warn!(%error, file = %self.folder.join(FILE).display(), "cannot write who is quarantined");
+        }
     }
 
     /// Why this file of this plugin is not opened.
     pub fn reason(&self, plugin: &str, sha256: &str) -> Option<String> {
         let entry = self.entries.get(plugin).filter(|entry| entry.sha256 == sha256)?;
-        Some(format!("quarantined: {}; a new file or a reset brings it back", entry.why))
+        Some(format!(
+            "quarantined: {}; `sampanctl plugin reset {plugin}` or a new file brings it back",
+            entry.why
+        ))
     }
 
     /// Whether there was something to forget.
-    pub fn reset(&mut self, plugin: &str) -> bool {
+    pub fn reset(&mut self, plugin: &str) -> io::Result<bool> {
         let had = self.entries.remove(plugin).is_some();
         if had {
-            self.save();
+            self.save()?;
         }
-        had
+        Ok(had)
     }
 
-    fn save(&self) {
-        let write = || -> io::Result<()> {
-            let next = self.path.with_extension("new");
-            std::fs::write(&next, serde_json::to_vec_pretty(&self.entries)?)?;
-            std::fs::File::open(&next)?.sync_all()?;
-            std::fs::rename(&next, &self.path)
-        };
-        if let Err(error) = write() {
-            tracing::warn!(%error, file = %self.path.display(), "cannot write who is quarantined");
-        }
+    fn save(&self) -> io::Result<()> {
+        let json = serde_json::to_vec_pretty(&self.entries)?;
+        Ok(sampan_journal::atomic::replace(&self.folder, FILE, &json)?)
     }
 }

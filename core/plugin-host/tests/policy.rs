@@ -47,6 +47,8 @@ fn a_hang_of_an_optional_plugin_is_named_and_the_third_disables_it() {
             ("disabled", "3 timeouts in a row, the last in create")
         );
         assert!(status.stuck);
+        let owes = "plugin hang: reset: it still owes answers, and comes back when it has given them";
+        assert_eq!(plugins.reset("hang").unwrap_err().to_string(), owes);
         let began = Instant::now();
         create(&plugins, "web").await.unwrap();
         assert!(began.elapsed() < Duration::from_millis(250));
@@ -227,6 +229,12 @@ fn three_panics_disable_and_the_process_lives() {
         }
         let status = plugins.statuses().remove(0);
         assert_eq!((status.figures.panics, status.why.as_str()), (3, "3 panics within 10 minutes"));
+        assert_eq!(plugins.reset("p"), Ok(Reset::Enabled));
+        assert_eq!(plugins.reset("p"), Ok(Reset::Active));
+        create(&plugins, "web").await.unwrap();
+        let status = plugins.statuses().remove(0);
+        assert_eq!((status.state, status.figures.panics), ("active", 4));
+        assert_eq!(plugins.reset("q").unwrap_err().to_string(), "plugin q: reset: there is no such plugin");
     });
 }
 

@@ -76,6 +76,7 @@ impl Worker {
                 send(answer, Ok(self.ground.explain(service.as_deref(), json)));
             }
             Request::Plugins(answer) => send(answer, Ok(self.ground.plugin_statuses())),
+            Request::ResetPlugin { name, answer } => self.ground.reset_plugin(name, answer),
             Request::Control { plugin, body, answer } => self.ground.control(plugin, body, answer),
         }
     }

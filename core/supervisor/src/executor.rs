@@ -19,7 +19,7 @@ use sampan_config::schema::Service;
 use sampan_config::{Config, Loaded};
 use sampan_journal as journal;
 use sampan_keel::{Child, Handle, Keel, rundir};
-use sampan_plugin_host::{Ctx, ExitFacts, Failure, Plugins, Role};
+use sampan_plugin_host::{Ctx, ExitFacts, Failure, Plugins, Reset, Role};
 use sampan_service::sabotage::{Invariant, broken};
 use sampan_service::{Action, Exit, Life, Ms, Problem, Status, Verdict};
 use std::cell::RefCell;
@@ -59,7 +59,7 @@ impl Dirs {
 
 pub struct Ground {
     pub keel: Keel,
-    pub plugins: Plugins,
+    pub plugins: Arc<Plugins>,
     pub hierarchies: &'static Hierarchies,
     pub dirs: Dirs,
     pub send: mpsc::UnboundedSender<Message>,
@@ -81,7 +81,7 @@ pub struct Ground {
 impl Ground {
     pub fn new(
         keel: Keel,
-        plugins: Plugins,
+        plugins: Arc<Plugins>,
         hierarchies: &'static Hierarchies,
         cgroup_parent: String,
         config: Config,
@@ -276,6 +276,23 @@ impl Ground {
         for failure in failures {
             tracing::warn!(service, "{failure}");
         }
+    }
+
+    /// On a thread of the pool: the list of those that are quarantined is a file.
+    pub fn reset_plugin(self: &Rc<Self>, name: String, answer: Answer<api::PluginReset>) {
+        let plugins = self.plugins.clone();
+        tokio::task::spawn_blocking(move || {
+            let (state, text) = match plugins.reset(&name) {
+                Ok(Reset::Enabled) => ("enabled", "is enabled again"),
+                Ok(Reset::Unlocked) => {
+                    ("unlocked", "is not quarantined any more; it is loaded when sampand starts next")
+                }
+                Ok(Reset::Active) => ("active", "is active; there was nothing to reset"),
+                Err(error) => return drop(answer.send(Err(failure("refused", error.to_string())))),
+            };
+            let text = format!("plugin {name} {text}");
+            let _ = answer.send(Ok(api::PluginReset { state: state.into(), text }));
+        });
     }
 
     pub fn control(self: &Rc<Self>, plugin: String, body: serde_json::Value, answer: Answer<ControlReply>) {

@@ -83,6 +83,10 @@ pub enum Request {
         answer: Answer<String>,
     },
     Plugins(Answer<Vec<api::PluginStatus>>),
+    ResetPlugin {
+        name: String,
+        answer: Answer<api::PluginReset>,
+    },
     Control {
         plugin: String,
         body: serde_json::Value,

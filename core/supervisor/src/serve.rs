@@ -84,6 +84,7 @@ fn routes(send: Send) -> Router {
         .route("/v1/config", get(config))
         .route("/v1/plugins", get(plugins))
         .route("/v1/plugins/{name}/control", post(control))
+        .route("/v1/plugins/{name}/reset", post(reset_plugin))
         .fallback(async || {
             Refusal(StatusCode::NOT_FOUND, failure("no-such-path", "no such path; see GET /v1/version"))
         })
@@ -204,6 +205,10 @@ async fn apply(State(send): State<Send>) -> Reply<api::Applied> {
 
 async fn plugins(State(send): State<Send>) -> Reply<Vec<api::PluginStatus>> {
     ask(&send, Request::Plugins).await.map(Json)
+}
+
+async fn reset_plugin(State(send): State<Send>, Path(name): Path<String>) -> Reply<api::PluginReset> {
+    ask(&send, |answer| Request::ResetPlugin { name, answer }).await.map(Json)
 }
 
 #[derive(Debug, Deserialize)]

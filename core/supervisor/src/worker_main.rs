@@ -117,7 +117,7 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     let configs = opening.configs(&source, &replay);
     let opened = open_plugins(configs.lasting(), &keel, &claim.boot_id, reason).await?;
     crate::asks::forward(opened.asks, opened.back, send.clone());
-    let plugins = opened.plugins;
+    let plugins = Arc::new(opened.plugins);
     let Configs { first: config, then } = configs;
     view.names(config.services.keys().map(String::as_str));
     let follow = follow::wanted(&config);

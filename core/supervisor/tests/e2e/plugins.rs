@@ -223,4 +223,13 @@ fn a_plugin_that_segfaults_is_left_out_and_named() {
     );
     let version: sampan_api::Version = world.get("/v1/version").unwrap();
     assert_eq!(version.worker_lives, 2);
+    let said = world.ok(&["plugin", "reset", "bad"]);
+    assert!(said.contains("not quarantined any more"), "{said}");
+    let worker = rustix::process::Pid::from_raw(version.worker_pid).unwrap();
+    rustix::process::kill_process(worker, rustix::process::Signal::KILL).unwrap();
+    world.until("the next worker is there", |world| world.ctl(&["version"]).code == 0);
+    let version: sampan_api::Version = world.get("/v1/version").unwrap();
+    assert_eq!(version.worker_lives, 3);
+    world.until("it is loaded again", |world| plugin(world, "bad").state == "active");
+    assert_eq!(world.pid("a"), a);
 }
