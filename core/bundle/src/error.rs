@@ -34,6 +34,13 @@ impl Error {
         self.why(why)
     }
 
+    /// Without service, key and hint.
+    pub fn sentence(&self) -> String {
+        let path = self.path.as_ref().map(|path| format!(" {}", path.display())).unwrap_or_default();
+        let why = if self.why.is_empty() { String::new() } else { format!(": {}", self.why) };
+        format!("cannot {}{path}{why}", self.doing)
+    }
+
     pub fn hint(mut self, hint: &'static str) -> Self {
         self.hint = hint;
         self
@@ -46,13 +53,7 @@ impl fmt::Display for Error {
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
-        write!(f, "cannot {}", self.doing)?;
-        if let Some(path) = &self.path {
-            write!(f, " {}", path.display())?;
-        }
-        if !self.why.is_empty() {
-            write!(f, ": {}", self.why)?;
-        }
+        f.write_str(&self.sentence())?;
         if !self.hint.is_empty() {
             write!(f, "\n  {}", self.hint)?;
         }

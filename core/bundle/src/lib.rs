@@ -44,6 +44,13 @@ pub struct Built {
     pub warnings: Vec<String>,
 }
 
+/// What `build` would find wrong as things are now; changes nothing.
+pub fn check(service: &Service) -> Result<(), Error> {
+    let mut looked_at = service.clone();
+    looked_at.volumes.retain(|volume| !volume.create);
+    build(&Request { service: &looked_at, cgroup_parent: "/" }).map(drop)
+}
+
 /// Looks at the rootfs, changes nothing but folders of volumes that say `create`.
 pub fn build(request: &Request<'_>) -> Result<Built, Error> {
     let Request { service, .. } = *request;

@@ -1,5 +1,6 @@
-//! dotenv files: `K=V` a line, `export` allowed, `#` comments, single quotes literal, double quotes with the escapes
-//! \n \r \t \" \\ \$. No variables are substituted: a password may hold a `$`.
+//! dotenv files as compose reads them: `K=V` a line, `export` allowed, `#` comments, a byte order mark at the beginning is
+//! none of it, single quotes literal but for `\'`, double quotes with the escapes \n \r \t \" \\ \$. Unlike there no variables
+//! are substituted: a password may hold a `$`.
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -10,7 +11,7 @@ pub struct Entry {
 /// Or the line that is wrong, from 1, and how. The text of the line is not part of it.
 pub fn parse(text: &str) -> Result<Vec<Entry>, (usize, &'static str)> {
     let mut entries = Vec::new();
-    let mut at = 0;
+    let mut at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     while at < text.len() {
         let wrong = |why| (text[..at].matches('\n').count() + 1, why);
         let line_end = text[at..].find('\n').map_or(text.len(), |n| at + n);
@@ -28,6 +29,9 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, (usize, &'static str)> {
         }
         let value_at = at + line.find('=').map_or(0, |n| n + 1);
         let (value, next) = value(text, value_at, line_end).map_err(wrong)?;
+        if value.contains('\0') {
+            return Err(wrong("a NUL byte, which no system call takes"));
+        }
         entries.push(Entry { name: name.into(), value });
         at = next;
     }
@@ -73,6 +77,10 @@ fn value(text: &str, at: usize, line_end: usize) -> Result<(String, usize), &'st
                 Some((_, c)) => out.extend(['\\', c]),
                 None => break,
             },
+            '\\' if text[begin + 1 + i..].starts_with("\\'") => {
+                out.push('\'');
+                chars.next();
+            }
             c => out.push(c),
         }
     }

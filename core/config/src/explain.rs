@@ -40,6 +40,10 @@ impl Origins {
     /// `FILE:LINE`, or `default`. A value made of several keys has the place of one of them; one that is part of a
     /// larger value has the larger one's.
     pub fn of(&self, path: &str) -> String {
+        self.spot(path).map_or_else(|| DEFAULT.into(), Spot::to_string)
+    }
+
+    pub fn spot(&self, path: &str) -> Option<&Spot> {
         let below = format!("{path}.");
         let inside = self.0.range(below.clone()..).next().filter(|(k, _)| k.starts_with(&below));
         let mut above = Some(path);
@@ -48,15 +52,12 @@ impl Origins {
             above = here.rfind('.').map(|n| &here[..n]);
             Some(self.0.get(here))
         });
-        match at.flatten().next().or(inside.map(|(_, spot)| spot)) {
-            Some(spot) => spot.to_string(),
-            None => DEFAULT.into(),
-        }
+        at.flatten().next().or(inside.map(|(_, spot)| spot))
     }
 
     /// `FILE:LINE` of what somebody has written.
     pub fn written(&self, path: &str) -> Option<String> {
-        Some(self.of(path)).filter(|origin| origin != DEFAULT)
+        self.spot(path).map(Spot::to_string)
     }
 }
 

@@ -103,14 +103,10 @@ fn expand_service(
     env: &dyn Fn(&str) -> Option<String>,
     errors: &mut Vec<Diagnostic>,
 ) {
-    rewrite(service, "restart", |node| match node.text().and_then(|t| t.split_once(':')) {
-        Some(("on-failure", n)) if n.parse::<i64>().is_ok() => {
-            let attempts = Value::Integer(n.parse().unwrap_or(0));
-            let policy = Value::Text("on-failure".into());
-            Some(vec![("policy", like(node, policy)), ("max_attempts", like(node, attempts))])
-        }
-        _ => wrap(node, "policy"),
-    });
+    rewrite(service, "restart", |node| wrap(node, "policy"));
+    if let Some(Value::Table(restart)) = service.get_mut("restart").map(|n| &mut n.value) {
+        attempts(restart, path, errors);
+    }
     rewrite(service, "logging", |node| wrap(node, "driver"));
     rewrite(service, "rootfs", |node| match node.text() {
         Some("host") => Some(vec![("path", like(node, Value::Text("/".into())))]),
@@ -210,6 +206,20 @@ fn environment(
         }
     }
     node.value = Value::Table(table);
+}
+
+/// `policy = "on-failure:3"` is two keys.
+fn attempts(restart: &mut Table, path: &str, errors: &mut Vec<Diagnostic>) {
+    let Some(node) = restart.get_mut("policy") else { return };
+    let Some(("on-failure", n)) = node.text().and_then(|text| text.split_once(':')) else { return };
+    let Ok(n) = n.parse::<u32>() else { return };
+    node.value = Value::Text("on-failure".into());
+    let attempts = like(node, Value::Integer(n.into()));
+    if let Some(twice) = restart.insert("max_attempts".into(), attempts.clone()) {
+        let path = join(&join(path, "restart"), "max_attempts");
+        let error = Diagnostic::error(&path, &twice.at, "is set twice", "drop one");
+        errors.push(error.also(&attempts.at, "also here"));
+    }
 }
 
 fn rewrite(table: &mut Table, name: &str, long: impl Fn(&Node) -> Option<Vec<(&'static str, Node)>>) {

@@ -21,6 +21,10 @@ fn service(keys: &str, expected: &[&str]) {
     check(&format!("[services.web]\n{keys}\nrootfs = \"/\"\ncommand = [\"a\"]\n"), expected);
 }
 
+fn messages(text: &str) -> Vec<String> {
+    lines(&Folder::new().with("c.toml", text), &["c.toml"])
+}
+
 fn lines(folder: &Folder, files: &[&str]) -> Vec<String> {
     let found = match folder.load(files) {
         Ok(loaded) => loaded.warnings,
@@ -577,4 +581,52 @@ fn as_json() {
       }
     ]
     "#);
+}
+
+/// What sampand says to do must help whoever does it.
+#[test]
+fn hints_do_not_mislead() {
+    let said =
+        |text: &str| messages(&format!("[services.a]\nrootfs = \"/\"\ncommand = \"x\"\n{text}")).join("\n");
+    let endless = said("stop_grace_period = \"infinity\"");
+    assert!(!endless.contains("infinitys") && endless.contains("as \"1m30s\""), "{endless}");
+    assert!(!said("healthcheck.retries = \"nan\"").contains("write nan"));
+    assert!(
+        said("ports = [8080]").contains("[write \"8080:8080\" to publish it as itself]"),
+        "{}",
+        said("ports = [8080]")
+    );
+    assert_eq!(said("ports = [\"8080:8080\"]"), "", "and that is taken");
+}
+
+#[test]
+fn attempts_of_a_policy() {
+    let attempts = |text: &str| {
+        let folder =
+            Folder::new().with("c.toml", &format!("[services.a]\nrootfs = \"/\"\ncommand = \"x\"\n{text}\n"));
+        folder.config(&["c.toml"]).services["a"].restart.max_attempts
+    };
+    assert_eq!(attempts("restart = \"on-failure:3\""), 3);
+    assert_eq!(attempts("restart = { policy = \"on-failure:3\" }"), 3);
+    assert_eq!(attempts("restart.policy = \"on-failure:3\"\nrestart.delay = \"1s\""), 3);
+    assert_eq!(attempts("restart = { policy = \"on-failure\" }"), 0);
+    let said =
+        |text: &str| messages(&format!("[services.a]\nrootfs = \"/\"\ncommand = \"x\"\n{text}")).join("\n");
+    let twice = said("restart = { policy = \"on-failure:3\", max_attempts = 4 }");
+    assert!(twice.contains("services.a.restart.max_attempts: is set twice"), "{twice}");
+    assert!(said("restart.policy = \"on-failure:x\"").contains("not a number of attempts"));
+}
+
+#[test]
+fn a_socket_has_a_path_that_fits() {
+    let long = format!("/run/{}", "x".repeat(120));
+    for (text, place) in [
+        (format!("[supervisor]\nsocket = \"{long}\""), "2:10 supervisor.socket"),
+        (format!("[supervisor]\nrun_dir = \"{long}\""), "2:11 supervisor.run_dir"),
+    ] {
+        let said = messages(&text).join("\n");
+        assert!(said.starts_with(place) && said.contains("107 at most"), "{said}");
+    }
+    let fits = format!("[supervisor]\nrun_dir = \"{long}\"\nsocket = \"/run/s\"");
+    assert_eq!(messages(&fits), Vec::<String>::new());
 }

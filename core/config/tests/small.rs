@@ -127,6 +127,27 @@ fn splitting() {
     }
 }
 
+/// As compose's documentation has them.
+#[test]
+fn dotenv_as_compose_reads_it() {
+    let read = |text: &str| {
+        env_file::parse(text).unwrap().into_iter().map(|e| (e.name, e.value)).collect::<Vec<_>>()
+    };
+    for (text, value) in [
+        ("\u{feff}V=first\n", "first"),
+        (r"V='Let\'s go!'", "Let's go!"),
+        (r"V='se\'#cret'", "se'#cret"),
+        (r"V='a\b\n'", r"a\b\n"),
+        (r#"V="a \"b\" \\ c""#, r#"a "b" \ c"#),
+        ("V=\"it's\"", "it's"),
+        ("V='say \"x\"'", "say \"x\""),
+        ("V=it's # x", "it's"),
+    ] {
+        assert_eq!(read(text), [("V".to_owned(), value.to_owned())], "{text}");
+    }
+    assert!(env_file::parse(r"V='open\'").is_err(), "the last quote is escaped");
+}
+
 #[test]
 fn dotenv() {
     let text = "# c\n\nexport A=1\nB = two words # c\nC='a # $b'\nD=\"x\\n\\\"y\\\"\" # c\nE=\nF=a#b\nG=\"two\nlines\"\nH=a=b\r\n";
@@ -146,7 +167,7 @@ fn dotenv() {
         ]
     );
     for (text, line) in
-        [("A", 1), ("A=1\nB C=2", 2), ("=1", 1), ("A='x", 1), ("\nA='x' y", 2), ("A=\"x\\", 1)]
+        [("A=a\0b", 1), ("A", 1), ("A=1\nB C=2", 2), ("=1", 1), ("A='x", 1), ("\nA='x' y", 2), ("A=\"x\\", 1)]
     {
         assert_eq!(env_file::parse(text).map_err(|(line, _)| line), Err(line), "{text}");
     }

@@ -21,7 +21,7 @@ const NO_SUPERVISOR: u8 = 3;
 const NOT_HEALTHY: u8 = 4;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::try_parse().unwrap_or_else(|error| without_strange_tips(error).exit());
     match run(&args) {
         Ok(code) => ExitCode::from(code),
         // The reader of our output has gone: nothing to say, nobody to say it to.
@@ -240,6 +240,22 @@ fn tell(
         }
         Err(error) => Err(error),
     }
+}
+
+/// People seldom miss the first letter: who types `top` does not mean `stop`.
+fn without_strange_tips(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    let initial = |value: Option<&ContextValue>| match value {
+        Some(ContextValue::String(text)) => text.chars().next(),
+        Some(ContextValue::Strings(texts)) => texts.first().and_then(|text| text.chars().next()),
+        _ => None,
+    };
+    if initial(error.get(ContextKind::InvalidSubcommand))
+        != initial(error.get(ContextKind::SuggestedSubcommand))
+    {
+        error.remove(ContextKind::SuggestedSubcommand);
+    }
+    error
 }
 
 fn complain(text: &str) {

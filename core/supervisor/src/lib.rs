@@ -11,6 +11,7 @@ pub mod view;
 
 // What comes in: the config, and what was written down.
 mod cgroup_parent;
+mod check;
 pub mod source;
 
 // Who does the work.

@@ -1,5 +1,6 @@
 //! config.toml: its files, sampand's environment, where sampand is installed. Read at sampand's start and when somebody asks for it;
 //! the origins of the config that holds are kept for `sampanctl config`.
+use crate::check;
 use sampan_config::{self as config, Builtin, Config, Diagnostic, Loaded, explain, explain::Origins};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -45,7 +46,16 @@ impl Source {
 
     /// `--check`: what to print and the exit code.
     pub fn check(&self, colour: bool, json: bool) -> (String, u8) {
-        config::report(&self.paths, &self.read(), colour, json)
+        let mut result = self.read();
+        if let Ok(loaded) = &result {
+            let mut wrong = check::of_launches(loaded);
+            if !wrong.is_empty() {
+                wrong.extend(loaded.warnings.iter().cloned());
+                config::diagnostic::sort(&mut wrong);
+                result = Err(wrong);
+            }
+        }
+        config::report(&self.paths, &result, colour, json)
     }
 
     /// The config of these origins is the one that holds.

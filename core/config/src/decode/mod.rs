@@ -163,7 +163,7 @@ impl<'a> Field<'a> {
         match (&self.node.value, what) {
             (Value::Text(t), "an integer" | "a number" | "a port") => {
                 let number = WORDS.iter().position(|w| *w == t.to_lowercase()).map(|n| n.to_string());
-                let number = number.or_else(|| t.trim().parse::<f64>().is_ok().then(|| t.trim().to_string()));
+                let number = number.or_else(|| is_number(t.trim()).then(|| t.trim().to_string()));
                 number.map_or("write digits, without quotes".into(), |n| format!("write {n}"))
             }
             (Value::Text(t), "a boolean") => match t.to_lowercase().as_str() {
@@ -171,6 +171,9 @@ impl<'a> Field<'a> {
                 "no" | "off" | "false" | "0" => "write false".into(),
                 _ => "write true or false".into(),
             },
+            (Value::Integer(n), w) if w.contains("HOST:CONTAINER") => {
+                format!("write \"{n}:{n}\" to publish it as itself")
+            }
             (Value::Integer(_) | Value::Float(_) | Value::Bool(_), w) if w.starts_with("a string") => {
                 format!("write \"{}\"", self.node.at.text())
             }
@@ -302,7 +305,7 @@ impl<'a> Field<'a> {
                 match units::parse_duration(&text) {
                     Ok(d) => Some(d),
                     Err(why) => {
-                        let bare = text.trim().parse::<f64>().is_ok();
+                        let bare = is_number(text.trim());
                         let hint = if bare {
                             format!("write \"{}s\"", text.trim())
                         } else {
@@ -452,6 +455,11 @@ impl<'a> Field<'a> {
     pub fn fields(&self) -> Fields<'a> {
         Fields::new(self.cx, Some(self.node), self.path.clone())
     }
+}
+
+/// In digits; `infinity` and `nan` are floats to Rust, and to people words.
+fn is_number(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.') && text.parse::<f64>().is_ok()
 }
 
 /// Without `.` and doubled slashes. `..` stays: what it means depends on symlinks.

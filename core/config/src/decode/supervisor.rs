@@ -5,11 +5,23 @@ use std::time::Duration;
 use super::{Builtin, Field, Fields};
 use crate::schema::{LogFormat, LogLevel, OnExit, RestartStorm, Supervisor};
 
+/// `sun_path` less its NUL (unix(7)).
+const SOCKET_BYTES_MAX: usize = 107;
+
 pub fn supervisor(t: &Fields<'_>, builtin: &Builtin) -> Supervisor {
     let run_dir = t.or("run_dir", Field::host_path, builtin.run_dir.clone());
+    let socket = t.or("socket", Field::host_path, run_dir.join("sampand.sock"));
+    let bytes = socket.as_os_str().len();
+    if bytes > SOCKET_BYTES_MAX
+        && let Some(f) = t.get("socket").or(t.get("run_dir"))
+    {
+        let wrong =
+            format!("{} has {bytes} bytes, a socket's path {SOCKET_BYTES_MAX} at most", socket.display());
+        f.wrong(wrong, "name a shorter one: socket = \"..\"");
+    }
     let storm = t.table("restart_storm", "a table");
     Supervisor {
-        socket: t.or("socket", Field::host_path, run_dir.join("sampand.sock")),
+        socket,
         state_dir: t.or("state_dir", Field::host_path, builtin.state_dir.clone()),
         plugin_dir: t.or("plugin_dir", Field::host_path, builtin.plugin_dir.clone()),
         run_dir,

@@ -1,6 +1,8 @@
 //! What sampand tells people: once, where it belongs, with the line of config.toml.
 use super::died::kill_the_worker;
+use super::world::{program, run};
 use super::{LIVE, World};
+use std::process::Command;
 
 /// The lines in which sampand says this.
 fn lines<'s>(said: &'s str, what: &str) -> Vec<&'s str> {
@@ -74,4 +76,49 @@ fn several_services_are_stopped_at_once() {
     let last_asked = names.iter().map(|name| world.place(name, "stopping")).max();
     let first_gone = names.iter().map(|name| world.place(name, "stopped")).min();
     assert!(last_asked < first_gone, "{:#?}", world.events());
+}
+
+/// What a start would only find out when it comes to it.
+#[test]
+fn check_finds_what_no_launch_can_work_with() {
+    let world = world!("");
+    let empty = world.dir().join("empty.json");
+    std::fs::write(&empty, "").unwrap();
+    let cases = [
+        ("user = \"nobody-knows-me\"\n", "services.a.user: cannot find the user", true),
+        ("user = \"1000\"\n", "", true),
+        (
+            "security.seccomp_profile = \"empty.json\"\n",
+            "services.a.security.seccomp_profile: cannot read",
+            true,
+        ),
+        (
+            "security.seccomp_profile = \"none.json\"\n",
+            "services.a.security.seccomp_profile: cannot read",
+            true,
+        ),
+        ("bundle = \"none\"\n", "services.a.bundle: cannot read", false),
+        ("[plugins.nosuch]\n", "plugins.nosuch: no plugin at", true),
+        ("[plugins.nosuch]\nenabled = false\n", "", true),
+        ("volumes = [{ source = \"./made\", target = \"/mnt\", create = true }]\n", "", true),
+        ("environment = { A = \"a\\u0000b\" }\n", "services.a.environment.A: a NUL byte", true),
+    ];
+    for (text, expected, live) in cases {
+        world.configure(&format!("[services.a]\n{}{text}", if live { LIVE } else { "" }));
+        let ran = run(Command::new(program("sampand")).arg("--check").arg("--config").arg(world.config()));
+        if expected.is_empty() {
+            assert_eq!((ran.code, ran.out.contains("no errors")), (0, true), "{text}: {ran:?}");
+        } else {
+            assert_eq!(ran.code, 2, "{text}: {ran:?}");
+            assert!(ran.out.contains(expected) && ran.out.contains("config.toml:"), "{text}: {ran:?}");
+        }
+    }
+    assert!(!world.dir().join("made").exists(), "a check makes nothing");
+}
+
+#[test]
+fn top_is_not_stop() {
+    let said = |verb: &str| run(Command::new(program("sampanctl")).arg(verb)).err;
+    assert!(!said("top").contains("'stop'"), "{}", said("top"));
+    assert!(said("sto").contains("'stop'") && said("statsu").contains("'status'"), "{}", said("sto"));
 }
