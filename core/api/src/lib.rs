@@ -23,10 +23,16 @@
 //! | `POST /v1/plugins/NAME/reset` | [`PluginReset`] |
 //!
 //! An error is a status of 4xx or 5xx with [`Failure`].
+//!
+//! A command may carry a number of the client's own ([`REQUEST_ID`]). A client whose connection broke off sends it again with
+//! the same number: what was begun under a worker that died is then not done twice, but answered with `interrupted`.
 #![forbid(unsafe_code)]
 
 pub mod types;
 pub use types::*;
+
+/// The header of a request's number: 1 to 64 letters and digits that the client chose at random.
+pub const REQUEST_ID: &str = "request-id";
 
 /// Version of this interface: the first part of every path.
 pub const PREFIX: &str = "/v1";

@@ -1,13 +1,25 @@
 //! HTTP/1.1 over sampand's socket: one request, one connection. As much of HTTP as our own server speaks (a length, chunks,
 //! or the end of the connection), and limits on what it may send.
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// A reply that is not a stream may not be larger.
 const REPLY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const HEADER_BYTES_MAX: u64 = 64 * 1024;
+/// How long a next worker may take to come: at once, or, after some that died young, in seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often it is looked whether somebody can answer; so many times in a row nobody may: a worker may be stopped for a moment,
+/// and a sampand that was killed be started again.
+const LOOK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+const STOPPED_LOOKS: u32 = 2;
+const DEAD_LOOKS: u32 = 10;
+/// In the run folder, which is the socket's: the keel's pid.
+const LOCK: &str = "sampand.lock";
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -18,6 +30,10 @@ pub enum Error {
     Forbidden { socket: String },
     /// The connection failed in the middle.
     Broken(io::Error),
+    /// The worker is stopped by a signal, and answers nobody.
+    Stopped { worker: i32 },
+    /// The connection was taken, and there is nobody to answer.
+    Dead { keel: i32 },
     /// sampand refused.
     Refused(sampan_api::Failure),
 }
@@ -34,6 +50,16 @@ impl fmt::Display for Error {
             Error::Forbidden { socket } => {
                 write!(f, "{socket}: permission denied; only root and sampand's own user may command it")
             }
+            Error::Stopped { worker } => {
+                write!(
+                    f,
+                    "sampand's worker {worker} is stopped by a signal\n  `kill -CONT {worker}` lets it go on"
+                )
+            }
+            Error::Dead { keel } => write!(
+                f,
+                "sampand, process {keel}, was killed; its services run on\n  start it again: it goes on with them"
+            ),
             Error::Broken(error) => write!(f, "sampand's answer broke off: {error}"),
             Error::Refused(failure) => match &failure.detail {
                 Some(detail) => write!(f, "{}\n{}", failure.error, detail.trim_end()),
@@ -67,8 +93,40 @@ impl Read for Body {
     }
 }
 
-/// Sends one request; gives the body of a reply that is no refusal.
+/// Sends one request; gives the body of a reply that is no refusal. While one worker of sampand follows another it waits, and
+/// what got no answer is sent again: sampand knows a command by its number and does not do it twice.
 pub fn send(socket: &Path, method: &str, path: &str, body: Option<&str>) -> Result<Body, Error> {
+    let (begin, id) = (Instant::now(), random_id());
+    loop {
+        match attempt(socket, method, path, body, &id) {
+            Err(error) if begin.elapsed() < PATIENCE && is_between_workers(&error, socket) => {
+                std::thread::sleep(PAUSE);
+            }
+            answered => return answered,
+        }
+    }
+}
+
+/// Whether a next worker will answer instead.
+fn is_between_workers(error: &Error, socket: &Path) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
+    let is_up = || Sampand::of(socket).is_some_and(|sampand| sampand.keel_runs());
+    match error {
+        Error::NoSupervisor { error, .. } => matches!(error.kind(), ConnectionRefused | NotFound) && is_up(),
+        Error::Broken(error) => {
+            matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) && is_up()
+        }
+        _ => false,
+    }
+}
+
+fn random_id() -> String {
+    let mut bytes = [0; 16];
+    let _ = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn attempt(socket: &Path, method: &str, path: &str, body: Option<&str>, id: &str) -> Result<Body, Error> {
     let mut stream = UnixStream::connect(socket).map_err(|error| {
         let socket = socket.display().to_string();
         match error.kind() {
@@ -80,9 +138,11 @@ pub fn send(socket: &Path, method: &str, path: &str, body: Option<&str>) -> Resu
     let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: sampand\r\nConnection: close\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: sampand\r\nConnection: close\r\n{}: {id}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+        sampan_api::REQUEST_ID,
         body.len()
     )?;
+    wait(&stream, socket)?;
     let mut reader = BufReader::new(stream);
     let (status, mut reply) = head(&mut reader)?.body(reader);
     if (200..300).contains(&status) {
@@ -94,6 +154,70 @@ pub fn send(socket: &Path, method: &str, path: &str, body: Option<&str>) -> Resu
         code: "internal".into(),
         detail: None,
     })))
+}
+
+/// Until the answer begins. A command may take as long as it takes; a worker that cannot answer is found out.
+fn wait(stream: &UnixStream, socket: &Path) -> Result<(), Error> {
+    let mut silent = 0;
+    loop {
+        let mut fds = [PollFd::new(stream, PollFlags::IN)];
+        match poll(&mut fds, Some(&LOOK)) {
+            Ok(0) => {}
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(Error::Broken(error.into())),
+        }
+        let Some(why) = Sampand::of(socket).and_then(Sampand::silence) else {
+            silent = 0;
+            continue;
+        };
+        silent += 1;
+        if silent >= if matches!(why, Error::Dead { .. }) { DEAD_LOOKS } else { STOPPED_LOOKS } {
+            return Err(why);
+        }
+    }
+}
+
+/// The sampand of a socket, as its run folder tells.
+#[derive(Clone, Copy)]
+struct Sampand {
+    keel: i32,
+}
+
+impl Sampand {
+    /// None: its lock is elsewhere, or not ours to read.
+    fn of(socket: &Path) -> Option<Sampand> {
+        let text = std::fs::read_to_string(socket.parent()?.join(LOCK)).ok()?;
+        Some(Sampand { keel: text.trim().parse().ok()? })
+    }
+
+    fn keel_runs(self) -> bool {
+        state(self.keel).is_some_and(|state| state != 'Z')
+    }
+
+    /// Why nobody can answer at present.
+    fn silence(self) -> Option<Error> {
+        if !self.keel_runs() {
+            return Some(Error::Dead { keel: self.keel });
+        }
+        let worker = self.worker().filter(|worker| matches!(state(*worker), Some('T' | 't')))?;
+        Some(Error::Stopped { worker })
+    }
+
+    fn worker(self) -> Option<i32> {
+        let keel = self.keel;
+        let children = std::fs::read_to_string(format!("/proc/{keel}/task/{keel}/children")).ok()?;
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid: &i32| {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            command.split(|byte| *byte == 0).nth(1) == Some(b"worker")
+        })
+    }
+}
+
+/// As in /proc/PID/stat.
+fn state(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// A name as one segment of a path or one value of a query (RFC 3986, section 2.1), whatever stands in it: it is sampand
@@ -138,7 +262,9 @@ fn head(reader: &mut BufReader<UnixStream>) -> io::Result<Head> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("not HTTP: {what}"));
     let mut lines = reader.take(HEADER_BYTES_MAX);
     let mut line = String::new();
-    lines.read_line(&mut line)?;
+    if lines.read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     let status =
         line.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| bad(line.trim_end()))?;
     let mut head = Head { status, length: None, chunked: false };

@@ -29,9 +29,11 @@ fn main() -> ExitCode {
         Err(error) => {
             complain(&error.to_string());
             ExitCode::from(match error {
-                Error::NoSupervisor { .. } => NO_SUPERVISOR,
+                Error::NoSupervisor { .. } | Error::Dead { .. } => NO_SUPERVISOR,
                 Error::Refused(failure) if failure.code == "config" || failure.code == "usage" => USAGE,
-                Error::Forbidden { .. } | Error::Refused(_) | Error::Broken(_) => FAILED,
+                Error::Forbidden { .. } | Error::Refused(_) | Error::Broken(_) | Error::Stopped { .. } => {
+                    FAILED
+                }
             })
         }
     }

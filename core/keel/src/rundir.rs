@@ -31,11 +31,12 @@ pub const APPLIED: &str = "applied.json";
 const APPLIED_NEW: &str = "applied.json.new";
 /// All that sampand ever makes in a run folder. Nothing else is touched when it is cleared: the folder's name
 /// comes from a file that somebody wrote by hand.
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
     CONTAINERS,
     "bundles",
     "io",
     "notify",
+    "requests",
     "plugins",
     "journal",
     "cgroup_parent",

@@ -2,7 +2,10 @@
 //!
 //! A handler turns a request into a message for the loop and waits for its answer; it decides nothing. The socket belongs
 //! to root and our own user: the peer's credentials are looked at once per connection, whatever the file's mode says.
+use crate::fleet::Task;
+use crate::listen::Listening;
 use crate::request::{Answer, EventStream, Request, failure};
+use crate::seen::Seen;
 use crate::worker::Message;
 use axum::Json;
 use axum::Router;
@@ -17,9 +20,10 @@ use axum::serve::IncomingStream;
 use futures_util::stream;
 use sampan_api as api;
 use sampan_config::schema::Supervisor;
+use sampan_keel::Keel;
 use serde::Deserialize;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -45,25 +49,47 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 }
 
 /// Opens the socket and serves it until the process ends.
-pub fn start(config: &Supervisor, send: Send) -> std::io::Result<()> {
-    let named = |error: std::io::Error| {
-        let path = config.socket.display();
-        std::io::Error::new(error.kind(), format!("cannot listen on {path}: {error}"))
-    };
-    // The run folder's lock is ours, so a socket that is there is a dead one's.
-    match std::fs::remove_file(&config.socket) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(named(error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&config.socket).map_err(named)?;
-    std::fs::set_permissions(&config.socket, std::fs::Permissions::from_mode(0o600)).map_err(named)?;
-    let service = routes(send).into_make_service_with_connect_info::<Peer>();
+pub fn start(config: &Supervisor, keel: &Keel, send: Send) -> std::io::Result<()> {
+    let mut listening = Listening::open(&config.socket, keel)?;
+    let seen = Arc::new(Mutex::new(Seen::load(&config.run_dir)));
+    let keel = keel.clone();
+    let mut serving = serve(&listening, send.clone(), seen.clone())?;
     tokio::task::spawn_local(async move {
-        if let Err(error) = axum::serve(listener, service).await {
-            tracing::error!("the control socket is closed: {error}");
+        loop {
+            listening = listening.replaced(&keel).await;
+            tracing::warn!("somebody removed the control socket: it is made again");
+            drop(serving);
+            serving = match serve(&listening, send.clone(), seen.clone()) {
+                Ok(serving) => serving,
+                Err(error) => return tracing::error!("the control socket is closed: {error}"),
+            };
         }
     });
     Ok(())
+}
+
+fn serve(listening: &Listening, send: Send, seen: Arc<Mutex<Seen>>) -> std::io::Result<Task> {
+    let listener = UnixListener::from_std(listening.socket.try_clone()?)?;
+    let once = from_fn(move |request: HttpRequest, next: Next| once(seen.clone(), request, next));
+    let service = routes(send).layer(once).into_make_service_with_connect_info::<Peer>();
+    Ok(Task::from(tokio::task::spawn_local(async move {
+        if let Err(error) = axum::serve(listener, service).await {
+            tracing::error!("the control socket is closed: {error}");
+        }
+    })))
+}
+
+/// A command that an earlier worker died over is not begun again, unless to ask for it twice is to ask for it once.
+async fn once(seen: Arc<Mutex<Seen>>, request: HttpRequest, next: Next) -> Response {
+    let id = request.headers().get(api::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let is_goal = ["/v1/up", "/v1/down", "/v1/apply"].contains(&request.uri().path())
+        || request.uri().path().ends_with("/stop");
+    let is_new = is_goal || seen.lock().unwrap_or_else(PoisonError::into_inner).begin(id);
+    if is_new {
+        return next.run(request).await;
+    }
+    let text = "sampand's worker died while it did this: it may have been done; `sampanctl ps` shows";
+    Refusal(StatusCode::CONFLICT, failure("interrupted", text)).into_response()
 }
 
 fn routes(send: Send) -> Router {

@@ -4,7 +4,7 @@ use crate::opening::{self, Configs, Opening};
 use crate::source::Source;
 use crate::view::View;
 use crate::worker::{Message, Outcome, Worker};
-use crate::{adopt, cgroup_parent, follow, log, serve};
+use crate::{adopt, cgroup_parent, follow, listen, log, serve};
 use rustix::fs::Mode;
 use sampan_cgroups::Hierarchies;
 use sampan_config::Config;
@@ -137,7 +137,7 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     // First, so that nothing is started in a shutdown that goes on.
     worker.go_on(ending);
     worker.begin(then)?;
-    serve::start(&supervisor, send.clone()).map_err(|e| e.to_string())?;
+    serve::start(&supervisor, &keel, send.clone()).map_err(|e| e.to_string())?;
     crate::sources::orders(orders, &send).map_err(|e| format!("cannot hear the keel's orders: {e}"))?;
     let following = (follow && logged).then(|| follow::start(&ground, &view));
     keel.ready().map_err(|e| e.to_string())?;
@@ -168,7 +168,10 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
                 tracing::warn!("{error}");
             }
         }
-        Outcome::Kept => worker.ground.flush_desired().await,
+        Outcome::Kept => {
+            worker.ground.flush_desired().await;
+            listen::close(&supervisor.socket, &keel);
+        }
     }
     Ok(STOPPED)
 }

@@ -32,6 +32,7 @@ mod runtime;
 mod sealed;
 mod shutdown;
 mod stops;
+mod socket;
 mod verbs;
 mod world;
 
