@@ -4,7 +4,7 @@
 /// What can be broken. The word is that of `SAMPAN_SABOTAGE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invariant {
-    /// A life that goes on is taken for one that is over, and another begins.
+    /// What is left of a life goes on, and the next one begins beside it.
     DoubleStart,
     /// An exit that nobody saw is told as success.
     UnknownIsZero,

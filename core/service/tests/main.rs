@@ -8,4 +8,5 @@ mod record;
 mod samples;
 mod simulate;
 mod stories;
+mod together;
 mod world;

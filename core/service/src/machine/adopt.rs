@@ -42,7 +42,7 @@ impl<C: HasPolicy> Turn<'_, C> {
                 }
             }
             State::Starting { .. } if alive => {}
-            State::Running { adopted, .. } if alive && !broken(Invariant::DoubleStart) => *adopted = true,
+            State::Running { adopted, .. } if alive => *adopted = true,
             runs!() => self.exited(exit_of(found), empty),
             State::Stopping { phase, .. } if alive => match phase {
                 Phase::Launching { .. } => self.kill_again(),

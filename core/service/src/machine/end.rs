@@ -73,8 +73,8 @@ impl<C: HasPolicy> Turn<'_, C> {
         }
         let remains = match (self.service.facts.job, empty) {
             (Some(_), empty) => Remains::Answer { empty },
-            (None, false) => Remains::Processes { again: self.again() },
-            (None, true) => return self.clean(end),
+            (None, false) if !broken(Invariant::DoubleStart) => Remains::Processes { again: self.again() },
+            (None, _) => return self.clean(end),
         };
         self.go(State::Lingering { since: self.now.at, end, remains });
     }
