@@ -12,7 +12,7 @@ use super::library::Library;
 use super::quarantine;
 use super::{Ctx, Policy, World};
 use sampan_plugin::abi::{self, Bytes, Request};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +25,8 @@ use tokio::task::AbortHandle;
 pub const QUEUE_MAX: usize = 1024;
 /// Requests that a plugin may have pending.
 pub const INFLIGHT_MAX: usize = 64;
+/// Answers to `put` and `submit` that a plugin may have outstanding or unread.
+const RESULTS_MAX: usize = 4096;
 /// Requests given up and never completed: their memory is the plugin's until it does.
 pub const ZOMBIES_MAX: usize = 64;
 const STACK_BYTES: usize = 512 << 10;
@@ -158,6 +160,10 @@ struct Queue {
     jobs: VecDeque<Job>,
     /// RESULT and TIMER: never behind a request that may wait for them.
     urgent: VecDeque<Arc<Frame>>,
+    /// The timers that have a tick in `urgent`: one, however often they came round.
+    ticks: HashSet<u64>,
+    /// RESULTs that are promised, or in `urgent`.
+    results: usize,
     asked: HashMap<u64, Asked>,
     next_id: u64,
     pending: usize,
@@ -389,9 +395,11 @@ impl Plugin {
             if queue.closed {
                 return;
             }
-            if matches!(frame.message.event, abi::EV_RESULT | abi::EV_TIMER) {
+            if frame.message.event == abi::EV_RESULT
+                || frame.message.event == abi::EV_TIMER && queue.ticks.insert(frame.message.token)
+            {
                 queue.urgent.push_back(frame);
-            } else {
+            } else if frame.message.event != abi::EV_TIMER {
                 if queue.jobs.len() >= QUEUE_MAX {
                     queue.jobs.retain(|job| !matches!(job, Job::Tell(_)));
                     queue.resync = true;
@@ -474,6 +482,25 @@ impl Plugin {
                 self.stale()
             }
         }
+    }
+
+    /// Room for one more RESULT; false if the plugin has to read some first.
+    pub fn promise_result(&self) -> bool {
+        let mut queue = self.queue();
+        let room = queue.results < RESULTS_MAX;
+        queue.results += usize::from(room);
+        room
+    }
+
+    /// It was refused: no RESULT comes.
+    pub fn break_promise(&self) {
+        let mut queue = self.queue();
+        queue.results = queue.results.saturating_sub(1);
+    }
+
+    /// Timers that have ticked and were not heard, but for those that still run.
+    pub fn unheard(&self, running: impl Fn(u64) -> bool) -> usize {
+        self.queue().ticks.iter().filter(|token| !running(**token)).count()
     }
 
     fn stale(&self) -> i32 {
@@ -575,6 +602,10 @@ impl Plugin {
         let mut queue = self.queue();
         loop {
             if let Some(frame) = queue.urgent.pop_front() {
+                match frame.message.event {
+                    abi::EV_TIMER => _ = queue.ticks.remove(&frame.message.token),
+                    _ => queue.results = queue.results.saturating_sub(1),
+                }
                 return Next::Tell(frame);
             }
             if std::mem::take(&mut queue.resync) {

@@ -88,14 +88,8 @@ impl Kv {
             }
             OpenOptions::new().write(true).open(&path)?.set_len(good as u64)?;
         }
-        let log = Log {
-            path,
-            file: None,
-            bytes: good as u64,
-            live: contents.map.clone(),
-            synced: false,
-            doubtful: false,
-        };
+        let (live, bytes) = (contents.map.clone(), good as u64);
+        let log = Log { path, file: None, bytes, live, content: Content::New, name: Name::New };
         Ok(Kv { map: Mutex::new(contents), file: Arc::new(Mutex::new(log)) })
     }
 
@@ -148,7 +142,9 @@ impl Kv {
     /// The file says so already, and the disk has it. A plugin that writes the same at each life of a container waits for no
     /// disk then. Not asked while the file is being written: that would take as long as the write.
     fn holds(&self, place: &Key, value: Option<&[u8]>) -> bool {
-        self.file.try_lock().is_ok_and(|log| log.synced && log.live.get(place).map(|held| &**held) == value)
+        self.file.try_lock().is_ok_and(|log| {
+            log.content == Content::Synced && log.live.get(place).map(|held| &**held) == value
+        })
     }
 
     /// Deletes everything of a container.
@@ -308,15 +304,32 @@ struct Log {
     file: Option<File>,
     bytes: u64,
     live: Map,
-    /// All of `live` is on the disk. A file that was only read may be one that a crash kept from it.
-    synced: bool,
-    /// A sync has failed: a later one that does not says nothing of what was lost with it.
-    doubtful: bool,
+    content: Content,
+    name: Name,
+}
+
+/// Whether all of `live` is on the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// Not yet, as far as we know: a file that was only read may be one that a crash kept from the disk.
+    New,
+    Synced,
+    /// A sync has failed. A later one that does not says nothing of what was lost with it: all is written anew.
+    Doubtful,
+}
+
+/// Whether the file will be found under its name after a power cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Name {
+    New,
+    Synced,
 }
 
 impl Log {
     fn append(&mut self, record: &Record) -> io::Result<()> {
-        self.synced = false;
+        if self.content == Content::Synced {
+            self.content = Content::New;
+        }
         let line = record.line()?;
         let result = self.file()?.write_all(&line);
         match result {
@@ -337,14 +350,18 @@ impl Log {
 
     fn sync(&mut self) -> io::Result<()> {
         let live: u64 = self.live.iter().map(|(key, value)| (cost(key, value.len()) + 40) as u64).sum();
-        if self.bytes > COMPACT_BYTES_MIN && self.bytes > 4 * live {
+        let long = self.bytes > COMPACT_BYTES_MIN && self.bytes > 4 * live;
+        if long || self.content == Content::Doubtful {
             self.compact()?;
-            self.doubtful = false;
         } else if let Err(error) = self.file()?.sync_data() {
-            self.doubtful = true;
+            self.content = Content::Doubtful;
             return Err(error);
         }
-        self.synced = !self.doubtful;
+        if self.name == Name::New {
+            sync_dir(&self.path)?;
+            self.name = Name::Synced;
+        }
+        self.content = Content::Synced;
         Ok(())
     }
 
@@ -359,13 +376,18 @@ impl Log {
             }
             text.extend(record.line()?);
         }
-        let mut file = File::create(&next)?;
+        match fs::remove_file(&next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().append(true).create_new(true).open(&next)?;
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&next, &self.path)?;
-        sync_dir(&self.path)?;
-        self.file = None;
+        // From here on the file under our name is this one, whatever fails after it.
+        self.file = Some(file);
         self.bytes = text.len() as u64;
+        self.name = Name::New;
         Ok(())
     }
 
@@ -373,11 +395,7 @@ impl Log {
         match &mut self.file {
             Some(file) => Ok(file),
             empty => {
-                let new = !self.path.exists();
                 let file = OpenOptions::new().append(true).create(true).open(&self.path)?;
-                if new {
-                    sync_dir(&self.path)?;
-                }
                 Ok(empty.insert(file))
             }
         }
@@ -390,136 +408,4 @@ fn sync_dir(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    struct Dir(PathBuf);
-    impl Dir {
-        fn new() -> Dir {
-            static N: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-            let n = N.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            Dir(std::env::temp_dir().join(format!("sampan-kv-{}-{n}", std::process::id())))
-        }
-    }
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    /// Puts and waits for the disk.
-    fn put(kv: &Kv, writer: &Writer, container: &str, key: &str, value: Option<&[u8]>) {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let done: Done = Box::new(move |result| sender.send(result).unwrap());
-        assert_eq!(kv.put(writer, container, key, value, done), abi::OK);
-        receiver.recv().unwrap().unwrap();
-    }
-
-    fn text(kv: &Kv, container: &str, key: &str) -> Option<String> {
-        kv.get(container, key).map(|value| String::from_utf8_lossy(&value).into_owned())
-    }
-
-    #[test]
-    fn what_was_durable_is_there_again() {
-        let (dir, writer) = (Dir::new(), Writer::default());
-        let kv = Kv::open(&dir.0).unwrap();
-        put(&kv, &writer, "", "a", Some(b"1"));
-        put(&kv, &writer, "", "a", Some(b"2"));
-        put(&kv, &writer, "web", "b", Some(b"\xff\x00"));
-        put(&kv, &writer, "web", "gone", Some(b""));
-        put(&kv, &writer, "web", "gone", None);
-        let again = Kv::open(&dir.0).unwrap();
-        assert_eq!(text(&again, "", "a").as_deref(), Some("2"));
-        assert_eq!(again.get("web", "b").as_deref(), Some(&b"\xff\x00"[..]));
-        assert_eq!(again.keys("web", ""), ["b"]);
-    }
-
-    #[test]
-    fn what_is_there_already_is_not_written_again() {
-        let (dir, writer) = (Dir::new(), Writer::default());
-        let kv = Kv::open(&dir.0).unwrap();
-        let size = || fs::metadata(dir.0.join("records")).unwrap().len();
-        put(&kv, &writer, "web", "a", Some(b"1"));
-        let once = size();
-        put(&kv, &writer, "web", "a", Some(b"1"));
-        put(&kv, &writer, "web", "never", None);
-        assert_eq!(size(), once);
-        put(&kv, &writer, "web", "a", Some(b"2"));
-        put(&kv, &writer, "web", "a", Some(b"1"));
-        assert_eq!(size(), 3 * once);
-        put(&kv, &writer, "web", "a", None);
-        put(&kv, &writer, "web", "a", Some(b"1"));
-        assert_eq!(text(&Kv::open(&dir.0).unwrap(), "web", "a").as_deref(), Some("1"));
-    }
-
-    #[test]
-    fn the_keys_of_a_container_go_with_it() {
-        let (dir, writer) = (Dir::new(), Writer::default());
-        let kv = Kv::open(&dir.0).unwrap();
-        put(&kv, &writer, "web", "a", Some(b"1"));
-        put(&kv, &writer, "", "a", Some(b"1"));
-        kv.forget(&writer, "web");
-        put(&kv, &writer, "", "b", Some(b"1"));
-        let again = Kv::open(&dir.0).unwrap();
-        assert_eq!(
-            (again.keys("web", ""), again.keys("", "")),
-            (vec![], vec!["a".to_owned(), "b".to_owned()])
-        );
-    }
-
-    #[test]
-    fn limits_are_refused_by_name() {
-        let (dir, writer) = (Dir::new(), Writer::default());
-        let kv = Kv::open(&dir.0).unwrap();
-        let big = vec![b'x'; abi::KV_VALUE_BYTES_MAX];
-        let put = |key: &str, value: &[u8]| kv.put(&writer, "", key, Some(value), Box::new(|_| {}));
-        assert_eq!(put("", b""), abi::E_INVAL);
-        assert_eq!(put(&"k".repeat(257), b""), abi::E_TOOBIG);
-        assert_eq!(put("k", &vec![0; abi::KV_VALUE_BYTES_MAX + 1]), abi::E_TOOBIG);
-        let fitted = (0..300).take_while(|n| put(&format!("k{n}"), &big) == abi::OK).count();
-        assert_eq!(fitted, 255);
-        assert_eq!(put("k0", &big), abi::OK);
-    }
-
-    #[test]
-    fn a_file_of_old_values_is_written_anew() {
-        let (dir, writer) = (Dir::new(), Writer::default());
-        let kv = Kv::open(&dir.0).unwrap();
-        let value = vec![b'x'; 60 << 10];
-        (0..20).for_each(|_| put(&kv, &writer, "", "k", Some(&value)));
-        let bytes = fs::metadata(dir.0.join("records")).unwrap().len();
-        assert!(bytes < 5 * (60 << 10), "{bytes}");
-        assert_eq!(Kv::open(&dir.0).unwrap().get("", "k").map(|value| value.len()), Some(60 << 10));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        /// `kill -9` at any byte: what is left is a prefix of the changes.
-        #[test]
-        fn a_torn_end_costs_no_whole_record(cut in 0usize..400) {
-            let (dir, writer) = (Dir::new(), Writer::default());
-            let kv = Kv::open(&dir.0).unwrap();
-            (0..8).for_each(|n: u8| put(&kv, &writer, "", "n", Some(&[b'0' + n])));
-            let path = dir.0.join("records");
-            let bytes = fs::read(&path).unwrap();
-            let cut = cut.min(bytes.len());
-            fs::write(&path, &bytes[..cut]).unwrap();
-            let whole = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
-            let again = Kv::open(&dir.0).unwrap();
-            let expected = whole.checked_sub(1).map(|last| last.to_string());
-            prop_assert_eq!(text(&again, "", "n"), expected);
-            put(&again, &writer, "", "n", Some(b"after"));
-            let last = Kv::open(&dir.0).unwrap();
-            prop_assert_eq!(text(&last, "", "n"), Some("after".to_owned()));
-        }
-
-        #[test]
-        fn no_file_is_too_strange(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let dir = Dir::new();
-            fs::create_dir_all(&dir.0).unwrap();
-            fs::write(dir.0.join("records"), &bytes).unwrap();
-            Kv::open(&dir.0).unwrap();
-        }
-    }
-}
+mod tests;

@@ -30,9 +30,10 @@ use quarantine::{List, Page};
 use sampan_config as config;
 use sampan_plugin::abi;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::ops::Bound;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -278,7 +279,7 @@ impl Drop for Asker {
 /// What all plugins share.
 pub struct World {
     containers: Mutex<Containers>,
-    keep: Arc<dyn KeepFd>,
+    kept: Kept,
     kv_writer: kv::Writer,
     rt: tokio::runtime::Handle,
     asks: mpsc::UnboundedSender<Ask>,
@@ -337,13 +338,44 @@ impl World {
     /// What this plugin gave to the keel.
     fn kept(&self, plugin: &str) -> io::Result<Vec<KeptFd>> {
         let mut found = Vec::new();
-        for key in self.keep.keys()? {
+        for key in self.kept.keys(&format!("plugin/{plugin}/")) {
             let Some((id, name)) = of_keel_key(&key, plugin) else { continue };
-            if let Some(fd) = self.keep.fetch(&key)? {
+            if let Some(fd) = self.kept.keel.fetch(&key)? {
                 found.push(KeptFd { id: id.to_owned(), key: name.to_owned(), fd: Arc::new(fd) });
             }
         }
         Ok(found)
+    }
+}
+
+/// What plugins gave to the keel. The keys are known here, so that the end of a container does not list all that the keel has.
+struct Kept {
+    keel: Arc<dyn KeepFd>,
+    keys: Mutex<BTreeSet<String>>,
+}
+
+impl Kept {
+    fn of(keel: Arc<dyn KeepFd>) -> io::Result<Kept> {
+        let keys = keel.keys()?.into_iter().filter(|key| key.starts_with("plugin/")).collect();
+        Ok(Kept { keel, keys: Mutex::new(keys) })
+    }
+
+    fn keep(&self, key: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        // Held over the call, so that the set has the order of the keel.
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = fd.is_some();
+        self.keel.keep(key, fd)?;
+        match kept {
+            true => _ = keys.insert(key.to_owned()),
+            false => _ = keys.remove(key),
+        }
+        Ok(())
+    }
+
+    fn keys(&self, prefix: &str) -> Vec<String> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = keys.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.take_while(|key| key.starts_with(prefix)).cloned().collect()
     }
 }
 
@@ -432,7 +464,7 @@ impl Plugins {
         let back = Arc::new(Notify::new());
         let world = Arc::new(World {
             containers: Mutex::new(Containers::new(&env.run_dir)),
-            keep: env.keep.clone(),
+            kept: Kept::of(env.keep.clone())?,
             kv_writer: kv::Writer::default(),
             rt: tokio::runtime::Handle::current(),
             asks,

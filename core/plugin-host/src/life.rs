@@ -385,15 +385,9 @@ impl Plugins {
 
     /// What plugins left with the keel for a container that is gone.
     fn drop_kept(&self, id: &str) {
-        let result = self.world.keep.keys().and_then(|keys| {
-            let left = |key: &&String| {
-                self.open
-                    .iter()
-                    .any(|plugin| super::of_keel_key(key, &plugin.name).is_some_and(|(of, _)| of == id))
-            };
-            keys.iter().filter(left).try_for_each(|key| self.world.keep.keep(key, None))
-        });
-        if let Err(error) = result {
+        let kept = &self.world.kept;
+        let left = self.open.iter().flat_map(|plugin| kept.keys(&super::keel_key(&plugin.name, id, "")));
+        if let Err(error) = left.into_iter().try_for_each(|key| kept.keep(&key, None)) {
             tracing::warn!(service = id, %error, "descriptors that plugins kept for it stay with the keel");
         }
     }

@@ -280,6 +280,9 @@ unsafe extern "C" fn put(ctx: *mut Ctx, container: u64, key: Bytes, value: Bytes
     let Some(id) = plugin.world.containers().id_of(container).map(str::to_owned) else {
         return abi::E_NOSUCH;
     };
+    if token != 0 && !plugin.promise_result() {
+        return abi::E_BUSY;
+    }
     let done: super::kv::Done = Box::new(move |result| {
         let failed = result.err().map(|error| format!("writing {}'s values: {error}", plugin.name));
         if let Some(text) = &failed {
@@ -290,7 +293,11 @@ unsafe extern "C" fn put(ctx: *mut Ctx, container: u64, key: Bytes, value: Bytes
             plugin.result(token, status, failed.unwrap_or_default().as_bytes());
         }
     });
-    plugin.kv.put(&plugin.world.kv_writer, &id, key, value, done)
+    let status = plugin.kv.put(&plugin.world.kv_writer, &id, key, value, done);
+    if token != 0 && status != abi::OK {
+        plugin.break_promise();
+    }
+    status
 }
 
 impl Plugin {
@@ -332,6 +339,9 @@ unsafe extern "C" fn submit(
             };
             let named = args.get("service").and_then(Value::as_str).map(str::to_owned);
             let Some(service) = service.or(named) else { return abi::E_NOSUCH };
+            if !plugin.promise_result() {
+                return abi::E_BUSY;
+            }
             let asker = Asker { plugin, token, answered: false };
             // The loop is gone: dropping the asker answers it.
             let _ = plugin.world.asks.send(Ask { op, service, args, asker });
@@ -346,7 +356,8 @@ fn set_timer(plugin: &'static Plugin, token: u64, args: &Value) -> i32 {
     let (after, every) = (Duration::from_millis(ms("after_ms")), Duration::from_millis(ms("every_ms")));
     let mut timers = plugin.timers.lock().unwrap_or_else(PoisonError::into_inner);
     timers.retain(|_, timer| !timer.is_finished());
-    if timers.len() >= TIMERS_MAX && !timers.contains_key(&token) {
+    let unheard = plugin.unheard(|token| timers.contains_key(&token));
+    if timers.len() + unheard >= TIMERS_MAX && !timers.contains_key(&token) {
         return abi::E_BUSY;
     }
     let task = plugin.world.rt.spawn(async move {
@@ -470,7 +481,7 @@ unsafe extern "C" fn keep_fd(ctx: *mut Ctx, container: u64, key: Bytes, fd: c_in
     }
     // SAFETY: open during the call, as the header says; a number that is not open makes an error, not more.
     let fd = (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) });
-    match plugin.world.keep.keep(&name, fd) {
+    match plugin.world.kept.keep(&name, fd) {
         Ok(()) => abi::OK,
         Err(error) => {
             tracing::warn!(target: "plugin", plugin = plugin.name, key, %error, "the keel did not keep a descriptor");

@@ -15,16 +15,21 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What the keel does, in a map.
 #[derive(Default)]
-pub struct Keep(Mutex<BTreeMap<String, OwnedFd>>);
+pub struct Keep {
+    kept: Mutex<BTreeMap<String, OwnedFd>>,
+    /// How often everything was listed, which costs as much as there is.
+    lists: AtomicUsize,
+}
 
 impl KeepFd for Keep {
     fn keep(&self, key: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let mut map = self.0.lock().unwrap();
+        let mut map = self.kept.lock().unwrap();
         match fd {
             Some(fd) => drop(map.insert(key.to_owned(), fd.try_clone_to_owned()?)),
             None => drop(map.remove(key)),
@@ -32,10 +37,11 @@ impl KeepFd for Keep {
         Ok(())
     }
     fn fetch(&self, key: &str) -> io::Result<Option<OwnedFd>> {
-        self.0.lock().unwrap().get(key).map(OwnedFd::try_clone).transpose()
+        self.kept.lock().unwrap().get(key).map(OwnedFd::try_clone).transpose()
     }
     fn keys(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.lock().unwrap().keys().cloned().collect())
+        self.lists.fetch_add(1, Ordering::Relaxed);
+        Ok(self.kept.lock().unwrap().keys().cloned().collect())
     }
 }
 

@@ -124,3 +124,69 @@ fn keys_of_a_container_go_with_it_unless_it_comes_back() {
         }
     });
 }
+
+#[test]
+fn the_end_of_a_container_does_not_list_what_the_keel_has() {
+    let world = World::new();
+    run(async {
+        let plugins = world.with(&[store(&world)]).await;
+        let before = world.keep.lists.load(Ordering::Relaxed);
+        for n in 0..10 {
+            let one = ctx(&format!("s{n}"));
+            plugins.create(&one, &json!({}), &[], &mut spec()).await.unwrap();
+            let (reader, _writer) = std::io::pipe().unwrap();
+            plugins.attach(&one, &[(Role::Stdout, reader.as_fd())]).await.unwrap();
+            assert_eq!(plugins.detach(&one, true).await, []);
+        }
+        assert_eq!(world.keep.lists.load(Ordering::Relaxed), before);
+        assert_eq!(world.keep.keys().unwrap(), ["plugins/page"]);
+    });
+}
+
+/// What a plugin that does not come to read it may have waiting for it.
+const BUSY: &str = r#"
+    static int ticks;
+    if (r->event == SP_EV_TIMER) { ticks++; return SP_OK; }
+    if (r->event != SP_EV_CONTROL) return SP_OK;
+    char text[64];
+    if (r->body.ptr[1] == 't') {
+      h->submit(cx, SP_OP_TIMER, 0, 5, B("{\"after_ms\":1,\"every_ms\":1}"), NULL, 0);
+      usleep(500000);
+      h->submit(cx, SP_OP_UNTIMER, 0, 5, B("{}"), NULL, 0);
+    }
+    for (int n = 0; r->body.ptr[1] == 'm' && n < 2000; n++) {
+      if (h->submit(cx, SP_OP_TIMER, 0, 100 + n, B("{\"after_ms\":0}"), NULL, 0) == SP_E_BUSY) { snprintf(text, sizeof text, "%d", n); return reply(r, text); }
+      usleep(300);
+    }
+    int accepted = 0;
+    for (int n = 0; r->body.ptr[1] == 'p' && n < 20000; n++) accepted += h->put(cx, 0, B("k"), B("v"), 1000 + n) == SP_OK;
+    snprintf(text, sizeof text, "[%d,%d]", ticks, accepted);
+    return reply(r, text);"#;
+
+#[test]
+fn what_waits_for_a_plugin_is_bounded() {
+    let world = World::new();
+    run(async {
+        let plugins = world.with(&[config("store", &C::new("store", BUSY).build(&world.dir))]).await;
+        ask(&plugins, "ticks").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        // The ticks of one timer that nobody came to read are one, as a timerfd has it.
+        let ticks = ask(&plugins, "count").await;
+        assert!(ticks[0].as_i64().is_some_and(|ticks| (1..=3).contains(&ticks)), "{ticks}");
+        // Timers that have fired and were not read count as timers.
+        let many = ask(&plugins, "many").await;
+        assert!(many.as_i64().is_some_and(|many| many <= 256), "{many}");
+        // A put whose RESULT would be one too many is refused.
+        let puts = ask(&plugins, "puts").await;
+        assert!(puts[1].as_i64().is_some_and(|puts| (1..=4096).contains(&puts)), "{puts}");
+        // And accepted again when the others are on disk and read.
+        for _ in 0..500 {
+            let puts = ask(&plugins, "puts").await;
+            match puts[1].as_i64() {
+                Some(0) => tokio::time::sleep(Duration::from_millis(10)).await,
+                puts => return assert!(puts.is_some_and(|puts| (1..=4096).contains(&puts)), "{puts:?}"),
+            }
+        }
+        panic!("no put is accepted any more");
+    });
+}
