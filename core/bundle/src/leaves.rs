@@ -5,8 +5,7 @@ use oci_spec::runtime as oci;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::root::Root;
-use super::{Error, users};
+use super::{Error, Facts, users};
 use sampan_config::schema::{Hook, Resources, Service};
 
 type Asked<'a> = &'a dyn Fn(&str) -> bool;
@@ -23,7 +22,7 @@ pub fn set(spec: &mut Value, pointer: &str, value: Value) {
     *at = value;
 }
 
-pub fn process(spec: &mut Value, service: &Service, root: &Root, asked: Asked<'_>) -> Result<(), Error> {
+pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<'_>) -> Result<(), Error> {
     let argv = service.argv();
     if !argv.is_empty() {
         set(spec, "/process/args", json!(argv));
@@ -40,12 +39,8 @@ pub fn process(spec: &mut Value, service: &Service, root: &Root, asked: Asked<'_
     let mut home = None;
     if asked("user") {
         let wrong =
-            |why: String| Error::new(&service.name, "user", "find the user in").path(&root.path).why(why);
-        let read = |path: &str| {
-            let text = root.read(path).map_err(|e| wrong(format!("{path}: {}", sampan_config::plain(&e))))?;
-            Ok(text.unwrap_or_default())
-        };
-        let user = users::resolve(&service.user, &read("etc/passwd")?, &read("etc/group")?)
+            |why: String| Error::new(&service.name, "user", "find the user in").path(&facts.root).why(why);
+        let user = users::resolve(&service.user, &facts.passwd, &facts.group)
             .map_err(|why| wrong(why).hint("name a user of the rootfs, or write numbers"))?;
         home = Some(user.home);
         set(spec, "/process/user", json!({ "uid": user.uid, "gid": user.gid }));

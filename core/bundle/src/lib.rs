@@ -1,13 +1,15 @@
 //! A service of config.toml as an ordinary OCI bundle: the only hand-over to the runtime, so that `sampan plan` and
 //! `sampan run` work on any service's bundle.
 //!
-//! `build` starts from the default spec (or from the named bundle's own config.json) and puts the service's keys on
-//! top, one leaf after the other (`leaves.rs`). Plugins then adjust the JSON, and `write` puts it in
-//! `run_dir/bundles/SERVICE/`. What is looked up in the rootfs (users, folders) is opened inside it (`root.rs`).
+//! `look` reads what a service's own paths hold: it may hang with a dead mount, and can be done elsewhere. `build` starts from
+//! the default spec (or from the named bundle's own config.json) and puts the service's keys on top, one leaf after the other
+//! (`leaves.rs`). Plugins then adjust the JSON, and `write` puts it in `run_dir/bundles/SERVICE/`. What is looked up in the
+//! rootfs (users, folders) is opened inside it (`root.rs`).
 
 mod error;
 mod leaves;
 mod limits;
+mod look;
 mod mounts;
 mod root;
 mod users;
@@ -19,14 +21,13 @@ use sampan_plan::seccomp::{Arch, docker};
 use sampan_plan::spec::Str;
 use serde_json::{Value, json};
 
-use sampan_config::read_text;
 use sampan_config::schema::{NetworkMode, RootMode, Rootfs, SeccompProfile, Service, Source};
 use sampan_runtime::kernel::trust;
 
 pub use error::Error;
 pub use leaves::live as live_resources;
 pub use limits::warnings as host_warnings;
-use root::Root;
+pub use look::{Facts, Look, look};
 
 /// What a bundle is made of.
 #[derive(Debug, Clone, Copy)]
@@ -46,31 +47,30 @@ pub struct Built {
 
 /// What `build` would find wrong as things are now; changes nothing.
 pub fn check(service: &Service) -> Result<(), Error> {
-    let mut looked_at = service.clone();
-    looked_at.volumes.retain(|volume| !volume.create);
-    build(&Request { service: &looked_at, cgroup_parent: "/" }).map(drop)
+    let facts = look(&Look::of(service).changing_nothing())?;
+    build(&Request { service, cgroup_parent: "/" }, &facts).map(drop)
 }
 
-/// Looks at the rootfs, changes nothing but folders of volumes that say `create`.
-pub fn build(request: &Request<'_>) -> Result<Built, Error> {
+/// `facts`: of the service's own paths, as they are now.
+pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     let Request { service, .. } = *request;
-    let mut warnings = Vec::new();
-    let (mut spec, root) = match &service.source {
-        Source::Rootfs(rootfs) => fresh(service, rootfs)?,
-        Source::Bundle(folder) => existing(service, folder, &mut warnings)?,
+    let warnings = facts.warnings.clone();
+    let mut spec = match &service.source {
+        Source::Rootfs(rootfs) => fresh(service, rootfs, facts)?,
+        Source::Bundle(folder) => existing(service, folder, facts)?,
     };
     let bundle = matches!(service.source, Source::Bundle(_));
     let asked = |key: &str| !bundle || service.sets(key);
-    leaves::process(&mut spec, service, &root, &asked)?;
+    leaves::process(&mut spec, service, facts, &asked)?;
     leaves::capabilities(&mut spec, service, &asked);
     leaves::resources(&mut spec, service, &asked);
     leaves::hooks(&mut spec, service);
-    mounts::add(&mut spec, service, &asked)?;
+    mounts::add(&mut spec, service, &asked);
     if asked("network_mode") {
         network(&mut spec, service.network_mode);
     }
     if asked("security.seccomp_profile") {
-        seccomp(&mut spec, service)?;
+        seccomp(&mut spec, service, facts)?;
     }
     if !bundle {
         let rlimits = limits::rlimits();
@@ -121,8 +121,7 @@ pub fn cgroups_path(parent: &str, service: &str) -> String {
 }
 
 /// The default spec on a rootfs.
-fn fresh(service: &Service, rootfs: &Rootfs) -> Result<(Value, Root), Error> {
-    let root = Root::open(service, &rootfs.path)?;
+fn fresh(service: &Service, rootfs: &Rootfs, facts: &Facts) -> Result<Value, Error> {
     let mut spec = sampan_plan::default::spec();
     let path = if rootfs.is_host() { Path::new("/") } else { &rootfs.path };
     spec.root = Some(sampan_plan::spec::Root {
@@ -133,28 +132,23 @@ fn fresh(service: &Service, rootfs: &Rootfs) -> Result<(Value, Root), Error> {
         sampan_plan::default::scratch_rootfs(&mut spec);
     }
     sampan_plan::default::temporary(&mut spec, |path| {
-        root.has_folder(path) && !mounts::covers(service, path)
+        facts.folders.iter().any(|folder| folder == path) && !mounts::covers(service, path)
     });
-    let value = serde_json::to_value(&spec)
-        .map_err(|e| Error::new(&service.name, "", "make the default spec").why(e.to_string()))?;
-    Ok((value, root))
+    serde_json::to_value(&spec)
+        .map_err(|e| Error::new(&service.name, "", "make the default spec").why(e.to_string()))
 }
 
 /// The named bundle's config.json, kept as JSON so that nothing in it is lost; its rootfs made absolute.
-fn existing(service: &Service, folder: &Path, warnings: &mut Vec<String>) -> Result<(Value, Root), Error> {
+fn existing(service: &Service, folder: &Path, facts: &Facts) -> Result<Value, Error> {
     let path = folder.join("config.json");
-    let wrong = |doing: &'static str| Error::new(&service.name, "bundle", doing).path(&path);
-    let (text, warning) = read_text(&path).map_err(|why| wrong("read").why(why))?;
-    warnings.extend(warning);
-    let mut spec: Value = serde_json::from_str(&text).map_err(|e| wrong("read").why(e.to_string()))?;
+    let wrong = |why: String| Error::new(&service.name, "bundle", "read").path(&path).why(why);
+    let text = facts.config.as_deref().unwrap_or_default();
+    let mut spec: Value = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
     if !spec.is_object() {
-        return Err(wrong("read").why("not an object"));
+        return Err(wrong("not an object".into()));
     }
-    let rootfs = spec.pointer("/root/path").and_then(Value::as_str).unwrap_or("rootfs");
-    let rootfs = folder.join(rootfs);
-    leaves::set(&mut spec, "/root/path", json!(rootfs));
-    let root = Root::open(service, &rootfs)?;
-    Ok((spec, root))
+    leaves::set(&mut spec, "/root/path", json!(facts.root));
+    Ok(spec)
 }
 
 fn network(spec: &mut Value, mode: NetworkMode) {
@@ -173,11 +167,14 @@ fn network(spec: &mut Value, mode: NetworkMode) {
     leaves::set(spec, "/linux/namespaces", namespaces.into());
 }
 
-fn seccomp(spec: &mut Value, service: &Service) -> Result<(), Error> {
+fn seccomp(spec: &mut Value, service: &Service, facts: &Facts) -> Result<(), Error> {
     let profile = match &service.security.seccomp_profile {
         SeccompProfile::Unconfined => None,
         SeccompProfile::Default => Some(resolved(spec, service, None)?),
-        SeccompProfile::Path(path) => Some(resolved(spec, service, Some(path))?),
+        SeccompProfile::Path(path) => {
+            let text = facts.profile.as_deref().unwrap_or_default();
+            Some(resolved(spec, service, Some((path, text)))?)
+        }
     };
     match (profile, spec.pointer_mut("/linux").and_then(Value::as_object_mut)) {
         (Some(profile), _) => leaves::set(spec, "/linux/seccomp", profile),
@@ -188,11 +185,11 @@ fn seccomp(spec: &mut Value, service: &Service) -> Result<(), Error> {
 }
 
 /// A profile in OCI's form: what docker's form makes depend on the capabilities, the kernel and the architecture is decided.
-fn resolved(spec: &Value, service: &Service, path: Option<&Path>) -> Result<Value, Error> {
+fn resolved(spec: &Value, service: &Service, profile: Option<(&Path, &str)>) -> Result<Value, Error> {
     let wrong = |why: String| {
         let error = Error::new(&service.name, "security.seccomp_profile", "read the profile").why(why);
-        match path {
-            Some(path) => error.path(path),
+        match profile {
+            Some((path, _)) => error.path(path),
             None => error,
         }
     };
@@ -204,12 +201,9 @@ fn resolved(spec: &Value, service: &Service, path: Option<&Path>) -> Result<Valu
         .map(|names| names.iter().filter_map(Value::as_str).map(Str::from).collect())
         .unwrap_or_default();
     let facts = docker::Facts { bounding: &bounding, kernel: sampan_runtime::kernel::host::kernel(), native };
-    let value = match path {
+    let value = match profile {
         None => docker::default_profile(&facts).map(serde_json::to_value),
-        Some(path) => {
-            let (text, _) = read_text(path).map_err(wrong)?;
-            docker::profile(&text, &facts).map(serde_json::to_value)
-        }
+        Some((_, text)) => docker::profile(text, &facts).map(serde_json::to_value),
     };
     value.map_err(|error| wrong(error.to_string()))?.map_err(|error| wrong(error.to_string()))
 }

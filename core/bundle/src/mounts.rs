@@ -3,24 +3,16 @@
 use oci_spec::runtime as oci;
 use serde_json::{Value, json};
 
-use super::Error;
 use super::leaves::{set, to_json};
-use rustix::fs::Mode;
 use sampan_config::schema::{Service, Tmpfs, Volume};
-use sampan_runtime::kernel::trust;
 
-pub fn add(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+pub fn add(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) {
     let mut ours: Vec<oci::Mount> = Vec::new();
     if asked("tmpfs") {
         ours.extend(service.tmpfs.iter().map(tmpfs));
     }
     if asked("volumes") {
-        for volume in &service.volumes {
-            if volume.create {
-                make(service, volume)?;
-            }
-            ours.push(bind(volume));
-        }
+        ours.extend(service.volumes.iter().map(bind));
     }
     // The outer before the inner, whichever way they were written.
     ours.sort_by_key(|m| m.destination().components().count());
@@ -42,18 +34,11 @@ pub fn add(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) ->
     }
     mounts.extend(ours.iter().map(to_json));
     set(spec, "/mounts", mounts.into());
-    Ok(())
 }
 
 /// Whether the service itself mounts something at `path`.
 pub fn covers(service: &Service, path: &str) -> bool {
     service.volumes.iter().any(|v| v.target == path) || service.tmpfs.iter().any(|t| t.target == path)
-}
-
-fn make(service: &Service, volume: &Volume) -> Result<(), Error> {
-    // The container's user is another one than ours.
-    trust::make_folders(&volume.source, Mode::from_raw_mode(0o755))
-        .map_err(|e| Error::new(&service.name, "volumes", "make the folder").path(&volume.source).because(&e))
 }
 
 fn bind(volume: &Volume) -> oci::Mount {

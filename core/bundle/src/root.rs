@@ -11,22 +11,21 @@ use rustix::io::Errno;
 use sampan_runtime::kernel::lookup::open_in_root;
 
 use super::Error;
-use sampan_config::schema::Service;
 
 pub struct Root {
     fd: OwnedFd,
-    pub path: PathBuf,
+    path: PathBuf,
 }
 
 /// Of a file of names; a larger one is not such a file.
 const BYTES_MAX: u64 = 4 << 20;
 
 impl Root {
-    pub fn open(service: &Service, path: &Path) -> Result<Root, Error> {
+    pub fn open(service: &str, path: &Path) -> Result<Root, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match openat(CWD, path, flags, Mode::empty()) {
             Ok(fd) => Ok(Root { fd, path: path.into() }),
-            Err(e) => Err(Error::new(&service.name, "rootfs", "open").path(path).because(&e.into())),
+            Err(e) => Err(Error::new(service, "rootfs", "open").path(path).because(&e.into())),
         }
     }
 

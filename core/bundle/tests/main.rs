@@ -42,7 +42,12 @@ fn config(folder: &Folder, file: &str) -> Config {
 
 fn try_of(folder: &Folder) -> Result<Built, bundle::Error> {
     let config: Config = config(folder, "config.toml");
-    bundle::build(&Request { service: &config.services["web"], cgroup_parent: "/sampan" })
+    let service = &config.services["web"];
+    // What is looked at travels as JSON.
+    let travel = |look: &bundle::Look| serde_json::from_str(&serde_json::to_string(look).unwrap()).unwrap();
+    let facts = bundle::look(&travel(&bundle::Look::of(service)))?;
+    let facts = serde_json::from_str(&serde_json::to_string(&facts).unwrap()).unwrap();
+    bundle::build(&Request { service, cgroup_parent: "/sampan" }, &facts)
 }
 
 #[track_caller]

@@ -21,7 +21,8 @@ fn run(folder: &Folder, name: &str) -> (String, i32) {
     let parent = format!("/sampan-test-{}-{name}", std::process::id());
     let _groups = Groups(parent.clone());
     let request = bundle::Request { service: &config.services["web"], cgroup_parent: &parent };
-    let built = bundle::build(&request).unwrap();
+    let facts = bundle::look(&bundle::Look::of(request.service)).unwrap();
+    let built = bundle::build(&request, &facts).unwrap();
     let path = bundle::write(&folder.path("run"), "web", &built.spec).unwrap();
     let text = std::fs::read_to_string(path.join("config.json")).unwrap();
     let spec = Spec::parse(&text).unwrap();

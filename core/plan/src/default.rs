@@ -71,7 +71,7 @@ pub const READONLY_PATHS: [&str; 5] =
 pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Folders that programs expect to write to: on a read-only root each that exists gets a tmpfs. With its mode.
-const TEMPORARY: [(&str, &str); 3] =
+pub const TEMPORARY: [(&str, &str); 3] =
     [("/tmp", "mode=1777"), ("/run", "mode=0755"), ("/var/tmp", "mode=1777")];
 
 /// `args` and the root are the caller's.

@@ -1,0 +1,135 @@
+//! What a bundle needs to know of users' paths, and the looking: of what may hang (a dead mount), this is all. It can be done
+//! in another process than the rest, so both the question and the answer are plain data.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use sampan_config::read_text;
+use sampan_config::schema::{RootMode, Rootfs, SeccompProfile, Service, Source};
+
+use super::Error;
+use super::root::Root;
+
+/// What to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    pub service: String,
+    source: From,
+    /// Whether the root's users are asked for.
+    users: bool,
+    /// Folders that are looked for in the root.
+    folders: Vec<String>,
+    profile: Option<PathBuf>,
+    /// Folders to make.
+    make: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum From {
+    Rootfs(PathBuf),
+    Bundle(PathBuf),
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The root file system's path.
+    pub root: PathBuf,
+    /// config.json of a bundle.
+    pub config: Option<String>,
+    /// Texts of /etc/passwd and /etc/group, empty where there is none.
+    pub passwd: String,
+    pub group: String,
+    /// Those that are folders, and no links to one.
+    pub folders: Vec<String>,
+    /// The text of the seccomp profile.
+    pub profile: Option<String>,
+    /// What could not be had as asked, for the log.
+    pub warnings: Vec<String>,
+}
+
+impl Look {
+    pub fn of(service: &Service) -> Look {
+        let (source, folders, is_bundle) = match &service.source {
+            Source::Rootfs(rootfs) => (From::Rootfs(rootfs.path.clone()), temporary(rootfs), false),
+            Source::Bundle(folder) => (From::Bundle(folder.clone()), Vec::new(), true),
+        };
+        let asked = |key: &str| !is_bundle || service.sets(key);
+        let made = service.volumes.iter().filter(|volume| volume.create && asked("volumes"));
+        Look {
+            service: service.name.clone(),
+            source,
+            users: asked("user"),
+            folders,
+            profile: match &service.security.seccomp_profile {
+                SeccompProfile::Path(path) if asked("security.seccomp_profile") => Some(path.clone()),
+                _ => None,
+            },
+            make: made.map(|volume| PathBuf::from(&volume.source)).collect(),
+        }
+    }
+
+    /// Makes no folder.
+    #[must_use]
+    pub fn changing_nothing(self) -> Look {
+        Look { make: Vec::new(), ..self }
+    }
+
+    /// What it looks at first, for people who wait.
+    pub fn at(&self) -> &Path {
+        match &self.source {
+            From::Rootfs(path) | From::Bundle(path) => path,
+        }
+    }
+}
+
+fn temporary(rootfs: &Rootfs) -> Vec<String> {
+    match rootfs.mode {
+        RootMode::Rw => Vec::new(),
+        RootMode::Ro | RootMode::Scratch => {
+            sampan_plan::default::TEMPORARY.map(|(path, _)| path.into()).to_vec()
+        }
+    }
+}
+
+/// Changes nothing but that it makes folders of volumes that say `create`.
+pub fn look(look: &Look) -> Result<Facts, Error> {
+    let mut facts = Facts::default();
+    match &look.source {
+        From::Rootfs(path) => facts.root.clone_from(path),
+        From::Bundle(folder) => {
+            let path = folder.join("config.json");
+            let wrong = |why: String| Error::new(&look.service, "bundle", "read").path(&path).why(why);
+            let (text, warning) = read_text(&path).map_err(wrong)?;
+            facts.warnings.extend(warning);
+            let spec: serde_json::Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+            let rootfs = spec.pointer("/root/path").and_then(serde_json::Value::as_str).unwrap_or("rootfs");
+            facts.root = folder.join(rootfs);
+            facts.config = Some(text);
+        }
+    }
+    let root = Root::open(&look.service, &facts.root)?;
+    if look.users {
+        let read = |path: &str| match root.read(path) {
+            Ok(text) => Ok(text.unwrap_or_default()),
+            Err(e) => Err(Error::new(&look.service, "user", "find the user in")
+                .path(&facts.root)
+                .why(format!("{path}: {}", sampan_config::plain(&e)))),
+        };
+        (facts.passwd, facts.group) = (read("etc/passwd")?, read("etc/group")?);
+    }
+    facts.folders = look.folders.iter().filter(|path| root.has_folder(path)).cloned().collect();
+    if let Some(path) = &look.profile {
+        let wrong = |why: String| {
+            Error::new(&look.service, "security.seccomp_profile", "read the profile").why(why).path(path)
+        };
+        facts.profile = Some(read_text(path).map_err(wrong)?.0);
+    }
+    for folder in &look.make {
+        // The container's user is another one than ours.
+        sampan_runtime::kernel::trust::make_folders(folder, rustix::fs::Mode::from_raw_mode(0o755))
+            .map_err(|e| Error::new(&look.service, "volumes", "make the folder").path(folder).because(&e))?;
+    }
+    Ok(facts)
+}
