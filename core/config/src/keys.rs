@@ -331,7 +331,14 @@ pub const SERVICE: &[Key] = &[
     ),
     key("healthcheck.stop_grace_period", "duration", "= service's", L, X, ""),
     key("notify", "none, ready, healthy, { fd = 3 }", "none", R, X, ""),
-    key("start_timeout", "duration", "90s", L, X, "until ready"),
+    key(
+        "start_timeout",
+        "duration",
+        "90s",
+        L,
+        B,
+        "from the start slot until it runs, plugins and hooks included; then the launch is ended; 0s: as long as it takes",
+    ),
     key("watchdog", "duration", "0s", R, X, ""),
     key(
         "depends_on.*.condition",

@@ -119,6 +119,9 @@ pub struct Service {
     #[serde(serialize_with = "text::healthcheck")]
     pub healthcheck: Option<Healthcheck>,
     pub depends_on: BTreeMap<String, Dependency>,
+    /// From the beginning of a life until it is ready; 0 = as long as it takes.
+    #[serde(serialize_with = "text::duration")]
+    pub start_timeout: Duration,
     pub stop_signal: Signal,
     #[serde(serialize_with = "text::duration")]
     pub stop_grace_period: Duration,

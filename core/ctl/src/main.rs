@@ -3,6 +3,7 @@ mod args;
 mod client;
 mod follow;
 mod print;
+mod waits;
 
 use args::{Args, PluginVerb, Verb};
 use clap::Parser;
@@ -48,7 +49,13 @@ fn run(args: &Args) -> Result<u8, Error> {
             let done: api::Done = ask.show("POST", "/v1/up", Some(&to_json(&up)), print_done)?;
             return Ok(if *wait && !done.complete { NOT_HEALTHY } else { 0 });
         }
-        Verb::Down => drop(ask.show::<api::Done>("POST", "/v1/down", None, |_| String::new())?),
+        Verb::Down => {
+            let done = ask.show::<api::Done>("POST", "/v1/down", None, |_| String::new())?;
+            if !done.complete {
+                complain("not all is stopped; what sampand said last tells what is left, and why");
+                return Ok(FAILED);
+            }
+        }
         Verb::Ps { quiet } => {
             let names = |all: &Vec<api::Status>| all.iter().map(|s| format!("{}\n", s.name)).collect();
             let print = |all: &Vec<api::Status>| if *quiet { names(all) } else { print::services(all) };
@@ -194,7 +201,8 @@ fn print_done(done: &api::Done) -> String {
 fn each(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> Result<u8, Error> {
     let mut code = 0;
     for service in services {
-        code = code.max(tell(ask, service, verb, detach, act(&ask.0.socket, service, verb, detach))?);
+        let answer = waits::told(&ask.0.socket, service, || act(&ask.0.socket, service, verb, detach));
+        code = code.max(tell(ask, service, verb, detach, answer)?);
     }
     Ok(code)
 }
@@ -205,7 +213,7 @@ fn all_at_once(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> 
     std::thread::scope(|scope| {
         let asked: Vec<_> = services
             .iter()
-            .map(|service| (service, scope.spawn(move || act(socket, service, verb, detach))))
+            .map(|service| (service, scope.spawn(move || waits::told(socket, service, || act(socket, service, verb, detach)))))
             .collect();
         let mut code = 0;
         for (service, answer) in asked {

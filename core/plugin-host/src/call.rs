@@ -368,6 +368,7 @@ impl Plugin {
             self.wake(&mut queue);
             id
         };
+        let _unheard = Unheard { plugin: self, id };
         loop {
             match tokio::time::timeout_at(until.into(), &mut receiver).await {
                 Ok(Ok(outcome)) => return outcome,
@@ -384,6 +385,22 @@ impl Plugin {
                     }
                 },
             }
+        }
+    }
+
+    /// Nobody waits for this answer any more, if it has not come: what it was about has ended. That is no fault of the plugin's.
+    fn forget(&'static self, id: u64) {
+        let mut queue = self.queue();
+        match queue.asked.get_mut(&id) {
+            Some(asked) if !asked.dispatched => drop(queue.asked.remove(&id)),
+            Some(asked) if asked.reply.is_some() => {
+                asked.reply = None;
+                queue.zombies += 1;
+                drop(queue);
+                self.cancel(id);
+            }
+            // Answered, or late and cancelled.
+            Some(_) | None => {}
         }
     }
 
@@ -679,6 +696,18 @@ impl Plugin {
             // SAFETY: taken out above, so nobody calls with it after this.
             unsafe { close(this.0, reason) };
         }
+    }
+}
+
+/// A request whose answer is waited for. Dropped before it has come, the request is cancelled.
+struct Unheard {
+    plugin: &'static Plugin,
+    id: u64,
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        self.plugin.forget(self.id);
     }
 }
 

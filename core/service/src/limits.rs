@@ -1,12 +1,16 @@
 //! The start gate: everybody who wants to start passes here, one host-wide rule after another: what it needs, a slot
 //! (`max_parallel_starts`), and for restarts a token (`restart_storm`). First come, first served among those who could go.
-//! It tells each who waits why, and says so again only when the reason changes.
+//! It tells each who waits why, and says so again only when the reason changes. A slot is lent for a few seconds: a launch that
+//! takes longer waits for something, and goes on without it, so that it holds up nobody.
 
 use crate::cause::WaitFor;
 use crate::event::Event;
 use crate::time::Ms;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+
+/// How long a launch has a slot to itself.
+pub const SLOT_MAX: Duration = Duration::from_secs(5);
 
 /// At most `burst` in any stretch of `interval`, after a quiet one; then evenly. In whole numbers: the level counts
 /// milliseconds of `interval` per token.
@@ -66,14 +70,15 @@ pub struct Gate {
     slots: usize,
     storm: Option<Bucket>,
     waiting: VecDeque<Waiter>,
-    holding: BTreeSet<String>,
+    /// Since when.
+    holding: BTreeMap<String, Ms>,
 }
 
 impl Gate {
     /// `slots`: how many may be on their way up at once, at least one.
     #[must_use]
     pub fn new(slots: usize, storm: Option<Bucket>) -> Gate {
-        Gate { slots: slots.max(1), storm, waiting: VecDeque::new(), holding: BTreeSet::new() }
+        Gate { slots: slots.max(1), storm, waiting: VecDeque::new(), holding: BTreeMap::new() }
     }
 
     /// The config changed. Who waits and who holds a slot stays.
@@ -103,12 +108,13 @@ impl Gate {
     /// `wake_at`. `blocker` says what a service needs that is not there: a dependency, a plugin.
     #[must_use]
     pub fn turn<C>(&mut self, now: Ms, blocker: impl Fn(&str) -> Option<WaitFor>) -> Vec<(String, Event<C>)> {
+        self.holding.retain(|_, since| since.after(SLOT_MAX) > now);
         let mut events = Vec::new();
         let mut still = VecDeque::with_capacity(self.waiting.len());
         while let Some(mut waiter) = self.waiting.pop_front() {
             match self.reason(&waiter, now, &blocker) {
                 None => {
-                    self.holding.insert(waiter.name.clone());
+                    self.holding.insert(waiter.name.clone(), now);
                     events.push((waiter.name, Event::Granted));
                 }
                 Some(reason) => {
@@ -127,8 +133,10 @@ impl Gate {
     /// When `turn` has something to say though nothing happens.
     #[must_use]
     pub fn wake_at(&self) -> Option<Ms> {
-        let delayed = self.waiting.iter().any(|waiter| waiter.told == Some(WaitFor::Storm));
-        self.storm.as_ref().filter(|_| delayed).map(Bucket::next)
+        let waits = |on: &WaitFor| self.waiting.iter().any(|waiter| waiter.told.as_ref() == Some(on));
+        let token = self.storm.as_ref().filter(|_| waits(&WaitFor::Storm)).map(Bucket::next);
+        let oldest = self.holding.values().min().filter(|_| waits(&WaitFor::StartSlot));
+        token.into_iter().chain(oldest.map(|since| since.after(SLOT_MAX))).min()
     }
 
     fn reason(

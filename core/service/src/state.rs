@@ -208,6 +208,22 @@ impl State {
         }
     }
 
+    /// On the way up, or stopped on it: its create or start is under way.
+    #[must_use]
+    pub fn is_launching(&self) -> bool {
+        match self {
+            State::Creating { .. } | State::Created { .. } => true,
+            State::Stopping { phase, .. } => matches!(phase, Phase::Launching { .. }),
+            _ => false,
+        }
+    }
+
+    /// Cleaning up has failed, and is tried again for as long as it fails.
+    #[must_use]
+    pub fn is_uncleaned(&self) -> bool {
+        matches!(self, State::Lingering { remains: Remains::Uncleaned { .. }, .. })
+    }
+
     /// Nothing runs, and nothing will without a new wish.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {

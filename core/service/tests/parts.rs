@@ -88,6 +88,24 @@ fn the_gate_grants_slots_first_come_first_served() {
 }
 
 #[test]
+fn a_launch_that_takes_long_gives_its_slot_back_and_goes_on() {
+    let mut gate = Gate::new(1, None);
+    ["stuck", "web", "db"].iter().for_each(|name| gate.request(name, false));
+    let first = told(&gate.turn(Ms(100), |_| None));
+    assert_eq!(first, "stuck: its turn to start; web: waits for start slot; db: waits for start slot");
+    assert_eq!(gate.wake_at(), Some(Ms(5100)), "somebody waits for the slot");
+    assert_eq!(told(&gate.turn(Ms(5099), |_| None)), "");
+    assert_eq!(told(&gate.turn(Ms(5100), |_| None)), "web: its turn to start");
+    assert_eq!(gate.wake_at(), Some(Ms(10_100)));
+    // Its end comes when the slot is not its own any more: nobody else's is given back.
+    gate.release("stuck");
+    assert_eq!(told(&gate.turn(Ms(5200), |_| None)), "");
+    gate.release("web");
+    assert_eq!(told(&gate.turn(Ms(5200), |_| None)), "db: its turn to start");
+    assert_eq!(gate.wake_at(), None, "nobody waits");
+}
+
+#[test]
 fn who_waits_for_a_dependency_holds_no_slot_and_no_place() {
     let mut gate = Gate::new(1, None);
     ["web", "db"].iter().for_each(|name| gate.request(name, false));

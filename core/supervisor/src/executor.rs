@@ -6,7 +6,7 @@ use crate::clock;
 use crate::fleet::{Entry, Live, Task};
 use crate::hooks;
 use crate::inside::Inside;
-use crate::life::{self, Order};
+use crate::life::{self, Launchers, UnderWay, Wanted};
 use crate::places;
 use crate::probe::{Exec, Target};
 use crate::request::{Answer, ControlReply, failure};
@@ -73,6 +73,7 @@ pub struct Ground {
     /// Warnings that were given: each is given once.
     warned: RefCell<BTreeSet<String>>,
     gate_timer: RefCell<Option<(Ms, Task)>>,
+    pub launchers: Rc<Launchers>,
     kept: RefCell<BTreeMap<String, life::Shelf>>,
     /// Services whose groups saw a kill of all: the next life does not take them over (`Cgroup::kill_if_any` says why).
     killed_in: RefCell<BTreeSet<String>>,
@@ -94,6 +95,7 @@ impl Ground {
             cgroup_parent,
             exec: Arc::new(Inside { keel: keel.clone(), containers: dirs.containers() }),
             wishes: Wishes::start(dirs.state.clone()),
+            launchers: Rc::new(Launchers::new(keel.clone())),
             keel,
             plugins,
             hierarchies,
@@ -556,10 +558,11 @@ impl Worker {
                 // Each life has its own number in the plugins' eyes, so that a late reply never meets the next one.
                 entry.handle = self.next_handle;
                 self.next_handle += 1;
-                let order =
-                    Order { config: entry.machine.config().shared(), generation, ctx: ground.ctx(entry) };
+                let under_way = entry.under_way.insert(UnderWay::new(service.clone())).clone();
+                let config = entry.machine.config().shared();
+                let wanted = Wanted { config, generation, ctx: ground.ctx(entry), under_way };
                 tokio::task::spawn_local(async move {
-                    let result = life::create(&ground, order).await;
+                    let result = life::create(&ground, wanted).await;
                     let _ = ground.send.send(Message::Born { name: service, generation, result });
                 });
             }
@@ -567,8 +570,9 @@ impl Worker {
                 let ctx = ground.ctx(entry);
                 let gate = entry.live.as_mut().and_then(|live| live.gate.take());
                 let config = entry.machine.config().shared();
+                let under_way = entry.under_way.insert(UnderWay::new(service.clone())).clone();
                 tokio::task::spawn_local(async move {
-                    let answer = match life::start(&ground, &ctx, gate).await {
+                    let answer = match life::start(&ground, &ctx, gate, &under_way).await {
                         Ok(()) => Life::Started,
                         Err(problem) => {
                             let problem = ground.located(problem, &config);
@@ -598,7 +602,12 @@ impl Worker {
                 ground.note_kill(name);
                 let pidfd = entry.live.as_ref().and_then(|live| live.pidfd.try_clone().ok());
                 let hierarchies = ground.hierarchies;
+                let under_way = entry.under_way.clone();
                 tokio::task::spawn_local(async move {
+                    // First whoever may still put somebody in there.
+                    if let Some(under_way) = under_way {
+                        under_way.end().await;
+                    }
                     let killed = tokio::task::spawn_blocking(move || {
                         life::kill_all(hierarchies, &cgroup, pidfd.as_ref().map(AsFd::as_fd))
                     });
@@ -631,7 +640,7 @@ impl Worker {
                     let answer = match life::cleanup(&ground, order).await {
                         Ok(()) => Life::CleanedUp,
                         Err(problem) => {
-                            tracing::warn!(service = &*service, "cannot clean up: {problem}");
+                            ground.warn(&service, &format!("cannot clean up: {problem}"));
                             Life::CleanupFailed(problem)
                         }
                     };

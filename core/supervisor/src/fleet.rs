@@ -2,6 +2,7 @@
 //!
 //! Plain data and look-ups; what moves it is `worker`, what touches the world is `executor`. A service keeps its entry
 //! until it has left the config and is at rest.
+use crate::life::UnderWay;
 use crate::probe::Last;
 use crate::settings::{Service, condition};
 use sampan_api as api;
@@ -13,9 +14,13 @@ use sampan_service::limits::Bucket;
 use sampan_service::{Ms, State, Status, Wanted};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::task::AbortHandle;
+
+/// A launch that takes so long waits for something.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// A task that ends with its owner.
 #[derive(Debug)]
@@ -61,6 +66,8 @@ pub struct Entry {
     pub handle: u64,
     pub live: Option<Live>,
     pub timer: Option<Task>,
+    /// The launch or start that was ordered last.
+    pub under_way: Option<Rc<UnderWay>>,
     /// Leaf of the container's config -> the plugin that set it.
     pub owners: BTreeMap<String, String>,
 }
@@ -73,6 +80,7 @@ impl Entry {
             handle,
             live: None,
             timer: None,
+            under_way: None,
             owners: BTreeMap::new(),
         }
     }
@@ -88,7 +96,7 @@ impl Entry {
         api::Status {
             name: self.name.to_string(),
             state: machine.state.name().into(),
-            text: machine.state.show(now).to_string(),
+            text: self.text(now),
             health: match (&machine.state, self.config().healthcheck.is_some()) {
                 (State::Starting { .. } | State::Running { .. }, true) => machine.state.health().to_string(),
                 _ => "-".into(),
@@ -111,6 +119,18 @@ impl Entry {
     /// It rests, and nothing of it is being done any more.
     pub fn is_at_rest(&self) -> bool {
         self.machine.state.is_at_rest() && self.machine.job.is_none()
+    }
+
+    /// Its state; a launch that takes a while says what it waits for.
+    fn text(&self, now: Ms) -> String {
+        let state = &self.machine.state;
+        let text = state.show(now).to_string();
+        match &self.under_way {
+            Some(under_way) if state.is_launching() && under_way.age() >= SLOW => {
+                format!("{text} {}s: {}", under_way.age().as_secs(), under_way.doing())
+            }
+            Some(_) | None => text,
+        }
     }
 
     pub fn inspect(&self, now: Ms, bundle: Option<String>, check: Option<Last>) -> api::Inspect {

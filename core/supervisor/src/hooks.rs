@@ -30,7 +30,7 @@ const UNKNOWN_MAX: Duration = Duration::from_secs(30);
 const TICKS_A_SECOND: u64 = 100;
 
 /// Where the lines of a service's hooks go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Log {
     /// Into the pipe of its standard error, whose other end a plugin reads, or will.
     Pipe(PathBuf),
@@ -113,6 +113,13 @@ pub fn see_out(
         let _ = keel.keep(&child.tag, None);
     }
     failed
+}
+
+/// Ends the hooks of a service that run now: nobody wants what they are part of any more. They are reaped when it is cleaned up.
+pub fn end_all(keel: &Keel, service: &str) {
+    for Child { pid, pidfd, .. } in left(keel, service) {
+        hooks::end(&Spawned { pid, pidfd });
+    }
 }
 
 /// The hooks of a service that no worker waits for.

@@ -20,6 +20,9 @@ fn main() -> ExitCode {
             return check(args);
         }
     }
+    if std::env::args_os().nth(1).is_some_and(|word| word == "launch") {
+        return ExitCode::from(sampan_supervisor::life::job::run());
+    }
     let (keel, arguments) = match keel::enter() {
         Ok(entered) => entered,
         Err(error) => {

@@ -62,7 +62,7 @@ fn policy(config: &schema::Service) -> Policy {
         prevent: Vec::new(),
         force: Vec::new(),
         readiness: Readiness::Started,
-        start_timeout: None,
+        start_timeout: (!config.start_timeout.is_zero()).then_some(config.start_timeout),
         health: config.healthcheck.as_ref().map(|check| HealthPolicy {
             on_failure: match check.on_failure {
                 OnUnhealthy::Restart => OnFailure::Restart,

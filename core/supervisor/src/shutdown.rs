@@ -11,13 +11,21 @@ use crate::worker::{Message, Outcome, Worker};
 use sampan_api as api;
 use sampan_keel::Ending;
 use sampan_service::sabotage::{Invariant, broken};
+use std::time::Duration;
+
+/// How long the last of a shutdown may take: after there is no more grace, or where all that is left cannot be removed. Time
+/// for one more attempt.
+const LAST_MAX: Duration = Duration::from_secs(12);
 
 /// A shutdown under way.
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     /// Services are stopped in reverse order of their dependencies.
     hurried: bool,
+    given_up: bool,
     _limit: fleet::Task,
+    /// The last of the limits, once it runs.
+    last: Option<fleet::Task>,
 }
 
 impl Worker {
@@ -28,12 +36,42 @@ impl Worker {
         }
         tracing::info!("{why}");
         let limit = self.ground.config().supervisor.shutdown_timeout;
+        let _limit = self.say_after(limit, Message::Hurry);
+        self.ending = Some(Shutdown { hurried: false, given_up: false, _limit, last: None });
+    }
+
+    fn say_after(&self, limit: Duration, message: Message) -> fleet::Task {
         let send = self.ground.send.clone();
-        let _limit = fleet::Task::from(tokio::task::spawn_local(async move {
+        fleet::Task::from(tokio::task::spawn_local(async move {
             tokio::time::sleep(limit).await;
-            let _ = send.send(Message::Hurry);
-        }));
-        self.ending = Some(Shutdown { hurried: false, _limit });
+            let _ = send.send(message);
+        }))
+    }
+
+    /// A shutdown ends, whatever does not.
+    pub(crate) fn limit_the_last(&mut self) {
+        let Some(ending) = &self.ending else { return };
+        let mut left = self.fleet.entries.values().filter(|entry| !entry.is_at_rest());
+        if ending.last.is_none() && (ending.hurried || left.all(|entry| entry.machine.state.is_uncleaned())) {
+            let last = self.say_after(LAST_MAX, Message::GiveUp);
+            if let Some(ending) = &mut self.ending {
+                ending.last = Some(last);
+            }
+        }
+    }
+
+    /// What is not stopped by now does not stop.
+    pub(crate) fn give_up(&mut self) {
+        if let Some(ending) = &mut self.ending {
+            ending.given_up = true;
+        }
+    }
+
+    /// What is not at rest, in words.
+    pub fn left(&self) -> Vec<String> {
+        let now = clock::boottime();
+        let left = self.fleet.entries.values().filter(|entry| !entry.is_at_rest());
+        left.map(|entry| format!("{} ({})", entry.name, entry.status(now).text)).collect()
     }
 
     /// No more order, no more grace.
@@ -92,7 +130,11 @@ impl Worker {
         if self.kept {
             return Some(Outcome::Kept);
         }
-        (self.ending.is_some() && self.fleet.all_at_rest()).then_some(Outcome::Stopped)
+        match &self.ending {
+            Some(_) if self.fleet.all_at_rest() => Some(Outcome::Stopped),
+            Some(ending) if ending.given_up => Some(Outcome::Left),
+            Some(_) | None => None,
+        }
     }
 
     /// Tells clients that wait for the end; the last thing before it.
@@ -100,7 +142,8 @@ impl Worker {
         let now = clock::boottime();
         let services: Vec<_> = self.fleet.entries.values().map(|entry| entry.status(now)).collect();
         for answer in self.farewell.drain(..) {
-            let _ = answer.send(Ok(api::Done { services: services.clone(), complete: true }));
+            let complete = self.fleet.all_at_rest();
+            let _ = answer.send(Ok(api::Done { services: services.clone(), complete }));
         }
     }
 }

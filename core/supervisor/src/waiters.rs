@@ -54,15 +54,15 @@ impl Worker {
 fn stuck(fleet: &Fleet, name: &str, goal: Goal) -> bool {
     let Some(entry) = fleet.get(name) else { return true };
     if goal == Goal::AtRest {
-        // Somebody else's `start` came after the stop.
-        return entry.machine.wanted == Wanted::Up;
+        // Somebody else's `start` came after the stop; or what is left of it cannot be removed, and that is tried again and again.
+        return entry.machine.wanted == Wanted::Up || entry.machine.state.is_uncleaned();
     }
     match &entry.machine.state {
         State::Waiting { on: WaitFor::Dependency { service, .. }, .. } => {
             fleet.get(service).is_none_or(Entry::is_at_rest) || stuck(fleet, service, goal)
         }
         State::Backoff { .. } => matches!(goal, Goal::Up | Goal::Beyond(_)),
-        _ => false,
+        state => state.is_uncleaned(),
     }
 }
 

@@ -67,6 +67,8 @@ pub enum Message {
     Gate,
     /// `shutdown_timeout` is over.
     Hurry,
+    /// What is not stopped by now does not stop.
+    GiveUp,
 }
 
 /// How sampand ends.
@@ -74,6 +76,8 @@ pub enum Message {
 pub enum Outcome {
     /// Everything is stopped and removed.
     Stopped,
+    /// Something would not stop or could not be removed, most likely for a dead mount: it is left to the next sampand.
+    Left,
     /// `on_exit = "keep"`: containers run on.
     Kept,
 }
@@ -190,6 +194,7 @@ impl Worker {
             Message::Order(order) => self.order(order),
             Message::Gate => self.gate_dirty = true,
             Message::Hurry => self.hurry(),
+            Message::GiveUp => self.give_up(),
         }
     }
 
@@ -351,6 +356,7 @@ impl Worker {
                 break;
             }
         }
+        self.limit_the_last();
         self.mind_journal();
         self.answer_waiters();
     }

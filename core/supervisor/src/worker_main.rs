@@ -168,6 +168,16 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
                 tracing::warn!("{error}");
             }
         }
+        Outcome::Left => {
+            drop(following);
+            worker.ground.flush_desired().await;
+            let left = worker.left().join(", ");
+            tracing::error!("not all is stopped; the next sampand goes on with what is left of {left}");
+            worker.say_farewell();
+            tokio::time::sleep(FAREWELL).await;
+            listen::close(&supervisor.socket, &keel);
+            return Ok(FAILED);
+        }
         Outcome::Kept => {
             worker.ground.flush_desired().await;
             listen::close(&supervisor.socket, &keel);

@@ -73,6 +73,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
         ports,
         restart: life::restart(&t.table("restart", "a policy or a table")),
         depends_on,
+        start_timeout: t.or("start_timeout", Field::duration, Duration::from_secs(90)),
         stop_signal: t.or("stop_signal", signal, Signal(libc::SIGTERM)),
         stop_grace_period: t.or("stop_grace_period", Field::duration, Duration::from_secs(10)),
         logging: logging(&t.table("logging", "a driver or a table")),

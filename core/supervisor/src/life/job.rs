@@ -1,138 +1,181 @@
-//! The launching thread: from the adjusted spec to a container that waits for its start, then its start.
+//! The launching process (`sampand launch`): from a spec to a container that waits for its start, then its start.
 //!
-//! It stops once on the way, to let the loop ask the plugins (`Bridge`). As long as it waits it holds the barrier; when nobody
-//! can ask for the start any more it ends, and the child with it.
+//! What opens users' paths is done here, one launch at a time: whatever hangs, hangs here, and the worker kills it. As long as
+//! it waits for a word of the worker it holds the barrier; when nobody can say it any more it ends, and the child with it.
+//! Whom it clones is the keel's child, through a connection that the keel closes when the worker ends.
 use super::groups::group;
-use super::stdio::{self, Output, Places};
-use super::{Process, of_config, of_io, of_launch, tag};
-use crate::hooks;
+use super::stdio::{self, Places};
+use super::talk::{self, Launch, Order, Said};
+use super::{of_config, of_io, of_launch, tag};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 use sampan_bundle as bundle;
 use sampan_cgroups::Hierarchies;
-use sampan_config::schema;
-use sampan_keel::{Handle, Keel};
+use sampan_keel::Keel;
 use sampan_plan::{Options, Plan, Spec};
-use sampan_plugin_host::digest::{Digest, digest};
-use sampan_plugin_host::{Failure, Role};
-use sampan_runtime::launch::{self, Attached, Barrier, Console, Created, HookRunner, Keep, Request, Stages};
-use sampan_runtime::store::dir::Root;
+use sampan_plugin_host::Role;
+use sampan_plugin_host::digest::digest;
+use sampan_runtime::error::{Error, Result as Launched};
+use sampan_runtime::kernel::pidfd::Exit;
+use sampan_runtime::launch::{
+    self, Attached, Barrier, Console, Created, HookRunner, Keep, Request, Spawn, Spawned, Stages, Which,
+};
+use sampan_runtime::store::dir::{Folder, Root};
 use sampan_runtime::store::state::CONFIG;
 use sampan_service::Problem;
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc as blocking;
-use std::time::SystemTime;
-use tokio::sync::{mpsc, oneshot};
 
-/// What the launching thread needs of the loop in the middle of a launch.
-pub struct Ask {
-    pub pid: i32,
-    pub fds: Vec<(Role, OwnedFd)>,
-    pub answer: blocking::SyncSender<Result<(), Failure>>,
-}
-
-/// The launching thread's work.
-pub struct Job {
-    pub keel: Keel,
-    pub run: std::path::PathBuf,
-    pub containers: std::path::PathBuf,
-    pub io: std::path::PathBuf,
-    pub logs: std::path::PathBuf,
-    pub service: Arc<schema::Service>,
-    pub generation: u64,
-    pub spec: serde_json::Value,
-    /// The same as text.
-    pub text: Arc<str>,
-    /// Of what the bundle says, if that is known.
-    pub bundled: Option<Digest>,
-    pub stdio: Output,
-    pub hook_log: hooks::Log,
-    pub groups: Keep,
-    pub hierarchies: &'static Hierarchies,
-    pub ask: mpsc::Sender<Ask>,
-    pub started: blocking::Receiver<oneshot::Sender<Result<(), Problem>>>,
-}
-
-pub type Launched = Result<(Process, Option<OwnedFd>, Vec<String>, Digest), Problem>;
-
-impl Job {
-    pub fn run(self, born: oneshot::Sender<Launched>) {
-        let name = self.service.name.clone();
-        let digest = digest(&self.text);
-        if self.bundled != Some(digest)
-            && let Err(error) = bundle::write(&self.run, &name, &self.spec)
-        {
-            return drop(born.send(Err(of_io(error))));
+/// The process, to its exit code.
+pub fn run() -> u8 {
+    match begin() {
+        Ok((socket, keel)) => {
+            serve(&Worker { socket }, &keel);
+            0
         }
-        let folder = bundle::folder(&self.run, &name);
-        let spec = match Spec::parse(&self.text) {
-            Ok(spec) => spec,
-            Err(error) => return drop(born.send(Err(of_config(error)))),
+        Err(text) => {
+            let _ = writeln!(std::io::stderr(), "sampand launch: {text}");
+            1
+        }
+    }
+}
+
+/// The way to the worker is where standard input was, and the one to the keel in the place of standard output.
+fn begin() -> Result<(OwnedFd, Keel), String> {
+    let is_ours = |fd| rustix::net::sockopt::socket_type(fd) == Ok(rustix::net::SocketType::SEQPACKET);
+    let (input, output) = (rustix::stdio::stdin(), rustix::stdio::stdout());
+    if !is_ours(input) || !is_ours(output) {
+        return Err("only sampand itself starts this".into());
+    }
+    crate::fence::small_heap();
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    // Executed by descriptor, the kernel calls us by its number.
+    let _ = rustix::thread::set_name(c"sampand");
+    // Whoever ends sampand's processes one by one: the worker ends us.
+    let mut held = nix::sys::signal::SigSet::empty();
+    for signal in [nix::sys::signal::SIGTERM, nix::sys::signal::SIGINT, nix::sys::signal::SIGHUP] {
+        held.add(signal);
+    }
+    held.thread_block().map_err(|errno| errno.to_string())?;
+    let above = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|errno: Errno| errno.to_string());
+    let (socket, link) = (above(input)?, above(output)?);
+    let null = sampan_runtime::kernel::null::null(rustix::fs::OFlags::RDWR).map_err(|e| e.to_string())?;
+    rustix::stdio::dup2_stdin(&null)
+        .and_then(|()| rustix::stdio::dup2_stdout(&null))
+        .map_err(|e| e.to_string())?;
+    Ok((socket, Keel::connected(link).map_err(|error| error.to_string())?))
+}
+
+/// One order after the other, until the worker is gone.
+fn serve(worker: &Worker, keel: &Keel) {
+    while let Some((order, text)) = worker.next() {
+        let done = match order {
+            Order::Look(look) => {
+                worker.say(&Said::Looked(bundle::look(&look).map_err(|error| error.to_string())), &[])
+            }
+            Order::Launch(order) => Job { worker, keel, order: &order, text: &text }.run(),
+            // To a launch that has failed meanwhile.
+            Order::Attached(_) | Order::Start => Ok(()),
         };
+        if done.is_err() {
+            return;
+        }
+    }
+}
+
+/// The worker as we see it.
+struct Worker {
+    socket: OwnedFd,
+}
+
+impl Worker {
+    /// None: it is gone, or does not want us any more.
+    fn next(&self) -> Option<(Order, String)> {
+        let received = talk::receive::<Order>(self.socket.as_fd(), RecvFlags::empty());
+        received.ok().flatten().map(|(order, text, _)| (order, text))
+    }
+
+    fn say(&self, said: &Said, fds: &[BorrowedFd<'_>]) -> std::io::Result<()> {
+        talk::send(self.socket.as_fd(), said, "", fds, SendFlags::empty())
+    }
+}
+
+/// One launch.
+struct Job<'j> {
+    worker: &'j Worker,
+    keel: &'j Keel,
+    order: &'j Launch,
+    /// The spec.
+    text: &'j str,
+}
+
+impl Job<'_> {
+    /// To its start or its failure, or until there is nobody to launch for.
+    fn run(self) -> std::io::Result<()> {
+        match self.launch() {
+            Ok(()) => Ok(()),
+            Err(problem) => self.worker.say(&Said::Failed(problem.to_string()), &[]),
+        }
+    }
+
+    fn launch(&self) -> Result<(), Problem> {
+        let Launch { service, run, .. } = self.order;
+        let bundled = digest(self.text);
+        if self.order.bundled != Some(bundled) {
+            let spec = serde_json::from_str(self.text).map_err(of_config)?;
+            bundle::write(run, service, &spec).map_err(of_io)?;
+        }
+        let bundle = bundle::folder(run, service);
+        let spec = Spec::parse(self.text).map_err(of_config)?;
         let options = Options {
-            id: name.clone(),
-            bundle: folder.display().to_string(),
+            id: service.clone(),
+            bundle: bundle.display().to_string(),
             new_keyring: true,
             attach: true,
             given_stdio: true,
             ..Options::default()
         };
-        let facts = launch::host_facts(&spec, &folder, &name, true).map_err(of_io);
-        let compiled = facts.and_then(|host| {
-            let plan = Plan::compile(&spec, &host, &options).map_err(of_config)?;
-            Ok((host, plan))
-        });
-        let (host, plan) = match compiled {
-            Ok(compiled) => compiled,
-            Err(problem) => return drop(born.send(Err(problem))),
-        };
-        let bundle = folder;
-        match self.launch(&bundle, &host, &plan) {
-            Err(problem) => drop(born.send(Err(problem))),
-            Ok(Made { mut created, folder, oom_before, warnings }) => {
-                let process = created.child.pidfd.try_clone().map_err(of_io).map(|pidfd| Process {
-                    pid: created.child.pid,
-                    pidfd,
-                    handle: Some(Handle::Own(created.child.pid)),
-                    oom_before,
-                    started_at: Some(SystemTime::now()),
-                });
-                let netns = created.netns.take();
-                let warnings = plan.warnings.iter().cloned().chain(warnings).collect();
-                if born.send(process.map(|process| (process, netns, warnings, digest))).is_err() {
-                    return;
-                }
-                // Others may look at it until it is started. What fails here fails there again, and is told.
-                let _ = created.state.save(&folder);
-                folder.unlock();
-                // Until `start`, or until nobody can ask for it any more: then the barrier goes with us.
-                if let Ok(answer) = self.started.recv() {
-                    let mut launcher = self.launcher();
-                    let log = self.hook_log();
-                    let mut runner = HookRunner { spawn: &mut launcher, log: log.as_ref().map(AsFd::as_fd) };
-                    let started = launch::start(&mut created, &plan, &folder, &mut runner);
-                    let _ = answer.send(started.map_err(of_launch));
-                }
-            }
+        let host = launch::host_facts(&spec, &bundle, service, true).map_err(of_io)?;
+        let plan = Plan::compile(&spec, &host, &options).map_err(of_config)?;
+        let (mut created, folder, oom_before) = self.create(&bundle, &spec, &host, &plan)?;
+        for warning in &plan.warnings {
+            self.worker.say(&Said::Warning(warning.clone()), &[]).map_err(of_io)?;
         }
+        let said = Said::Created { pid: created.child.pid, oom_before, bundled };
+        let netns = created.netns.take();
+        let fds: Vec<_> =
+            [Some(&created.child.pidfd), netns.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
+        self.worker.say(&said, &fds).map_err(of_io)?;
+        // Others may look at it until it is started. What fails here fails there again, and is told.
+        let _ = created.state.save(&folder);
+        folder.unlock();
+        drop(netns);
+        // Until `Start`, or until nobody can ask for it any more: then the barrier goes with us.
+        if let Some((Order::Start, _)) = self.worker.next() {
+            let log = self.hook_log();
+            let mut spawn = self.spawn();
+            let mut runner = HookRunner { spawn: &mut spawn, log: log.as_ref().map(AsFd::as_fd) };
+            let started = launch::start(&mut created, &plan, &folder, &mut runner);
+            let started = started.map_err(|error| of_launch(error).to_string());
+            self.worker.say(&Said::Started(started), &[]).map_err(of_io)?;
+        }
+        Ok(())
     }
 
-    fn launcher(&self) -> sampan_keel::Launcher {
-        self.keel.launcher(&tag(&self.service.name, self.generation))
-    }
-
-    /// Only for a service that has hooks.
-    fn hook_log(&self) -> Option<OwnedFd> {
-        self.spec.get("hooks")?;
-        self.hook_log.open()
-    }
-
-    fn launch(&self, bundle: &Path, host: &sampan_plan::Host, plan: &Plan<'_>) -> Result<Made, Problem> {
-        let places = Places { service: &self.service.name, io: &self.io, logs: &self.logs };
-        let stdio = stdio::open(self.stdio, &self.keel, places, stdio::owner(&self.spec, plan))?;
+    fn create(
+        &self,
+        bundle: &Path,
+        spec: &Spec<'_>,
+        host: &sampan_plan::Host,
+        plan: &Plan<'_>,
+    ) -> Result<(Created, Folder, u64), Problem> {
+        let order = self.order;
+        let places = Places { service: &order.service, io: &order.io, logs: &order.logs };
+        let stdio = stdio::open(order.stdio, self.keel, places, stdio::owner(spec, plan))?;
         let log = self.hook_log();
-        let root = Root::new(Some(&self.containers)).map_err(of_io)?;
-        let folder = root.create(&self.service.name).map_err(of_io)?;
+        let root = Root::new(Some(&order.containers)).map_err(of_io)?;
+        let folder = root.create(&order.service).map_err(of_io)?;
         // What later verbs (`sampan exec`, health checks) go by: the config as it was now.
         // The bundle's file is replaced, never changed (`bundle::write`).
         folder.link(CONFIG, &bundle.join(CONFIG), self.text.as_bytes()).map_err(of_io)?;
@@ -145,17 +188,13 @@ impl Job {
             console: Console::Keep,
             stdio: Some([stdio.input.as_fd(), stdio.output.as_fd(), stdio.error.as_fd()]),
             netns: None,
-            groups: self.groups,
+            groups: if order.groups_are_ready { Keep::Ready } else { Keep::Fresh },
             hook_log: log.as_ref().map(AsFd::as_fd),
         };
-        let mut launcher = self.launcher();
-        let mut bridge = Bridge { ask: &self.ask, reads: stdio.reads, warnings: Vec::new() };
-        let created = launch::create(&request, &mut launcher, &mut bridge);
-        let warnings = bridge.warnings;
-        let created = match created {
+        let mut bridge = Bridge { worker: self.worker, reads: stdio.reads };
+        let created = match launch::create(&request, &mut self.spawn(), &mut bridge) {
             Ok(created) => created,
             Err(error) => {
-                warnings.iter().for_each(|warning| tracing::warn!(service = self.service.name, "{warning}"));
                 // It has taken down what it made and run the poststop hooks: with the folder nothing is left for cleaning up
                 // to do them again. Groups that would not go are looked for there by name.
                 let _ = folder.remove();
@@ -165,50 +204,82 @@ impl Job {
         let oom_before = plan
             .parent
             .cgroups_path
-            .and_then(|path| group(self.hierarchies, path).ok()?.oom_kills().ok()?)
+            .and_then(|path| group(Hierarchies::detect().ok()?, path).ok()?.oom_kills().ok()?)
             .unwrap_or(0);
-        Ok(Made { created, folder, oom_before, warnings })
+        Ok((created, folder, oom_before))
+    }
+
+    fn spawn(&self) -> Told<'_> {
+        let tag = tag(&self.order.service, self.order.generation);
+        Told { launcher: self.keel.launcher(&tag), worker: self.worker }
+    }
+
+    fn hook_log(&self) -> Option<OwnedFd> {
+        self.order.hook_log.open()
     }
 }
 
-/// What a launch has made.
-struct Made {
-    created: Created,
-    folder: sampan_runtime::store::dir::Folder,
-    oom_before: u64,
-    /// For the loop, which says each once.
-    warnings: Vec<String>,
+/// Clones through the keel, and says which hook is about to run: it may take long.
+struct Told<'t> {
+    launcher: sampan_keel::Launcher,
+    worker: &'t Worker,
 }
 
-/// The launch's stop for plugins, from the launching thread to the loop and back.
+impl Spawn for Told<'_> {
+    fn spawn(&mut self, image: &[u8], slots: &[BorrowedFd<'_>]) -> Launched<Spawned> {
+        self.launcher.spawn(image, slots)
+    }
+
+    fn spawn_hook(
+        &mut self,
+        image: &[u8],
+        slots: &[BorrowedFd<'_>],
+        which: &Which<'_>,
+        output: BorrowedFd<'_>,
+    ) -> Launched<Spawned> {
+        let doing = format!("{} hook {}", which.kind, which.hook.path);
+        self.worker.say(&Said::Doing(doing), &[]).map_err(|_| ended())?;
+        self.launcher.spawn_hook(image, slots, which, output)
+    }
+
+    fn reap_hook(&mut self, child: &Spawned, which: &Which<'_>) -> Launched<()> {
+        self.launcher.reap_hook(child, which)
+    }
+
+    fn peek(&mut self, child: &Spawned) -> Launched<Exit> {
+        self.launcher.peek(child)
+    }
+
+    fn reap(&mut self, child: &Spawned) -> Launched<()> {
+        self.launcher.reap(child)
+    }
+}
+
+/// The launch's stop for plugins, from here to the worker and back.
 struct Bridge<'a> {
-    ask: &'a mpsc::Sender<Ask>,
+    worker: &'a Worker,
     reads: Vec<(Role, OwnedFd)>,
-    warnings: Vec<String>,
 }
 
 impl Stages for Bridge<'_> {
-    fn attach(&mut self, container: &Attached<'_>) -> sampan_runtime::error::Result<()> {
-        let own = |fd: BorrowedFd<'_>| {
-            fd.try_clone_to_owned().map_err(|e| sampan_runtime::error::Error::new(e.to_string()))
-        };
-        let mut fds = vec![(Role::Pidfd, own(container.pidfd)?)];
-        if let Some(netns) = container.netns {
-            fds.push((Role::Netns, own(netns)?));
-        }
-        for (role, fd) in &self.reads {
-            fds.push((*role, own(fd.as_fd())?));
-        }
-        let (answer, answered) = blocking::sync_channel(1);
-        let ended = || sampan_runtime::error::Error::new("sampand ends");
-        self.ask.blocking_send(Ask { pid: container.pid, fds, answer }).map_err(|_| ended())?;
-        match answered.recv().map_err(|_| ended())? {
-            Ok(()) => Ok(()),
-            Err(failure) => Err(sampan_runtime::error::Error::new(failure.to_string()).field("attach")),
+    fn attach(&mut self, container: &Attached<'_>) -> Launched<()> {
+        let mut given = vec![(Role::Pidfd, container.pidfd)];
+        given.extend(container.netns.map(|netns| (Role::Netns, netns)));
+        given.extend(self.reads.iter().map(|(role, fd)| (*role, fd.as_fd())));
+        let (roles, fds): (Vec<_>, Vec<_>) = given.into_iter().map(|(role, fd)| (role.number(), fd)).unzip();
+        self.worker.say(&Said::Attach { pid: container.pid, roles }, &fds).map_err(|_| ended())?;
+        match self.worker.next() {
+            Some((Order::Attached(Ok(())), _)) => Ok(()),
+            Some((Order::Attached(Err(failure)), _)) => Err(Error::new(failure).field("attach")),
+            _ => Err(ended()),
         }
     }
 
     fn warn(&mut self, warning: &str) {
-        self.warnings.push(warning.to_owned());
+        let _ = self.worker.say(&Said::Warning(warning.to_owned()), &[]);
     }
+}
+
+fn ended() -> Error {
+    Error::new("sampand ends")
 }

@@ -1,11 +1,11 @@
-//! One life of one service, as jobs: create, start, clean up. What blocks runs on a pool thread; plugins are asked on the
-//! loop; what fails says whose fault it is.
+//! One life of one service, as jobs: create, start, clean up. What fails says whose fault it is.
 //!
 //! ```text
-//!   loop:   bundle ─► plugins' create ─┐            ┌─ plugins' attach ─┐           ┌─ plugins' start
-//!   thread:                            └─► compile ─┤ clone, hooks      └─► created ─┤ (waits) ─► exec, poststart
+//!   loop:              ┌─► spec ─► plugins' create ─┐            ┌─ plugins' attach ─┐           ┌─ plugins' start
+//!   launching process: └─ look at the root          └─► compile ─┤ clone, hooks      └─► created ─┤ (waits) ─► exec, poststart
 //! ```
-//! The launching thread (`job`) holds the barrier: if it goes, for whatever reason, the child reads the end of a pipe and exits.
+//! What opens users' paths is a launching process (`job`; `launcher` has them, `talk` is what is said): it can be killed, the
+//! worker cannot be held up. It holds the barrier: if it goes, for whatever reason, the child reads the end of a pipe and exits.
 //! Absent on purpose: any decision about what comes next (`core/service`).
 //!
 //! A launch is one blocking function on a pool thread, from the clone to the start: the loop never blocks, and the code reads from
@@ -21,10 +21,12 @@
 //! Each run has a network namespace of its own, made by the clone: what a privileged container changed in it (sysctls, rules,
 //! routes) must not outlive it. To keep it, as pods do, would save about a millisecond.
 mod groups;
-mod job;
+mod stdio;
+mod talk;
+mod launcher;
+pub mod job;
 mod process;
 mod remains;
-mod stdio;
 
 use crate::executor::Ground;
 use crate::hooks;
@@ -33,30 +35,30 @@ use sampan_bundle as bundle;
 use sampan_config::schema::{self, LogDriver, NetworkMode};
 use sampan_keel::Handle;
 use sampan_plugin_host::digest::{Digest, digest};
-use sampan_plugin_host::{Ctx, Failure, FailureKind, Role};
-use sampan_runtime::launch::Keep;
+use sampan_plugin_host::{Created, Ctx, Failure, FailureKind, Role};
 use sampan_service::Problem;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc as blocking;
 use std::time::SystemTime;
-use tokio::sync::{mpsc, oneshot};
 
 pub use groups::{kill_all, last_look, remove_cgroup_parent, thaw, update};
-use job::{Ask, Job};
+use launcher::Launcher;
+pub use launcher::{Launchers, UnderWay};
 pub use process::{end, foreign_status, netns_of, reaped, signal};
 pub use remains::{Remains, cleanup, discard, let_go};
 use stdio::Output;
 pub use stdio::{drop_stdio, reads, write_line};
+use talk::{Launch, Order, Said};
 
 /// What a new life is made from.
 #[derive(Debug)]
-pub struct Order {
+pub struct Wanted {
     pub config: Arc<schema::Service>,
     pub generation: u64,
     pub ctx: Ctx,
+    pub under_way: Rc<UnderWay>,
 }
 
 /// A main process, wherever it came from.
@@ -79,9 +81,9 @@ pub struct Born {
     pub gate: StartGate,
 }
 
-/// The way to the thread that holds the barrier of a created container.
+/// The process that holds the barrier of a created container.
 #[derive(Debug)]
-pub struct StartGate(blocking::SyncSender<oneshot::Sender<Result<(), Problem>>>);
+pub struct StartGate(Launcher);
 
 /// What a service keeps from one life to the next.
 pub type Shelf = Rc<tokio::sync::Mutex<Kept>>;
@@ -95,110 +97,205 @@ pub struct Kept {
 }
 
 /// Plugins' `create`, bundle, launch up to OCI state created with `attach` on the way.
-pub async fn create(ground: &Rc<Ground>, order: Order) -> Result<Box<Born>, Problem> {
-    let Order { config, generation, ctx } = order;
-    let shelf = ground.shelf(&config.name);
+pub async fn create(ground: &Rc<Ground>, wanted: Wanted) -> Result<Box<Born>, Problem> {
+    let shelf = ground.shelf(&wanted.config.name);
     let mut kept = shelf.lock().await;
-    let settings = ground.config();
-    let (service, parent) = (config.clone(), ground.cgroup_parent.clone());
-    let built = on_pool(move || {
-        let request = bundle::Request { service: &service, cgroup_parent: &parent };
-        bundle::build(&request).map_err(|error| Problem::Config(error.to_string()))
-    })
-    .await?;
-    for warning in &built.warnings {
-        ground.warn(&config.name, warning);
-    }
-    let mut spec = built.spec;
-    let table = service_table(&config, &settings);
+    let under_way = wanted.under_way.clone();
+    under_way.unless_ended(&ground.launchers, create_with(ground, wanted, &mut kept)).await
+}
+
+async fn create_with(ground: &Rc<Ground>, wanted: Wanted, kept: &mut Kept) -> Result<Box<Born>, Problem> {
+    let Wanted { config, generation, ctx, under_way } = wanted;
+    let launcher = ground.launchers.take(&under_way).await?;
+    let mut spec = build(ground, &config, &launcher, &under_way).await?;
+    under_way.now("the plugins' create");
+    let table = service_table(&config, &ground.config());
     let made = ground.plugins.create(&ctx, &table, needs(&config), &mut spec).await.map_err(of_plugin)?;
     for (plugin, message) in &made.messages {
         ground.warn(&config.name, &format!("plugin {plugin}: {message}"));
     }
-    let stdio = if config.logging.driver == LogDriver::None {
-        Output::Nowhere
-    } else if made.claims.contains_key("stdio") {
-        Output::Plugin
-    } else {
-        Output::Files
-    };
-
-    let has_hooks = spec.get("hooks").is_some();
     let resources = spec.pointer("/linux/resources").map(|resources| digest(&resources.to_string()));
     let killed = ground.was_killed_in(&config.name);
-    let groups = match kept.groups.take() {
-        Some(left) if !killed && Some(left) == resources => Keep::Ready,
-        _ => Keep::Fresh,
-    };
-
-    let (ask, mut asked) = mpsc::channel::<Ask>(1);
-    let (start, started) = blocking::sync_channel(1);
-    let (born, answer) = oneshot::channel();
-    let job = Job {
-        keel: ground.keel.clone(),
+    let groups_are_ready = kept.groups.take().is_some_and(|left| !killed && Some(left) == resources);
+    let stdio = output(&config, &made);
+    let has_hooks = spec.get("hooks").is_some();
+    let launch = Launch {
+        service: config.name.clone(),
+        generation,
         run: ground.dirs.run.clone(),
         containers: ground.dirs.containers(),
         io: ground.dirs.io(&config.name),
         logs: ground.dirs.logs(&config.name),
-        service: config.clone(),
-        generation,
-        text: ground.plugins.spec(ctx.handle).unwrap_or_else(|| spec.to_string().into()),
-        spec,
         bundled: kept.spec.take(),
         stdio,
         hook_log: match stdio {
-            Output::Nowhere => hooks::Log::Nowhere,
-            Output::Plugin => hooks::Log::Pipe(ground.dirs.io(&config.name).join("stderr")),
-            Output::Files => hooks::Log::File(ground.dirs.logs(&config.name).join("stderr.log")),
+            Output::Plugin if has_hooks => hooks::Log::Pipe(ground.dirs.io(&config.name).join("stderr")),
+            Output::Files if has_hooks => hooks::Log::File(ground.dirs.logs(&config.name).join("stderr.log")),
+            Output::Nowhere | Output::Plugin | Output::Files => hooks::Log::Nowhere,
         },
-        groups,
-        hierarchies: ground.hierarchies,
-        ask,
-        started,
+        groups_are_ready,
     };
-    tokio::task::spawn_blocking(move || job.run(born));
-    let (mut answer, mut attached) = (answer, false);
-    let launched = loop {
-        tokio::select! {
-            Some(ask) = asked.recv() => {
-                attached = true;
-                attach(ground, &ctx, ask).await;
-            }
-            launched = &mut answer => break launched,
-        }
-    };
-    let failed = !matches!(launched, Ok(Ok(_)));
-    if let Some(claimant) = made.claims.get("stdio").filter(|_| failed && !attached && has_hooks) {
+    let text = ground.plugins.spec(ctx.handle).unwrap_or_else(|| spec.to_string().into());
+    drop(spec);
+    under_way.now("the making of its container: its root, its volumes, its mounts");
+    launcher.send(&Order::Launch(Box::new(launch)), &text)?;
+    drop(text);
+    let mut attached = false;
+    let launched = launched(ground, &ctx, &launcher, &under_way, &mut attached).await;
+    if let Some(claimant) = made.claims.get("stdio").filter(|_| launched.is_err() && !attached && has_hooks) {
         // What they printed is in the pipe, and nobody would come for it.
         let (reads, _) = reads(&ground.keel, &ground.dirs.io(&config.name), &config.name);
         if let Err(failure) = ground.plugins.attach_output(&ctx, claimant, reads).await {
             ground.warn(&config.name, &failure.to_string());
         }
     }
-    let (process, netns, warnings, bundled) =
-        launched.unwrap_or_else(|_| Err(Problem::Io("the launching thread failed".into())))?;
+    let warnings = under_way.take_warnings();
+    let Launched { process, netns, bundled } = match launched {
+        Ok(launched) => launched,
+        Err(Failed { problem, goes_on }) => {
+            warnings.iter().for_each(|warning| tracing::warn!(service = config.name, "{warning}"));
+            if goes_on {
+                ground.launchers.put(launcher);
+            }
+            return Err(problem);
+        }
+    };
     *kept = Kept { groups: resources, spec: Some(bundled) };
     for warning in &warnings {
         ground.warn(&config.name, warning);
     }
-    Ok(Box::new(Born { process, netns, owners: made.owners, gate: StartGate(start) }))
+    Ok(Box::new(Born { process, netns, owners: made.owners, gate: StartGate(launcher) }))
 }
 
-async fn attach(ground: &Rc<Ground>, ctx: &Ctx, ask: Ask) {
-    let ctx = Ctx { pid: ask.pid, ..ctx.clone() };
-    let fds: Vec<(Role, BorrowedFd<'_>)> = ask.fds.iter().map(|(role, fd)| (*role, fd.as_fd())).collect();
-    let result = ground.plugins.attach(&ctx, &fds).await;
-    let _ = ask.answer.send(result);
+/// The spec of a service as the config says it, from what is found in its root.
+async fn build(
+    ground: &Ground,
+    config: &schema::Service,
+    launcher: &Launcher,
+    under_way: &UnderWay,
+) -> Result<serde_json::Value, Problem> {
+    let look = bundle::Look::of(config);
+    under_way.now(format!("a look at {}", look.at().display()));
+    launcher.send(&Order::Look(look), "")?;
+    let facts = match launcher.next(under_way).await? {
+        (Said::Looked(Ok(facts)), _) => facts,
+        (Said::Looked(Err(text)), _) => return Err(Problem::Config(text)),
+        (said, _) => return Err(confused(&said)),
+    };
+    let request = bundle::Request { service: config, cgroup_parent: &ground.cgroup_parent };
+    let built = bundle::build(&request, &facts).map_err(of_config)?;
+    for warning in &built.warnings {
+        ground.warn(&config.name, warning);
+    }
+    Ok(built.spec)
+}
+
+/// Where a service's output goes.
+fn output(config: &schema::Service, made: &Created) -> Output {
+    if config.logging.driver == LogDriver::None {
+        Output::Nowhere
+    } else if made.claims.contains_key("stdio") {
+        Output::Plugin
+    } else {
+        Output::Files
+    }
+}
+
+/// What comes of a launch.
+struct Launched {
+    process: Process,
+    netns: Option<OwnedFd>,
+    bundled: Digest,
+}
+
+struct Failed {
+    problem: Problem,
+    /// The launching process has told it, and can do the next launch.
+    goes_on: bool,
+}
+
+impl From<Problem> for Failed {
+    fn from(problem: Problem) -> Failed {
+        Failed { problem, goes_on: false }
+    }
+}
+
+async fn launched(
+    ground: &Rc<Ground>,
+    ctx: &Ctx,
+    launcher: &Launcher,
+    under_way: &UnderWay,
+    attached: &mut bool,
+) -> Result<Launched, Failed> {
+    loop {
+        match launcher.next(under_way).await? {
+            (Said::Attach { pid, roles }, fds) => {
+                *attached = true;
+                under_way.now("the plugins' attach");
+                let ctx = Ctx { pid, ..ctx.clone() };
+                let answer = attach(ground, &ctx, &roles, &fds).await.map_err(|failure| failure.to_string());
+                under_way.now("the making of its container, after attach");
+                launcher.send(&Order::Attached(answer), "")?;
+            }
+            (Said::Created { pid, oom_before, bundled }, fds) => {
+                let mut fds = fds.into_iter();
+                let pidfd = fds.next().ok_or_else(|| Problem::Io("a container without a pidfd".into()))?;
+                let (handle, started_at) = (Some(Handle::Own(pid)), Some(SystemTime::now()));
+                let process = Process { pid, pidfd, handle, oom_before, started_at };
+                return Ok(Launched { process, netns: fds.next(), bundled });
+            }
+            (Said::Failed(text), _) => {
+                let problem = Problem::parse(&text).unwrap_or(Problem::Io(text));
+                return Err(Failed { problem, goes_on: true });
+            }
+            (said, _) => return Err(confused(&said).into()),
+        }
+    }
+}
+
+async fn attach(ground: &Rc<Ground>, ctx: &Ctx, roles: &[u32], fds: &[OwnedFd]) -> Result<(), Failure> {
+    let known = [Role::Pidfd, Role::Netns, Role::Stdout, Role::Stderr];
+    let role = |number: &u32| known.into_iter().find(|role| role.number() == *number);
+    let fds: Vec<(Role, BorrowedFd<'_>)> =
+        roles.iter().zip(fds).filter_map(|(number, fd)| Some((role(number)?, fd.as_fd()))).collect();
+    ground.plugins.attach(ctx, &fds).await
+}
+
+fn confused(said: &Said) -> Problem {
+    Problem::Io(format!("the launching process said what nobody asked: {said:?}"))
 }
 
 /// Plugins' `start`, release of the barrier, poststart hooks, plugins' `started`.
-pub async fn start(ground: &Rc<Ground>, ctx: &Ctx, gate: Option<StartGate>) -> Result<(), Problem> {
+pub async fn start(
+    ground: &Rc<Ground>,
+    ctx: &Ctx,
+    gate: Option<StartGate>,
+    under_way: &UnderWay,
+) -> Result<(), Problem> {
+    under_way.unless_ended(&ground.launchers, start_with(ground, ctx, gate, under_way)).await
+}
+
+async fn start_with(
+    ground: &Rc<Ground>,
+    ctx: &Ctx,
+    gate: Option<StartGate>,
+    under_way: &UnderWay,
+) -> Result<(), Problem> {
+    let StartGate(launcher) =
+        gate.ok_or_else(|| Problem::Io("the process ended before it was started".into()))?;
+    under_way.is_done_by(&launcher);
+    under_way.now("the plugins' start");
     ground.plugins.start(ctx).await.map_err(of_plugin)?;
-    let gone = || Problem::Io("the process ended before it was started".into());
-    let gate = gate.ok_or_else(gone)?;
-    let (answer, answered) = oneshot::channel();
-    gate.0.send(answer).map_err(|_| gone())?;
-    answered.await.unwrap_or_else(|_| Err(gone()))?;
+    under_way.now("the execution of its program");
+    launcher.send(&Order::Start, "")?;
+    match launcher.next(under_way).await? {
+        (Said::Started(started), _) => {
+            ground.launchers.put(launcher);
+            started.map_err(|text| Problem::parse(&text).unwrap_or(Problem::Io(text)))?;
+        }
+        (said, _) => return Err(confused(&said)),
+    }
+    under_way.now("the plugins' started");
     ground.plugins.started(ctx).await.map_err(of_plugin)
 }
 

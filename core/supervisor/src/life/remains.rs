@@ -34,6 +34,10 @@ pub async fn cleanup(ground: &Rc<Ground>, remains: Remains) -> Result<(), Proble
     let Remains { ctx, config, generation, keep } = remains;
     let shelf = ground.shelf(&config.name);
     let mut kept = shelf.lock().await;
+    ground.launchers.hangs(&config.name)?;
+    if keep {
+        ground.launchers.expect();
+    }
     ground.report(&config.name, &ground.plugins.detach(&ctx, !keep).await);
     if !keep {
         *kept = Kept::default();

@@ -5,7 +5,7 @@
 use super::of_io;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use sampan_keel::Keel;
-use sampan_plan::Plan;
+use sampan_plan::{Plan, Spec};
 use sampan_plugin_host::Role;
 use sampan_service::Problem;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ const WRITE_MAX: Duration = Duration::from_secs(10);
 const WRITE_AGAIN: Duration = Duration::from_millis(20);
 
 /// Where a container's output goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Output {
     /// FIFOs, whose read ends a plugin and the keel hold.
     Plugin,
@@ -163,15 +163,13 @@ pub fn drop_stdio(keel: &Keel, folder: &Path, service: &str) {
 }
 
 /// The container's user as the host numbers it.
-pub fn owner(spec: &serde_json::Value, plan: &Plan<'_>) -> (u32, u32) {
-    let id = |name: &str, maps: &[sampan_plan::spec::IdMapping]| {
-        let pointer = format!("/process/user/{name}");
-        let inside = spec.pointer(&pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
-        let inside = u32::try_from(inside).unwrap_or(0);
+pub fn owner(spec: &Spec<'_>, plan: &Plan<'_>) -> (u32, u32) {
+    let id = |inside: u32, maps: &[sampan_plan::spec::IdMapping]| {
         let map = maps.iter().find(|map| inside.checked_sub(map.container_id).is_some_and(|n| n < map.size));
         map.map_or(inside, |map| map.host_id.saturating_add(inside - map.container_id))
     };
-    (id("uid", &plan.parent.uid_mappings), id("gid", &plan.parent.gid_mappings))
+    let (uid, gid) = spec.process.as_ref().map_or((0, 0), |process| (process.user.uid, process.user.gid));
+    (id(uid, &plan.parent.uid_mappings), id(gid, &plan.parent.gid_mappings))
 }
 
 fn append(path: &Path) -> Result<OwnedFd, Problem> {

@@ -1,0 +1,293 @@
+//! Launching processes as the worker sees them. Each does one launch at a time; one that is done is kept for a few seconds, for
+//! the next, so that none is there while nothing starts. One that is dropped is killed: it can hang in whatever it opens.
+use super::talk::{self, Order, Said};
+use super::{of_io, on_pool};
+use crate::fence::{self, Held};
+use crate::hooks;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use sampan_keel::Keel;
+use sampan_plan::host_process::{HostProcess, host};
+use sampan_runtime::kernel::pidfd;
+use sampan_runtime::launch::slots::{SlotInputs, Slots};
+use sampan_service::Problem;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+/// What it is known by at the keel.
+const TAG: &str = "launch";
+/// How long one waits for the next launch.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+/// How long a killed one may take to be gone. One that hangs in the kernel takes longer.
+const END_MAX: Duration = Duration::from_secs(2);
+
+/// A launching process, of whoever holds this.
+#[derive(Debug)]
+pub struct Launcher {
+    socket: AsyncFd<Held>,
+    process: Process,
+}
+
+#[derive(Debug, Clone)]
+struct Process {
+    pid: i32,
+    pidfd: Arc<OwnedFd>,
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        let _ = pidfd::send(self.process.pidfd.as_fd(), libc::SIGKILL);
+    }
+}
+
+impl Launcher {
+    pub fn send(&self, order: &Order, text: &str) -> Result<(), Problem> {
+        talk::send(self.socket.get_ref().as_fd(), order, text, &[], SendFlags::DONTWAIT)
+            .map_err(|error| Problem::Io(format!("cannot ask the launching process: {error}")))
+    }
+
+    /// What it says next that asks for an answer, or is one.
+    pub async fn next(&self, under_way: &UnderWay) -> Result<(Said, Vec<OwnedFd>), Problem> {
+        loop {
+            let mut ready = self.socket.readable().await.map_err(of_io)?;
+            let Ok(received) = ready.try_io(|fd| talk::receive(fd.get_ref().as_fd(), RecvFlags::DONTWAIT))
+            else {
+                continue;
+            };
+            match received.map_err(of_io)? {
+                None => return Err(Problem::Io("the launching process ended".into())),
+                Some((Said::Doing(what), ..)) => under_way.now(what),
+                Some((Said::Warning(warning), ..)) => under_way.warnings.borrow_mut().push(warning),
+
+                Some((said, _, fds)) => return Ok((said, fds)),
+            }
+        }
+    }
+}
+
+/// All launching processes, but those at work.
+#[derive(Debug)]
+pub struct Launchers {
+    keel: Keel,
+    idle: RefCell<Vec<(Instant, Launcher)>>,
+    /// By service: one that was killed and is not gone. No new life of that service before it is.
+    stuck: RefCell<BTreeMap<String, Stuck>>,
+}
+
+#[derive(Debug)]
+struct Stuck {
+    process: Process,
+    doing: String,
+}
+
+impl Launchers {
+    pub fn new(keel: Keel) -> Launchers {
+        Launchers { keel, idle: RefCell::default(), stuck: RefCell::default() }
+    }
+
+    /// One for this launch.
+    pub async fn take(&self, under_way: &UnderWay) -> Result<Launcher, Problem> {
+        let launcher = match self.take_idle() {
+            Some(launcher) => launcher,
+            None => self.start().await?,
+        };
+        under_way.is_done_by(&launcher);
+        Ok(launcher)
+    }
+
+    fn take_idle(&self) -> Option<Launcher> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some((_, launcher)) = idle.pop() {
+            if !pidfd::ended(launcher.process.pidfd.as_fd()).unwrap_or(true) {
+                return Some(launcher);
+            }
+        }
+        None
+    }
+
+    /// It has nothing to do any more.
+    pub fn put(self: &Rc<Self>, launcher: Launcher) {
+        self.idle.borrow_mut().push((Instant::now(), launcher));
+        let launchers = self.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(IDLE_MAX).await;
+            launchers.idle.borrow_mut().retain(|(since, _)| since.elapsed() < IDLE_MAX);
+        });
+    }
+
+    /// A launch is due soon: one will be there.
+    pub fn expect(self: &Rc<Self>) {
+        if !self.idle.borrow().is_empty() {
+            return;
+        }
+        let launchers = self.clone();
+        tokio::task::spawn_local(async move {
+            // What is wrong with it is told to the launch that needs one.
+            if let Ok(launcher) = launchers.start().await {
+                launchers.put(launcher);
+            }
+        });
+    }
+
+    async fn start(&self) -> Result<Launcher, Problem> {
+        let keel = self.keel.clone();
+        let (socket, process) = on_pool(move || begin(&keel).map_err(of_io)).await?;
+        let (keel, ended) = (self.keel.clone(), fence::readable(process.pidfd.clone()).map_err(of_io)?);
+        let pid = process.pid;
+        tokio::task::spawn_local(async move {
+            drop(ended.readable().await);
+            if let Err(error) = keel.reap(pid) {
+                tracing::warn!(pid, "cannot reap a launching process: {error}");
+            }
+        });
+        Ok(Launcher { socket: fence::readable(socket).map_err(of_io)?, process })
+    }
+
+    /// After the end of a launch that went on for too long: waits until nothing is done for it any more, as far as that can be.
+    pub async fn ended(&self, under_way: &UnderWay) {
+        let service = under_way.service.clone();
+        let keel = self.keel.clone();
+        let hooks = tokio::task::spawn_blocking(move || hooks::end_all(&keel, &service));
+        let process = under_way.process.borrow_mut().take();
+        if let Some(process) = process
+            && !process.is_gone_within(END_MAX).await
+        {
+            let stuck = Stuck { process, doing: under_way.doing() };
+            self.stuck.borrow_mut().insert(under_way.service.to_string(), stuck);
+        }
+        let _ = hooks.await;
+    }
+
+    /// Whether an earlier launch of the service hangs in the kernel, with a lock on its state or worse.
+    pub fn hangs(&self, service: &str) -> Result<(), Problem> {
+        let mut stuck = self.stuck.borrow_mut();
+        let Some(Stuck { process, doing }) = stuck.get(service) else { return Ok(()) };
+        if pidfd::ended(process.pidfd.as_fd()).unwrap_or(true) {
+            stuck.remove(service);
+            return Ok(());
+        }
+        Err(Problem::Io(format!(
+            "its launch hangs in the kernel, in {doing}: process {} was killed and is not gone (a dead mount?)",
+            process.pid
+        )))
+    }
+}
+
+/// One launch, for whoever waits for it or ends it.
+#[derive(Debug)]
+pub struct UnderWay {
+    service: Arc<str>,
+    since: Instant,
+    doing: RefCell<String>,
+    warnings: RefCell<Vec<String>>,
+    process: RefCell<Option<Process>>,
+    over: Notify,
+}
+
+impl UnderWay {
+    pub fn new(service: Arc<str>) -> Rc<UnderWay> {
+        let doing = RefCell::new("its turn".to_owned());
+        Rc::new(UnderWay {
+            service,
+            since: Instant::now(),
+            doing,
+            warnings: RefCell::default(),
+            process: RefCell::default(),
+            over: Notify::new(),
+        })
+    }
+
+    /// What it does, for people who wait.
+    pub fn now(&self, doing: impl Into<String>) {
+        *self.doing.borrow_mut() = doing.into();
+    }
+
+    pub fn doing(&self) -> String {
+        self.doing.borrow().clone()
+    }
+
+    /// What went wrong that is no reason to fail.
+    pub fn take_warnings(&self) -> Vec<String> {
+        self.warnings.take()
+    }
+
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    pub fn is_done_by(&self, launcher: &Launcher) {
+        *self.process.borrow_mut() = Some(launcher.process.clone());
+    }
+
+    /// Ends it; what it comes to is its answer. Once this returns its launching process is gone, unless it hangs in the kernel.
+    pub async fn end(&self) {
+        self.over.notify_one();
+        let process = self.process.borrow().clone();
+        if let Some(process) = process {
+            process.is_gone_within(END_MAX).await;
+        }
+    }
+
+    /// Done, or ended before it was.
+    pub async fn unless_ended<T>(
+        &self,
+        launchers: &Launchers,
+        work: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        let done = tokio::select! {
+            biased;
+            () = self.over.notified() => None,
+            done = work => Some(done),
+        };
+        let Some(done) = done else {
+            launchers.ended(self).await;
+            return Err(Problem::Io(format!("ended after {} s in {}", self.age().as_secs(), self.doing())));
+        };
+        *self.process.borrow_mut() = None;
+        done
+    }
+}
+
+impl Process {
+    async fn is_gone_within(&self, limit: Duration) -> bool {
+        let Ok(ended) = fence::readable(self.pidfd.clone()) else { return false };
+        tokio::time::timeout(limit, ended.readable()).await.is_ok()
+    }
+}
+
+/// The program that runs here, once more: whoever the keel clones has its file as its own.
+fn begin(keel: &Keel) -> Result<(OwnedFd, Process), sampan_runtime::error::Error> {
+    let failed = |call: &'static str| {
+        move |errno| sampan_runtime::error::Error::new("cannot start a launching process").call(call, errno)
+    };
+    let env: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
+        .collect();
+    let process = HostProcess {
+        program: "/proc/self/exe",
+        argv: vec!["sampand", TAG],
+        env: env.iter().map(String::as_str).collect(),
+        ..HostProcess::default()
+    };
+    let plan = host(&process)
+        .map_err(|error| sampan_runtime::error::Error::new(error.problem).field(error.field))?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(failed("socketpair"))?;
+    let link = keel.connect()?;
+    let given = SlotInputs {
+        plan: &plan,
+        fifos: None,
+        stdio: Some([theirs.as_fd(), link.as_fd(), rustix::stdio::stderr()]),
+        netns: None,
+        container: None,
+    };
+    let mut slots = Slots::open(&given, None)?;
+    let child = keel.launch(&plan.image, &slots.fds(), TAG)?;
+    slots.handed_over();
+    Ok((ours, Process { pid: child.pid, pidfd: Arc::new(child.pidfd) }))
+}
