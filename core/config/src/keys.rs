@@ -334,7 +334,7 @@ pub const SERVICE: &[Key] = &[
     key(
         "start_timeout",
         "duration",
-        "90s",
+        "1m30s",
         L,
         B,
         "from the start slot until it runs, plugins and hooks included; then the launch is ended; 0s: as long as it takes",

@@ -275,6 +275,7 @@ fn the_references_shortest_example() {
     restart.reset_after = "10s"           # default
     restart.max_attempts = 0              # default
     healthcheck.test = ["NONE"]           # default
+    start_timeout = "1m30s"               # default
     stop_signal = "SIGTERM"               # default
     stop_grace_period = "10s"             # default
     logging.driver = "local"              # default

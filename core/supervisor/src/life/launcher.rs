@@ -10,7 +10,7 @@ use sampan_plan::host_process::{HostProcess, host};
 use sampan_runtime::kernel::pidfd;
 use sampan_runtime::launch::slots::{SlotInputs, Slots};
 use sampan_service::Problem;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 /// What it is known by at the keel.
 const TAG: &str = "launch";
 /// How long one waits for the next launch.
-const IDLE_MAX: Duration = Duration::from_secs(5);
+const IDLE_MAX: Duration = Duration::from_secs(2);
 /// How long a killed one may take to be gone. One that hangs in the kernel takes longer.
 const END_MAX: Duration = Duration::from_secs(2);
 
@@ -75,6 +75,8 @@ impl Launcher {
 pub struct Launchers {
     keel: Keel,
     idle: RefCell<Vec<(Instant, Launcher)>>,
+    /// A task looks after the idle ones.
+    looked_after: Cell<bool>,
     /// By service: one that was killed and is not gone. No new life of that service before it is.
     stuck: RefCell<BTreeMap<String, Stuck>>,
 }
@@ -87,7 +89,12 @@ struct Stuck {
 
 impl Launchers {
     pub fn new(keel: Keel) -> Launchers {
-        Launchers { keel, idle: RefCell::default(), stuck: RefCell::default() }
+        Launchers {
+            keel,
+            idle: RefCell::default(),
+            looked_after: Cell::new(false),
+            stuck: RefCell::default(),
+        }
     }
 
     /// One for this launch.
@@ -113,10 +120,16 @@ impl Launchers {
     /// It has nothing to do any more.
     pub fn put(self: &Rc<Self>, launcher: Launcher) {
         self.idle.borrow_mut().push((Instant::now(), launcher));
+        if self.looked_after.replace(true) {
+            return;
+        }
         let launchers = self.clone();
         tokio::task::spawn_local(async move {
-            tokio::time::sleep(IDLE_MAX).await;
-            launchers.idle.borrow_mut().retain(|(since, _)| since.elapsed() < IDLE_MAX);
+            while !launchers.idle.borrow().is_empty() {
+                tokio::time::sleep(IDLE_MAX).await;
+                launchers.idle.borrow_mut().retain(|(since, _)| since.elapsed() < IDLE_MAX);
+            }
+            launchers.looked_after.set(false);
         });
     }
 
@@ -255,7 +268,8 @@ impl UnderWay {
 
 impl Process {
     async fn is_gone_within(&self, limit: Duration) -> bool {
-        let Ok(ended) = fence::readable(self.pidfd.clone()) else { return false };
+        // One of our own: a descriptor can be registered once.
+        let Ok(ended) = self.pidfd.try_clone().and_then(fence::readable) else { return false };
         tokio::time::timeout(limit, ended.readable()).await.is_ok()
     }
 }
