@@ -52,6 +52,8 @@ fn begin() -> Result<(OwnedFd, Keel), String> {
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     // Executed by descriptor, the kernel calls us by its number.
     let _ = rustix::thread::set_name(c"sampand");
+    // Our end of the way to the keel may stay open though the keel is gone: the holder has the other one.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     // Whoever ends sampand's processes one by one: the worker ends us.
     let mut held = nix::sys::signal::SigSet::empty();
     for signal in [nix::sys::signal::SIGTERM, nix::sys::signal::SIGINT, nix::sys::signal::SIGHUP] {

@@ -8,8 +8,11 @@
 //! worker cannot be held up. It holds the barrier: if it goes, for whatever reason, the child reads the end of a pipe and exits.
 //! Absent on purpose: any decision about what comes next (`core/service`).
 //!
-//! A launch is one blocking function on a pool thread, from the clone to the start: the loop never blocks, and the code reads from
-//! top to bottom as in `sampan create`.
+//! A launch is one blocking function, from the clone to the start: it reads from top to bottom as in `sampan create`. Not on a
+//! thread: whoever opens a user's path may wait in the kernel for ever, and then its whole process cannot end. One launch at a time
+//! each: so one that is late is killed by itself, and can do nothing any more when its mount comes back. A launching process clones
+//! through a connection of its own that the keel closes with the worker. One that is done waits two seconds for the next launch, and
+//! while a life is cleaned up that is followed by another one is made ready. At rest there is none.
 //!
 //! Control groups and bundle stay over a restart: it makes, limits and removes nothing there, and `sampan ps`, `exec` and `plan`
 //! find them under the service's name. They go when the service stops, fails for good or gets another config. They are made anew

@@ -71,7 +71,11 @@ pub enum Said {
         roles: Vec<u32>,
     },
     /// Descriptors: pidfd, and the network namespace if there is one.
-    Created { pid: i32, oom_before: u64, bundled: Digest },
+    Created {
+        pid: i32,
+        oom_before: u64,
+        bundled: Digest,
+    },
     /// Nothing is left but what the state folder says. A `Problem` as text.
     Failed(String),
     Started(Result<(), String>),
