@@ -28,6 +28,8 @@ pub struct HostProcess<'a> {
     pub user: Option<(u32, u32)>,
     /// None: that of whoever clones.
     pub umask: Option<u32>,
+    /// All that it starts ends with it, in whatever group or session that is. What is cloned is then its overseer.
+    pub overseen: bool,
 }
 
 /// The plan. Its slots are stdin, stdout and stderr, and the report.
@@ -41,10 +43,12 @@ pub fn host<'a>(p: &HostProcess<'a>) -> Result<Plan<'a>, Error> {
     b.slot(SlotSource::Report);
     b.step("", Step::Close { first: 3, keep: Numbers::default() });
     b.step("", Step::Signals {});
-    // Out of reach of our terminal, and of a hook that signals its own group.
-    b.step("", Step::ProcessGroup {});
-    b.step("", Step::Oversee {});
-    b.step("", Step::Signals {});
+    if p.overseen {
+        // Out of reach of our terminal, and of a hook that signals its own group.
+        b.step("", Step::ProcessGroup {});
+        b.step("", Step::Oversee {});
+        b.step("", Step::Signals {});
+    }
     // No session: under runc and crun hooks lead none either.
     b.step("", Step::ProcessGroup {});
     for to in 0..3 {

@@ -378,6 +378,7 @@ fn a_process_of_the_host_is_a_short_plan() {
         env: vec!["PATH=/opt/bin:/bin"],
         user: Some((33, 33)),
         umask: Some(0o022),
+        overseen: true,
         ..Default::default()
     };
     let plan = sampan_plan::host_process::host(&process).unwrap();

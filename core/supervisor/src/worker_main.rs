@@ -146,6 +146,7 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
 
     let (outcome, mut worker) = worker.run(messages).await;
     worker.save_desired();
+    ground.launchers.close().await;
     match outcome {
         Outcome::Stopped => {
             for failure in ground.plugins.shutdown().await {

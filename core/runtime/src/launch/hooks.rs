@@ -205,6 +205,7 @@ fn start(
         argv: hook.argv(),
         env: hook.env.iter().chain(&ours).map(String::as_str).collect(),
         cwd: cwd.to_str().unwrap_or("/"),
+        overseen: true,
         ..HostProcess::default()
     };
     let plan = host(&process).map_err(|e| invalid(format!("{}: {}", e.field, e.problem)))?;

@@ -147,6 +147,16 @@ impl Launchers {
         });
     }
 
+    /// sampand ends: those that wait go first.
+    pub async fn close(&self) {
+        let idle = self.idle.take();
+        let processes: Vec<Process> = idle.iter().map(|(_, launcher)| launcher.process.clone()).collect();
+        drop(idle);
+        for process in processes {
+            process.is_gone_within(END_MAX).await;
+        }
+    }
+
     async fn start(&self) -> Result<Launcher, Problem> {
         let keel = self.keel.clone();
         let (socket, process) = on_pool(move || begin(&keel).map_err(of_io)).await?;

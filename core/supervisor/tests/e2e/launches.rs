@@ -53,7 +53,7 @@ fn a_root_on_a_mount_that_never_answers_holds_nobody_up() {
     assert!(text.contains("a look at") && text.contains("dead/root"), "{text}");
     // In the kernel, where nothing ends it: that is said, and nobody waits for it.
     let stop = world.ctl(&["stop", "bad1"]);
-    assert!(stop.code != 0 && stop.err.contains("cannot stop bad1"), "{stop:?}");
+    assert!(stop.code != 0 && stop.err.contains("cannot stop bad1"), "{stop:?}\n{}", world.said());
     let why = world.ok(&["why", "bad1"]);
     assert!(why.contains("hangs in the kernel") && why.contains("dead/root"), "{why}");
     the_others_live(&world);
