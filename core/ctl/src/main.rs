@@ -213,7 +213,12 @@ fn all_at_once(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> 
     std::thread::scope(|scope| {
         let asked: Vec<_> = services
             .iter()
-            .map(|service| (service, scope.spawn(move || waits::told(socket, service, || act(socket, service, verb, detach)))))
+            .map(|service| {
+                (
+                    service,
+                    scope.spawn(move || waits::told(socket, service, || act(socket, service, verb, detach))),
+                )
+            })
             .collect();
         let mut code = 0;
         for (service, answer) in asked {
