@@ -368,7 +368,7 @@ impl Plugin {
             self.wake(&mut queue);
             id
         };
-        let _unheard = Unheard { plugin: self, id };
+        let _unheard = Unheard { plugin: self, id, event };
         loop {
             match tokio::time::timeout_at(until.into(), &mut receiver).await {
                 Ok(Ok(outcome)) => return outcome,
@@ -389,7 +389,7 @@ impl Plugin {
     }
 
     /// Nobody waits for this answer any more, if it has not come: what it was about has ended. That is no fault of the plugin's.
-    fn forget(&'static self, id: u64) {
+    fn forget(&'static self, id: u64, event: u16) {
         let mut queue = self.queue();
         match queue.asked.get_mut(&id) {
             Some(asked) if !asked.dispatched => drop(queue.asked.remove(&id)),
@@ -397,7 +397,7 @@ impl Plugin {
                 asked.reply = None;
                 queue.zombies += 1;
                 drop(queue);
-                self.cancel(id);
+                self.cancel(id, event);
             }
             // Answered, or late and cancelled.
             Some(_) | None => {}
@@ -703,11 +703,12 @@ impl Plugin {
 struct Unheard {
     plugin: &'static Plugin,
     id: u64,
+    event: u16,
 }
 
 impl Drop for Unheard {
     fn drop(&mut self) {
-        self.plugin.forget(self.id);
+        self.plugin.forget(self.id, self.event);
     }
 }
 
