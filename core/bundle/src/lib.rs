@@ -6,6 +6,8 @@
 //! (`leaves.rs`). Plugins then adjust the JSON, and `write` puts it in `run_dir/bundles/SERVICE/`. What is looked up in the
 //! rootfs (users, folders) is opened inside it (`root.rs`).
 
+#![forbid(unsafe_code)]
+
 mod error;
 mod leaves;
 mod limits;

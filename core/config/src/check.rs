@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use sampan_plan::host_root::VOID;
 
-use super::decode::{Draft, lives_on};
-use super::diagnostic::Diagnostic;
-use super::inputs::Asked;
-use super::merge::join;
-use super::near::nearest;
-use super::schema::{Condition, Network, NetworkMode, Port, Protocol, RootMode, Source, Subnet};
-use super::source::Spot;
-use super::tree::Table;
+use crate::decode::{Draft, lives_on};
+use crate::diagnostic::Diagnostic;
+use crate::inputs::Asked;
+use crate::merge::join;
+use crate::near::nearest;
+use crate::schema::{Condition, Network, NetworkMode, Port, Protocol, RootMode, Source, Subnet};
+use crate::source::Spot;
+use crate::tree::Table;
 
 pub fn check(
     asked: &Asked<'_>,

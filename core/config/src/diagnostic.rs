@@ -3,7 +3,7 @@
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
-use super::source::Spot;
+use crate::source::Spot;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Diagnostic {

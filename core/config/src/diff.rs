@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::explain::{governing, leaves, service_leaves};
-use super::keys::{self, Applies, Key};
-use super::schema::{Config, NetworkMode, Service};
+use crate::explain::{governing, leaves, service_leaves};
+use crate::keys::{self, Applies, Key};
+use crate::schema::{Config, NetworkMode, Service};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Diff {

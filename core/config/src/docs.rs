@@ -1,6 +1,6 @@
 //! docs/config.md from the key table.
 
-use super::keys::{Applies, Key, SECTIONS, Stage};
+use crate::keys::{Applies, Key, SECTIONS, Stage};
 
 pub fn markdown() -> String {
     let mut out = String::from(

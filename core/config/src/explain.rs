@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{self, Key};
-use super::merge::join;
-use super::schema::{Config, Service, Source};
-use super::source::Spot;
-use super::tree::Node;
-use super::variables;
+use crate::keys::{self, Key};
+use crate::merge::join;
+use crate::schema::{Config, Service, Source};
+use crate::source::Spot;
+use crate::tree::Node;
+use crate::variables;
 
 /// The origin of what nobody has set.
 const DEFAULT: &str = "default";

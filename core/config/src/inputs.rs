@@ -8,9 +8,26 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::decode::Builtin;
-use super::glob;
-use super::read::read_text;
+use crate::file::read_text;
+use crate::glob;
+
+/// Where sampand's own things are unless the config says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Builtin {
+    pub run_dir: PathBuf,
+    pub state_dir: PathBuf,
+    pub plugin_dir: PathBuf,
+}
+
+impl Default for Builtin {
+    fn default() -> Self {
+        Builtin {
+            run_dir: "/run/sampan".into(),
+            state_dir: "/var/lib/sampan".into(),
+            plugin_dir: "/usr/lib/sampan/plugins".into(),
+        }
+    }
+}
 
 /// What the loader was told when it made a config.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,8 +1,9 @@
 //! Every key of config.toml, once: its forms, default, when a change applies, and whether it is built. The check for
 //! unknown keys, the hints, `diff`'s verdicts and docs/config.md all read this table; decoding reads only what it
 //! lists. `*` stands for a name.
+//! Long because it is one table.
 
-use super::near::nearest;
+use crate::near::nearest;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Key {

@@ -1,9 +1,9 @@
 //! Whether a tree has only keys that exist and are built; hints for those that do not.
 
-use super::diagnostic::Diagnostic;
-use super::keys::{self, Found, Key, Stage};
-use super::merge::join;
-use super::tree::{Node, Table, Value};
+use crate::diagnostic::Diagnostic;
+use crate::keys::{self, Found, Key, Stage};
+use crate::merge::join;
+use crate::tree::{Node, Table, Value};
 
 /// Of one file's tree, short forms expanded.
 pub fn check(tree: &Table, errors: &mut Vec<Diagnostic>) {

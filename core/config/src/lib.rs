@@ -7,36 +7,46 @@
 //! The tree keeps each value's place, so that whatever is said later can be underlined. What a config *does* is not
 //! here: `bundle` turns a service into a container, the worker follows `diff`.
 
-pub mod check;
-mod decode;
-pub mod diagnostic;
-pub mod diff;
-pub mod docs;
-pub mod env_file;
-pub mod explain;
+#![forbid(unsafe_code)]
+
 pub mod glob;
-mod inputs;
-pub mod keys;
-mod known;
-mod merge;
 mod near;
-mod read;
-pub mod schema;
-pub mod source;
-mod tree;
 pub mod units;
 pub mod variables;
 pub mod words;
+
+pub mod env_file;
+pub mod keys;
+pub mod schema;
+pub mod source;
+
+pub mod diagnostic;
+mod file;
+mod inputs;
+mod tree;
+
+mod merge;
+
+mod known;
+mod read;
+
+mod decode;
+
+pub mod check;
+pub mod explain;
+
+pub mod diff;
+pub mod docs;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use decode::{Builtin, CAPABILITIES};
+pub use decode::CAPABILITIES;
 pub use diagnostic::Diagnostic;
-pub use inputs::Inputs;
-pub use read::read_text;
+pub use file::read_text;
+pub use inputs::{Builtin, Inputs};
 pub use sampan_runtime::kernel::trust::plain;
 pub use schema::Config;
 

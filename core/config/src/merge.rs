@@ -2,10 +2,10 @@
 //! `restart.delay` in another meet as keys of one table. Included files form one tree with theirs (a key set twice is
 //! an error); a later `--config` and a service over `[defaults]` win per key.
 
-use super::diagnostic::Diagnostic;
-use super::env_file::is_name;
-use super::tree::{Node, Table, Value};
-use super::variables;
+use crate::diagnostic::Diagnostic;
+use crate::env_file::is_name;
+use crate::tree::{Node, Table, Value};
+use crate::variables;
 
 /// Keys that exclude each other: of two layers the upper one's stays.
 const EXCLUSIVE: [(&str, &[&str]); 2] =

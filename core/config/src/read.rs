@@ -4,16 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sampan_runtime::kernel::trust::{self, Group};
-
-use super::diagnostic::Diagnostic;
-use super::inputs::Asked;
-use super::source::{Source, Spot};
-use super::tree::{self, Node, Table, Value};
-use super::{glob, merge, variables};
+use crate::diagnostic::Diagnostic;
+use crate::inputs::Asked;
+use crate::source::{Source, Spot};
+use crate::tree::{self, Node, Table, Value};
+use crate::{glob, merge, variables};
 
 const INCLUDE_LEVELS_MAX: usize = 8;
-const FILE_BYTES_MAX: u64 = 4 << 20;
 /// What a warning about a file that its group may write says to do.
 pub const WRITABLE: &str = "whoever is in that group commands sampand";
 
@@ -47,7 +44,7 @@ impl<'a> Reader<'a> {
             let Some(source) = self.open(&path, None) else { continue };
             let mut tree = self.file(source, &mut vec![path]);
             merge::expand(&mut tree, &|name| self.asked.variable(name), &mut self.errors);
-            super::known::check(&tree, &mut self.errors);
+            crate::known::check(&tree, &mut self.errors);
             merge::overlay_config(&mut whole, tree);
         }
         whole
@@ -152,14 +149,4 @@ impl<'a> Reader<'a> {
             }
         }
     }
-}
-
-/// A text file that may tell us what to do: nobody but a trusted owner may write it, it is UTF-8 and not huge. With it comes a
-/// warning, or there is none.
-pub fn read_text(path: &Path) -> Result<(String, Option<String>), String> {
-    let (bytes, warning) =
-        trust::read(path, Group::MayWriteIfPrivate, FILE_BYTES_MAX).map_err(|error| error.about(path))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|e| format!("not UTF-8 at byte {}", e.utf8_error().valid_up_to()))?;
-    Ok((text, warning.map(|warning| warning.to_string())))
 }

@@ -5,6 +5,8 @@
 //! types *is* a config.toml that means the same: `explain` prints it, `diff` compares it.
 //! Absent on purpose: where a value came from (`origin.rs`), and any rule about what is allowed (`decode/`).
 
+mod text;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -462,122 +464,4 @@ pub enum OnError {
     Fail,
     Ignore,
     Disable,
-}
-
-/// How the types above are written in config.toml.
-mod text {
-    use std::fmt::Display;
-    use std::time::Duration;
-
-    use serde::{Serialize, Serializer};
-
-    use super::super::units;
-    use super::{Healthcheck, NameOrId, Signal, Subnet, TestCommand, Tmpfs, User};
-
-    pub fn duration<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&units::show_duration(*d))
-    }
-
-    pub fn size<S: Serializer>(n: &u64, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&units::show_size(*n))
-    }
-
-    pub fn size_or_none<S: Serializer>(n: &Option<u64>, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&n.map_or("none".into(), units::show_size))
-    }
-
-    pub fn or_none<T: Serialize, S: Serializer>(v: &Option<T>, s: S) -> Result<S::Ok, S::Error> {
-        match v {
-            Some(v) => v.serialize(s),
-            None => s.serialize_str("none"),
-        }
-    }
-
-    pub fn or_auto<T: Display, S: Serializer>(v: &Option<T>, s: S) -> Result<S::Ok, S::Error> {
-        match v {
-            Some(v) => s.collect_str(v),
-            None => s.serialize_str("auto"),
-        }
-    }
-
-    pub fn status<S: Serializer>((low, high): &(u16, u16), s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(&format_args!("{low}-{high}"))
-    }
-
-    pub fn healthcheck<S: Serializer>(check: &Option<Healthcheck>, s: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Without {
-            test: [&'static str; 1],
-        }
-        match check {
-            Some(check) => check.serialize(s),
-            None => Without { test: ["NONE"] }.serialize(s),
-        }
-    }
-
-    impl Serialize for TestCommand {
-        fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-            match self {
-                TestCommand::Argv(argv) => {
-                    s.collect_seq(["CMD"].into_iter().chain(argv.iter().map(String::as_str)))
-                }
-                TestCommand::Shell(text) => s.collect_seq(["CMD-SHELL", text]),
-            }
-        }
-    }
-
-    impl Display for Tmpfs {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str(&self.target)?;
-            let size = self.size.map(|n| format!("size={}", units::show_size(n)));
-            let mode = self.mode.map(|m| format!("mode={m:04o}"));
-            let all = size.into_iter().chain(mode).chain(self.options.iter().cloned());
-            for (i, option) in all.enumerate() {
-                f.write_str(if i == 0 { ":" } else { "," })?;
-                f.write_str(&option)?;
-            }
-            Ok(())
-        }
-    }
-
-    impl Display for NameOrId {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            match self {
-                NameOrId::Name(name) => f.write_str(name),
-                NameOrId::Id(id) => write!(f, "{id}"),
-            }
-        }
-    }
-
-    impl Display for User {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            match &self.group {
-                Some(group) => write!(f, "{}:{group}", self.user),
-                None => write!(f, "{}", self.user),
-            }
-        }
-    }
-
-    impl Display for Subnet {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            write!(f, "{}/{}", self.address, self.prefix)
-        }
-    }
-
-    impl Display for Signal {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str(&units::show_signal(self.0))
-        }
-    }
-
-    macro_rules! serialize_as_display {
-        ($($t:ty),*) => {$(
-            impl Serialize for $t {
-                fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                    s.collect_str(self)
-                }
-            }
-        )*};
-    }
-    serialize_as_display!(Tmpfs, User, Subnet, Signal);
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::Diagnostic;
-use super::source::{Source, Spot};
+use crate::diagnostic::Diagnostic;
+use crate::source::{Source, Spot};
 
 #[derive(Debug, Clone)]
 pub struct Node {

@@ -4,8 +4,11 @@
 //! The journal is written without fsync: it survives our crash, not the host's, and does not have to, for after
 //! a reboot nothing of what it speaks of runs.
 
-pub mod atomic;
+#![forbid(unsafe_code)]
+
 pub mod crash;
+
+pub mod atomic;
 mod desired;
 mod file;
 mod record;

@@ -23,7 +23,10 @@ impl Worker {
             Request::Version(answer) => send(answer, Ok(self.version())),
             Request::Services(answer) => {
                 let now = clock::boottime();
-                send(answer, Ok(self.fleet.entries.values().map(|entry| entry.status(now)).collect()));
+                send(
+                    answer,
+                    Ok(self.fleet.entries.values().map(|entry| self.fleet.status(entry, now)).collect()),
+                );
             }
             Request::Service { name, answer } => send(answer, self.inspect(&name)),
             Request::Why { name, answer } => send(answer, self.why(&name)),
@@ -96,7 +99,7 @@ impl Worker {
         let entry = self.fleet.get(name).ok_or_else(|| self.no_such(name))?;
         let bundle = self.ground.dirs.bundle(name);
         let bundle = bundle.is_dir().then(|| bundle.display().to_string());
-        Ok(entry.inspect(clock::boottime(), bundle, self.probes.last(name)))
+        Ok(entry.inspect(self.fleet.status(entry, clock::boottime()), bundle, self.probes.last(name)))
     }
 
     fn why(&self, name: &str) -> Result<Vec<api::Transition>, api::Failure> {
@@ -170,8 +173,11 @@ impl Worker {
     ) {
         let now = clock::boottime();
         if detach {
-            let services =
-                names.iter().filter_map(|name| self.fleet.get(name)).map(|entry| entry.status(now)).collect();
+            let services = names
+                .iter()
+                .filter_map(|name| self.fleet.get(name))
+                .map(|entry| self.fleet.status(entry, now))
+                .collect();
             return send(answer, Ok(api::Done { services, complete: false }));
         }
         let deadline = limit.map(|limit| now.after(limit));

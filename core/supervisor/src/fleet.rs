@@ -11,7 +11,7 @@ use sampan_config::schema;
 use sampan_keel::Handle;
 use sampan_service::graph::{Graph, Need};
 use sampan_service::limits::Bucket;
-use sampan_service::{Ms, State, Status, Wanted};
+use sampan_service::{Ms, State, Status, WaitFor, Wanted};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -90,8 +90,7 @@ impl Entry {
         self.machine.config()
     }
 
-    /// The row of `ps`.
-    pub fn status(&self, now: Ms) -> api::Status {
+    fn status(&self, now: Ms) -> api::Status {
         let machine = &self.machine;
         api::Status {
             name: self.name.to_string(),
@@ -133,10 +132,10 @@ impl Entry {
         }
     }
 
-    pub fn inspect(&self, now: Ms, bundle: Option<String>, check: Option<Last>) -> api::Inspect {
+    pub fn inspect(&self, status: api::Status, bundle: Option<String>, check: Option<Last>) -> api::Inspect {
         let exit = self.machine.last_exit;
         api::Inspect {
-            status: self.status(now),
+            status,
             exit_code: exit.and_then(|exit| exit.number()),
             signal: exit.and_then(|exit| match exit.status {
                 Status::Signal(signal) => Some(signal),
@@ -181,6 +180,18 @@ impl Fleet {
 
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Entry> {
         self.entries.get_mut(name)
+    }
+
+    /// The row of `ps`; of what waits in vain it says why.
+    pub fn status(&self, entry: &Entry, now: Ms) -> api::Status {
+        let mut status = entry.status(now);
+        if let State::Waiting { on: WaitFor::Dependency { service, .. }, .. } = &entry.machine.state
+            && let Some(on) = self.get(service)
+            && matches!(on.machine.state, State::Failed { .. })
+        {
+            status.text.push_str(&format!(" ({service}: {})", on.machine.state.show(now)));
+        }
+        status
     }
 
     pub fn names(&self) -> Vec<Arc<str>> {

@@ -71,7 +71,7 @@ impl Worker {
     pub fn left(&self) -> Vec<String> {
         let now = clock::boottime();
         let left = self.fleet.entries.values().filter(|entry| !entry.is_at_rest());
-        left.map(|entry| format!("{} ({})", entry.name, entry.status(now).text)).collect()
+        left.map(|entry| format!("{} ({})", entry.name, self.fleet.status(entry, now).text)).collect()
     }
 
     /// No more order, no more grace.
@@ -140,7 +140,8 @@ impl Worker {
     /// Tells clients that wait for the end; the last thing before it.
     pub fn say_farewell(&mut self) {
         let now = clock::boottime();
-        let services: Vec<_> = self.fleet.entries.values().map(|entry| entry.status(now)).collect();
+        let services: Vec<_> =
+            self.fleet.entries.values().map(|entry| self.fleet.status(entry, now)).collect();
         for answer in self.farewell.drain(..) {
             let complete = self.fleet.all_at_rest();
             let _ = answer.send(Ok(api::Done { services: services.clone(), complete }));

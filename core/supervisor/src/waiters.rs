@@ -42,8 +42,12 @@ impl Worker {
         self.waiters = waiting;
         for waiter in done {
             let complete = waiter.names.iter().all(|name| fulfilled(fleet.get(name), waiter.goal));
-            let services =
-                waiter.names.iter().filter_map(|name| fleet.get(name)).map(|e| e.status(now)).collect();
+            let services = waiter
+                .names
+                .iter()
+                .filter_map(|name| fleet.get(name))
+                .map(|entry| fleet.status(entry, now))
+                .collect();
             let _ = waiter.answer.send(Ok(api::Done { services, complete }));
         }
     }

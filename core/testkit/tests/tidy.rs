@@ -13,6 +13,9 @@ const IN_ORDER: &[&str] = &[
     "core/plan",
     "core/cgroups",
     "core/runtime",
+    "core/config",
+    "core/bundle",
+    "core/journal",
     "core/systemd",
     "plugins/network",
     "plugins/logging",
@@ -291,4 +294,49 @@ fn words_of_our_own_stay_gone() {
         }
     }
     nothing(&wrong);
+}
+
+/// The crates of this workspace that `krate`, a folder, is made of, by way of others too, and all that they depend on.
+fn dependencies(krate: &str) -> Vec<String> {
+    let root = workspace();
+    let folders: BTreeMap<String, &str> = CRATES
+        .iter()
+        .map(|folder| {
+            let manifest = fs::read_to_string(root.join(folder).join("Cargo.toml")).unwrap();
+            let name = manifest.lines().find_map(|line| line.strip_prefix("name = ")).unwrap();
+            (name.trim_matches('"').to_owned(), *folder)
+        })
+        .collect();
+    let (mut found, mut todo) = (Vec::<String>::new(), vec![krate]);
+    while let Some(folder) = todo.pop() {
+        let manifest = fs::read_to_string(root.join(folder).join("Cargo.toml")).unwrap();
+        let (_, rest) = manifest.split_once("\n[dependencies]\n").unwrap_or_default();
+        for line in rest.lines().take_while(|line| !line.starts_with('[')) {
+            let name = line.split(['=', '.', ' ']).next().unwrap_or_default();
+            if !name.is_empty() && !name.starts_with('#') && !found.iter().any(|known| known == name) {
+                found.push(name.to_owned());
+                todo.extend(folders.get(name).copied());
+            }
+        }
+    }
+    found
+}
+
+/// What has no event loop cannot be held up by one, nor hold one up. core/keel is not among them yet: it takes its locks from
+/// the plugins' SDK, which brings tokio with it.
+#[test]
+fn only_the_loop_and_its_plugins_have_tokio() {
+    for krate in ["core/config", "core/bundle", "core/journal", "core/service", "core/runtime"] {
+        let found = dependencies(krate);
+        assert!(!found.iter().any(|name| name == "tokio"), "{krate}: {found:?}");
+    }
+    assert!(dependencies("core/supervisor").iter().any(|name| name == "tokio"), "this test looks");
+}
+
+#[test]
+fn where_no_unsafe_is_needed_it_is_forbidden() {
+    for krate in ["core/plan", "core/service", "core/config", "core/bundle", "core/journal"] {
+        let lib = fs::read_to_string(workspace().join(krate).join("src/lib.rs")).unwrap();
+        assert!(lib.contains("#![forbid(unsafe_code)]"), "{krate}");
+    }
 }

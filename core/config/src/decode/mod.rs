@@ -12,37 +12,17 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::diagnostic::Diagnostic;
-use super::inputs::Asked;
-use super::merge::join;
-use super::near::nearest;
-use super::read::WRITABLE;
-use super::tree::{Node, Value};
-use super::{units, variables};
+use crate::diagnostic::Diagnostic;
+use crate::inputs::Asked;
+use crate::merge::join;
+use crate::near::nearest;
+use crate::read::WRITABLE;
+use crate::tree::{Node, Value};
+use crate::{units, variables};
 
 pub use plugin::{network, plugin};
 pub use service::{CAPABILITIES, Draft, lives_on, service};
 pub use supervisor::supervisor;
-
-/// Where sampand's own things are unless the config says otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Builtin {
-    pub run_dir: PathBuf,
-    pub state_dir: PathBuf,
-    pub plugin_dir: PathBuf,
-}
-
-impl Default for Builtin {
-    fn default() -> Self {
-        Builtin {
-            run_dir: "/run/sampan".into(),
-            state_dir: "/var/lib/sampan".into(),
-            plugin_dir: "/usr/lib/sampan/plugins".into(),
-        }
-    }
-}
 
 /// What every reader needs.
 pub struct Cx<'a> {

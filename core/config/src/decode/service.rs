@@ -38,14 +38,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
     let security = t.table("security", "a table");
     let (ports, port_spots) = ports::ports(&t);
     let (depends_on, dependency_spots) = depends_on(&t);
-    let networks: Vec<(String, Spot)> = match t.get("networks") {
-        Some(f) if f.node.table().is_some() => {
-            f.not_built("networks as a table", "write [\"NAME\"]");
-            Vec::new()
-        }
-        Some(f) => f.list(|f| Some((f.nonempty()?, f.node.at.clone()))).unwrap_or_default(),
-        None => vec![("default".into(), node.key.clone())],
-    };
+    let networks = networks(&t, node);
     let healthcheck = life::healthcheck(&t);
     let mut service = Service {
         name: name.to_string(),
@@ -164,6 +157,17 @@ fn hostname(f: &Field<'_>) -> Option<String> {
         return None;
     }
     Some(name)
+}
+
+fn networks(t: &Fields<'_>, node: &Node) -> Vec<(String, Spot)> {
+    match t.get("networks") {
+        Some(f) if f.node.table().is_some() => {
+            f.not_built("networks as a table", "write [\"NAME\"]");
+            Vec::new()
+        }
+        Some(f) => f.list(|f| Some((f.nonempty()?, f.node.at.clone()))).unwrap_or_default(),
+        None => vec![("default".into(), node.key.clone())],
+    }
 }
 
 fn user(f: &Field<'_>) -> Option<User> {

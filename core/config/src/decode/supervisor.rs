@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Builtin, Field, Fields};
+use super::{Field, Fields};
+use crate::inputs::Builtin;
 use crate::schema::{LogFormat, LogLevel, OnExit, RestartStorm, Supervisor};
 
 /// `sun_path` less its NUL (unix(7)).

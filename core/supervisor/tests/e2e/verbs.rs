@@ -214,7 +214,10 @@ restart.max_delay = "1h"
     let ran = world.ctl(&["start", "above", "top"]);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.err.contains("cannot start above: waiting top started"), "{ran:?}");
-    assert!(ran.err.contains("cannot start top: waiting job completed_successfully"), "{ran:?}");
+    assert!(
+        ran.err.contains("cannot start top: waiting job completed_successfully (job: failed exit 1)"),
+        "{ran:?}"
+    );
     assert_eq!(world.inspect("job").status.generation, 3, "each start tries what had failed again");
     assert_eq!(world.ctl(&["up", "--wait", "above"]).code, 4, "nor is there anything to wait for");
     let lost = world.ctl(&["restart", "lost"]);
