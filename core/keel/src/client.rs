@@ -276,10 +276,12 @@ impl Keel {
         }
     }
 
-    /// From now on the keel has a holder, which writes its line into this record.
-    pub(super) fn hold(&self, record: BorrowedFd<'_>, place: i32, number: i32) -> Result<(), Error> {
+    /// From now on the keel has a holder, which writes its line into this record. Its pid, unless it has just ended.
+    pub(super) fn hold(&self, record: BorrowedFd<'_>, place: i32, number: i32) -> Result<Option<u32>, Error> {
         let words = [place, number, 0, 0];
-        self.call(Op::Hold, words, "", &[record], "hold", "what it has, by a process of its own").map(drop)
+        let what = "what it has, by a process of its own";
+        let (answer, _) = self.call(Op::Hold, words, "", &[record], "hold", what)?;
+        Ok(u32::try_from(answer.words[0]).ok().filter(|pid| *pid > 0))
     }
 
     /// All is over: nothing need outlive the keel any more. The locks of the run folder are free when the keel has ended.

@@ -268,6 +268,15 @@ impl Tender {
         }
     }
 
+    /// Who asked for a holder is told its pid; 0: it has just ended, and another one starts.
+    fn with_holder(&self, request: &Message, mut answer: Message) -> Message {
+        if Op::from_word(request.kind) == Some(Op::Hold) && answer.kind == 0 {
+            let pid = self.holder.as_ref().and_then(Holder::pid);
+            answer.words[0] = pid.map_or(0, |pid| pid.as_raw_nonzero().get());
+        }
+        answer
+    }
+
     /// From here on what we hold outlives us.
     fn start_holder(&mut self, request: &Message, fds: &mut wire::Fds) -> Result<(), Errno> {
         let record = high(fds.take(0).ok_or(Errno::BADF)?)?;
@@ -483,6 +492,7 @@ impl Tender {
                 Ok((answer, fd)) => (Message { seq: request.seq, ..answer }, fd),
                 Err(refusal) => (refusal.message(&request), None),
             };
+            let answer = self.with_holder(&request, answer);
             drop(fds);
             point("before the answer");
             let Some(worker) = &self.worker else { return };

@@ -94,6 +94,8 @@ pub struct Claim {
     pub rebooted: bool,
     /// What the holder of a dead sampand had is this keel's.
     pub taken_over: bool,
+    /// The process that keeps the descriptors; none if it has just ended, and another one starts.
+    pub holder: Option<u32>,
 }
 
 /// Makes the folders if need be, checks whose they are, takes the locks (or finds them with the keel, after a crash
@@ -110,8 +112,8 @@ pub fn claim(run_dir: &Path, state_dir: &Path, keel: &Keel) -> Result<Claim, Err
         clear(run_dir).map_err(|error| failed(run_dir, "clear it after a reboot", io(&error)))?;
     }
     close_to_others(run_dir, &run)?;
-    takeover::hold(run_dir, &boot_id, keel)?;
-    Ok(Claim { boot_id, rebooted, taken_over: taken_over.is_some() })
+    let holder = takeover::hold(run_dir, &boot_id, keel)?;
+    Ok(Claim { boot_id, rebooted, taken_over: taken_over.is_some(), holder })
 }
 
 /// Locks the run folder, by taking over from a holder that has outlived its sampand if there is one.

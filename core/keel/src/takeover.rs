@@ -127,8 +127,8 @@ fn pid_in(fdinfo: &str) -> Option<i32> {
     fdinfo.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
 }
 
-/// Has the keel make a holder, unless it has one, and ends those before it.
-pub fn hold(run_dir: &Path, boot: &str, keel: &Keel) -> Result<(), super::rundir::Error> {
+/// Has the keel make a holder, unless it has one, and ends those before it. The pid of the holder, unless it has just ended.
+pub fn hold(run_dir: &Path, boot: &str, keel: &Keel) -> Result<Option<u32>, super::rundir::Error> {
     let failed = |error: std::io::Error| super::rundir::Error::Folder {
         path: run_dir.join(record::NAME),
         doing: "make the record of who holds what",
@@ -141,9 +141,9 @@ pub fn hold(run_dir: &Path, boot: &str, keel: &Keel) -> Result<(), super::rundir
         |living: &&Living| living.entry.keel.pid == ours && record::running(&living.entry.keel).is_some();
     // Not in the place of one that lives. A keel that has a holder keeps it.
     let (place, number) = living.first().map_or((0, 1), |latest| (1 - latest.place, latest.entry.number + 1));
-    keel.hold(file.as_fd(), place, number)?;
+    let holder = keel.hold(file.as_fd(), place, number)?;
     for older in living.iter().filter(|living| !is_ours(living)) {
         end(older.pidfd.as_fd());
     }
-    Ok(())
+    Ok(holder)
 }

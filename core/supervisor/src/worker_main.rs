@@ -89,7 +89,7 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     let supervisor = opening.supervisor().clone();
     let claim =
         rundir::claim(&supervisor.run_dir, &supervisor.state_dir, &keel).map_err(|e| e.to_string())?;
-    let cgroup_parent = cgroup_parent::find(&supervisor, None);
+    let cgroup_parent = cgroup_parent::find(&supervisor, claim.holder);
     rundir::claim_groups(&cgroup_parent, &keel).map_err(|e| e.to_string())?;
     let (journal, replay) = Journal::open(&supervisor.run_dir, &claim.boot_id)
         .map_err(|(path, error)| format!("cannot open {}: {error}", path.display()))?;
