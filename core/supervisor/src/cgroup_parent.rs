@@ -7,6 +7,7 @@
 //!
 //! Without systemd it is `/sampan`. What was found is written down in run_dir, so that a start that finds containers looks
 //! where they are, whatever the host has become.
+use sampan_cgroups::Hierarchies;
 use sampan_config::schema::Supervisor;
 use sampan_systemd::{Error, Manager, Scope, manager};
 use std::path::Path;
@@ -24,13 +25,13 @@ const RECORD: &str = "cgroup_parent";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 
 /// The group, absolute in each hierarchy. `holder` is the process that keeps the scope.
-pub fn find(config: &Supervisor, holder: Option<u32>) -> String {
+pub fn find(config: &Supervisor, hierarchies: &Hierarchies, holder: Option<u32>) -> String {
     if let Some(parent) = &config.cgroup_parent {
         return parent.clone();
     }
     let recorded = std::fs::read_to_string(config.run_dir.join(RECORD)).ok();
     let found = match holder.filter(|_| manager::booted() && rustix::process::geteuid().is_root()) {
-        Some(holder) if recorded.as_deref() != Some(TOP) => scope(&config.run_dir, holder).unwrap_or_else(|error| {
+        Some(holder) if recorded.as_deref() != Some(TOP) => scope(&config.run_dir, hierarchies, holder).unwrap_or_else(|error| {
             tracing::warn!(
                 "no scope of systemd's for the services, their control groups are in {TOP}, where systemd may take controllers away: {error}"
             );
@@ -47,7 +48,7 @@ pub fn find(config: &Supervisor, holder: Option<u32>) -> String {
 }
 
 /// Makes sure that the scope is there with the holder in it.
-fn scope(run_dir: &Path, holder: u32) -> Result<String, String> {
+fn scope(run_dir: &Path, hierarchies: &Hierarchies, holder: u32) -> Result<String, String> {
     let name = scope_name(run_dir);
     let group = group_of(holder).map_err(|e| e.to_string())?;
     if let Some(parent) = group.strip_suffix(HOLDER).filter(|parent| parent.ends_with(&format!("/{name}"))) {
@@ -68,10 +69,25 @@ fn scope(run_dir: &Path, holder: u32) -> Result<String, String> {
         Err(Error::Failed { name, .. }) if name == UNIT_EXISTS => {}
         Err(error) => return Err(error.to_string()),
     }
+    // systemd moves processes into groups that are there, and makes none below a delegated one.
+    let scope = group_of(holder).map_err(|e| e.to_string())?;
+    make_groups(hierarchies, scope.strip_suffix(HOLDER).unwrap_or(&scope)).map_err(|e| e.to_string())?;
     manager.attach(&name, HOLDER, &[holder]).map_err(|e| e.to_string())?;
     let group = group_of(holder).map_err(|e| e.to_string())?;
     let parent = group.strip_suffix(HOLDER);
     parent.map(str::to_owned).ok_or_else(|| format!("systemd put our process into {group}"))
+}
+
+/// The holder's group, in each hierarchy that has the scope.
+fn make_groups(hierarchies: &Hierarchies, scope: &str) -> std::io::Result<()> {
+    let scopes = hierarchies.iter().map(|hierarchy| format!("{}{scope}", hierarchy.mount));
+    for scope in scopes.filter(|scope| Path::new(scope).is_dir()) {
+        match std::fs::create_dir(format!("{scope}{HOLDER}")) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A second sampand has a scope of its own, known by its run_dir.

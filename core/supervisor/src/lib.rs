@@ -13,6 +13,7 @@ pub mod view;
 // What comes in: the config, and what was written down.
 mod cgroup_parent;
 mod check;
+mod service_manager;
 pub mod source;
 
 // Who does the work.

@@ -36,6 +36,7 @@ impl Worker {
         }
         tracing::info!("{why}");
         let limit = self.ground.config().supervisor.shutdown_timeout;
+        crate::service_manager::is_stopping(limit + LAST_MAX);
         let _limit = self.say_after(limit, Message::Hurry);
         self.ending = Some(Shutdown { hurried: false, given_up: false, _limit, last: None });
     }

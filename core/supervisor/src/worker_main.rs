@@ -4,7 +4,7 @@ use crate::opening::{self, Configs, Opening};
 use crate::source::Source;
 use crate::view::View;
 use crate::worker::{Message, Outcome, Worker};
-use crate::{adopt, cgroup_parent, follow, listen, log, serve};
+use crate::{adopt, cgroup_parent, follow, listen, log, serve, service_manager};
 use rustix::fs::Mode;
 use sampan_cgroups::Hierarchies;
 use sampan_config::Config;
@@ -89,7 +89,8 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     let supervisor = opening.supervisor().clone();
     let claim =
         rundir::claim(&supervisor.run_dir, &supervisor.state_dir, &keel).map_err(|e| e.to_string())?;
-    let cgroup_parent = cgroup_parent::find(&supervisor, claim.holder);
+    let hierarchies = Hierarchies::detect().map_err(|e| e.to_string())?;
+    let cgroup_parent = cgroup_parent::find(&supervisor, hierarchies, claim.holder);
     rundir::claim_groups(&cgroup_parent, &keel).map_err(|e| e.to_string())?;
     let (journal, replay) = Journal::open(&supervisor.run_dir, &claim.boot_id)
         .map_err(|(path, error)| format!("cannot open {}: {error}", path.display()))?;
@@ -111,7 +112,6 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
         }
         Fate::Hung => tracing::warn!("the worker before this one hung and was ended; containers ran on"),
     }
-    let hierarchies = Hierarchies::detect().map_err(|e| e.to_string())?;
     let (send, messages) = mpsc::unbounded_channel();
     let reason = if lives == 0 && !claim.taken_over { "start" } else { "crash" };
     let configs = opening.configs(&source, &replay);
@@ -141,7 +141,7 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     crate::sources::orders(orders, &send).map_err(|e| format!("cannot hear the keel's orders: {e}"))?;
     let following = (follow && logged).then(|| follow::start(&ground, &view));
     keel.ready().map_err(|e| e.to_string())?;
-    tell_manager("READY=1");
+    service_manager::is_ready();
     worker.tidy.soon();
 
     let (outcome, mut worker) = worker.run(messages).await;
@@ -154,12 +154,13 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
             }
             drop(following);
             worker.ground.flush_desired().await;
-            crate::life::remove_cgroup_parent(hierarchies, &ground.cgroup_parent);
             tracing::info!("everything is stopped");
             worker.say_farewell();
             // The answers must reach their clients before the socket goes.
             tokio::time::sleep(FAREWELL).await;
             let released = ground.keel.release();
+            // The holder was in it, where systemd is init.
+            crate::life::remove_cgroup_parent(hierarchies, &ground.cgroup_parent);
             let left = std::fs::remove_file(&supervisor.socket)
                 .and_then(|()| rundir::leave(&supervisor.run_dir, &ground.cgroup_parent, &ground.keel));
             if let Err(error) = left {
@@ -185,13 +186,6 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
         }
     }
     Ok(STOPPED)
-}
-
-/// A service manager that cannot be told is no reason to stop: it will say itself what it misses.
-fn tell_manager(state: &str) {
-    if let Err(error) = sampan_systemd::notify::send(state) {
-        tracing::warn!("the service manager (NOTIFY_SOCKET) cannot be told {state}: {error}");
-    }
 }
 
 async fn open_plugins(
