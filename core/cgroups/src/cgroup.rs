@@ -10,7 +10,7 @@ use sampan_plan::host::{self, Version};
 
 use crate::cgroups_path::{CgroupsPath, clean};
 use crate::detect::{Hierarchies, Hierarchy};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Errno, Error, Result};
 use crate::group::Group;
 use crate::v2;
 
@@ -142,6 +142,32 @@ impl<'h> Cgroup<'h> {
         let by_name =
             || ["freezer", "pids", "devices", "memory"].iter().find_map(|c| self.group_of(Version::V1, c));
         self.v2().or_else(by_name).or_else(|| self.groups().next())
+    }
+}
+
+/// The groups that were there when it was made, by their descriptors.
+#[derive(Debug)]
+pub struct Held {
+    hierarchies: Hierarchies,
+}
+
+impl Held {
+    /// What is done to it is done to those groups alone. One that has been removed since is empty, whatever has its name now.
+    pub fn groups(&self) -> Cgroup<'_> {
+        let folders = vec![String::new(); self.hierarchies.iter().len()];
+        Cgroup { hierarchies: &self.hierarchies, folders, is_new: false }
+    }
+}
+
+impl Cgroup<'_> {
+    /// For what may be done late, when other groups may have the same name.
+    pub fn hold(&self) -> Result<Held> {
+        let folders = self.groups().filter_map(|group| match group.folder() {
+            Ok(root) => Some(Ok(group.hierarchy.rooted(group.name(), root))),
+            Err(Errno::NOENT | Errno::NODEV) => None,
+            Err(e) => Some(Err(Error::new(Doing::Read, group.name()).call("openat", e))),
+        });
+        Ok(Held { hierarchies: Hierarchies::of_folders(folders)? })
     }
 }
 

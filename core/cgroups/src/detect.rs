@@ -35,6 +35,11 @@ impl Hierarchy {
         self.root.as_fd()
     }
 
+    /// The same, with another folder as its root.
+    pub(crate) fn rooted(&self, mount: String, root: OwnedFd) -> Hierarchy {
+        Hierarchy { version: self.version, controllers: self.controllers.clone(), mount, root }
+    }
+
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|c| c == controller)
     }
@@ -68,6 +73,12 @@ impl Layout {
 }
 
 impl Hierarchies {
+    /// As if each of these were mounted where it is: what is done to their roots is done to these folders and to none that is
+    /// made later under the same name.
+    pub(crate) fn of_folders(folders: impl Iterator<Item = Result<Hierarchy>>) -> Result<Hierarchies> {
+        Ok(Hierarchies { list: folders.collect::<Result<_>>()? })
+    }
+
     /// This machine's, detected once per process.
     pub fn detect() -> Result<&'static Hierarchies> {
         static FOUND: OnceLock<Hierarchies> = OnceLock::new();

@@ -246,6 +246,31 @@ fn empty_groups_are_removed_at_once_and_others_left_as_they_are() {
     });
 }
 
+/// A kill that comes late: the group that was meant has gone, and another container is in one of the same name.
+#[test]
+fn a_late_kill_of_held_groups_does_not_reach_those_made_anew() {
+    everywhere(|hierarchies| {
+        let group = scratch(hierarchies);
+        let mut first = spawn(&group, "exec sleep 60");
+        let held = group.hold().unwrap();
+        assert_eq!(held.groups().procs().unwrap(), [first.pid()]);
+        held.groups().kill(SOON).unwrap();
+        assert_eq!(first.0.wait().unwrap().code(), None, "killed");
+        let late = group.hold().unwrap();
+        group.remove().unwrap();
+
+        let location = CgroupsPath::Absolute(group.location());
+        let anew = Cgroup::create(hierarchies, &location).unwrap();
+        let next = spawn(&anew, "exec sleep 60");
+        for held in [held, late] {
+            held.groups().kill(SOON).unwrap();
+            assert!(held.groups().is_empty().unwrap());
+        }
+        assert_eq!(anew.procs().unwrap(), [next.pid()], "the next life runs on");
+        anew.kill(SOON).unwrap();
+    });
+}
+
 #[test]
 fn who_sits_in_one_v1_group_alone_is_found_when_the_others_are_gone() {
     everywhere(|hierarchies| {

@@ -493,7 +493,10 @@ impl Ground {
             if let Err(problem) = life::discard(&ground, &name, generation, child).await {
                 tracing::error!(service = name, "cannot remove what is left of it: {problem}");
             }
-            ground.forget(&name);
+            // Unless the config names it again.
+            if !ground.config().services.contains_key(&name) {
+                ground.forget(&name);
+            }
         });
     }
 
@@ -598,18 +601,23 @@ impl Worker {
                 }
             }
             Action::KillCgroup => {
-                let cgroup = ground.cgroup(name);
+                // Those of this life, now: by the time that a thread is free others may have their name. The next life does not
+                // take these over, so that nobody is put into a group whose kill is still to come.
                 ground.note_kill(name);
+                let groups = life::hold(ground.hierarchies, &ground.cgroup(name));
                 let pidfd = entry.live.as_ref().and_then(|live| live.pidfd.try_clone().ok());
-                let hierarchies = ground.hierarchies;
                 let under_way = entry.under_way.clone();
                 tokio::task::spawn_local(async move {
-                    // First whoever may still put somebody in there.
-                    if let Some(under_way) = under_way {
-                        under_way.end().await;
-                    }
+                    // First whoever may still put somebody in there, or make the groups anew: then those are this life's.
+                    let groups = match under_way {
+                        Some(under_way) => {
+                            under_way.end().await;
+                            life::hold(ground.hierarchies, &ground.cgroup(&service))
+                        }
+                        None => groups,
+                    };
                     let killed = tokio::task::spawn_blocking(move || {
-                        life::kill_all(hierarchies, &cgroup, pidfd.as_ref().map(AsFd::as_fd))
+                        life::kill_all(groups, pidfd.as_ref().map(AsFd::as_fd))
                     });
                     let empty = match killed.await {
                         Ok(Ok(())) => true,

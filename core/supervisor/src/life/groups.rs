@@ -1,5 +1,5 @@
 //! A service's control groups outside of its launch: looked at, emptied, thawed, given other limits.
-use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies};
+use sampan_cgroups::{Cgroup, CgroupsPath, Held, Hierarchies};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -14,13 +14,17 @@ pub fn last_look(hierarchies: &Hierarchies, cgroup: &str) -> (u64, bool) {
     }
 }
 
-/// Ends every process of a service.
+/// The groups of a life as they are at this moment, to be killed by and by: the next life has groups of the same name.
+pub fn hold(hierarchies: &Hierarchies, cgroup: &str) -> Result<Held, sampan_cgroups::Error> {
+    group(hierarchies, cgroup).and_then(|group| group.hold())
+}
+
+/// Ends every process of a life; `groups` as `hold` gave them.
 pub fn kill_all(
-    hierarchies: &Hierarchies,
-    cgroup: &str,
+    groups: Result<Held, sampan_cgroups::Error>,
     pidfd: Option<BorrowedFd<'_>>,
 ) -> Result<(), sampan_cgroups::Error> {
-    let killed = group(hierarchies, cgroup).and_then(|group| group.kill(KILL_MAX));
+    let killed = groups.and_then(|held| held.groups().kill(KILL_MAX));
     if let Some(pidfd) = pidfd {
         // Also where there is no cgroup: with its init a pid namespace ends.
         let _ = sampan_runtime::kernel::pidfd::send(pidfd, libc::SIGKILL);

@@ -46,7 +46,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use groups::{kill_all, last_look, remove_cgroup_parent, thaw, update};
+pub use groups::{hold, kill_all, last_look, remove_cgroup_parent, thaw, update};
 use launcher::Launcher;
 pub use launcher::{Launchers, UnderWay};
 pub use process::{end, foreign_status, netns_of, reaped, signal};

@@ -1,5 +1,5 @@
 //! What a life leaves and how it goes: plugins' `detach`, processes, hooks, state, groups, bundle.
-use super::groups::{KILL_MAX, group, kill_all};
+use super::groups::{KILL_MAX, group, hold, kill_all};
 use super::process::end;
 use super::{Kept, of_io, on_pool, tag};
 use crate::executor::Ground;
@@ -73,8 +73,11 @@ pub async fn discard(
     child: Option<Child>,
 ) -> Result<(), Problem> {
     let scene = Scene::of(ground, name, generation, hooks::Log::Nowhere);
+    // The config may name it again at any time: its next life waits.
+    let shelf = ground.shelf(name);
+    let _kept = shelf.lock().await;
     on_pool(move || {
-        kill_all(scene.hierarchies, &scene.cgroup, None).map_err(of_io)?;
+        kill_all(hold(scene.hierarchies, &scene.cgroup), None).map_err(of_io)?;
         if let Some(child) = child {
             end(&scene.keel, &child);
         }
