@@ -391,7 +391,7 @@ pub const SERVICE: &[Key] = &[
     key("lifecycle", "{ pre_start, post_start, pre_stop, post_stop }", "{}", L, X, ""),
     key("on", "{ exit, failure, oom, health }", "{}", L, X, ""),
     key("secrets", "[name]", "[]", R, X, "/run/secrets/NAME"),
-    key("adjust", "{ \"env/TZ\" = \"PLUGIN\" }", "{}", N, X, "whose value wins"),
+    key("adjust", "{ \"env/TZ\" = \"PLUGIN\" }", "{}", N, B, "whose value wins where plugins differ"),
 ];
 
 pub const NETWORK: &[Key] = &[
@@ -436,7 +436,14 @@ pub const PLUGIN: &[Key] = &[
     key("isolation", "inline, process", "inline", L, X, ""),
     key("loop", "boolean", "false", L, X, ""),
     key("allow_abort", "boolean", "false", L, X, ""),
-    key("grants", "[leaf]", "[]", L, X, ""),
+    key(
+        "grants",
+        "[leaf]",
+        "[]",
+        S,
+        B,
+        "what it may set besides: seccomp, capabilities, devices, namespaces, hooks, sysctl, user",
+    ),
     key("sandbox", "table", "{}", L, X, ""),
 ];
 

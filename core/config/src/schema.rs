@@ -107,6 +107,8 @@ pub struct Service {
     pub shm_size: u64,
     /// What env_file and environment give; without the built-in PATH and HOME.
     pub environment: BTreeMap<String, String>,
+    /// Leaf of the spec -> the plugin whose value wins.
+    pub adjust: BTreeMap<String, String>,
     pub user: User,
     /// Upper case with `CAP_`, or `ALL`.
     pub cap_add: Vec<String>,
@@ -456,6 +458,8 @@ pub struct Plugin {
     pub hard_timeout: Duration,
     #[serde(serialize_with = "text::duration")]
     pub open_timeout: Duration,
+    /// What it may set of a container besides.
+    pub grants: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -525,6 +525,14 @@ fn plugins() {
         "[plugins.x]\nisolation = \"process\"",
         &["2:1 plugins.x.isolation: known, but not built in this version [leave it out]"],
     );
+    check("[plugins.x]\ngrants = [\"devices\", \"hooks\"]", &[]);
+    check(
+        "[plugins.x]\ngrants = [\"device\"]",
+        &[concat!(
+            "2:11 plugins.x.grants: no such grant [did you mean \"devices\"? Else: seccomp, capabilities, namespaces, ",
+            "hooks, sysctl, user]"
+        )],
+    );
     check("[plugins.x]\nconfig = 3", &["2:10 plugins.x.config: expected a table, found an integer"]);
 }
 

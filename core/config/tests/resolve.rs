@@ -89,8 +89,15 @@ fn the_key_table_tells_the_truth_about_defaults() {
     for key in config::keys::SERVICE.iter().filter(|k| k.stage == config::keys::Stage::Built) {
         let Some(entry) = shown.get(key.path) else {
             // Tables without entries, and what another key stands in for.
-            let silent =
-                ["read_only", "bundle", "env_file", "environment", "healthcheck.test", "healthcheck.tcp"];
+            let silent = [
+                "read_only",
+                "bundle",
+                "env_file",
+                "environment",
+                "healthcheck.test",
+                "healthcheck.tcp",
+                "adjust",
+            ];
             assert!(silent.contains(&key.path) || key.path.contains('*'), "{} is not shown", key.path);
             continue;
         };
@@ -204,6 +211,13 @@ fn a_plugins_config_is_its_own() {
     let plugin = &reloads(&folder, &["c.toml"]).plugins["x"];
     assert_eq!(plugin.config, json!({ "a": 1, "b": ["value", 2.5], "c": { "d": true } }));
     assert_eq!(plugin.on_error, OnError::Fail);
+}
+
+#[test]
+fn whose_value_wins_is_said_leaf_by_leaf() {
+    assert_eq!(web("").adjust.len(), 0);
+    let adjust = web("adjust = { \"env/TZ\" = \"tz\" }").adjust;
+    assert_eq!(adjust.get("env/TZ").map(String::as_str), Some("tz"));
 }
 
 /// With what `make run` and a reader of examples/ have in their environment.

@@ -12,6 +12,7 @@ use super::library::Library;
 use super::quarantine;
 use super::{Ctx, Policy, World};
 use sampan_plugin::abi::{self, Bytes, Request};
+use sampan_plugin::merge::Author;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -253,6 +254,10 @@ impl Plugin {
             this: RwLock::new(None),
             health: Mutex::default(),
         }))
+    }
+
+    pub fn author(&self) -> Author<'_> {
+        Author { name: &self.name, grants: &self.policy.grants, claims: &self.library.manifest.claims }
     }
 
     pub fn wants(&self, event: u16) -> bool {

@@ -15,7 +15,6 @@ mod kv;
 mod library;
 mod life;
 mod order;
-mod owners;
 mod quarantine;
 mod table;
 
@@ -170,7 +169,7 @@ pub fn discover(plugin_dir: &Path, tables: &BTreeMap<String, config::schema::Plu
             hard_timeout: table.hard_timeout,
             open_timeout: table.open_timeout,
             services: table.services.clone(),
-            grants: Vec::new(),
+            grants: table.grants.clone(),
         },
     });
     let mut all: Vec<PluginConfig> = shipped.chain(named).collect();

@@ -10,9 +10,9 @@
 //! until the next restart. `detach` is not final while a restart is due; if none comes after all, everybody gets a final one.
 use super::call::{Message, Outcome, Plugin};
 use super::containers::Memory;
-use super::owners::{Owners, Refusal};
 use super::{Ctx, Failure, FailureKind, OnError, Plugins, Role};
-use sampan_plugin::{Adjust, abi};
+use sampan_plugin::abi;
+use sampan_plugin::merge::{Merge, Refusal};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -69,6 +69,14 @@ struct Step {
 /// Whether one of these claims is what the service needs.
 fn gives(claims: &[String], needs: &[&str]) -> bool {
     claims.iter().any(|claim| needs.contains(&claim.as_str()))
+}
+
+fn kind(refusal: &Refusal) -> FailureKind {
+    match refusal {
+        Refusal::Conflict { .. } | Refusal::Claimed { .. } => FailureKind::Conflict,
+        Refusal::NoGrant { .. } | Refusal::NoClaim { .. } => FailureKind::Denied,
+        Refusal::Invalid { .. } | Refusal::NotJson { .. } => FailureKind::Failed,
+    }
 }
 
 impl Plugins {
@@ -132,7 +140,7 @@ impl Plugins {
         spec: &mut Value,
     ) -> Result<Created, Failure> {
         let mut created = Created::default();
-        let mut owners = Owners::new(service.get("adjust"));
+        let mut merge = Merge::new(service.get("adjust"));
         let message = Message::of(abi::EV_CREATE, &Arc::new(ctx.clone()))
             .body(&json!({ "service": service, "attempt": ctx.attempt }));
         for plugin in self.up(&ctx.service) {
@@ -140,55 +148,27 @@ impl Plugins {
                 container.saw.push(plugin.slot);
             }
             let needed = gives(&plugin.library.manifest.claims, needs);
-            let Some((json, _)) = self.gate_of(plugin, message.clone(), needed).await? else { continue };
-            if json.is_empty() {
-                continue;
-            }
-            // An object: serde would take a list for a structure as well.
-            let answer =
-                serde_json::from_slice(&json).and_then(|map| serde_json::from_value(Value::Object(map)));
-            let answer: Adjust = match answer {
-                Ok(answer) => answer,
-                Err(error) => {
+            let Some((answer, _)) = self.gate_of(plugin, message.clone(), needed).await? else { continue };
+            match merge.take(spec, plugin.author(), &answer) {
+                Ok(taken) => {
+                    if !taken.message.is_empty() {
+                        created.messages.push((plugin.name.clone(), taken.message));
+                    }
+                    if let Some(container) = self.world.containers().get_mut(ctx.handle)
+                        && taken.changed
+                    {
+                        container.spec = Some(spec.to_string().into());
+                    }
+                }
+                Err(refusal) => {
+                    plugin.health().figures.errors += 1;
                     let step = Step { plugin, event: abi::EV_CREATE, needed };
-                    self.error(step, format!("its answer is not JSON as expected: {error}"))?;
-                    continue;
+                    self.verdict(step, kind(&refusal), refusal.to_string())?;
                 }
-            };
-            let failure =
-                |kind, reason: String| Failure { plugin: plugin.name.clone(), event: "create", kind, reason };
-            for claim in answer.claims {
-                if !plugin.library.manifest.claims.contains(&claim) {
-                    let reason = format!("it claims {claim}, which its manifest does not say");
-                    return Err(failure(FailureKind::Denied, reason));
-                }
-                if let Some(other) = created.claims.insert(claim.clone(), plugin.name.clone()) {
-                    let reason = format!(
-                        "plugins {other} and {} both claim {claim}; disable one of them",
-                        plugin.name
-                    );
-                    return Err(failure(FailureKind::Conflict, reason));
-                }
-            }
-            if !answer.message.is_empty() {
-                created.messages.push((plugin.name.clone(), answer.message));
-            }
-            if answer.adjust.is_empty() {
-                continue;
-            }
-            owners.apply(spec, &plugin.name, &plugin.policy.grants, &answer.adjust).map_err(|refusal| {
-                let kind = match refusal {
-                    Refusal::Conflict { .. } => FailureKind::Conflict,
-                    Refusal::NoGrant { .. } => FailureKind::Denied,
-                    Refusal::Invalid { .. } => FailureKind::Failed,
-                };
-                failure(kind, refusal.to_string())
-            })?;
-            if let Some(container) = self.world.containers().get_mut(ctx.handle) {
-                container.spec = Some(spec.to_string().into());
             }
         }
-        created.owners = owners.names();
+        created.claims.clone_from(merge.claims());
+        created.owners = merge.owners();
         Ok(created)
     }
 

@@ -175,3 +175,15 @@ fn a_config_error_names_table_and_key() {
         "plugin audit: plugins.audit.config.deni: unknown field `deni`, expected `deny`; did you mean \"deny\"?"
     );
 }
+
+/// The two lists of grants are one.
+#[test]
+fn every_grant_can_be_written_and_reaches_the_host() {
+    let dir = Folder::new();
+    let file = dir.0.join("c.toml");
+    let grants = sampan_plugin::merge::GRANTS;
+    std::fs::write(&file, format!("[plugins.x]\ngrants = {grants:?}\n")).unwrap();
+    let loaded = sampan_config::load(&[file], &|_| None, &sampan_config::Builtin::default()).unwrap();
+    let [plugin] = &discover(&dir.0, &loaded.config.plugins)[..] else { panic!("one plugin") };
+    assert_eq!(plugin.policy.grants, grants);
+}

@@ -112,6 +112,7 @@ fn setter(world: &World, name: &'static str, json: &'static str, grants: &[&str]
         Box::leak(format!("return r->event == SP_EV_CREATE ? reply(r, {json:?}) : SP_OK;").into_boxed_str());
     let mut config =
         config(name, &C { manifest: r#"{"claims":["stdio"]}"#, ..C::new(name, call) }.build(&world.dir));
+    config.policy.on_error = OnError::Fail;
     config.policy.grants = grants.iter().map(|grant| (*grant).to_owned()).collect();
     config
 }

@@ -218,6 +218,47 @@ fn an_error_goes_the_way_of_the_policy() {
     assert_eq!(outcome(OnError::Disable), (Ok(()), "disabled"));
 }
 
+/// Two answers that do not go together, one that has no grant, and one with a claim that the manifest does not have.
+#[test]
+fn an_answer_that_is_refused_goes_the_way_of_the_policy_as_an_error_does() {
+    let answer = |json: &str| -> &'static str {
+        let call = format!("return r->event == SP_EV_CREATE ? reply(r, {json:?}) : SP_OK;");
+        Box::leak(call.into_boxed_str())
+    };
+    let first = r#"{"adjust":{"env":{"TZ":"UTC"}},"claims":["stdio"]}"#;
+    for second in [
+        r#"{"adjust":{"env":{"TZ":"CET","A":"1"}},"message":"hello"}"#,
+        r#"{"adjust":{"env":{"A":"1"}},"claims":["stdio"]}"#,
+        r#"{"adjust":{"env":{"A":"1"},"sysctl":{"a":"1"}}}"#,
+        r#"{"adjust":{"env":{"A":"1"}},"claims":["network"]}"#,
+    ] {
+        for on_error in [OnError::Fail, OnError::Ignore, OnError::Disable] {
+            let world = World::new();
+            let plugin = |name, json| {
+                let c = C { manifest: r#"{"claims":["stdio"]}"#, ..C::new(name, answer(json)) };
+                config(name, &c.build(&world.dir))
+            };
+            let (a, mut b) = (plugin("a", first), plugin("b", second));
+            b.policy.on_error = on_error;
+            run(async {
+                let plugins = world.with(&[a, b]).await;
+                match (create(&plugins, "web").await, on_error) {
+                    (Err(failure), OnError::Fail) => assert_eq!(failure.plugin, "b"),
+                    (Ok((created, spec)), OnError::Ignore | OnError::Disable) => {
+                        // Nothing of it is taken.
+                        assert_eq!(spec["process"]["env"], json!(["TZ=UTC"]), "{second}");
+                        assert_eq!(created.claims["stdio"], "a");
+                        assert_eq!((created.claims.len(), created.messages.len()), (1, 0));
+                    }
+                    (outcome, on_error) => panic!("{second}: {on_error:?}: {outcome:?}"),
+                }
+                let disabled = plugins.statuses()[1].state == "disabled";
+                assert_eq!(disabled, on_error == OnError::Disable);
+            });
+        }
+    }
+}
+
 #[test]
 fn three_panics_disable_and_the_process_lives() {
     let call = r#"return r->event == SP_EV_CREATE ? refuse(r, SP_E_PANIC, "panicked at src/lib.rs:1:1: oh") : SP_OK;"#;

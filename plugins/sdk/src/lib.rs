@@ -16,6 +16,7 @@ pub mod export;
 pub mod host;
 pub mod lock;
 mod logs;
+pub mod merge;
 pub mod netns;
 mod panics;
 pub mod plugin;

@@ -56,6 +56,12 @@ impl Plugin for Sample {
                 panic!("later");
             }
             "task-panics" => tokio::spawn(async { panic!("in a task") }).await?,
+            "fuse" => {
+                let fuse = json!({ "type": "c", "major": 10, "minor": 229 });
+                return Ok(Adjust::new().device("/dev/fuse", fuse));
+            }
+            "network" => return Ok(Adjust::new().claim("network")),
+            "relative" => return Ok(Adjust::new().mount("data", "tmpfs", "tmpfs", &[])),
             "sleeps" => tokio::time::sleep(Duration::from_millis(50)).await,
             "hangs" => std::future::pending().await,
             "cleans-up" => {
@@ -297,4 +303,20 @@ fn the_rig_drives_a_library_in_c() {
     assert_eq!(rig.logs().last().unwrap().message, "out of memory");
     rig.crash_and_reopen().unwrap();
     rig.lifecycle("web").unwrap();
+}
+
+/// What sampand refuses the rig refuses, in the same words.
+#[test]
+fn an_answer_that_sampand_would_refuse_fails() {
+    let rig = Rig::new::<Sample>(json!({})).unwrap();
+    let refused = |service: &str| rig.lifecycle(service).unwrap_err().to_string();
+    assert_eq!(
+        refused("fuse"),
+        "it may not set devices//dev/fuse: that needs grants = [\"devices\"] in its table of config.toml"
+    );
+    assert_eq!(refused("network"), "it claims network, which its manifest does not say");
+    rig.with_grants(&["devices"]).lifecycle("fuse").unwrap();
+    let rig = Rig::new::<Sample>(json!({})).unwrap();
+    let refused = |service: &str| rig.lifecycle(service).unwrap_err().to_string();
+    assert_eq!(refused("relative"), "its answer is not valid: mounts/data: not an absolute path");
 }

@@ -55,12 +55,24 @@ pub fn plugin(name: &str, t: &Fields<'_>, plugin_dir: &Path) -> Plugin {
         timeout: t.or("timeout", Field::period, Duration::from_secs(5)),
         hard_timeout: t.or("hard_timeout", Field::period, Duration::from_secs(60)),
         open_timeout: t.or("open_timeout", Field::period, Duration::from_secs(10)),
+        grants: t.or("grants", |f| f.list(|f| f.word("grant", GRANTS, &[]).map(str::to_owned)), Vec::new()),
     };
     if let Some(f) = t.get("timeout").filter(|_| plugin.timeout > plugin.hard_timeout) {
         f.wrong("longer than hard_timeout", "hard_timeout is the end of all extensions");
     }
     plugin
 }
+
+/// The leaves of a spec with which a plugin could take the machine.
+const GRANTS: &[(&str, &str)] = &[
+    ("seccomp", "seccomp"),
+    ("capabilities", "capabilities"),
+    ("devices", "devices"),
+    ("namespaces", "namespaces"),
+    ("hooks", "hooks"),
+    ("sysctl", "sysctl"),
+    ("user", "user"),
+];
 
 const ON_ERROR: &[(&str, OnError)] =
     &[("fail", OnError::Fail), ("ignore", OnError::Ignore), ("disable", OnError::Disable)];

@@ -53,6 +53,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
         // To a tmpfs 0 is no limit at all.
         shm_size: t.or("shm_size", |f| f.size_in(1..=1 << 40, "1 byte to 1T"), 64 << 20),
         environment: files::environment(&t),
+        adjust: adjust(&t),
         user: t.or("user", user, User { user: NameOrId::Id(0), group: Some(NameOrId::Id(0)) }),
         cap_add: t.or("cap_add", |f| f.list(capability), Vec::new()),
         cap_drop: t.or("cap_drop", |f| f.list(capability), Vec::new()),
@@ -86,6 +87,11 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
         depends_on: dependency_spots,
         networks,
     }
+}
+
+fn adjust(t: &Fields<'_>) -> BTreeMap<String, String> {
+    let entries = t.table("adjust", "a table").entries();
+    entries.filter_map(|(leaf, field)| Some((leaf.to_owned(), field.nonempty()?))).collect()
 }
 
 fn source(t: &Fields<'_>, at: &Spot) -> Source {

@@ -17,6 +17,7 @@ mod fake;
 
 use crate::abi::{self, Bytes, PluginTable, Request};
 use crate::error::{Error, Result};
+use crate::merge::{Author, Merge};
 use crate::plugin::Plugin;
 use crate::types::{Container, Role};
 use fake::{FAKE_HOST, Fake};
@@ -36,6 +37,7 @@ pub struct Rig {
     this: Mutex<*mut c_void>,
     host: Arc<Fake>,
     config: Value,
+    grants: Vec<String>,
 }
 
 // SAFETY: calls into the plugin are made under the lock of `this`; the table is plain data.
@@ -169,9 +171,26 @@ impl Rig {
         Rig::open(table, config)
     }
 
+    /// What config.toml would allow it by `grants`.
+    pub fn with_grants(mut self, grants: &[&str]) -> Rig {
+        self.grants = grants.iter().map(|grant| (*grant).to_owned()).collect();
+        self
+    }
+
+    /// What sampand says to an answer to `create`, on a spec that has next to nothing.
+    fn merge(&self, table: &Value, answer: &[u8]) -> Result<()> {
+        let (name, _, manifest) = self.identity();
+        let claims = manifest.get("claims").cloned().unwrap_or_else(|| json!([]));
+        let claims: Vec<String> = serde_json::from_value(claims)?;
+        let author = Author { name: &name, grants: &self.grants, claims: &claims };
+        let mut spec = json!({ "ociVersion": "1.2.0", "process": {}, "mounts": [], "linux": {} });
+        let taken = Merge::new(table.get("adjust")).take(&mut spec, author, answer);
+        taken.map(drop).map_err(|refusal| Error::with_status(abi::E_DENIED, refusal.to_string()))
+    }
+
     fn open(table: PluginTable, config: Value) -> Result<Rig> {
         let host = Arc::new(Fake::new(table.events));
-        let rig = Rig { table, this: Mutex::new(std::ptr::null_mut()), host, config };
+        let rig = Rig { table, this: Mutex::new(std::ptr::null_mut()), host, config, grants: Vec::new() };
         rig.call_open("start")?;
         rig.synchronize()?;
         Ok(rig)
@@ -240,9 +259,13 @@ impl Rig {
     /// `create` was answered with.
     pub fn lifecycle_with(&self, service: &str, table: Value, fds: Vec<(Role, OwnedFd)>) -> Result<Value> {
         let pid = std::process::id() as i32;
-        let create = Event::new(abi::EV_CREATE).of(service).body(json!({ "service": table, "attempt": 0 }));
-        self.host.lock().services.insert(service.to_owned(), table);
-        let adjust = self.fire(create);
+        let create = Event::new(abi::EV_CREATE).of(service).body(json!({ "service": &table, "attempt": 0 }));
+        self.host.lock().services.insert(service.to_owned(), table.clone());
+        let adjust = self.fire(create).and_then(|adjust| {
+            let answer =
+                if adjust.json.is_null() { Vec::new() } else { adjust.json.to_string().into_bytes() };
+            self.merge(&table, &answer).map(|()| adjust)
+        });
         let run = |adjust: Answered| -> Result<Value> {
             let attach = Event::new(abi::EV_ATTACH).of(service).pid(pid);
             self.fire(fds.into_iter().fold(attach, |attach, (role, fd)| attach.fd(role, fd)))?;
