@@ -4,6 +4,7 @@ use crate::fence;
 use crate::probe::{Exec, Ran, Target};
 use async_trait::async_trait;
 use rustix::fs::OFlags;
+use rustix::process::{Pid, Signal};
 use sampan_keel::Keel;
 use sampan_plan::{Options, Plan, Spec};
 use sampan_runtime::error::Error;
@@ -35,13 +36,12 @@ impl Exec for Inside {
             tokio::task::spawn_blocking(move || begin(keel, containers, &service, &container, argv));
         let mut command = started.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let output = command.output(output_bytes_max).await?;
-        fence::readable(command.pidfd.clone())?.readable().await?.retain_ready();
         let exit = command.keel.peek(command.pid).map_err(io::Error::other)?;
         Ok(Ran { code: exit.map_or(255, sampan_keel::Exit::code), output })
     }
 }
 
-/// A command under way. Dropped, it is killed and reaped.
+/// A command under way. Dropped, it is killed with what it has started, and reaped.
 struct Command {
     keel: Keel,
     pid: i32,
@@ -89,24 +89,73 @@ fn begin(
 }
 
 impl Command {
-    /// stdout and stderr to their end, cut at `most`; what comes after is read and dropped, so that nothing blocks.
+    /// stdout and stderr up to the end of the command, cut at `most`; what comes after is read and dropped, so that nothing blocks.
+    /// What it leaves behind may hold them open for ever.
     async fn output(&mut self, most: usize) -> io::Result<Vec<u8>> {
+        let ended = fence::readable(self.pidfd.clone())?;
         let Some(pipe) = self.output.take() else { return Ok(Vec::new()) };
         let pipe = fence::readable(pipe)?;
-        let (mut output, mut buffer) = (Vec::new(), vec![0; 4096]);
+        let mut output = Vec::new();
         loop {
-            let mut ready = pipe.readable().await?;
-            match ready.try_io(|fd| Ok(rustix::io::read(&**fd.get_ref(), &mut buffer[..])?)) {
-                Err(_) => {}
-                Ok(Ok(0)) => return Ok(output),
-                Ok(Ok(count)) => {
-                    let room = most.saturating_sub(output.len()).min(count);
-                    output.extend_from_slice(buffer.get(..room).unwrap_or_default());
+            tokio::select! {
+                biased;
+                ready = pipe.readable() => {
+                    let mut ready = ready?;
+                    match ready.try_io(|fd| take(fd.get_ref(), &mut output, most)) {
+                        Ok(Ok(true)) => break,
+                        Ok(Ok(false)) | Err(_) => {}
+                        Ok(Err(error)) => return Err(error),
+                    }
                 }
-                Ok(Err(error)) => return Err(error),
+                over = ended.readable() => {
+                    over?.retain_ready();
+                    // What it has said before its end is there.
+                    while let Ok(false) = take(pipe.get_ref(), &mut output, most) {}
+                    return Ok(output);
+                }
             }
         }
+        ended.readable().await?.retain_ready();
+        Ok(output)
     }
+}
+
+/// Some of what is in the pipe; true: that was its end.
+fn take(pipe: &OwnedFd, output: &mut Vec<u8>, most: usize) -> io::Result<bool> {
+    let mut buffer = [0; 4096];
+    let count = rustix::io::read(pipe, &mut buffer[..])?;
+    let room = most.saturating_sub(output.len()).min(count);
+    output.extend_from_slice(buffer.get(..room).unwrap_or_default());
+    Ok(count == 0)
+}
+
+/// Kills what a process has started, and what those have, before itself. Each is stopped before its children are looked for: it
+/// makes no more of them, and reaps none, so that no number comes to mean somebody else.
+fn end_descendants(pid: i32) {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        signal(parent, Signal::STOP);
+        found.extend(children(parent));
+        next += 1;
+    }
+    for pid in found.into_iter().skip(1).rev() {
+        signal(pid, Signal::KILL);
+    }
+}
+
+fn signal(pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 impl Drop for Command {
@@ -114,6 +163,7 @@ impl Drop for Command {
         let (keel, pid, pidfd) = (self.keel.clone(), self.pid, self.pidfd.clone());
         let end = move || {
             if !sampan_runtime::kernel::pidfd::ended(pidfd.as_fd()).unwrap_or(true) {
+                end_descendants(pid);
                 let _ = sampan_runtime::kernel::pidfd::send(pidfd.as_fd(), libc::SIGKILL);
                 let _ = sampan_runtime::kernel::pidfd::wait(pidfd.as_fd(), Some(END_MAX));
             }

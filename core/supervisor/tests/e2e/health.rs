@@ -138,3 +138,30 @@ restart = {{ policy = "on-failure", max_attempts = 2, delay = "10ms" }}
     let ps = world.ok(&["ps"]);
     assert!(ps.contains("failed 2 attempts") && ps.contains("waiting job"), "{ps}");
 }
+
+/// A check by a shell, every second, with a second to answer.
+fn checked(script: &str) -> String {
+    format!(
+        "healthcheck = {{ test = [\"CMD-SHELL\", \"{script}\"], timeout = \"1s\", interval = \"1s\", start_period = \"0s\", \
+         retries = 2, on_failure = \"none\" }}\n"
+    )
+}
+
+#[test]
+fn what_a_check_has_started_ends_when_its_time_is_over() {
+    let mut world = world!("[services.a]\n{LIVE}{}", checked("(sleep 98766; true) | cat; echo no"));
+    world.start();
+    world.until("two checks ran out of time", |world| world.inspect("a").status.health == "unhealthy");
+    // One of the next check may be on its way: the shell, its pipeline of two, a sleep.
+    world.until("the service, and one check at most", |world| world.processes("a").len() <= 6);
+    world.ok(&["stop", "a"]);
+}
+
+#[test]
+fn a_check_that_ends_well_is_a_success_whatever_it_leaves() {
+    let mut world = world!("[services.a]\n{LIVE}{}", checked("echo fine; sleep 98767 & exit 0"));
+    world.start();
+    world.until("it is healthy", |world| world.inspect("a").status.health == "healthy");
+    let said = world.inspect("a").last_check.unwrap().output;
+    assert_eq!(said, "fine");
+}
