@@ -1,6 +1,6 @@
 //! A keel that dies at each of its steps in turn, and what the next one finds: by the holder everything that was told.
 
-use crate::keel::{Folder, Sampand, scripted, soon};
+use crate::keel::{Folder, Sampand, kill, scripted, soon};
 use std::path::Path;
 use std::process::Command;
 
@@ -53,6 +53,15 @@ fn holders(folder: &Folder) -> Vec<i32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
     let pid = |process: std::path::PathBuf| process.file_name()?.to_str()?.parse().ok();
     processes.filter(|process| is_ours(process)).filter_map(pid).collect()
+}
+
+/// Also after a failure nothing of a test stays.
+struct Scrub<'f>(&'f Folder);
+
+impl Drop for Scrub<'_> {
+    fn drop(&mut self) {
+        holders(self.0).into_iter().for_each(|pid| kill(pid, libc::SIGKILL));
+    }
 }
 
 /// What was answered of what was asked, in order: a child that ends, one that runs, a descriptor and another in its place,
@@ -123,6 +132,7 @@ fn leave(mut sampand: Sampand, folder: &Folder, at: u32) {
 fn a_keel_that_dies_at_any_step_loses_nothing() {
     for at in 1.. {
         let folder = Folder::new(&format!("steps-{at}"));
+        let _scrub = Scrub(&folder);
         let mut told = Told::default();
         let mut died = true;
         if let Some(mut first) = sampand(&folder, Some(("SAMPAN_CRASH_KEEL_AT", at))) {
@@ -148,6 +158,7 @@ fn who_takes_over_may_die_at_any_step_too() {
     for variable in ["SAMPAN_CRASH_KEEL_AT", "SAMPAN_CRASH_AT"] {
         for at in 1.. {
             let folder = Folder::new(&format!("takes-{at}"));
+            let _scrub = Scrub(&folder);
             let mut first = sampand(&folder, None).unwrap();
             let told = act(&mut first, &folder);
             first.die();

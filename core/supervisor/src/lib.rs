@@ -1,6 +1,6 @@
 //! sampand: reads config.toml and keeps its service containers running.
 //!
-//! Two processes: the keel clones and holds descriptors, the worker does everything else in one event loop. While something starts
+//! The keel clones and holds descriptors, with a holder beside it; the worker does everything else in one event loop. While something starts
 //! there are launching processes (`life::job`): they open what users' configs name, and may hang over it.
 //! Modules are listed in the order in which they may use each other, in four groups.
 
