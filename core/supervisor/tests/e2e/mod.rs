@@ -16,6 +16,7 @@ macro_rules! world {
 mod applied;
 mod apply;
 mod attack;
+mod chaos;
 mod descriptors;
 mod died;
 mod fuse;

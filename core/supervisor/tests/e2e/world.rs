@@ -501,6 +501,11 @@ impl Random {
         Random(seed)
     }
 
+    /// Never 0.
+    pub fn seeded(seed: u64) -> Random {
+        Random(seed)
+    }
+
     /// xorshift64 (Marsaglia 2003).
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
