@@ -63,27 +63,37 @@ pub struct Service<'a> {
     pub name: &'a str,
     pub account: Account,
     pub done: Done,
-    /// The exits in its transitions, one for each generation, in order.
+    /// The exits in its transitions, one for each life, in order.
     pub exits: Vec<&'a str>,
     pub log: Log,
     /// Whether all of sampand was ever dead at once.
     pub unheld: bool,
 }
 
-/// The exits of each service, each generation's once; a second one that differs is a fault.
+/// The exits of each service, one for each life: a second one that differs is a fault. What was cloned and has not executed its
+/// program has no exit of the service's.
 pub fn exits<'a>(events: &'a [Transition], faults: &mut Vec<String>) -> BTreeMap<&'a str, Vec<&'a str>> {
-    let mut by_life: BTreeMap<(&str, u64), &str> = BTreeMap::new();
-    for event in events {
-        let Some(exit) = event.cause.strip_prefix("exit ") else { continue };
-        if let Some(before) = by_life.insert((&event.service, event.generation), exit)
-            && before != exit
-        {
-            faults.push(format!("{} generation {}: {before}, then {exit}", event.service, event.generation));
-        }
-    }
     let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for ((service, _), exit) in by_life {
-        found.entry(service).or_default().push(exit);
+    // The present life has had its exit.
+    let mut ended: BTreeMap<&str, bool> = BTreeMap::new();
+    for event in events {
+        let service = event.service.as_str();
+        if event.to == "creating" {
+            ended.insert(service, false);
+        }
+        let Some(exit) = event.cause.strip_prefix("exit ") else { continue };
+        if event.data.get("end").is_some_and(|end| end == "interrupted launch") {
+            continue;
+        }
+        let exits = found.entry(service).or_default();
+        let again = ended.insert(service, true) == Some(true);
+        match exits.last() {
+            Some(before) if again && *before == exit => {}
+            Some(before) if again => {
+                faults.push(format!("{service} generation {}: {before}, then {exit}", event.generation));
+            }
+            _ => exits.push(exit),
+        }
     }
     found
 }

@@ -161,7 +161,7 @@ impl<'a> Adversary<'a> {
         std::thread::sleep(Duration::from_millis(pause));
         self.undo(false);
         self.chaos.note("start sampand");
-        self.chaos.world.start();
+        self.chaos.start();
     }
 
     fn kill_services(&mut self) {
@@ -280,17 +280,31 @@ impl<'a> Adversary<'a> {
         self.chaos.note(format!("restart {name}: {} {}", ran.code, ran.err.trim()));
     }
 
+    /// run_dir can still be read.
+    fn spoil(&self) {
+        let text = fs::read_to_string(self.chaos.world.config()).unwrap();
+        fs::write(self.chaos.world.config(), format!("{text}\n[[[ not toml\n")).unwrap();
+    }
+
     /// An operator saves half an edit, and a worker dies.
     fn broken_config(&mut self) {
-        fs::write(self.chaos.world.config(), "[[[ not toml\n").unwrap();
+        self.spoil();
         self.chaos.note("config.toml is broken");
-        let part = if self.random.below(2) == 0 { Part::Worker } else { Part::Keel };
-        if part == Part::Worker || self.chaos.world.holder().is_some() || self.may_kill_all {
-            self.kill_parts(&[part]);
+        // Where nothing lives, a start needs a config that can be read.
+        let something_lives = !self.chaos.world.processes("s05").is_empty();
+        let held = self.chaos.world.holder().is_some() || self.may_kill_all;
+        if self.random.below(2) == 0 || !something_lives || !held {
+            self.kill_parts(&[Part::Worker]);
+        } else if let Some(keel) = self.open(Part::Keel) {
+            self.chaos.unheld |= self.chaos.world.holder().is_none();
+            self.chaos.note("kill Keel");
+            let _ = pidfd_send_signal(&keel, Signal::KILL);
+            self.chaos.world.ended();
+            self.chaos.start();
         }
         if self.quiet() {
             // A start may have found it edited.
-            fs::write(self.chaos.world.config(), "[[[ not toml\n").unwrap();
+            self.spoil();
             let ran = self.chaos.world.ctl(&["apply"]);
             assert_ne!(ran.code, 0, "a broken config is applied: {ran:?}");
         }

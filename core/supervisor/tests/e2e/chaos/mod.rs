@@ -146,6 +146,18 @@ impl Chaos {
         self.world.configure(&toml);
     }
 
+    /// As `World::start`, and what there is to see is kept if it fails.
+    fn start(&mut self) {
+        self.world.spawn();
+        let end = Instant::now() + super::world::LONG;
+        while self.world.get::<sampan_api::Version>("/v1/version").is_err() {
+            if Instant::now() > end || self.world.has_ended() {
+                panic!("{}", self.report(&["sampand does not start".to_owned()]));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// The transitions since the last time. While no worker answers there are none; they are kept.
     fn listen(&mut self) {
         let since = self.events.last_key_value().map_or(1, |(seq, _)| seq + 1);
@@ -260,10 +272,8 @@ impl Chaos {
     fn report(&self, faults: &[String]) -> String {
         let kept = std::env::temp_dir().join(format!("sampan-chaos-{}", std::process::id()));
         let _ = fs::create_dir_all(&kept);
-        for (from, to) in
-            [("state/logs", "logs"), ("account", "account"), ("out", "out"), ("run/journal", "journal")]
-        {
-            run(Command::new("cp").arg("-a").arg(self.world.dir().join(from)).arg(kept.join(to)));
+        for name in ["state/logs", "account", "out", "run/journal", "run/applied.json", "config.toml"] {
+            run(Command::new("cp").arg("-a").arg(self.world.dir().join(name)).arg(&kept));
         }
         let events: Vec<&Transition> = self.events.values().collect();
         let _ = fs::write(kept.join("events.json"), serde_json::to_string_pretty(&events).unwrap());
