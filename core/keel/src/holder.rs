@@ -96,6 +96,13 @@ impl Holder {
         }
     }
 
+    /// The keel ends, and what it has open must not go with it: there is a holder when this returns.
+    pub fn stay(&mut self, hold: &Hold, now: Duration) {
+        if self.pidfd().is_none_or(|pidfd| pidfd::ended(pidfd).unwrap_or(true)) {
+            let _ = self.clone(hold, now);
+        }
+    }
+
     /// Nothing is to be held any more. Its locks are free when this returns.
     pub fn end(self) {
         if let State::Runs { pidfd, .. } = &self.state {

@@ -210,12 +210,15 @@ impl Tender {
         }
     }
 
-    /// What runs on keeps its holder.
+    /// What runs on keeps its holder, or gets one: the next one's time may not have come. Nothing of the table that they share is
+    /// closed here.
     fn end(&mut self, code: u8) -> u8 {
-        if self.hold.holds_no_process()
-            && let Some(holder) = self.holder.take()
-        {
-            holder.end();
+        if self.hold.holds_no_process() {
+            if let Some(holder) = self.holder.take() {
+                holder.end();
+            }
+        } else if let Some(holder) = &mut self.holder {
+            holder.stay(&self.hold, now());
         }
         code
     }

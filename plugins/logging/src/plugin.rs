@@ -161,7 +161,10 @@ impl Plugin for Logging {
         match Settings::of(&event.service) {
             Ok(None) => Ok(Adjust::new()),
             Ok(Some(settings)) => {
-                cx.host().put(cx.container(), SETTINGS, &settings).await?;
+                // On a full disk a later worker reads them from the service's config.
+                if let Err(error) = cx.host().put(cx.container(), SETTINGS, &settings).await {
+                    tracing::warn!(service = cx.service(), %error, "cannot write down how it is logged");
+                }
                 Ok(Adjust::new().claim("stdio"))
             }
             Err((pointer, text)) => Err(Error::veto(format!("{pointer}: {text}"))),

@@ -155,3 +155,19 @@ fn a_planned_restart_with_keep_loses_nothing() {
     world.start();
     nothing_is_lost(&world, pids);
 }
+
+/// A holder that lived briefly is not followed at once; sampand's planned end does not wait for that.
+#[test]
+fn a_planned_restart_right_after_two_deaths_of_the_holder_loses_nothing() {
+    let Some(mut world) = world("on_exit = \"keep\"") else { return };
+    let pids = begin(&mut world);
+    for _ in 0..2 {
+        world.until("there is a holder", |world| world.holder().is_some());
+        kill_all(&[world.holder().unwrap()]);
+    }
+    world.signal(libc::SIGTERM);
+    assert_eq!(world.ended(), Some(0));
+    meanwhile(&world, pids);
+    world.start();
+    nothing_is_lost(&world, pids);
+}

@@ -81,7 +81,8 @@ pub fn exits<'a>(events: &'a [Transition], faults: &mut Vec<String>) -> BTreeMap
         if event.to == "creating" {
             ended.insert(service, false);
         }
-        let Some(exit) = event.cause.strip_prefix("exit ") else { continue };
+        let cause = event.cause.strip_prefix("sampand came back: ").unwrap_or(&event.cause);
+        let Some(exit) = cause.strip_prefix("exit ") else { continue };
         if event.data.get("end").is_some_and(|end| end == "interrupted launch") {
             continue;
         }

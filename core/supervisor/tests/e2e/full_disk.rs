@@ -1,0 +1,43 @@
+//! state_dir on a disk that is full: services run, and start, and are logged when there is room.
+use super::world::{Small, kill, library};
+use super::{LIVE, World};
+
+fn fill(disk: &Small) -> std::path::PathBuf {
+    use std::io::Write;
+    let path = disk.path().join("fill");
+    let mut file = std::fs::File::create(&path).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    path
+}
+
+#[test]
+fn a_service_that_starts_on_a_full_disk_is_logged_when_there_is_room() {
+    let mut world = world!("");
+    let disk = Small::new(world.dir().join("state"), "2M");
+    let logging = library("logging");
+    let (head, talks) = (
+        format!("[plugins.logging]\npath = \"{}\"\n[services.a]\n{LIVE}", logging.display()),
+        r#"[services.talks]
+command = ["/bin/sh", "-c", "trap 'echo last || exit 5; exit 37' USR1; echo first || exit 4; sleep 100000 & wait"]
+stop_signal = "SIGKILL"
+restart = "no"
+"#,
+    );
+    world.configure(&head);
+    world.start();
+    world.until_state("a", "running");
+    let hog = fill(&disk);
+    world.configure(&format!("{head}{talks}"));
+    world.ok(&["apply"]);
+    world.until_state("talks", "running");
+    world.until("it waits", |world: &World| world.processes("talks").len() == 2);
+    std::fs::remove_file(hog).unwrap();
+    kill(world.pid("talks"), libc::SIGUSR1);
+    world.until_state("talks", "failed");
+    assert_eq!(world.inspect("talks").exit_code, Some(37), "it could write");
+    world.until("each line is in its log, or counted there as dropped", |world| {
+        let ran = world.ctl(&["logs", "talks"]);
+        let said = ["first", "last"].iter().filter(|line| ran.out.contains(**line)).count();
+        said == 2 || ran.err.contains(&format!("dropped lines={}", 2 - said))
+    });
+}
