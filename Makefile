@@ -49,6 +49,11 @@ attack: ## known escapes, each against sampan and against one without the defenc
 	$(CARGO) build -p sampan-ctl --bin sampanctl --target-dir $(TARGET)/weaken
 	$(CARGO) test -p sampan-supervisor --features weaken --target-dir $(TARGET)/weaken --test main -- --nocapture container_overwrites e2e::attack
 
+chaos: ## fifty services that write all the time, and everything is killed, stopped, filled and edited (as root; SECONDS=300 SEED=n)
+	$(CARGO) build --workspace
+	SAMPAN_CHAOS_SECONDS=$(or $(SECONDS),300) $(if $(SEED),SAMPAN_CHAOS_SEED=$(SEED)) $(CARGO) test -p sampan-supervisor --test main -- \
+	  --ignored --exact --nocapture e2e::chaos::chaos
+
 test-vm: ## sampan on a Debian with systemd and AppArmor, in a virtual machine (the first time it builds the image, as root)
 	@.ci/test-vm
 

@@ -199,9 +199,10 @@ impl Log {
     }
 
     fn remark(&mut self, text: &str) {
-        let lines = text.strip_prefix("dropped lines=").and_then(|rest| rest.split(' ').next()?.parse().ok());
+        let lines: Option<u64> =
+            text.strip_prefix("dropped lines=").and_then(|rest| rest.split(' ').next()?.parse().ok());
         match lines {
-            Some(lines) => self.dropped += Some::<u64>(lines).unwrap_or(0),
+            Some(lines) => self.dropped += lines,
             None => self.strange.push(text.to_owned()),
         }
     }
