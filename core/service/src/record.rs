@@ -40,6 +40,7 @@ impl Facts {
             out.push(("job", job.word().to_owned()));
         }
         out.push(("generation", self.generation.to_string()));
+        out.push(("ran", self.ran.to_string()));
         out.push(("restarts", self.restarts.to_string()));
         out.push(("attempts", self.attempts.to_string()));
         if let Some(exit) = self.last_exit {
@@ -56,11 +57,14 @@ impl Facts {
     pub fn from_record<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Facts, Unreadable> {
         let fields = Fields(&get);
         let state = read_state(&fields)?;
+        let generation = fields.number("generation")?;
         Ok(Facts {
             wanted: fields.need("wanted", |text| wanted_beside(text, &state))?,
             state,
             job: fields.maybe("job", Job::parse)?,
-            generation: fields.number("generation")?,
+            generation,
+            // A version before this one told the exit of every life.
+            ran: fields.maybe("ran", |text| text.parse().ok())?.unwrap_or(generation),
             restarts: fields.number("restarts")?,
             attempts: fields.number("attempts")?,
             last_exit: fields.maybe("last_exit", Exit::parse)?,
@@ -138,9 +142,10 @@ fn write_state(state: &State, out: &mut Record) {
             put("since", &since.0);
             put("end", end);
             match remains {
-                Remains::Answer { empty } => {
+                Remains::Answer { empty, exit } => {
                     put("remains", &"answer");
                     put("empty", empty);
+                    put("exit", exit);
                 }
                 Remains::Processes { again } => {
                     put("remains", &"processes");
@@ -215,7 +220,10 @@ fn read_phase<'a, G: Fn(&str) -> Option<&'a str>>(fields: &Fields<'_, G>) -> Res
 fn read_remains<'a, G: Fn(&str) -> Option<&'a str>>(fields: &Fields<'_, G>) -> Result<Remains, Unreadable> {
     let word = fields.need("remains", |s| Some(s.to_owned()))?;
     match word.as_str() {
-        "answer" => Ok(Remains::Answer { empty: fields.flag("empty") }),
+        "answer" => {
+            let exit = fields.maybe("exit", Exit::parse)?.unwrap_or(Exit::UNKNOWN);
+            Ok(Remains::Answer { empty: fields.flag("empty"), exit })
+        }
         "processes" => Ok(Remains::Processes { again: fields.at("deadline")? }),
         "cleaning" => Ok(Remains::Cleaning),
         "uncleaned" => Ok(Remains::Uncleaned { at: fields.at("deadline")? }),

@@ -38,6 +38,9 @@ pub struct Facts {
     pub job: Option<Job>,
     /// Counts lives; raised by each `Create`.
     pub generation: u64,
+    /// The last life whose program was started. One that ends before has no exit to tell: what the kernel says of it is of our
+    /// own code, which had not come so far.
+    pub ran: u64,
     /// Restarts by policy, ever.
     pub restarts: u64,
     /// Restarts by policy, in a row.
@@ -102,6 +105,7 @@ impl Default for Facts {
             state: State::Stopped { why: Rest::Down(Down::Idle) },
             job: None,
             generation: 0,
+            ran: 0,
             restarts: 0,
             attempts: 0,
             last_exit: None,

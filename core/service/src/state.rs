@@ -117,8 +117,9 @@ pub enum Phase {
 /// What is left of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remains {
-    /// The answer to a create, start or drain is still owed: cleaning up now would race it.
-    Answer { empty: bool },
+    /// The answer to a create, start or drain is still owed: cleaning up now would race it. It says too whether `exit` is the
+    /// program's.
+    Answer { empty: bool, exit: Exit },
     /// Processes, killed; once more at `again`.
     Processes { again: Ms },
     /// Plugins' `detach`, poststop hooks, folders. The executor owes CleanedUp or CleanupFailed.

@@ -38,12 +38,13 @@ fn a_record_that_cannot_be_read_names_the_key() {
 fn facts() -> impl Strategy<Value = Facts> {
     let job = prop::option::of(prop::sample::select(vec![Job::Create, Job::Start, Job::Drain, Job::Cleanup]));
     let wanted = prop_oneof![Just(Wanted::Up), down().prop_map(Wanted::Down)];
-    (state(), job, wanted, any::<(u64, u64, u32, bool)>(), prop::option::of(exit()), ".*").prop_map(
-        |(state, job, wanted, (generation, restarts, attempts, kept), last_exit, cause)| Facts {
+    (state(), job, wanted, any::<(u64, u64, u64, u32, bool)>(), prop::option::of(exit()), ".*").prop_map(
+        |(state, job, wanted, (generation, ran, restarts, attempts, kept), last_exit, cause)| Facts {
             state,
             job,
             wanted,
             generation,
+            ran,
             restarts,
             attempts,
             kept,
@@ -120,7 +121,7 @@ fn state() -> impl Strategy<Value = State> {
         ms().prop_map(|again| Phase::Killed { again }),
     ];
     let remains = prop_oneof![
-        any::<bool>().prop_map(|empty| Remains::Answer { empty }),
+        (any::<bool>(), exit()).prop_map(|(empty, exit)| Remains::Answer { empty, exit }),
         ms().prop_map(|again| Remains::Processes { again }),
         Just(Remains::Cleaning),
         ms().prop_map(|at| Remains::Uncleaned { at }),

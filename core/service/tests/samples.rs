@@ -32,7 +32,10 @@ pub fn service(state: State) -> Service {
         State::Stopping { why: Why::Down(down), .. } => Wanted::Down(*down),
         _ => Wanted::Up,
     };
-    let facts = Facts { state, job, wanted, generation: 7, attempts: 2, restarts: 9, ..Facts::default() };
+    // The example's start has been answered where it can have been.
+    let ran = if matches!(job, Some(Job::Create | Job::Start)) { 6 } else { 7 };
+    let facts =
+        Facts { state, job, wanted, generation: 7, ran, attempts: 2, restarts: 9, ..Facts::default() };
     Service::with(policy(), facts)
 }
 
@@ -77,7 +80,7 @@ pub fn states() -> Vec<(&'static str, State)> {
                 phase: Phase::Signalled { at: since, deadline: past },
             },
         ),
-        ("lingering{answer}", lingering(Remains::Answer { empty: false })),
+        ("lingering{answer}", lingering(Remains::Answer { empty: false, exit: Exit::code(3) })),
         ("lingering{processes}", lingering(Remains::Processes { again: past })),
         ("lingering{cleaning}", lingering(Remains::Cleaning)),
         ("lingering{uncleaned}", lingering(Remains::Uncleaned { at: past })),

@@ -121,6 +121,8 @@ fn a_start_that_fails_says_why_whichever_word_comes_first() {
     exit_first.life(Life::Exited { exit: Exit::code(127), empty: true }).life(Life::StartFailed(problem()));
     exit_first.life(Life::CleanedUp);
     assert_eq!(failed_first.service.state, exit_first.service.state);
+    // 127 is ours: the program never ran.
+    assert_eq!((failed_first.service.last_exit, exit_first.service.last_exit), (None, None));
     insta::assert_snapshot!(exit_first.text, @r"
     started by hand => waiting turn [request start, announce] (started by hand)
     its turn to start => creating [create, arm 90000] (its turn to start)
@@ -129,6 +131,39 @@ fn a_start_that_fails_says_why_whichever_word_comes_first() {
     start failed: exec: /bin/nope: no such file => lingering, cleaning up [cleanup] (start failed: exec: /bin/nope: no such file)
     cleaned up => failed exec [announce] (no start: exec: /bin/nope: no such file)
     ");
+}
+
+/// Whichever word comes first, a stop between them or not: the program's exit is told, and no other.
+#[test]
+fn what_never_ran_has_no_last_exit() {
+    let begun = || {
+        let mut story = Story::new(Policy { restart: RestartPolicy::No, ..Policy::default() });
+        story.tell(Event::Up(Up::Hand)).tell(Event::Granted);
+        story
+    };
+    let exited = |code| Life::Exited { exit: Exit::code(code), empty: true };
+    let stop = || Event::Down(Down::Hand);
+    let told = |story: &mut Story| story.life(Life::CleanedUp).service.last_exit;
+
+    let mut before_its_start = begun();
+    before_its_start.life(Life::Created).life(exited(3)).life(Life::Started);
+    assert_eq!(told(&mut before_its_start), Some(Exit::code(3)));
+    let mut stopped_first = begun();
+    stopped_first.life(Life::Created).tell(stop()).life(exited(4)).life(Life::Started);
+    assert_eq!(told(&mut stopped_first), Some(Exit::code(4)));
+    let mut never_started = begun();
+    never_started.tell(stop()).life(Life::Created).life(exited(137));
+    assert_eq!(told(&mut never_started), None);
+    let mut ended_while_made = begun();
+    ended_while_made.life(exited(125)).life(Life::CreateFailed(Problem::Io("no".to_owned())));
+    assert_eq!(told(&mut ended_while_made), None);
+    let adopted = |started| {
+        let mut story = begun();
+        let found = Found::Exited { exit: Exit::code(5), started, empty: true };
+        story.life(Life::Created).life(Life::Adopted(found));
+        told(&mut story)
+    };
+    assert_eq!((adopted(true), adopted(false)), (Some(Exit::code(5)), None));
 }
 
 #[test]

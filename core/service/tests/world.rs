@@ -6,7 +6,7 @@ use crate::samples;
 use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor};
 use sampan_service::event::{Found, Verdict};
 use sampan_service::policy::RestartPolicy;
-use sampan_service::state::Rest;
+use sampan_service::state::{Remains, Rest};
 use sampan_service::{Action, Exit, Facts, HasPolicy, Job, Life, Ms, Now, Policy, State, Wanted, step};
 
 /// A policy, and a number by which one config is told from the next.
@@ -453,6 +453,10 @@ impl World {
             let told = match event {
                 Event::Life { life: Life::Exited { exit, .. }, .. }
                 | Event::Life { life: Life::Adopted(Found::Exited { exit, .. }), .. } => *exit,
+                Event::Life { life: Life::Started, .. } => match before.state {
+                    State::Lingering { remains: Remains::Answer { exit, .. }, .. } => exit,
+                    _ => panic!("an exit told by a start"),
+                },
                 _ => Exit::UNKNOWN,
             };
             assert_eq!(after.last_exit, Some(told), "an exit status that nobody has seen ({event})");

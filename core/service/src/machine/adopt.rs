@@ -15,6 +15,9 @@ impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn adopted(&mut self, found: Found) {
         self.service.facts.job = None;
         self.forget_shutdown();
+        if let Found::Alive { started: true } | Found::Exited { started: true, .. } = found {
+            self.service.facts.ran = self.service.facts.generation;
+        }
         let (alive, empty) = match found {
             Found::Alive { .. } => (true, false),
             Found::Exited { empty, .. } | Found::Gone { empty } => (false, empty),

@@ -34,8 +34,25 @@ impl<C: HasPolicy> Turn<'_, C> {
             State::Lingering { .. } if empty => return self.empty(),
             no_life!() | State::Lingering { .. } => return,
         };
-        self.service.facts.last_exit = Some(exit);
-        self.leave(end, empty);
+        self.tell(exit);
+        if self.service.facts.job.is_some() {
+            self.kill_rest(empty);
+            self.go(State::Lingering { since: self.now.at, end, remains: Remains::Answer { empty, exit } });
+        } else {
+            self.leave(end, empty);
+        }
+    }
+
+    fn tell(&mut self, exit: Exit) {
+        if self.service.facts.ran == self.service.facts.generation {
+            self.service.facts.last_exit = Some(exit);
+        }
+    }
+
+    fn kill_rest(&mut self, empty: bool) {
+        if !empty {
+            self.kill_all();
+        }
     }
 
     /// The answer to a kill. What else it means is nothing, but that a next life may begin.
@@ -56,7 +73,7 @@ impl<C: HasPolicy> Turn<'_, C> {
 
     fn empty(&mut self) {
         match &mut self.service.facts.state {
-            State::Lingering { remains: Remains::Answer { empty }, .. } => *empty = true,
+            State::Lingering { remains: Remains::Answer { empty, .. }, .. } => *empty = true,
             State::Lingering { remains: Remains::Processes { .. }, end, .. } => {
                 let end = end.clone();
                 self.clean(end);
@@ -68,14 +85,11 @@ impl<C: HasPolicy> Turn<'_, C> {
 
     /// The main process is gone. What it leaves in the cgroup is killed: people expect nothing of a container to survive it.
     pub(super) fn leave(&mut self, end: End, empty: bool) {
-        if !empty {
-            self.kill_all();
+        self.kill_rest(empty);
+        if empty || broken(Invariant::DoubleStart) {
+            return self.clean(end);
         }
-        let remains = match (self.service.facts.job, empty) {
-            (Some(_), empty) => Remains::Answer { empty },
-            (None, false) if !broken(Invariant::DoubleStart) => Remains::Processes { again: self.again() },
-            (None, _) => return self.clean(end),
-        };
+        let remains = Remains::Processes { again: self.again() };
         self.go(State::Lingering { since: self.now.at, end, remains });
     }
 
@@ -86,14 +100,14 @@ impl<C: HasPolicy> Turn<'_, C> {
         if let (End::Exit(_), Some(problem)) = (&*end, problem) {
             *end = End::Problem(problem.clone());
         }
-        if let Remains::Answer { empty } = *remains {
-            if empty {
-                let end = end.clone();
-                self.clean(end);
-            } else {
-                *remains = Remains::Processes { again };
-            }
+        let Remains::Answer { empty, exit } = *remains else { return };
+        if empty {
+            let end = end.clone();
+            self.clean(end);
+        } else {
+            *remains = Remains::Processes { again };
         }
+        self.tell(exit);
     }
 
     pub(super) fn clean(&mut self, end: End) {

@@ -72,6 +72,7 @@ impl<C: HasPolicy> Turn<'_, C> {
     }
 
     pub(super) fn started(&mut self) {
+        self.service.facts.ran = self.service.facts.generation;
         match &self.service.facts.state {
             State::Created { deadline, .. } => {
                 let deadline = *deadline;
