@@ -13,6 +13,8 @@
 pub mod config;
 pub mod time;
 
+mod sabotage;
+
 pub mod record;
 
 pub mod notifier;

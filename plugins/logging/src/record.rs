@@ -15,6 +15,7 @@ use sampan_plugin::prelude::Deserialize;
 use sampan_plugin::prelude::serde_json;
 
 use crate::config::Driver;
+use crate::sabotage::{Invariant, broken};
 use crate::time;
 
 pub const STREAMS: [&str; 2] = ["stdout", "stderr"];
@@ -108,7 +109,10 @@ impl RecordWriter {
         self.time = time::text(time);
     }
 
-    pub fn write(&mut self, out: &mut Vec<u8>, piece: Piece<'_>) {
+    pub fn write(&mut self, out: &mut Vec<u8>, mut piece: Piece<'_>) {
+        if broken(Invariant::DroppedByte) {
+            piece.text = piece.text.split_last().map_or(piece.text, |(_, text)| text);
+        }
         match self.driver {
             Driver::Local => self.line(out, if piece.end { b" F " } else { b" P " }, piece),
             Driver::JsonFile => self.json(out, piece),
