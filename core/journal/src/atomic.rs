@@ -69,7 +69,9 @@ impl Drop for Prepared {
 }
 
 /// What the content of `name` is called until it holds.
-fn beside(name: &str) -> String {
+/// Where the new content of `name` is until it holds.
+#[must_use]
+pub fn beside(name: &str) -> String {
     format!("{name}.new")
 }
 

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, fchmod, openat};
 use rustix::io::Errno;
 use sampan_child::defence::{self, Defence};
 use sampan_journal as journal;
-use sampan_plugin::lock::{self, Lock, Refused};
+use sampan_lock::{self as lock, Lock, Refused};
 use sampan_runtime::kernel::trust::{self, Group};
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -26,12 +26,11 @@ const STATE: &str = "state.lock";
 const GROUPS: &str = "sampand.groups";
 /// The runtime's root. After a reboot nothing in it runs, whoever made it.
 const CONTAINERS: &str = "containers";
-/// The config that was applied last, and the next one while it is written.
+/// The config that was applied last.
 pub const APPLIED: &str = "applied.json";
-const APPLIED_NEW: &str = "applied.json.new";
-/// All that sampand ever makes in a run folder. Nothing else is touched when it is cleared: the folder's name
+/// All that sampand ever makes in a run folder, and beside each the one that was to replace it. Nothing else is touched when it is cleared: the folder's name
 /// comes from a file that somebody wrote by hand.
-const OURS: [&str; 12] = [
+const OURS: [&str; 11] = [
     CONTAINERS,
     "bundles",
     "io",
@@ -43,7 +42,6 @@ const OURS: [&str; 12] = [
     "sampand.sock",
     record::NAME,
     APPLIED,
-    APPLIED_NEW,
 ];
 /// A lock whose holder is not on record yet will be: it is the first thing that a holder does.
 const UNKNOWN_MAX: Duration = Duration::from_secs(1);
@@ -191,7 +189,12 @@ pub fn boot_id() -> std::io::Result<String> {
 
 /// Removes all that is ours in a run folder, but for the lock.
 pub fn clear(run_dir: &Path) -> std::io::Result<()> {
-    OURS.iter().try_for_each(|name| remove(&run_dir.join(name)))
+    OURS.iter().try_for_each(|name| remove_both(run_dir, name))
+}
+
+fn remove_both(run_dir: &Path, name: &str) -> std::io::Result<()> {
+    remove(&run_dir.join(name))?;
+    remove(&run_dir.join(journal::atomic::beside(name)))
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
@@ -220,7 +223,7 @@ pub fn leave(run_dir: &Path, cgroup_parent: &str, keel: &Keel) -> std::io::Resul
         other => other,
     };
     empty(&run_dir.join(CONTAINERS))?;
-    OURS.iter().filter(|name| **name != CONTAINERS).try_for_each(|name| remove(&run_dir.join(name)))?;
+    OURS.iter().filter(|name| **name != CONTAINERS).try_for_each(|name| remove_both(run_dir, name))?;
     if let Ok(claim) = claim_of(cgroup_parent) {
         // Where it is not ours somebody else may have it by now.
         let ours = keel.fetch(&key_of(&claim)).ok().flatten();
@@ -255,13 +258,18 @@ fn close_to_others(run_dir: &Path, run: &OwnedFd) -> Result<(), Error> {
     let entries = std::fs::read_dir(run_dir).map_err(|e| failed(run_dir, "look into it", io(&e)))?;
     for entry in entries {
         let name = entry.map_err(|e| failed(run_dir, "look into it", io(&e)))?.file_name();
-        if OURS.iter().any(|ours| name == *ours || name.as_encoded_bytes().starts_with(DAMAGED)) {
+        if is_ours(&name) {
             close(run, run_dir, &name, 0o7700)?;
         } else {
             alone &= name == LOCK;
         }
     }
     if alone { close(run, run_dir, OsStr::new("."), 0o7711) } else { Ok(()) }
+}
+
+fn is_ours(name: &OsStr) -> bool {
+    OURS.iter().any(|ours| name == *ours || name == journal::atomic::beside(ours).as_str())
+        || name.as_encoded_bytes().starts_with(DAMAGED)
 }
 
 /// Takes the bits that are not in `mode` from a folder or file. A socket, which cannot be opened, has its mode from whoever binds it.

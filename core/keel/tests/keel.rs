@@ -634,6 +634,10 @@ fn one_sampand_per_run_folder() {
     std::fs::write(run.join("somebody's"), "").unwrap();
     let (journal, _) = sampan_journal::Journal::open(&run, "an earlier boot").unwrap();
     drop(journal);
+    // What was being written when the host went down.
+    for half in ["journal.new", "applied.json.new", "cgroup_parent.new"] {
+        std::fs::write(run.join(half), "").unwrap();
+    }
     drop(first);
     second.check(&claim, "claimed true");
     let mut left: Vec<_> = std::fs::read_dir(&run).unwrap().map(|e| e.unwrap().file_name()).collect();

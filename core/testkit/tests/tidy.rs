@@ -16,12 +16,13 @@ const IN_ORDER: &[&str] = &[
     "core/config",
     "core/bundle",
     "core/journal",
+    "core/lock",
     "core/systemd",
     "plugins/network",
     "plugins/logging",
     "plugins/cgroups",
 ];
-const CRATES: [&str; 20] = [
+const CRATES: [&str; 21] = [
     "core/child",
     "core/plan",
     "core/cgroups",
@@ -31,6 +32,7 @@ const CRATES: [&str; 20] = [
     "core/config",
     "core/bundle",
     "core/journal",
+    "core/lock",
     "core/keel",
     "core/plugin-host",
     "core/systemd",
@@ -322,11 +324,18 @@ fn dependencies(krate: &str) -> Vec<String> {
     found
 }
 
-/// What has no event loop cannot be held up by one, nor hold one up. core/keel is not among them yet: it takes its locks from
-/// the plugins' SDK, which brings tokio with it.
+/// What has no event loop cannot be held up by one, nor hold one up.
 #[test]
 fn only_the_loop_and_its_plugins_have_tokio() {
-    for krate in ["core/config", "core/bundle", "core/journal", "core/service", "core/runtime"] {
+    for krate in [
+        "core/config",
+        "core/bundle",
+        "core/journal",
+        "core/service",
+        "core/runtime",
+        "core/lock",
+        "core/keel",
+    ] {
         let found = dependencies(krate);
         assert!(!found.iter().any(|name| name == "tokio"), "{krate}: {found:?}");
     }
@@ -335,7 +344,7 @@ fn only_the_loop_and_its_plugins_have_tokio() {
 
 #[test]
 fn where_no_unsafe_is_needed_it_is_forbidden() {
-    for krate in ["core/plan", "core/service", "core/config", "core/bundle", "core/journal"] {
+    for krate in ["core/plan", "core/service", "core/config", "core/bundle", "core/journal", "core/lock"] {
         let lib = fs::read_to_string(workspace().join(krate).join("src/lib.rs")).unwrap();
         assert!(lib.contains("#![forbid(unsafe_code)]"), "{krate}");
     }

@@ -14,7 +14,6 @@ pub mod adjust;
 mod error;
 pub mod export;
 pub mod host;
-pub mod lock;
 mod logs;
 pub mod merge;
 pub mod netns;
@@ -28,6 +27,7 @@ pub use async_trait::async_trait;
 pub use error::{Context, Error, Result};
 pub use host::Host;
 pub use plugin::{Cx, Plugin};
+pub use sampan_lock as lock;
 
 /// `use sampan_plugin::prelude::*;`
 pub mod prelude {

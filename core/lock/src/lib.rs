@@ -1,6 +1,7 @@
 //! A lock that one process has at a time and loses by ending, however it ends: flock(2) on a file whose folder is closed to
 //! everybody else. Anybody who can open a file can lock it, and anybody can take a name in the abstract socket namespace, so
 //! neither may be within another user's reach.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
