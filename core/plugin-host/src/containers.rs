@@ -128,7 +128,6 @@ impl Containers {
             },
             abi::READ_SERVICE => Ok(container()?.service.clone()),
             abi::READ_LIST => Ok(encode(&Value::Array(self.all().map(Container::line).collect()))),
-            abi::READ_STATS => Err(abi::E_UNSUPPORTED),
             _ => Err(abi::E_INVAL),
         }
     }
@@ -202,7 +201,7 @@ impl Container {
 
     /// stdio is for the one who claimed it.
     pub fn may_have(&self, role: u32, plugin: &str) -> bool {
-        let stdio = matches!(role, abi::FD_STDOUT | abi::FD_STDERR | abi::FD_STDIN);
+        let stdio = matches!(role, abi::FD_STDOUT | abi::FD_STDERR);
         !stdio || self.memory.claims.get("stdio").is_some_and(|claimant| claimant == plugin)
     }
 }

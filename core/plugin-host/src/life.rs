@@ -2,7 +2,7 @@
 //!
 //! Gates go up one after another and may stop the step; holds go down and only delay; notifications fan out. Every `create`
 //! that a plugin saw is followed by exactly one `detach`: `create` cleans up after itself when it fails, everything later is
-//! cleaned up by the caller's `detach`. Absent yet: review, restart, update, freeze, config (known, not built).
+//! cleaned up by the caller's `detach`.
 //!
 //! What a plugin has claimed (`stdio`, `network`), the container does not start without. To go on without an optional plugin is right
 //! for one that watches, and wrong for the one that makes the network: the service would look healthy and be unreachable.
@@ -115,7 +115,11 @@ impl Plugins {
             return Err(waiting);
         }
         self.world.containers().add(ctx, "creating", service, spec, Memory::default());
-        match self.merge(ctx, service, needs, spec).await {
+        let created = match self.merge(ctx, service, needs, spec).await {
+            Ok(created) => self.review(ctx, &created).await.map(|()| created),
+            Err(failure) => Err(failure),
+        };
+        match created {
             Ok(created) => {
                 let mut containers = self.world.containers();
                 if let Some(container) = containers.get_mut(ctx.handle) {
@@ -170,6 +174,17 @@ impl Plugins {
         created.claims.clone_from(merge.claims());
         created.owners = merge.owners();
         Ok(created)
+    }
+
+    /// All answers are merged: whoever looks at the result may refuse it.
+    async fn review(&self, ctx: &Ctx, created: &Created) -> Result<(), Failure> {
+        let plugins = self.up(&ctx.service).into_iter().filter(|plugin| plugin.wants(abi::EV_REVIEW));
+        let message = Message::of(abi::EV_REVIEW, &Arc::new(ctx.clone()));
+        let message = message.body(&json!({ "owners": created.owners }));
+        for plugin in plugins {
+            self.gate(plugin, message.clone()).await?;
+        }
+        Ok(())
     }
 
     /// The spec of a container as plugins see it, until its process runs.
@@ -286,6 +301,12 @@ impl Plugins {
             ..Message::of(abi::EV_EXIT, &Arc::new(ctx.clone()))
         };
         self.notify(ctx, message.body(&body));
+    }
+
+    /// Limits of a container that runs were changed; `resources` are those that hold now.
+    pub fn notify_updated(&self, ctx: &Ctx, resources: &Value) {
+        let body = json!({ "resources": resources });
+        self.notify(ctx, Message::of(abi::EV_UPDATED, &Arc::new(ctx.clone())).body(&body));
     }
 
     pub fn notify_stopping(&self, ctx: &Ctx) {

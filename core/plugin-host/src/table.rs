@@ -1,7 +1,7 @@
 //! The host's side of the C table: what plugins call, from any of their threads.
 //!
 //! None of these blocks for long, calls into a plugin, or panics: they check, copy and queue. `ctx` is the leaked `Plugin`, so
-//! a thread that outlives its plugin finds a host that still answers. Absent: EXEC, EXEC_HOST and UPDATE (known, not built).
+//! a thread that outlives its plugin finds a host that still answers.
 use super::call::{Message, Outcome, Plugin};
 use super::{Ask, Asker};
 use sampan_plugin::abi::{self, Bytes, Ctx, HostTable, Owned};

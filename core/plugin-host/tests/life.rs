@@ -43,7 +43,7 @@ fn a_life_goes_up_and_down_in_order() {
     let of = |event: &str| -> String {
         seen.iter().filter(|line| line.split(' ').nth(1) == Some(event)).map(|line| &line[..1]).collect()
     };
-    for gate in ["create", "attach", "start", "started"] {
+    for gate in ["create", "review", "attach", "start", "started"] {
         assert_eq!(of(gate), "bac", "{gate}");
     }
     for hold in ["stop", "detach", "shutdown"] {
@@ -57,8 +57,8 @@ fn a_life_goes_up_and_down_in_order() {
     assert_eq!(
         mine,
         [
-            "create", "attach", "start", "started", "ready", "stop", "stopping", "oom", "exit", "detach",
-            "removed", "shutdown"
+            "create", "review", "attach", "start", "started", "ready", "stop", "stopping", "oom", "exit",
+            "detach", "removed", "shutdown"
         ]
     );
 }
@@ -211,7 +211,7 @@ fn services_that_a_plugin_does_not_cover_are_not_its_business() {
         create(&plugins, "db").await.unwrap();
         create(&plugins, "web-1").await.unwrap();
     });
-    assert_eq!(lines(&trace), ["a create web-1"]);
+    assert_eq!(lines(&trace), ["a create web-1", "a review web-1"]);
 }
 
 #[test]
@@ -235,5 +235,57 @@ fn two_hundred_running_services_come_in_chunks_and_are_replayed_with_their_descr
             plugins.replay(&one.ctx, &[(Role::Netns, netns.as_fd())]).await.unwrap();
         }
         assert_eq!(plugins.control("p", &json!(null)).await.unwrap().0, json!([4, 200]));
+    });
+}
+
+/// What the header names happens, or the header does not name it.
+#[test]
+fn every_event_of_the_header_is_sent() {
+    let world = World::new();
+    let trace = world.trace();
+    const TIMED: &str = r#"trace(NAME, r);
+        if (r->event == SP_EV_STARTED) h->submit(cx, SP_OP_TIMER, 0, 5, B("{\"after_ms\":0}"), NULL, 0);
+        if (r->event == SP_EV_STARTED) h->put(cx, 0, B("k"), B("1"), 6);
+        if (r->event == SP_EV_STARTED) h->emit(cx, B("hello"), 0, B("{}"));
+        return SP_OK;"#;
+    let timed = |name| config(name, &C::new(name, TIMED).build(&world.dir));
+    run(async {
+        let plugins = world.with(&[timed("a"), timed("b")]).await;
+        plugins.validate("web", &json!({})).await;
+        let other = ctx("other");
+        plugins.create(&other, &json!({}), &[], &mut spec()).await.unwrap();
+        plugins.started(&other).await.unwrap();
+        plugins.notify_health(&other, "healthy", "");
+        plugins.notify_updated(&other, &json!({}));
+        plugins.control("a", &json!(null)).await.unwrap();
+        eventually("its timer and its result", || {
+            let seen = lines(&trace).join("\n");
+            seen.contains(" timer") && seen.contains(" result")
+        })
+        .await;
+        whole_life(&plugins, "web").await;
+    });
+    let seen: std::collections::BTreeSet<String> =
+        lines(&trace).iter().filter_map(|line| line.split(' ').nth(1).map(str::to_owned)).collect();
+    let named = sampan_plugin::abi::EVENT_NAMES.iter().filter(|name| !name.is_empty() && **name != "open");
+    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), {
+        let mut named: Vec<&str> = named.copied().collect();
+        named.sort_unstable();
+        named
+    });
+}
+
+#[test]
+fn a_review_sees_who_set_what_and_may_refuse_it() {
+    let world = World::new();
+    const REVIEW: &str = r#"
+        if (r->event == SP_EV_CREATE && !strcmp(NAME, "b")) return reply(r, "{\"adjust\":{\"env\":{\"A\":\"1\"}}}");
+        if (r->event == SP_EV_REVIEW && !strcmp(NAME, "a")) { char text[256]; snprintf(text, sizeof text, "%.*s", (int)r->body.len, (const char *)r->body.ptr); return refuse(r, SP_E_VETO, text); }
+        return SP_OK;"#;
+    let plugin = |name| config(name, &C::new(name, REVIEW).build(&world.dir));
+    run(async {
+        let plugins = world.with(&[plugin("a"), plugin("b")]).await;
+        let failure = create(&plugins, "web").await.unwrap_err();
+        assert_eq!(failure.to_string(), r#"plugin a vetoed review: {"owners":{"env/A":"b"}}"#);
     });
 }

@@ -80,7 +80,7 @@ fn change_what_runs(worker: &mut Worker, name: &str, fields: &[Field]) {
     // What ends anyway keeps its limits: the new ones are the next life's.
     let stays = entry.machine.next_config().is_none();
     if touches("resources") && entry.live.is_some() && stays {
-        worker.ground.update_resources(name, entry.config());
+        worker.ground.update_resources(entry);
     }
     if touches("healthcheck") && entry.machine.state.is_probed() {
         worker.act(name, Action::HealthBegin);

@@ -226,6 +226,10 @@ impl Ground {
         }
     }
 
+    pub fn tell_ready(&self, entry: &Entry) {
+        self.plugins.notify_ready(&self.ctx(entry));
+    }
+
     pub fn tell_oom(&self, entry: &Entry, kills: u64) {
         self.plugins.notify_oom(&self.ctx(entry), &serde_json::json!({ "oom_kill": kills }));
     }
@@ -415,12 +419,19 @@ impl Ground {
     }
 
     /// Writes changed limits into what runs.
-    pub fn update_resources(&self, name: &str, service: &sampan_config::schema::Service) {
-        let resources = sampan_bundle::live_resources(&service.resources).to_string();
-        let (hierarchies, cgroup, name) = (self.hierarchies, self.cgroup(name), name.to_owned());
-        tokio::task::spawn_blocking(move || match life::update(hierarchies, &cgroup, &resources) {
-            Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!(service = name, "{warning}")),
-            Err(error) => tracing::error!(service = name, "limits not changed: {error}"),
+    pub fn update_resources(&self, entry: &Entry) {
+        let resources = sampan_bundle::live_resources(&entry.config().resources);
+        let (hierarchies, cgroup, name) =
+            (self.hierarchies, self.cgroup(&entry.name), entry.name.to_string());
+        let (plugins, ctx) = (self.plugins.clone(), self.ctx(entry));
+        tokio::task::spawn_blocking(move || {
+            match life::update(hierarchies, &cgroup, &resources.to_string()) {
+                Ok(warnings) => {
+                    warnings.iter().for_each(|warning| tracing::warn!(service = name, "{warning}"));
+                    plugins.notify_updated(&ctx, &serde_json::json!(resources));
+                }
+                Err(error) => tracing::error!(service = name, "limits not changed: {error}"),
+            }
         });
     }
 

@@ -243,6 +243,10 @@ impl Worker {
     /// What follows from a transition beside its actions.
     fn after(&mut self, name: &str, before: &Service) {
         let Some(entry) = self.fleet.get_mut(name) else { return };
+        let is_ready = |state: &State| matches!(state, State::Running { .. });
+        if is_ready(&entry.machine.state) && !is_ready(&before.state) {
+            self.ground.tell_ready(entry);
+        }
         // A life that is over by the machine's account gives up what belonged to it.
         if before.state.has_life() && !entry.machine.state.has_life() {
             entry.live = None;

@@ -99,12 +99,8 @@ pub fn status_text(status: i32) -> &'static str {
 
 pub const FD_STDOUT: u32 = 1;
 pub const FD_STDERR: u32 = 2;
-pub const FD_STDIN: u32 = 3;
 pub const FD_NETNS: u32 = 4;
-pub const FD_CGROUP: u32 = 5;
 pub const FD_PIDFD: u32 = 6;
-pub const FD_ROOTFS: u32 = 7;
-pub const FD_USERNS: u32 = 8;
 pub const FD_OTHER: u32 = 64;
 
 pub const EV_OPEN: u16 = 0;
@@ -119,22 +115,18 @@ pub const EV_READY: u16 = 8;
 pub const EV_HEALTH: u16 = 9;
 pub const EV_OOM: u16 = 10;
 pub const EV_EXIT: u16 = 11;
-pub const EV_RESTART: u16 = 12;
-pub const EV_UPDATE: u16 = 13;
 pub const EV_UPDATED: u16 = 14;
 pub const EV_STOP: u16 = 15;
 pub const EV_STOPPING: u16 = 16;
 pub const EV_DETACH: u16 = 17;
 pub const EV_REMOVED: u16 = 18;
-pub const EV_FREEZE: u16 = 19;
-pub const EV_CONFIG: u16 = 20;
 pub const EV_SHUTDOWN: u16 = 21;
 pub const EV_CUSTOM: u16 = 22;
 pub const EV_CONTROL: u16 = 23;
 pub const EV_TIMER: u16 = 24;
 pub const EV_RESULT: u16 = 25;
 
-/// Every event of this version by its number.
+/// Every event of this version by its number. What has no name is not an event: its number is not used.
 pub const EVENT_NAMES: [&str; 26] = [
     "open",
     "synchronize",
@@ -148,25 +140,32 @@ pub const EVENT_NAMES: [&str; 26] = [
     "health",
     "oom",
     "exit",
-    "restart",
-    "update",
+    "",
+    "",
     "updated",
     "stop",
     "stopping",
     "detach",
     "removed",
-    "freeze",
-    "config",
+    "",
+    "",
     "shutdown",
     "custom",
     "control",
     "timer",
     "result",
 ];
-pub const EVENTS_ALL: u64 = (1 << EVENT_NAMES.len()) - 1;
+pub const EVENTS_ALL: u64 = {
+    let (mut all, mut event) = (0, 0);
+    while event < EVENT_NAMES.len() {
+        all |= (!EVENT_NAMES[event].is_empty() as u64) << event;
+        event += 1;
+    }
+    all
+};
 
 pub fn event_name(event: u16) -> &'static str {
-    EVENT_NAMES.get(usize::from(event)).copied().unwrap_or("unknown event")
+    EVENT_NAMES.get(usize::from(event)).copied().filter(|name| !name.is_empty()).unwrap_or("unknown event")
 }
 
 pub const F_GATE: u16 = 1;
@@ -182,17 +181,13 @@ pub const READ_CONTAINER: u32 = 1;
 pub const READ_SPEC: u32 = 2;
 pub const READ_SERVICE: u32 = 3;
 pub const READ_LIST: u32 = 4;
-pub const READ_STATS: u32 = 5;
 pub const READ_KV: u32 = 6;
 pub const READ_KV_LIST: u32 = 7;
 
-pub const OP_EXEC: u32 = 1;
-pub const OP_EXEC_HOST: u32 = 2;
 pub const OP_SIGNAL: u32 = 3;
 pub const OP_START: u32 = 4;
 pub const OP_STOP: u32 = 5;
 pub const OP_RESTART: u32 = 6;
-pub const OP_UPDATE: u32 = 7;
 pub const OP_TIMER: u32 = 8;
 pub const OP_UNTIMER: u32 = 9;
 

@@ -423,15 +423,11 @@ impl<P: Plugin> Instance<P> {
                 };
                 run!(exit, event)
             }
-            abi::EV_RESTART => run!(restart, decode(body)?, delay),
-            abi::EV_UPDATE => run!(update, decode(body)?, serialized),
             abi::EV_UPDATED => run!(updated, decode(body)?),
             abi::EV_STOP => run!(stop, decode(body)?),
             abi::EV_STOPPING => run!(stopping, Stopping {}),
             abi::EV_DETACH => run!(detach, decode(body)?),
             abi::EV_REMOVED => run!(removed, Removed {}),
-            abi::EV_FREEZE => run!(freeze, decode(body)?),
-            abi::EV_CONFIG => run!(config, ConfigDone {}),
             abi::EV_SHUTDOWN => run!(shutdown, Shutdown {}),
             abi::EV_CUSTOM => run!(custom, decode(body)?),
             abi::EV_CONTROL => {
@@ -512,13 +508,6 @@ fn nothing(_: ()) -> Answer {
 
 fn serialized(value: impl serde::Serialize) -> Answer {
     Ok((serde_json::to_vec(&value)?, Vec::new()))
-}
-
-fn delay(value: Option<Duration>) -> Answer {
-    match value {
-        Some(delay) => serialized(json!({ "delay_ms": delay.as_millis() as u64 })),
-        None => nothing(()),
-    }
 }
 
 fn replied(reply: Reply) -> Answer {

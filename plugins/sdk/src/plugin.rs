@@ -65,12 +65,6 @@ pub trait Plugin: Send + Sync + Sized + 'static {
     async fn exit(&self, cx: &Cx, _: Exit) -> Result<()> {
         cx.unhandled()
     }
-    async fn restart(&self, cx: &Cx, _: Restart) -> Result<Option<Duration>> {
-        cx.unhandled()
-    }
-    async fn update(&self, cx: &Cx, _: Update) -> Result<Adjust> {
-        cx.unhandled()
-    }
     async fn updated(&self, cx: &Cx, _: Updated) -> Result<()> {
         cx.unhandled()
     }
@@ -84,12 +78,6 @@ pub trait Plugin: Send + Sync + Sized + 'static {
         cx.unhandled()
     }
     async fn removed(&self, cx: &Cx, _: Removed) -> Result<()> {
-        cx.unhandled()
-    }
-    async fn freeze(&self, cx: &Cx, _: Freeze) -> Result<()> {
-        cx.unhandled()
-    }
-    async fn config(&self, cx: &Cx, _: ConfigDone) -> Result<()> {
         cx.unhandled()
     }
     async fn shutdown(&self, cx: &Cx, _: Shutdown) -> Result<()> {

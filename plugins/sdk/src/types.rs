@@ -20,12 +20,8 @@ impl Container {
 pub enum Role {
     Stdout,
     Stderr,
-    Stdin,
     Netns,
-    Cgroup,
     Pidfd,
-    Rootfs,
-    Userns,
     Other(u32),
 }
 
@@ -34,12 +30,8 @@ impl Role {
         match self {
             Role::Stdout => crate::abi::FD_STDOUT,
             Role::Stderr => crate::abi::FD_STDERR,
-            Role::Stdin => crate::abi::FD_STDIN,
             Role::Netns => crate::abi::FD_NETNS,
-            Role::Cgroup => crate::abi::FD_CGROUP,
             Role::Pidfd => crate::abi::FD_PIDFD,
-            Role::Rootfs => crate::abi::FD_ROOTFS,
-            Role::Userns => crate::abi::FD_USERNS,
             Role::Other(n) => crate::abi::FD_OTHER.saturating_add(n),
         }
     }
@@ -105,15 +97,12 @@ pub struct Create {
 /// All plugins' changes are merged. Read only; `cx.spec()` has the result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Review {
-    #[serde(default)]
-    pub revision: u64,
     /// Leaf -> plugin.
     #[serde(default)]
     pub owners: Map<String, Value>,
 }
 
-/// The namespaces exist, no code of the user runs yet. Descriptors by `cx.fd(Role)`: NETNS, CGROUP, PIDFD, ROOTFS, and STDOUT,
-/// STDERR for the plugin that claimed stdio.
+/// The namespaces exist, no code of the user runs yet. Descriptors by `cx.fd(Role)`: NETNS, PIDFD, and STDOUT, STDERR for the plugin that claimed stdio.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Attach {
     /// The container was attached before: by an earlier `sampand`, or before this plugin was loaded.
@@ -168,26 +157,12 @@ pub struct Exit {
     pub cause: String,
 }
 
-/// The policy restarts it. Answer with another delay, `None` for no opinion, or veto (give up).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Restart {
-    #[serde(default)]
-    pub delay_ms: u64,
-    #[serde(default)]
-    pub attempt: u32,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Update {
-    /// What changes, as in the answer to `create`.
-    #[serde(default)]
-    pub diff: Value,
-}
-
+/// The limits of a running container were changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Updated {
+    /// As they hold now: `linux.resources` of the OCI spec.
     #[serde(default)]
-    pub diff: Value,
+    pub resources: Value,
 }
 
 /// Before the stop signal: drain, deregister.
@@ -213,16 +188,6 @@ pub struct Detach {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Removed {}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Freeze {
-    #[serde(default)]
-    pub frozen: bool,
-}
-
-/// A config reload is done.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ConfigDone {}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Shutdown {}

@@ -211,7 +211,6 @@ unsafe extern "C" fn read(ctx: *mut Ctx, what: u32, container: u64, key: Bytes, 
         abi::READ_CONTAINER if !name.is_empty() => Some(entry(&name).to_string().into_bytes()),
         abi::READ_SERVICE => state.services.get(&name).map(|table| table.to_string().into_bytes()),
         abi::READ_SPEC if !name.is_empty() => Some(json!({ "ociVersion": "1.2.0" }).to_string().into_bytes()),
-        abi::READ_STATS => return abi::E_UNSUPPORTED,
         _ => None,
     };
     let Some(bytes) = bytes else { return abi::E_NOSUCH };

@@ -137,8 +137,6 @@ impl Event {
                 | abi::EV_UPDATED
                 | abi::EV_STOPPING
                 | abi::EV_REMOVED
-                | abi::EV_FREEZE
-                | abi::EV_CONFIG
                 | abi::EV_CUSTOM
                 | abi::EV_TIMER
                 | abi::EV_RESULT
@@ -255,7 +253,7 @@ impl Rig {
         }
     }
 
-    /// create, attach, start, started, ready, exit 0, stop, stopping, detach, removed. `fds` go to `attach`. Returns what
+    /// create, review, attach, start, started, ready, exit 0, stop, stopping, detach, removed. `fds` go to `attach`. Returns what
     /// `create` was answered with.
     pub fn lifecycle_with(&self, service: &str, table: Value, fds: Vec<(Role, OwnedFd)>) -> Result<Value> {
         let pid = std::process::id() as i32;
@@ -267,6 +265,7 @@ impl Rig {
             self.merge(&table, &answer).map(|()| adjust)
         });
         let run = |adjust: Answered| -> Result<Value> {
+            self.fire(Event::new(abi::EV_REVIEW).of(service).body(json!({ "owners": {} })))?;
             let attach = Event::new(abi::EV_ATTACH).of(service).pid(pid);
             self.fire(fds.into_iter().fold(attach, |attach, (role, fd)| attach.fd(role, fd)))?;
             for number in [abi::EV_START, abi::EV_STARTED, abi::EV_READY] {
