@@ -473,32 +473,10 @@ impl Plugins {
             peers: RwLock::default(),
         });
         let mut absent: Vec<(usize, String)> = Vec::new();
-        let mut loaded: Vec<Option<Library>> = Vec::new();
-        for (n, config) in configs.iter().enumerate() {
-            let result = if n < quarantine::SLOTS_MAX {
-                load(config, n, &world.page, crash.as_ref(), &mut list)
-            } else {
-                Err(format!("more than {} plugins", quarantine::SLOTS_MAX))
-            };
-            loaded.push(result.map_err(|why| absent.push((n, why))).ok());
-        }
-        if let Some(crash) = crash.filter(|crash| !configs.iter().any(|config| config.name == crash.plugin)) {
-            tracing::warn!("plugin {}: {}; it is not in the config any more", crash.plugin, crash.text());
-        }
-        let claims_of =
-            |library: &Option<Library>| library.as_ref().map(|library| library.manifest.claims.clone());
-        let claims: Vec<Vec<String>> =
-            loaded.iter().map(|library| claims_of(library).unwrap_or_default()).collect();
-        let wishes: Vec<(usize, Wish)> = loaded
-            .iter()
-            .enumerate()
-            .filter_map(|(n, library)| Some((n, wish(configs.get(n)?, library.as_ref()?))))
-            .collect();
-        let place = |n: usize| wishes.get(n).map_or(n, |(place, _)| *place);
-        let order = order::order(&wishes.iter().map(|(_, wish)| wish.clone()).collect::<Vec<_>>());
-        absent.extend(order.refused.into_iter().map(|(n, why)| (place(n), why)));
+        let mut loaded = load_all(configs, &world.page, crash.as_ref(), &mut list, &mut absent);
+        let claims: Vec<Vec<String>> = loaded.iter().map(claims_of).collect();
         let mut open: Vec<&'static Plugin> = Vec::new();
-        for n in order.up.into_iter().map(place) {
+        for n in in_order(configs, &loaded, &mut absent) {
             let (Some(config), Some(library)) = (configs.get(n), loaded.get_mut(n).and_then(Option::take))
             else {
                 continue;
@@ -516,19 +494,17 @@ impl Plugins {
         }
         world.peers.write().unwrap_or_else(PoisonError::into_inner).clone_from(&open);
         absent.sort_by_key(|(n, _)| *n);
-        let absent: Vec<Absent> = absent
-            .into_iter()
-            .filter_map(|(n, why)| {
-                let config = configs.get(n)?;
-                Some(Absent {
-                    name: config.name.clone(),
-                    required: config.policy.required,
-                    claims: claims.get(n).cloned().unwrap_or_default(),
-                    services: config.policy.clone(),
-                    why,
-                })
+        let describe = |(n, why): (usize, String)| {
+            let config = configs.get(n)?;
+            Some(Absent {
+                name: config.name.clone(),
+                required: config.policy.required,
+                claims: claims.get(n).cloned().unwrap_or_default(),
+                services: config.policy.clone(),
+                why,
             })
-            .collect();
+        };
+        let absent: Vec<Absent> = absent.into_iter().filter_map(describe).collect();
         let failures = absent
             .iter()
             .map(|absent| Failure {
@@ -612,6 +588,47 @@ impl Plugins {
         });
         open.chain(absent).collect()
     }
+}
+
+/// Those that cannot be loaded get into `absent`, by their place in the config.
+fn load_all(
+    configs: &[PluginConfig],
+    page: &Page,
+    crash: Option<&quarantine::Crash>,
+    list: &mut List,
+    absent: &mut Vec<(usize, String)>,
+) -> Vec<Option<Library>> {
+    if let Some(crash) = crash.filter(|crash| !configs.iter().any(|config| config.name == crash.plugin)) {
+        tracing::warn!("plugin {}: {}; it is not in the config any more", crash.plugin, crash.text());
+    }
+    let mut one = |(n, config): (usize, &PluginConfig)| {
+        let result = match n < quarantine::SLOTS_MAX {
+            true => load(config, n, page, crash, list),
+            false => Err(format!("more than {} plugins", quarantine::SLOTS_MAX)),
+        };
+        result.map_err(|why| absent.push((n, why))).ok()
+    };
+    configs.iter().enumerate().map(&mut one).collect()
+}
+
+fn claims_of(library: &Option<Library>) -> Vec<String> {
+    library.as_ref().map(|library| library.manifest.claims.clone()).unwrap_or_default()
+}
+
+/// The places of those that can be opened, in the order up; the others get into `absent`.
+fn in_order(
+    configs: &[PluginConfig],
+    loaded: &[Option<Library>],
+    absent: &mut Vec<(usize, String)>,
+) -> Vec<usize> {
+    let both =
+        loaded.iter().enumerate().filter_map(|(n, library)| Some((n, configs.get(n)?, library.as_ref()?)));
+    let (places, wishes): (Vec<usize>, Vec<Wish>) =
+        both.map(|(n, config, library)| (n, wish(config, library))).unzip();
+    let place = |n: usize| places.get(n).copied().unwrap_or(n);
+    let order = order::order(&wishes);
+    absent.extend(order.refused.into_iter().map(|(n, why)| (place(n), why)));
+    order.up.into_iter().map(place).collect()
 }
 
 fn load(
