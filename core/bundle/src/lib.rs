@@ -125,7 +125,7 @@ pub fn cgroups_path(parent: &str, service: &str) -> String {
 /// The default spec on a rootfs.
 fn fresh(service: &Service, rootfs: &Rootfs, facts: &Facts) -> Result<Value, Error> {
     let mut spec = sampan_plan::default::spec();
-    let path = if rootfs.is_host() { Path::new("/") } else { &rootfs.path };
+    let path = if facts.is_host { Path::new("/") } else { &rootfs.path };
     spec.root = Some(sampan_plan::spec::Root {
         path: path.to_string_lossy().into_owned().into(),
         readonly: rootfs.mode == RootMode::Ro,

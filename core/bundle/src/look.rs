@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use sampan_config::read_text;
 use sampan_config::schema::{RootMode, Rootfs, SeccompProfile, Service, Source};
+use sampan_runtime::kernel::host_root::is_host_root;
 
 use super::Error;
 use super::root::Root;
@@ -36,6 +37,8 @@ enum From {
 pub struct Facts {
     /// The root file system's path.
     pub root: PathBuf,
+    /// It is the host's own, whatever it is called.
+    pub is_host: bool,
     /// config.json of a bundle.
     pub config: Option<String>,
     /// Texts of /etc/passwd and /etc/group, empty where there is none.
@@ -97,7 +100,10 @@ fn temporary(rootfs: &Rootfs) -> Vec<String> {
 pub fn look(look: &Look) -> Result<Facts, Error> {
     let mut facts = Facts::default();
     match &look.source {
-        From::Rootfs(path) => facts.root.clone_from(path),
+        From::Rootfs(path) => {
+            facts.root.clone_from(path);
+            facts.is_host = is_host_root(path);
+        }
         From::Bundle(folder) => {
             let path = folder.join("config.json");
             let wrong = |why: String| Error::new(&look.service, "bundle", "read").path(&path).why(why);

@@ -28,7 +28,7 @@ pub fn check(
     memberships(drafts, networks, errors);
     subnets(networks, network_nodes, errors);
     shared_roots(asked, drafts, warnings);
-    host_roots(drafts, errors, warnings);
+    host_roots(asked, drafts, errors, warnings);
 }
 
 fn dependencies(drafts: &BTreeMap<String, Draft>, errors: &mut Vec<Diagnostic>) {
@@ -225,13 +225,14 @@ fn shared_roots(asked: &Asked<'_>, drafts: &BTreeMap<String, Draft>, warnings: &
 
 /// The host's own root is shown read-only, and what it hides is hidden from those capabilities only that go by the modes.
 fn host_roots(
+    asked: &Asked<'_>,
     drafts: &BTreeMap<String, Draft>,
     errors: &mut Vec<Diagnostic>,
     warnings: &mut Vec<Diagnostic>,
 ) {
     for (name, draft) in drafts {
         let Source::Rootfs(root) = &draft.service.source else { continue };
-        if !root.is_host() {
+        if !asked.is_host_root(&root.path) {
             continue;
         }
         let path = join("services", name);

@@ -43,6 +43,9 @@ pub struct Inputs {
     variables: BTreeMap<String, Option<String>>,
     /// What was looked for and not there.
     missing: BTreeSet<PathBuf>,
+    /// Root file systems that are the host's own.
+    #[serde(default)]
+    host_roots: BTreeSet<PathBuf>,
 }
 
 impl Inputs {
@@ -129,6 +132,18 @@ impl<'a> Asked<'a> {
 
     pub fn is_folder(&self, path: &Path) -> bool {
         self.look(path, Path::is_dir)
+    }
+
+    /// The host's own root, whatever it is called.
+    pub fn is_host_root(&self, path: &Path) -> bool {
+        let is_host = match self.from {
+            From::Host { .. } => sampan_runtime::kernel::host_root::is_host_root(path),
+            From::Kept(inputs) => inputs.host_roots.contains(path),
+        };
+        if is_host {
+            self.kept.borrow_mut().host_roots.insert(path.to_owned());
+        }
+        is_host
     }
 
     fn look(&self, path: &Path, there: impl FnOnce(&Path) -> bool) -> bool {

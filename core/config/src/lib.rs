@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+#[expect(clippy::disallowed_methods, reason = "for inputs.rs")]
 pub mod glob;
 mod near;
 pub mod units;
@@ -21,7 +22,9 @@ pub mod schema;
 pub mod source;
 
 pub mod diagnostic;
+#[expect(clippy::disallowed_methods, reason = "for inputs.rs")]
 mod file;
+#[expect(clippy::disallowed_methods, reason = "here the host is asked")]
 mod inputs;
 mod tree;
 

@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
             }
             Err(why) => {
                 let message = format!("cannot read {}: {why}", path.display());
-                let hint = |missing| if path.exists() { "" } else { missing };
+                let hint = |missing| if self.asked.exists(path) { "" } else { missing };
                 self.errors.push(match named {
                     Some(at) => {
                         let hint = hint("a glob may find nothing, a path may not");

@@ -163,13 +163,6 @@ pub struct Rootfs {
     pub mode: RootMode,
 }
 
-impl Rootfs {
-    /// The host's own, whatever it is called.
-    pub fn is_host(&self) -> bool {
-        sampan_runtime::kernel::host_root::is_host_root(&self.path)
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RootMode {

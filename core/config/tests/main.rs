@@ -1,5 +1,5 @@
 //! config.toml: each test writes files into a folder of its own and loads them.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod any;
 mod differences;

@@ -57,6 +57,9 @@ fn a_root_on_a_mount_that_never_answers_holds_nobody_up() {
     let why = world.ok(&["why", "bad1"]);
     assert!(why.contains("hangs in the kernel") && why.contains("dead/root"), "{why}");
     the_others_live(&world);
+    // A worker that follows this one looks at nothing of it.
+    super::died::kill_the_worker(&world);
+    the_others_live(&world);
     // Neither does the end of sampand wait for it.
     assert_eq!(world.interrupt(), Some(1));
     let said = world.said();
