@@ -1,8 +1,8 @@
 //! What plugins want of the supervisor. Their asks (`submit` with SIGNAL, START, STOP, RESTART) go the way of a client's
 //! requests, so that both mean the same and stand in the same order; the answer comes back as RESULT when what was asked
 //! for has come true. A plugin that is enabled again lets the starts go on that waited for it.
+use crate::message::Message;
 use crate::request::Request;
-use crate::worker::Message;
 use sampan_config::units;
 use sampan_plugin::abi;
 use sampan_plugin_host::Ask;

@@ -1,14 +1,16 @@
 //! The services of this sampand: each with its config, its machine, and what belongs to its present life.
 //!
-//! Plain data and look-ups; what moves it is `worker`, what touches the world is `executor`. A service keeps its entry
+//! Plain data and look-ups; what moves it is `worker`, what touches the world is `life`. A service keeps its entry
 //! until it has left the config and is at rest.
 use crate::life::UnderWay;
 use crate::probe::Last;
 use crate::settings::{Service, condition};
+use crate::task::Task;
 use sampan_api as api;
 use sampan_config::Config;
 use sampan_config::schema;
 use sampan_keel::Handle;
+use sampan_plugin_host::Ctx;
 use sampan_service::graph::{Graph, Need};
 use sampan_service::limits::Bucket;
 use sampan_service::{Ms, State, Status, WaitFor, Wanted};
@@ -17,26 +19,9 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::task::AbortHandle;
 
 /// A launch that takes so long waits for something.
 const SLOW: Duration = Duration::from_secs(1);
-
-/// A task that ends with its owner.
-#[derive(Debug)]
-pub struct Task(AbortHandle);
-
-impl From<tokio::task::JoinHandle<()>> for Task {
-    fn from(handle: tokio::task::JoinHandle<()>) -> Task {
-        Task(handle.abort_handle())
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// The container of the present generation.
 #[derive(Debug)]
@@ -88,6 +73,17 @@ impl Entry {
     /// Of the present life; where there is none, of the next.
     pub fn config(&self) -> &schema::Service {
         self.machine.config()
+    }
+
+    /// As plugins know it.
+    pub fn ctx(&self) -> Ctx {
+        Ctx {
+            service: self.name.to_string(),
+            container_id: self.name.to_string(),
+            handle: self.handle,
+            attempt: self.machine.attempts,
+            pid: self.live.as_ref().map_or(0, |live| live.pid),
+        }
     }
 
     fn status(&self, now: Ms) -> api::Status {

@@ -1,7 +1,7 @@
 //! The services' output on sampand's own: one stream of all services from the plugin that keeps the logs, line by line to
 //! the view. Not under systemd, whose journal is not meant to get everything twice, and not at log levels above info.
-use crate::executor::Ground;
-use crate::fleet::Task;
+use crate::life::Context;
+use crate::task::Task;
 use crate::view::View;
 use sampan_config::Config;
 use sampan_config::schema::LogLevel;
@@ -18,10 +18,10 @@ pub fn wanted(config: &Config) -> bool {
 }
 
 /// Shows from now on. Without a plugin that keeps logs it says where the output is.
-pub fn start(ground: &Rc<Ground>, view: &View) -> Task {
-    let (ground, view) = (ground.clone(), view.clone());
+pub fn start(context: &Rc<Context>, view: &View) -> Task {
+    let (context, view) = (context.clone(), view.clone());
     Task::from(tokio::task::spawn_local(async move {
-        match ground.read_logs(Vec::new(), true, Some(0)).await {
+        match context.read_logs(Vec::new(), true, Some(0)).await {
             Ok(stream) => {
                 if let Err(error) = show(stream, &view).await {
                     tracing::warn!("the services' output is no longer shown here: {error}");

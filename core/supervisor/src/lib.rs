@@ -7,43 +7,38 @@
 // What everybody uses.
 pub mod clock;
 mod fence;
-pub mod log;
+mod task;
 pub mod view;
+pub mod log;
 
-// What comes in: the config, and what was written down.
+// The host and the config.
 mod cgroup_parent;
-mod check;
 mod service_manager;
+mod check;
 pub mod source;
+mod places;
+pub mod applied;
+pub mod settings;
 
-// Who does the work.
+// What is done with containers: functions that return values, and know nothing of the loop.
 pub mod hooks;
 pub mod probe;
-
-// The loop and what it is made of.
-pub mod adopt;
-pub mod applied;
-mod apply;
-mod asks;
-mod behind;
-pub mod bus;
-mod clients;
-pub mod desired;
-pub mod executor;
-pub mod fleet;
-pub mod follow;
 pub mod inside;
-pub mod life;
-mod listen;
-pub mod opening;
-mod places;
 pub mod request;
+pub mod life;
+
+// What comes into the loop, and from where.
+pub mod message;
+mod asks;
+mod listen;
 mod seen;
 pub mod serve;
-pub mod settings;
-mod shutdown;
 pub mod sources;
+pub mod follow;
+
+// The loop: services and what moves them.
+pub mod bus;
+pub mod fleet;
 mod tidy;
-mod waiters;
 pub mod worker;
 pub mod worker_main;

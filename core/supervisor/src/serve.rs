@@ -2,11 +2,11 @@
 //!
 //! A handler turns a request into a message for the loop and waits for its answer; it decides nothing. The socket belongs
 //! to root and our own user: the peer's credentials are looked at once per connection, whatever the file's mode says.
-use crate::fleet::Task;
 use crate::listen::Listening;
+use crate::message::Message;
 use crate::request::{Answer, EventStream, Request, failure};
 use crate::seen::Seen;
-use crate::worker::Message;
+use crate::task::Task;
 use axum::Json;
 use axum::Router;
 use axum::body::{Body, Bytes};

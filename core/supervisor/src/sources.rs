@@ -1,6 +1,6 @@
 //! What sampand is told from outside becomes messages: the keel's orders, one for each signal that it got. Signals to the worker
 //! itself are none: whoever signals a whole group, as systemd does, would be heard twice, and twice means hurry.
-use crate::worker::Message;
+use crate::message::Message;
 use sampan_keel::Order;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

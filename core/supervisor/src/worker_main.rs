@@ -1,17 +1,17 @@
 //! From process start to the loop and back: folders, journal, plugins, adoption, then the loop, then the end.
-use crate::executor::Ground;
-use crate::opening::{self, Configs, Opening};
+use crate::life::{Context, Dirs};
 use crate::source::Source;
 use crate::view::View;
-use crate::worker::{Message, Outcome, Worker};
-use crate::{adopt, cgroup_parent, follow, listen, log, serve, service_manager};
+use crate::worker::opening::{self, Configs, Opening};
+use crate::worker::{Begin, Outcome, Worker};
+use crate::{cgroup_parent, follow, listen, log, serve, service_manager};
 use rustix::fs::Mode;
 use sampan_cgroups::Hierarchies;
 use sampan_config::Config;
 use sampan_config::schema::{LogDriver, LogFormat, LogLevel};
 use sampan_journal::{Desired, Journal};
 use sampan_keel::{Fate, Keel, rundir};
-use sampan_plugin_host::{self as plugins, HostEnv, Opened, Plugins, Running};
+use sampan_plugin_host::{self as plugins, HostEnv, Opened, Plugins};
 use sampan_runtime::kernel::trust;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -122,47 +122,49 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     view.names(config.services.keys().map(String::as_str));
     let follow = follow::wanted(&config);
     let logged = config.services.values().any(|service| service.logging.driver != LogDriver::None);
-    let ground =
-        Rc::new(Ground::new(keel.clone(), plugins, hierarchies, cgroup_parent, config, source, send.clone()));
-    let mut worker = Worker::new(
-        ground.clone(),
-        keel.of_the_loop().map_err(|e| e.to_string())?,
+    let dirs = Dirs { run: config.supervisor.run_dir.clone(), state: config.supervisor.state_dir.clone() };
+    let context = Rc::new(Context::new(keel.clone(), plugins, hierarchies, cgroup_parent, dirs));
+    let mut worker = Worker::new(Begin {
+        context: context.clone(),
+        config,
+        source,
+        send: send.clone(),
+        keel: keel.of_the_loop().map_err(|e| e.to_string())?,
         journal,
         desired,
-        lives + 1,
-    );
-    adopt::adopt(&mut worker, &replay);
-    synchronize(&worker).await;
+        lives: lives + 1,
+    });
+    worker.adopt(&replay);
+    worker.synchronize().await;
     let (ending, orders) = keel.orders().map_err(|e| e.to_string())?;
     // First, so that nothing is started in a shutdown that goes on.
     worker.go_on(ending);
     worker.begin(then)?;
     serve::start(&supervisor, &keel, send.clone()).map_err(|e| e.to_string())?;
     crate::sources::orders(orders, &send).map_err(|e| format!("cannot hear the keel's orders: {e}"))?;
-    let following = (follow && logged).then(|| follow::start(&ground, &view));
+    let following = (follow && logged).then(|| follow::start(&context, &view));
     keel.ready().map_err(|e| e.to_string())?;
     service_manager::is_ready();
-    worker.tidy.soon();
 
     let (outcome, mut worker) = worker.run(messages).await;
     worker.save_desired();
-    ground.launchers.close().await;
+    context.launchers.close().await;
     match outcome {
         Outcome::Stopped => {
-            for failure in ground.plugins.shutdown().await {
+            for failure in context.plugins.shutdown().await {
                 tracing::warn!("{failure}");
             }
             drop(following);
-            worker.ground.flush_desired().await;
+            worker.flush_desired().await;
             tracing::info!("everything is stopped");
             worker.say_farewell();
             // The answers must reach their clients before the socket goes.
             tokio::time::sleep(FAREWELL).await;
-            let released = ground.keel.release();
+            let released = context.keel.release();
             // The holder was in it, where systemd is init.
-            crate::life::remove_cgroup_parent(hierarchies, &ground.cgroup_parent);
+            crate::life::remove_cgroup_parent(hierarchies, &context.cgroup_parent);
             let left = std::fs::remove_file(&supervisor.socket)
-                .and_then(|()| rundir::leave(&supervisor.run_dir, &ground.cgroup_parent, &ground.keel));
+                .and_then(|()| rundir::leave(&supervisor.run_dir, &context.cgroup_parent, &context.keel));
             if let Err(error) = left {
                 tracing::warn!("cannot clear {}: {error}", supervisor.run_dir.display());
             }
@@ -172,7 +174,7 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
         }
         Outcome::Left => {
             drop(following);
-            worker.ground.flush_desired().await;
+            worker.flush_desired().await;
             let left = worker.left().join(", ");
             tracing::error!("not all is stopped; the next sampand goes on with what is left of {left}");
             worker.say_farewell();
@@ -181,7 +183,7 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
             return Ok(FAILED);
         }
         Outcome::Kept => {
-            worker.ground.flush_desired().await;
+            worker.flush_desired().await;
             listen::close(&supervisor.socket, &keel);
         }
     }
@@ -217,32 +219,6 @@ async fn open_plugins(
     Ok(opened)
 }
 
-/// Tells the plugins what lives; each container is attached again, so that whoever reads its output goes on.
-async fn synchronize(worker: &Worker) {
-    let ground = &worker.ground;
-    let lives: Vec<_> = worker
-        .fleet
-        .entries
-        .values()
-        .filter(|entry| entry.machine.state.has_life())
-        .map(|entry| Running {
-            ctx: ground.ctx(entry),
-            state: entry.machine.state.name(),
-            spec: ground.spec_of(&entry.name),
-        })
-        .collect();
-    for failure in ground.plugins.synchronize(&lives).await {
-        tracing::error!("{failure}");
-    }
-    for entry in worker.fleet.entries.values() {
-        match &entry.live {
-            Some(live) => ground.replay_attach(entry, live).await,
-            None if entry.machine.state.has_life() => ground.attach_lost_output(entry).await,
-            None => {}
-        }
-    }
-}
-
 /// sampand's own log, as the config has it now.
 pub fn set_log(supervisor: &sampan_config::schema::Supervisor) {
     log::set(level(supervisor.log_level), format(supervisor.log_format));
@@ -267,6 +243,3 @@ fn format(format: LogFormat) -> log::Format {
         LogFormat::Json => log::Format::Json,
     }
 }
-
-/// What the loop is told from outside.
-pub type Sender = mpsc::UnboundedSender<Message>;

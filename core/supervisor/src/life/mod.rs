@@ -30,15 +30,15 @@ mod launcher;
 pub mod job;
 mod process;
 mod remains;
+mod context;
 
-use crate::executor::Ground;
 use crate::hooks;
 use rustix::io::Errno;
 use sampan_bundle as bundle;
 use sampan_config::schema::{self, LogDriver, NetworkMode};
 use sampan_keel::Handle;
 use sampan_plugin_host::digest::{Digest, digest};
-use sampan_plugin_host::{Created, Ctx, Failure, FailureKind, Role};
+use sampan_plugin_host::{self as plugins, Ctx, Failure, FailureKind, Role};
 use sampan_service::Problem;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -46,10 +46,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use context::{Context, Dirs};
 pub use groups::{hold, kill_all, last_look, remove_cgroup_parent, thaw, update};
 use launcher::Launcher;
 pub use launcher::{Launchers, UnderWay};
-pub use process::{end, foreign_status, netns_of, reaped, signal};
+pub use process::{end, exit_status, netns_of, reaped, signal};
 pub use remains::{Remains, cleanup, discard, let_go};
 use stdio::Output;
 pub use stdio::{drop_stdio, reads, write_line};
@@ -61,6 +62,8 @@ pub struct Wanted {
     pub config: Arc<schema::Service>,
     pub generation: u64,
     pub ctx: Ctx,
+    /// `networks` of config.toml: a service may name them.
+    pub networks: serde_json::Value,
     pub under_way: Rc<UnderWay>,
 }
 
@@ -76,7 +79,7 @@ pub struct Process {
 
 /// A container in the OCI state `created`.
 #[derive(Debug)]
-pub struct Born {
+pub struct Created {
     pub process: Process,
     pub netns: Option<OwnedFd>,
     pub owners: BTreeMap<String, String>,
@@ -100,56 +103,62 @@ pub struct Kept {
 }
 
 /// Plugins' `create`, bundle, launch up to OCI state created with `attach` on the way.
-pub async fn create(ground: &Rc<Ground>, wanted: Wanted) -> Result<Box<Born>, Problem> {
-    let shelf = ground.shelf(&wanted.config.name);
+pub async fn create(context: &Rc<Context>, wanted: Wanted) -> Result<Box<Created>, Problem> {
+    let shelf = context.shelf(&wanted.config.name);
     let mut kept = shelf.lock().await;
     let under_way = wanted.under_way.clone();
-    under_way.unless_ended(&ground.launchers, create_with(ground, wanted, &mut kept)).await
+    under_way.unless_ended(&context.launchers, create_with(context, wanted, &mut kept)).await
 }
 
-async fn create_with(ground: &Rc<Ground>, wanted: Wanted, kept: &mut Kept) -> Result<Box<Born>, Problem> {
-    let Wanted { config, generation, ctx, under_way } = wanted;
-    let launcher = ground.launchers.take(&under_way).await?;
-    let mut spec = build(ground, &config, &launcher, &under_way).await?;
+async fn create_with(
+    context: &Rc<Context>,
+    wanted: Wanted,
+    kept: &mut Kept,
+) -> Result<Box<Created>, Problem> {
+    let Wanted { config, generation, ctx, networks, under_way } = wanted;
+    let launcher = context.launchers.take(&under_way).await?;
+    let mut spec = build(context, &config, &launcher, &under_way).await?;
     under_way.now("the plugins' create");
-    let table = service_table(&config, &ground.config());
-    let made = ground.plugins.create(&ctx, &table, needs(&config), &mut spec).await.map_err(of_plugin)?;
+    let table = service_table(&config, networks);
+    let made = context.plugins.create(&ctx, &table, needs(&config), &mut spec).await.map_err(of_plugin)?;
     for (plugin, message) in &made.messages {
-        ground.warn(&config.name, &format!("plugin {plugin}: {message}"));
+        context.warn(&config.name, &format!("plugin {plugin}: {message}"));
     }
     let resources = spec.pointer("/linux/resources").map(|resources| digest(&resources.to_string()));
-    let killed = ground.was_killed_in(&config.name);
+    let killed = context.was_killed_in(&config.name);
     let groups_are_ready = kept.groups.take().is_some_and(|left| !killed && Some(left) == resources);
     let stdio = output(&config, &made);
     let has_hooks = spec.get("hooks").is_some();
     let launch = Launch {
         service: config.name.clone(),
         generation,
-        run: ground.dirs.run.clone(),
-        containers: ground.dirs.containers(),
-        io: ground.dirs.io(&config.name),
-        logs: ground.dirs.logs(&config.name),
+        run: context.dirs.run.clone(),
+        containers: context.dirs.containers(),
+        io: context.dirs.io(&config.name),
+        logs: context.dirs.logs(&config.name),
         bundled: kept.spec.take(),
         stdio,
         hook_log: match stdio {
-            Output::Plugin if has_hooks => hooks::Log::Pipe(ground.dirs.io(&config.name).join("stderr")),
-            Output::Files if has_hooks => hooks::Log::File(ground.dirs.logs(&config.name).join("stderr.log")),
+            Output::Plugin if has_hooks => hooks::Log::Pipe(context.dirs.io(&config.name).join("stderr")),
+            Output::Files if has_hooks => {
+                hooks::Log::File(context.dirs.logs(&config.name).join("stderr.log"))
+            }
             Output::Nowhere | Output::Plugin | Output::Files => hooks::Log::Nowhere,
         },
         groups_are_ready,
     };
-    let text = ground.plugins.spec(ctx.handle).unwrap_or_else(|| spec.to_string().into());
+    let text = context.plugins.spec(ctx.handle).unwrap_or_else(|| spec.to_string().into());
     drop(spec);
     under_way.now("the making of its container: its root, its volumes, its mounts");
     launcher.send(&Order::Launch(Box::new(launch)), &text)?;
     drop(text);
     let mut attached = false;
-    let launched = launched(ground, &ctx, &launcher, &under_way, &mut attached).await;
+    let launched = launched(context, &ctx, &launcher, &under_way, &mut attached).await;
     if let Some(claimant) = made.claims.get("stdio").filter(|_| launched.is_err() && !attached && has_hooks) {
         // What they printed is in the pipe, and nobody would come for it.
-        let (reads, _) = reads(&ground.keel, &ground.dirs.io(&config.name), &config.name);
-        if let Err(failure) = ground.plugins.attach_output(&ctx, claimant, reads).await {
-            ground.warn(&config.name, &failure.to_string());
+        let (reads, _) = reads(&context.keel, &context.dirs.io(&config.name), &config.name);
+        if let Err(failure) = context.plugins.attach_output(&ctx, claimant, reads).await {
+            context.warn(&config.name, &failure.to_string());
         }
     }
     let warnings = under_way.take_warnings();
@@ -158,21 +167,21 @@ async fn create_with(ground: &Rc<Ground>, wanted: Wanted, kept: &mut Kept) -> Re
         Err(Failed { problem, goes_on }) => {
             warnings.iter().for_each(|warning| tracing::warn!(service = config.name, "{warning}"));
             if goes_on {
-                ground.launchers.put(launcher);
+                context.launchers.put(launcher);
             }
             return Err(problem);
         }
     };
     *kept = Kept { groups: resources, spec: Some(bundled) };
     for warning in &warnings {
-        ground.warn(&config.name, warning);
+        context.warn(&config.name, warning);
     }
-    Ok(Box::new(Born { process, netns, owners: made.owners, gate: StartGate(launcher) }))
+    Ok(Box::new(Created { process, netns, owners: made.owners, gate: StartGate(launcher) }))
 }
 
 /// The spec of a service as the config says it, from what is found in its root.
 async fn build(
-    ground: &Ground,
+    context: &Context,
     config: &schema::Service,
     launcher: &Launcher,
     under_way: &UnderWay,
@@ -185,16 +194,16 @@ async fn build(
         (Said::Looked(Err(text)), _) => return Err(Problem::Config(text)),
         (said, _) => return Err(confused(&said)),
     };
-    let request = bundle::Request { service: config, cgroup_parent: &ground.cgroup_parent };
+    let request = bundle::Request { service: config, cgroup_parent: &context.cgroup_parent };
     let built = bundle::build(&request, &facts).map_err(of_config)?;
     for warning in &built.warnings {
-        ground.warn(&config.name, warning);
+        context.warn(&config.name, warning);
     }
     Ok(built.spec)
 }
 
 /// Where a service's output goes.
-fn output(config: &schema::Service, made: &Created) -> Output {
+fn output(config: &schema::Service, made: &plugins::Created) -> Output {
     if config.logging.driver == LogDriver::None {
         Output::Nowhere
     } else if made.claims.contains_key("stdio") {
@@ -224,7 +233,7 @@ impl From<Problem> for Failed {
 }
 
 async fn launched(
-    ground: &Rc<Ground>,
+    context: &Rc<Context>,
     ctx: &Ctx,
     launcher: &Launcher,
     under_way: &UnderWay,
@@ -236,7 +245,7 @@ async fn launched(
                 *attached = true;
                 under_way.now("the plugins' attach");
                 let ctx = Ctx { pid, ..ctx.clone() };
-                let answer = attach(ground, &ctx, &roles, &fds).await.map_err(|failure| failure.to_string());
+                let answer = attach(context, &ctx, &roles, &fds).await.map_err(|failure| failure.to_string());
                 under_way.now("the making of its container, after attach");
                 launcher.send(&Order::Attached(answer), "")?;
             }
@@ -256,12 +265,12 @@ async fn launched(
     }
 }
 
-async fn attach(ground: &Rc<Ground>, ctx: &Ctx, roles: &[u32], fds: &[OwnedFd]) -> Result<(), Failure> {
+async fn attach(context: &Rc<Context>, ctx: &Ctx, roles: &[u32], fds: &[OwnedFd]) -> Result<(), Failure> {
     let known = [Role::Pidfd, Role::Netns, Role::Stdout, Role::Stderr];
     let role = |number: &u32| known.into_iter().find(|role| role.number() == *number);
     let fds: Vec<(Role, BorrowedFd<'_>)> =
         roles.iter().zip(fds).filter_map(|(number, fd)| Some((role(number)?, fd.as_fd()))).collect();
-    ground.plugins.attach(ctx, &fds).await
+    context.plugins.attach(ctx, &fds).await
 }
 
 fn confused(said: &Said) -> Problem {
@@ -270,16 +279,16 @@ fn confused(said: &Said) -> Problem {
 
 /// Plugins' `start`, release of the barrier, poststart hooks, plugins' `started`.
 pub async fn start(
-    ground: &Rc<Ground>,
+    context: &Rc<Context>,
     ctx: &Ctx,
     gate: Option<StartGate>,
     under_way: &UnderWay,
 ) -> Result<(), Problem> {
-    under_way.unless_ended(&ground.launchers, start_with(ground, ctx, gate, under_way)).await
+    under_way.unless_ended(&context.launchers, start_with(context, ctx, gate, under_way)).await
 }
 
 async fn start_with(
-    ground: &Rc<Ground>,
+    context: &Rc<Context>,
     ctx: &Ctx,
     gate: Option<StartGate>,
     under_way: &UnderWay,
@@ -288,18 +297,18 @@ async fn start_with(
         gate.ok_or_else(|| Problem::Io("the process ended before it was started".into()))?;
     under_way.is_done_by(&launcher);
     under_way.now("the plugins' start");
-    ground.plugins.start(ctx).await.map_err(of_plugin)?;
+    context.plugins.start(ctx).await.map_err(of_plugin)?;
     under_way.now("the execution of its program");
     launcher.send(&Order::Start, "")?;
     match launcher.next(under_way).await? {
         (Said::Started(started), _) => {
-            ground.launchers.put(launcher);
+            context.launchers.put(launcher);
             started.map_err(|text| Problem::parse(&text).unwrap_or(Problem::Io(text)))?;
         }
         (said, _) => return Err(confused(&said)),
     }
     under_way.now("the plugins' started");
-    ground.plugins.started(ctx).await.map_err(of_plugin)
+    context.plugins.started(ctx).await.map_err(of_plugin)
 }
 
 /// What a service cannot do without, if a plugin is installed that claims it. Output has a way of its own: into files.
@@ -308,11 +317,10 @@ pub fn needs(service: &schema::Service) -> &'static [&'static str] {
 }
 
 /// What plugins see of a service: its table of config.toml, resolved, and the networks it may name.
-pub fn service_table(service: &schema::Service, config: &sampan_config::Config) -> serde_json::Value {
+fn service_table(service: &schema::Service, networks: serde_json::Value) -> serde_json::Value {
     let mut table = serde_json::to_value(service).unwrap_or_default();
     if let Some(table) = table.as_object_mut() {
         table.insert("name".into(), service.name.as_str().into());
-        let networks = serde_json::to_value(&config.networks).unwrap_or_default();
         table.insert("network_definitions".into(), networks);
         table.insert("explicit".into(), service.resources.written().into());
     }

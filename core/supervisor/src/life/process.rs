@@ -1,8 +1,7 @@
 //! A main process by its pidfd: its end, its status where nobody is its parent any more, its network namespace.
 use super::groups::KILL_MAX;
-use crate::fleet::Live;
 use rustix::fs::{Mode, OFlags};
-use sampan_keel::{Child, Keel};
+use sampan_keel::{Child, Handle, Keel};
 use sampan_service::Status;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -53,11 +52,25 @@ pub async fn reaped(pidfd: &tokio::io::unix::AsyncFd<crate::fence::Held>) {
 }
 
 /// To the main process. A stopped process does not see a stop signal before it continues.
-pub fn signal(live: &Live, signal: i32) {
-    if let Err(error) = sampan_runtime::kernel::pidfd::send(live.pidfd.as_fd(), signal) {
-        tracing::debug!(pid = live.pid, signal, "not signalled: {error}");
+pub fn signal(pidfd: BorrowedFd<'_>, pid: i32, signal: i32) {
+    if let Err(error) = sampan_runtime::kernel::pidfd::send(pidfd, signal) {
+        tracing::debug!(pid, signal, "not signalled: {error}");
     }
     if signal != libc::SIGKILL {
-        let _ = sampan_runtime::kernel::pidfd::send(live.pidfd.as_fd(), libc::SIGCONT);
+        let _ = sampan_runtime::kernel::pidfd::send(pidfd, libc::SIGCONT);
+    }
+}
+
+/// How a main process ended, without reaping it.
+pub fn exit_status(keel: &Keel, handle: Option<&Handle>, pidfd: BorrowedFd<'_>) -> Status {
+    let Some(Handle::Own(pid)) = handle else { return foreign_status(pidfd) };
+    match keel.peek(*pid) {
+        Ok(Some(sampan_keel::Exit::Code(code))) => Status::Code(code),
+        Ok(Some(sampan_keel::Exit::Signal { number, .. })) => Status::Signal(number),
+        Ok(None) => Status::Unknown,
+        Err(error) => {
+            tracing::error!(pid, "cannot read its exit status: {error}");
+            Status::Unknown
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! What a life leaves and how it goes: plugins' `detach`, processes, hooks, state, groups, bundle.
+use super::Context;
 use super::groups::{KILL_MAX, group, hold, kill_all};
 use super::process::end;
 use super::{Kept, of_io, on_pool, tag};
-use crate::executor::Ground;
 use crate::hooks;
 use sampan_bundle as bundle;
 use sampan_cgroups::Hierarchies;
@@ -30,51 +30,51 @@ pub struct Remains {
 }
 
 /// `detach`, the container's remains, poststop hooks, `removed`. Does no harm where there is nothing.
-pub async fn cleanup(ground: &Rc<Ground>, remains: Remains) -> Result<(), Problem> {
+pub async fn cleanup(context: &Rc<Context>, remains: Remains) -> Result<(), Problem> {
     let Remains { ctx, config, generation, keep } = remains;
-    let shelf = ground.shelf(&config.name);
+    let shelf = context.shelf(&config.name);
     let mut kept = shelf.lock().await;
-    ground.launchers.hangs(&config.name)?;
+    context.launchers.hangs(&config.name)?;
     if keep {
-        ground.launchers.expect();
+        context.launchers.expect();
     }
-    ground.report(&config.name, &ground.plugins.detach(&ctx, !keep).await);
+    context.report(&config.name, &context.plugins.detach(&ctx, !keep).await);
     if !keep {
         *kept = Kept::default();
     }
-    let scene = Scene::of(ground, &config.name, generation, ground.hook_log(&config));
+    let scene = Scene::of(context, &config.name, generation, context.hook_log(&config));
     on_pool(move || {
         scene.end_container()?;
         if keep { Ok(()) } else { scene.remove() }
     })
     .await?;
-    ground.plugins.notify_removed(&ctx);
+    context.plugins.notify_removed(&ctx);
     Ok(())
 }
 
 /// No next life comes after a cleanup that kept something for it.
-pub async fn let_go(ground: &Rc<Ground>, name: &str, ctx: Option<&Ctx>) -> Result<(), Problem> {
-    let shelf = ground.shelf(name);
+pub async fn let_go(context: &Rc<Context>, name: &str, ctx: Option<&Ctx>) -> Result<(), Problem> {
+    let shelf = context.shelf(name);
     let mut kept = shelf.lock().await;
     match ctx {
-        Some(ctx) => ground.report(name, &ground.plugins.release(ctx).await),
-        None => ground.plugins.forget(name),
+        Some(ctx) => context.report(name, &context.plugins.release(ctx).await),
+        None => context.plugins.forget(name),
     }
     *kept = Kept::default();
-    let scene = Scene::of(ground, name, 0, hooks::Log::Nowhere);
+    let scene = Scene::of(context, name, 0, hooks::Log::Nowhere);
     on_pool(move || scene.remove()).await
 }
 
 /// Ends and removes what is left of a service that has no entry any more.
 pub async fn discard(
-    ground: &Rc<Ground>,
+    context: &Rc<Context>,
     name: &str,
     generation: u64,
     child: Option<Child>,
 ) -> Result<(), Problem> {
-    let scene = Scene::of(ground, name, generation, hooks::Log::Nowhere);
+    let scene = Scene::of(context, name, generation, hooks::Log::Nowhere);
     // The config may name it again at any time: its next life waits.
-    let shelf = ground.shelf(name);
+    let shelf = context.shelf(name);
     let _kept = shelf.lock().await;
     on_pool(move || {
         kill_all(hold(scene.hierarchies, &scene.cgroup), None).map_err(of_io)?;
@@ -100,13 +100,13 @@ struct Scene {
 }
 
 impl Scene {
-    fn of(ground: &Ground, name: &str, generation: u64, log: hooks::Log) -> Scene {
+    fn of(context: &Context, name: &str, generation: u64, log: hooks::Log) -> Scene {
         Scene {
-            keel: ground.keel.clone(),
-            hierarchies: ground.hierarchies,
-            containers: ground.dirs.containers(),
-            run: ground.dirs.run.clone(),
-            cgroup: ground.cgroup(name),
+            keel: context.keel.clone(),
+            hierarchies: context.hierarchies,
+            containers: context.dirs.containers(),
+            run: context.dirs.run.clone(),
+            cgroup: context.cgroup(name),
             name: name.to_owned(),
             generation,
             log,

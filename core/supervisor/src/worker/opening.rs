@@ -3,7 +3,7 @@
 //! A worker that follows another has nobody's order to read config.toml and does not. A start of sampand reads it; where
 //! an earlier sampand has left services that live, they are first taken up with the config they live by, and what
 //! config.toml says else is then applied as any change is. If it has errors, what was applied last holds.
-use crate::adopt::anything_lives;
+use super::adopt::anything_lives;
 use crate::applied::{Applied, Kept, NAME};
 use crate::source::Source;
 use rustix::fs::{Mode, OFlags};

@@ -1,9 +1,9 @@
 //! A config comes into force: it is written down beside the one that holds, then what differs is applied, then it is the one
 //! that holds. If a worker dies in between, the former one stays in force, and whoever asked has had no answer.
+use super::Worker;
+use super::desired;
+use super::opening::{self, Then};
 use crate::applied::{Applied, Lives, has_life};
-use crate::desired;
-use crate::opening::{self, Then};
-use crate::worker::Worker;
 use sampan_api as api;
 use sampan_config::diff::{Change, service_change};
 use sampan_config::schema::Config;
@@ -18,31 +18,33 @@ impl Worker {
         let Loaded { config, origins, inputs, .. } = loaded;
         let next = self.next(inputs, &config)?;
         let applied = self.put_into_force(&next, config)?;
-        self.ground.set_origins(origins);
+        self.source.holds(origins);
         Ok(applied)
     }
 
     /// A worker's first turn, when the services that live have heard what became of them.
     pub(crate) fn begin_with(&mut self, then: Then) -> Result<(), String> {
         match then {
-            Then::Write(inputs) => keep(Applied::first(&boot_id()?, inputs).prepare(&self.ground.dirs.run)?)?,
+            Then::Write(inputs) => {
+                keep(Applied::first(&boot_id()?, inputs).prepare(&self.context.dirs.run)?)?
+            }
             Then::GoOn => {}
             Then::GoOnWith(config) => drop(desired::replace(self, config)),
             Then::Apply(loaded) => {
                 let Loaded { config, origins, inputs, .. } = *loaded;
                 let next = self.next(inputs.clone(), &config)?.started_with(inputs);
                 match self.put_into_force(&next, config) {
-                    Ok(_) => self.ground.set_origins(origins),
+                    Ok(_) => self.source.holds(origins),
                     // Services run: better with the config they have than without sampand.
                     Err(why) => tracing::error!("{why}; the config that was applied last holds"),
                 }
             }
         }
-        opening::hold(&self.keel, &self.ground.dirs.run)
+        opening::hold(&self.keel, &self.context.dirs.run)
     }
 
     fn put_into_force(&mut self, next: &Applied, config: Config) -> Result<api::Applied, String> {
-        let prepared = next.prepare(&self.ground.dirs.run)?;
+        let prepared = next.prepare(&self.context.dirs.run)?;
         let applied = desired::replace(self, config);
         if let Err(why) = keep(prepared) {
             tracing::error!("{why}; if this worker dies, the config before this one holds");
@@ -53,7 +55,7 @@ impl Worker {
 
     fn next(&self, inputs: Inputs, config: &Config) -> Result<Applied, String> {
         let boot = boot_id()?;
-        Ok(match Applied::read(&self.ground.dirs.run, &boot) {
+        Ok(match Applied::read(&self.context.dirs.run, &boot) {
             Ok(Some(kept)) => {
                 let (lives, parting) = self.lives(config);
                 kept.followed_by(inputs, &lives, &parting)

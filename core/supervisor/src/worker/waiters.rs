@@ -1,8 +1,8 @@
 //! Clients that wait until something has come true, or until it is clear that it will not.
+use super::Worker;
 use crate::clock;
 use crate::fleet::{Entry, Fleet};
 use crate::request::Answer;
-use crate::worker::Worker;
 use sampan_api as api;
 use sampan_service::{Ms, State, WaitFor, Wanted};
 use std::sync::Arc;

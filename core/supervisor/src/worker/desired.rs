@@ -1,9 +1,9 @@
 //! From one config to the next: what differs becomes events (`sampan_service::desired`). New services start, removed ones
 //! stop, what works live is taken over at once, the rest with the service's next life.
+use super::Worker;
 use crate::clock;
 use crate::fleet::{self, Entry};
 use crate::settings::{Event, Settings};
-use crate::worker::Worker;
 use sampan_api as api;
 use sampan_config::Config;
 use sampan_config::diff::{self, Change, Field};
@@ -14,10 +14,10 @@ use std::collections::BTreeMap;
 
 /// Puts `config` in the place of what holds. Cannot fail: it was checked when it was loaded.
 pub fn replace(worker: &mut Worker, config: Config) -> api::Applied {
-    let old = worker.ground.config();
+    let old = worker.config.clone();
     let diff = diff::diff(&old, &config);
-    worker.ground.set_config(config);
-    let config = worker.ground.config();
+    worker.config = std::rc::Rc::new(config);
+    let config = worker.config.clone();
     let (slots, storm) = fleet::limits(&config.supervisor, clock::boottime());
     worker.gate.set(slots, storm);
     let old_graph = std::mem::replace(&mut worker.graph, fleet::graph(&config));
@@ -80,7 +80,7 @@ fn change_what_runs(worker: &mut Worker, name: &str, fields: &[Field]) {
     // What ends anyway keeps its limits: the new ones are the next life's.
     let stays = entry.machine.next_config().is_none();
     if touches("resources") && entry.live.is_some() && stays {
-        worker.ground.update_resources(entry);
+        worker.context.update_resources(entry.ctx(), entry.config());
     }
     if touches("healthcheck") && entry.machine.state.is_probed() {
         worker.act(name, Action::HealthBegin);

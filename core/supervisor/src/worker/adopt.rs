@@ -4,12 +4,12 @@
 //! dead keel that its holder had. Where the holder died too, containers are found by pid and start time (and the pidfd's
 //! inode, where it is unique) in their state; a pid that is somebody else's by now is never taken for ours. A launch that was under way has read the
 //! end of its barrier and exits; what it left is cleaned up like any life.
+use super::Worker;
 use crate::clock;
 use crate::fleet::Entry;
 use crate::hooks;
 use crate::life::{self, Process};
 use crate::settings::{Event, Service};
-use crate::worker::Worker;
 use sampan_journal::{Record, Replay};
 use sampan_keel::{self as keel, Child, Handle};
 use sampan_runtime::store::dir::Root;
@@ -30,9 +30,15 @@ struct Finding {
     found: Found,
 }
 
-/// Rebuilds the fleet: every service of the config, with the life it has by the journal.
-pub fn adopt(worker: &mut Worker, replay: &Replay) {
-    let config = worker.ground.config();
+impl Worker {
+    /// Rebuilds the fleet: every service of the config, with the life it has by the journal.
+    pub fn adopt(&mut self, replay: &Replay) {
+        adopt(self, replay);
+    }
+}
+
+fn adopt(worker: &mut Worker, replay: &Replay) {
+    let config = worker.config.clone();
     let Children { mut main, mut hooks } = children(worker);
     let entries = config.services.values().map(|service| {
         let handle = worker.next_handle;
@@ -52,12 +58,12 @@ pub fn adopt(worker: &mut Worker, replay: &Replay) {
         take_up(worker, name, record, child, hooked);
     }
     for child in hooks.into_values().flatten() {
-        worker.ground.end_stray(child);
+        worker.context.end_stray(child);
     }
     for (name, child) in main {
         // Cloned, but nothing of it is on record: it waits at a barrier nobody holds, and exits.
         tracing::warn!(service = name, pid = child.pid, "a process that no record knows: ended");
-        worker.ground.end_stray(child);
+        worker.context.end_stray(child);
     }
 }
 
@@ -90,15 +96,15 @@ fn children(worker: &Worker) -> Children {
         let tag = child.tag.strip_prefix("service/").and_then(|rest| rest.rsplit_once('/'));
         let Some((name, Ok(generation))) = tag.map(|(name, number)| (name.to_owned(), number.parse())) else {
             // A probe of the worker before us: nobody waits for its answer any more.
-            worker.ground.end_stray(child);
+            worker.context.end_stray(child);
             continue;
         };
         // Of two lives the younger one is the service's: the other was left when its end was on record.
         match main.entry(name) {
-            Slot::Occupied(older) if older.get().0 >= generation => worker.ground.end_stray(child),
+            Slot::Occupied(older) if older.get().0 >= generation => worker.context.end_stray(child),
             Slot::Occupied(mut older) => {
                 let (_, older) = older.insert((generation, child));
-                worker.ground.end_stray(older);
+                worker.context.end_stray(older);
             }
             Slot::Vacant(free) => drop(free.insert((generation, child))),
         }
@@ -112,9 +118,9 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<Child
     let number = |key: &str| record.data.get(key).and_then(serde_json::Value::as_u64);
     let Some(entry) = worker.fleet.get(name) else {
         // It left the config while no worker looked.
-        if child.is_some() || state_of(worker, name).is_some() || worker.ground.dirs.bundle(name).exists() {
+        if child.is_some() || state_of(worker, name).is_some() || worker.context.dirs.bundle(name).exists() {
             tracing::warn!(service = name, "no longer in the config: ended");
-            worker.ground.discard(name, record.generation, child);
+            worker.discard(name, record.generation, child);
         }
         return;
     };
@@ -125,13 +131,13 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<Child
                 service = name,
                 "its last record cannot be used; what runs of it is ended: {error}"
             );
-            worker.ground.discard(name, record.generation, child);
+            worker.discard(name, record.generation, child);
             return;
         }
     };
     let generation = machine.generation;
-    if machine.state.is_at_rest() && child.is_none() && worker.ground.dirs.bundle(name).exists() {
-        worker.ground.let_go(name);
+    if machine.state.is_at_rest() && child.is_none() && worker.context.dirs.bundle(name).exists() {
+        worker.context.let_go(name);
     }
     let Finding { process, found } = find(worker, name, number("oom_before"), get, child);
     let goes_on = matches!(found, Found::Alive { started: true })
@@ -139,7 +145,7 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<Child
     let Some(entry) = worker.fleet.get_mut(name) else { return };
     entry.machine = machine;
     if goes_on {
-        worker.ground.finish_poststart(entry.config(), generation);
+        worker.context.finish_poststart(entry.config(), generation);
     }
     if let Some(handle) = number("handle") {
         entry.handle = handle;
@@ -147,7 +153,7 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<Child
     }
     if let Some(process) = process {
         let netns = life::netns_of(process.pid);
-        entry.live = Some(worker.ground.watch(&entry.name, generation, process, netns, None));
+        entry.live = Some(super::watch(worker.send.clone(), &entry.name, generation, process, netns, None));
     }
     worker.adopted.push((entry.name.clone(), Event::life(generation, Life::Adopted(found))));
 }
@@ -160,8 +166,8 @@ fn find<'a>(
     get: impl Fn(&str) -> Option<&'a str>,
     child: Option<Child>,
 ) -> Finding {
-    let cgroup = worker.ground.cgroup(name);
-    let (kills, empty) = life::last_look(worker.ground.hierarchies, &cgroup);
+    let cgroup = worker.context.cgroup(name);
+    let (kills, empty) = life::last_look(worker.context.hierarchies, &cgroup);
     let started_at = get("started_at").and_then(clock::parse_rfc3339);
     let state = state_of(worker, name);
     // The state says so before the child is told to go on: a worker that died between the two leaves a child that
@@ -212,7 +218,7 @@ pub fn anything_lives(containers: &Path) -> bool {
 }
 
 fn state_of(worker: &Worker, name: &str) -> Option<State> {
-    state_in(&worker.ground.dirs.containers(), name)
+    state_in(&worker.context.dirs.containers(), name)
 }
 
 fn state_in(containers: &Path, name: &str) -> Option<State> {

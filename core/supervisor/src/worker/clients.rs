@@ -1,11 +1,13 @@
 //! The loop's answers to clients. What can be said at once is; what takes time leaves a waiter behind.
+use super::Worker;
+use super::record::transition;
+use super::waiters::{Goal, Waiter};
 use crate::clock;
-use crate::request::{Answer, EventStream, Request, failure};
+use crate::request::{Answer, ControlReply, EventStream, Request, failure};
 use crate::settings::Event;
-use crate::waiters::{Goal, Waiter};
-use crate::worker::{Worker, transition};
 use sampan_api as api;
 use sampan_journal::{HISTORY, Since};
+use sampan_plugin_host::Reset;
 use sampan_service::{Down, Up};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,18 +72,67 @@ impl Worker {
                 if let Some(unknown) = services.iter().find(|name| self.fleet.get(name).is_none()) {
                     return send(answer, Err(self.no_such(unknown)));
                 }
-                self.ground.logs(services, follow, tail, answer);
+                let context = self.context.clone();
+                tokio::task::spawn_local(async move {
+                    send(answer, context.read_logs(services, follow, tail).await);
+                });
             }
             Request::Config { service, json, answer } => {
                 if let Some(unknown) = service.as_deref().filter(|name| self.fleet.get(name).is_none()) {
                     return send(answer, Err(self.no_such(unknown)));
                 }
-                send(answer, Ok(self.ground.explain(service.as_deref(), json)));
+                send(answer, Ok(self.source.explain(&self.config, service.as_deref(), json)));
             }
-            Request::Plugins(answer) => send(answer, Ok(self.ground.plugin_statuses())),
-            Request::ResetPlugin { name, answer } => self.ground.reset_plugin(name, answer),
-            Request::Control { plugin, body, answer } => self.ground.control(plugin, body, answer),
+            Request::Plugins(answer) => send(answer, Ok(self.plugin_statuses())),
+            Request::ResetPlugin { name, answer } => self.reset_plugin(name, answer),
+            Request::Control { plugin, body, answer } => self.control(plugin, body, answer),
         }
+    }
+
+    fn plugin_statuses(&self) -> Vec<api::PluginStatus> {
+        let show = |plugin: sampan_plugin_host::Status| api::PluginStatus {
+            name: plugin.name,
+            version: plugin.version,
+            path: plugin.path.display().to_string(),
+            state: plugin.state.into(),
+            reason: plugin.why,
+            required: self
+                .config
+                .plugins
+                .values()
+                .any(|config| config.required && config.path == plugin.path),
+            calls: plugin.figures.calls,
+            errors: plugin.figures.errors,
+        };
+        self.context.plugins.statuses().into_iter().map(show).collect()
+    }
+
+    /// On a thread of the pool: the list of those that are quarantined is a file.
+    fn reset_plugin(&self, name: String, answer: Answer<api::PluginReset>) {
+        let plugins = self.context.plugins.clone();
+        tokio::task::spawn_blocking(move || {
+            let (state, text) = match plugins.reset(&name) {
+                Ok(Reset::Enabled) => ("enabled", "is enabled again"),
+                Ok(Reset::Unlocked) => {
+                    ("unlocked", "is not quarantined any more; it is loaded when sampand starts next")
+                }
+                Ok(Reset::Active) => ("active", "is active; there was nothing to reset"),
+                Err(error) => return drop(answer.send(Err(failure("refused", error.to_string())))),
+            };
+            let text = format!("plugin {name} {text}");
+            let _ = answer.send(Ok(api::PluginReset { state: state.into(), text }));
+        });
+    }
+
+    fn control(&self, plugin: String, body: serde_json::Value, answer: Answer<ControlReply>) {
+        let context = self.context.clone();
+        tokio::task::spawn_local(async move {
+            let reply = match context.plugins.control(&plugin, &body).await {
+                Ok((body, fds)) => Ok(ControlReply { body, stream: fds.into_iter().next() }),
+                Err(error) => Err(failure("refused", error.to_string())),
+            };
+            let _ = answer.send(reply);
+        });
     }
 
     fn version(&self) -> api::Version {
@@ -91,13 +142,13 @@ impl Worker {
             keel_pid: rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get()),
             worker_pid: rustix::process::getpid().as_raw_nonzero().get(),
             worker_lives: self.lives,
-            containers: self.ground.dirs.containers().display().to_string(),
+            containers: self.context.dirs.containers().display().to_string(),
         }
     }
 
     fn inspect(&self, name: &str) -> Result<api::Inspect, api::Failure> {
         let entry = self.fleet.get(name).ok_or_else(|| self.no_such(name))?;
-        let bundle = self.ground.dirs.bundle(name);
+        let bundle = self.context.dirs.bundle(name);
         let bundle = bundle.is_dir().then(|| bundle.display().to_string());
         Ok(entry.inspect(self.fleet.status(entry, clock::boottime()), bundle, self.probes.last(name)))
     }
@@ -141,7 +192,7 @@ impl Worker {
     }
 
     fn apply_config(&mut self) -> Result<api::Applied, api::Failure> {
-        let loaded = self.ground.reload().map_err(|text| api::Failure {
+        let loaded = self.reload().map_err(|text| api::Failure {
             error: "the config has errors, nothing changed".into(),
             code: "config".into(),
             detail: Some(text),
@@ -182,7 +233,7 @@ impl Worker {
         }
         let deadline = limit.map(|limit| now.after(limit));
         if let Some(at) = deadline {
-            self.ground.wake_gate(at);
+            self.wake_gate(at);
         }
         let names = names.iter().map(|name| Arc::from(*name)).collect();
         self.waiters.push(Waiter { names, goal, deadline, answer });

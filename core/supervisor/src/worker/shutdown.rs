@@ -4,9 +4,9 @@
 //! the machine is told to stop (`Event::Shutdown`) and what is wanted of the service stays, so a shutdown that is interrupted
 //! leaves nothing that would keep a service down. Until sampand has ended nothing is started, by whomever.
 use crate::clock;
-use crate::fleet;
 use crate::request::Answer;
 use crate::settings::Event;
+use crate::task::Task;
 use crate::worker::{Message, Outcome, Worker};
 use sampan_api as api;
 use sampan_keel::Ending;
@@ -23,9 +23,9 @@ pub(crate) struct Shutdown {
     /// Services are stopped in reverse order of their dependencies.
     hurried: bool,
     given_up: bool,
-    _limit: fleet::Task,
+    _limit: Task,
     /// The last of the limits, once it runs.
-    last: Option<fleet::Task>,
+    last: Option<Task>,
 }
 
 impl Worker {
@@ -35,15 +35,15 @@ impl Worker {
             return;
         }
         tracing::info!("{why}");
-        let limit = self.ground.config().supervisor.shutdown_timeout;
+        let limit = self.config.supervisor.shutdown_timeout;
         crate::service_manager::is_stopping(limit + LAST_MAX);
         let _limit = self.say_after(limit, Message::Hurry);
         self.ending = Some(Shutdown { hurried: false, given_up: false, _limit, last: None });
     }
 
-    fn say_after(&self, limit: Duration, message: Message) -> fleet::Task {
-        let send = self.ground.send.clone();
-        fleet::Task::from(tokio::task::spawn_local(async move {
+    fn say_after(&self, limit: Duration, message: Message) -> Task {
+        let send = self.send.clone();
+        Task::from(tokio::task::spawn_local(async move {
             tokio::time::sleep(limit).await;
             let _ = send.send(message);
         }))
@@ -93,11 +93,11 @@ impl Worker {
     pub fn go_on(&mut self, ending: Ending) {
         match ending {
             Ending::No => {}
-            Ending::Terminate if self.ground.keeps_on_exit() => self.kept = true,
+            Ending::Terminate if self.keeps_on_exit() => self.kept = true,
             Ending::Terminate | Ending::Everything => self.end("asked to stop, before this worker came"),
             Ending::Hurry => {
                 self.end("asked to stop, before this worker came");
-                let _ = self.ground.send.send(Message::Hurry);
+                let _ = self.send.send(Message::Hurry);
             }
         }
     }
@@ -106,7 +106,7 @@ impl Worker {
     pub fn farewell(&mut self, answer: Answer<api::Done>) {
         self.farewell.push(answer);
         if !broken(Invariant::ShutdownForgotten)
-            && let Err(error) = self.ground.keel.note_ending(Ending::Everything)
+            && let Err(error) = self.context.keel.note_ending(Ending::Everything)
         {
             tracing::warn!("a worker after this one would not go on with it: {error}");
         }

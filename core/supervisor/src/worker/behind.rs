@@ -1,7 +1,7 @@
 //! A journal that cannot be written (a full disk) stops nothing: records wait in memory. But a worker that died now would
 //! not know what they say, so it is told once, tried again without waiting for a further event, and told when it is over.
+use super::Worker;
 use crate::clock;
-use crate::worker::Worker;
 use sampan_journal::Health;
 use sampan_service::Ms;
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl Worker {
                     );
                 }
                 let at = before.filter(|at| *at > now).unwrap_or(now.after(AGAIN));
-                self.ground.wake_gate(at);
+                self.wake_gate(at);
                 Some(at)
             }
             (_, Some(_)) => {

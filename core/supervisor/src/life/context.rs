@@ -1,0 +1,218 @@
+//! What jobs work with: the keel, the plugins, the folders. Shared by reference count on the loop's one thread; only the
+//! keel's client and plain data go to the pool of blocking threads.
+//!
+//! Absent on purpose: the config and a way to the loop. A job has what it needs from whoever started it, and returns a value.
+use super::{Launchers, Shelf};
+use crate::hooks;
+use crate::inside::Inside;
+use crate::probe::Exec;
+use crate::request::failure;
+use sampan_api as api;
+use sampan_cgroups::Hierarchies;
+use sampan_config::schema::Service;
+use sampan_keel::{Child, Keel, rundir};
+use sampan_plugin_host::{Ctx, Failure, Plugins};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Where things are (docs/config.md, folders).
+#[derive(Debug, Clone)]
+pub struct Dirs {
+    pub run: PathBuf,
+    pub state: PathBuf,
+}
+
+impl Dirs {
+    /// The runtime's root: `sampan --root` on it sees our containers.
+    pub fn containers(&self) -> PathBuf {
+        rundir::containers(&self.run)
+    }
+
+    pub fn bundle(&self, service: &str) -> PathBuf {
+        sampan_bundle::folder(&self.run, service)
+    }
+
+    pub fn io(&self, service: &str) -> PathBuf {
+        self.run.join("io").join(service)
+    }
+
+    pub fn logs(&self, service: &str) -> PathBuf {
+        self.state.join("logs").join(service)
+    }
+}
+
+pub struct Context {
+    pub keel: Keel,
+    pub plugins: Arc<Plugins>,
+    pub hierarchies: &'static Hierarchies,
+    pub dirs: Dirs,
+    /// Runs health checks' commands.
+    pub exec: Arc<dyn Exec>,
+    /// Absolute path below which our cgroups are, in every hierarchy.
+    pub cgroup_parent: String,
+    /// Warnings that were given: each is given once.
+    warned: RefCell<BTreeSet<String>>,
+    pub launchers: Rc<Launchers>,
+    kept: RefCell<BTreeMap<String, Shelf>>,
+    /// Services whose groups saw a kill of all: the next life does not take them over (`Cgroup::kill_if_any` says why).
+    killed_in: RefCell<BTreeSet<String>>,
+}
+
+impl Context {
+    pub fn new(
+        keel: Keel,
+        plugins: Arc<Plugins>,
+        hierarchies: &'static Hierarchies,
+        cgroup_parent: String,
+        dirs: Dirs,
+    ) -> Context {
+        Context {
+            cgroup_parent,
+            exec: Arc::new(Inside { keel: keel.clone(), containers: dirs.containers() }),
+            launchers: Rc::new(Launchers::new(keel.clone())),
+            keel,
+            plugins,
+            hierarchies,
+            dirs,
+            warned: RefCell::default(),
+            kept: RefCell::default(),
+            killed_in: RefCell::default(),
+        }
+    }
+
+    /// Says it once, however often the service starts.
+    pub fn warn(&self, service: &str, warning: &str) {
+        if self.warned.borrow_mut().insert(format!("{service}: {warning}")) {
+            tracing::warn!(service, "{warning}");
+        }
+    }
+
+    /// The service's cgroup, relative to each hierarchy's mount.
+    pub fn cgroup(&self, service: &str) -> String {
+        sampan_bundle::cgroups_path(&self.cgroup_parent, service)
+    }
+
+    /// What the cgroup says before it is removed: OOM kills so far, and whether anybody is left.
+    pub fn last_look(&self, name: &str) -> (u64, bool) {
+        super::last_look(self.hierarchies, &self.cgroup(name))
+    }
+
+    /// Says what went wrong beside the way.
+    pub fn report(&self, service: &str, failures: &[Failure]) {
+        for failure in failures {
+            tracing::warn!(service, "{failure}");
+        }
+    }
+
+    pub async fn read_logs(
+        &self,
+        services: Vec<String>,
+        follow: bool,
+        tail: Option<u64>,
+    ) -> Result<OwnedFd, api::Failure> {
+        let Some(plugin) = self.plugins.claimant("stdio") else {
+            return Err(failure(
+                "refused",
+                format!("no plugin keeps logs; the output is in {}", self.dirs.state.join("logs").display()),
+            ));
+        };
+        let services = if services.is_empty() { serde_json::Value::Null } else { services.into() };
+        let body =
+            serde_json::json!({ "verb": "read", "services": services, "follow": follow, "tail": tail });
+        match self.plugins.control(&plugin, &body).await {
+            Ok((_, fds)) => fds
+                .into_iter()
+                .next()
+                .ok_or_else(|| failure("internal", format!("plugin {plugin} returned no log stream"))),
+            Err(error) => Err(failure("refused", error.to_string())),
+        }
+    }
+
+    /// The config.json of a life; null where there is none any more.
+    pub fn spec_of(&self, service: &str) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.dirs.bundle(service).join("config.json"));
+        text.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Writes changed limits into what runs, and tells the plugins.
+    pub fn update_resources(&self, ctx: Ctx, service: &Service) {
+        let resources = sampan_bundle::live_resources(&service.resources);
+        let (hierarchies, cgroup, name) = (self.hierarchies, self.cgroup(&service.name), ctx.service.clone());
+        let plugins = self.plugins.clone();
+        tokio::task::spawn_blocking(move || {
+            match super::update(hierarchies, &cgroup, &resources.to_string()) {
+                Ok(warnings) => {
+                    warnings.iter().for_each(|warning| tracing::warn!(service = name, "{warning}"));
+                    plugins.notify_updated(&ctx, &serde_json::json!(resources));
+                }
+                Err(error) => tracing::error!(service = name, "limits not changed: {error}"),
+            }
+        });
+    }
+
+    /// What the service keeps from one life to the next. Whoever works on that holds the lock: a life is made, cleaned up or
+    /// what it kept is let go of, one after the other.
+    pub fn shelf(&self, name: &str) -> Shelf {
+        self.kept.borrow_mut().entry(name.to_owned()).or_default().clone()
+    }
+
+    pub fn note_kill(&self, name: &str) {
+        self.killed_in.borrow_mut().insert(name.to_owned());
+    }
+
+    /// Whether its groups saw a kill of all since this was asked last.
+    pub fn was_killed_in(&self, name: &str) -> bool {
+        self.killed_in.borrow_mut().remove(name)
+    }
+
+    /// A service has left for good: what the run folder has of it goes.
+    pub fn forget(&self, name: &str) {
+        self.plugins.forget(name);
+        self.kept.borrow_mut().remove(name);
+        self.killed_in.borrow_mut().remove(name);
+        let (io, keel, name) = (self.dirs.io(name), self.keel.clone(), name.to_owned());
+        tokio::task::spawn_blocking(move || {
+            super::drop_stdio(&keel, &io, &name);
+        });
+    }
+
+    /// Where hooks of a service write now, after a life or without one.
+    pub fn hook_log(&self, service: &Service) -> hooks::Log {
+        if service.logging.driver == sampan_config::schema::LogDriver::None {
+            hooks::Log::Nowhere
+        } else if self.plugins.claimant("stdio").is_some() {
+            hooks::Log::Pipe(self.dirs.io(&service.name).join("stderr"))
+        } else {
+            hooks::Log::File(self.dirs.logs(&service.name).join("stderr.log"))
+        }
+    }
+
+    /// Goes on with the poststart hooks of a container that an earlier worker started.
+    pub fn finish_poststart(&self, service: &Service, generation: u64) {
+        let (keel, containers, log) = (self.keel.clone(), self.dirs.containers(), self.hook_log(service));
+        let name = service.name.clone();
+        tokio::task::spawn_blocking(move || {
+            hooks::go_on(&keel, &containers, &name, &super::tag(&name, generation), &log)
+        });
+    }
+
+    /// A child of the keel that nobody waits for: killed and reaped.
+    pub fn end_stray(&self, child: Child) {
+        let keel = self.keel.clone();
+        tokio::task::spawn_blocking(move || super::end(&keel, &child));
+    }
+
+    /// A worker before us was interrupted when it let go of what a service had kept.
+    pub fn let_go(self: &Rc<Self>, name: &str) {
+        let (context, name) = (self.clone(), name.to_owned());
+        tokio::task::spawn_local(async move {
+            if let Err(problem) = super::let_go(&context, &name, None).await {
+                tracing::warn!(service = name, "cannot remove what it kept: {problem}");
+            }
+        });
+    }
+}

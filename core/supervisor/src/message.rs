@@ -1,0 +1,50 @@
+//! What sources and jobs send to the loop.
+use crate::life::Created;
+use crate::probe::Report;
+use crate::request::Request;
+use crate::settings::Event;
+use sampan_keel::Order;
+use sampan_service::Problem;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+pub type Sender = mpsc::UnboundedSender<Message>;
+
+#[derive(Debug)]
+pub enum Message {
+    /// An event of one service, from a job or a timer.
+    Service {
+        name: Arc<str>,
+        event: Event,
+    },
+    /// The answer to `Action::Create`.
+    Created {
+        name: Arc<str>,
+        generation: u64,
+        result: Result<Box<Created>, Problem>,
+    },
+    /// The answer to `Action::Start`.
+    Started {
+        name: Arc<str>,
+        generation: u64,
+        result: Result<(), Problem>,
+    },
+    /// What was left of a service without an entry is removed.
+    Discarded {
+        name: String,
+    },
+    /// The pidfd of a main process is readable.
+    Exited {
+        name: Arc<str>,
+        generation: u64,
+    },
+    Probed(Report),
+    Request(Request),
+    Order(Order),
+    /// The start gate may say something else now.
+    Gate,
+    /// `shutdown_timeout` is over.
+    Hurry,
+    /// What is not stopped by now does not stop.
+    GiveUp,
+}

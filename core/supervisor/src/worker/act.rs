@@ -1,0 +1,194 @@
+//! What the machine asks for, carried out: one function for each action. What is quick is done at once; the rest is a job of
+//! `life` that returns a value, and the value comes back as a message.
+use super::Worker;
+use crate::life::{self, UnderWay, Wanted};
+use crate::message::{Message, Sender};
+use crate::probe::Target;
+use crate::settings::Event;
+use crate::task::sleep_until;
+use sampan_service::{Action, Life, Ms};
+use std::future::Future;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+impl Worker {
+    /// Does one action of the machine, in the order given and after the transition is on record.
+    pub(super) fn act(&mut self, name: &str, action: Action) {
+        match action {
+            Action::Create => self.create(name),
+            Action::Start => self.start_program(name),
+            Action::Drain => self.drain(name),
+            Action::Signal(signal) => self.send_signal(name, signal),
+            Action::KillCgroup => self.kill_cgroup(name),
+            Action::Thaw => self.thaw(name),
+            Action::Cleanup { keep } => self.clean_up(name, keep),
+            Action::DropKept => self.drop_kept(name),
+            Action::Arm { at } => self.arm(name, at),
+            Action::Disarm => {
+                if let Some(entry) = self.fleet.get_mut(name) {
+                    entry.timer = None;
+                }
+            }
+            Action::HealthBegin => self.begin_checks(name),
+            Action::HealthEnd => self.probes.end(name),
+            Action::RequestStart => {
+                let again = self.fleet.get(name).is_some_and(|entry| entry.machine.attempts > 0);
+                self.gate.request(name, again);
+                self.gate_dirty = true;
+            }
+            Action::ReleaseStart => {
+                self.gate.release(name);
+                self.gate_dirty = true;
+            }
+            Action::Announce => self.gate_dirty = true,
+        }
+    }
+
+    fn create(&mut self, name: &str) {
+        let networks = serde_json::to_value(&self.config.networks).unwrap_or_default();
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        entry.owners.clear();
+        // Each life has its own number in the plugins' eyes, so that a late reply never meets the next one.
+        entry.handle = self.next_handle;
+        self.next_handle += 1;
+        let under_way = entry.under_way.insert(UnderWay::new(entry.name.clone())).clone();
+        let (name, generation) = (entry.name.clone(), entry.machine.generation);
+        let config = entry.machine.config().shared();
+        let wanted = Wanted { config, generation, ctx: entry.ctx(), networks, under_way };
+        let (context, send) = (self.context.clone(), self.send.clone());
+        tokio::task::spawn_local(async move {
+            let result = life::create(&context, wanted).await;
+            let _ = send.send(Message::Created { name, generation, result });
+        });
+    }
+
+    fn start_program(&mut self, name: &str) {
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        let ctx = entry.ctx();
+        let gate = entry.live.as_mut().and_then(|live| live.gate.take());
+        let under_way = entry.under_way.insert(UnderWay::new(entry.name.clone())).clone();
+        let (name, generation) = (entry.name.clone(), entry.machine.generation);
+        let (context, send) = (self.context.clone(), self.send.clone());
+        tokio::task::spawn_local(async move {
+            let result = life::start(&context, &ctx, gate, &under_way).await;
+            let _ = send.send(Message::Started { name, generation, result });
+        });
+    }
+
+    fn drain(&mut self, name: &str) {
+        let Some(entry) = self.fleet.get(name) else { return };
+        let (ctx, name) = (entry.ctx(), entry.name.clone());
+        let (reason, grace) = (entry.machine.cause.clone(), entry.config().stop_grace_period);
+        let context = self.context.clone();
+        self.job(&name.clone(), entry.machine.generation, async move {
+            context.report(&name, &context.plugins.stop(&ctx, &reason, grace).await);
+            Life::Drained
+        });
+    }
+
+    fn send_signal(&self, name: &str, signal: i32) {
+        let Some(entry) = self.fleet.get(name) else { return };
+        if let Some(live) = &entry.live {
+            life::signal(live.pidfd.as_fd(), live.pid, signal);
+            self.context.plugins.notify_stopping(&entry.ctx());
+        }
+    }
+
+    fn kill_cgroup(&mut self, name: &str) {
+        let Some(entry) = self.fleet.get(name) else { return };
+        // Those of this life, now: by the time that a thread is free others may have their name. The next life does not
+        // take these over, so that nobody is put into a group whose kill is still to come.
+        self.context.note_kill(name);
+        let groups = life::hold(self.context.hierarchies, &self.context.cgroup(name));
+        let pidfd = entry.live.as_ref().and_then(|live| live.pidfd.try_clone().ok());
+        let under_way = entry.under_way.clone();
+        let (context, name) = (self.context.clone(), entry.name.clone());
+        self.job(&name.clone(), entry.machine.generation, async move {
+            // First whoever may still put somebody in there, or make the groups anew: then those are this life's.
+            let groups = match under_way {
+                Some(under_way) => {
+                    under_way.end().await;
+                    life::hold(context.hierarchies, &context.cgroup(&name))
+                }
+                None => groups,
+            };
+            let killed =
+                tokio::task::spawn_blocking(move || life::kill_all(groups, pidfd.as_ref().map(AsFd::as_fd)));
+            let empty = match killed.await {
+                Ok(Ok(())) => true,
+                Ok(Err(error)) => {
+                    tracing::warn!(service = &*name, "cannot kill all of it: {error}");
+                    false
+                }
+                Err(error) => {
+                    tracing::error!(service = &*name, "killing it: {error}");
+                    false
+                }
+            };
+            Life::Killed { empty }
+        });
+    }
+
+    fn thaw(&self, name: &str) {
+        let (cgroup, hierarchies) = (self.context.cgroup(name), self.context.hierarchies);
+        tokio::task::spawn_blocking(move || life::thaw(hierarchies, &cgroup));
+    }
+
+    fn clean_up(&self, name: &str, keep: bool) {
+        let Some(entry) = self.fleet.get(name) else { return };
+        let (generation, config) = (entry.machine.generation, entry.machine.config().shared());
+        let remains = life::Remains { ctx: entry.ctx(), generation, config, keep };
+        let (context, name) = (self.context.clone(), entry.name.clone());
+        self.job(&name.clone(), generation, async move {
+            match life::cleanup(&context, remains).await {
+                Ok(()) => Life::CleanedUp,
+                Err(problem) => {
+                    context.warn(&name, &format!("cannot clean up: {problem}"));
+                    Life::CleanupFailed(problem)
+                }
+            }
+        });
+    }
+
+    fn drop_kept(&self, name: &str) {
+        let Some(entry) = self.fleet.get(name) else { return };
+        let (context, ctx, name) = (self.context.clone(), entry.ctx(), entry.name.clone());
+        tokio::task::spawn_local(async move {
+            if let Err(problem) = life::let_go(&context, &name, Some(&ctx)).await {
+                tracing::warn!(service = &*name, "cannot remove what it kept: {problem}");
+            }
+        });
+    }
+
+    fn arm(&mut self, name: &str, at: Ms) {
+        let send = self.send.clone();
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        let (name, generation) = (entry.name.clone(), entry.machine.generation);
+        entry.timer = Some(sleep_until(at, move || answer(&send, name, generation, Life::Timer)));
+    }
+
+    fn begin_checks(&mut self, name: &str) {
+        let Some(entry) = self.fleet.get(name) else { return };
+        if let (Some(check), Some(live)) = (&entry.config().healthcheck, &entry.live) {
+            let target = Target {
+                service: name.to_owned(),
+                generation: entry.machine.generation,
+                pid: live.pid,
+                pidfd: live.pidfd.clone(),
+                netns: live.netns.clone(),
+                exec: self.context.exec.clone(),
+            };
+            self.probes.begin(target, check, entry.machine.state.health());
+        }
+    }
+
+    /// A job of this life; what it returns happens to the life.
+    fn job(&self, name: &Arc<str>, generation: u64, job: impl Future<Output = Life> + 'static) {
+        let (send, name) = (self.send.clone(), name.clone());
+        tokio::task::spawn_local(async move { answer(&send, name, generation, job.await) });
+    }
+}
+
+fn answer(send: &Sender, name: Arc<str>, generation: u64, life: Life) {
+    let _ = send.send(Message::Service { name, event: Event::life(generation, life) });
+}

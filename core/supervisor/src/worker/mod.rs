@@ -1,0 +1,482 @@
+//! The worker's one loop: sources become messages, messages become events, events become actions.
+//!
+//! ```text
+//!   pidfds  timers  signals  clients  jobs' answers
+//!       \      |      |        |       /
+//!        +-> Message -> [ step: (Service, Event) -> Actions ] -> journal -> act
+//!                          core/service, pure               intent first
+//! ```
+//! A turn takes what has come, then settles: the start gate, the order of a shutdown, clients that wait. Nothing in a turn
+//! blocks; what may take time (launching, cleaning up, plugins) is a job that answers by a message. A watchdog in the
+//! keel ends a worker whose turn does not end.
+//!
+//! The worker is one thing with one owner: its modules are parts of it.
+mod act;
+mod adopt;
+mod apply;
+mod behind;
+mod boot;
+mod clients;
+mod desired;
+mod notify;
+pub mod opening;
+mod record;
+mod shutdown;
+mod waiters;
+mod wishes;
+
+use crate::bus::Bus;
+use crate::clock;
+use crate::fleet::{self, Fleet, Live};
+use crate::life::{self, Context, Created};
+use crate::message::{Message, Sender};
+use crate::places;
+use crate::probe::{Probes, Report};
+use crate::request::Answer;
+use crate::settings::{Event, Service};
+use crate::source::Source;
+use crate::task::{Task, sleep_until};
+use crate::tidy::Tidy;
+use behind::Behind;
+use opening::Then;
+use sampan_api as api;
+use sampan_config::{Config, Loaded, schema};
+use sampan_journal::{self as journal, Journal};
+use sampan_keel::{Child, Handle, Order};
+use sampan_plugin_host::Plugins;
+use sampan_service::graph::Graph;
+use sampan_service::limits::Gate;
+use sampan_service::sabotage::{Invariant, broken};
+use sampan_service::{Down, Exit, Life, Ms, Now, Problem, WaitFor, Wanted};
+use shutdown::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use waiters::Waiter;
+use wishes::Wishes;
+
+/// Messages taken in one turn; the rest waits for the next, so that no turn grows with the load.
+const MESSAGES_PER_TURN_MAX: usize = 256;
+/// The keel ends a worker whose turn lasts longer.
+const TURN_MAX: Duration = Duration::from_secs(30);
+
+/// How sampand ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is stopped and removed.
+    Stopped,
+    /// Something would not stop or could not be removed, most likely for a dead mount: it is left to the next sampand.
+    Left,
+    /// `on_exit = "keep"`: containers run on.
+    Kept,
+}
+
+/// What a worker begins with.
+pub struct Begin {
+    pub context: Rc<Context>,
+    pub config: Config,
+    pub source: Source,
+    pub send: Sender,
+    /// The loop's own connection.
+    pub keel: sampan_keel::Keel,
+    pub journal: Journal,
+    pub desired: journal::Desired,
+    /// The how manyth of this sampand it is.
+    pub lives: u32,
+}
+
+pub struct Worker {
+    context: Rc<Context>,
+    /// The one that holds.
+    config: Rc<Config>,
+    source: Rc<Source>,
+    send: Sender,
+    /// The loop's own connection.
+    keel: sampan_keel::Keel,
+    lives: u32,
+
+    fleet: Fleet,
+    graph: Graph,
+    gate: Gate,
+    /// The gate may say something else than before.
+    gate_dirty: bool,
+    gate_timer: Option<(Ms, Task)>,
+    probes: Probes,
+    next_handle: u64,
+    /// What `adopt` found, to be told before any other event.
+    adopted: Vec<(Arc<str>, Event)>,
+
+    journal: Journal,
+    behind: Behind,
+    desired: journal::Desired,
+    wishes: Wishes,
+
+    bus: Bus,
+    waiters: Vec<Waiter>,
+    tidy: Tidy,
+    ending: Option<Shutdown>,
+    /// `Down` requests are answered at the very end.
+    farewell: Vec<Answer<api::Done>>,
+    kept: bool,
+}
+
+impl Worker {
+    pub fn new(begin: Begin) -> Worker {
+        let Begin { context, config, source, send, keel, journal, desired, lives } = begin;
+        let (slots, storm) = fleet::limits(&config.supervisor, clock::boottime());
+        let (reports, mut reported) = mpsc::unbounded_channel();
+        let told = send.clone();
+        tokio::task::spawn_local(async move {
+            while let Some(report) = reported.recv().await {
+                let _ = told.send(Message::Probed(report));
+            }
+        });
+        Worker {
+            graph: fleet::graph(&config),
+            gate: Gate::new(slots, storm),
+            gate_dirty: true,
+            gate_timer: None,
+            wishes: Wishes::start(context.dirs.state.clone()),
+            context,
+            config: Rc::new(config),
+            source: Rc::new(source),
+            send,
+            keel,
+            lives,
+            fleet: Fleet::default(),
+            probes: Probes::new(reports),
+            next_handle: 1,
+            adopted: Vec::new(),
+            journal,
+            behind: None,
+            desired,
+            bus: Bus::default(),
+            waiters: Vec::new(),
+            tidy: Tidy::default(),
+            ending: None,
+            farewell: Vec::new(),
+            kept: false,
+        }
+    }
+
+    /// Tells the services that live what became of them, and brings the config into force.
+    pub fn begin(&mut self, then: Then) -> Result<(), String> {
+        for (name, event) in std::mem::take(&mut self.adopted) {
+            self.apply(&name, &event);
+        }
+        self.begin_with(then)?;
+        self.tidy.soon();
+        Ok(())
+    }
+
+    /// Runs until sampand is asked to end.
+    pub async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) -> (Outcome, Worker) {
+        // Asked to end before it began, it starts nothing.
+        if !self.is_ending() {
+            self.boot();
+        }
+        loop {
+            {
+                let keel = self.keel.clone();
+                let _turn = keel.watchdog().turn(TURN_MAX);
+                self.settle();
+                if let Some(outcome) = self.over() {
+                    return (outcome, self);
+                }
+            }
+            let Some(first) = messages.recv().await else { return (Outcome::Kept, self) };
+            let keel = self.keel.clone();
+            let _turn = keel.watchdog().turn(TURN_MAX);
+            self.take(first);
+            for _ in 1..MESSAGES_PER_TURN_MAX {
+                match messages.try_recv() {
+                    Ok(message) => self.take(message),
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Service { name, event } => self.apply(&name, &event),
+            Message::Created { name, generation, result } => self.created(&name, generation, result),
+            Message::Started { name, generation, result } => self.started(&name, generation, result),
+            Message::Discarded { name } => self.discarded(&name),
+            Message::Exited { name, generation } => self.exited(&name, generation),
+            Message::Probed(report) => self.probed(&report),
+            Message::Request(request) => self.request(request),
+            Message::Order(order) => self.order(order),
+            Message::Gate => self.gate_dirty = true,
+            Message::Hurry => self.hurry(),
+            Message::GiveUp => self.give_up(),
+        }
+    }
+
+    /// One event of one service: step, write down, act.
+    pub fn apply(&mut self, name: &str, event: &Event) {
+        let now = Now::new(clock::boottime(), luck());
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        let before = entry.machine.clone();
+        let actions = sampan_service::step(&mut entry.machine, event, now);
+        if entry.machine != before {
+            self.record(name, &before, event);
+        }
+        for action in actions {
+            self.act(name, action);
+        }
+        self.after(name, &before);
+    }
+
+    /// What follows from a transition beside its actions.
+    fn after(&mut self, name: &str, before: &Service) {
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        let is_ready = |state: &State| matches!(state, State::Running { .. });
+        if is_ready(&entry.machine.state) && !is_ready(&before.state) {
+            notify::ready(&self.context, entry);
+        }
+        // A life that is over by the machine's account gives up what belonged to it.
+        if before.state.has_life() && !entry.machine.state.has_life() {
+            entry.live = None;
+        }
+        if entry.machine.wanted == Wanted::Down(Down::Removed) && entry.machine.is_over() {
+            self.context.forget(name);
+            self.fleet.entries.remove(name);
+        }
+    }
+
+    fn created(&mut self, name: &str, generation: u64, result: Result<Box<Created>, Problem>) {
+        self.tidy.soon();
+        let life = match result {
+            Ok(created) => {
+                let send = self.send.clone();
+                if let Some(entry) = self.fleet.get_mut(name) {
+                    entry.owners = created.owners;
+                    let (process, netns, gate) = (created.process, created.netns, Some(created.gate));
+                    entry.live = Some(watch(send, &entry.name, generation, process, netns, gate));
+                }
+                Life::Created
+            }
+            Err(problem) => {
+                let problem = match self.fleet.get(name) {
+                    Some(entry) => self.located(problem, entry.config()),
+                    None => problem,
+                };
+                // One that does not go away is told once, when the service has failed.
+                if !matches!(problem, Problem::Config(_)) {
+                    tracing::warn!(service = name, "cannot create: {problem}");
+                }
+                Life::CreateFailed(problem)
+            }
+        };
+        self.apply(name, &Event::life(generation, life));
+    }
+
+    fn started(&mut self, name: &str, generation: u64, result: Result<(), Problem>) {
+        let life = match (result, self.fleet.get(name)) {
+            (Ok(()), _) => Life::Started,
+            (Err(problem), None) => Life::StartFailed(problem),
+            (Err(problem), Some(entry)) => {
+                let problem = self.located(problem, entry.config());
+                tracing::warn!(service = name, "cannot start: {problem}");
+                Life::StartFailed(problem)
+            }
+        };
+        self.apply(name, &Event::life(generation, life));
+    }
+
+    /// A launch's problem with the line of config.toml that it is about.
+    fn located(&self, problem: Problem, service: &schema::Service) -> Problem {
+        let origin = |key: &str| self.source.place(&format!("services.{}.{key}", service.name));
+        places::located(problem, service, &self.context.spec_of(&service.name), origin)
+    }
+
+    /// Ends and removes what is left of a service that has no entry.
+    pub(super) fn discard(&self, name: &str, generation: u64, child: Option<Child>) {
+        let (context, send, name) = (self.context.clone(), self.send.clone(), name.to_owned());
+        tokio::task::spawn_local(async move {
+            if let Err(problem) = life::discard(&context, &name, generation, child).await {
+                tracing::error!(service = name, "cannot remove what is left of it: {problem}");
+            }
+            let _ = send.send(Message::Discarded { name });
+        });
+    }
+
+    fn discarded(&mut self, name: &str) {
+        // Unless the config names it again.
+        if self.fleet.get(name).is_none() {
+            self.context.forget(name);
+        }
+    }
+
+    /// Reads the status without reaping, writes it down, then lets the kernel forget it: no window in which it is lost.
+    fn exited(&mut self, name: &str, generation: u64) {
+        let Some(entry) = self.fleet.get(name) else { return };
+        let Some(live) = entry.live.as_ref().filter(|live| live.generation == generation) else { return };
+        let (pid, handle) = (live.pid, live.handle.clone());
+        let status = life::exit_status(&self.keel, live.handle.as_ref(), live.pidfd.as_fd());
+        let (oom_kills, empty) = self.context.last_look(name);
+        let oom = oom_kills > live.oom_before;
+        let exit = Exit { status, oom };
+        // Perhaps by a kill of all of its group, which `sampan kill --all` and others may ask for.
+        if status == sampan_service::Status::Signal(libc::SIGKILL) {
+            self.context.note_kill(name);
+        }
+        let lived = live.started_at.and_then(|at| at.elapsed().ok());
+        if oom {
+            notify::oom(&self.context, entry, oom_kills - live.oom_before);
+        }
+        if let Some(entry) = self.fleet.get(name) {
+            notify::exit(&self.context, entry, exit, lived);
+        }
+        self.apply(name, &Event::life(generation, Life::Exited { exit, empty }));
+        if let Some(handle) = handle
+            && let Err(error) = self.keel.let_go(&handle)
+        {
+            tracing::warn!(service = name, pid, "cannot reap: {error}");
+        }
+    }
+
+    /// A health check has changed its mind.
+    fn probed(&mut self, report: &Report) {
+        if let (Event::Life { life: Life::Health(verdict), generation }, Some(entry)) =
+            (&report.event, self.fleet.get(&report.service))
+            && entry.machine.generation == *generation
+        {
+            notify::health(&self.context, entry, verdict);
+        }
+        self.apply(&report.service, &report.event);
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Reload if self.is_ending() => {
+                tracing::warn!("SIGHUP: sampand is stopping, nothing changed")
+            }
+            Order::Reload => match self.reload() {
+                Ok(loaded) => {
+                    if let Err(why) = self.replace_config(loaded) {
+                        tracing::error!("{why}; nothing changed");
+                    }
+                }
+                Err(text) => tracing::error!("the config has errors, nothing changed\n{text}"),
+            },
+            Order::Terminate if self.keeps_on_exit() && self.ending.is_none() => {
+                tracing::info!("SIGTERM: containers run on (on_exit = \"keep\")");
+                self.kept = true;
+            }
+            _ if self.ending.is_some() => self.hurry(),
+            _ => self.end("asked to stop; once more to hurry"),
+        }
+    }
+
+    /// What a turn leaves to be done once: gate, order of the shutdown, clients.
+    fn settle(&mut self) {
+        loop {
+            let mut moved = self.run_gate();
+            if self.ending.is_some() {
+                moved |= self.stop_next();
+            }
+            if !moved {
+                break;
+            }
+        }
+        self.limit_the_last();
+        self.mind_journal();
+        self.answer_waiters();
+    }
+
+    fn run_gate(&mut self) -> bool {
+        if !std::mem::take(&mut self.gate_dirty) || self.ending.is_some() {
+            return false;
+        }
+        let (fleet, graph, config, plugins) = (&self.fleet, &self.graph, &self.config, &self.context.plugins);
+        let standing = |name: &str| fleet.get(name).map(|entry| entry.machine.standing());
+        let events = self.gate.turn(clock::boottime(), |name| {
+            graph
+                .blocker(name, standing)
+                .or_else(|| missing_plugin(plugins, config, name).map(WaitFor::Plugin))
+        });
+        if let Some(at) = self.gate.wake_at() {
+            self.wake_gate(at);
+        }
+        for (name, event) in &events {
+            self.apply(name, event);
+        }
+        !events.is_empty()
+    }
+
+    /// Looks at the gate (and at clients with a limit) again at this time.
+    fn wake_gate(&mut self, at: Ms) {
+        if self.gate_timer.as_ref().is_some_and(|(armed, _)| *armed <= at && *armed > clock::boottime()) {
+            return;
+        }
+        let send = self.send.clone();
+        self.gate_timer = Some((at, sleep_until(at, move || drop(send.send(Message::Gate)))));
+    }
+
+    fn keeps_on_exit(&self) -> bool {
+        self.config.supervisor.on_exit == schema::OnExit::Keep
+    }
+
+    /// Reads the config again; the text is all its errors as `--check` prints them.
+    fn reload(&self) -> Result<Loaded, String> {
+        let mut warnings = Vec::new();
+        let loaded = self.source.load(&mut warnings);
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        loaded
+    }
+}
+
+/// Waits for a main process to end; the answer is `Message::Exited`.
+fn watch(
+    send: Sender,
+    name: &Arc<str>,
+    generation: u64,
+    process: life::Process,
+    netns: Option<OwnedFd>,
+    gate: Option<life::StartGate>,
+) -> Live {
+    let pidfd = Arc::new(process.pidfd);
+    if broken(Invariant::LeakedDescriptor) {
+        std::mem::forget(pidfd.clone());
+    }
+    let (service, watched) = (name.clone(), pidfd.clone());
+    let own = matches!(process.handle, Some(Handle::Own(_)));
+    let watch = Task::from(tokio::task::spawn_local(async move {
+        match crate::fence::readable(watched) {
+            Ok(fd) if own => drop(fd.readable().await),
+            Ok(fd) => life::reaped(&fd).await,
+            Err(error) => tracing::error!(service = &*service, "cannot watch its process: {error}"),
+        }
+        let _ = send.send(Message::Exited { name: service, generation });
+    }));
+    Live {
+        generation,
+        pid: process.pid,
+        pidfd,
+        handle: process.handle,
+        oom_before: process.oom_before,
+        started_at: process.started_at,
+        netns: netns.map(Arc::new),
+        gate,
+        watch,
+    }
+}
+
+/// The plugin that a service waits for, if one of those that it cannot do without is not there yet.
+fn missing_plugin(plugins: &Plugins, config: &Config, service: &str) -> Option<String> {
+    let needs = config.services.get(service).map_or(&[][..], |service| life::needs(service));
+    plugins.waiting_for(service, needs).map(|failure| failure.plugin)
+}
+
+/// The part of the jitter to apply. It need not be secret, only different from one start to the next.
+fn luck() -> u32 {
+    let mut bytes = [0; 4];
+    let _ = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::NONBLOCK);
+    u32::from_ne_bytes(bytes)
+}

@@ -1,0 +1,102 @@
+//! What plugins are told of a service's life beside its launch and its end.
+use super::Worker;
+use crate::fleet::{Entry, Live};
+use crate::hooks;
+use crate::life::{self, Context};
+use sampan_plugin_host::{ExitFacts, Role, Running};
+use sampan_service::{Exit, Status, Verdict};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+pub(super) fn ready(context: &Context, entry: &Entry) {
+    context.plugins.notify_ready(&entry.ctx());
+}
+
+pub(super) fn oom(context: &Context, entry: &Entry, kills: u64) {
+    context.plugins.notify_oom(&entry.ctx(), &serde_json::json!({ "oom_kill": kills }));
+}
+
+pub(super) fn exit(context: &Context, entry: &Entry, exit: Exit, lived: Option<Duration>) {
+    let (code, signal, unknown) = match exit.status {
+        Status::Code(code) => (code, 0, false),
+        Status::Signal(signal) => (128 + signal, signal, false),
+        Status::Unknown => (0, 0, true),
+    };
+    let runtime = lived.unwrap_or_default();
+    let facts = ExitFacts { code, signal, oom: exit.oom, unknown, runtime, cause: exit.to_string() };
+    context.plugins.notify_exit(&entry.ctx(), &facts);
+}
+
+pub(super) fn health(context: &Context, entry: &Entry, verdict: &Verdict) {
+    let (status, output) = match verdict {
+        Verdict::Healthy => ("healthy", ""),
+        Verdict::Unhealthy(output) => ("unhealthy", output.as_str()),
+    };
+    context.plugins.notify_health(&entry.ctx(), status, output);
+}
+
+/// Attaches a container that ran on while no worker, or another one, looked.
+async fn replay_attach(context: &Context, entry: &Entry, live: &Live) {
+    let (mut fds, lost) = life::reads(&context.keel, &context.dirs.io(&entry.name), &entry.name);
+    fds.extend(live.pidfd.try_clone().ok().map(|fd| (Role::Pidfd, fd)));
+    fds.extend(live.netns.as_ref().and_then(|fd| fd.try_clone().ok()).map(|fd| (Role::Netns, fd)));
+    let fds: Vec<_> = fds.iter().map(|(role, fd)| (*role, fd.as_fd())).collect();
+    if let Err(failure) = context.plugins.replay(&entry.ctx(), &fds).await {
+        tracing::error!(service = &*entry.name, "attached again after a crash of sampand: {failure}");
+    }
+    if lost {
+        mark_lost(context, &entry.name);
+    }
+}
+
+/// For a life that ended while nobody held its output: what stood in the pipes is gone, what is written now is read.
+async fn attach_lost_output(context: &Context, entry: &Entry) {
+    let Some(plugin) = context.plugins.claimant("stdio") else { return };
+    let (ends, lost) = life::reads(&context.keel, &context.dirs.io(&entry.name), &entry.name);
+    if !lost {
+        return;
+    }
+    if let Err(failure) = context.plugins.attach_output(&entry.ctx(), &plugin, ends).await {
+        tracing::error!(service = &*entry.name, "its output is not read: {failure}");
+    }
+    mark_lost(context, &entry.name);
+}
+
+fn mark_lost(context: &Context, service: &str) {
+    let mark = "[sampand: every process of it was killed at once; lines may be missing before this one]";
+    tracing::warn!(service, "every process of sampand was killed at once: lines may be missing in its log");
+    let service = service.to_owned();
+    let log = hooks::Log::Pipe(context.dirs.io(&service).join("stderr"));
+    tokio::task::spawn_blocking(move || match log.open() {
+        Some(pipe) if life::write_line(&pipe, mark) => {}
+        _ => tracing::error!(service, "the mark is not in its log: its pipe takes no more"),
+    });
+}
+
+impl Worker {
+    /// Tells the plugins what lives; each container is attached again, so that whoever reads its output goes on.
+    pub async fn synchronize(&self) {
+        let context = &self.context;
+        let lives: Vec<_> = self
+            .fleet
+            .entries
+            .values()
+            .filter(|entry| entry.machine.state.has_life())
+            .map(|entry| Running {
+                ctx: entry.ctx(),
+                state: entry.machine.state.name(),
+                spec: context.spec_of(&entry.name),
+            })
+            .collect();
+        for failure in context.plugins.synchronize(&lives).await {
+            tracing::error!("{failure}");
+        }
+        for entry in self.fleet.entries.values() {
+            match &entry.live {
+                Some(live) => replay_attach(context, entry, live).await,
+                None if entry.machine.state.has_life() => attach_lost_output(context, entry).await,
+                None => {}
+            }
+        }
+    }
+}

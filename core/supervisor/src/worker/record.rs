@@ -1,0 +1,99 @@
+//! A transition written down: the journal's record first, then sampand's own line, then everybody who listens.
+use super::Worker;
+use crate::clock;
+use crate::fleet::Entry;
+use crate::settings::{Event, Service};
+use sampan_api as api;
+use sampan_journal as journal;
+use sampan_service::sabotage::{Invariant, broken};
+use sampan_service::{Life, State};
+use std::time::{Duration, SystemTime};
+
+impl Worker {
+    /// The transition's record, then its line, then everybody who listens.
+    pub(super) fn record(&mut self, name: &str, before: &Service, event: &Event) {
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        let machine = &entry.machine;
+        if machine.state == before.state && machine.wanted == before.wanted && machine.job == before.job {
+            return;
+        }
+        if broken(Invariant::LostRecord) && machine.state.name() == "running" {
+            return;
+        }
+        let data = record_data(entry);
+        let cause = event.to_string();
+        let written = self.journal.append(&journal::Entry {
+            service: name,
+            generation: machine.generation,
+            from: before.state.name(),
+            to: machine.state.name(),
+            cause: &cause,
+            data: &data,
+        });
+        let health = (before.state.health(), machine.state.health());
+        if before.state.name() != machine.state.name() || health.0 != health.1 {
+            tell(name, before, machine, brief(event, &cause));
+        }
+        self.bus.publish(&transition(&written));
+    }
+}
+
+/// The machine's record with what a new worker must find again.
+fn record_data(entry: &Entry) -> serde_json::Value {
+    let mut data: serde_json::Map<String, serde_json::Value> =
+        entry.machine.to_record().into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+    data.insert("handle".into(), entry.handle.into());
+    if let Some(live) = &entry.live {
+        data.insert("pid".into(), live.pid.into());
+        data.insert("oom_before".into(), live.oom_before.into());
+        if let Some(at) = live.started_at {
+            data.insert("started_at".into(), clock::rfc3339(at).into());
+        }
+    }
+    serde_json::Value::Object(data)
+}
+
+/// A journal record as clients see it.
+pub fn transition(record: &journal::Record) -> api::Transition {
+    api::Transition {
+        seq: record.seq,
+        time: clock::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(record.time)),
+        service: record.service.clone(),
+        generation: record.generation,
+        from: record.from.clone(),
+        to: record.to.clone(),
+        cause: record.cause.clone(),
+        data: record.data.as_object().cloned().unwrap_or_default(),
+    }
+}
+
+/// The cause without what was told beside it.
+fn brief<'c>(event: &Event, cause: &'c str) -> &'c str {
+    match event {
+        Event::Life { life: Life::CreateFailed(_), .. } => "create failed",
+        Event::Life { life: Life::StartFailed(_), .. } => "start failed",
+        _ => cause,
+    }
+}
+
+/// One transition, one line.
+fn tell(name: &str, before: &Service, after: &Service, cause: &str) {
+    let from = before.state.name();
+    let health = after.state.health();
+    if before.state.name() == after.state.name() {
+        tracing::info!(service = name, cause, "{from}: {} -> {health}", before.state.health());
+        return;
+    }
+    let to = after.state.name();
+    match &after.state {
+        State::Backoff { since, until, attempt } => {
+            let delay_ms = u64::try_from(until.since(*since).as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(service = name, cause, attempt, delay_ms, "{from} -> {to}");
+        }
+        // The reason says more than that it was cleaned up.
+        State::Failed { why } => tracing::error!(service = name, "{from} -> {to}: {why}"),
+        State::Waiting { on, .. } => tracing::info!(service = name, on = %on, "{from} -> {to}"),
+        State::Stopped { why } => tracing::info!(service = name, "{from} -> {to}: {why}"),
+        _ => tracing::info!(service = name, cause, "{from} -> {to}"),
+    }
+}
