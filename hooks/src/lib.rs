@@ -13,8 +13,8 @@
 
 #![forbid(unsafe_code)]
 
-pub mod error;
 pub mod hook;
+pub mod error;
 
 pub use error::{Cause, Error};
 pub use hook::{Hook, Hooks, Kind, OnFailure, Place};

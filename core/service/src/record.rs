@@ -118,29 +118,12 @@ fn write_state(state: &State, out: &mut Record) {
         State::Stopping { since, why, phase } => {
             put("since", &since.0);
             put("why", why);
-            match phase {
-                Phase::Launching { deadline } => {
-                    put("phase", &"launching");
-                    put("deadline", &deadline.0);
-                }
-                Phase::Draining { deadline } => {
-                    put("phase", &"draining");
-                    put("deadline", &deadline.0);
-                }
-                Phase::Signalled { at, deadline } => {
-                    put("phase", &"signalled");
-                    put("at", &at.0);
-                    put("deadline", &deadline.0);
-                }
-                Phase::Killed { again } => {
-                    put("phase", &"killed");
-                    put("deadline", &again.0);
-                }
-            }
+            write_phase(phase, &mut put);
         }
         State::Lingering { since, end, remains } => {
             put("since", &since.0);
             put("end", end);
+<<<<<<< HEAD
             match remains {
                 Remains::Answer { empty, exit } => {
                     put("remains", &"answer");
@@ -157,6 +140,9 @@ fn write_state(state: &State, out: &mut Record) {
                     put("deadline", &at.0);
                 }
             }
+=======
+            write_remains(remains, &mut put);
+>>>>>>> 456dc63 (the supervisor holds to the tree's rules: start and end of a worker are steps, records have a file of their own, the worker's fields are its own)
         }
         State::Backoff { since, until, attempt } => {
             put("since", &since.0);
@@ -164,6 +150,48 @@ fn write_state(state: &State, out: &mut Record) {
             put("attempt", attempt);
         }
         State::Failed { why } => put("why", why),
+    }
+}
+
+type Put<'p> = dyn FnMut(&'static str, &dyn fmt::Display) + 'p;
+
+fn write_phase(phase: &Phase, put: &mut Put<'_>) {
+    match phase {
+        Phase::Launching { deadline } => {
+            put("phase", &"launching");
+            put("deadline", &deadline.0);
+        }
+        Phase::Draining { deadline } => {
+            put("phase", &"draining");
+            put("deadline", &deadline.0);
+        }
+        Phase::Signalled { at, deadline } => {
+            put("phase", &"signalled");
+            put("at", &at.0);
+            put("deadline", &deadline.0);
+        }
+        Phase::Killed { again } => {
+            put("phase", &"killed");
+            put("deadline", &again.0);
+        }
+    }
+}
+
+fn write_remains(remains: &Remains, put: &mut Put<'_>) {
+    match remains {
+        Remains::Answer { empty } => {
+            put("remains", &"answer");
+            put("empty", empty);
+        }
+        Remains::Processes { again } => {
+            put("remains", &"processes");
+            put("deadline", &again.0);
+        }
+        Remains::Cleaning => put("remains", &"cleaning"),
+        Remains::Uncleaned { at } => {
+            put("remains", &"uncleaned");
+            put("deadline", &at.0);
+        }
     }
 }
 

@@ -5,7 +5,9 @@
 //! is a priority in front (sd-daemon(3)). Absent on purpose: spans, filters by target and regular expressions; one level for
 //! all (`log_level`).
 use crate::view::{View, colour_of};
+use sampan_config::schema::{LogFormat, LogLevel, Supervisor};
 use std::fmt::Write;
+use std::os::fd::AsFd;
 use std::sync::RwLock;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -22,18 +24,38 @@ pub enum Format {
 }
 
 /// Makes `view` the place of all tracing events up to `level`.
-pub fn install(view: View, level: Level, format: Format) {
-    set(level, format);
+pub fn install(view: View, config: &Supervisor) {
+    set(config);
     // A second subscriber in one process (tests) keeps the first.
     let _ = tracing::subscriber::set_global_default(Lines { view });
 }
 
 /// From now on: `apply` may change both.
-pub fn set(level: Level, format: Format) {
+pub fn set(config: &Supervisor) {
     if let Ok(mut now) = NOW.write() {
-        *now = (level, format);
+        *now = (level(config.log_level), format(config.log_format));
     }
     tracing::callsite::rebuild_interest_cache();
+}
+
+fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    }
+}
+
+fn format(format: LogFormat) -> Format {
+    match format {
+        LogFormat::Text if sampan_systemd::notify::is_in_journal(std::io::stdout().as_fd()) => {
+            Format::Journal
+        }
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    }
 }
 
 fn now() -> (Level, Format) {

@@ -157,7 +157,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Hands a request to the loop and waits for its answer.
+/// Gives a request to the loop and waits for its answer.
 async fn ask<T>(send: &Send, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, Refusal> {
     let ended = || Refusal(StatusCode::SERVICE_UNAVAILABLE, failure("stopping", "sampand ends"));
     let (answer, answered) = oneshot::channel();

@@ -12,7 +12,7 @@ pub type Event = sampan_service::Event<Settings>;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     service: Arc<schema::Service>,
-    /// Made from it, once: the machine looks at it at every step.
+    /// Derived from it, once: the machine looks at it at every step.
     policy: Arc<Policy>,
 }
 

@@ -1,6 +1,7 @@
 //! From process start to the loop and back: folders, journal, plugins, adoption, then the loop, then the end.
 use crate::life::{Context, Dirs};
 use crate::source::Source;
+use crate::task::Task;
 use crate::view::View;
 use crate::worker::opening::{self, Configs, Opening};
 use crate::worker::{Begin, Outcome, Worker};
@@ -8,13 +9,12 @@ use crate::{cgroup_parent, follow, listen, log, serve, service_manager};
 use rustix::fs::Mode;
 use sampan_cgroups::Hierarchies;
 use sampan_config::Config;
-use sampan_config::schema::{LogDriver, LogFormat, LogLevel};
-use sampan_journal::{Desired, Journal};
+use sampan_config::schema::{LogDriver, Supervisor};
+use sampan_journal::{Desired, Journal, Replay};
 use sampan_keel::{Fate, Keel, rundir};
 use sampan_plugin_host::{self as plugins, HostEnv, Opened, Plugins};
 use sampan_runtime::kernel::trust;
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,8 +51,7 @@ pub fn run(keel: Keel, source: Source) -> u8 {
         Ok(view) => view,
         Err(error) => return fail(&format!("cannot start the output thread: {error}")),
     };
-    let supervisor = opening.supervisor();
-    log::install(view.clone(), level(supervisor.log_level), format(supervisor.log_format));
+    log::install(view.clone(), opening.supervisor());
     opening.tell();
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -87,31 +86,8 @@ fn fail(text: &str) -> u8 {
 
 async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Result<u8, String> {
     let supervisor = opening.supervisor().clone();
-    let claim =
-        rundir::claim(&supervisor.run_dir, &supervisor.state_dir, &keel).map_err(|e| e.to_string())?;
-    let hierarchies = Hierarchies::detect().map_err(|e| e.to_string())?;
-    let cgroup_parent = cgroup_parent::find(&supervisor, hierarchies, claim.holder);
-    rundir::claim_groups(&cgroup_parent, &keel).map_err(|e| e.to_string())?;
-    let (journal, replay) = Journal::open(&supervisor.run_dir, &claim.boot_id)
-        .map_err(|(path, error)| format!("cannot open {}: {error}", path.display()))?;
-    let (desired, warning) = Desired::load(&supervisor.state_dir);
-    if let Some(warning) = warning {
-        tracing::warn!("{warning}");
-    }
-    for note in &replay.notes {
-        tracing::warn!("{note}");
-    }
-    let (lives, fate) = keel.predecessor();
-    match fate {
-        Fate::First => {
-            opening::let_go(&keel)?;
-            sampan_bundle::host_warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-        }
-        Fate::Ended(exit) => {
-            tracing::warn!(code = exit.code(), "the worker before this one died; containers ran on")
-        }
-        Fate::Hung => tracing::warn!("the worker before this one hung and was ended; containers ran on"),
-    }
+    let Claimed { claim, hierarchies, cgroup_parent, journal, replay, desired } = claim(&supervisor, &keel)?;
+    let lives = tell_of_predecessor(&keel)?;
     let (send, messages) = mpsc::unbounded_channel();
     let reason = if lives == 0 && !claim.taken_over { "start" } else { "crash" };
     let configs = opening.configs(&source, &replay);
@@ -149,45 +125,106 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     let (outcome, mut worker) = worker.run(messages).await;
     worker.save_desired();
     context.launchers.close().await;
+    let code = end(outcome, &mut worker, &supervisor, &keel, following).await;
+    Ok(code)
+}
+
+/// What must be ours before anything is begun, and what an earlier worker left on disk.
+struct Claimed {
+    claim: rundir::Claim,
+    hierarchies: &'static Hierarchies,
+    cgroup_parent: String,
+    journal: Journal,
+    replay: Replay,
+    desired: Desired,
+}
+
+fn claim(supervisor: &Supervisor, keel: &Keel) -> Result<Claimed, String> {
+    let claim = rundir::claim(&supervisor.run_dir, &supervisor.state_dir, keel).map_err(|e| e.to_string())?;
+    let hierarchies = Hierarchies::detect().map_err(|e| e.to_string())?;
+    let cgroup_parent = cgroup_parent::find(supervisor, hierarchies, claim.holder);
+    rundir::claim_groups(&cgroup_parent, keel).map_err(|e| e.to_string())?;
+    let (journal, replay) = Journal::open(&supervisor.run_dir, &claim.boot_id)
+        .map_err(|(path, error)| format!("cannot open {}: {error}", path.display()))?;
+    let (desired, warning) = Desired::load(&supervisor.state_dir);
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    for note in &replay.notes {
+        tracing::warn!("{note}");
+    }
+    Ok(Claimed { claim, hierarchies, cgroup_parent, journal, replay, desired })
+}
+
+/// How many workers came before this one.
+fn tell_of_predecessor(keel: &Keel) -> Result<u32, String> {
+    let (lives, fate) = keel.predecessor();
+    match fate {
+        Fate::First => {
+            opening::let_go(keel)?;
+            sampan_bundle::host_warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
+        Fate::Ended(exit) => {
+            tracing::warn!(code = exit.code(), "the worker before this one died; containers ran on")
+        }
+        Fate::Hung => tracing::warn!("the worker before this one hung and was ended; containers ran on"),
+    }
+    Ok(lives)
+}
+
+/// The way out: what is stopped is taken down, what is kept stays for the next sampand.
+async fn end(
+    outcome: Outcome,
+    worker: &mut Worker,
+    supervisor: &Supervisor,
+    keel: &Keel,
+    following: Option<Task>,
+) -> u8 {
+    let context = worker.context();
+    if outcome == Outcome::Stopped {
+        for failure in context.plugins.shutdown().await {
+            tracing::warn!("{failure}");
+        }
+    }
+    drop(following);
+    worker.flush_desired().await;
     match outcome {
         Outcome::Stopped => {
-            for failure in context.plugins.shutdown().await {
-                tracing::warn!("{failure}");
-            }
-            drop(following);
-            worker.flush_desired().await;
             tracing::info!("everything is stopped");
             worker.say_farewell();
             // The answers must reach their clients before the socket goes.
             tokio::time::sleep(FAREWELL).await;
-            let released = context.keel.release();
-            // The holder was in it, where systemd is init.
-            crate::life::remove_cgroup_parent(hierarchies, &context.cgroup_parent);
-            let left = std::fs::remove_file(&supervisor.socket)
-                .and_then(|()| rundir::leave(&supervisor.run_dir, &context.cgroup_parent, &context.keel));
-            if let Err(error) = left {
-                tracing::warn!("cannot clear {}: {error}", supervisor.run_dir.display());
-            }
-            if let Err(error) = released {
-                tracing::warn!("{error}");
-            }
+            leave(&context, supervisor);
+            STOPPED
         }
         Outcome::Left => {
-            drop(following);
-            worker.flush_desired().await;
             let left = worker.left().join(", ");
             tracing::error!("not all is stopped; the next sampand goes on with what is left of {left}");
             worker.say_farewell();
             tokio::time::sleep(FAREWELL).await;
-            listen::close(&supervisor.socket, &keel);
-            return Ok(FAILED);
+            listen::close(&supervisor.socket, keel);
+            FAILED
         }
         Outcome::Kept => {
-            worker.flush_desired().await;
-            listen::close(&supervisor.socket, &keel);
+            listen::close(&supervisor.socket, keel);
+            STOPPED
         }
     }
-    Ok(STOPPED)
+}
+
+/// Removes what is ours on this host.
+fn leave(context: &Context, supervisor: &Supervisor) {
+    let released = context.keel.release();
+    // The holder was in it, where systemd is init.
+    crate::life::remove_cgroup_parent(context.hierarchies, &context.cgroup_parent);
+    let left = std::fs::remove_file(&supervisor.socket)
+        .and_then(|()| rundir::leave(&supervisor.run_dir, &context.cgroup_parent, &context.keel));
+    if let Err(error) = left {
+        tracing::warn!("cannot clear {}: {error}", supervisor.run_dir.display());
+    }
+    if let Err(error) = released {
+        tracing::warn!("{error}");
+    }
 }
 
 async fn open_plugins(
@@ -217,29 +254,4 @@ async fn open_plugins(
         tracing::error!("{failure}");
     }
     Ok(opened)
-}
-
-/// sampand's own log, as the config has it now.
-pub fn set_log(supervisor: &sampan_config::schema::Supervisor) {
-    log::set(level(supervisor.log_level), format(supervisor.log_format));
-}
-
-fn level(level: LogLevel) -> tracing::Level {
-    match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    }
-}
-
-fn format(format: LogFormat) -> log::Format {
-    match format {
-        LogFormat::Text if sampan_systemd::notify::is_in_journal(std::io::stdout().as_fd()) => {
-            log::Format::Journal
-        }
-        LogFormat::Text => log::Format::Text,
-        LogFormat::Json => log::Format::Json,
-    }
 }

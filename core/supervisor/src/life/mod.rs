@@ -138,13 +138,7 @@ async fn create_with(
         logs: context.dirs.logs(&config.name),
         bundled: kept.spec.take(),
         stdio,
-        hook_log: match stdio {
-            Output::Plugin if has_hooks => hooks::Log::Pipe(context.dirs.io(&config.name).join("stderr")),
-            Output::Files if has_hooks => {
-                hooks::Log::File(context.dirs.logs(&config.name).join("stderr.log"))
-            }
-            Output::Nowhere | Output::Plugin | Output::Files => hooks::Log::Nowhere,
-        },
+        hook_log: hook_log(context, &config, stdio, has_hooks),
         groups_are_ready,
     };
     let text = context.plugins.spec(ctx.handle).unwrap_or_else(|| spec.to_string().into());
@@ -155,11 +149,7 @@ async fn create_with(
     let mut attached = false;
     let launched = launched(context, &ctx, &launcher, &under_way, &mut attached).await;
     if let Some(claimant) = made.claims.get("stdio").filter(|_| launched.is_err() && !attached && has_hooks) {
-        // What they printed is in the pipe, and nobody would come for it.
-        let (reads, _) = reads(&context.keel, &context.dirs.io(&config.name), &config.name);
-        if let Err(failure) = context.plugins.attach_output(&ctx, claimant, reads).await {
-            context.warn(&config.name, &failure.to_string());
-        }
+        attach_output_of_hooks(context, &ctx, claimant).await;
     }
     let warnings = under_way.take_warnings();
     let Launched { process, netns, bundled } = match launched {
@@ -177,6 +167,14 @@ async fn create_with(
         context.warn(&config.name, warning);
     }
     Ok(Box::new(Created { process, netns, owners: made.owners, gate: StartGate(launcher) }))
+}
+
+/// What the hooks of a launch that failed have printed is in the pipe, and nobody would come for it.
+async fn attach_output_of_hooks(context: &Context, ctx: &Ctx, claimant: &str) {
+    let (reads, _) = reads(&context.keel, &context.dirs.io(&ctx.service), &ctx.service);
+    if let Err(failure) = context.plugins.attach_output(ctx, claimant, reads).await {
+        context.warn(&ctx.service, &failure.to_string());
+    }
 }
 
 /// The spec of a service as the config says it, from what is found in its root.
@@ -210,6 +208,15 @@ fn output(config: &schema::Service, made: &plugins::Created) -> Output {
         Output::Plugin
     } else {
         Output::Files
+    }
+}
+
+/// Where the hooks of a launch write.
+fn hook_log(context: &Context, config: &schema::Service, stdio: Output, has_hooks: bool) -> hooks::Log {
+    match stdio {
+        Output::Plugin if has_hooks => hooks::Log::Pipe(context.dirs.io(&config.name).join("stderr")),
+        Output::Files if has_hooks => hooks::Log::File(context.dirs.logs(&config.name).join("stderr.log")),
+        Output::Nowhere | Output::Plugin | Output::Files => hooks::Log::Nowhere,
     }
 }
 

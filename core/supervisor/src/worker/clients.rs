@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl Worker {
+    /// Long because it is one match, with an arm for each thing that a client may ask.
     pub(crate) fn request(&mut self, request: Request) {
         match request {
             // Nothing is started any more, and a config that is applied now would start something.

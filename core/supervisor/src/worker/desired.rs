@@ -47,7 +47,7 @@ pub fn replace(worker: &mut Worker, config: Config) -> api::Applied {
         }
     }
     worker.gate_dirty = true;
-    crate::worker_main::set_log(&config.supervisor);
+    crate::log::set(&config.supervisor);
     let others = others(&diff);
     for change in others.iter().filter(|change| change.what == NEXT_START) {
         tracing::warn!(

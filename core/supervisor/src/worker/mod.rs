@@ -161,6 +161,10 @@ impl Worker {
         }
     }
 
+    pub fn context(&self) -> Rc<Context> {
+        self.context.clone()
+    }
+
     /// Tells the services that live what became of them, and brings the config into force.
     pub fn begin(&mut self, then: Then) -> Result<(), String> {
         for (name, event) in std::mem::take(&mut self.adopted) {
