@@ -123,26 +123,7 @@ fn write_state(state: &State, out: &mut Record) {
         State::Lingering { since, end, remains } => {
             put("since", &since.0);
             put("end", end);
-<<<<<<< HEAD
-            match remains {
-                Remains::Answer { empty, exit } => {
-                    put("remains", &"answer");
-                    put("empty", empty);
-                    put("exit", exit);
-                }
-                Remains::Processes { again } => {
-                    put("remains", &"processes");
-                    put("deadline", &again.0);
-                }
-                Remains::Cleaning => put("remains", &"cleaning"),
-                Remains::Uncleaned { at } => {
-                    put("remains", &"uncleaned");
-                    put("deadline", &at.0);
-                }
-            }
-=======
             write_remains(remains, &mut put);
->>>>>>> 456dc63 (the supervisor holds to the tree's rules: start and end of a worker are steps, records have a file of their own, the worker's fields are its own)
         }
         State::Backoff { since, until, attempt } => {
             put("since", &since.0);
@@ -179,9 +160,10 @@ fn write_phase(phase: &Phase, put: &mut Put<'_>) {
 
 fn write_remains(remains: &Remains, put: &mut Put<'_>) {
     match remains {
-        Remains::Answer { empty } => {
+        Remains::Answer { empty, exit } => {
             put("remains", &"answer");
             put("empty", empty);
+            put("exit", exit);
         }
         Remains::Processes { again } => {
             put("remains", &"processes");

@@ -47,7 +47,7 @@ use sampan_plugin_host::Plugins;
 use sampan_service::graph::Graph;
 use sampan_service::limits::Gate;
 use sampan_service::sabotage::{Invariant, broken};
-use sampan_service::{Down, Exit, Life, Ms, Now, Problem, WaitFor, Wanted};
+use sampan_service::{Down, Exit, Life, Ms, Now, Problem, State, WaitFor, Wanted};
 use shutdown::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
