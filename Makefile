@@ -87,9 +87,13 @@ man: ## man pages and shell completions under target/dist/share, from the tables
 	@for to in man:man/man8/sampan.8 bash:bash-completion/completions/sampan zsh:zsh/site-functions/_sampan fish:fish/vendor_completions.d/sampan.fish; do \
 	  $(TARGET)/$(TRIPLE)/sampan/sampan generate $${to%%:*} > $(DIST)/share/$${to#*:} || exit 1; done
 
-install: build ## copy target/dist to DESTDIR/PREFIX
+install: build ## copy target/dist to DESTDIR/PREFIX, with the unit for systemd (docs/systemd.md)
 	install -d $(DESTDIR)$(PREFIX)
 	cp -a $(DIST)/. $(DESTDIR)$(PREFIX)/
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/sampan/services.d
+	sed 's#@PREFIX@#$(PREFIX)#' packaging/sampand.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/sampand.service
+	@# A config that somebody has written stays.
+	[ -e $(DESTDIR)/etc/sampan/config.toml ] || install -m 0644 packaging/config.toml $(DESTDIR)/etc/sampan/config.toml
 
 deps: ## the runtime's dependency tree
 	$(CARGO) tree -p sampan-runtime -e normal
