@@ -7,13 +7,11 @@ pub fn monotonic() -> Duration {
     Duration::new(t.tv_sec.unsigned_abs(), u32::try_from(t.tv_nsec).unwrap_or(0))
 }
 
-/// Milliseconds since boot, sleep included (CLOCK_BOOTTIME): what the service machine counts in, and what a later
-/// worker still understands.
+/// Milliseconds since the host's boot, sleep included: what the service machine counts in, and what a later worker still
+/// understands, in whichever time namespace.
 pub fn boottime() -> sampan_service::Ms {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let ms =
-        t.tv_sec.unsigned_abs().saturating_mul(1000).saturating_add(t.tv_nsec.unsigned_abs() / 1_000_000);
-    sampan_service::Ms(ms)
+    let ms = sampan_runtime::kernel::time::since_boot() / 1_000_000;
+    sampan_service::Ms(u64::try_from(ms).unwrap_or(0))
 }
 
 /// Now as RFC 3339 in UTC with milliseconds.

@@ -15,6 +15,11 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 use serde::{Deserialize, Serialize};
 
+use super::time;
+
+/// USER_HZ is 100 on every architecture that we run on.
+const NANOSECONDS_A_TICK: i64 = 10_000_000;
+
 /// `fstatfs` of a pidfd since 6.9 (include/uapi/linux/magic.h). Before, all pidfds share one anonymous inode.
 const PID_FS_MAGIC: u64 = 0x5049_4446;
 
@@ -22,7 +27,7 @@ const PID_FS_MAGIC: u64 = 0x5049_4446;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub pid: i32,
-    /// Clock ticks after boot: field 22 of /proc/PID/stat.
+    /// Clock ticks after the host's boot: field 22 of /proc/PID/stat.
     pub start: u64,
     /// The pidfd's inode, where the kernel gives each process one of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,15 +188,19 @@ fn info_status(pidfd: BorrowedFd<'_>) -> Option<Exit> {
     (result == 0 && info.mask & PIDFD_INFO_EXIT != 0).then(|| Exit::from_wait(info.exit_code))
 }
 
-/// Field 22 of /proc/PID/stat, found after the last `)`: a name may hold anything else.
+/// Field 22 of /proc/PID/stat, found after the last `)`: a name may hold anything else. In the host's time, whatever time namespace
+/// reads it.
 pub fn start_time(pid: i32) -> io::Result<u64> {
     // One read: the kernel makes the whole text anew for each.  It has 52 numbers, 350 bytes as a rule.
     let mut stat = [0; 1536];
     let n = fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut stat)?;
     let stat = String::from_utf8_lossy(stat.get(..n).unwrap_or_default());
-    let start =
-        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19)?.parse().ok());
-    start.ok_or_else(|| {
+    let start = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19)?.parse::<u64>().ok());
+    let host =
+        |ticks: u64| ticks.saturating_add_signed((time::ahead() / NANOSECONDS_A_TICK).saturating_neg());
+    start.map(host).ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has no start time"))
     })
 }

@@ -1,8 +1,38 @@
 //! Wall-clock time as RFC 3339 text in UTC, for `created` in the state and `time` in the log.
 //! Clients decode it into their own time types, and a bad one makes them drop the whole message (containerd), so the
 //! form is fixed here: `2026-11-24T22:13:22Z`, with nine digits of nanoseconds where asked for.
+//!
+//! And the time since boot as the host has it. In a time namespace CLOCK_BOOTTIME and the start times of /proc are shifted, and
+//! what is written down is read by whoever comes next, in whichever namespace.
 
 use rustix::time::{ClockId, clock_gettime};
+use std::sync::OnceLock;
+
+const NANOSECONDS: i64 = 1_000_000_000;
+
+/// Nanoseconds since the host's boot, sleep included.
+pub fn since_boot() -> i64 {
+    let t = clock_gettime(ClockId::Boottime);
+    t.tv_sec.saturating_mul(NANOSECONDS).saturating_add(t.tv_nsec).saturating_sub(ahead())
+}
+
+/// So many nanoseconds is the time since boot ahead of the host's in this process's time namespace.
+pub fn ahead() -> i64 {
+    static AHEAD: OnceLock<i64> = OnceLock::new();
+    *AHEAD.get_or_init(|| {
+        // None: a kernel without time namespaces.
+        let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+        boottime(&offsets).unwrap_or(0)
+    })
+}
+
+/// Of time_namespaces(7)'s file: a line per clock, its name or number, seconds, nanoseconds.
+fn boottime(offsets: &str) -> Option<i64> {
+    let mut lines = offsets.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|words| words.first().is_some_and(|clock| ["boottime", "7"].contains(clock)))?;
+    let number = |at: usize| line.get(at)?.parse::<i64>().ok();
+    number(1)?.checked_mul(NANOSECONDS)?.checked_add(number(2)?)
+}
 
 /// Now, to the nanosecond, as Go's RFC3339Nano (without its dropping of trailing zeros).
 pub fn now_nano() -> String {
@@ -39,7 +69,14 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
-    use super::seconds;
+    use super::{boottime, seconds};
+
+    #[test]
+    fn offsets_are_read_as_the_kernel_writes_them() {
+        let text = "monotonic         500         0\nboottime    -1000000       250\n";
+        assert_eq!(boottime(text), Some(-1_000_000_000_000_000 + 250));
+        assert_eq!(boottime(""), None);
+    }
 
     #[test]
     fn seconds_become_dates() {

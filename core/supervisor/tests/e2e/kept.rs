@@ -144,3 +144,28 @@ fn a_worker_that_dies_between_two_lives_leaves_nothing_behind() {
     world.ok(&["start", "b"]);
     world.until_state("b", "running");
 }
+
+/// The clock of a time namespace is its own; what is due is due when it is.
+#[test]
+fn what_waits_when_sampand_ends_in_another_time_namespace_waits_no_longer() {
+    let again = "command = [\"/bin/false\"]\nrestart = { delay = \"3s\", multiplier = 1.0, jitter = 0.0 }\n";
+    let mut world = world!("on_exit = \"keep\"\n---\n[services.a]\n{LIVE}[services.again]\n{again}");
+    world.ahead(1_000_000);
+    world.start();
+    let time = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/time")).ok();
+    let is_elsewhere = time(world.keel().cast_unsigned()) != time(std::process::id());
+    let need = sampan_testkit::need::need("time namespaces that exec enters (Linux 6.3)", is_elsewhere);
+    for ahead in [0, 2_000_000, 0] {
+        world.until_state("a", "running");
+        world.until_state("again", "backoff");
+        let (a, lives) = (world.pid("a"), world.inspect("again").status.generation);
+        world.signal(libc::SIGTERM);
+        assert_eq!(world.ended(), Some(0));
+        world.ahead(ahead);
+        world.start();
+        assert_eq!(world.pid("a"), a);
+        let text = world.inspect("a").status.text;
+        assert!(!need || !text.contains('h'), "it runs since seconds: {text}");
+        world.until("it is restarted", |world| world.inspect("again").status.generation > lives);
+    }
+}

@@ -27,6 +27,8 @@ pub struct World {
     /// The folder of its programs.
     bin: PathBuf,
     umask: &'static str,
+    /// So many seconds is the time since boot ahead of the host's, in a time namespace of sampand's own.
+    ahead: u32,
 }
 
 /// A program's end.
@@ -54,7 +56,7 @@ impl World {
         let group = format!("sampan-e2e-{}-{n}", std::process::id());
         let bin = program("sampand").parent().unwrap().to_owned();
         let bundle = Bundle::new("e2e").unwrap();
-        let world = World { bundle, group, env: Vec::new(), keel: None, bin, umask: "022" };
+        let world = World { bundle, group, env: Vec::new(), keel: None, bin, umask: "022", ahead: 0 };
         fs::create_dir(world.dir().join("plugins")).unwrap();
         world.configure(toml);
         Some(world)
@@ -115,6 +117,11 @@ impl World {
         self
     }
 
+    /// Of the next sampand. 0: the test's own time namespace.
+    pub fn ahead(&mut self, seconds: u32) {
+        self.ahead = seconds;
+    }
+
     /// Of `cgroup_parent`, without its slash.
     pub fn group(&self) -> &str {
         &self.group
@@ -152,9 +159,13 @@ impl World {
     pub fn spawn(&mut self) {
         assert!(self.keel.is_none(), "one sampand at a time");
         let out = fs::File::options().create(true).append(true).open(self.dir().join("out")).unwrap();
+        let inside = match self.ahead {
+            0 => String::new(),
+            seconds => format!("unshare --time --boottime {seconds} --"),
+        };
         let mut sampand = Command::new("sh");
         sampand
-            .args(["-c", &format!("umask {}; exec \"$0\" \"$@\"", self.umask)])
+            .args(["-c", &format!("umask {}; exec {inside} \"$0\" \"$@\"", self.umask)])
             .arg(self.bin.join("sampand"))
             .arg("--config")
             .arg(self.config())
