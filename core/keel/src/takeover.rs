@@ -105,7 +105,9 @@ fn take(old: &Living, keel: &Keel) -> Result<(), Error> {
     Ok(())
 }
 
-/// Processes that the holder has a pidfd of and the table does not know: a child that was just being cloned.
+/// Processes that the holder has a pidfd of and the table does not know: a child that was just being cloned. It is younger than
+/// the keel. What is older is no child of it: a service of an earlier sampand's, whose pidfd came with the request (a check of
+/// its health enters it by that), would be taken for the check and ended.
 fn unlisted(old: &Living, remains: &Remains) -> Vec<(i32, i32)> {
     let known: BTreeSet<i32> = remains.children.iter().map(|(pid, ..)| *pid).collect();
     let listed: BTreeSet<i32> = remains.kept.iter().map(|(_, fd)| *fd).chain(remains.worker).collect();
@@ -114,7 +116,8 @@ fn unlisted(old: &Living, remains: &Remains) -> Vec<(i32, i32)> {
     let numbers = folder.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let pidfd = |fd: i32| {
         let text = std::fs::read_to_string(format!("/proc/{holder}/fdinfo/{fd}")).ok()?;
-        Some((pid_in(&text)?, fd)).filter(|(pid, _)| *pid > 0 && *pid != holder && !known.contains(pid))
+        let pid = pid_in(&text).filter(|pid| *pid > 0 && *pid != holder && !known.contains(pid))?;
+        (pidfd::start_time(pid).ok()? >= old.entry.keel.start).then_some((pid, fd))
     };
     numbers.filter(|fd| !listed.contains(fd)).filter_map(pidfd).collect()
 }
@@ -146,4 +149,48 @@ pub fn hold(run_dir: &Path, boot: &str, keel: &Keel) -> Result<Option<u32>, supe
         end(older.pidfd.as_fd());
     }
     Ok(holder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Entry;
+    use sampan_runtime::kernel::pidfd::Identity;
+
+    /// Its life ends with the test.
+    struct Sleeper(std::process::Child, OwnedFd);
+
+    impl Sleeper {
+        fn new() -> Sleeper {
+            let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+            let pidfd = pidfd::open(child.id().cast_signed()).unwrap().unwrap();
+            // Start times are told in hundredths of a second.
+            std::thread::sleep(Duration::from_millis(30));
+            Sleeper(child, pidfd)
+        }
+
+        fn identity(&self) -> Identity {
+            pidfd::identify(self.0.id().cast_signed(), self.1.as_fd()).unwrap()
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn what_is_older_than_the_keel_is_no_child_that_it_was_cloning() {
+        let [service, keel, child] = [(); 3].map(|()| Sleeper::new());
+        let own = std::process::id().cast_signed();
+        let holder = pidfd::open(own).unwrap().unwrap();
+        let identity = pidfd::identify(own, holder.as_fd()).unwrap();
+        let entry = Entry { number: 1, holder: identity, keel: keel.identity(), table: 0 };
+        let old = Living { entry, place: 0, pidfd: holder };
+        let found = unlisted(&old, &Remains::default());
+        assert!(found.contains(&(child.identity().pid, child.1.as_raw_fd())), "{found:?}");
+        assert!(!found.iter().any(|(pid, _)| *pid == service.identity().pid), "{found:?}");
+    }
 }
