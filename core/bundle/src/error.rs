@@ -11,12 +11,12 @@ pub struct Error {
     pub doing: &'static str,
     pub path: Option<PathBuf>,
     pub why: String,
-    pub hint: &'static str,
+    pub hint: String,
 }
 
 impl Error {
     pub fn new(service: &str, key: &'static str, doing: &'static str) -> Self {
-        Error { service: service.into(), key, doing, path: None, why: String::new(), hint: "" }
+        Error { service: service.into(), key, doing, path: None, why: String::new(), hint: String::new() }
     }
 
     pub fn path(mut self, path: &Path) -> Self {
@@ -41,8 +41,8 @@ impl Error {
         format!("cannot {}{path}{why}", self.doing)
     }
 
-    pub fn hint(mut self, hint: &'static str) -> Self {
-        self.hint = hint;
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
         self
     }
 }

@@ -68,6 +68,7 @@ pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     leaves::resources(&mut spec, service, &asked);
     leaves::hooks(&mut spec, service);
     mounts::add(&mut spec, service, &asked);
+    mounts::have_targets(&spec, service, facts)?;
     if asked("network_mode") {
         network(&mut spec, service.network_mode);
     }
@@ -126,12 +127,12 @@ pub fn cgroups_path(parent: &str, service: &str) -> String {
 fn fresh(service: &Service, rootfs: &Rootfs, facts: &Facts) -> Result<Value, Error> {
     let mut spec = sampan_plan::default::spec();
     let path = if facts.is_host { Path::new("/") } else { &rootfs.path };
-    spec.root = Some(sampan_plan::spec::Root {
-        path: path.to_string_lossy().into_owned().into(),
-        readonly: rootfs.mode == RootMode::Ro,
-    });
-    if rootfs.mode == RootMode::Scratch {
-        sampan_plan::default::scratch_rootfs(&mut spec);
+    spec.root =
+        Some(sampan_plan::spec::Root { path: path.to_string_lossy().into_owned().into(), readonly: false });
+    match rootfs.mode {
+        RootMode::Ro => sampan_plan::default::ro_rootfs(&mut spec),
+        RootMode::Scratch => sampan_plan::default::scratch_rootfs(&mut spec),
+        RootMode::Rw => {}
     }
     sampan_plan::default::temporary(&mut spec, |path| {
         facts.folders.iter().any(|folder| folder == path) && !mounts::covers(service, path)

@@ -21,6 +21,8 @@ pub struct Look {
     users: bool,
     /// Folders that are looked for in the root.
     folders: Vec<String>,
+    /// What a root needs in which nothing is made.
+    needed: Vec<String>,
     profile: Option<PathBuf>,
     /// Folders to make.
     make: Vec<PathBuf>,
@@ -46,6 +48,8 @@ pub struct Facts {
     pub group: String,
     /// Those that are folders, and no links to one.
     pub folders: Vec<String>,
+    /// Of what is needed in the root, that which is not there.
+    pub lacks: Vec<String>,
     /// The text of the seccomp profile.
     pub profile: Option<String>,
     /// What could not be had as asked, for the log.
@@ -65,6 +69,7 @@ impl Look {
             source,
             users: asked("user"),
             folders,
+            needed: needed(service),
             profile: match &service.security.seccomp_profile {
                 SeccompProfile::Path(path) if asked("security.seccomp_profile") => Some(path.clone()),
                 _ => None,
@@ -93,6 +98,20 @@ fn temporary(rootfs: &Rootfs) -> Vec<String> {
         RootMode::Ro | RootMode::Scratch => {
             sampan_plan::default::TEMPORARY.map(|(path, _)| path.into()).to_vec()
         }
+    }
+}
+
+/// What is mounted in the root and the working directory, where the root must have them.
+fn needed(service: &Service) -> Vec<String> {
+    match &service.source {
+        Source::Rootfs(rootfs) if rootfs.mode == RootMode::Ro => {
+            let mounts = sampan_plan::default::spec().mounts;
+            let mounts = mounts.iter().map(|mount| mount.destination.as_str().to_owned());
+            let tmpfs = service.tmpfs.iter().map(|tmpfs| tmpfs.target.clone());
+            let volumes = service.volumes.iter().map(|volume| volume.target.clone());
+            mounts.chain(tmpfs).chain(volumes).chain([service.working_dir.clone()]).collect()
+        }
+        Source::Rootfs(_) | Source::Bundle(_) => Vec::new(),
     }
 }
 
@@ -126,6 +145,10 @@ pub fn look(look: &Look) -> Result<Facts, Error> {
         (facts.passwd, facts.group) = (read("etc/passwd")?, read("etc/group")?);
     }
     facts.folders = look.folders.iter().filter(|path| root.has_folder(path)).cloned().collect();
+    // The host's own has folders of ours.
+    if !facts.is_host {
+        facts.lacks = look.needed.iter().filter(|path| root.lacks(path)).cloned().collect();
+    }
     if let Some(path) = &look.profile {
         let wrong = |why: String| {
             Error::new(&look.service, "security.seccomp_profile", "read the profile").why(why).path(path)

@@ -1,9 +1,12 @@
 //! `volumes`, `tmpfs`, `shm_size` as mounts. Those of a bundle at the same place give way.
 
+use std::path::Path;
+
 use oci_spec::runtime as oci;
 use serde_json::{Value, json};
 
 use super::leaves::{set, to_json};
+use super::{Error, Facts};
 use sampan_config::schema::{Service, Tmpfs, Volume};
 
 pub fn add(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) {
@@ -34,6 +37,36 @@ pub fn add(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) {
     }
     mounts.extend(ours.iter().map(to_json));
     set(spec, "/mounts", mounts.into());
+}
+
+/// Of a root in which nothing is made: what is mounted and the working directory are there, or inside of an earlier mount.
+pub fn have_targets(spec: &Value, service: &Service, facts: &Facts) -> Result<(), Error> {
+    let mounts = spec.pointer("/mounts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let targets: Vec<&str> = mounts.iter().filter_map(|m| m["destination"].as_str()).collect();
+    let in_root =
+        |path: &str, before: &[&str]| !before.iter().any(|above| Path::new(path).starts_with(above));
+    let first =
+        targets.iter().enumerate().filter(|(n, path)| in_root(path, targets.get(..*n).unwrap_or(&[])));
+    let mut lacking: Vec<(&str, &str)> = first.map(|(_, path)| (key_of(service, path), *path)).collect();
+    if in_root(&service.working_dir, &targets) {
+        lacking.push(("working_dir", &service.working_dir));
+    }
+    lacking.retain(|(_, path)| facts.lacks.iter().any(|lacks| lacks == path));
+    let Some((key, path)) = lacking.first() else { return Ok(()) };
+    let make = facts.root.join(path.trim_start_matches('/'));
+    Err(Error::new(&service.name, key, "use the rootfs")
+        .path(&facts.root)
+        .why(format!("it has no {path}, and is read-only"))
+        .hint(format!("make it (mkdir -p {}), or rootfs.mode = \"scratch\"", make.display())))
+}
+
+/// What in config.toml has something mounted at `path`.
+fn key_of(service: &Service, path: &str) -> &'static str {
+    match () {
+        () if service.volumes.iter().any(|v| v.target == path) => "volumes",
+        () if service.tmpfs.iter().any(|t| t.target == path) => "tmpfs",
+        () => "rootfs.mode",
+    }
 }
 
 /// Whether the service itself mounts something at `path`.

@@ -50,6 +50,18 @@ impl Root {
         self.openat(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW).is_ok()
     }
 
+    /// There is nothing at `path`, and nothing but folders on the way: where a link leads once all is mounted, the kernel knows.
+    pub fn lacks(&self, path: &str) -> bool {
+        let mut on_the_way: Vec<&Path> = Path::new(path).ancestors().collect();
+        on_the_way.reverse();
+        let kind = |path: &&Path| {
+            let fd = open_in_root(&self.fd, path, OFlags::PATH | OFlags::NOFOLLOW)?;
+            Ok(FileType::from_raw_mode(fstat(&fd)?.st_mode))
+        };
+        let first = on_the_way.iter().map(kind).find(|kind| *kind != Ok(FileType::Directory));
+        first == Some(Err(Errno::NOENT))
+    }
+
     fn openat(&self, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         // "/" is the host's own root, and may be read as such even where openat2 is refused (seccomp).
         match open_in_root(&self.fd, Path::new(path), flags) {

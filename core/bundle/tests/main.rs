@@ -23,6 +23,9 @@ fn rootfs(folder: Folder) -> Folder {
         .with("root/etc/passwd", "root:x:0:0::/root:/bin/sh\nwww:x:33:34::/srv/www:/bin/sh\n")
         .with("root/etc/group", "root:x:0:\nwww:x:34:\nlogs:x:40:root,www\n")
         .with("root/tmp/.keep", "")
+        .with("root/dev/.keep", "")
+        .with("root/proc/.keep", "")
+        .with("root/sys/.keep", "")
 }
 
 fn of(folder: &Folder) -> Built {
@@ -184,6 +187,59 @@ fn a_read_only_root_has_somewhere_to_write() {
     assert!(tmp(&build(RUN)));
 }
 
+/// Nothing is made in a root that is read-only: what the container needs there is there, or it is said.
+#[test]
+fn a_ro_root_has_what_is_mounted_in_it() {
+    let of = |mode: &str, keys: &str| {
+        let toml = format!(
+            "[services.web]\nrootfs = {{ path = \"root\", mode = \"{mode}\" }}\ncommand = \"true\"\n{keys}\n"
+        );
+        let folder = rootfs(Folder::new()).with("root/srv/file", "").with("config.toml", &toml);
+        std::os::unix::fs::symlink("/nothing", folder.path("root/link")).unwrap();
+        (try_of(&folder), folder)
+    };
+    let lacks = [
+        ("working_dir = \"/data\"", "working_dir", "/data"),
+        ("tmpfs = \"/srv/a/b\"", "tmpfs", "/srv/a/b"),
+        ("volumes = [\"/etc:/data/x\"]", "volumes", "/data/x"),
+        ("volumes = [\"/etc:/run/x\"]", "volumes", "/run/x"),
+    ];
+    for (keys, key, path) in lacks {
+        let (built, folder) = of("ro", keys);
+        let (error, root) = (built.unwrap_err(), folder.path("root"));
+        let hint = format!("make it (mkdir -p {}{path}), or rootfs.mode = \"scratch\"", root.display());
+        let text = format!(
+            "web: {key}: cannot use the rootfs {}: it has no {path}, and is read-only\n  {hint}",
+            root.display()
+        );
+        assert_eq!(error.to_string(), text);
+        for mode in ["rw", "scratch"] {
+            assert!(of(mode, keys).0.is_ok(), "{mode}: {keys}");
+        }
+    }
+    // What is there; in a mount of its own; behind links, which the kernel knows better.
+    let there = [
+        "working_dir = \"/etc\"\nvolumes = [\"/etc:/srv\", \"/etc/passwd:/srv/file\"]",
+        "tmpfs = [\"/srv\"]\nworking_dir = \"/srv/a\"\nvolumes = [\"/etc:/srv/b/c\", \"/etc:/tmp/x\"]",
+        "volumes = [\"/etc:/srv\"]\nworking_dir = \"/srv/a\"",
+        "working_dir = \"/link/x\"",
+        "working_dir = \"/etc/passwd/x\"",
+    ];
+    for keys in there {
+        assert!(of("ro", keys).0.is_ok(), "{keys}: {:?}", of("ro", keys).0);
+    }
+}
+
+#[test]
+fn every_container_has_proc_and_sys() {
+    let toml = format!("[services.web]\nrootfs = \"root\"\n{RUN}\n");
+    let folder = rootfs(Folder::new()).with("config.toml", &toml);
+    std::fs::remove_dir_all(folder.path("root/proc")).unwrap();
+    let error = try_of(&folder).unwrap_err();
+    assert_eq!(error.key, "rootfs.mode");
+    assert!(error.to_string().contains("it has no /proc, and is read-only"), "{error}");
+}
+
 #[test]
 fn rw_leaves_the_root_alone() {
     let toml = format!("[services.web]\nrootfs = {{ path = \"root\", mode = \"rw\" }}\n{RUN}\n");
@@ -204,7 +260,8 @@ fn scratch_is_an_annotation_and_the_hosts_is_hidden_as_ever() {
     assert_eq!(own["annotations"]["org.sampan.rootfs.mode"], "scratch");
     assert_eq!(own["annotations"]["org.sampan.service"], "web");
     assert!(!on_tmp(&own), "its /tmp is the root's, and as writable");
-    assert!(sampan_plan::scratch::asked(&sampan_plan::Spec::parse(&own.to_string()).unwrap()).unwrap());
+    let asked = sampan_plan::scratch::asked(&sampan_plan::Spec::parse(&own.to_string()).unwrap());
+    assert_eq!(asked.unwrap(), sampan_plan::scratch::RootMode::Scratch);
     let host = of("/");
     assert!(on_tmp(&host), "what others have in /tmp is not for it");
 }
@@ -220,7 +277,7 @@ fn host_is_read_only_and_the_hosts_root_by_whatever_name() {
 
 #[test]
 fn volumes_are_bound_outer_first() {
-    let folder = rootfs(Folder::new()).with("data/x", "").with(
+    let folder = rootfs(Folder::new()).with("data/x", "").with("root/a/.keep", "").with(
         "config.toml",
         &format!("[services.web]\nrootfs = \"root\"\n{RUN}\nvolumes = [\"./data:/a/b:ro\", {{ source = \"data\", target = \"/a\", options = [\"bind\", \"exec\"] }}]\n")
             .replace("source = \"data\"", "source = \"./data\""),
@@ -236,7 +293,7 @@ fn volumes_are_bound_outer_first() {
 
 #[test]
 fn create_makes_the_folder() {
-    let folder = rootfs(Folder::new()).with(
+    let folder = rootfs(Folder::new()).with("root/d/.keep", "").with(
         "config.toml",
         &format!("[services.web]\nrootfs = \"root\"\n{RUN}\nvolumes = [{{ source = \"./new/er\", target = \"/d\", create = true }}]\n"),
     );

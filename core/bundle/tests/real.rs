@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -12,17 +13,27 @@ use sampan_runtime::launch::spawn::Direct;
 use sampan_runtime::launch::{self, Barrier, Console, Keep, Request};
 use sampan_runtime::store::dir::Root;
 use sampan_testkit::need;
+use serde_json::{Value, json};
 
 use sampan_testkit::Folder;
 
 /// Runs the service `web`; what it printed and how it ended.
 fn run(folder: &Folder, name: &str) -> (String, i32) {
+    match run_adjusted(folder, name, |_| ()) {
+        Ok(ran) => ran,
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// As `run`, of the spec that plugins have adjusted; or why it could not be.
+fn run_adjusted(folder: &Folder, name: &str, adjust: fn(&mut Value)) -> Result<(String, i32), String> {
     let config = super::config(folder, "config.toml");
     let parent = format!("/sampan-test-{}-{name}", std::process::id());
     let _groups = Groups(parent.clone());
     let request = bundle::Request { service: &config.services["web"], cgroup_parent: &parent };
     let facts = bundle::look(&bundle::Look::of(request.service)).unwrap();
-    let built = bundle::build(&request, &facts).unwrap();
+    let mut built = bundle::build(&request, &facts).map_err(|e| e.to_string())?;
+    adjust(&mut built.spec);
     let path = bundle::write(&folder.path("run"), "web", &built.spec).unwrap();
     let text = std::fs::read_to_string(path.join("config.json")).unwrap();
     let spec = Spec::parse(&text).unwrap();
@@ -46,23 +57,18 @@ fn run(folder: &Folder, name: &str) -> (String, i32) {
         groups: Keep::No,
         hook_log: None,
     };
-    let mut created = match launch::create(&request, &mut Direct, &mut ()) {
-        Ok(created) => created,
-        Err(e) => panic!("{e}"),
-    };
+    let mut created = launch::create(&request, &mut Direct, &mut ()).map_err(|e| e.to_string())?;
     let started = launch::start(&mut created, &plan, &state, &mut launch::HookRunner::new(&mut Direct));
     let code = match waitid(Id::PIDFd(created.child.pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap() {
         WaitStatus::Exited(_, code) => code,
         WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,
         other => panic!("{other:?}"),
     };
-    if let Err(e) = started {
-        panic!("{e}");
-    }
+    started.map_err(|e| e.to_string())?;
     let mut text = String::new();
     output.seek(SeekFrom::Start(0)).unwrap();
     output.read_to_string(&mut text).unwrap();
-    (text, code)
+    Ok((text, code))
 }
 
 /// The groups of a service and their parent, gone with the test however it ends.
@@ -88,6 +94,109 @@ fn host_service(script: &str, keys: &str) -> Folder {
             "[services.web]\nrootfs = \"host\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n{keys}\n"
         ),
     )
+}
+
+/// The folders that every container needs, and a shell.
+fn fill(folder: &Folder) {
+    for name in ["bin", "dev", "proc", "sys"] {
+        std::fs::create_dir_all(folder.path("root").join(name)).unwrap();
+    }
+    std::fs::copy(sampan_testkit::bundle::BUSYBOX, folder.path("root/bin/sh")).unwrap();
+}
+
+/// Every path of the root.
+fn tree(folder: &Folder) -> Vec<PathBuf> {
+    let mut all = vec![folder.path("root")];
+    let mut next = 0;
+    while let Some(path) = all.get(next).cloned() {
+        next += 1;
+        if path.is_dir() && !path.is_symlink() {
+            all.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    all.sort();
+    all
+}
+
+fn ro_service(keys: &str, script: &str) -> Folder {
+    let folder = Folder::new().with("root/etc/.keep", "").with("data/file", "hello\n").with(
+        "config.toml",
+        &format!(
+            "[services.web]\nrootfs = \"root\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n{keys}\n"
+        ),
+    );
+    fill(&folder);
+    folder
+}
+
+/// What `build` does not see (a link that dangles, what a plugin mounts), the kernel refuses.
+#[test]
+fn a_ro_root_is_never_written_to() {
+    if !(need::root() && need::busybox()) {
+        return;
+    }
+    let nothing: fn(&mut Value) = |_| ();
+    let mount: fn(&mut Value) = |spec| {
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({ "destination": "/of-a-plugin/deep", "type": "tmpfs", "source": "tmpfs" }));
+    };
+    let cwd: fn(&mut Value) = |spec| spec["process"]["cwd"] = json!("/of-a-plugin/deep");
+    let hook: fn(&mut Value) = |spec| {
+        let root = spec["root"]["path"].as_str().unwrap().to_owned();
+        let args = ["sh", "-c", &format!("mkdir {root}/of-a-hook")];
+        spec["hooks"] = json!({ "createContainer": [{ "path": "/bin/sh", "args": args }] });
+    };
+    let cases = [
+        ("volumes", "volumes = [\"./data:/nothing/here\"]", nothing, "it has no /nothing/here"),
+        ("tmpfs", "tmpfs = \"/nothing\"", nothing, "it has no /nothing"),
+        ("cwd", "working_dir = \"/nothing\"", nothing, "it has no /nothing"),
+        ("link", "volumes = [\"./data:/etc/link\"]", nothing, "read-only"),
+        ("plugin", "", mount, "read-only"),
+        ("plugincwd", "", cwd, "read-only"),
+        ("hook", "", hook, "hook"),
+    ];
+    for (name, keys, adjust, why) in cases {
+        let folder = ro_service(keys, "true");
+        std::os::unix::fs::symlink("/nothing", folder.path("root/etc/link")).unwrap();
+        let before = tree(&folder);
+        let ran = run_adjusted(&folder, name, adjust);
+        assert_eq!(tree(&folder), before, "{name}: {ran:?}");
+        assert!(ran.as_ref().is_err_and(|e| e.contains(why)), "{name}: {ran:?}");
+    }
+}
+
+#[test]
+fn what_is_mounted_inside_of_another_mount_needs_nothing_of_a_ro_root() {
+    if !(need::root() && need::busybox()) {
+        return;
+    }
+    let folder = ro_service(
+        "tmpfs = [\"/etc\"]\nworking_dir = \"/etc/a\"\nvolumes = [\"./data:/etc/b/c\", \"./data/file:/run/f\"]",
+        "pwd; read a < /etc/b/c/file; read b < /var/run/f; echo $a $b",
+    );
+    std::fs::create_dir_all(folder.path("root/run")).unwrap();
+    std::fs::create_dir_all(folder.path("root/var")).unwrap();
+    std::os::unix::fs::symlink("/run", folder.path("root/var/run")).unwrap();
+    let before = tree(&folder);
+    assert_eq!(run(&folder, "inside"), ("/etc/a\nhello hello\n".to_owned(), 0));
+    assert_eq!(tree(&folder), before);
+}
+
+/// The root is read-only, and what a volume shows is as the volume says, even where it is a folder of that root.
+#[test]
+fn a_volume_out_of_a_ro_root_is_writable() {
+    if !(need::root() && need::busybox()) {
+        return;
+    }
+    let keys = "volumes = [\"./root/own:/etc\", \"./root/own:/proc-of/us:ro\"]";
+    let folder =
+        ro_service(keys, "echo 1 > /etc/made; echo 2 > /own/not; echo 3 > /proc-of/us/not; echo 4 > /not");
+    for name in ["own", "proc-of/us"] {
+        std::fs::create_dir_all(folder.path("root").join(name)).unwrap();
+    }
+    let (output, code) = run(&folder, "own");
+    assert_eq!(std::fs::read_to_string(folder.path("root/own/made")).unwrap(), "1\n");
+    assert_eq!((output.matches("Read-only file system").count(), code), (3, 1), "{output}");
 }
 
 #[test]
@@ -126,6 +235,7 @@ fn a_rootfs_with_volumes_users_and_limits() {
     }
     let folder = Folder::new()
         .with("root/bin/.keep", "")
+        .with("root/data/.keep", "")
         .with("root/etc/passwd", "root:x:0:0::/:\napp:x:1000:1001::/home/app:\n")
         .with("root/etc/group", "logs:x:40:app\n")
         .with("data/inner/file", "hello\n")
@@ -135,7 +245,7 @@ fn a_rootfs_with_volumes_users_and_limits() {
              command = [\"/bin/sh\", \"-c\", \"id; hostname; cat /data/inner/file; touch /data/x /x; echo $HOME $TZ; ulimit -Sn; grep NoNewPrivs /proc/self/status; grep CapBnd /proc/self/status; df /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2\"]\n\
              volumes = [\"./data:/data:ro\"]\nenvironment.TZ = \"UTC\"\ncap_drop = [\"ALL\"]\ncap_add = [\"KILL\"]\nshm_size = \"1M\"\nresources = { memory = \"64M\", pids = 20, cpus = 0.5 }\n",
         );
-    std::fs::copy(sampan_testkit::bundle::BUSYBOX, folder.path("root/bin/sh")).unwrap();
+    fill(&folder);
     for name in ["id", "hostname", "cat", "touch", "grep", "df", "tail", "tr", "cut"] {
         std::os::unix::fs::symlink("sh", folder.path("root/bin").join(name)).unwrap();
     }

@@ -15,6 +15,8 @@ pub(crate) struct Context<'a> {
     pub successor: Option<&'a Successor>,
     /// The container's root, from `Root` to `Pivot`.
     pub root: Option<Fd>,
+    /// The root is read-only by a step of ours alone.
+    pub root_closed: bool,
     /// The file system on its /dev, if one was mounted there.
     pub dev: Option<Fd>,
     /// The first mask of a file: the host's null device, once one was needed.
@@ -43,6 +45,7 @@ impl<'a> Context<'a> {
             slots,
             successor,
             root: None,
+            root_closed: false,
             dev: None,
             null: None,
             empty: None,

@@ -110,7 +110,7 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
             sys::setns(c.slot(container)?, kinds)?;
             close_all_but(c, first, keep)
         }
-        Step::RootAttributes { set } => sys::set_attributes(c.root()?, set, 0, false),
+        Step::RootAttributes { set } => mounts::root_attributes(c, set),
         Step::Sysctl { path, value } => procfs::sysctl(c, c.text(path), c.text(value)),
         Step::AppArmor { command, may_be_off } => procfs::apparmor(c, c.text(command), may_be_off != 0),
         Step::Selinux { attribute, label } => procfs::selinux(c, c.text(attribute), c.text(label)),

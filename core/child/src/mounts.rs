@@ -37,6 +37,24 @@ pub(crate) fn root_tree(c: &Context<'_>, from: Source, host: Propagation, recurs
     }
 }
 
+pub(crate) fn root_attributes(c: &mut Context<'_>, set: u32) -> Result<()> {
+    let root = c.root()?;
+    c.root_closed = set & uapi::MOUNT_ATTR_RDONLY & !sys::mount_flags(root)? != 0;
+    sys::set_attributes(root, set, 0, false)
+}
+
+/// A clone has the attributes of what it is cloned from: that we have closed the root is no matter of a volume that shows a
+/// part of it. A root that is read-only on the host stays so.
+fn clone_inside(c: &Context<'_>, root: Fd, found: Fd, recursive: bool) -> Result<Fd> {
+    if !c.root_closed {
+        return sys::clone_tree(found, recursive);
+    }
+    sys::set_attributes(root, 0, uapi::MOUNT_ATTR_RDONLY, false)?;
+    let tree = sys::clone_tree(found, recursive);
+    sys::set_attributes(root, uapi::MOUNT_ATTR_RDONLY, 0, false)?;
+    tree
+}
+
 pub(crate) fn mount(
     c: &mut Context<'_>,
     kind: &[u8],
@@ -132,7 +150,7 @@ pub(crate) fn bind(
         }
         Source::Inside(path) => {
             let found = lookup(root, c.text(path), if follow { 0 } else { uapi::O_NOFOLLOW }, 0)?;
-            let tree = sys::clone_tree(found, recursive)?;
+            let tree = clone_inside(c, root, found, recursive)?;
             sys::close(found);
             tree
         }

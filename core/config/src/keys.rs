@@ -143,7 +143,7 @@ pub const SERVICE: &[Key] = &[
         "ro",
         R,
         B,
-        "ro: no service can harm a shared root; scratch: writes go to memory (the service's) and are gone at its end",
+        "ro: nothing is written there, so /proc, /dev, /sys, working_dir, targets of volumes and tmpfs must exist; scratch: writes go to memory (the service's) and are gone at its end",
     ),
     key("read_only", "boolean", "true", R, B, "compose's word: ro, or false = rw; not beside rootfs.mode"),
     key(

@@ -170,11 +170,21 @@ pub fn scratch_rootfs(spec: &mut Spec<'_>) {
     spec.annotations.insert(scratch::ANNOTATION.into(), scratch::SCRATCH.into());
 }
 
+/// `rootfs.mode = "ro"`: not even a launch writes to the root.
+pub fn ro_rootfs(spec: &mut Spec<'_>) {
+    if let Some(root) = &mut spec.root {
+        root.readonly = true;
+    }
+    spec.annotations.insert(scratch::ANNOTATION.into(), scratch::RO.into());
+}
+
 /// The tmpfs on each folder of [`TEMPORARY`] that the root has, where the root needs them: one that nobody may write
 /// to, and the host's own, whose sockets and other people's files are not a container's to see.
 pub fn temporary(spec: &mut Spec<'_>, has: impl Fn(&str) -> bool) {
     let Some(root) = &spec.root else { return };
-    let host_scratch = root.path.as_str() == "/" && spec.annotations.contains_key(scratch::ANNOTATION);
+    let is_scratch =
+        spec.annotations.get(scratch::ANNOTATION).is_some_and(|mode| mode.as_str() == scratch::SCRATCH);
+    let host_scratch = root.path.as_str() == "/" && is_scratch;
     if !(root.readonly || host_scratch) {
         return;
     }

@@ -21,7 +21,7 @@ use crate::host::HostRoot;
 use crate::mounts::MountContext;
 use crate::namespaces::Namespaces;
 use crate::path::clean;
-use crate::scratch;
+use crate::scratch::{self, RootMode};
 use crate::slots::{IdMap, SlotSource};
 use crate::spec::{IdMapping, Mount, Root, Spec};
 use sampan_child::defence::{self, Defence};
@@ -53,7 +53,8 @@ pub fn root(
              or give it a root of its own",
         ));
     }
-    let scratch = scratch::asked(spec)?;
+    // `ro` says nothing new: the folders of this root are ours, and the host's are shown read-only.
+    let scratch = scratch::asked(spec)? == RootMode::Scratch;
     if !(root.readonly || scratch) {
         return Err(Error::new(
             "root.readonly",

@@ -18,6 +18,7 @@ use crate::path::{clean, from_bundle};
 use crate::plan::{Options, Parent, Plan, Users};
 use crate::process::{self, Program};
 use crate::propagation::RootPropagation;
+use crate::scratch::RootMode;
 use crate::slots::{Gate, SlotSource};
 use crate::spec::{IdMapping, Process, Root, Spec, to_host};
 use crate::{check, hooks, host_root, ids, labels, limits, rootfs, scratch, seccomp, users};
@@ -227,13 +228,15 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
         if let Some(p) = &self.spec.process {
             labels::process(b, p, self.options.new_keyring)?;
         }
-        if self.root.readonly {
+        // The host's own is made of folders of ours until here.
+        let is_read_only = self.host.root.is_none() && scratch::asked(self.spec)? == RootMode::NeverWritten;
+        if self.root.readonly && !is_read_only {
             let cwd = self.spec.process.as_ref().map(|p| clean(&p.cwd));
             if let Some(cwd) = cwd.filter(|cwd| cwd != "/") {
                 let path = b.text(&cwd, "process.cwd")?;
                 b.step("process.cwd", Step::Folder { path });
             }
-            b.step("root.readonly", Step::RootAttributes { set: MOUNT_ATTR_RDONLY });
+            rootfs::read_only(b);
         }
         let first = self.options.first_of_ours();
         b.step("root.path", Step::Pivot { first, keep: Numbers::default() });

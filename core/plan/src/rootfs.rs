@@ -6,7 +6,7 @@ use crate::host::Host;
 use crate::mounts::{Dev, MountContext, MountOutcome, Part};
 use crate::namespaces::Namespaces;
 use crate::path::clean;
-use crate::scratch;
+use crate::scratch::{self, RootMode};
 use crate::spec::{Device, Linux, Spec, Str};
 use crate::sysctl;
 use sampan_child::step::{Base, Source, Step, Text, mount as flag};
@@ -34,24 +34,31 @@ struct Node {
     field: String,
 }
 
-/// The root of a bundle, as it is, or with a tmpfs on top; attached at `at`, a path of the host.
+/// The root of a bundle, as it is, read-only from here on, or with a tmpfs on top; attached at `at`, a path of the host.
 pub fn root(
     b: &mut Build,
     path: &str,
     at: &str,
-    scratch: bool,
+    mode: RootMode,
     context: &MountContext<'_>,
 ) -> Result<(), Error> {
     // overlayfs looks past what is mounted below.
-    let (recursive, field) = (!scratch, "root.path");
+    let (recursive, field) = (mode != RootMode::Scratch, "root.path");
     let part = Part { path, recursive, follow: true, propagation: None, idmap: None, field };
     let (from, host) = (context.source(b, part)?, context.propagation.host);
     let at = b.text(at, field)?;
-    if scratch {
+    if mode == RootMode::Scratch {
         return scratch::root(b, from, at, host, context.namespaces.own_users());
     }
     b.step(field, Step::Root { from, at, host });
+    if mode == RootMode::NeverWritten {
+        read_only(b);
+    }
     Ok(())
+}
+
+pub fn read_only(b: &mut Build) {
+    b.step("root.readonly", Step::RootAttributes { set: MOUNT_ATTR_RDONLY });
 }
 
 /// Device nodes and the links beside them. On a /dev that is a bind there is nothing of ours to make but what the

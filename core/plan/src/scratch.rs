@@ -12,30 +12,42 @@ use crate::spec::Spec;
 use crate::suggest::nearest;
 use sampan_child::step::{Propagation, Source, Step, Text, scratch as flag};
 
-/// The annotation that asks, and the one value that it may have.
+/// The annotation that asks, and the values that it may have.
 pub const ANNOTATION: &str = "org.sampan.rootfs.mode";
 pub const SCRATCH: &str = "scratch";
+pub const RO: &str = "ro";
 
-/// Whether the config asks for it. What a bundle says in `root.readonly` is not said a second time here.
-pub fn asked(spec: &Spec<'_>) -> Result<bool, Error> {
+/// How the root is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootMode {
+    /// As `root.readonly` says, which every runtime means alike: what is missing for mounts is made, and then it is read-only.
+    AsSpecified,
+    /// `ro`: read-only before anything is mounted in it, so that a launch makes nothing there either.
+    NeverWritten,
+    Scratch,
+}
+
+/// What the config asks for.
+pub fn asked(spec: &Spec<'_>) -> Result<RootMode, Error> {
     let Some((_, value)) = spec.annotations.iter().find(|(key, _)| key.as_str() == ANNOTATION) else {
-        return Ok(false);
+        return Ok(RootMode::AsSpecified);
     };
     let field = format!("annotations[{ANNOTATION:?}]");
-    match value.as_str() {
-        SCRATCH if spec.root.as_ref().is_some_and(|r| r.readonly) => Err(Error::new(
-            "root.readonly",
-            format!("conflicts with {ANNOTATION} = {SCRATCH:?}: must be false"),
-        )),
-        SCRATCH => Ok(true),
-        "ro" | "rw" => {
-            Err(Error::new(field, format!("must be {SCRATCH:?}: for the rest there is root.readonly")))
-        }
+    let (mode, readonly) = match value.as_str() {
+        SCRATCH => (RootMode::Scratch, false),
+        RO => (RootMode::NeverWritten, true),
+        "rw" => return Err(Error::new(field, "is not needed for a writable root: root.readonly = false")),
         other => {
-            let hint = nearest(other, [SCRATCH]).map_or(String::new(), |n| format!("; did you mean {n:?}?"));
-            Err(Error::new(field, format!("{other:?} is not {SCRATCH:?}, the one value there is{hint}")))
+            let hint =
+                nearest(other, [SCRATCH, RO]).map_or(String::new(), |n| format!("; did you mean {n:?}?"));
+            return Err(Error::new(field, format!("{other:?} is neither {SCRATCH:?} nor {RO:?}{hint}")));
         }
+    };
+    if spec.root.as_ref().is_some_and(|root| root.readonly != readonly) {
+        let why = format!("conflicts with {ANNOTATION} = {:?}: must be {readonly}", value.as_str());
+        return Err(Error::new("root.readonly", why));
     }
+    Ok(mode)
 }
 
 /// In place of the step that takes the root as it is.

@@ -49,18 +49,18 @@ fn types_are_named_by_their_path() {
 }
 
 #[test]
-fn the_annotation_for_a_scratch_root_has_one_value() {
+fn the_annotation_for_a_root_has_two_values() {
     let mode = |value: &str, expected: &str| {
         check("/annotations", json!({"org.sampan.rootfs.mode": value}), expected);
     };
     let field = "annotations[\"org.sampan.rootfs.mode\"]";
     mode("scratch", "root.readonly: conflicts with org.sampan.rootfs.mode = \"scratch\": must be false");
-    mode("rw", &format!("{field}: must be \"scratch\": for the rest there is root.readonly"));
+    mode("rw", &format!("{field}: is not needed for a writable root: root.readonly = false"));
     mode(
         "scrach",
-        &format!("{field}: \"scrach\" is not \"scratch\", the one value there is; did you mean \"scratch\"?"),
+        &format!("{field}: \"scrach\" is neither \"scratch\" nor \"ro\"; did you mean \"scratch\"?"),
     );
-    mode("", &format!("{field}: \"\" is not \"scratch\", the one value there is"));
+    mode("", &format!("{field}: \"\" is neither \"scratch\" nor \"ro\""));
 }
 
 #[test]

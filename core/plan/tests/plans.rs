@@ -101,6 +101,31 @@ fn root_step(config: &Value) -> String {
 }
 
 #[test]
+fn a_root_that_is_never_written_to_is_read_only_before_anything_is_mounted() {
+    let mut c = config();
+    set(&mut c, "/root/readonly", json!(true));
+    set(&mut c, "/process/cwd", json!("/srv"));
+    let lines = |c: &Value| -> Vec<String> {
+        let (text, _) = compile(c).unwrap();
+        text.lines().filter_map(|line| Some(line.trim().split_once("  ")?.1.trim().to_owned())).collect()
+    };
+    let closes = |line: &String| line.ends_with(" root.readonly");
+    let specified = lines(&c);
+    assert!(specified.iter().rposition(closes) > specified.iter().position(|l| l.ends_with("mounts[0]")));
+    set(&mut c, "/annotations", json!({"org.sampan.rootfs.mode": "ro"}));
+    let never = lines(&c);
+    let root = never.iter().position(|line| line.contains("as the root")).unwrap();
+    assert_eq!(never.iter().position(closes), Some(root + 1), "{never:#?}");
+    let mut sorted = [specified.clone(), never.clone()];
+    sorted.iter_mut().for_each(|lines| lines.sort());
+    sorted[0].retain(|line| !(line.ends_with("process.cwd") && line.starts_with("make")));
+    assert_eq!(sorted[0], sorted[1], "for the rest it is the same");
+    set(&mut c, "/root/readonly", json!(false));
+    let conflict = "root.readonly: conflicts with org.sampan.rootfs.mode = \"ro\": must be true";
+    assert_eq!(compile(&c).unwrap_err().to_string(), conflict);
+}
+
+#[test]
 fn a_scratch_root_differs_from_a_writable_one_in_one_step() {
     let mut writable = scratch();
     set(&mut writable, "/annotations", json!({}));

@@ -16,7 +16,7 @@ pub fn of_launches(loaded: &Loaded) -> Vec<Diagnostic> {
             Ok(()) => {}
             // A warning of its own.
             Err(error) if error.key == "rootfs" => {}
-            Err(error) => wrong(format!("services.{name}.{}", error.key), error.sentence(), error.hint),
+            Err(error) => wrong(format!("services.{name}.{}", error.key), error.sentence(), &error.hint),
         }
     }
     for (name, plugin) in loaded.config.plugins.iter().filter(|(_, plugin)| plugin.enabled) {

@@ -19,13 +19,15 @@ fn line_of(world: &World, text: &str) -> usize {
 fn what_does_not_go_away_by_itself_is_failed_told_once_and_has_its_line() {
     let mut world = world!(
         "[services.who]\n{LIVE}user = \"nobody-knows-me\"\n[services.where]\n{LIVE}working_dir = \"/bin/sleep\"\n\
-         [services.loops]\ncommand = [\"/no/such/program\"]\n[services.over]\n{LIVE}volumes = [\"/proc:/bin/sleep/x\"]\n"
+         [services.loops]\ncommand = [\"/no/such/program\"]\n[services.over]\n{LIVE}volumes = [\"/proc:/bin/sleep/x\"]\n\
+         [services.lacks]\n{LIVE}volumes = [\"/proc:/nowhere\"]\n"
     );
     world.start();
     let cases = [
         ("who", "user", "user = \"nobody", "no user nobody-knows-me"),
         ("where", "working_dir", "working_dir = ", "cannot change to directory"),
         ("over", "volumes", "volumes = ", "cannot rbind"),
+        ("lacks", "volumes", "volumes = [\"/proc:/nowhere", "it has no /nowhere, and is read-only"),
     ];
     for (name, key, written, why) in cases {
         world.until_state(name, "failed");
@@ -38,6 +40,7 @@ fn what_does_not_go_away_by_itself_is_failed_told_once_and_has_its_line() {
         assert!(said.contains(&format!("ERROR {name}: lingering -> failed")), "{said}");
         assert_eq!(world.inspect(name).status.generation, 1, "tried once");
     }
+    assert!(!world.dir().join("rootfs/nowhere").exists(), "nothing is made in the root");
     // What may come by itself is tried again, and says its line too.
     world.until("it is tried again", |world| world.inspect("loops").status.generation > 2);
     let place = format!("config.toml:{}: services.loops.command", line_of(&world, "/no/such/program"));
@@ -97,6 +100,7 @@ fn check_finds_what_no_launch_can_work_with() {
             "services.a.security.seccomp_profile: cannot read",
             true,
         ),
+        ("volumes = [\"/proc:/nowhere\"]\n", "services.a.volumes: cannot use the rootfs", true),
         ("bundle = \"none\"\n", "services.a.bundle: cannot read", false),
         ("[plugins.nosuch]\n", "plugins.nosuch: no plugin at", true),
         ("[plugins.nosuch]\nenabled = false\n", "", true),

@@ -58,6 +58,10 @@ impl World {
         let bundle = Bundle::new("e2e").unwrap();
         let world = World { bundle, group, env: Vec::new(), keel: None, bin, umask: "022", ahead: 0 };
         fs::create_dir(world.dir().join("plugins")).unwrap();
+        // For volumes: nothing is made in the root of a service.
+        ["data", "mnt", "out"]
+            .iter()
+            .for_each(|name| fs::create_dir(world.dir().join("rootfs").join(name)).unwrap());
         world.configure(toml);
         Some(world)
     }
