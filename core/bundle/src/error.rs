@@ -11,12 +11,12 @@ pub struct Error {
     pub doing: &'static str,
     pub path: Option<PathBuf>,
     pub why: String,
-    pub hint: String,
+    pub hint: Box<str>,
 }
 
 impl Error {
     pub fn new(service: &str, key: &'static str, doing: &'static str) -> Self {
-        Error { service: service.into(), key, doing, path: None, why: String::new(), hint: String::new() }
+        Error { service: service.into(), key, doing, path: None, why: String::new(), hint: "".into() }
     }
 
     pub fn path(mut self, path: &Path) -> Self {
@@ -41,7 +41,7 @@ impl Error {
         format!("cannot {}{path}{why}", self.doing)
     }
 
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<Box<str>>) -> Self {
         self.hint = hint.into();
         self
     }

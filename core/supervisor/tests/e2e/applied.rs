@@ -98,7 +98,6 @@ fn what_a_config_was_made_of_may_be_gone_when_a_worker_dies() {
     ));
     let text = fs::read_to_string(world.config()).unwrap();
     fs::write(world.config(), format!("include = [\"part*.toml\"]\n{text}")).unwrap();
-    fs::create_dir(world.dir().join("rootfs/mnt")).unwrap();
     world.start();
     for name in ["a", "b", "part"] {
         world.until_state(name, "running");
