@@ -203,7 +203,7 @@ fn shared_roots(asked: &Asked<'_>, drafts: &BTreeMap<String, Draft>, warnings: &
     for (name, draft) in drafts {
         let Source::Rootfs(root) = &draft.service.source else { continue };
         let path = join(&join("services", name), "rootfs");
-        if !asked.is_folder(&root.path) {
+        if !asked.is_folder(&root.path, &path) {
             let wrong = format!("no folder {}", root.path.display());
             warnings.push(Diagnostic::warning(
                 &path,
@@ -232,10 +232,10 @@ fn host_roots(
 ) {
     for (name, draft) in drafts {
         let Source::Rootfs(root) = &draft.service.source else { continue };
-        if !asked.is_host_root(&root.path) {
+        let path = join("services", name);
+        if !asked.is_host_root(&root.path, &join(&path, "rootfs")) {
             continue;
         }
-        let path = join("services", name);
         if root.mode == RootMode::Rw {
             let wrong = "the host's own root is never written to";
             let hint = "use \"ro\", or \"scratch\" for one that may be written to and keeps nothing";

@@ -54,11 +54,15 @@ impl Inputs {
     }
 }
 
+/// Is told before each look at the host, which may take for ever on a dead mount: at what, and the key that names it, or "".
+pub type Tell<'t> = dyn Fn(&Path, &str) + 't;
+
 /// Who answers.
 #[derive(Clone, Copy)]
 enum From<'a> {
     Host {
         env: &'a dyn Fn(&str) -> Option<String>,
+        tell: &'a Tell<'a>,
     },
     /// As they were; what was not asked then is not there now.
     Kept(&'a Inputs),
@@ -74,11 +78,12 @@ impl<'a> Asked<'a> {
     pub fn host(
         paths: &[PathBuf],
         env: &'a dyn Fn(&str) -> Option<String>,
+        tell: &'a Tell<'a>,
         builtin: &Builtin,
     ) -> Result<Asked<'a>, String> {
         let cwd = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?;
         let kept = RefCell::new(Inputs { cwd, ..Inputs::new(paths, builtin) });
-        Ok(Asked { from: From::Host { env }, kept })
+        Ok(Asked { from: From::Host { env, tell }, kept })
     }
 
     pub fn again(inputs: &'a Inputs) -> Asked<'a> {
@@ -103,9 +108,12 @@ impl<'a> Asked<'a> {
     }
 
     /// A text file that may tell us what to do, perhaps with a warning (`read_text`).
-    pub fn text(&self, path: &Path) -> Result<(String, Option<String>), String> {
+    pub fn text(&self, path: &Path, key: &str) -> Result<(String, Option<String>), String> {
         let (text, warning) = match self.from {
-            From::Host { .. } => read_text(path)?,
+            From::Host { tell, .. } => {
+                tell(path, key);
+                read_text(path)?
+            }
             From::Kept(inputs) => {
                 let text = inputs.texts.get(path).ok_or("not among what was kept")?;
                 (text.clone(), None)
@@ -117,7 +125,7 @@ impl<'a> Asked<'a> {
 
     pub fn variable(&self, name: &str) -> Option<String> {
         let value = match self.from {
-            From::Host { env } => env(name),
+            From::Host { env, .. } => env(name),
             From::Kept(inputs) => inputs.variables.get(name).cloned().flatten(),
         };
         self.kept.borrow_mut().variables.insert(name.to_owned(), value.clone());
@@ -125,19 +133,22 @@ impl<'a> Asked<'a> {
     }
 
     /// Also true where we may not look: whoever opens it will say it better.
-    pub fn exists(&self, path: &Path) -> bool {
+    pub fn exists(&self, path: &Path, key: &str) -> bool {
         let gone = |path: &Path| matches!(path.symlink_metadata(), Err(e) if e.kind() == std::io::ErrorKind::NotFound);
-        self.look(path, |path| !gone(path))
+        self.look(path, key, |path| !gone(path))
     }
 
-    pub fn is_folder(&self, path: &Path) -> bool {
-        self.look(path, Path::is_dir)
+    pub fn is_folder(&self, path: &Path, key: &str) -> bool {
+        self.look(path, key, Path::is_dir)
     }
 
     /// The host's own root, whatever it is called.
-    pub fn is_host_root(&self, path: &Path) -> bool {
+    pub fn is_host_root(&self, path: &Path, key: &str) -> bool {
         let is_host = match self.from {
-            From::Host { .. } => sampan_runtime::kernel::host_root::is_host_root(path),
+            From::Host { tell, .. } => {
+                tell(path, key);
+                sampan_runtime::kernel::host_root::is_host_root(path)
+            }
             From::Kept(inputs) => inputs.host_roots.contains(path),
         };
         if is_host {
@@ -146,9 +157,12 @@ impl<'a> Asked<'a> {
         is_host
     }
 
-    fn look(&self, path: &Path, there: impl FnOnce(&Path) -> bool) -> bool {
+    fn look(&self, path: &Path, key: &str, there: impl FnOnce(&Path) -> bool) -> bool {
         let there = match self.from {
-            From::Host { .. } => there(path),
+            From::Host { tell, .. } => {
+                tell(path, key);
+                there(path)
+            }
             From::Kept(inputs) => !inputs.missing.contains(path),
         };
         if !there {
@@ -160,7 +174,10 @@ impl<'a> Asked<'a> {
     /// The files that a glob finds, in byte order.
     pub fn list(&self, folder: &Path, pattern: &str) -> std::io::Result<Vec<PathBuf>> {
         let found = match self.from {
-            From::Host { .. } => glob::expand(folder, pattern)?,
+            From::Host { tell, .. } => {
+                tell(&folder.join(pattern), "include");
+                glob::expand(folder, pattern)?
+            }
             From::Kept(inputs) => {
                 inputs.lists.get(folder).and_then(|lists| lists.get(pattern)).cloned().unwrap_or_default()
             }

@@ -49,7 +49,7 @@ use std::sync::Arc;
 pub use decode::CAPABILITIES;
 pub use diagnostic::Diagnostic;
 pub use file::read_text;
-pub use inputs::{Builtin, Inputs};
+pub use inputs::{Builtin, Inputs, Tell};
 pub use sampan_runtime::kernel::trust::plain;
 pub use schema::Config;
 
@@ -76,7 +76,17 @@ pub fn load(
     env: &dyn Fn(&str) -> Option<String>,
     builtin: &Builtin,
 ) -> Result<Loaded, Vec<Diagnostic>> {
-    make(host(paths, env, builtin)?)
+    load_and_tell(paths, env, &|_, _| {}, builtin)
+}
+
+/// The same, for whoever must say what it hangs in.
+pub fn load_and_tell(
+    paths: &[PathBuf],
+    env: &dyn Fn(&str) -> Option<String>,
+    tell: &Tell<'_>,
+    builtin: &Builtin,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    make(host(paths, env, tell, builtin)?)
 }
 
 /// The config that was once made from these, whatever became of the files.
@@ -86,7 +96,7 @@ pub fn again(inputs: &Inputs) -> Result<Loaded, Vec<Diagnostic>> {
 
 /// Where the run folder is, as far as that can be read in files that may hold any mistake.
 pub fn run_dir(paths: &[PathBuf], env: &dyn Fn(&str) -> Option<String>, builtin: &Builtin) -> PathBuf {
-    let Ok(asked) = host(paths, env, builtin) else { return builtin.run_dir.clone() };
+    let Ok(asked) = host(paths, env, &|_, _| {}, builtin) else { return builtin.run_dir.clone() };
     let tree = read::Reader::new(&asked, Broken::Read).all();
     let cx = Cx { asked: &asked, errors: RefCell::default(), warnings: RefCell::default() };
     decode::supervisor(&Fields::new(&cx, tree.get("supervisor"), "supervisor"), builtin).run_dir
@@ -95,9 +105,10 @@ pub fn run_dir(paths: &[PathBuf], env: &dyn Fn(&str) -> Option<String>, builtin:
 fn host<'e>(
     paths: &[PathBuf],
     env: &'e dyn Fn(&str) -> Option<String>,
+    tell: &'e Tell<'e>,
     builtin: &Builtin,
 ) -> Result<Asked<'e>, Vec<Diagnostic>> {
-    Asked::host(paths, env, builtin).map_err(|why| vec![Diagnostic::nowhere("", why, "")])
+    Asked::host(paths, env, tell, builtin).map_err(|why| vec![Diagnostic::nowhere("", why, "")])
 }
 
 fn make(asked: Asked<'_>) -> Result<Loaded, Vec<Diagnostic>> {

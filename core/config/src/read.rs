@@ -125,7 +125,8 @@ impl<'a> Reader<'a> {
     }
 
     fn open(&mut self, path: &Path, named: Option<&Spot>) -> Option<Arc<Source>> {
-        match self.asked.text(path) {
+        let key = named.map_or("", |_| "include");
+        match self.asked.text(path, key) {
             Ok((text, warning)) => {
                 self.warnings.extend(warning.map(|warning| match named {
                     Some(at) => Diagnostic::warning("include", at, warning, WRITABLE),
@@ -136,7 +137,7 @@ impl<'a> Reader<'a> {
             }
             Err(why) => {
                 let message = format!("cannot read {}: {why}", path.display());
-                let hint = |missing| if self.asked.exists(path) { "" } else { missing };
+                let hint = |missing| if self.asked.exists(path, key) { "" } else { missing };
                 self.errors.push(match named {
                     Some(at) => {
                         let hint = hint("a glob may find nothing, a path may not");

@@ -1,8 +1,10 @@
 //! What sources and jobs send to the loop.
 use crate::life::Created;
 use crate::probe::Report;
-use crate::request::Request;
+use crate::request::{Answer, Request};
 use crate::settings::Event;
+use sampan_api as api;
+use sampan_config::Loaded;
 use sampan_keel::Order;
 use sampan_service::Problem;
 use std::sync::Arc;
@@ -41,10 +43,23 @@ pub enum Message {
     Probed(Report),
     Request(Request),
     Order(Order),
+    /// config.toml was read.
+    Config {
+        asker: Asker,
+        result: Result<Box<Loaded>, String>,
+    },
     /// The start gate may say something else now.
     Gate,
     /// `shutdown_timeout` is over.
     Hurry,
     /// What is not stopped by now does not stop.
     GiveUp,
+}
+
+/// Who asked for config.toml to be read and applied.
+#[derive(Debug)]
+pub enum Asker {
+    Signal,
+    Apply(Answer<api::Applied>),
+    Up(api::Up, Answer<api::Done>),
 }

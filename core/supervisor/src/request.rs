@@ -98,3 +98,8 @@ pub enum Request {
 pub fn failure(code: &str, error: impl Into<String>) -> api::Failure {
     api::Failure { error: error.into(), code: code.into(), detail: None }
 }
+
+/// What is asked for while sampand ends.
+pub fn stopping() -> api::Failure {
+    failure("stopping", "sampand is stopping")
+}

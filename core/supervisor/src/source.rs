@@ -1,14 +1,65 @@
 //! config.toml: its files, sampand's environment, where sampand is installed. Read at sampand's start and when somebody asks for it;
 //! the origins of the config that holds are kept for `sampanctl config`.
 use crate::check;
-use sampan_config::{self as config, Builtin, Config, Diagnostic, Loaded, explain, explain::Origins};
+use sampan_config::{
+    self as config, Builtin, Config, Diagnostic, Inputs, Loaded, Tell, explain, explain::Origins,
+};
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::path::PathBuf;
 
-#[derive(Debug)]
-pub struct Source {
+/// What is read, and as seen from where: all that another process needs that reads it for us.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Files {
     paths: Vec<PathBuf>,
     builtin: Builtin,
+    /// What relative paths start from.
+    folder: PathBuf,
+}
+
+/// What was read: what the config is made from, with warnings; or all errors as `--check` prints them.
+pub type Read = Result<(Inputs, Vec<String>), String>;
+
+impl Files {
+    /// Looks at whatever config.toml names, so the worker leaves it to a launching process (`life::reading`).
+    pub fn read(&self, tell: &Tell<'_>) -> Read {
+        let here = std::env::set_current_dir(&self.folder);
+        here.map_err(|error| self.unread(&format!("cannot go to {}: {error}", self.folder.display()), ""))?;
+        let result = config::load_and_tell(&self.paths, &variable, tell, &self.builtin);
+        let (text, _) = config::report(&self.paths, &result, false, false);
+        let loaded = result.map_err(|_| text)?;
+        let warnings = loaded.warnings.iter().map(|warning| match warning.hint.as_str() {
+            "" => warning.title(),
+            hint => format!("{}: {hint}", warning.title()),
+        });
+        Ok((loaded.inputs, warnings.collect()))
+    }
+
+    /// Where the run folder is, whatever else is wrong in the files.
+    pub fn run_dir(&self) -> PathBuf {
+        let _ = std::env::set_current_dir(&self.folder);
+        config::run_dir(&self.paths, &variable, &self.builtin)
+    }
+
+    /// Where it is if the files cannot be read.
+    pub fn usual_run_dir(&self) -> PathBuf {
+        self.builtin.run_dir.clone()
+    }
+
+    /// Why there is no config, as `--check` prints it.
+    pub fn unread(&self, why: &str, hint: &str) -> String {
+        config::report(&self.paths, &Err(vec![Diagnostic::nowhere("", why, hint)]), false, false).0
+    }
+
+    /// The config that these inputs make. Nothing is opened for it.
+    pub fn made_of(&self, inputs: &Inputs) -> Result<Loaded, String> {
+        config::again(inputs).map_err(|errors| config::report(&self.paths, &Err(errors), false, false).0)
+    }
+}
+
+#[derive(Debug)]
+pub struct Source {
+    files: Files,
     /// Of the config that holds.
     origins: RefCell<Origins>,
 }
@@ -20,33 +71,19 @@ impl Source {
             builtin.plugin_dir = plugins;
         }
         let paths = if paths.is_empty() { vec!["/etc/sampan/config.toml".into()] } else { paths };
-        Source { paths, builtin, origins: RefCell::default() }
+        // One that is gone is said where it is needed.
+        let folder = std::env::current_dir().unwrap_or_default();
+        Source { files: Files { paths, builtin, folder }, origins: RefCell::default() }
     }
 
-    fn read(&self) -> Result<Loaded, Vec<Diagnostic>> {
-        config::load(&self.paths, &variable, &self.builtin)
-    }
-
-    /// The config, or all its errors as `--check` prints them. Warnings are added to those given.
-    pub fn load(&self, warnings: &mut Vec<String>) -> Result<Loaded, String> {
-        let result = self.read();
-        let (text, _) = config::report(&self.paths, &result, false, false);
-        let loaded = result.map_err(|_| text)?;
-        warnings.extend(loaded.warnings.iter().map(|warning| match warning.hint.as_str() {
-            "" => warning.title(),
-            hint => format!("{}: {hint}", warning.title()),
-        }));
-        Ok(loaded)
-    }
-
-    /// Where the run folder is, whatever else is wrong in the files.
-    pub fn run_dir(&self) -> PathBuf {
-        config::run_dir(&self.paths, &variable, &self.builtin)
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     /// `--check`: what to print and the exit code.
     pub fn check(&self, colour: bool, json: bool) -> (String, u8) {
-        let mut result = self.read();
+        let Files { paths, builtin, .. } = &self.files;
+        let mut result = config::load(paths, &variable, builtin);
         if let Ok(loaded) = &result {
             let mut wrong = check::of_launches(loaded);
             if !wrong.is_empty() {
@@ -55,7 +92,7 @@ impl Source {
                 result = Err(wrong);
             }
         }
-        config::report(&self.paths, &result, colour, json)
+        config::report(paths, &result, colour, json)
     }
 
     /// The config of these origins is the one that holds.

@@ -40,19 +40,6 @@ pub fn run(keel: Keel, source: Source) -> u8 {
     if let Err(error) = crate::sources::ignore_signals() {
         return fail(&format!("cannot take over signals: {error}"));
     }
-    let mut opening = match Opening::find(&keel, &source) {
-        Ok(opening) => opening,
-        Err(text) => {
-            let _ = std::io::stderr().write_all(text.as_bytes());
-            return CONFIG;
-        }
-    };
-    let view = match View::start() {
-        Ok(view) => view,
-        Err(error) => return fail(&format!("cannot start the output thread: {error}")),
-    };
-    log::install(view.clone(), opening.supervisor());
-    opening.tell();
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(64)
@@ -66,6 +53,20 @@ pub fn run(keel: Keel, source: Source) -> u8 {
     let local = tokio::task::LocalSet::new();
     // The keel takes the end of our socket for our death: it stays open until the process ends.
     std::mem::forget(keel.clone());
+    let mut opening = match local.block_on(&runtime, Opening::find(&keel, &source)) {
+        Ok(opening) => opening,
+        Err(text) => {
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            runtime.shutdown_background();
+            return CONFIG;
+        }
+    };
+    let view = match View::start() {
+        Ok(view) => view,
+        Err(error) => return fail(&format!("cannot start the output thread: {error}")),
+    };
+    log::install(view.clone(), opening.supervisor());
+    opening.tell();
     let code = match local.block_on(&runtime, start(keel, source, opening, view.clone())) {
         Ok(code) => code,
         Err(text) => {

@@ -26,7 +26,7 @@ pub fn volumes(f: &Field<'_>) -> Option<Vec<Volume>> {
                 Diagnostic::error(&item.path, &item.node.at, wrong, "the second would hide the first");
             item.cx.errors.borrow_mut().push(error.also(&first, "first here"));
         }
-        if !volume.create && !item.cx.asked.exists(&volume.source) {
+        if !volume.create && !item.cx.asked.exists(&volume.source, &item.path) {
             let hint = "make it, or write { source, target, create = true }";
             item.wrong(format!("{} does not exist", volume.source.display()), hint);
         }
@@ -222,10 +222,11 @@ fn read_env_file(f: &Field<'_>, all: &mut BTreeMap<String, String>) {
         _ => (f.host_path(), true),
     };
     let Some(path) = path else { return };
-    if !required && !f.cx.asked.exists(&path) {
+    if !required && !f.cx.asked.exists(&path, &f.path) {
         return;
     }
-    let hint = if f.cx.asked.exists(&path) { "" } else { "make it, or write { path, required = false }" };
+    let hint =
+        if f.cx.asked.exists(&path, &f.path) { "" } else { "make it, or write { path, required = false }" };
     let Some(text) = f.text_file(&path, hint) else { return };
     match env_file::parse(&text) {
         Ok(entries) => all.extend(entries.into_iter().map(|e| (e.name, e.value))),

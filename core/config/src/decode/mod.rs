@@ -401,7 +401,7 @@ impl<'a> Field<'a> {
 
     /// The text of a file that the config names; `hint`: what to do where it cannot be read.
     pub fn text_file(&self, path: &Path, hint: &str) -> Option<String> {
-        match self.cx.asked.text(path) {
+        match self.cx.asked.text(path, &self.path) {
             Ok((text, warning)) => {
                 let warn = |warning| Diagnostic::warning(&self.path, &self.node.at, warning, WRITABLE);
                 self.cx.warnings.borrow_mut().extend(warning.map(warn));

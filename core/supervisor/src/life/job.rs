@@ -73,6 +73,8 @@ fn begin() -> Result<(OwnedFd, Keel), String> {
 fn serve(worker: &Worker, keel: &Keel) {
     while let Some((order, text)) = worker.next() {
         let done = match order {
+            Order::Read(files) => worker.say(&Said::Read(Box::new(files.read(&worker.told()))), &[]),
+            Order::RunDir(files) => worker.say(&Said::RunDir(files.run_dir()), &[]),
             Order::Look(look) => {
                 worker.say(&Said::Looked(bundle::look(&look).map_err(|error| error.to_string())), &[])
             }
@@ -96,6 +98,15 @@ impl Worker {
     fn next(&self) -> Option<(Order, String)> {
         let received = talk::receive::<Order>(self.socket.as_fd(), RecvFlags::empty());
         received.ok().flatten().map(|(order, text, _)| (order, text))
+    }
+
+    /// Told of each look at what config.toml names.
+    fn told(&self) -> impl Fn(&Path, &str) {
+        |path, key| {
+            let of = if key.is_empty() { String::new() } else { format!(" of {key}") };
+            // Nobody hears it any more: then we are ended.
+            let _ = self.say(&Said::Doing(format!("the look at {}{of}", path.display())), &[]);
+        }
     }
 
     fn say(&self, said: &Said, fds: &[BorrowedFd<'_>]) -> std::io::Result<()> {

@@ -206,7 +206,7 @@ impl Launchers {
 pub struct UnderWay {
     service: Arc<str>,
     since: Instant,
-    doing: RefCell<String>,
+    doing: RefCell<(Instant, String)>,
     warnings: RefCell<Vec<String>>,
     process: RefCell<Option<Process>>,
     over: Notify,
@@ -214,7 +214,7 @@ pub struct UnderWay {
 
 impl UnderWay {
     pub fn new(service: Arc<str>) -> Rc<UnderWay> {
-        let doing = RefCell::new("its turn".to_owned());
+        let doing = RefCell::new((Instant::now(), "its turn".to_owned()));
         Rc::new(UnderWay {
             service,
             since: Instant::now(),
@@ -227,11 +227,16 @@ impl UnderWay {
 
     /// What it does, for people who wait.
     pub fn now(&self, doing: impl Into<String>) {
-        *self.doing.borrow_mut() = doing.into();
+        *self.doing.borrow_mut() = (Instant::now(), doing.into());
     }
 
     pub fn doing(&self) -> String {
-        self.doing.borrow().clone()
+        self.doing.borrow().1.clone()
+    }
+
+    /// For how long it has been doing that.
+    pub fn doing_for(&self) -> Duration {
+        self.doing.borrow().0.elapsed()
     }
 
     /// What went wrong that is no reason to fail.

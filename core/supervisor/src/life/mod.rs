@@ -28,6 +28,7 @@ mod stdio;
 mod talk;
 mod launcher;
 pub mod job;
+pub mod reading;
 mod process;
 mod remains;
 mod context;

@@ -2,13 +2,15 @@
 //! says unasked (`Doing`, `Warning`) comes before its answer.
 //!
 //! ```text
-//!   worker:   Look ─► ◄─ Looked    Launch ─► ◄─ Attach   Attached ─► ◄─ Created    Start ─► ◄─ Started
+//!   worker:   Read ─► ◄─ Read      RunDir ─► ◄─ RunDir
+//!             Look ─► ◄─ Looked    Launch ─► ◄─ Attach   Attached ─► ◄─ Created    Start ─► ◄─ Started
 //!                                                   or Failed                  at the end of the socket the process ends
 //! ```
 //! A record is the length of its head, its head as JSON, and a text that needs no escaping (the spec). One that is too long for
 //! a record of the socket travels in a memfd, as its last descriptor.
 use super::stdio::Output;
 use crate::hooks;
+use crate::source::{Files, Read};
 use rustix::fs::MemfdFlags;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -19,7 +21,7 @@ use sampan_plugin_host::digest::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -33,6 +35,10 @@ const FDS_MAX: usize = 8;
 /// What the worker asks for.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Order {
+    /// config.toml.
+    Read(Files),
+    /// No more of config.toml than where the run folder is.
+    RunDir(Files),
     Look(bundle::Look),
     /// The text is the spec.
     Launch(Box<Launch>),
@@ -64,6 +70,8 @@ pub enum Said {
     /// What may take long is about to be done, in words for people who wait.
     Doing(String),
     Warning(String),
+    Read(Box<Read>),
+    RunDir(PathBuf),
     Looked(Result<bundle::Facts, String>),
     /// Descriptors: what these roles are, in this order.
     Attach {

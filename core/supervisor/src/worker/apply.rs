@@ -4,6 +4,9 @@ use super::Worker;
 use super::desired;
 use super::opening::{self, Then};
 use crate::applied::{Applied, Lives, has_life};
+use crate::life::reading;
+use crate::message::{Asker, Message};
+use crate::request::{failure, stopping};
 use sampan_api as api;
 use sampan_config::diff::{Change, service_change};
 use sampan_config::schema::Config;
@@ -12,6 +15,55 @@ use sampan_journal::atomic::Prepared;
 use sampan_keel::rundir;
 
 impl Worker {
+    /// Beside the loop: whatever config.toml names may be on a dead mount. The answer is `Message::Config`.
+    pub(crate) fn read_config(&self, asker: Asker) {
+        let (reading, context, source) = (self.reading.clone(), self.context.clone(), self.source.clone());
+        let send = self.send.clone();
+        tokio::task::spawn_local(async move {
+            let _turn = reading.lock().await;
+            let mut warnings = Vec::new();
+            let result = reading::load(&context.launchers, source.files(), &mut warnings).await;
+            for warning in warnings {
+                tracing::warn!("{warning}");
+            }
+            let _ = send.send(Message::Config { asker, result: result.map(Box::new) });
+        });
+    }
+
+    pub(crate) fn config_read(&mut self, asker: Asker, result: Result<Box<Loaded>, String>) {
+        match asker {
+            Asker::Signal if self.is_ending() => {
+                tracing::warn!("SIGHUP: sampand is stopping, nothing changed");
+            }
+            Asker::Signal => match result.map(|loaded| self.replace_config(*loaded)) {
+                Ok(Ok(_)) => {}
+                Ok(Err(why)) => tracing::error!("{why}; nothing changed"),
+                Err(text) => tracing::error!("the config has errors, nothing changed\n{text}"),
+            },
+            Asker::Apply(answer) => drop(answer.send(self.apply_for_client(result))),
+            Asker::Up(up, answer) => match self.apply_for_client(result) {
+                Ok(_) => self.up(&up, answer),
+                Err(failure) => drop(answer.send(Err(failure))),
+            },
+        }
+    }
+
+    fn apply_for_client(
+        &mut self,
+        result: Result<Box<Loaded>, String>,
+    ) -> Result<api::Applied, api::Failure> {
+        // A config that is applied now would start something.
+        if self.is_ending() {
+            return Err(stopping());
+        }
+        let loaded = result.map_err(|text| api::Failure {
+            error: "the config has errors, nothing changed".into(),
+            code: "config".into(),
+            detail: Some(text),
+        })?;
+        self.replace_config(*loaded).map_err(|why| failure("internal", format!("{why}; nothing changed")))
+    }
+
     /// Somebody asked for it. What differs decides what happens to each service; nothing changes if the config cannot be
     /// kept for the worker after us.
     pub(crate) fn replace_config(&mut self, loaded: Loaded) -> Result<api::Applied, String> {

@@ -3,7 +3,8 @@ use super::Worker;
 use super::record::transition;
 use super::waiters::{Goal, Waiter};
 use crate::clock;
-use crate::request::{Answer, ControlReply, EventStream, Request, failure};
+use crate::message::Asker;
+use crate::request::{Answer, ControlReply, EventStream, Request, failure, stopping};
 use crate::settings::Event;
 use sampan_api as api;
 use sampan_journal::{HISTORY, Since};
@@ -65,9 +66,9 @@ impl Worker {
                     self.wait(&[name.as_str()], Goal::Up, true, None, answer);
                 }
             }
-            Request::Up { up, answer } => self.up(&up, answer),
+            Request::Up { up, answer } => self.read_config(Asker::Up(up, answer)),
             Request::Down(answer) => self.farewell(answer),
-            Request::Apply(answer) => send(answer, self.apply_config()),
+            Request::Apply(answer) => self.read_config(Asker::Apply(answer)),
             Request::Events { since, answer } => send(answer, self.events(since)),
             Request::Logs { services, follow, tail, answer } => {
                 if let Some(unknown) = services.iter().find(|name| self.fleet.get(name).is_none()) {
@@ -167,11 +168,8 @@ impl Worker {
         self.save_desired();
     }
 
-    /// apply + start; none named: all.
-    fn up(&mut self, up: &api::Up, answer: Answer<api::Done>) {
-        if let Err(failure) = self.apply_config() {
-            return send(answer, Err(failure));
-        }
+    /// What follows `apply`; none named: all.
+    pub(super) fn up(&mut self, up: &api::Up, answer: Answer<api::Done>) {
         let names: Vec<Arc<str>> = match up.services.is_empty() {
             true => self
                 .fleet
@@ -190,15 +188,6 @@ impl Worker {
         }
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
         self.wait(&names, Goal::Healthy, !up.wait, up.timeout_ms.map(Duration::from_millis), answer);
-    }
-
-    fn apply_config(&mut self) -> Result<api::Applied, api::Failure> {
-        let loaded = self.reload().map_err(|text| api::Failure {
-            error: "the config has errors, nothing changed".into(),
-            code: "config".into(),
-            detail: Some(text),
-        })?;
-        self.replace_config(loaded).map_err(|why| failure("internal", format!("{why}; nothing changed")))
     }
 
     fn events(&self, since: Option<u64>) -> Result<EventStream, api::Failure> {
@@ -253,10 +242,6 @@ impl Worker {
         let names: Vec<&str> = self.fleet.entries.keys().map(|name| &**name).collect();
         failure("no-such-service", format!("no service {name:?}; there are: {}", names.join(", ")))
     }
-}
-
-fn stopping() -> api::Failure {
-    failure("stopping", "sampand is stopping")
 }
 
 fn unreadable(error: rustix::io::Errno) -> api::Failure {

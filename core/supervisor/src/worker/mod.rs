@@ -29,7 +29,7 @@ use crate::bus::Bus;
 use crate::clock;
 use crate::fleet::{self, Fleet, Live};
 use crate::life::{self, Context, Created};
-use crate::message::{Message, Sender};
+use crate::message::{Asker, Message, Sender};
 use crate::places;
 use crate::probe::{Probes, Report};
 use crate::request::Answer;
@@ -40,7 +40,7 @@ use crate::tidy::Tidy;
 use behind::Behind;
 use opening::Then;
 use sampan_api as api;
-use sampan_config::{Config, Loaded, schema};
+use sampan_config::{Config, schema};
 use sampan_journal::{self as journal, Journal};
 use sampan_keel::{Child, Handle, Order};
 use sampan_plugin_host::Plugins;
@@ -53,7 +53,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use waiters::Waiter;
 use wishes::Wishes;
 
@@ -92,6 +92,8 @@ pub struct Worker {
     /// The one that holds.
     config: Rc<Config>,
     source: Rc<Source>,
+    /// Held by whoever reads it: one after the other, as they came.
+    reading: Rc<Mutex<()>>,
     send: Sender,
     /// The loop's own connection.
     keel: sampan_keel::Keel,
@@ -142,6 +144,7 @@ impl Worker {
             context,
             config: Rc::new(config),
             source: Rc::new(source),
+            reading: Rc::default(),
             send,
             keel,
             lives,
@@ -213,6 +216,7 @@ impl Worker {
             Message::Probed(report) => self.probed(&report),
             Message::Request(request) => self.request(request),
             Message::Order(order) => self.order(order),
+            Message::Config { asker, result } => self.config_read(asker, result),
             Message::Gate => self.gate_dirty = true,
             Message::Hurry => self.hurry(),
             Message::GiveUp => self.give_up(),
@@ -359,14 +363,7 @@ impl Worker {
             Order::Reload if self.is_ending() => {
                 tracing::warn!("SIGHUP: sampand is stopping, nothing changed")
             }
-            Order::Reload => match self.reload() {
-                Ok(loaded) => {
-                    if let Err(why) = self.replace_config(loaded) {
-                        tracing::error!("{why}; nothing changed");
-                    }
-                }
-                Err(text) => tracing::error!("the config has errors, nothing changed\n{text}"),
-            },
+            Order::Reload => self.read_config(Asker::Signal),
             Order::Terminate if self.keeps_on_exit() && self.ending.is_none() => {
                 tracing::info!("SIGTERM: containers run on (on_exit = \"keep\")");
                 self.kept = true;
@@ -423,16 +420,6 @@ impl Worker {
 
     fn keeps_on_exit(&self) -> bool {
         self.config.supervisor.on_exit == schema::OnExit::Keep
-    }
-
-    /// Reads the config again; the text is all its errors as `--check` prints them.
-    fn reload(&self) -> Result<Loaded, String> {
-        let mut warnings = Vec::new();
-        let loaded = self.source.load(&mut warnings);
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        loaded
     }
 }
 

@@ -5,6 +5,7 @@
 //! config.toml says else is then applied as any change is. If it has errors, what was applied last holds.
 use super::adopt::anything_lives;
 use crate::applied::{Applied, Kept, NAME};
+use crate::life::{Launchers, reading};
 use crate::source::Source;
 use rustix::fs::{Mode, OFlags};
 use sampan_config::schema::{Config, Supervisor};
@@ -57,23 +58,24 @@ pub enum Then {
 
 impl Opening {
     /// The text of the error is for stderr, as `--check` prints it.
-    pub fn find(keel: &Keel, source: &Source) -> Result<Opening, String> {
+    pub async fn find(keel: &Keel, source: &Source) -> Result<Opening, String> {
         let boot =
             rundir::boot_id().map_err(|error| format!("sampand: cannot read the boot id: {error}\n"))?;
         let mut warnings = Vec::new();
+        let launchers = Launchers::new(keel.clone());
         if let Some(run_dir) = held(keel) {
             let gone = || Err(format!("{} is gone", run_dir.join(NAME).display()));
             match read(&run_dir, &boot).and_then(|kept| kept.map_or_else(gone, Ok)) {
                 Ok(kept) => return Ok(Opening { from: From::Kept(kept), warnings, refused: None }),
                 Err(why) => warnings.push(not_usable(&why)),
             }
-            let file = source.load(&mut warnings)?;
+            let file = reading::load(&launchers, source.files(), &mut warnings).await?;
             return Ok(Opening { from: From::File(file), warnings, refused: None });
         }
-        let file = source.load(&mut warnings);
+        let file = reading::load(&launchers, source.files(), &mut warnings).await;
         let run_dir = match &file {
             Ok(loaded) => loaded.config.supervisor.run_dir.clone(),
-            Err(_) => source.run_dir(),
+            Err(_) => reading::run_dir(&launchers, source.files()).await,
         };
         let kept = read(&run_dir, &boot).unwrap_or_else(|why| {
             warnings.push(not_usable(&why));

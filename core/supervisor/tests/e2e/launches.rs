@@ -70,6 +70,63 @@ fn a_root_on_a_mount_that_never_answers_holds_nobody_up() {
     world.start();
 }
 
+/// As long as one look may take, and the words for one that takes longer.
+fn says_it_hangs(text: &str) -> bool {
+    text.contains("dead/root") && text.contains("of services.bad.") && text.contains("took longer than 5 s")
+}
+
+/// A config whose service `bad` names a dead mount.
+fn and_bad(what: &str) -> String {
+    format!(
+        "[services.bad]\n{LIVE}autostart = false\n{what}\n[services.good]\n{LIVE}[services.other]\n{LIVE}"
+    )
+}
+
+#[test]
+fn a_config_that_names_a_dead_mount_is_refused_and_holds_nobody_up() {
+    let cases =
+        [(false, "rootfs = \"ROOT\""), (true, "volumes = [\"ROOT:/x\"]"), (true, "env_file = \"ROOT\"")];
+    for (takes, bad) in cases {
+        let mut world = world!("[services.good]\n{LIVE}[services.other]\n{LIVE}");
+        let Some(dead) = start_and_die(&mut world, takes, &[]) else { return };
+        let root = world.dir().join("dead/root").display().to_string();
+        world.configure(&and_bad(&bad.replace("ROOT", &root)));
+        std::thread::scope(|scope| {
+            let apply = scope.spawn(|| world.ctl(&["apply"]));
+            the_others_live(&world);
+            let apply = apply.join().unwrap();
+            assert!(apply.code != 0 && says_it_hangs(&apply.err), "{bad}: {apply:?}");
+        });
+        assert_eq!(world.interrupt(), Some(0));
+        drop(dead);
+    }
+}
+
+#[test]
+fn neither_a_start_nor_a_reload_hangs_on_a_dead_mount() {
+    let mut world = world!("on_exit = \"keep\"\n---\n[services.good]\n{LIVE}[services.other]\n{LIVE}");
+    let Some(dead) = start_and_die(&mut world, true, &[]) else { return };
+    world.until_state("good", "running");
+    let good = world.pid("good");
+    let root = world.dir().join("dead/root");
+    let bad = and_bad(&format!("rootfs = \"{}\"", root.display()));
+    world.configure(&format!("on_exit = \"keep\"\n---\n{bad}"));
+    world.signal(libc::SIGHUP);
+    world.until("it is said", |world| says_it_hangs(&world.said()));
+    // Services live: they go on by the config that was applied last.
+    world.signal(libc::SIGTERM);
+    assert_eq!(world.ended(), Some(0));
+    world.start();
+    assert_eq!(world.pid("good"), good);
+    assert_eq!(world.said().matches("took longer than 5 s").count(), 2, "{}", world.said());
+    assert_eq!(world.interrupt(), Some(0));
+    // None lives: there is nothing to go on with.
+    world.spawn();
+    assert_eq!(world.ended(), Some(2), "{}", world.said());
+    assert_eq!(world.said().matches("took longer than 5 s").count(), 3, "{}", world.said());
+    drop(dead);
+}
+
 #[test]
 fn a_launch_meets_its_start_timeout_in_a_look_at_its_root() {
     let mut world = world!("");
