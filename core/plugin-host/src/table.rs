@@ -342,7 +342,7 @@ unsafe extern "C" fn submit(
             if !plugin.promise_result() {
                 return abi::E_BUSY;
             }
-            let asker = Asker { plugin, token, answered: false };
+            let asker = Asker::new(plugin, token);
             // The loop is gone: dropping the asker answers it.
             let _ = plugin.world.asks.send(Ask { op, service, args, asker });
             abi::OK
@@ -475,8 +475,8 @@ unsafe extern "C" fn keep_fd(ctx: *mut Ctx, container: u64, key: Bytes, fd: c_in
     let Some(id) = plugin.world.containers().id_of(container).map(str::to_owned) else {
         return abi::E_NOSUCH;
     };
-    let name = super::keel_key(&plugin.name, &id, key);
-    if key.is_empty() || name.len() > super::KEEL_KEY_BYTES_MAX {
+    let name = crate::world::keel_key(&plugin.name, &id, key);
+    if key.is_empty() || name.len() > crate::world::KEEL_KEY_BYTES_MAX {
         return abi::E_TOOBIG;
     }
     // SAFETY: open during the call, as the header says; a number that is not open makes an error, not more.

@@ -8,20 +8,19 @@
 //! for one that watches, and wrong for the one that makes the network: the service would look healthy and be unreachable.
 //! A plugin that was disabled for being late comes back when it has answered: a slow boot is no reason to be without a network
 //! until the next restart. `detach` is not final while a restart is due; if none comes after all, everybody gets a final one.
-use super::call::{Message, Outcome, Plugin};
-use super::containers::Memory;
-use super::{Ctx, Failure, FailureKind, OnError, Plugins, Role};
+mod notify;
+mod verdict;
+
+use crate::call::{Message, Outcome, Plugin};
+use crate::containers::Memory;
+use crate::{Ctx, Failure, FailureKind, Plugins, Role};
 use sampan_plugin::abi;
 use sampan_plugin::merge::{Merge, Refusal};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
-
-const TIMEOUTS_MAX: u32 = 3;
-const PANICS_MAX: usize = 3;
-const PANICS_WITHIN: Duration = Duration::from_secs(600);
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What came of `create`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -246,7 +245,7 @@ impl Plugins {
             };
             // What it has claimed is nobody else's to give: without it the container would lack it, in silence.
             let claimed =
-                |c: &super::containers::Container| c.memory.claims.values().any(|by| *by == plugin.name);
+                |c: &crate::containers::Container| c.memory.claims.values().any(|by| *by == plugin.name);
             let needed = flags == 0 && self.world.containers().get(ctx.handle).is_some_and(claimed);
             let message = Message { flags, fds, ..Message::of(abi::EV_ATTACH, &ctx) };
             self.gate_of(plugin, message, needed).await?;
@@ -272,57 +271,6 @@ impl Plugins {
             self.gate(plugin, message.clone()).await?;
         }
         Ok(())
-    }
-
-    pub fn notify_ready(&self, ctx: &Ctx) {
-        self.notify(ctx, Message::of(abi::EV_READY, &Arc::new(ctx.clone())));
-    }
-
-    pub fn notify_health(&self, ctx: &Ctx, status: &str, output: &str) {
-        let body = json!({ "status": status, "output": output });
-        self.notify(ctx, Message::of(abi::EV_HEALTH, &Arc::new(ctx.clone())).body(&body));
-    }
-
-    /// Always before the exit. `counters` are those of memory.events.
-    pub fn notify_oom(&self, ctx: &Ctx, counters: &Value) {
-        self.notify(ctx, Message::of(abi::EV_OOM, &Arc::new(ctx.clone())).body(counters));
-    }
-
-    pub fn notify_exit(&self, ctx: &Ctx, facts: &ExitFacts) {
-        self.update(ctx, "exited");
-        let body = json!({
-            "runtime_ms": u64::try_from(facts.runtime.as_millis()).unwrap_or(u64::MAX), "cause": facts.cause,
-            "unknown": facts.unknown,
-        });
-        let message = Message {
-            flags: if facts.oom { abi::F_OOM } else { 0 },
-            exit_code: facts.code,
-            signal: facts.signal,
-            ..Message::of(abi::EV_EXIT, &Arc::new(ctx.clone()))
-        };
-        self.notify(ctx, message.body(&body));
-    }
-
-    /// Limits of a container that runs were changed; `resources` are those that hold now.
-    pub fn notify_updated(&self, ctx: &Ctx, resources: &Value) {
-        let body = json!({ "resources": resources });
-        self.notify(ctx, Message::of(abi::EV_UPDATED, &Arc::new(ctx.clone())).body(&body));
-    }
-
-    pub fn notify_stopping(&self, ctx: &Ctx) {
-        self.update(ctx, "stopping");
-        self.notify(ctx, Message::of(abi::EV_STOPPING, &Arc::new(ctx.clone())));
-    }
-
-    pub fn notify_removed(&self, ctx: &Ctx) {
-        self.notify(ctx, Message::of(abi::EV_REMOVED, &Arc::new(ctx.clone())));
-    }
-
-    fn notify(&self, ctx: &Ctx, message: Message) {
-        let plugins = self.up(&ctx.service);
-        for plugin in plugins.into_iter().rev().filter(|plugin| plugin.wants(message.event)) {
-            plugin.tell(message.clone());
-        }
     }
 
     /// Before the stop signal. Nothing here stops the stop: what went wrong is returned to be said.
@@ -387,7 +335,8 @@ impl Plugins {
     /// What plugins left with the keel for a container that is gone.
     fn drop_kept(&self, id: &str) {
         let kept = &self.world.kept;
-        let left = self.open.iter().flat_map(|plugin| kept.keys(&super::keel_key(&plugin.name, id, "")));
+        let left =
+            self.open.iter().flat_map(|plugin| kept.keys(&crate::world::keel_key(&plugin.name, id, "")));
         if let Err(error) = left.into_iter().try_for_each(|key| kept.keep(&key, None)) {
             tracing::warn!(service = id, %error, "descriptors that plugins kept for it stay with the keel");
         }
@@ -524,152 +473,5 @@ impl Plugins {
             }
         }
         failures
-    }
-
-    // ---- order and verdicts ------------------------------------------------------------------------------------------
-
-    /// Those that are asked about this service, in the order up.
-    fn up(&self, service: &str) -> Vec<&'static Plugin> {
-        let open = self.open.iter().copied();
-        open.filter(|plugin| plugin.policy.covers(service) && plugin.disabled().is_none()).collect()
-    }
-
-    fn update(&self, ctx: &Ctx, state: &'static str) {
-        if let Some(container) = self.world.containers().get_mut(ctx.handle) {
-            container.ctx = ctx.clone();
-            container.state = state;
-        }
-    }
-
-    /// Asks; the error stops the step.
-    async fn gate(&self, plugin: &'static Plugin, message: Message) -> Result<Option<Reply>, Failure> {
-        self.gate_of(plugin, message, false).await
-    }
-
-    async fn gate_of(
-        &self,
-        plugin: &'static Plugin,
-        message: Message,
-        needed: bool,
-    ) -> Result<Option<Reply>, Failure> {
-        let step = Step { plugin, event: message.event, needed };
-        if !plugin.wants(step.event) || plugin.disabled().is_some() {
-            return Ok(None);
-        }
-        self.judge(step, plugin.ask(message).await)
-    }
-
-    fn judge(&self, step: Step, outcome: Outcome) -> Result<Option<Reply>, Failure> {
-        let Step { plugin, event, .. } = step;
-        match outcome {
-            Outcome::Reply { json, fds } => {
-                plugin.health().timeouts_in_a_row = 0;
-                Ok(Some((json, fds)))
-            }
-            Outcome::Error { status: abi::E_VETO, text } => {
-                plugin.health().timeouts_in_a_row = 0;
-                Err(self.failure(plugin, event, FailureKind::Veto, &text))
-            }
-            Outcome::Error { status, text } => {
-                plugin.health().timeouts_in_a_row = 0;
-                if status == abi::E_PANIC {
-                    self.panicked(plugin);
-                }
-                let text = if text.is_empty() { abi::status_text(status).to_owned() } else { text };
-                self.error(step, text).map(|()| None)
-            }
-            Outcome::Timeout { after, stuck } => {
-                let in_a_row = {
-                    let mut health = plugin.health();
-                    health.figures.timeouts += 1;
-                    health.timeouts_in_a_row += 1;
-                    health.timeouts_in_a_row
-                };
-                let hangs = if stuck { "; its thread hangs" } else { "" };
-                let text = format!("no answer within {after:.1?}{hangs}");
-                if in_a_row >= TIMEOUTS_MAX {
-                    let why =
-                        format!("{TIMEOUTS_MAX} timeouts in a row, the last in {}", abi::event_name(event));
-                    disable_until_it_answers(plugin, &why);
-                } else if plugin.zombies() >= super::call::ZOMBIES_MAX {
-                    disable(plugin, "too many requests that it never completed");
-                }
-                self.verdict(step, FailureKind::Timeout, text).map(|()| None)
-            }
-            Outcome::Gone => self.error(step, "its thread has ended".to_owned()).map(|()| None),
-        }
-    }
-
-    fn panicked(&self, plugin: &Plugin) {
-        let often = {
-            let mut health = plugin.health();
-            health.figures.panics += 1;
-            let now = Instant::now();
-            health.panics.retain(|at| now.duration_since(*at) < PANICS_WITHIN);
-            health.panics.push_back(now);
-            health.panics.len() >= PANICS_MAX
-        };
-        if often {
-            disable(plugin, &format!("{PANICS_MAX} panics within {} minutes", PANICS_WITHIN.as_secs() / 60));
-        }
-    }
-
-    fn error(&self, step: Step, text: String) -> Result<(), Failure> {
-        step.plugin.health().figures.errors += 1;
-        self.verdict(step, FailureKind::Failed, text)
-    }
-
-    /// The policy's word: whether the step goes on without this plugin.
-    fn verdict(&self, step: Step, kind: FailureKind, text: String) -> Result<(), Failure> {
-        let Step { plugin, event, needed } = step;
-        let failure = self.failure(plugin, event, kind, &text);
-        match plugin.policy.on_error {
-            OnError::Ignore if needed => Err(failure),
-            OnError::Fail => Err(failure),
-            OnError::Disable => {
-                disable(plugin, &format!("{}: {text}", abi::event_name(event)));
-                if plugin.policy.required || needed { Err(failure) } else { Ok(()) }
-            }
-            OnError::Ignore => {
-                tracing::warn!("{failure}; going on without it (on_error = \"ignore\")");
-                Ok(())
-            }
-        }
-    }
-
-    fn failure(&self, plugin: &Plugin, event: u16, kind: FailureKind, reason: &str) -> Failure {
-        Failure {
-            plugin: plugin.name.clone(),
-            event: abi::event_name(event),
-            kind,
-            reason: reason.to_owned(),
-        }
-    }
-}
-
-/// A machine may be slow for a while, and so may a plugin: when it has answered all that it was asked, it is asked again.
-fn disable_until_it_answers(plugin: &'static Plugin, why: &str) {
-    {
-        let mut health = plugin.health();
-        if health.disabled.is_some() {
-            return;
-        }
-        health.disabled = Some(why.to_owned());
-        health.until_it_answers = true;
-    }
-    tracing::error!("plugin {} is disabled until it answers: {why}", plugin.name);
-    plugin.recover();
-}
-
-/// It is asked no more, but for `detach` of what it has seen.
-fn disable(plugin: &Plugin, why: &str) {
-    let mut health = plugin.health();
-    if health.disabled.is_none() {
-        health.disabled = Some(why.to_owned());
-        drop(health);
-        tracing::error!("plugin {} is disabled: {why}", plugin.name);
-        for (_, timer) in plugin.timers.lock().unwrap_or_else(PoisonError::into_inner).drain() {
-            timer.abort();
-        }
     }
 }

@@ -7,17 +7,19 @@
 //! ```
 //! The worker's loop only queues and awaits: a plugin that hangs costs its own thread and, after its deadline, an answer. The
 //! memory of a request lives until `call` has returned and it is completed, whoever gave up on it before.
+mod message;
+mod thread;
+
 use super::kv::Kv;
 use super::library::Library;
 use super::quarantine;
-use super::{Ctx, Policy, World};
-use sampan_plugin::abi::{self, Bytes, Request};
+use super::{Policy, World};
+use sampan_plugin::abi;
 use sampan_plugin::merge::Author;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::c_void;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -32,113 +34,8 @@ const RESULTS_MAX: usize = 4096;
 pub const ZOMBIES_MAX: usize = 64;
 const STACK_BYTES: usize = 512 << 10;
 
-/// What is asked or told.
-#[derive(Clone)]
-pub struct Message {
-    pub event: u16,
-    pub flags: u16,
-    pub who: Option<Arc<Ctx>>,
-    pub pid: i32,
-    pub exit_code: i32,
-    pub signal: i32,
-    pub token: u64,
-    pub fds: Vec<(u32, Arc<OwnedFd>)>,
-    pub body: Arc<[u8]>,
-}
-
-impl Message {
-    pub fn new(event: u16) -> Message {
-        Message {
-            event,
-            flags: 0,
-            who: None,
-            pid: 0,
-            exit_code: 0,
-            signal: 0,
-            token: 0,
-            fds: Vec::new(),
-            body: Arc::new([]),
-        }
-    }
-
-    pub fn of(event: u16, ctx: &Arc<Ctx>) -> Message {
-        Message { pid: ctx.pid, who: Some(ctx.clone()), ..Message::new(event) }
-    }
-
-    pub fn body(mut self, body: &serde_json::Value) -> Message {
-        self.body = super::containers::encode(body);
-        self
-    }
-}
-
-/// How a request ended.
-#[derive(Debug)]
-pub enum Outcome {
-    Reply {
-        json: Vec<u8>,
-        fds: Vec<OwnedFd>,
-    },
-    Error {
-        status: i32,
-        text: String,
-    },
-    /// No answer in time; `stuck`: its thread is in a call that should have ended.
-    Timeout {
-        after: Duration,
-        stuck: bool,
-    },
-    /// Its thread is gone.
-    Gone,
-}
-
-/// A message in the memory that a plugin reads.
-struct Frame {
-    message: Message,
-    id: u64,
-    seq: u64,
-    fds: Vec<abi::Fd>,
-    /// Written once, when it is dispatched.
-    request: OnceLock<Request>,
-}
-
-// SAFETY: the raw pointers in `request` and `fds` lead into `message`, which the frame owns and never changes.
-unsafe impl Send for Frame {}
-// SAFETY: as above.
-unsafe impl Sync for Frame {}
-
-impl Frame {
-    fn new(message: Message, id: u64, seq: u64) -> Frame {
-        let fds = message.fds.iter().map(|(role, fd)| abi::Fd { fd: fd.as_raw_fd(), role: *role }).collect();
-        Frame { message, id, seq, fds, request: OnceLock::new() }
-    }
-
-    fn request(&self, deadline_ns: u64) -> &Request {
-        self.request.get_or_init(|| {
-            let Message { event, flags, pid, exit_code, signal, token, .. } = self.message;
-            let who = self.message.who.as_deref();
-            let text =
-                |text: fn(&Ctx) -> &str| who.map_or(Bytes::EMPTY, |who| Bytes::of(text(who).as_bytes()));
-            Request {
-                flags: if self.id != 0 { flags | abi::F_GATE } else { flags },
-                id: self.id,
-                seq: self.seq,
-                deadline_ns,
-                container: who.map_or(0, |who| who.handle),
-                container_id: text(|who| &who.container_id),
-                service: text(|who| &who.service),
-                pid,
-                exit_code,
-                signal,
-                attempt: who.map_or(0, |who| who.attempt),
-                token,
-                nfds: self.fds.len() as u32,
-                fds: self.fds.as_ptr(),
-                body: Bytes::of(&self.message.body),
-                ..Request::new(event)
-            }
-        })
-    }
-}
+use message::Frame;
+pub use message::{Message, Outcome};
 
 /// A request that is not completed.
 struct Asked {
@@ -331,7 +228,7 @@ impl Plugin {
         let (sender, receiver) = oneshot::channel();
         let thread = std::thread::Builder::new().name(self.thread_name()).stack_size(STACK_BYTES);
         let spawned = thread.spawn(move || {
-            block_signals();
+            thread::block_signals();
             quarantine::prepare_thread();
             self.set_call_deadline(Some(Instant::now() + self.policy.open_timeout));
             let result = self.call_open(&body);
@@ -552,156 +449,6 @@ impl Plugin {
         let name: String = self.name.chars().filter(char::is_ascii_graphic).take(12).collect();
         format!("pl:{name}")
     }
-
-    fn set_call_deadline(&self, deadline: Option<Instant>) {
-        self.queue().call_deadline = deadline;
-    }
-
-    fn call_open(&'static self, body: &serde_json::Value) -> Result<(), String> {
-        let Some(open) = self.library.table.open else { return Err("it has no open".to_owned()) };
-        let body = super::containers::encode(body);
-        let request = Request { body: Bytes::of(&body), ..Request::new(abi::EV_OPEN) };
-        let mut this = std::ptr::null_mut();
-        let status = {
-            let _in_call = self.world.page.enter(self.slot, abi::EV_OPEN);
-            // SAFETY: the table is static, `self` is leaked, the request lives on this stack during the call.
-            unsafe {
-                open(
-                    &raw const super::table::HOST,
-                    super::table::ctx(self),
-                    &raw const request,
-                    &raw mut this,
-                )
-            }
-        };
-        if status == abi::OK {
-            *self.this.write().unwrap_or_else(PoisonError::into_inner) = Some(This(this));
-            return Ok(());
-        }
-        let text = std::mem::take(&mut *self.open_text.lock().unwrap_or_else(PoisonError::into_inner));
-        Err(if text.is_empty() { abi::status_text(status).to_owned() } else { text })
-    }
-
-    fn serve(&'static self) {
-        loop {
-            match self.next() {
-                Next::Resync => self.resync(),
-                Next::Ask(id, frame, deadline) => {
-                    let status = self.call(&frame, deadline);
-                    let outcome = match status {
-                        abi::PENDING => continue,
-                        abi::OK => Outcome::Reply { json: Vec::new(), fds: Vec::new() },
-                        status => Outcome::Error { status, text: String::new() },
-                    };
-                    // E_STALE here: it has completed before it returned, which is fine.
-                    self.finish_if_open(id, outcome);
-                }
-                Next::Tell(frame) => {
-                    let deadline = Instant::now() + self.policy.timeout;
-                    let status = self.call(&frame, deadline);
-                    if status < 0 {
-                        self.health().figures.errors += 1;
-                    }
-                }
-                Next::Close(reason, done) => {
-                    self.call_close(reason);
-                    // Nobody waits any more: closing took too long.
-                    let _ = done.send(());
-                    return;
-                }
-            }
-        }
-    }
-
-    fn finish_if_open(&self, id: u64, outcome: Outcome) {
-        let open = self.queue().asked.contains_key(&id);
-        if open {
-            self.finish(id, outcome);
-        }
-    }
-
-    fn next(&self) -> Next {
-        let mut queue = self.queue();
-        loop {
-            if let Some(frame) = queue.urgent.pop_front() {
-                match frame.message.event {
-                    abi::EV_TIMER => _ = queue.ticks.remove(&frame.message.token),
-                    _ => queue.results = queue.results.saturating_sub(1),
-                }
-                return Next::Tell(frame);
-            }
-            if std::mem::take(&mut queue.resync) {
-                return Next::Resync;
-            }
-            let full = queue.pending >= INFLIGHT_MAX && matches!(queue.jobs.front(), Some(Job::Ask(_)));
-            match if full { None } else { queue.jobs.pop_front() } {
-                Some(Job::Ask(id)) => {
-                    let deadline = Instant::now() + self.policy.timeout;
-                    // Not there: its asker has given up before it got here.
-                    if let Some(asked) = queue.asked.get_mut(&id) {
-                        asked.dispatched = true;
-                        asked.deadline = deadline.min(asked.hard);
-                        let frame = asked.frame.clone();
-                        queue.pending += 1;
-                        return Next::Ask(id, frame, deadline);
-                    }
-                }
-                Some(Job::Tell(frame)) => return Next::Tell(frame),
-                Some(Job::Close(reason, done)) => {
-                    queue.closed = true;
-                    return Next::Close(reason, done);
-                }
-                None => {
-                    queue.sleeps = true;
-                    queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
-    }
-
-    fn call(&self, frame: &Frame, deadline: Instant) -> i32 {
-        let Some(call) = self.library.table.call else { return abi::E_UNSUPPORTED };
-        let this = match &*self.this.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(this) => this.0,
-            None => return abi::E_UNSUPPORTED,
-        };
-        let request = frame.request(if frame.id == 0 { 0 } else { monotonic_ns(deadline) });
-        let began = Instant::now();
-        self.set_call_deadline(Some(deadline));
-        let status = {
-            let _in_call = self.world.page.enter(self.slot, frame.message.event);
-            // SAFETY: opened and not closed (both happen on this thread); the frame lives until the request is completed.
-            unsafe { call(this, request) }
-        };
-        self.set_call_deadline(None);
-        self.recover();
-        let took = began.elapsed();
-        let figures = &mut self.health().figures;
-        figures.calls += 1;
-        figures.busy += took;
-        figures.longest = figures.longest.max(took);
-        if status > abi::PENDING { abi::E_INVAL } else { status }
-    }
-
-    /// What was lost is replaced by what is.
-    fn resync(&self) {
-        for message in self.world.synchronize_messages(self, Vec::new()) {
-            let frame = Frame::new(message, 0, self.world.next_seq());
-            self.call(&frame, Instant::now() + self.policy.timeout);
-        }
-    }
-
-    fn call_close(&self, reason: u32) {
-        for (_, timer) in self.timers.lock().unwrap_or_else(PoisonError::into_inner).drain() {
-            timer.abort();
-        }
-        let this = self.this.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some(close), Some(this)) = (self.library.table.close, this) {
-            let _in_call = self.world.page.enter(self.slot, abi::EV_SHUTDOWN);
-            // SAFETY: taken out above, so nobody calls with it after this.
-            unsafe { close(this.0, reason) };
-        }
-    }
 }
 
 /// A request whose answer is waited for. Dropped before it has come, the request is cancelled.
@@ -721,31 +468,4 @@ enum Expired {
     Not(Instant),
     Completed,
     Yes { cancel: bool },
-}
-
-enum Next {
-    Ask(u64, Arc<Frame>, Instant),
-    Tell(Arc<Frame>),
-    Resync,
-    Close(u32, oneshot::Sender<()>),
-}
-
-/// All but those that mean a fault of this thread: blocked, the kernel would kill without asking our handler.
-fn block_signals() {
-    use nix::sys::signal::{SigSet, Signal};
-    let mut signals = SigSet::all();
-    for fault in
-        [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGTRAP]
-    {
-        signals.remove(fault);
-    }
-    // Fails for no argument that we give.
-    let _ = signals.thread_block();
-}
-
-fn monotonic_ns(at: Instant) -> u64 {
-    use nix::time::{ClockId, clock_gettime};
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    let left = at.saturating_duration_since(Instant::now());
-    u64::try_from((now + left).as_nanos()).unwrap_or(u64::MAX)
 }

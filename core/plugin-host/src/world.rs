@@ -1,0 +1,186 @@
+//! What all plugins of a worker share: the containers, what they gave to the keel, their key-value stores' writer.
+use crate::call::{Message, Plugin};
+use crate::containers::Containers;
+use crate::kv;
+use crate::quarantine::Page;
+use crate::types::KeepFd;
+use sampan_plugin::abi;
+use sampan_plugin::types::Role;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::ops::Bound;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use tokio::sync::{Notify, mpsc};
+
+/// Containers in one `synchronize` call.
+const SYNCHRONIZE_CHUNK: usize = 64;
+/// What the keel takes as a key.
+pub(crate) const KEEL_KEY_BYTES_MAX: usize = sampan_keel::NAME_MAX;
+
+/// What all plugins share.
+pub struct World {
+    pub(crate) containers: Mutex<Containers>,
+    pub(crate) kept: Kept,
+    pub(crate) kv_writer: kv::Writer,
+    pub(crate) rt: tokio::runtime::Handle,
+    pub(crate) asks: mpsc::UnboundedSender<Ask>,
+    pub(crate) back: Arc<Notify>,
+    pub(crate) seq: AtomicU64,
+    pub(crate) page: Page,
+    pub(crate) peers: RwLock<Vec<&'static Plugin>>,
+}
+
+impl World {
+    pub(crate) fn containers(&self) -> MutexGuard<'_, Containers> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn peers(&self) -> RwLockReadGuard<'_, Vec<&'static Plugin>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.seq.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// All that lives, in chunks, for one plugin; what was kept goes with the first.
+    pub(crate) fn synchronize_messages(&self, plugin: &Plugin, kept: Vec<KeptFd>) -> Vec<Message> {
+        let containers = self.containers();
+        let lines: Vec<Value> = containers
+            .all()
+            .filter(|container| plugin.policy.covers(&container.ctx.service))
+            .map(crate::containers::Container::line)
+            .collect();
+        let mut chunks: Vec<&[Value]> = lines.chunks(SYNCHRONIZE_CHUNK).collect();
+        if chunks.is_empty() {
+            chunks.push(&[]);
+        }
+        let last = chunks.len() - 1;
+        let mut kept = Some(kept);
+        chunks
+            .into_iter()
+            .enumerate()
+            .map(|(n, chunk)| {
+                let kept = kept.take().unwrap_or_default();
+                let lines: Vec<Value> = kept
+                    .iter()
+                    .map(|kept| {
+                        json!({ "container": containers.handle_of(&kept.id), "container_id": kept.id, "key": kept.key })
+                    })
+                    .collect();
+                let fds = kept.into_iter().enumerate().map(|(n, kept)| (Role::Other(n as u32).number(), kept.fd));
+                let flags = if n < last { abi::F_MORE } else { 0 };
+                let body = json!({ "containers": chunk, "kept": lines });
+                Message { flags, fds: fds.collect(), ..Message::new(abi::EV_SYNCHRONIZE) }.body(&body)
+            })
+            .collect()
+    }
+
+    /// What this plugin gave to the keel.
+    pub(crate) fn kept(&self, plugin: &str) -> io::Result<Vec<KeptFd>> {
+        let mut found = Vec::new();
+        for key in self.kept.keys(&format!("plugin/{plugin}/")) {
+            let Some((id, name)) = of_keel_key(&key, plugin) else { continue };
+            if let Some(fd) = self.kept.keel.fetch(&key)? {
+                found.push(KeptFd { id: id.to_owned(), key: name.to_owned(), fd: Arc::new(fd) });
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What plugins gave to the keel. The keys are known here, so that the end of a container does not list all that the keel has.
+pub(crate) struct Kept {
+    keel: Arc<dyn KeepFd>,
+    keys: Mutex<BTreeSet<String>>,
+}
+
+impl Kept {
+    pub(crate) fn of(keel: Arc<dyn KeepFd>) -> io::Result<Kept> {
+        let keys = keel.keys()?.into_iter().filter(|key| key.starts_with("plugin/")).collect();
+        Ok(Kept { keel, keys: Mutex::new(keys) })
+    }
+
+    pub(crate) fn keep(&self, key: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        // Held over the call, so that the set has the order of the keel.
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = fd.is_some();
+        self.keel.keep(key, fd)?;
+        match kept {
+            true => _ = keys.insert(key.to_owned()),
+            false => _ = keys.remove(key),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = keys.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.take_while(|key| key.starts_with(prefix)).cloned().collect()
+    }
+}
+
+pub(crate) struct KeptFd {
+    id: String,
+    key: String,
+    fd: Arc<OwnedFd>,
+}
+
+pub(crate) fn keel_key(plugin: &str, id: &str, key: &str) -> String {
+    format!("plugin/{plugin}/{id}/{key}")
+}
+
+pub(crate) fn of_keel_key<'a>(key: &'a str, plugin: &str) -> Option<(&'a str, &'a str)> {
+    key.strip_prefix("plugin/")?.strip_prefix(plugin)?.strip_prefix('/')?.split_once('/')
+}
+
+/// Something that a plugin wants done (`abi::OP_SIGNAL`, `OP_START`, `OP_STOP`, `OP_RESTART`). Dropped: cancelled.
+#[derive(Debug)]
+pub struct Ask {
+    pub op: u32,
+    pub service: String,
+    pub args: Value,
+    pub asker: Asker,
+}
+
+pub struct Asker {
+    plugin: &'static Plugin,
+    token: u64,
+    answered: bool,
+}
+
+impl Asker {
+    pub(crate) fn new(plugin: &'static Plugin, token: u64) -> Asker {
+        Asker { plugin, token, answered: false }
+    }
+
+    pub fn plugin(&self) -> &str {
+        &self.plugin.name
+    }
+
+    pub fn answer(mut self, result: Result<Value, String>) {
+        self.answered = true;
+        match result {
+            Ok(value) => self.plugin.result(self.token, abi::OK, value.to_string().as_bytes()),
+            Err(text) => self.plugin.result(self.token, abi::E_FAIL, text.as_bytes()),
+        }
+    }
+}
+
+impl fmt::Debug for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "plugin {}", self.plugin.name)
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.plugin.result(self.token, abi::E_CANCELLED, b"sampand ends");
+        }
+    }
+}
