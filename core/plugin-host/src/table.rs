@@ -475,8 +475,8 @@ unsafe extern "C" fn keep_fd(ctx: *mut Ctx, container: u64, key: Bytes, fd: c_in
     let Some(id) = plugin.world.containers().id_of(container).map(str::to_owned) else {
         return abi::E_NOSUCH;
     };
-    let name = crate::world::keel_key(&plugin.name, &id, key);
-    if key.is_empty() || name.len() > crate::world::KEEL_KEY_BYTES_MAX {
+    let name = crate::types::keel_key(&plugin.name, &id, key);
+    if key.is_empty() || name.len() > crate::types::KEEL_KEY_BYTES_MAX {
         return abi::E_TOOBIG;
     }
     // SAFETY: open during the call, as the header says; a number that is not open makes an error, not more.

@@ -194,3 +194,14 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// What the keel takes as a key.
+pub(crate) const KEEL_KEY_BYTES_MAX: usize = sampan_keel::NAME_MAX;
+
+pub(crate) fn keel_key(plugin: &str, id: &str, key: &str) -> String {
+    format!("plugin/{plugin}/{id}/{key}")
+}
+
+pub(crate) fn of_keel_key<'a>(key: &'a str, plugin: &str) -> Option<(&'a str, &'a str)> {
+    key.strip_prefix("plugin/")?.strip_prefix(plugin)?.strip_prefix('/')?.split_once('/')
+}

@@ -3,7 +3,7 @@ use crate::call::{Message, Plugin};
 use crate::containers::Containers;
 use crate::kv;
 use crate::quarantine::Page;
-use crate::types::KeepFd;
+use crate::types::{KeepFd, of_keel_key};
 use sampan_plugin::abi;
 use sampan_plugin::types::Role;
 use serde_json::{Value, json};
@@ -18,8 +18,6 @@ use tokio::sync::{Notify, mpsc};
 
 /// Containers in one `synchronize` call.
 const SYNCHRONIZE_CHUNK: usize = 64;
-/// What the keel takes as a key.
-pub(crate) const KEEL_KEY_BYTES_MAX: usize = sampan_keel::NAME_MAX;
 
 /// What all plugins share.
 pub struct World {
@@ -128,14 +126,6 @@ pub(crate) struct KeptFd {
     id: String,
     key: String,
     fd: Arc<OwnedFd>,
-}
-
-pub(crate) fn keel_key(plugin: &str, id: &str, key: &str) -> String {
-    format!("plugin/{plugin}/{id}/{key}")
-}
-
-pub(crate) fn of_keel_key<'a>(key: &'a str, plugin: &str) -> Option<(&'a str, &'a str)> {
-    key.strip_prefix("plugin/")?.strip_prefix(plugin)?.strip_prefix('/')?.split_once('/')
 }
 
 /// Something that a plugin wants done (`abi::OP_SIGNAL`, `OP_START`, `OP_STOP`, `OP_RESTART`). Dropped: cancelled.

@@ -18,6 +18,7 @@ const IN_ORDER: &[&str] = &[
     "core/journal",
     "core/lock",
     "core/systemd",
+    "core/plugin-host",
     "core/supervisor",
     "core/service",
     "core/api",

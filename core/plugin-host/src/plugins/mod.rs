@@ -40,6 +40,17 @@ struct Absent {
     why: String,
 }
 
+impl Absent {
+    fn failure(&self) -> Failure {
+        Failure {
+            plugin: self.name.clone(),
+            event: "open",
+            kind: FailureKind::Open,
+            reason: self.why.clone(),
+        }
+    }
+}
+
 pub struct Opened {
     pub plugins: Plugins,
     /// Those that could not be opened. sampand goes on without them; a required one holds starts.
@@ -133,15 +144,7 @@ impl Plugins {
             })
         };
         let absent: Vec<Absent> = absent.into_iter().filter_map(describe).collect();
-        let failures = absent
-            .iter()
-            .map(|absent| Failure {
-                plugin: absent.name.clone(),
-                event: "open",
-                kind: FailureKind::Open,
-                reason: absent.why.clone(),
-            })
-            .collect();
+        let failures = absent.iter().map(Absent::failure).collect();
         let plugins = Plugins { world, open, absent, list: Mutex::new(list) };
         Ok(Opened { plugins, failures, asks: asks_receiver, back })
     }

@@ -336,7 +336,7 @@ impl Plugins {
     fn drop_kept(&self, id: &str) {
         let kept = &self.world.kept;
         let left =
-            self.open.iter().flat_map(|plugin| kept.keys(&crate::world::keel_key(&plugin.name, id, "")));
+            self.open.iter().flat_map(|plugin| kept.keys(&crate::types::keel_key(&plugin.name, id, "")));
         if let Err(error) = left.into_iter().try_for_each(|key| kept.keep(&key, None)) {
             tracing::warn!(service = id, %error, "descriptors that plugins kept for it stay with the keel");
         }
