@@ -188,6 +188,27 @@ fn stdio_goes_to_the_one_who_claimed_it() {
     });
 }
 
+/// No descriptor is left for the copies.
+#[test]
+fn what_sampand_itself_cannot_do_names_no_plugin() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let world = World::new();
+    let failure = run(async {
+        let plugins = world.with(&[setter(&world, "a", "{}", &[])]).await;
+        let web = ctx("web");
+        plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
+        let netns = std::fs::File::open("/proc/self/ns/net").unwrap();
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(4), ..before }).unwrap();
+        let failed = plugins.attach(&web, &[(Role::Netns, netns.as_fd())]).await;
+        setrlimit(Resource::Nofile, before).unwrap();
+        failed.unwrap_err()
+    });
+    assert_eq!(failure.kind, FailureKind::Host);
+    let why = "attach: sampand cannot hand out descriptors: Too many open files";
+    assert!(failure.to_string().starts_with(why), "{failure}");
+}
+
 #[test]
 fn two_that_claim_the_same_stop_the_start() {
     let world = World::new();
