@@ -28,8 +28,8 @@ const GROUPS: &str = "sampand.groups";
 const CONTAINERS: &str = "containers";
 /// The config that was applied last.
 pub const APPLIED: &str = "applied.json";
-/// All that sampand ever makes in a run folder, and beside each the one that was to replace it. Nothing else is touched when it is cleared: the folder's name
-/// comes from a file that somebody wrote by hand.
+/// All that sampand ever makes in a run folder, and beside each the one that was to replace it. Nothing else is touched when
+/// it is cleared: the folder's name comes from a file that somebody wrote by hand.
 const OURS: [&str; 11] = [
     CONTAINERS,
     "bundles",
@@ -62,6 +62,10 @@ pub enum Error {
         path = path.display()
     )]
     Owner { path: PathBuf, owner: u32, us: u32 },
+    #[error(
+        "{source}\n  that is {key} of [supervisor]: see that we can write to it and that there is room, or name another: {key} = \"..\""
+    )]
+    Key { key: &'static str, source: Box<Error> },
     #[error(transparent)]
     NotTrusted(#[from] trust::Error),
     #[error(transparent)]
@@ -101,17 +105,41 @@ pub struct Claim {
 pub fn claim(run_dir: &Path, state_dir: &Path, keel: &Keel) -> Result<Claim, Error> {
     let boot_id = boot_id().map_err(Error::BootId)?;
     // The socket in it may be open to a group: others may pass, but see nothing.
-    let run = folder(run_dir, trust::closed(0o711))?;
-    folder(state_dir, trust::closed(0o700))?;
-    let taken_over = own(run_dir, &boot_id, keel)?;
-    lock_state(state_dir, keel)?;
+    let run = folder(run_dir, trust::closed(0o711)).map_err(of("run_dir"))?;
+    make_state(state_dir).map_err(of("state_dir"))?;
+    let taken_over = own(run_dir, &boot_id, keel).map_err(of("run_dir"))?;
+    lock_state(state_dir, keel).map_err(of("state_dir"))?;
     let rebooted = journal::boot_of(run_dir).is_some_and(|boot| boot != boot_id);
     if rebooted {
         clear(run_dir).map_err(|error| failed(run_dir, "clear it after a reboot", io(&error)))?;
     }
     close_to_others(run_dir, &run)?;
-    let holder = takeover::hold(run_dir, &boot_id, keel)?;
+    let holder = takeover::hold(run_dir, &boot_id, keel).map_err(of("run_dir"))?;
     Ok(Claim { boot_id, rebooted, taken_over: taken_over.is_some(), holder })
+}
+
+/// The state folder, made if it is not there, also while sampand runs.
+pub fn make_state(state_dir: &Path) -> Result<(), Error> {
+    folder(state_dir, trust::closed(0o700)).map(drop)
+}
+
+/// What is wrong with a folder is mended where the config names it.
+fn of(key: &'static str) -> impl Fn(Error) -> Error {
+    move |error| match error {
+        Error::Folder { .. }
+        | Error::Owner { .. }
+        | Error::NotTrusted(_)
+        | Error::Lock(Refused::Call { .. } | Refused::Folder { .. } | Refused::NoFolder { .. }) => {
+            Error::Key { key, source: Box::new(error) }
+        }
+        Error::Lock(Refused::Held { .. })
+        | Error::Key { .. }
+        | Error::Held { .. }
+        | Error::Shared { .. }
+        | Error::BootId(_)
+        | Error::Keel(_)
+        | Error::TakeOver(_) => error,
+    }
 }
 
 /// Locks the run folder, by taking over from a holder that has outlived its sampand if there is one.

@@ -652,6 +652,54 @@ fn one_sampand_per_run_folder() {
     );
 }
 
+/// A tmpfs, for as long as it is needed.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(at: PathBuf, options: &str) -> Option<Tmpfs> {
+        std::fs::create_dir(&at).unwrap();
+        sampan_testkit::need::root().then_some(())?;
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&at).status();
+        assert!(mount.unwrap().success());
+        Some(Tmpfs(at))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// Read-only, full, not a folder, somebody else's: which key it is and what to do, and nobody waits.
+#[test]
+fn a_folder_that_cannot_be_used_is_named_by_its_key() {
+    let folder = Folder::new("unusable");
+    let path = |name: &str| folder.0.join(name);
+    let Some(read_only) = Tmpfs::mount(path("ro"), "mode=700,ro") else { return };
+    let full = Tmpfs::mount(path("full"), "mode=711,nr_inodes=1").unwrap();
+    std::fs::write(path("file"), "").unwrap();
+    std::fs::create_dir(path("theirs")).unwrap();
+    std::os::unix::fs::chown(path("theirs"), Some(1234), None).unwrap();
+    let bad = [(&read_only.0, "Read-only file system"), (&full.0, "No space left on device")];
+    let bad = bad.map(|(path, why)| (path.clone(), why));
+    let (file, theirs) = ((path("file"), "File exists"), (path("theirs"), "user 1234"));
+    for (bad, why) in bad.into_iter().chain([file, theirs]) {
+        for key in ["run_dir", "state_dir"] {
+            let good = path(key);
+            let (run, state) = if key == "run_dir" { (&bad, &good) } else { (&good, &bad) };
+            let (mut sampand, _) = Sampand::new();
+            let claim = format!("claim {} {} {}", run.display(), state.display(), run.display());
+            let error = sampand.ask(&claim);
+            let says =
+                |text: &str| assert!(error.contains(text), "{key} {}: {error} lacks {text:?}", bad.display());
+            says(why);
+            says(&bad.display().to_string());
+            says(&format!("that is {key} of [supervisor]"));
+        }
+    }
+}
+
 /// With the groups of another sampand it would kill that one's containers for strays; with its state_dir write its logs.
 #[test]
 fn run_folders_of_their_own_may_not_share_the_rest() {

@@ -13,6 +13,7 @@ pub mod log;
 
 // The host and the config.
 mod cgroup_parent;
+mod open_files;
 mod service_manager;
 mod check;
 pub mod source;

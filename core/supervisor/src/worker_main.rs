@@ -5,7 +5,7 @@ use crate::task::Task;
 use crate::view::View;
 use crate::worker::opening::{self, Configs, Opening};
 use crate::worker::{Begin, Outcome, Worker};
-use crate::{cgroup_parent, follow, listen, log, serve, service_manager};
+use crate::{cgroup_parent, follow, listen, log, open_files, serve, service_manager};
 use rustix::fs::Mode;
 use sampan_cgroups::Hierarchies;
 use sampan_config::Config;
@@ -92,6 +92,9 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     let (send, messages) = mpsc::unbounded_channel();
     let reason = if lives == 0 && !claim.taken_over { "start" } else { "crash" };
     let configs = opening.configs(&source, &replay);
+    if lives == 0 {
+        open_files::tell(configs.lasting().services.len());
+    }
     let opened = open_plugins(configs.lasting(), &keel, &claim.boot_id, reason).await?;
     crate::asks::forward(opened.asks, opened.back, send.clone());
     let plugins = Arc::new(opened.plugins);

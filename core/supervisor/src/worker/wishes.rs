@@ -1,44 +1,75 @@
-//! desired.json: what survives a reboot. One task writes it: always the newest, never two at once.
+//! desired.json, written off the loop: the newest one, whole. A state folder that cannot be written to is told once, and what
+//! could not be saved is saved when it can be.
 use sampan_journal::Desired;
-use std::path::PathBuf;
+use sampan_keel::rundir;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::watch;
 
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// One task writes desired.json: always the newest, never two at once.
 #[derive(Debug)]
 pub struct Wishes {
     newest: watch::Sender<Option<Desired>>,
-    written: watch::Receiver<Option<Desired>>,
+    /// That were tried to be written.
+    tried: watch::Receiver<Option<Desired>>,
 }
 
 impl Wishes {
     pub fn start(state: PathBuf) -> Wishes {
         let (newest, mut asked) = watch::channel(None::<Desired>);
-        let (done, written) = watch::channel(None);
+        let (done, tried) = watch::channel(None);
         tokio::task::spawn_local(async move {
-            while asked.changed().await.is_ok() {
+            let mut failed = false;
+            while next(&mut asked, failed).await {
                 let Some(desired) = asked.borrow_and_update().clone() else { continue };
                 let (folder, copy) = (state.clone(), desired.clone());
-                match tokio::task::spawn_blocking(move || copy.save(&folder)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        tracing::error!("cannot save {}: {error}", state.join("desired.json").display());
+                let result = tokio::task::spawn_blocking(move || save(&copy, &folder)).await;
+                match result.unwrap_or_else(|error| Err(error.to_string())) {
+                    Ok(()) if failed => {
+                        failed = false;
+                        tracing::info!("state_dir {} can be written to again", state.display());
                     }
-                    Err(error) => tracing::error!("saving desired.json: {error}"),
+                    Ok(()) => {}
+                    Err(why) if !failed => {
+                        failed = true;
+                        tracing::warn!(
+                            "what must survive a reboot (services stopped by hand) is not saved, {why}; tried again until it \
+                             is: see that state_dir of [supervisor] can be written to and has room"
+                        );
+                    }
+                    Err(_) => {}
                 }
                 done.send_replace(Some(desired));
             }
         });
-        Wishes { newest, written }
+        Wishes { newest, tried }
     }
 
-    /// Has this one written, off the loop.
     pub fn save(&self, desired: Desired) {
         self.newest.send_replace(Some(desired));
     }
 
-    /// Waits until what was saved last is on the disk.
+    /// Waits until what was asked for last is on the disk, or was tried once.
     pub async fn flush(&self) {
-        let mut written = self.written.clone();
+        let mut tried = self.tried.clone();
         let asked = self.newest.borrow().clone();
-        let _ = written.wait_for(|written| *written == asked).await;
+        let _ = tried.wait_for(|tried| *tried == asked).await;
     }
+}
+
+/// Until there is something to save, or to save again. False: there never will be.
+async fn next(asked: &mut watch::Receiver<Option<Desired>>, failed: bool) -> bool {
+    let changed = asked.changed();
+    if !failed {
+        return changed.await.is_ok();
+    }
+    !matches!(tokio::time::timeout(AGAIN, changed).await, Ok(Err(_)))
+}
+
+/// Also into a folder that somebody has removed.
+fn save(desired: &Desired, state: &Path) -> Result<(), String> {
+    rundir::make_state(state).map_err(|error| error.to_string())?;
+    desired.save(state).map_err(|errno| format!("{}: {errno}", state.display()))
 }

@@ -27,6 +27,7 @@ mod hooks;
 mod hundred;
 mod kept;
 mod launches;
+mod limits;
 mod orders;
 mod messages;
 mod others;

@@ -29,6 +29,7 @@ pub struct World {
     umask: &'static str,
     /// So many seconds is the time since boot ahead of the host's, in a time namespace of sampand's own.
     ahead: u32,
+    open_files: Option<u32>,
 }
 
 /// A program's end.
@@ -56,7 +57,8 @@ impl World {
         let group = format!("sampan-e2e-{}-{n}", std::process::id());
         let bin = program("sampand").parent().unwrap().to_owned();
         let bundle = Bundle::new("e2e").unwrap();
-        let world = World { bundle, group, env: Vec::new(), keel: None, bin, umask: "022", ahead: 0 };
+        let (env, umask) = (Vec::new(), "022");
+        let world = World { bundle, group, env, keel: None, bin, umask, ahead: 0, open_files: None };
         fs::create_dir(world.dir().join("plugins")).unwrap();
         // For volumes: nothing is made in the root of a service.
         ["data", "mnt", "out"]
@@ -121,6 +123,12 @@ impl World {
         self
     }
 
+    /// The limit that sampand is started with.
+    pub fn open_files(mut self, limit: u32) -> World {
+        self.open_files = Some(limit);
+        self
+    }
+
     /// Of the next sampand. 0: the test's own time namespace.
     pub fn ahead(&mut self, seconds: u32) {
         self.ahead = seconds;
@@ -167,9 +175,10 @@ impl World {
             0 => String::new(),
             seconds => format!("unshare --time --boottime {seconds} --"),
         };
+        let limit = self.open_files.map(|limit| format!("ulimit -n {limit};")).unwrap_or_default();
         let mut sampand = Command::new("sh");
         sampand
-            .args(["-c", &format!("umask {}; exec {inside} \"$0\" \"$@\"", self.umask)])
+            .args(["-c", &format!("umask {}; {limit} exec {inside} \"$0\" \"$@\"", self.umask)])
             .arg(self.bin.join("sampand"))
             .arg("--config")
             .arg(self.config())
