@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -197,6 +198,29 @@ fn a_volume_out_of_a_ro_root_is_writable() {
     let (output, code) = run(&folder, "own");
     assert_eq!(std::fs::read_to_string(folder.path("root/own/made")).unwrap(), "1\n");
     assert_eq!((output.matches("Read-only file system").count(), code), (3, 1), "{output}");
+}
+
+/// Whoever is not root, or is in a user namespace, may find it unreadable.
+#[test]
+fn a_seccomp_profile_that_may_not_be_read_is_said() {
+    if !(need::root() && need::busybox()) {
+        return;
+    }
+    let folder = ro_service("security.seccomp_profile = \"profile.json\"", "true").with("profile.json", "{}");
+    let profile = folder.path("profile.json");
+    let config = super::config(&folder, "config.toml");
+    let look = |mode| {
+        std::fs::set_permissions(&profile, std::fs::Permissions::from_mode(mode)).unwrap();
+        // Of this thread alone, and with it the right to read what modes forbid.
+        nix::unistd::setfsuid(65534.into());
+        let looked = bundle::look(&bundle::Look::of(&config.services["web"]));
+        nix::unistd::setfsuid(0.into());
+        looked.map(|facts| facts.profile).map_err(|e| e.to_string())
+    };
+    let why = format!("web: security.seccomp_profile: cannot read the profile {}: ", profile.display());
+    let error = look(0o600).unwrap_err();
+    assert!(error.starts_with(&why) && error.to_lowercase().contains("permission denied"), "{error}");
+    assert_eq!(look(0o644), Ok(Some("{}".to_owned())));
 }
 
 #[test]
