@@ -1,7 +1,7 @@
 //! A command inside a service's container: what an exec health check runs. Cloned by the keel like everything that we start,
 //! with the container's own user, capabilities, environment and control group.
 use crate::fence;
-use crate::probe::{Exec, Ran, Target};
+use crate::probe::{Exec, Ran, Target, Turn};
 use async_trait::async_trait;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal};
@@ -29,11 +29,19 @@ pub struct Inside {
 
 #[async_trait]
 impl Exec for Inside {
-    async fn run(&self, target: &Target, argv: &[String], output_bytes_max: usize) -> io::Result<Ran> {
+    async fn run(
+        &self,
+        target: &Target,
+        argv: &[String],
+        output_bytes_max: usize,
+        turn: Turn,
+    ) -> io::Result<Ran> {
         let (keel, containers) = (self.keel.clone(), self.containers.clone());
         let (service, container, argv) = (target.service.clone(), target.pidfd.clone(), argv.to_vec());
-        let started =
-            tokio::task::spawn_blocking(move || begin(keel, containers, &service, &container, argv));
+        let started = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            begin(keel, containers, &service, &container, argv)
+        });
         let mut command = started.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let output = command.output(output_bytes_max).await?;
         let exit = command.keel.peek(command.pid).map_err(io::Error::other)?;

@@ -5,7 +5,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sampan_config::schema::{Healthcheck, HttpProbe, OnUnhealthy, Probe};
 use sampan_service::{Event, Health, Life, Verdict};
-use sampan_supervisor::probe::{Check, Exec, Helper, Outcome, Probes, Ran, Target, check};
+use sampan_supervisor::probe::{Check, Exec, Helper, Outcome, Probes, Ran, Target, Turn, check};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sampan_testkit::need;
@@ -24,12 +24,40 @@ struct Ends(Option<i32>);
 
 #[async_trait]
 impl Exec for Ends {
-    async fn run(&self, _: &Target, argv: &[String], _: usize) -> std::io::Result<Ran> {
+    async fn run(&self, _: &Target, argv: &[String], _: usize, _: Turn) -> std::io::Result<Ran> {
         match self.0 {
             Some(code) => Ok(Ran { code, output: argv.join(" ").into_bytes() }),
             None => std::future::pending().await,
         }
     }
+}
+
+/// Its start hangs in a thread, of which it counts those that there were.
+#[derive(Default)]
+struct Hangs(AtomicUsize);
+
+#[async_trait]
+impl Exec for Hangs {
+    async fn run(&self, _: &Target, _: &[String], _: usize, turn: Turn) -> std::io::Result<Ran> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        // A thread that never ends would keep the test's process.
+        std::mem::forget(turn);
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn starts_of_commands_that_hang_do_not_pile_up() {
+    let hangs = Arc::new(Hangs::default());
+    let target = Target { exec: hangs.clone(), ..here() };
+    let (helper, exec) = (Helper::default(), Check::Exec { argv: vec!["x".into()] });
+    let short = Duration::from_millis(20);
+    check(&exec, &target, &helper, short).await;
+    for _ in 0..3 {
+        let outcome = check(&exec, &target, &helper, short).await;
+        assert!(!outcome.ok && outcome.output.contains("hangs in the kernel"), "{}", outcome.output);
+    }
+    assert_eq!(hangs.0.load(Ordering::SeqCst), 1);
 }
 
 fn target(pid: u32, netns: Option<OwnedFd>) -> Target {

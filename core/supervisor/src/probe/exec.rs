@@ -1,5 +1,6 @@
 //! A command in the container. How it gets there (a plan, the keel) is the executor's; here is what a check needs of it.
 
+use super::helper::{Helper, Turn};
 use super::{Answer, OUTPUT_BYTES_MAX, Target};
 use async_trait::async_trait;
 
@@ -7,7 +8,14 @@ use async_trait::async_trait;
 #[async_trait]
 pub trait Exec: Send + Sync {
     /// At the check's deadline the future is dropped: then the command and what it started must be killed.
-    async fn run(&self, target: &Target, argv: &[String], output_bytes_max: usize) -> std::io::Result<Ran>;
+    /// A thread that starts it holds `turn`: a start that hangs in the kernel outlives the deadline.
+    async fn run(
+        &self,
+        target: &Target,
+        argv: &[String],
+        output_bytes_max: usize,
+        turn: Turn,
+    ) -> std::io::Result<Ran>;
 }
 
 /// How it ended; output is stdout and stderr as they came, cut at `output_bytes_max`.
@@ -18,10 +26,11 @@ pub struct Ran {
     pub output: Vec<u8>,
 }
 
-pub async fn run(target: &Target, argv: &[String]) -> Answer {
+pub async fn run(target: &Target, helper: &Helper, argv: &[String]) -> Answer {
     let name = argv.first().map_or("", String::as_str);
-    let ran =
-        target.exec.run(target, argv, OUTPUT_BYTES_MAX).await.map_err(|e| format!("run {name}: {e}"))?;
+    let failed = |e| format!("run {name}: {e}");
+    let turn = helper.turn().map_err(failed)?;
+    let ran = target.exec.run(target, argv, OUTPUT_BYTES_MAX, turn).await.map_err(failed)?;
     let ok = ran.code == 0;
     let output = if ran.output.is_empty() { format!("exit {}", ran.code).into_bytes() } else { ran.output };
     Ok((ok, output))

@@ -16,15 +16,20 @@ pub struct Helper {
 }
 
 impl Helper {
+    /// For whoever has a thread elsewhere: held by that thread for as long as it works.
+    pub fn turn(&self) -> io::Result<Turn> {
+        if self.busy.swap(true, Ordering::AcqRel) {
+            return Err(io::Error::other("the check before still hangs in the kernel"));
+        }
+        Ok(Turn(Arc::clone(&self.busy)))
+    }
+
     /// Runs `work` on a thread of its own. If the caller stops waiting, the thread ends when its call returns.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        if self.busy.swap(true, Ordering::AcqRel) {
-            return Err(io::Error::other("the check before still hangs in the kernel"));
-        }
-        let mine = Busy(Arc::clone(&self.busy));
+        let mine = self.turn()?;
         let (tx, rx) = oneshot::channel();
         let thread = move || {
             let done = work();
@@ -37,9 +42,10 @@ impl Helper {
 }
 
 /// Free again when the thread is done, or was never made.
-struct Busy(Arc<AtomicBool>);
+#[derive(Debug)]
+pub struct Turn(Arc<AtomicBool>);
 
-impl Drop for Busy {
+impl Drop for Turn {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }

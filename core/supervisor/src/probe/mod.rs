@@ -17,7 +17,7 @@ mod tcp;
 mod unix;
 
 pub use exec::{Exec, Ran};
-pub use helper::Helper;
+pub use helper::{Helper, Turn};
 pub use schedule::{Last, Probes, Report};
 
 use sampan_config::{schema, units};
@@ -114,7 +114,7 @@ async fn ask(check: &Check, target: &Target, helper: &Helper) -> Answer {
             Ok((true, format!("port {port} is open").into_bytes()))
         }
         Check::Unix { path } => unix::connect(target, helper, path).await,
-        Check::Exec { argv } => exec::run(target, argv).await,
+        Check::Exec { argv } => exec::run(target, helper, argv).await,
     }
 }
 
