@@ -6,7 +6,7 @@
 //! The container is live and may be hostile: nothing of it is opened by a path before we are inside, nothing of
 //! ours stays open once we are, and ptrace is refused from before the join (CVE-2016-9962).  CAP_SYS_PTRACE would be allowed
 //! all the same: so the container sees only the second process, which was never anywhere but inside, and has no right that its
-//! program will not have.  One right remains where seccomp(2) asks for it: see [`ids::Sets::until_execve`].
+//! program will not have. One right remains where seccomp(2) asks for it: see `ids::Sets::until_execve`.
 //!
 //! In a user namespace the second process is born before it becomes the user: nobody in there may trace a process whose
 //! program was started outside of it (ptrace(2)), and the limit on processes could not be lifted for the birth.

@@ -14,7 +14,7 @@
 //!   happens. After `CreateFailed` none does.
 //! - `Exited { empty }` says whether the cgroup was empty when the exit was read. If not, all that is in it is killed.
 //! - One timer per service: `Arm` replaces the former one. A timer that fires early or late does no harm.
-//! - A worker that starts again rebuilds each service with [`Service::from_record`], looks at what there is, and tells
+//! - A worker that starts again rebuilds each service with [`Facts::from_record`], looks at what there is, and tells
 //!   it by [`Life::Adopted`] before any other event.
 //! - A shutdown is the supervisor's own: it closes the start gate, sends [`Event::Shutdown`] to each service when its turn has
 //!   come ([`Graph::to_end`]), and no wish to start after it. No record of a service says that it is under way, so one that
