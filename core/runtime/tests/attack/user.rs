@@ -22,8 +22,8 @@ const NOBODY: u32 = 65534;
 pub fn state_read_by_another_user(runtime: &Runtime) -> Outcome {
     let mut bundle = Bundle::new("state-read").unwrap();
     bundle.add("/process/env", json!(format!("PASSWORD={SECRET}")));
-    // The runtime makes the folder.
-    fs::remove_dir(runtime.state()).unwrap();
+    // The runtime makes the folder. An attack before this one may have left something in it, if the runtime did not clean up.
+    fs::remove_dir_all(runtime.state()).unwrap();
     let before = rustix::process::umask(Mode::empty());
     let created = runtime.create(&bundle);
     rustix::process::umask(before);
