@@ -30,16 +30,22 @@ pub fn find(config: &Supervisor, hierarchies: &Hierarchies, holder: Option<u32>)
         return parent.clone();
     }
     let recorded = std::fs::read_to_string(config.run_dir.join(RECORD)).ok();
+    let otherwise = || recorded.clone().unwrap_or_else(|| TOP.to_owned());
     let found = match holder.filter(|_| manager::booted() && rustix::process::geteuid().is_root()) {
-        Some(holder) if recorded.as_deref() != Some(TOP) => scope(&config.run_dir, hierarchies, holder).unwrap_or_else(|error| {
-            tracing::warn!(
-                "no scope of systemd's for the services, their control groups are in {TOP}, where systemd may take controllers away: {error}"
-            );
-            recorded.unwrap_or_else(|| TOP.to_owned())
-        }),
-        _ => recorded.unwrap_or_else(|| TOP.to_owned()),
+        Some(holder) if recorded.as_deref() != Some(TOP) => {
+            scope(&config.run_dir, hierarchies, holder).unwrap_or_else(|error| {
+                tracing::warn!(
+                    "no scope of systemd's for the services, their control groups are in {TOP}, where systemd may take controllers away: {error}"
+                );
+                otherwise()
+            })
+        }
+        _ => otherwise(),
     };
-    if let Err(error) = sampan_journal::atomic::replace(&config.run_dir, RECORD, found.as_bytes()) {
+    // A worker that follows another finds it written: no start waits for the disk without need.
+    if recorded.as_deref() != Some(found.as_str())
+        && let Err(error) = sampan_journal::atomic::replace(&config.run_dir, RECORD, found.as_bytes())
+    {
         tracing::warn!(
             "cannot write {RECORD} in run_dir, a sampand that follows may look elsewhere: {error}"
         );

@@ -14,7 +14,7 @@ const LINE_MAX: usize = 16 * 1024;
 
 pub fn wanted(config: &Config) -> bool {
     let talks = matches!(config.supervisor.log_level, LogLevel::Info | LogLevel::Debug | LogLevel::Trace);
-    talks && std::env::var_os("NOTIFY_SOCKET").is_none() && std::env::var_os("JOURNAL_STREAM").is_none()
+    talks && !sampan_systemd::notify::is_listened_to() && std::env::var_os("JOURNAL_STREAM").is_none()
 }
 
 /// Shows from now on. Without a plugin that keeps logs it says where the output is.

@@ -100,13 +100,6 @@ impl Manager {
         self.call("AttachProcessesToUnit", &body).map(drop)
     }
 
-    /// The object path of a unit that is loaded.
-    pub fn unit(&mut self, name: &str) -> Result<String, Error> {
-        let mut body = Body::default();
-        body.string(name);
-        Ok(self.call("GetUnit", &body)?.into_iter().next().unwrap_or_default())
-    }
-
     fn call(&mut self, method: &str, body: &Body) -> Result<Vec<String>, Error> {
         let target = Target {
             service: "org.freedesktop.systemd1",
