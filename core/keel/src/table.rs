@@ -294,7 +294,7 @@ fn hash(bytes: &[u8]) -> u32 {
 
 /// A dead keel's table, with descriptors as they are numbered in its holder.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Remains {
+pub struct LastTable {
     pub worker: Option<i32>,
     /// Pid, pidfd, tag.
     pub children: Vec<(i32, i32, Vec<u8>)>,
@@ -304,9 +304,9 @@ pub struct Remains {
     pub cloning: Option<Vec<u8>>,
 }
 
-impl Remains {
+impl LastTable {
     /// From the memfd of a keel that writes no more. None: it is no table that we know.
-    pub fn read(memory: BorrowedFd<'_>) -> Result<Option<Remains>, Errno> {
+    pub fn read(memory: BorrowedFd<'_>) -> Result<Option<LastTable>, Errno> {
         let head = Part::read(memory, 0, 4 * HEAD + NAME)?;
         let word = |which: Head| head.word(4 * which as usize);
         if word(Head::Magic) != MAGIC || rustix::fs::fstat(memory)?.st_size != KEPT.end() as i64 {
@@ -316,7 +316,7 @@ impl Remains {
         let cloning = (word(Head::Cloning) == 1).then(|| head.name(ANNOUNCED));
         let children = entries(memory, CHILDREN)?.into_iter().map(|(pid, fd, tag)| (pid as i32, fd, tag));
         let kept = entries(memory, KEPT)?.into_iter().map(|(_, fd, key)| (key, fd));
-        Ok(Some(Remains { worker, children: children.collect(), kept: kept.collect(), cloning }))
+        Ok(Some(LastTable { worker, children: children.collect(), kept: kept.collect(), cloning }))
     }
 }
 
@@ -370,35 +370,35 @@ mod tests {
         rustix::fs::memfd_create(c"fd", rustix::fs::MemfdFlags::CLOEXEC).unwrap()
     }
 
-    fn read(table: &Table) -> Remains {
-        Remains::read(table.memory()).unwrap().unwrap()
+    fn read(table: &Table) -> LastTable {
+        LastTable::read(table.memory()).unwrap().unwrap()
     }
 
     #[test]
     fn what_stands_in_memory_is_what_the_keel_knows() {
         let mut table = Table::new().unwrap();
-        assert_eq!(read(&table), Remains::default());
+        assert_eq!(read(&table), LastTable::default());
         let (child, a, b) = (fd(), fd(), fd());
         let numbers = [child.as_raw_fd(), a.as_raw_fd(), b.as_raw_fd()];
         table.announce(&name("service/web/1"));
         assert_eq!(read(&table).cloning.as_deref(), Some(&b"service/web/1"[..]));
         table.add_child(17, child, &name("service/web/1")).unwrap();
         table.keep(&name("io/web/stdout"), a).unwrap();
-        let expected = Remains {
+        let expected = LastTable {
             children: vec![(17, numbers[0], b"service/web/1".to_vec())],
             kept: vec![(b"io/web/stdout".to_vec(), numbers[1])],
-            ..Remains::default()
+            ..LastTable::default()
         };
         assert_eq!(read(&table), expected);
         table.keep(&name("io/web/stdout"), b).unwrap();
         assert_eq!(read(&table).kept, [(b"io/web/stdout".to_vec(), numbers[2])]);
         table.drop_kept(&name("io/web/stdout"));
         table.remove_child(17);
-        assert_eq!(read(&table), Remains::default());
+        assert_eq!(read(&table), LastTable::default());
     }
 
     #[test]
     fn no_other_file_is_taken_for_a_table() {
-        assert_eq!(Remains::read(fd().as_fd()).unwrap(), None);
+        assert_eq!(LastTable::read(fd().as_fd()).unwrap(), None);
     }
 }

@@ -4,7 +4,7 @@
 
 use super::client::{self, Keel, Orphan};
 use super::record::{self, Living};
-use super::table::Remains;
+use super::table::LastTable;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -75,29 +75,29 @@ fn take(old: &Living, keel: &Keel) -> Result<(), Error> {
     let failed = |doing| move |errno| Error::Call { holder: pid, doing, errno };
     let get = |fd: i32| pidfd_getfd(&old.pidfd, fd, PidfdGetfdFlags::empty()).map_err(failed("pidfd_getfd"));
     let memory = get(old.entry.table)?;
-    let Some(remains) = Remains::read(memory.as_fd()).map_err(failed("read its table"))? else {
+    let Some(left) = LastTable::read(memory.as_fd()).map_err(failed("read its table"))? else {
         return Err(Error::Call {
             holder: pid,
             doing: "its table is of another version",
             errno: Errno::PROTO,
         });
     };
-    if let Some(worker) = remains.worker {
+    if let Some(worker) = left.worker {
         let worker = get(worker)?;
         let _ = pidfd::send(worker.as_fd(), libc::SIGKILL);
         if !pidfd::wait(worker.as_fd(), Some(END_MAX)).unwrap_or(true) {
             return Err(Error::Stuck { pid: pid_of(worker.as_fd()).unwrap_or(0) });
         }
     }
-    for (key, fd) in &remains.kept {
+    for (key, fd) in &left.kept {
         keel.keep(&String::from_utf8_lossy(key), Some(get(*fd)?.as_fd()))?;
     }
-    for (pid, fd, tag) in &remains.children {
+    for (pid, fd, tag) in &left.children {
         let orphan = Orphan { pid: *pid, tag: &String::from_utf8_lossy(tag) };
         keel.keep(&orphan.to_string(), Some(get(*fd)?.as_fd()))?;
     }
-    if let Some(tag) = &remains.cloning {
-        for (pid, fd) in unlisted(old, &remains) {
+    if let Some(tag) = &left.cloning {
+        for (pid, fd) in unlisted(old, &left) {
             let orphan = Orphan { pid, tag: &String::from_utf8_lossy(tag) };
             keel.keep(&orphan.to_string(), Some(get(fd)?.as_fd()))?;
         }
@@ -108,9 +108,9 @@ fn take(old: &Living, keel: &Keel) -> Result<(), Error> {
 /// Processes that the holder has a pidfd of and the table does not know: a child that was just being cloned. It is younger than
 /// the keel. What is older is no child of it: a service of an earlier sampand's, whose pidfd came with the request (a check of
 /// its health enters it by that), would be taken for the check and ended.
-fn unlisted(old: &Living, remains: &Remains) -> Vec<(i32, i32)> {
-    let known: BTreeSet<i32> = remains.children.iter().map(|(pid, ..)| *pid).collect();
-    let listed: BTreeSet<i32> = remains.kept.iter().map(|(_, fd)| *fd).chain(remains.worker).collect();
+fn unlisted(old: &Living, left: &LastTable) -> Vec<(i32, i32)> {
+    let known: BTreeSet<i32> = left.children.iter().map(|(pid, ..)| *pid).collect();
+    let listed: BTreeSet<i32> = left.kept.iter().map(|(_, fd)| *fd).chain(left.worker).collect();
     let holder = old.entry.holder.pid;
     let folder = std::fs::read_dir(format!("/proc/{holder}/fdinfo")).into_iter().flatten().flatten();
     let numbers = folder.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -189,7 +189,7 @@ mod tests {
         let identity = pidfd::identify(own, holder.as_fd()).unwrap();
         let entry = Entry { number: 1, holder: identity, keel: keel.identity(), table: 0 };
         let old = Living { entry, place: 0, pidfd: holder };
-        let found = unlisted(&old, &Remains::default());
+        let found = unlisted(&old, &LastTable::default());
         assert!(found.contains(&(child.identity().pid, child.1.as_raw_fd())), "{found:?}");
         assert!(!found.iter().any(|(pid, _)| *pid == service.identity().pid), "{found:?}");
     }

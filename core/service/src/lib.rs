@@ -1,6 +1,6 @@
 //! The life of one service as a pure function: `step(&mut Service<C>, &Event<C>, Now) -> Vec<Action>`.
 //!
-//! Nothing here reads a clock, draws a number, opens a file or knows tokio; time and luck are arguments. The
+//! Nothing here reads a clock, draws a number, opens a file or knows tokio; time and chance are arguments. The
 //! supervisor gathers events, calls [`step`], writes the transition into the journal, then carries out the actions
 //! in order. The machine is drawn in [`machine`].
 //!
@@ -61,5 +61,5 @@ pub use limits::{Bucket, Gate};
 pub use machine::step;
 pub use policy::Policy;
 pub use service::{Condition, Facts, HasPolicy, Job, Service, Standing, Wanted};
-pub use state::{End, Failure, Health, Phase, Remains, Rest, State};
+pub use state::{CleanupPhase, End, Failure, Health, Phase, Rest, State};
 pub use time::{Ms, Now};

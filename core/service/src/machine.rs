@@ -3,7 +3,7 @@
 //!
 //! What follows from the difference between before and after is not repeated in the arms but derived at the end
 //! (`follow`): the timer, the probes, the start gate, the announcement to dependants, what was kept for a life that
-//! will not come. Absent on purpose: clocks, luck, I/O, names of services.
+//! will not come. Absent on purpose: clocks, chance, I/O, names of services.
 //!
 //! ```text
 //! up ........ stopped, failed, backoff (by hand) -> waiting            granted .. waiting -> creating [create]

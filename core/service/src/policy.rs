@@ -123,11 +123,11 @@ impl Policy {
 
     /// The wait before restart number `attempt` (from 1) in a row. Jitter comes on top of `delay_max`: it only lengthens.
     #[must_use]
-    pub fn wait(&self, attempt: u32, luck: u32) -> Duration {
+    pub fn wait(&self, attempt: u32, jitter_share: u32) -> Duration {
         let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
         let grown = self.delay.as_secs_f64() * self.multiplier.max(1.0).powi(exponent);
         let capped = grown.min(self.delay_max.as_secs_f64());
-        let part = self.jitter.clamp(0.0, 1.0) * f64::from(luck) / f64::from(u32::MAX);
+        let part = self.jitter.clamp(0.0, 1.0) * f64::from(jitter_share) / f64::from(u32::MAX);
         Duration::try_from_secs_f64(capped * (1.0 + part)).unwrap_or(self.delay_max)
     }
 

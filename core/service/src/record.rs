@@ -4,7 +4,7 @@
 use crate::cause::{Down, SHUTDOWN, WaitFor, Why};
 use crate::exit::Exit;
 use crate::service::{Facts, Job, Wanted};
-use crate::state::{End, Failure, Health, Phase, Remains, Rest, State};
+use crate::state::{CleanupPhase, End, Failure, Health, Phase, Rest, State};
 use crate::time::Ms;
 use std::fmt;
 use std::str::FromStr;
@@ -158,19 +158,19 @@ fn write_phase(phase: &Phase, put: &mut Put<'_>) {
     }
 }
 
-fn write_remains(remains: &Remains, put: &mut Put<'_>) {
+fn write_remains(remains: &CleanupPhase, put: &mut Put<'_>) {
     match remains {
-        Remains::Answer { empty, exit } => {
+        CleanupPhase::Answer { empty, exit } => {
             put("remains", &"answer");
             put("empty", empty);
             put("exit", exit);
         }
-        Remains::Processes { again } => {
+        CleanupPhase::Processes { again } => {
             put("remains", &"processes");
             put("deadline", &again.0);
         }
-        Remains::Cleaning => put("remains", &"cleaning"),
-        Remains::Uncleaned { at } => {
+        CleanupPhase::Cleaning => put("remains", &"cleaning"),
+        CleanupPhase::Uncleaned { at } => {
             put("remains", &"uncleaned");
             put("deadline", &at.0);
         }
@@ -227,16 +227,18 @@ fn read_phase<'a, G: Fn(&str) -> Option<&'a str>>(fields: &Fields<'_, G>) -> Res
     }
 }
 
-fn read_remains<'a, G: Fn(&str) -> Option<&'a str>>(fields: &Fields<'_, G>) -> Result<Remains, Unreadable> {
+fn read_remains<'a, G: Fn(&str) -> Option<&'a str>>(
+    fields: &Fields<'_, G>,
+) -> Result<CleanupPhase, Unreadable> {
     let word = fields.need("remains", |s| Some(s.to_owned()))?;
     match word.as_str() {
         "answer" => {
             let exit = fields.maybe("exit", Exit::parse)?.unwrap_or(Exit::UNKNOWN);
-            Ok(Remains::Answer { empty: fields.flag("empty"), exit })
+            Ok(CleanupPhase::Answer { empty: fields.flag("empty"), exit })
         }
-        "processes" => Ok(Remains::Processes { again: fields.at("deadline")? }),
-        "cleaning" => Ok(Remains::Cleaning),
-        "uncleaned" => Ok(Remains::Uncleaned { at: fields.at("deadline")? }),
+        "processes" => Ok(CleanupPhase::Processes { again: fields.at("deadline")? }),
+        "cleaning" => Ok(CleanupPhase::Cleaning),
+        "uncleaned" => Ok(CleanupPhase::Uncleaned { at: fields.at("deadline")? }),
         _ => Err(Unreadable { key: "remains", value: Some(word) }),
     }
 }

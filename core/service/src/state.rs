@@ -59,7 +59,7 @@ pub enum State {
     Lingering {
         since: Ms,
         end: End,
-        remains: Remains,
+        remains: CleanupPhase,
     },
     /// `since`: when the wait began; `attempt`: the number in a row that comes after it.
     Backoff {
@@ -116,7 +116,7 @@ pub enum Phase {
 
 /// What is left of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remains {
+pub enum CleanupPhase {
     /// The answer to a create, start or drain is still owed: cleaning up now would race it. It says too whether `exit` is the
     /// program's.
     Answer { empty: bool, exit: Exit },
@@ -185,9 +185,9 @@ impl State {
                 Phase::Killed { again } => *again,
             }),
             State::Lingering { remains, .. } => match remains {
-                Remains::Processes { again } => Some(*again),
-                Remains::Uncleaned { at } => Some(*at),
-                Remains::Answer { .. } | Remains::Cleaning => None,
+                CleanupPhase::Processes { again } => Some(*again),
+                CleanupPhase::Uncleaned { at } => Some(*at),
+                CleanupPhase::Answer { .. } | CleanupPhase::Cleaning => None,
             },
             State::Backoff { until, .. } => Some(*until),
         }
@@ -222,7 +222,7 @@ impl State {
     /// Cleaning up has failed, and is tried again for as long as it fails.
     #[must_use]
     pub fn is_uncleaned(&self) -> bool {
-        matches!(self, State::Lingering { remains: Remains::Uncleaned { .. }, .. })
+        matches!(self, State::Lingering { remains: CleanupPhase::Uncleaned { .. }, .. })
     }
 
     /// Nothing runs, and nothing will without a new wish.
@@ -283,7 +283,7 @@ impl fmt::Display for Show<'_> {
                     write!(f, "stopping {}", ago(since))
                 }
             },
-            State::Lingering { remains: Remains::Processes { .. }, .. } => match self.processes {
+            State::Lingering { remains: CleanupPhase::Processes { .. }, .. } => match self.processes {
                 Some(1) => f.write_str("lingering 1 process"),
                 Some(n) => write!(f, "lingering {n} processes"),
                 None => f.write_str("lingering"),

@@ -1,4 +1,4 @@
-//! Time and luck, as arguments. An instant is milliseconds of CLOCK_BOOTTIME, which goes on while the host sleeps and does
+//! Time and chance, as arguments. An instant is milliseconds of CLOCK_BOOTTIME, which goes on while the host sleeps and does
 //! not begin anew before the host does: it means the same to the worker that comes after a crash. Wall-clock time is
 //! for display and does not occur here.
 
@@ -29,13 +29,13 @@ impl Ms {
 pub struct Now {
     pub at: Ms,
     /// A number drawn by the caller from 0..=u32::MAX, evenly: the part of the jitter to apply.
-    pub luck: u32,
+    pub jitter_share: u32,
 }
 
 impl Now {
     #[must_use]
-    pub fn new(at: Ms, luck: u32) -> Now {
-        Now { at, luck }
+    pub fn new(at: Ms, jitter_share: u32) -> Now {
+        Now { at, jitter_share }
     }
 }
 

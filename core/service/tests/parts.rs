@@ -14,7 +14,7 @@ fn ms(n: u64) -> Duration {
 #[test]
 fn waits_double_up_to_the_cap_and_jitter_only_lengthens() {
     let policy = Policy::default();
-    let waits = |luck| (1..=12).map(|n| policy.wait(n, luck).as_millis()).collect::<Vec<_>>();
+    let waits = |jitter_share| (1..=12).map(|n| policy.wait(n, jitter_share).as_millis()).collect::<Vec<_>>();
     let plain = [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000];
     assert_eq!(waits(0), plain);
     assert_eq!(waits(u32::MAX), plain.map(|n| n * 5 / 4));

@@ -3,7 +3,7 @@
 use crate::samples::{self, states};
 use proptest::prelude::*;
 use sampan_service::cause::{Condition, Down, Problem, Restart, WaitFor, Why};
-use sampan_service::state::{End, Failure, Health, Phase, Remains, Rest};
+use sampan_service::state::{CleanupPhase, End, Failure, Health, Phase, Rest};
 use sampan_service::{Exit, Facts, Job, Ms, State, Status, Wanted};
 
 proptest! {
@@ -121,10 +121,10 @@ fn state() -> impl Strategy<Value = State> {
         ms().prop_map(|again| Phase::Killed { again }),
     ];
     let remains = prop_oneof![
-        (any::<bool>(), exit()).prop_map(|(empty, exit)| Remains::Answer { empty, exit }),
-        ms().prop_map(|again| Remains::Processes { again }),
-        Just(Remains::Cleaning),
-        ms().prop_map(|at| Remains::Uncleaned { at }),
+        (any::<bool>(), exit()).prop_map(|(empty, exit)| CleanupPhase::Answer { empty, exit }),
+        ms().prop_map(|again| CleanupPhase::Processes { again }),
+        Just(CleanupPhase::Cleaning),
+        ms().prop_map(|at| CleanupPhase::Uncleaned { at }),
     ];
     let end = prop_oneof![
         exit().prop_map(End::Exit),

@@ -3,7 +3,7 @@
 use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor, Why};
 use sampan_service::event::{Found, Life, Verdict};
 use sampan_service::policy::{HealthPolicy, OnFailure, Readiness};
-use sampan_service::state::{End, Failure, Health, Phase, Remains, Rest};
+use sampan_service::state::{CleanupPhase, End, Failure, Health, Phase, Rest};
 use sampan_service::{Condition, Event, Exit, Facts, Job, Ms, Policy, Service, State, Wanted};
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ pub fn service(state: State) -> Service {
         State::Created { .. } => Some(Job::Start),
         State::Stopping { phase: Phase::Launching { .. }, .. } => Some(Job::Create),
         State::Stopping { phase: Phase::Draining { .. }, .. } => Some(Job::Drain),
-        State::Lingering { remains: Remains::Answer { .. }, .. } => Some(Job::Start),
-        State::Lingering { remains: Remains::Cleaning, .. } => Some(Job::Cleanup),
+        State::Lingering { remains: CleanupPhase::Answer { .. }, .. } => Some(Job::Start),
+        State::Lingering { remains: CleanupPhase::Cleaning, .. } => Some(Job::Cleanup),
         _ => None,
     };
     let wanted = match &state {
@@ -80,13 +80,13 @@ pub fn states() -> Vec<(&'static str, State)> {
                 phase: Phase::Signalled { at: since, deadline: past },
             },
         ),
-        ("lingering{answer}", lingering(Remains::Answer { empty: false, exit: Exit::code(3) })),
-        ("lingering{processes}", lingering(Remains::Processes { again: past })),
-        ("lingering{cleaning}", lingering(Remains::Cleaning)),
-        ("lingering{uncleaned}", lingering(Remains::Uncleaned { at: past })),
+        ("lingering{answer}", lingering(CleanupPhase::Answer { empty: false, exit: Exit::code(3) })),
+        ("lingering{processes}", lingering(CleanupPhase::Processes { again: past })),
+        ("lingering{cleaning}", lingering(CleanupPhase::Cleaning)),
+        ("lingering{uncleaned}", lingering(CleanupPhase::Uncleaned { at: past })),
         (
             "lingering for shutdown",
-            State::Lingering { since, end: End::Asked(Why::Shutdown), remains: Remains::Cleaning },
+            State::Lingering { since, end: End::Asked(Why::Shutdown), remains: CleanupPhase::Cleaning },
         ),
         ("backoff", State::Backoff { since, until: past, attempt: 2 }),
         ("failed", State::Failed { why: Failure::Exit(Exit::code(3)) }),

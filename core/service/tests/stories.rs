@@ -4,7 +4,7 @@ use crate::samples;
 use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor, Why};
 use sampan_service::event::{Found, Verdict};
 use sampan_service::policy::{HealthPolicy, OnFailure, Readiness, RestartPolicy};
-use sampan_service::state::{End, Failure, Health, Remains, Rest, Show};
+use sampan_service::state::{CleanupPhase, End, Failure, Health, Rest, Show};
 use sampan_service::{Event, Exit, Facts, Life, Ms, Now, Policy, Service, State, Wanted, step};
 use std::fmt::Write;
 use std::time::Duration;
@@ -300,8 +300,8 @@ fn what_ps_shows() {
         (State::Waiting { since, on: WaitFor::Plugin("audit".to_owned()) }, 0, "waiting plugin audit"),
         (State::Backoff { since, until: at, attempt: 4 }, 1_300, "backoff 4.2s left"),
         (State::Backoff { since, until: at, attempt: 4 }, 9_000, "backoff 0s left"),
-        (lingering(Remains::Processes { again: at }), 0, "lingering 2 processes"),
-        (lingering(Remains::Cleaning), 0, "lingering, cleaning up"),
+        (lingering(CleanupPhase::Processes { again: at }), 0, "lingering 2 processes"),
+        (lingering(CleanupPhase::Cleaning), 0, "lingering, cleaning up"),
         (failed(Failure::Attempts(5)), 0, "failed 5 attempts"),
         (
             failed(Failure::Problem(Problem::Hook {

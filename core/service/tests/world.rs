@@ -6,7 +6,7 @@ use crate::samples;
 use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor};
 use sampan_service::event::{Found, Verdict};
 use sampan_service::policy::RestartPolicy;
-use sampan_service::state::{Remains, Rest};
+use sampan_service::state::{CleanupPhase, Rest};
 use sampan_service::{Action, Exit, Facts, HasPolicy, Job, Life, Ms, Now, Policy, State, Wanted, step};
 
 /// A policy, and a number by which one config is told from the next.
@@ -105,7 +105,7 @@ pub struct World {
     /// Applied last.
     config: Config,
     now: Ms,
-    luck: u32,
+    jitter_share: u32,
     main: Main,
     /// Processes besides the main one.
     others: bool,
@@ -142,7 +142,7 @@ impl World {
             only_no: config.policy.restart == RestartPolicy::No,
             config,
             now: Ms(1_000),
-            luck: 0,
+            jitter_share: 0,
             main: Main::None,
             others: false,
             doomed: false,
@@ -165,7 +165,7 @@ impl World {
     }
 
     pub fn run(&mut self, op: &Op) {
-        self.luck = self.luck.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.jitter_share = self.jitter_share.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         match op {
             Op::Up(_) | Op::Restart(_) | Op::Live(_) | Op::Replace(_) | Op::AddAgain(..) if self.shutdown => {
             }
@@ -365,7 +365,7 @@ impl World {
     pub fn feed(&mut self, event: &Event) {
         self.steps += 1;
         let before = self.service.clone();
-        let actions = step(&mut self.service, event, Now::new(self.now, self.luck));
+        let actions = step(&mut self.service, event, Now::new(self.now, self.jitter_share));
         let cut = self.inside.filter(|_| !actions.is_empty());
         if let Some((done, crash)) = cut {
             self.inside = None;
@@ -454,7 +454,7 @@ impl World {
                 Event::Life { life: Life::Exited { exit, .. }, .. }
                 | Event::Life { life: Life::Adopted(Found::Exited { exit, .. }), .. } => *exit,
                 Event::Life { life: Life::Started, .. } => match before.state {
-                    State::Lingering { remains: Remains::Answer { exit, .. }, .. } => exit,
+                    State::Lingering { remains: CleanupPhase::Answer { exit, .. }, .. } => exit,
                     _ => panic!("an exit told by a start"),
                 },
                 _ => Exit::UNKNOWN,

@@ -56,7 +56,7 @@ const FUNCTION_LINES_MAX: usize = 60;
 const LONG: &str = "Long because";
 
 /// Words of our own that once stood for a word of the field.
-const GONE: [(&str, &str); 8] = [
+const GONE: [(&str, &str); 12] = [
     ("Want", "SlotSource"),
     ("Around", "MountContext, or Circumstances of a failure"),
     ("Made", "MountOutcome"),
@@ -65,6 +65,10 @@ const GONE: [(&str, &str); 8] = [
     ("Tide", "Notifier"),
     ("Deed", "Transfer"),
     ("Pen", "RecordWriter"),
+    ("Ground", "Context"),
+    ("Shelf", "RestartCache"),
+    ("Remains", "Cleanup, CleanupPhase"),
+    ("luck", "jitter_share"),
 ];
 
 fn workspace() -> PathBuf {

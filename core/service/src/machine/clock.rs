@@ -3,7 +3,7 @@
 use super::Turn;
 use crate::cause::{WaitFor, Why};
 use crate::service::HasPolicy;
-use crate::state::{Phase, Remains, State};
+use crate::state::{CleanupPhase, Phase, State};
 
 impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn timer(&mut self) {
@@ -43,11 +43,11 @@ impl<C: HasPolicy> Turn<'_, C> {
                 self.kill_again();
                 self.cause = Some("still there after a kill".to_owned());
             }
-            State::Lingering { remains: Remains::Processes { again: at }, .. } => {
+            State::Lingering { remains: CleanupPhase::Processes { again: at }, .. } => {
                 *at = again;
                 self.kill_all();
             }
-            State::Lingering { remains: Remains::Uncleaned { .. }, end, .. } => {
+            State::Lingering { remains: CleanupPhase::Uncleaned { .. }, end, .. } => {
                 let end = end.clone();
                 self.clean(end);
             }
@@ -55,7 +55,7 @@ impl<C: HasPolicy> Turn<'_, C> {
                 self.cause = Some(format!("restart {attempt} in a row"));
                 self.go(State::Waiting { since: self.now.at, on: WaitFor::Turn });
             }
-            State::Lingering { remains: Remains::Answer { .. } | Remains::Cleaning, .. }
+            State::Lingering { remains: CleanupPhase::Answer { .. } | CleanupPhase::Cleaning, .. }
             | State::Stopped { .. }
             | State::Waiting { .. }
             | State::Failed { .. } => {}

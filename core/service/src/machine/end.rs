@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::policy::{Answer, OnFailure};
 use crate::sabotage::{Invariant, broken};
 use crate::service::{HasPolicy, Job, Kill, Wanted};
-use crate::state::{End, Failure, Remains, Rest, State};
+use crate::state::{CleanupPhase, End, Failure, Rest, State};
 
 /// What comes after a life.
 enum Next {
@@ -37,7 +37,11 @@ impl<C: HasPolicy> Turn<'_, C> {
         self.tell(exit);
         if self.service.facts.job.is_some() {
             self.kill_rest(empty);
-            self.go(State::Lingering { since: self.now.at, end, remains: Remains::Answer { empty, exit } });
+            self.go(State::Lingering {
+                since: self.now.at,
+                end,
+                remains: CleanupPhase::Answer { empty, exit },
+            });
         } else {
             self.leave(end, empty);
         }
@@ -73,12 +77,12 @@ impl<C: HasPolicy> Turn<'_, C> {
 
     fn empty(&mut self) {
         match &mut self.service.facts.state {
-            State::Lingering { remains: Remains::Answer { empty, .. }, .. } => *empty = true,
-            State::Lingering { remains: Remains::Processes { .. }, end, .. } => {
+            State::Lingering { remains: CleanupPhase::Answer { empty, .. }, .. } => *empty = true,
+            State::Lingering { remains: CleanupPhase::Processes { .. }, end, .. } => {
                 let end = end.clone();
                 self.clean(end);
             }
-            State::Lingering { remains: Remains::Cleaning | Remains::Uncleaned { .. }, .. } => {}
+            State::Lingering { remains: CleanupPhase::Cleaning | CleanupPhase::Uncleaned { .. }, .. } => {}
             no_life!() | launching!() | runs!() | State::Stopping { .. } => {}
         }
     }
@@ -89,7 +93,7 @@ impl<C: HasPolicy> Turn<'_, C> {
         if empty || broken(Invariant::DoubleStart) {
             return self.clean(end);
         }
-        let remains = Remains::Processes { again: self.again() };
+        let remains = CleanupPhase::Processes { again: self.again() };
         self.go(State::Lingering { since: self.now.at, end, remains });
     }
 
@@ -100,12 +104,12 @@ impl<C: HasPolicy> Turn<'_, C> {
         if let (End::Exit(_), Some(problem)) = (&*end, problem) {
             *end = End::Problem(problem.clone());
         }
-        let Remains::Answer { empty, exit } = *remains else { return };
+        let CleanupPhase::Answer { empty, exit } = *remains else { return };
         if empty {
             let end = end.clone();
             self.clean(end);
         } else {
-            *remains = Remains::Processes { again };
+            *remains = CleanupPhase::Processes { again };
         }
         self.tell(exit);
     }
@@ -118,7 +122,7 @@ impl<C: HasPolicy> Turn<'_, C> {
         };
         self.service.facts.kept = keep;
         self.service.facts.job = Some(Job::Cleanup);
-        self.go(State::Lingering { since, end, remains: Remains::Cleaning });
+        self.go(State::Lingering { since, end, remains: CleanupPhase::Cleaning });
         self.act(Action::Cleanup { keep });
     }
 
@@ -136,7 +140,7 @@ impl<C: HasPolicy> Turn<'_, C> {
         let at = self.again();
         match &mut self.service.facts.state {
             State::Lingering { remains, .. } => {
-                *remains = Remains::Uncleaned { at };
+                *remains = CleanupPhase::Uncleaned { at };
                 self.cause = Some(format!("cleaning up failed: {problem}"));
             }
             no_life!() | launching!() | runs!() | State::Stopping { .. } => {}
@@ -169,7 +173,7 @@ impl<C: HasPolicy> Turn<'_, C> {
                 self.service.facts.restarts += 1;
                 self.service.facts.attempts += 1;
                 let attempt = self.service.facts.attempts;
-                let wait = self.policy().wait(attempt, self.now.luck);
+                let wait = self.policy().wait(attempt, self.now.jitter_share);
                 self.go(if wait.is_zero() {
                     State::Waiting { since, on: WaitFor::Turn }
                 } else {

@@ -7,7 +7,7 @@ use crate::cause::{Down, Restart, Up, Why};
 use crate::policy::Readiness;
 use crate::sabotage::{Invariant, broken};
 use crate::service::{HasPolicy, Wanted};
-use crate::state::{End, Health, Phase, Remains, Rest, State};
+use crate::state::{CleanupPhase, End, Health, Phase, Rest, State};
 
 impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn up(&mut self, up: &Up) {
@@ -108,7 +108,7 @@ impl<C: HasPolicy> Turn<'_, C> {
                 };
                 self.kill_all();
             }
-            State::Lingering { remains: Remains::Processes { .. }, .. } => self.kill_all(),
+            State::Lingering { remains: CleanupPhase::Processes { .. }, .. } => self.kill_all(),
             no_life!() | State::Lingering { .. } | launching!() | runs!() => {}
         }
     }

@@ -2,7 +2,7 @@
 //! keel's client and plain data go to the pool of blocking threads.
 //!
 //! Absent on purpose: the config and a way to the loop. A job has what it needs from whoever started it, and returns a value.
-use super::{Launchers, Shelf};
+use super::{Launchers, RestartCache};
 use crate::hooks;
 use crate::inside::Inside;
 use crate::probe::Exec;
@@ -57,7 +57,7 @@ pub struct Context {
     /// Warnings that were given: each is given once.
     warned: RefCell<BTreeSet<String>>,
     pub launchers: Rc<Launchers>,
-    kept: RefCell<BTreeMap<String, Shelf>>,
+    kept: RefCell<BTreeMap<String, RestartCache>>,
     /// Services whose groups saw a kill of all: the next life does not take them over (`Cgroup::kill_if_any` says why).
     killed_in: RefCell<BTreeSet<String>>,
 }
@@ -156,7 +156,7 @@ impl Context {
 
     /// What the service keeps from one life to the next. Whoever works on that holds the lock: a life is made, cleaned up or
     /// what it kept is let go of, one after the other.
-    pub fn shelf(&self, name: &str) -> Shelf {
+    pub fn restart_cache(&self, name: &str) -> RestartCache {
         self.kept.borrow_mut().entry(name.to_owned()).or_default().clone()
     }
 

@@ -30,7 +30,7 @@ mod launcher;
 pub mod job;
 pub mod reading;
 mod process;
-mod remains;
+mod cleanup;
 mod context;
 
 use crate::hooks;
@@ -47,12 +47,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub use cleanup::{Cleanup, cleanup, discard, let_go};
 pub use context::{Context, Dirs};
 pub use groups::{hold, kill_all, last_look, remove_cgroup_parent, thaw, update};
 use launcher::Launcher;
 pub use launcher::{Launchers, UnderWay};
 pub use process::{end, exit_status, netns_of, reaped, signal};
-pub use remains::{Remains, cleanup, discard, let_go};
 use stdio::Output;
 pub use stdio::{drop_stdio, reads, write_line};
 use talk::{Launch, Order, Said};
@@ -93,7 +93,7 @@ pub struct Created {
 pub struct StartGate(Launcher);
 
 /// What a service keeps from one life to the next.
-pub type Shelf = Rc<tokio::sync::Mutex<Kept>>;
+pub type RestartCache = Rc<tokio::sync::Mutex<Kept>>;
 
 #[derive(Debug, Default)]
 pub struct Kept {
@@ -105,8 +105,8 @@ pub struct Kept {
 
 /// Plugins' `create`, bundle, launch up to OCI state created with `attach` on the way.
 pub async fn create(context: &Rc<Context>, wanted: Wanted) -> Result<Box<Created>, Problem> {
-    let shelf = context.shelf(&wanted.config.name);
-    let mut kept = shelf.lock().await;
+    let cache = context.restart_cache(&wanted.config.name);
+    let mut kept = cache.lock().await;
     let under_way = wanted.under_way.clone();
     under_way.unless_ended(&context.launchers, create_with(context, wanted, &mut kept)).await
 }

@@ -137,10 +137,10 @@ impl Worker {
     fn clean_up(&self, name: &str, keep: bool) {
         let Some(entry) = self.fleet.get(name) else { return };
         let (generation, config) = (entry.machine.generation, entry.machine.config().shared());
-        let remains = life::Remains { ctx: entry.ctx(), generation, config, keep };
+        let order = life::Cleanup { ctx: entry.ctx(), generation, config, keep };
         let (context, name) = (self.context.clone(), entry.name.clone());
         self.job(&name.clone(), generation, async move {
-            match life::cleanup(&context, remains).await {
+            match life::cleanup(&context, order).await {
                 Ok(()) => Life::CleanedUp,
                 Err(problem) => {
                     context.warn(&name, &format!("cannot clean up: {problem}"));

@@ -225,7 +225,7 @@ impl Worker {
 
     /// One event of one service: step, write down, act.
     pub fn apply(&mut self, name: &str, event: &Event) {
-        let now = Now::new(clock::boottime(), luck());
+        let now = Now::new(clock::boottime(), jitter_share());
         let Some(entry) = self.fleet.get_mut(name) else { return };
         let before = entry.machine.clone();
         let actions = sampan_service::step(&mut entry.machine, event, now);
@@ -466,7 +466,7 @@ fn missing_plugin(plugins: &Plugins, config: &Config, service: &str) -> Option<S
 }
 
 /// The part of the jitter to apply. It need not be secret, only different from one start to the next.
-fn luck() -> u32 {
+fn jitter_share() -> u32 {
     let mut bytes = [0; 4];
     let _ = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::NONBLOCK);
     u32::from_ne_bytes(bytes)

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// What is left of a life.
 #[derive(Debug)]
-pub struct Remains {
+pub struct Cleanup {
     pub ctx: Ctx,
     pub config: Arc<schema::Service>,
     pub generation: u64,
@@ -29,11 +29,11 @@ pub struct Remains {
     pub keep: bool,
 }
 
-/// `detach`, the container's remains, poststop hooks, `removed`. Does no harm where there is nothing.
-pub async fn cleanup(context: &Rc<Context>, remains: Remains) -> Result<(), Problem> {
-    let Remains { ctx, config, generation, keep } = remains;
-    let shelf = context.shelf(&config.name);
-    let mut kept = shelf.lock().await;
+/// `detach`, the container's order, poststop hooks, `removed`. Does no harm where there is nothing.
+pub async fn cleanup(context: &Rc<Context>, order: Cleanup) -> Result<(), Problem> {
+    let Cleanup { ctx, config, generation, keep } = order;
+    let cache = context.restart_cache(&config.name);
+    let mut kept = cache.lock().await;
     context.launchers.hangs(&config.name)?;
     if keep {
         context.launchers.expect();
@@ -54,8 +54,8 @@ pub async fn cleanup(context: &Rc<Context>, remains: Remains) -> Result<(), Prob
 
 /// No next life comes after a cleanup that kept something for it.
 pub async fn let_go(context: &Rc<Context>, name: &str, ctx: Option<&Ctx>) -> Result<(), Problem> {
-    let shelf = context.shelf(name);
-    let mut kept = shelf.lock().await;
+    let cache = context.restart_cache(name);
+    let mut kept = cache.lock().await;
     match ctx {
         Some(ctx) => context.report(name, &context.plugins.release(ctx).await),
         None => context.plugins.forget(name),
@@ -74,8 +74,8 @@ pub async fn discard(
 ) -> Result<(), Problem> {
     let scene = Scene::of(context, name, generation, hooks::Log::Nowhere);
     // The config may name it again at any time: its next life waits.
-    let shelf = context.shelf(name);
-    let _kept = shelf.lock().await;
+    let cache = context.restart_cache(name);
+    let _kept = cache.lock().await;
     on_pool(move || {
         kill_all(hold(scene.hierarchies, &scene.cgroup), None).map_err(of_io)?;
         if let Some(child) = child {
