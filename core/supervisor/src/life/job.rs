@@ -283,7 +283,7 @@ impl Stages for Bridge<'_> {
         self.worker.say(&Said::Attach { pid: container.pid, roles }, &fds).map_err(|_| ended())?;
         match self.worker.next() {
             Some((Order::Attached(Ok(())), _)) => Ok(()),
-            Some((Order::Attached(Err(failure)), _)) => Err(Error::new(failure).field("attach")),
+            Some((Order::Attached(Err(failure)), _)) => Err(Error::new(failure)),
             _ => Err(ended()),
         }
     }
