@@ -13,7 +13,7 @@ use sampan_keel::Handle;
 use sampan_plugin_host::Ctx;
 use sampan_service::graph::{Graph, Need};
 use sampan_service::limits::Bucket;
-use sampan_service::{Ms, State, Status, WaitFor, Wanted};
+use sampan_service::{Exit, Ms, State, Status, WaitFor, Wanted};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -43,6 +43,16 @@ pub struct Live {
     pub watch: Task,
 }
 
+/// The end of a main process, as plugins are told of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    pub exit: Exit,
+    /// None where nobody noted when it began.
+    pub lived: Option<Duration>,
+    /// OOM kills in its group in this life.
+    pub oom_kills: u64,
+}
+
 #[derive(Debug)]
 pub struct Entry {
     pub name: Arc<str>,
@@ -51,6 +61,9 @@ pub struct Entry {
     pub handle: u64,
     pub live: Option<Live>,
     pub timer: Option<Task>,
+    /// How its program ended, before the start had its answer: plugins are told when that has come, so that they hear of the
+    /// start first.
+    pub untold: Option<Ended>,
     /// The launch or start that was ordered last.
     pub under_way: Option<Rc<UnderWay>>,
     /// Leaf of the container's config -> the plugin that set it.
@@ -65,9 +78,16 @@ impl Entry {
             handle,
             live: None,
             timer: None,
+            untold: None,
             under_way: None,
             owners: BTreeMap::new(),
         }
+    }
+
+    /// Its program is told to start, and whoever does it has not answered yet.
+    pub fn is_being_started(&self) -> bool {
+        let gate_is_taken = self.live.as_ref().is_some_and(|live| live.gate.is_none());
+        self.under_way.is_some() && gate_is_taken && self.machine.state.is_launching()
     }
 
     /// Of the present life; where there is none, of the next.

@@ -75,6 +75,13 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    /// The thread is in a call that should have ended. A call within its time owes nothing yet.
+    fn is_stuck(&self) -> bool {
+        self.call_deadline.is_some_and(|deadline| deadline < Instant::now())
+    }
+}
+
 /// Figures for `statuses`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
@@ -186,7 +193,7 @@ impl Plugin {
         {
             let mut queue = self.queue();
             let mut health = self.health();
-            if !may(&health) || queue.zombies > 0 || queue.call_deadline.is_some() {
+            if !may(&health) || queue.zombies > 0 || queue.is_stuck() {
                 return false;
             }
             *health = Health { figures: std::mem::take(&mut health.figures), ..Health::default() };
@@ -199,7 +206,7 @@ impl Plugin {
 
     /// Its thread is in a call that should have ended.
     pub fn is_stuck(&self) -> bool {
-        self.queue().call_deadline.is_some_and(|deadline| deadline < Instant::now())
+        self.queue().is_stuck()
     }
 
     pub fn queued(&self) -> usize {

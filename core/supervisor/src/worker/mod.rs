@@ -27,7 +27,7 @@ mod wishes;
 
 use crate::bus::Bus;
 use crate::clock;
-use crate::fleet::{self, Fleet, Live};
+use crate::fleet::{self, Ended, Fleet, Live};
 use crate::life::{self, Context, Created};
 use crate::message::{Asker, Message, Sender};
 use crate::places;
@@ -292,6 +292,11 @@ impl Worker {
                 Life::StartFailed(problem)
             }
         };
+        if let Some(entry) = self.fleet.get_mut(name).filter(|entry| entry.machine.generation == generation)
+            && let Some(ended) = entry.untold.take()
+        {
+            notify::ended(&self.context, entry, ended);
+        }
         self.apply(name, &Event::life(generation, life));
     }
 
@@ -326,18 +331,19 @@ impl Worker {
         let (pid, handle) = (live.pid, live.handle.clone());
         let status = life::exit_status(&self.keel, live.handle.as_ref(), live.pidfd.as_fd());
         let (oom_kills, empty) = self.context.last_look(name);
-        let oom = oom_kills > live.oom_before;
-        let exit = Exit { status, oom };
+        let oom_kills = oom_kills.saturating_sub(live.oom_before);
+        let exit = Exit { status, oom: oom_kills > 0 };
         // Perhaps by a kill of all of its group, which `sampan kill --all` and others may ask for.
         if status == sampan_service::Status::Signal(libc::SIGKILL) {
             self.context.note_kill(name);
         }
         let lived = live.started_at.and_then(|at| at.elapsed().ok());
-        if oom {
-            notify::oom(&self.context, entry, oom_kills - live.oom_before);
-        }
-        if let Some(entry) = self.fleet.get(name) {
-            notify::exit(&self.context, entry, exit, lived);
+        let ended = Ended { exit, lived, oom_kills };
+        if let Some(entry) = self.fleet.get_mut(name) {
+            match entry.is_being_started() {
+                true => entry.untold = Some(ended),
+                false => notify::ended(&self.context, entry, ended),
+            }
         }
         self.apply(name, &Event::life(generation, Life::Exited { exit, empty }));
         if let Some(handle) = handle

@@ -1,22 +1,22 @@
 //! What plugins are told of a service's life beside its launch and its end.
 use super::Worker;
-use crate::fleet::{Entry, Live};
+use crate::fleet::{Ended, Entry, Live};
 use crate::hooks;
 use crate::life::{self, Context};
 use sampan_plugin_host::{ExitFacts, Role, Running};
-use sampan_service::{Exit, Status, Verdict};
+use sampan_service::{Status, Verdict};
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 pub(super) fn ready(context: &Context, entry: &Entry) {
     context.plugins.notify_ready(&entry.ctx());
 }
 
-pub(super) fn oom(context: &Context, entry: &Entry, kills: u64) {
-    context.plugins.notify_oom(&entry.ctx(), &serde_json::json!({ "oom_kill": kills }));
-}
-
-pub(super) fn exit(context: &Context, entry: &Entry, exit: Exit, lived: Option<Duration>) {
+/// The OOM kills come before the end that they caused.
+pub(super) fn ended(context: &Context, entry: &Entry, ended: Ended) {
+    let Ended { exit, lived, oom_kills } = ended;
+    if oom_kills > 0 {
+        context.plugins.notify_oom(&entry.ctx(), &serde_json::json!({ "oom_kill": oom_kills }));
+    }
     let (code, signal, unknown) = match exit.status {
         Status::Code(code) => (code, 0, false),
         Status::Signal(signal) => (128 + signal, signal, false),

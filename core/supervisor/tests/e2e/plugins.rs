@@ -87,6 +87,8 @@ trace("seer", r); return SP_OK;"#;
     };
     let services = format!(
         "{seer}[services.a]\n{LIVE}[services.job]\ncommand = [\"/bin/true\"]\nrestart = \"no\"\n\
+         [services.brief]\ncommand = [\"/bin/true\"]\nrestart = \"no\"\n\
+         hooks.poststart = [{{ path = \"/bin/sh\", args = [\"sh\", \"-c\", \"sleep 0.5\"] }}]\n\
          [services.late]\n{LIVE}autostart = false\n"
     );
     let world = world!("{services}");
@@ -102,6 +104,10 @@ trace("seer", r); return SP_OK;"#;
     // It may end before it is called ready.
     let job: Vec<String> = seen("job").into_iter().filter(|event| event != "ready").collect();
     assert_eq!(job, [&life[..], &["exit", "detach", "removed"]].concat());
+    // The program of this one ends while its start is still being finished.
+    world.until("the last event", |_| seen("brief").last().is_some_and(|event| event == "removed"));
+    let brief: Vec<String> = seen("brief").into_iter().filter(|event| event != "ready").collect();
+    assert_eq!(brief, [&life[..], &["exit", "detach", "removed"]].concat());
 
     // What changes while it runs is told when it holds.
     world.ok(&["start", "late"]);
