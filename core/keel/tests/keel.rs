@@ -113,7 +113,7 @@ impl Sampand {
             answer.split_whitespace().partition(|w| w.starts_with('+'));
         let listed: BTreeMap<String, i32> = children
             .iter()
-            .map(|child| child.split_once('=').unwrap())
+            .map(|child| child.split_once('=').unwrap_or_else(|| panic!("no list: {answer:?}")))
             .map(|(tag, pid)| (tag.to_owned(), pid.parse().unwrap()))
             .collect();
         assert_eq!(listed.len(), children.len(), "a tag is listed twice: {answer}");
