@@ -148,10 +148,13 @@ pub struct Taken {
 }
 
 impl Leases {
-    /// Leases as they were written down. One outside the subnet, or an address that an earlier one has, is dropped.
+    /// Leases as they were written down. One outside the subnet is dropped, and of two with one address the second; who holds
+    /// an address goes before who gave it back, whose record may be one that could not be deleted.
     pub fn restore(subnet: Subnet, leases: impl IntoIterator<Item = (String, Lease)>) -> Leases {
         let mut restored = Leases::default();
         let mut seen = std::collections::BTreeSet::new();
+        let mut leases: Vec<(String, Lease)> = leases.into_iter().collect();
+        leases.sort_by_key(|(_, lease)| lease.freed.is_some());
         for (service, lease) in leases {
             if subnet.hosts().contains(&u32::from(lease.address)) && seen.insert(lease.address) {
                 restored.by_service.insert(service, lease);
@@ -294,6 +297,15 @@ mod tests {
         );
         assert_eq!(take(&mut leases, "g"), Ok(2));
         assert_eq!(take(&mut leases, "h"), Err(Full(5)));
+    }
+
+    #[test]
+    fn of_two_records_of_one_address_the_one_that_is_held_counts() {
+        let address = [10, 0, 0, 2].into();
+        let old = ("a".to_owned(), Lease { address, freed: Some(7) });
+        let new = ("b".to_owned(), Lease { address, freed: None });
+        let restored = Leases::restore(subnet("10.0.0.0/29"), [old, new]);
+        assert_eq!((restored.get("a"), restored.get("b")), (None, Some(Lease { address, freed: None })));
     }
 
     proptest! {

@@ -58,6 +58,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 
 use nix::sys::stat::fstat;
+use sampan_plugin::host::Done;
 use sampan_plugin::prelude::*;
 
 use crate::config::Config;
@@ -175,16 +176,30 @@ impl Network {
         if lock(&self.engine).is_proven() { Ok(()) } else { cx.extend(modules::WAIT_MAX) }
     }
 
+    /// All of them, whichever fails: a record that is left out would be one that nobody writes later. The first failure is told.
     async fn carry_out(&self, effects: Vec<Effect>) -> Result<()> {
-        for effect in effects {
-            match effect {
-                Effect::Put(key, value) => self.host.put(Container::HOST, &key, &value).await?,
-                Effect::Delete(key) => self.host.delete(Container::HOST, &key).await?,
-                Effect::Keep(key, fd) => self.host.keep_fd(Container::HOST, &key, &fd)?,
-                Effect::Drop(key) => self.host.drop_fd(Container::HOST, &key)?,
-            }
+        let begun: Vec<Result<Option<Done<()>>>> =
+            effects.into_iter().map(|effect| self.begin(effect)).collect();
+        let mut outcome = Ok(());
+        for effect in begun {
+            let done = match effect {
+                Ok(Some(durable)) => durable.await,
+                Ok(None) => Ok(()),
+                Err(e) => Err(e),
+            };
+            outcome = outcome.and(done);
         }
-        Ok(())
+        outcome
+    }
+
+    /// What this returns ends when the effect is durable.
+    fn begin(&self, effect: Effect) -> Result<Option<Done<()>>> {
+        Ok(match effect {
+            Effect::Put(key, value) => Some(self.host.put(Container::HOST, &key, &value)),
+            Effect::Delete(key) => Some(self.host.delete(Container::HOST, &key)),
+            Effect::Keep(key, fd) => self.host.keep_fd(Container::HOST, &key, &fd).map(|()| None)?,
+            Effect::Drop(key) => self.host.drop_fd(Container::HOST, &key).map(|()| None)?,
+        })
     }
 
     /// Starts the guard with the first work.

@@ -101,6 +101,51 @@ fn rules_that_were_flushed_are_back_by_themselves() {
     });
 }
 
+/// As sampand does for a container that lives, after a worker was killed.
+fn replay(rig: &Rig, service: &str, ns: &Namespace) -> sampan_plugin::Result<()> {
+    let event = Event::new(abi::EV_ATTACH).of(service).flags(abi::F_REPLAY);
+    rig.fire(event.fd(Role::Netns, ns.netns.try_clone().unwrap())).map(drop)
+}
+
+#[test]
+fn what_a_full_disk_refused_is_written_by_the_next_start() {
+    on_a_fresh_host(|| {
+        let rig = Rig::new::<Network>(json!({})).unwrap();
+        rig.fill_disk(true);
+        create(&rig, "web", web()).unwrap_err();
+        let held = rig.kept().len();
+        // The service was told so and is started again, once there is room.
+        rig.fill_disk(false);
+        detach(&rig, "web", true);
+        create(&rig, "web", web()).unwrap();
+        let ns = Namespace::new();
+        attach(&rig, "web", &ns).unwrap();
+        ns.serve_tcp(80);
+        assert!(call("127.0.0.1:8080").is_some());
+        rig.close_and_reopen().unwrap();
+        replay(&rig, "web", &ns).unwrap();
+        assert_eq!(status(&rig)["services"]["web"]["networks"][0]["address"], "10.144.0.2");
+        assert!(call("127.0.0.1:8080").is_some());
+        assert!(run("ip -o link").contains("sp-default"));
+        assert_eq!(held, 1, "what else there was to do was done");
+    });
+}
+
+#[test]
+fn a_service_whose_network_was_lost_is_prepared_when_its_attach_is_replayed() {
+    on_a_fresh_host(|| {
+        let rig = Rig::new::<Network>(json!({})).unwrap();
+        create(&rig, "web", web()).unwrap();
+        let ns = Namespace::new();
+        attach(&rig, "web", &ns).unwrap();
+        rig.lose("", "network/default");
+        rig.close_and_reopen().unwrap();
+        replay(&rig, "web", &ns).unwrap();
+        ns.serve_tcp(80);
+        assert!(call("127.0.0.1:8080").is_some());
+    });
+}
+
 #[test]
 fn services_without_a_bridge_are_not_ours() {
     on_a_fresh_host(|| {

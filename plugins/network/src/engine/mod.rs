@@ -93,12 +93,17 @@ impl Engine {
             let leases = Leases::restore(*subnet, leases.remove(name.as_str()).unwrap_or_default());
             networks.insert(name.clone(), Known { subnet: *subnet, leases });
         }
-        // A place without its lease (a damaged store) would be an address that another may have: it is none.
+        // A place without its lease (a damaged store) would be an address that another may have: it is none. Whoever lost one
+        // holds nothing any more, so that a container that lives is prepared anew when its attach is replayed.
         let leased = |network: &str, service: &str| {
             networks.get(network).is_some_and(|k: &Known| k.leases.get(service).is_some())
         };
         for (name, service) in &mut records.services {
+            let had = service.places.len();
             service.places.retain(|p| leased(&p.network, name));
+            if service.places.len() < had {
+                service.freed.get_or_insert(0);
+            }
         }
         let freed = records.services.iter().filter_map(|(_, s)| s.freed).max().unwrap_or(0);
         Engine {

@@ -29,16 +29,22 @@ impl Engine {
         let ports = self.publications(name, &wanted, &networks)?;
         self.hold_ports(name, &ports, effects)?;
         let places = self.lease(name, &networks, effects)?;
+        // Written even if it was known: the disk may have refused it last time. A repeat costs nothing, the host sees to that.
         let service = Service { places, ports, freed: None };
-        if self.services.get(name) != Some(&service) {
-            effects.push(Effect::put(records::service_key(name), &service));
-            self.services.insert(name.to_owned(), service);
-        }
+        effects.push(Effect::put(records::service_key(name), &service));
+        self.services.insert(name.to_owned(), service);
         Ok(())
     }
 
-    /// Gives the network a subnet: the one it had, if nobody took it and config.toml says no other.
+    /// A network that this service needs, with its subnet. Written even if it was known, as the service is.
     fn know(&mut self, network: &str, service: &str, effects: &mut Vec<Effect>) -> Result<()> {
+        let subnet = self.subnet_for(network, service, effects)?;
+        effects.push(Effect::put(records::network_key(network), &Network { subnet }));
+        Ok(())
+    }
+
+    /// The subnet that the network had, if nobody took it and config.toml says no other.
+    fn subnet_for(&mut self, network: &str, service: &str, effects: &mut Vec<Effect>) -> Result<Subnet> {
         let default = config::Network::default();
         let config = match self.config.networks.get(network) {
             Some(config) => config,
@@ -58,20 +64,19 @@ impl Engine {
             let as_wanted = wanted.is_none_or(|w| w == subnet);
             let users: Vec<&str> = known.leases.held().map(|(s, _)| s).filter(|s| *s != service).collect();
             match (users.is_empty(), as_wanted) {
-                (false, true) => return Ok(()),
+                (false, true) => return Ok(subnet),
                 (false, false) => {
                     return Err(format!("network {network}: has {subnet} until {} stop", users.join(", ")));
                 }
-                (true, true) if self.is_held(service) || self.is_free(network, subnet)? => return Ok(()),
+                (true, true) if self.is_held(service) || self.is_free(network, subnet)? => return Ok(subnet),
                 (true, _) => {}
             }
         }
         let subnet = self.choose_subnet(network, wanted)?;
-        effects.push(Effect::put(records::network_key(network), &Network { subnet }));
         self.networks.insert(network.to_owned(), Known { subnet, leases: Leases::default() });
         let once: Vec<String> = self.services.keys().cloned().collect();
         once.iter().for_each(|service| self.forget_place(service, network, effects));
-        Ok(())
+        Ok(subnet)
     }
 
     fn choose_subnet(&mut self, network: &str, wanted: Option<Subnet>) -> Result<Subnet> {

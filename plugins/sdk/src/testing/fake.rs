@@ -24,13 +24,17 @@ pub(super) struct State {
     pub(super) services: BTreeMap<String, Value>,
     pub(super) given: BTreeMap<(u64, u32), OwnedFd>,
     pub(super) kv: BTreeMap<(u64, String), Vec<u8>>,
+    /// What a crash leaves of `kv`.
+    pub(super) disk: BTreeMap<(u64, String), Vec<u8>>,
+    pub(super) is_disk_full: bool,
     pub(super) kept: BTreeMap<(u64, String), OwnedFd>,
     pub(super) logs: Vec<Line>,
     pub(super) metrics: Vec<(String, String, f64)>,
     pub(super) emitted: Vec<(String, Value)>,
     pub(super) done: BTreeMap<u64, (i32, Vec<u8>, Vec<OwnedFd>)>,
     pub(super) issued: std::collections::BTreeSet<u64>,
-    pub(super) results: VecDeque<u64>,
+    /// Token and status.
+    pub(super) results: VecDeque<(u64, i32)>,
     pub(super) timers: BTreeMap<u64, (Instant, Option<Duration>)>,
     pub(super) extended: Duration,
 }
@@ -69,6 +73,8 @@ impl Fake {
                 services: BTreeMap::new(),
                 given: BTreeMap::new(),
                 kv: BTreeMap::new(),
+                disk: BTreeMap::new(),
+                is_disk_full: false,
                 kept: BTreeMap::new(),
                 logs: Vec::new(),
                 metrics: Vec::new(),
@@ -99,6 +105,7 @@ impl Fake {
         let mut state = self.lock();
         let handle = state.handle(service);
         state.kv.retain(|(owner, _), _| *owner != handle);
+        state.disk.retain(|(owner, _), _| *owner != handle);
         state.given.retain(|(owner, _), _| *owner != handle);
         state.services.remove(service);
     }
@@ -253,13 +260,20 @@ unsafe extern "C" fn put(ctx: *mut Ctx, container: u64, key: Bytes, value: Bytes
     if container != 0 && state.name(container).is_empty() {
         return abi::E_NOSUCH;
     }
-    match value.ptr.is_null() {
-        true => drop(state.kv.remove(&(container, key))),
-        // SAFETY: as above.
-        false => drop(state.kv.insert((container, key), unsafe { value.as_slice() }.to_vec())),
+    // SAFETY: as above.
+    let value = (!value.ptr.is_null()).then(|| unsafe { value.as_slice() }.to_vec());
+    let place = (container, key);
+    let set = |map: &mut BTreeMap<_, _>| match &value {
+        Some(value) => drop(map.insert(place.clone(), value.clone())),
+        None => drop(map.remove(&place)),
+    };
+    set(&mut state.kv);
+    if !state.is_disk_full {
+        set(&mut state.disk);
     }
     if token != 0 {
-        state.results.push_back(token);
+        let status = if state.is_disk_full { abi::E_FAIL } else { abi::OK };
+        state.results.push_back((token, status));
         fake.wake.notify_all();
     }
     abi::OK

@@ -258,7 +258,6 @@ impl Rig {
     pub fn lifecycle_with(&self, service: &str, table: Value, fds: Vec<(Role, OwnedFd)>) -> Result<Value> {
         let pid = std::process::id() as i32;
         let create = Event::new(abi::EV_CREATE).of(service).body(json!({ "service": &table, "attempt": 0 }));
-        self.host.lock().services.insert(service.to_owned(), table.clone());
         let adjust = self.fire(create).and_then(|adjust| {
             let answer =
                 if adjust.json.is_null() { Vec::new() } else { adjust.json.to_string().into_bytes() };
@@ -303,14 +302,47 @@ impl Rig {
     /// dead process would not: end them before, or do not mind them. `attach` is replayed by the test, with its descriptors.
     pub fn crash_and_reopen(&self) -> Result<()> {
         *self.this() = std::ptr::null_mut();
+        self.reopen("crash")
+    }
+
+    /// As [`Rig::crash_and_reopen`], of a plugin that has let go of what only one instance may have: it is closed first.
+    pub fn close_and_reopen(&self) -> Result<()> {
+        self.close();
+        self.reopen("start")
+    }
+
+    fn reopen(&self, reason: &str) -> Result<()> {
         {
             let mut state = self.host.lock();
             state.results.clear();
+            state.kv = state.disk.clone();
             state.timers.clear();
             state.events = self.table.events;
         }
-        self.call_open("crash")?;
+        self.call_open(reason)?;
         self.synchronize()
+    }
+
+    fn close(&self) {
+        let this = std::mem::replace(&mut *self.this(), std::ptr::null_mut());
+        if let Some(close) = self.table.close
+            && !this.is_null()
+        {
+            // SAFETY: open, and closed once: the pointer is gone from the rig.
+            unsafe { close(this, 0) };
+        }
+    }
+
+    /// While the disk is full nothing that is put gets there: the plugin is told so, reads it all the same, and a crash loses it.
+    pub fn fill_disk(&self, is_full: bool) {
+        self.host.lock().is_disk_full = is_full;
+    }
+
+    /// A stored value is gone from the disk, as from a store that was damaged. The plugin sees it after a crash.
+    pub fn lose(&self, service: &str, key: &str) {
+        let mut state = self.host.lock();
+        let handle = if service.is_empty() { 0 } else { state.handle(service) };
+        state.disk.remove(&(handle, key.to_owned()));
     }
 
     /// `synchronize` with all that lives.
@@ -351,19 +383,21 @@ impl Rig {
                 let now = Instant::now();
                 let due = state.timers.iter().find(|(_, (at, _))| *at <= now).map(|(token, _)| *token);
                 match (state.results.pop_front(), due) {
-                    (Some(token), _) => Some((abi::EV_RESULT, token)),
+                    (Some((token, status)), _) => Some((abi::EV_RESULT, token, status)),
                     (None, Some(token)) => {
                         let every = state.timers.remove(&token).and_then(|(_, every)| every);
                         if let Some(every) = every {
                             state.timers.insert(token, (now + every, Some(every)));
                         }
-                        Some((abi::EV_TIMER, token))
+                        Some((abi::EV_TIMER, token, abi::OK))
                     }
                     (None, None) => None,
                 }
             };
-            let Some((number, token)) = next else { return };
-            let request = Request { token, ..Request::new(number) };
+            let Some((number, token, status)) = next else { return };
+            let body = if status == abi::OK { "" } else { "No space left on device" };
+            let body = Bytes::of(body.as_bytes());
+            let request = Request { token, exit_code: status, body, ..Request::new(number) };
             self.call(&request);
         }
     }
@@ -441,13 +475,7 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        let this = std::mem::replace(&mut *self.this(), std::ptr::null_mut());
-        if let Some(close) = self.table.close
-            && !this.is_null()
-        {
-            // SAFETY: open, and closed once: the pointer is gone from the rig.
-            unsafe { close(this, 0) };
-        }
+        self.close();
     }
 }
 
@@ -516,7 +544,12 @@ impl Fired {
         let mut state = host.lock();
         let container = if event.service.is_empty() { 0 } else { state.handle_or_new(&event.service) };
         match event.number {
-            abi::EV_CREATE => drop(state.alive.insert(event.service.clone())),
+            abi::EV_CREATE => {
+                state.alive.insert(event.service.clone());
+                if let Some(table) = event.body.get("service") {
+                    state.services.insert(event.service.clone(), table.clone());
+                }
+            }
             abi::EV_REMOVED => drop(state.alive.remove(&event.service)),
             abi::EV_ATTACH => {
                 for (role, fd) in &event.fds {
