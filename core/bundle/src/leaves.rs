@@ -5,7 +5,7 @@ use oci_spec::runtime as oci;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Error, Facts, users};
+use super::Facts;
 use sampan_config::schema::{Hook, Resources, Service};
 
 type Asked<'a> = &'a dyn Fn(&str) -> bool;
@@ -22,7 +22,7 @@ pub fn set(spec: &mut Value, pointer: &str, value: Value) {
     *at = value;
 }
 
-pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<'_>) -> Result<(), Error> {
+pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<'_>) {
     let argv = service.argv();
     if !argv.is_empty() {
         set(spec, "/process/args", json!(argv));
@@ -37,12 +37,8 @@ pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<
         set(spec, "/process/noNewPrivileges", json!(service.security.no_new_privileges));
     }
     let mut home = None;
-    if asked("user") {
-        let wrong =
-            |why: String| Error::new(&service.name, "user", "find the user in").path(&facts.root).why(why);
-        let user = users::resolve(&service.user, &facts.passwd, &facts.group)
-            .map_err(|why| wrong(why).hint("name a user of the rootfs, or write numbers"))?;
-        home = Some(user.home);
+    if let Some(user) = &facts.user {
+        home = Some(user.home.as_str());
         set(spec, "/process/user", json!({ "uid": user.uid, "gid": user.gid }));
         if !user.groups.is_empty() {
             set(spec, "/process/user/additionalGids", json!(user.groups));
@@ -52,11 +48,10 @@ pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<
         let merged = environment(spec, service, home);
         set(spec, "/process/env", json!(merged));
     }
-    Ok(())
 }
 
 /// The spec's, HOME, then the service's; the last of a name wins and stays where the name first stood.
-fn environment(spec: &Value, service: &Service, home: Option<String>) -> Vec<String> {
+fn environment(spec: &Value, service: &Service, home: Option<&str>) -> Vec<String> {
     let mut all: Vec<(String, String)> = Vec::new();
     let mut put = |name: &str, value: &str| match all.iter_mut().find(|(n, _)| n == name) {
         Some((_, old)) => *old = value.to_string(),
@@ -68,7 +63,7 @@ fn environment(spec: &Value, service: &Service, home: Option<String>) -> Vec<Str
         }
     }
     if let Some(home) = home {
-        put("HOME", &home);
+        put("HOME", home);
     }
     for (name, value) in &service.environment {
         put(name, value);

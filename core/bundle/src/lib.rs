@@ -63,7 +63,7 @@ pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     };
     let bundle = matches!(service.source, Source::Bundle(_));
     let asked = |key: &str| !bundle || service.sets(key);
-    leaves::process(&mut spec, service, facts, &asked)?;
+    leaves::process(&mut spec, service, facts, &asked);
     leaves::capabilities(&mut spec, service, &asked);
     leaves::resources(&mut spec, service, &asked);
     leaves::hooks(&mut spec, service);

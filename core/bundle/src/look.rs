@@ -1,24 +1,26 @@
-//! What a bundle needs to know of users' paths, and the looking: of what may hang (a dead mount), this is all. It can be done
-//! in another process than the rest, so both the question and the answer are plain data.
+//! What a bundle needs to know of users' paths, and the looking: of what may hang (a dead mount) and of what an image's author
+//! may make long, this is all. It can be done in another process than the rest, so both the question and the answer are plain
+//! data; of an image's files the answer has what was looked up, never the text.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use sampan_config::read_text;
-use sampan_config::schema::{RootMode, Rootfs, SeccompProfile, Service, Source};
+use sampan_config::schema::{RootMode, Rootfs, SeccompProfile, Service, Source, User};
 use sampan_runtime::kernel::host_root::is_host_root;
 
 use super::Error;
 use super::root::Root;
+use super::users::{self, Resolved};
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
     pub service: String,
     source: From,
-    /// Whether the root's users are asked for.
-    users: bool,
+    /// Who is looked up among the root's users.
+    user: Option<User>,
     /// Folders that are looked for in the root.
     folders: Vec<String>,
     /// What a root needs in which nothing is made.
@@ -43,9 +45,8 @@ pub struct Facts {
     pub is_host: bool,
     /// config.json of a bundle.
     pub config: Option<String>,
-    /// Texts of /etc/passwd and /etc/group, empty where there is none.
-    pub passwd: String,
-    pub group: String,
+    /// Who was asked for, by the root's /etc/passwd and /etc/group.
+    pub user: Option<Resolved>,
     /// Those that are folders, and no links to one.
     pub folders: Vec<String>,
     /// Of what is needed in the root, that which is not there.
@@ -67,7 +68,7 @@ impl Look {
         Look {
             service: service.name.clone(),
             source,
-            users: asked("user"),
+            user: asked("user").then(|| service.user.clone()),
             folders,
             needed: needed(service),
             profile: match &service.security.seccomp_profile {
@@ -135,14 +136,15 @@ pub fn look(look: &Look) -> Result<Facts, Error> {
         }
     }
     let root = Root::open(&look.service, &facts.root)?;
-    if look.users {
+    if let Some(asked) = &look.user {
+        let wrong = |why| Error::new(&look.service, "user", "find the user in").path(&facts.root).why(why);
         let read = |path: &str| match root.read(path) {
             Ok(text) => Ok(text.unwrap_or_default()),
-            Err(e) => Err(Error::new(&look.service, "user", "find the user in")
-                .path(&facts.root)
-                .why(format!("{path}: {}", sampan_config::plain(&e)))),
+            Err(e) => Err(wrong(format!("{path}: {}", sampan_config::plain(&e)))),
         };
-        (facts.passwd, facts.group) = (read("etc/passwd")?, read("etc/group")?);
+        let user = users::resolve(asked, &read("etc/passwd")?, &read("etc/group")?)
+            .map_err(|why| wrong(why).hint("name a user of the rootfs, or write numbers"))?;
+        facts.user = Some(user);
     }
     facts.folders = look.folders.iter().filter(|path| root.has_folder(path)).cloned().collect();
     // The host's own has folders of ours.

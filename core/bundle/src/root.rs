@@ -41,7 +41,10 @@ impl Root {
             return Ok(None);
         }
         let mut bytes = Vec::new();
-        File::from(fd).take(BYTES_MAX).read_to_end(&mut bytes)?;
+        File::from(fd).take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > BYTES_MAX {
+            return Err(std::io::Error::other("larger than 4 MiB"));
+        }
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 

@@ -142,6 +142,49 @@ fn passwd_is_the_rootfs_own_whatever_it_links_to() {
     }
 }
 
+/// What goes back to the worker, whose loop must not be held: whatever an image's files say, it is short.
+#[test]
+fn an_image_s_users_travel_resolved() {
+    let toml = format!("[services.web]\nrootfs = \"root\"\nuser = \"www\"\n{RUN}\n");
+    let www = "www:x:33:34::/srv/www:/bin/sh\n";
+    let long = |line: &str| line.repeat((3 << 20) / line.len());
+    let named_in_many: String = (0..100_000).map(|id| format!("g:x:{id}:www\n")).collect();
+    let cases = [
+        (long("a:x:1:1::/:\n") + www, long("a:x:1:\n"), Ok("")),
+        (www.into(), long("g:x:7:www\n"), Ok("")),
+        (www.into(), named_in_many, Err("is in more groups than a process can have (65536)")),
+        (format!("www:x:33:34::/{}:\n", long("h")), "".into(), Err("home is longer than a path can be")),
+        (format!("www:x:{}:34::/:\n", long("h")), "".into(), Err("www has no number in /etc/passwd")),
+        (www.into(), long("a:x:1:\n").repeat(2), Err("etc/group: larger than 4 MiB")),
+    ];
+    for (passwd, group, expected) in cases {
+        let folder = Folder::new().with("root/etc/passwd", &passwd).with("root/etc/group", &group);
+        let folder = folder.with("config.toml", &toml);
+        let looked = bundle::look(&bundle::Look::of(&config(&folder, "config.toml").services["web"]));
+        match (looked, expected) {
+            (Ok(facts), Ok(_)) => assert!(serde_json::to_string(&facts).unwrap().len() < 1024),
+            (Err(error), Err(part)) => {
+                let text = error.to_string();
+                assert!(
+                    text.contains(part) && text.contains("web: user: ") && text.len() < 1024,
+                    "{part}: {text:.999}"
+                )
+            }
+            (looked, expected) => panic!("{expected:?}: {}", looked.is_ok()),
+        }
+    }
+}
+
+/// The name of a user that was asked for by number is the image's, and is not repeated.
+#[test]
+fn an_entry_without_numbers_is_told_by_what_the_config_says() {
+    let toml = format!("[services.web]\nrootfs = \"root\"\nuser = 33\n{RUN}\n");
+    let folder =
+        Folder::new().with("root/etc/passwd", "\u{1b}[2J:x:33:many::/:\n").with("config.toml", &toml);
+    let error = try_of(&folder).unwrap_err().to_string();
+    assert!(error.contains("33 has no number") && !error.contains('\u{1b}'), "{error}");
+}
+
 #[test]
 fn drop_comes_before_add() {
     let keys = run("cap_drop = [\"ALL\"]\ncap_add = [\"net_bind_service\", \"CAP_KILL\"]");

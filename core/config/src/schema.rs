@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -192,10 +192,18 @@ pub struct Tmpfs {
 }
 
 /// `"uid[:gid]"` or `"name[:group]"`; names are looked up in the rootfs when the bundle is built.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct User {
     pub user: NameOrId,
     pub group: Option<NameOrId>,
+}
+
+/// Why a text names no user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoUser {
+    pub what: String,
+    pub hint: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
 use crate::near::nearest;
 use crate::schema::{
-    Condition, Dependency, Explicit, Hook, Hooks, LogDriver, Logging, NameOrId, NetworkMode, Policy, Port,
-    Resources, RootMode, Rootfs, SeccompProfile, Security, Service, Signal, Source, User,
+    Condition, Dependency, Explicit, Hook, Hooks, LogDriver, Logging, NameOrId, NetworkMode, NoUser, Policy,
+    Port, Resources, RootMode, Rootfs, SeccompProfile, Security, Service, Signal, Source, User,
 };
 use crate::source::Spot;
 use crate::tree::Node;
@@ -181,25 +181,13 @@ fn user(f: &Field<'_>) -> Option<User> {
         Value::Integer(n) => n.to_string(),
         _ => f.nonempty()?,
     };
-    let (user, group) = match text.split_once(':') {
-        Some((user, group)) => (user, Some(group)),
-        None => (text.as_str(), None),
-    };
-    let one = |part: &str| -> Option<NameOrId> {
-        if part.is_empty() {
-            f.wrong("a name is empty", "as \"1000:1000\" or \"www-data\"");
-        } else if !part.bytes().all(|b| b.is_ascii_digit()) {
-            return Some(NameOrId::Name(part.to_string()));
-        } else if let Ok(id) = part.parse::<u32>()
-            && id != u32::MAX
-        {
-            return Some(NameOrId::Id(id));
-        } else {
-            f.wrong(format!("{part} is out of range"), "0 to 4294967294");
+    match text.parse() {
+        Ok(user) => Some(user),
+        Err(NoUser { what, hint }) => {
+            f.wrong(what, hint);
+            None
         }
-        None
-    };
-    Some(User { user: one(user)?, group: group.map(one).map_or(Some(None), |g| g.map(Some))? })
+    }
 }
 
 fn capability(f: &Field<'_>) -> Option<String> {

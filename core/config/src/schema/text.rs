@@ -1,11 +1,12 @@
 //! How the types of a config are written in config.toml.
 
 use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::{Healthcheck, NameOrId, Signal, Subnet, TestCommand, Tmpfs, User};
+use super::{Healthcheck, NameOrId, NoUser, Signal, Subnet, TestCommand, Tmpfs, User};
 use crate::units;
 
 pub fn duration<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
@@ -89,6 +90,48 @@ impl Display for User {
             Some(group) => write!(f, "{}:{group}", self.user),
             None => write!(f, "{}", self.user),
         }
+    }
+}
+
+impl Display for NoUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.hint)
+    }
+}
+
+impl FromStr for NameOrId {
+    type Err = NoUser;
+
+    fn from_str(text: &str) -> Result<NameOrId, NoUser> {
+        if text.is_empty() {
+            return Err(NoUser { what: "a name is empty".into(), hint: "as \"1000:1000\" or \"www-data\"" });
+        }
+        if !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Ok(NameOrId::Name(text.to_string()));
+        }
+        match text.parse() {
+            Ok(id) if id != u32::MAX => Ok(NameOrId::Id(id)),
+            _ => Err(NoUser { what: format!("{text} is out of range"), hint: "0 to 4294967294" }),
+        }
+    }
+}
+
+impl FromStr for User {
+    type Err = NoUser;
+
+    fn from_str(text: &str) -> Result<User, NoUser> {
+        match text.split_once(':') {
+            Some((user, group)) => Ok(User { user: user.parse()?, group: Some(group.parse()?) }),
+            None => Ok(User { user: text.parse()?, group: None }),
+        }
+    }
+}
+
+impl TryFrom<String> for User {
+    type Error = NoUser;
+
+    fn try_from(text: String) -> Result<User, NoUser> {
+        text.parse()
     }
 }
 
