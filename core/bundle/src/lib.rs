@@ -86,7 +86,12 @@ pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
 
 /// Where a service's bundle is, whether it exists or not. One life follows the other in it.
 pub fn folder(run_dir: &Path, service: &str) -> PathBuf {
-    run_dir.join("bundles").join(service)
+    bundles(run_dir).join(service)
+}
+
+/// One of each service that has a life, or is about to have the next.
+pub fn bundles(run_dir: &Path) -> PathBuf {
+    run_dir.join("bundles")
 }
 
 /// Writes config.json; gives the bundle's folder.

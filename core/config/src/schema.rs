@@ -45,14 +45,30 @@ pub struct Supervisor {
     pub cgroup_parent: Option<String>,
 }
 
-impl Supervisor {
-    /// The keys that hold from one start of sampand to the next are `started`'s (`Applies::Supervisor` in the key table).
-    pub fn go_on_as(&mut self, started: &Supervisor) {
-        self.run_dir.clone_from(&started.run_dir);
-        self.state_dir.clone_from(&started.state_dir);
-        self.socket.clone_from(&started.socket);
-        self.plugin_dir.clone_from(&started.plugin_dir);
-        self.cgroup_parent.clone_from(&started.cgroup_parent);
+/// What holds from one start of sampand to the next, whatever is applied (`Applies::Supervisor` in the key table).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lasting {
+    run_dir: PathBuf,
+    state_dir: PathBuf,
+    socket: PathBuf,
+    plugin_dir: PathBuf,
+    cgroup_parent: Option<String>,
+    plugins: BTreeMap<String, Plugin>,
+}
+
+impl Config {
+    pub fn lasting(&self) -> Lasting {
+        let Supervisor { run_dir, state_dir, socket, plugin_dir, cgroup_parent, .. } =
+            self.supervisor.clone();
+        Lasting { run_dir, state_dir, socket, plugin_dir, cgroup_parent, plugins: self.plugins.clone() }
+    }
+
+    /// What lasts is as sampand's start had it.
+    pub fn go_on_as(&mut self, started: Lasting) {
+        let Lasting { run_dir, state_dir, socket, plugin_dir, cgroup_parent, plugins } = started;
+        let others = self.supervisor.clone();
+        self.supervisor = Supervisor { run_dir, state_dir, socket, plugin_dir, cgroup_parent, ..others };
+        self.plugins = plugins;
     }
 }
 
@@ -442,7 +458,7 @@ pub struct Subnet {
     pub prefix: u8,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plugin {
     pub enabled: bool,
     pub path: PathBuf,
@@ -453,17 +469,17 @@ pub struct Plugin {
     pub services: Vec<String>,
     pub required: bool,
     pub on_error: OnError,
-    #[serde(serialize_with = "text::duration")]
+    #[serde(serialize_with = "text::duration", deserialize_with = "text::to_duration")]
     pub timeout: Duration,
-    #[serde(serialize_with = "text::duration")]
+    #[serde(serialize_with = "text::duration", deserialize_with = "text::to_duration")]
     pub hard_timeout: Duration,
-    #[serde(serialize_with = "text::duration")]
+    #[serde(serialize_with = "text::duration", deserialize_with = "text::to_duration")]
     pub open_timeout: Duration,
     /// What it may set of a container besides.
     pub grants: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnError {
     Fail,

@@ -379,28 +379,37 @@ fn the_run_folder_is_found_in_a_file_with_mistakes() {
     assert_eq!(sampan_config::run_dir(&[folder.path("none.toml")], &|_| None, &builtin), builtin.run_dir);
 }
 
-/// A worker that follows another begins as sampand began, whatever was applied since.
+/// A worker that follows another goes on as sampand began, whatever was applied since.
 #[test]
-fn keys_of_a_start_are_taken_from_the_start() {
-    use sampan_config::keys::{Applies, SUPERVISOR, Stage};
+fn what_lasts_is_taken_from_the_start() {
+    use sampan_config::keys::{Applies, PLUGIN, SUPERVISOR, Stage};
     let of = |text: &str| Folder::new().with("c.toml", text).config(&["c.toml"]);
+    let begun = of("[plugins.x]\npath = \"/x\"\n[plugins.gone]\npath = \"/gone\"\n");
     let other = of(
         "[supervisor]\nrun_dir = \"run\"\nstate_dir = \"state\"\nsocket = \"sock\"\nplugin_dir = \"plugins\"\n\
          cgroup_parent = \"/other\"\non_exit = \"keep\"\nshutdown_timeout = \"1s\"\nmax_parallel_starts = 9\n\
-         restart_storm = { burst = 9, interval = \"9s\" }\nlog_level = \"trace\"\nlog_format = \"json\"\n",
+         restart_storm = { burst = 9, interval = \"9s\" }\nlog_level = \"trace\"\nlog_format = \"json\"\n\
+         [plugins.new]\npath = \"/new\"\n\
+         [plugins.x]\nenabled = false\npath = \"/y\"\nconfig = { a = 1 }\nafter = [\"new\"]\nservices = [\"z\"]\n\
+         required = true\ntimeout = \"1500us\"\nhard_timeout = \"1h1s\"\nopen_timeout = \"9s\"\ngrants = [\"user\"]\n",
     );
-    let begun = of("");
-    let changed = |now: &sampan_config::Config| {
-        let diff = sampan_config::diff::diff(&begun, now);
-        diff.supervisor
-            .into_iter()
-            .map(|field| (field.key, field.applies == Applies::Supervisor))
-            .collect::<Vec<_>>()
+    let built =
+        |keys: &[sampan_config::keys::Key]| keys.iter().filter(|key| key.stage == Stage::Built).count();
+    let all = sampan_config::diff::diff(&begun, &other);
+    assert_eq!(all.supervisor.len(), built(SUPERVISOR), "each key differs: {:?}", all.supervisor);
+    let sampan_config::diff::Change::Live(plugin) = &all.plugins["x"] else { panic!("{:?}", all.plugins) };
+    let differ: std::collections::BTreeSet<&str> =
+        plugin.iter().filter_map(|field| field.key.split('.').next()).collect();
+    assert_eq!(differ.len(), built(PLUGIN), "each key differs: {differ:?}");
+    let there_and_back = |config: &sampan_config::Config| {
+        serde_json::from_str(&serde_json::to_string(&config.lasting()).unwrap()).unwrap()
     };
-    let built = SUPERVISOR.iter().filter(|key| key.stage == Stage::Built).count();
-    assert_eq!(changed(&other).len(), built, "each key differs: {:?}", changed(&other));
     let mut now = other.clone();
-    now.supervisor.go_on_as(&begun.supervisor);
-    let left = changed(&now);
-    assert!(left.len() < built && left.iter().all(|(_, of_a_start)| !of_a_start), "{left:?}");
+    now.go_on_as(there_and_back(&begun));
+    let left = sampan_config::diff::diff(&begun, &now);
+    assert!(left.plugins.values().all(|change| *change == sampan_config::diff::Change::Nothing), "{left:?}");
+    assert!(!left.supervisor.is_empty());
+    assert!(left.supervisor.iter().all(|field| field.applies != Applies::Supervisor), "{left:?}");
+    now.go_on_as(there_and_back(&other));
+    assert_eq!(now, other, "what is written down is what is read");
 }

@@ -4,7 +4,7 @@
 //! What is kept are the loader's inputs (`sampan_config::Inputs`), not its result: the same loader makes the same config
 //! of them, with the same origins. They may hold passwords of an env_file, so the file is closed to others, and goes with
 //! the run folder. It is written before a config is applied, and renamed when the transitions that follow are on record.
-use sampan_config::schema::Service;
+use sampan_config::schema::{Lasting, Service};
 use sampan_config::{Inputs, Loaded, again, diagnostic};
 use sampan_journal::atomic::Prepared;
 use sampan_journal::{Record, Replay};
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub const NAME: &str = rundir::APPLIED;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Thousands of services have a few MB, once for each config that a life still goes by.
 const BYTES_MAX: u64 = 256 << 20;
 
@@ -28,8 +28,8 @@ pub struct Applied {
     /// The boot that it is of.
     boot: String,
     inputs: Inputs,
-    /// Of sampand's start: its keys for sampand itself hold until the next one.
-    started: Inputs,
+    /// Of sampand's start, as it came into force: it may differ from what config.toml said (`opening::stay`).
+    lasting: Lasting,
     /// Earlier configs that lives still go by, which have been asked to end.
     former: Vec<Former>,
 }
@@ -46,14 +46,8 @@ pub type Lives = BTreeMap<String, u64>;
 
 impl Applied {
     /// Of the first config since sampand runs here.
-    pub fn first(boot: &str, inputs: Inputs) -> Applied {
-        Applied {
-            version: VERSION,
-            boot: boot.to_owned(),
-            started: inputs.clone(),
-            inputs,
-            former: Vec::new(),
-        }
+    pub fn first(boot: &str, inputs: Inputs, lasting: Lasting) -> Applied {
+        Applied { version: VERSION, boot: boot.to_owned(), inputs, lasting, former: Vec::new() }
     }
 
     /// None: there is none, or it is of an earlier boot. The text says why it cannot be used.
@@ -85,9 +79,9 @@ impl Applied {
         Prepared::write(run_dir, NAME, &text).map_err(|errno| failed(errno.to_string()))
     }
 
-    /// What it is once `inputs` hold in its place. `changed` are the lives that go on by the former config.
+    /// What it is once `next` holds in its place. `changed` are the lives that go on by the former config.
     #[must_use]
-    pub fn followed_by(mut self, inputs: Inputs, lives: &Lives, changed: &[String]) -> Applied {
+    pub fn followed_by(mut self, next: Applied, lives: &Lives, changed: &[String]) -> Applied {
         for former in &mut self.former {
             former.lives.retain(|name, generation| lives.get(name) == Some(generation));
         }
@@ -99,21 +93,13 @@ impl Applied {
             .collect();
         self.former.push(Former { lives: ours, inputs: self.inputs });
         self.former.retain(|former| !former.lives.is_empty());
-        self.inputs = inputs;
-        self
-    }
-
-    /// The same, from sampand's start on.
-    #[must_use]
-    pub fn started_with(self, inputs: Inputs) -> Applied {
-        Applied { started: inputs, ..self }
+        Applied { former: self.former, ..next }
     }
 
     pub fn load(&self) -> Result<Kept, String> {
         let load = |inputs| again(inputs).map_err(|errors| diagnostic::render(&errors, false));
         let mut loaded = load(&self.inputs)?;
-        let started = load(&self.started)?.config.supervisor;
-        loaded.config.supervisor.go_on_as(&started);
+        loaded.config.go_on_as(self.lasting.clone());
         let mut former = Vec::new();
         for earlier in &self.former {
             let services = load(&earlier.inputs)?.config.services;

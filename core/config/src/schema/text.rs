@@ -4,13 +4,18 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Healthcheck, NameOrId, NoUser, Signal, Subnet, TestCommand, Tmpfs, User};
 use crate::units;
 
 pub fn duration<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(&units::show_duration(*d))
+}
+
+pub fn to_duration<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+    units::parse_duration(&String::deserialize(d)?).map_err(D::Error::custom)
 }
 
 pub fn size<S: Serializer>(n: &u64, s: S) -> Result<S::Ok, S::Error> {

@@ -11,7 +11,7 @@ use crate::hooks;
 use crate::life::{self, Process};
 use crate::settings::{Event, Service};
 use sampan_journal::{Record, Replay};
-use sampan_keel::{self as keel, Child, Handle};
+use sampan_keel::{self as keel, Child, Handle, rundir};
 use sampan_runtime::store::dir::Root;
 use sampan_runtime::store::state::{Stage, State};
 use sampan_service::{Exit, Facts, Found, Life};
@@ -205,6 +205,12 @@ fn find<'a>(
 
 fn ended(pidfd: &OwnedFd) -> bool {
     sampan_runtime::kernel::pidfd::ended(pidfd.as_fd()).unwrap_or(true)
+}
+
+/// Whether there is more of any service than what is on record of it: its container, or its groups and bundle between two lives.
+pub fn anything_is_left(run_dir: &Path) -> bool {
+    let is_in = |folder: &Path| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    is_in(&rundir::containers(run_dir)) || is_in(&sampan_bundle::bundles(run_dir))
 }
 
 /// Whether the main process of any container of this root lives.

@@ -77,14 +77,12 @@ impl Worker {
     /// A worker's first turn, when the services that live have heard what became of them.
     pub(crate) fn begin_with(&mut self, then: Then) -> Result<(), String> {
         match then {
-            Then::Write(inputs) => {
-                keep(Applied::first(&boot_id()?, inputs).prepare(&self.context.dirs.run)?)?
-            }
+            Then::Write(inputs) => keep(self.first(inputs)?.prepare(&self.context.dirs.run)?)?,
             Then::GoOn => {}
             Then::GoOnWith(config) => drop(desired::replace(self, config)),
             Then::Apply(loaded) => {
                 let Loaded { config, origins, inputs, .. } = *loaded;
-                let next = self.next(inputs.clone(), &config)?.started_with(inputs);
+                let next = self.next(inputs, &config)?;
                 match self.put_into_force(&next, config) {
                     Ok(_) => self.source.holds(origins),
                     // Services run: better with the config they have than without sampand.
@@ -105,15 +103,20 @@ impl Worker {
         Ok(applied)
     }
 
+    /// What lasts is as it came into force, whatever `inputs` say of it.
+    fn first(&self, inputs: Inputs) -> Result<Applied, String> {
+        Ok(Applied::first(&boot_id()?, inputs, self.config.lasting()))
+    }
+
     fn next(&self, inputs: Inputs, config: &Config) -> Result<Applied, String> {
-        let boot = boot_id()?;
-        Ok(match Applied::read(&self.context.dirs.run, &boot) {
+        let next = self.first(inputs)?;
+        Ok(match Applied::read(&self.context.dirs.run, &boot_id()?) {
             Ok(Some(kept)) => {
                 let (lives, parting) = self.lives(config);
-                kept.followed_by(inputs, &lives, &parting)
+                kept.followed_by(next, &lives, &parting)
             }
             // What cannot be used is replaced.
-            Ok(None) | Err(_) => Applied::first(&boot, inputs),
+            Ok(None) | Err(_) => next,
         })
     }
 

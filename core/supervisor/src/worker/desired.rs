@@ -13,9 +13,11 @@ use sampan_service::desired::{self, Desired};
 use std::collections::BTreeMap;
 
 /// Puts `config` in the place of what holds. Cannot fail: it was checked when it was loaded.
-pub fn replace(worker: &mut Worker, config: Config) -> api::Applied {
+pub fn replace(worker: &mut Worker, mut config: Config) -> api::Applied {
     let old = worker.config.clone();
     let diff = diff::diff(&old, &config);
+    // What is said to hold at the next start does not hold before.
+    config.go_on_as(old.lasting());
     worker.config = std::rc::Rc::new(config);
     let config = worker.config.clone();
     let (slots, storm) = fleet::limits(&config.supervisor, clock::boottime());

@@ -1,9 +1,9 @@
 //! What a worker begins with: the config that was applied last, config.toml's, or the one and then the other.
 //!
 //! A worker that follows another has nobody's order to read config.toml and does not. A start of sampand reads it; where
-//! an earlier sampand has left services that live, they are first taken up with the config they live by, and what
-//! config.toml says else is then applied as any change is. If it has errors, what was applied last holds.
-use super::adopt::anything_lives;
+//! an earlier sampand has left services, or what remains of them, they are first taken up with the config they live by, and
+//! what config.toml says else is then applied as any change is. If it has errors and any lives, what was applied last holds.
+use super::adopt::{anything_is_left, anything_lives};
 use crate::applied::{Applied, Kept, NAME};
 use crate::life::{Launchers, reading};
 use crate::source::Source;
@@ -77,20 +77,24 @@ impl Opening {
             Ok(loaded) => loaded.config.supervisor.run_dir.clone(),
             Err(_) => reading::run_dir(&launchers, source.files()).await,
         };
-        let kept = read(&run_dir, &boot).unwrap_or_else(|why| {
+        // Where nothing is left of them, nothing is to be gone on with.
+        let kept = match anything_is_left(&run_dir) {
+            true => read(&run_dir, &boot),
+            false => Ok(None),
+        };
+        let kept = kept.unwrap_or_else(|why| {
             warnings.push(not_usable(&why));
             None
         });
-        let something_lives = kept.is_some() && anything_lives(&rundir::containers(&run_dir));
         let (from, refused) = match (file, kept) {
             (Ok(file), None) => (From::File(file), None),
             (Ok(mut file), Some(kept)) => {
-                if something_lives {
-                    stay(&kept.loaded.config.supervisor, &mut file.config.supervisor, &mut warnings);
-                }
+                stay(&kept.loaded.config.supervisor, &mut file.config.supervisor, &mut warnings);
                 (From::Both { kept, file: Box::new(file) }, None)
             }
-            (Err(text), Some(kept)) if something_lives => (From::Kept(kept), Some(text)),
+            (Err(text), Some(kept)) if anything_lives(&rundir::containers(&run_dir)) => {
+                (From::Kept(kept), Some(text))
+            }
             (Err(text), _) => return Err(text),
         };
         Ok(Opening { from, warnings, refused })
@@ -134,7 +138,8 @@ impl Opening {
             From::Both { kept, file } => {
                 let services = kept.as_they_live(replay);
                 // Networks that differ are a difference of the services on them.
-                let networks = kept.loaded.config.networks;
+                let Loaded { config: Config { networks, .. }, origins, .. } = kept.loaded;
+                source.holds(origins);
                 let first = Config { services, networks, ..file.config.clone() };
                 Configs { first, then: Then::Apply(file) }
             }
@@ -181,12 +186,12 @@ fn not_usable(why: &str) -> String {
     )
 }
 
-/// The logs and groups of what lives cannot move.
+/// The logs and groups of what lives cannot move; and of what is left of a dead one, the groups are looked for where they are.
 fn stay(old: &Supervisor, new: &mut Supervisor, warnings: &mut Vec<String>) {
     let mut warn = |key: &str| {
         warnings.push(format!(
-            "supervisor.{key}: services run that an earlier sampand began, so the new value holds from a start on that \
-             finds none: `sampanctl down`, then start sampand"
+            "supervisor.{key}: services are left that an earlier sampand began, so the new value holds from a start on \
+             that finds none: `sampanctl down`, then start sampand"
         ));
     };
     if old.state_dir != new.state_dir {

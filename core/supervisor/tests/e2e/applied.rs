@@ -30,7 +30,7 @@ fn polite(world: &World) -> String {
     format!("{POLITE}volumes = [\"{}/said:/said\"]\n", world.dir().display())
 }
 
-fn another_worker(world: &World) {
+pub(super) fn another_worker(world: &World) {
     let lives = |world: &World| world.get::<sampan_api::Version>("/v1/version").map(|v| v.worker_lives);
     let before = lives(world).unwrap();
     kill_the_worker(world);
@@ -273,5 +273,113 @@ fn a_config_that_cannot_be_kept_is_not_applied() {
     fs::remove_file(small.path().join("fill")).unwrap();
     world.ok(&["apply"]);
     world.until("it lives anew", |world| world.inspect("a").status.generation == 2);
+    assert_eq!(world.interrupt(), Some(0));
+}
+
+/// Its logs and groups cannot move, whoever dies after the start that found it.
+#[test]
+fn what_stays_for_a_service_that_lives_stays_for_every_worker() {
+    let mut world = world!("[services.a]\n{LIVE}");
+    world.start();
+    world.until_state("a", "running");
+    let a = world.pid("a");
+    crash(&mut world);
+    move_away(&world);
+    world.start();
+    for key in ["state_dir", "cgroup_parent"] {
+        let told = format!("supervisor.{key}: services are left that an earlier sampand began");
+        assert!(world.said().contains(&told), "{}", world.said());
+    }
+    another_worker(&world);
+    another_worker(&world);
+    assert_eq!(world.pid("a"), a);
+    is_where_it_was(&world);
+    // What cannot be read is written anew, with what holds.
+    fs::write(world.dir().join("run/applied.json"), "{").unwrap();
+    world.ok(&["apply"]);
+    another_worker(&world);
+    is_where_it_was(&world);
+    assert_eq!(world.interrupt(), Some(0));
+    world.start();
+    world.until_state("a", "running");
+    assert!(world.dir().join("other/logs/a").exists(), "nothing lived any more");
+    assert!(world.processes("a").is_empty(), "its groups are elsewhere");
+}
+
+/// state_dir and cgroup_parent of config.toml are others.
+fn move_away(world: &World) {
+    let text = fs::read_to_string(world.config()).unwrap();
+    let text = text.replace("/state\"", "/other\"");
+    fs::write(world.config(), text.replace(world.group(), &format!("{}-other", world.group()))).unwrap();
+}
+
+fn is_where_it_was(world: &World) {
+    world.ok(&["restart", "a"]);
+    world.until_state("a", "running");
+    assert_eq!(world.processes("a"), [world.pid("a")], "in the group of its first life");
+    assert!(!world.dir().join("other/logs/a").exists(), "{}", world.said());
+    let config = world.ok(&["config"]);
+    assert!(config.contains("/state\"") && !config.contains("/other\""), "what holds is shown: {config}");
+}
+
+/// Both dead and between two lives: what ended is on record, and nothing of it stays behind.
+#[test]
+fn what_is_left_of_the_dead_is_taken_down_where_it_is() {
+    let later = "restart = { delay = \"1h\", max_delay = \"1h\" }\n";
+    let mut world = world!("[services.a]\n{LIVE}{later}[services.gone]\n{LIVE}{later}");
+    world.start();
+    for name in ["a", "gone"] {
+        world.until_state(name, "running");
+    }
+    kill(world.pid("gone"), libc::SIGKILL);
+    world.until_state("gone", "backoff");
+    let a = world.pid("a");
+    crash(&mut world);
+    kill(a, libc::SIGKILL);
+    world.until("it is gone", |world| world.processes("a").is_empty());
+    world.configure(&format!("[services.a]\n{LIVE}environment = {{ NEW = \"1\" }}\n"));
+    move_away(&world);
+    world.start();
+    world.until_state("a", "running");
+    world.until("the other one has left", |world| world.services().len() == 1);
+    is_where_it_was(&world);
+    assert!(world.events().iter().any(|event| event.service == "a" && event.cause.contains("137 SIGKILL")));
+}
+
+#[test]
+fn a_start_that_finds_nothing_has_nothing_to_apply() {
+    let mut world = world!("[services.a]\n{LIVE}");
+    world.start();
+    world.until_state("a", "running");
+    world.ok(&["stop", "a"]);
+    crash(&mut world);
+    world.configure(&format!("[services.b]\n{LIVE}"));
+    let text = fs::read_to_string(world.config()).unwrap();
+    fs::write(world.config(), text.replace("/state\"", "/other\"")).unwrap();
+    world.start();
+    world.until_state("b", "running");
+    assert_eq!(world.services().len(), 1);
+    assert!(!world.said().contains("config applied"), "{}", world.said());
+    assert!(world.dir().join("other/logs/b").exists(), "nothing had to stay: {}", world.said());
+}
+
+#[test]
+fn a_start_that_cannot_keep_its_config_goes_on_by_the_one_before() {
+    let mut world = world!("[services.a]\n{LIVE}");
+    let small = super::world::Small::new(world.dir().join("run"), "1M");
+    world.start();
+    world.until_state("a", "running");
+    let (a, config) = (world.pid("a"), world.ok(&["config", "a"]));
+    assert!(config.contains("config.toml:"), "with its origins: {config}");
+    crash(&mut world);
+    let _ = fs::write(small.path().join("fill"), vec![0; 2 << 20]);
+    world
+        .configure(&format!("[services.b]\n{LIVE}\n\n[services.a]\n{LIVE}environment = {{ NEW = \"1\" }}\n"));
+    world.start();
+    assert!(world.said().contains("the config that was applied last holds"), "{}", world.said());
+    assert_eq!((world.pid("a"), world.ok(&["config", "a"])), (a, config));
+    fs::remove_file(small.path().join("fill")).unwrap();
+    world.ok(&["apply"]);
+    world.until_state("b", "running");
     assert_eq!(world.interrupt(), Some(0));
 }

@@ -1,4 +1,5 @@
 //! Plugins at work under a real sampand: the two examples, one that writes down what it sees, and three that go wrong.
+use super::applied::another_worker;
 use super::world::library;
 use super::{LIVE, World};
 use sampan_testkit::Folder;
@@ -243,4 +244,36 @@ fn a_plugin_that_segfaults_is_left_out_and_named() {
     assert_eq!(version.worker_lives, 3);
     world.until("it is loaded again", |world| plugin(world, "bad").state == "active");
     assert_eq!(world.pid("a"), a);
+}
+
+/// What is said to hold at sampand's next start does not come with a worker that dies.
+#[test]
+fn what_an_apply_changes_of_plugins_holds_at_sampand_s_next_start_and_no_earlier() {
+    let path = library("audit");
+    if !need::need("libaudit.so (cargo build --workspace)", path.exists()) {
+        return;
+    }
+    let denied = "restart = { max_attempts = 1 }\nautostart = false\n";
+    let config = |table: &str| format!("{table}[services.a]\n{LIVE}{denied}[services.b]\n{LIVE}{denied}");
+    let audit = |deny: &str| table("audit", &path, &format!("config = {{ deny = [\"{deny}\"] }}"));
+    let mut world = world!("{}", config(&audit("a")));
+    world.start();
+    let denies = |world: &World, name: &str, other: &str| {
+        assert_ne!(world.ctl(&["start", name]).code, 0, "{name} is denied");
+        world.until_state(name, "failed");
+        world.ok(&["start", other]);
+        world.until_state(other, "running");
+        world.ok(&["stop", other]);
+    };
+    denies(&world, "a", "b");
+    for changed in [audit("b"), String::new()] {
+        world.configure(&config(&changed));
+        world.ok(&["apply"]);
+        another_worker(&world);
+        denies(&world, "a", "b");
+    }
+    world.configure(&config(&audit("b")));
+    assert_eq!(world.interrupt(), Some(0));
+    world.start();
+    denies(&world, "b", "a");
 }
