@@ -95,10 +95,13 @@ const PUBLISHED_AT: Set = Set {
 /// Interfaces that forward for us alone, by number: it was us who turned that on. It is the record of it, too: the kernel keeps it
 /// when we die, and forgets it with the setting itself.
 const GUARDED: Set = Set { name: "guarded", key: &[Type::Index], data: &[], interval: false };
+/// Among them, and the number of no interface: ip_forward was on when we last looked, so an interface that forwards for us alone is one
+/// that an operator took out.
+pub const ROUTER: u32 = 0;
 const SETS: [Set; 8] = [BRIDGES, EGRESS, INTERNAL, WITHIN, SUBNETS, GUARDED, PUBLISHED, PUBLISHED_AT];
 
 impl Rules {
-    /// With interfaces by which foreign traffic is not to be forwarded.
+    /// With interfaces by which foreign traffic is not to be forwarded, and [`ROUTER`].
     pub fn new(guarded: BTreeSet<u32>) -> Rules {
         let mut rules = Rules { guarded, ..Rules::default() };
         for index in rules.guarded.clone() {
@@ -107,9 +110,11 @@ impl Rules {
         rules
     }
 
-    /// What an earlier life of ours has put there.
-    pub fn guarded_before(nft: &mut Socket) -> Result<BTreeSet<u32>> {
-        Ok(listing::indexes(nft, TABLE, GUARDED.name)?.into_iter().collect())
+    /// What an earlier life of ours has put there: interfaces, and whether it knew this host for a router.
+    pub fn forwarding_before(nft: &mut Socket) -> Result<(BTreeSet<u32>, Option<bool>)> {
+        let mut guarded: BTreeSet<u32> = listing::indexes(nft, TABLE, GUARDED.name)?.into_iter().collect();
+        let router = guarded.remove(&ROUTER).then_some(true);
+        Ok((guarded, router))
     }
 
     pub fn add_network(&mut self, passage: &Passage) {

@@ -12,7 +12,9 @@ use network::engine::Engine;
 use network::records::{Effect, Records};
 use serde_json::{Value, json};
 
-use crate::world::{Namespace, call, call_udp, forwarding, lan, nobody_answers, on_a_fresh_host, run};
+use crate::world::{
+    Namespace, call, call_udp, forwarding, lan, neighbour, nobody_answers, on_a_fresh_host, run,
+};
 
 /// An engine and what it wrote down. Its crash is losing the first and keeping the second.
 struct Host {
@@ -353,6 +355,37 @@ fn who_made_this_host_a_router_while_nobody_looked_has_one() {
         host.stop("web");
         let left = forwarding();
         assert!(left.contains(&"all".to_owned()) && left.contains(&"lan0".to_owned()), "{left:?}");
+    });
+}
+
+#[test]
+fn an_interface_that_an_operator_takes_out_of_a_router_stays_out_over_a_crash() {
+    on_a_fresh_host(|| {
+        let (lan, far) = (lan(), neighbour("far", "198.51.100"));
+        far.serve_tcp(7);
+        run("echo 1 >/proc/sys/net/ipv4/ip_forward");
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        host.container("web").serve_tcp(80);
+        assert!(lan.call("198.51.100.2:7").is_some());
+        for _ in 0..2 {
+            run("echo 0 >/proc/sys/net/ipv4/conf/lan0/forwarding");
+            host.engine().see_to_forwarding().unwrap();
+            host.crash_and_reopen();
+            assert_eq!(host.engine().status()["forwarding_for_us_alone"], json!(["lan0"]));
+            assert!(lan.cannot_reach("198.51.100.2:7"));
+            assert!(lan.call("192.0.2.1:8080").is_some());
+            // Whoever wants a router again, of all interfaces, says so by both.
+            run("echo 0 >/proc/sys/net/ipv4/ip_forward");
+            host.engine().see_to_forwarding().unwrap();
+            run("echo 1 >/proc/sys/net/ipv4/ip_forward");
+            host.engine().see_to_forwarding().unwrap();
+            assert_eq!(host.engine().status()["forwarding_for_us_alone"], json!([]));
+            assert!(lan.call("198.51.100.2:7").is_some());
+        }
+        host.stop("web");
+        host.engine().sweep();
+        assert_eq!(run("nft list ruleset"), "");
     });
 }
 

@@ -36,12 +36,9 @@ impl Engine {
             guarded.clear();
         }
         guarded.extend(links.iter().filter(may_bring_packets).map(|link| link.index));
-        kernel.router = Some(now.all);
-        if guarded != kernel.guarded {
-            // The guard first: there is no moment at which others are forwarded.
-            kernel.guarded = guarded;
-            self.program()?;
-        }
+        (kernel.router, kernel.guarded) = (Some(now.all), guarded);
+        // The guard first: there is no moment at which others are forwarded. Rules that are there already cost nothing.
+        self.program()?;
         for link in links.iter().filter(|link| may_bring_packets(link) || bridges.contains(&link.name)) {
             self.set_forwarding_of(link, true)?;
         }
@@ -92,8 +89,8 @@ impl Engine {
     }
 }
 
-/// ip_forward was turned on since we last looked, which turned on every interface. Where we did not look, what an earlier life of
-/// ours turned on counts as theirs, too.
+/// ip_forward was turned on since we last looked, which turned on every interface. Where neither we nor an earlier life of ours saw it
+/// on, what that one turned on counts as theirs, too.
 fn is_taken_over(router: Option<bool>, now: &Forwarding) -> bool {
     now.all && router != Some(true)
 }

@@ -23,7 +23,7 @@ use crate::bridge::{self, Attachment, Bridge};
 use crate::claim::Claim;
 use crate::config::{Config, Protocol};
 use crate::netlink::{self, Family, Socket};
-use crate::ports::{HostPort, Publication, Rules};
+use crate::ports::{HostPort, Publication, ROUTER, Rules};
 use crate::records::{self, Effect, Network, Records, Service};
 use crate::{conntrack, link, modules, routes};
 
@@ -40,8 +40,16 @@ struct Kernel {
     bridges: BTreeMap<String, u32>,
     /// Interfaces that forward because of us, by number; none of them for anybody else.
     guarded: BTreeSet<u32>,
-    /// What ip_forward was when forwarding was last looked at; None: not yet, or it is not needed.
+    /// What ip_forward was when forwarding was last looked at, by us or by an earlier life; None: not yet, or it is not needed.
     router: Option<bool>,
+}
+
+impl Kernel {
+    /// As it is written into the table, which keeps it when we die.
+    fn forwarding(&self) -> BTreeSet<u32> {
+        let router = (self.router == Some(true)).then_some(ROUTER);
+        self.guarded.iter().copied().chain(router).collect()
+    }
 }
 
 /// What is to be done between requests.
@@ -385,8 +393,8 @@ impl Engine {
         let claim = Claim::take()?;
         let host = Socket::open(Family::Route).map_err(text)?;
         let mut nft = modules::wait(self.begin, || Socket::open(Family::Netfilter)).map_err(text)?;
-        let guarded = Rules::guarded_before(&mut nft).map_err(text)?;
-        let (rules, bridges, router) = (None, BTreeMap::new(), None);
+        let (guarded, router) = Rules::forwarding_before(&mut nft).map_err(text)?;
+        let (rules, bridges) = (None, BTreeMap::new());
         self.kernel = Some(Kernel { host, nft, _claim: claim, rules, bridges, guarded, router });
         self.reconcile().map(|()| true)
     }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Engine, Result, text};
+use super::{Engine, Kernel, Result, text};
 use crate::addresses::Subnet;
 use crate::bridge;
 use crate::modules;
@@ -12,7 +12,7 @@ use crate::records::{Place, Service};
 impl Engine {
     /// All that should be in the table.
     fn rules(&self) -> Rules {
-        let mut rules = Rules::new(self.kernel.as_ref().map(|k| k.guarded.clone()).unwrap_or_default());
+        let mut rules = Rules::new(self.kernel.as_ref().map(Kernel::forwarding).unwrap_or_default());
         for (name, known) in self.networks_in_use() {
             let internal = self.is_internal(name);
             rules.add_network(&Passage { bridge: bridge::bridge_name(name), subnet: known.subnet, internal });
@@ -48,8 +48,9 @@ impl Engine {
     fn change(&mut self, gone: &[(Publication, Ipv4Addr)], fresh: &[(Publication, Ipv4Addr)]) -> Result<()> {
         let subnets: Vec<Subnet> = self.networks_in_use().map(|(_, k)| k.subnet).collect();
         if let Some(kernel) = self.kernel.as_mut()
+            && let forwarding = kernel.forwarding()
             && let Some(rules) =
-                kernel.rules.as_mut().filter(|r| r.are_about(subnets.into_iter(), &kernel.guarded))
+                kernel.rules.as_mut().filter(|r| r.are_about(subnets.into_iter(), &forwarding))
         {
             let step = rules.change(gone, fresh);
             match step.commit(&mut kernel.nft, "cannot publish ports") {
