@@ -94,7 +94,9 @@ impl Plugin for Network {
     }
 
     async fn create(&self, cx: &Cx, ev: Create) -> Result<Adjust> {
-        self.wait_for_modules(cx)?;
+        if config::Service::parse(&ev.service).is_ok_and(|service| service.is_bridged()) {
+            self.ask_for_patience(cx);
+        }
         self.run(|engine, effects| engine.prepare(name(cx), &ev.service, effects)).await?;
         let held = lock(&self.engine).is_held(name(cx));
         Ok(if held { Adjust::new().claim("network") } else { Adjust::new() })
@@ -109,7 +111,7 @@ impl Plugin for Network {
         if !lock(&self.engine).is_held(name(cx)) {
             return Ok(()); // none, host: nothing of ours
         }
-        self.wait_for_modules(cx)?;
+        self.ask_for_patience(cx);
         let netns = cx.fd(Role::Netns)?;
         let id = fstat(netns.as_fd())?.st_ino;
         self.run(|engine, _| engine.attach(name(cx), netns, id)).await
@@ -155,25 +157,38 @@ impl Plugin for Network {
 }
 
 impl Network {
-    /// One step of the engine; what it wants written down is durable when this returns, whether it went well or not.
+    /// One step of the engine; what it wants written down is durable when this returns, whether it went well or not. While the
+    /// kernel lacks what the step needs it is done again, and others have their turns in between.
     async fn run(
         &self,
-        step: impl FnOnce(&mut Engine, &mut Vec<Effect>) -> engine::Result<()>,
+        mut step: impl FnMut(&mut Engine, &mut Vec<Effect>) -> engine::Result<()>,
     ) -> Result<()> {
-        let mut effects = Vec::new();
-        let (done, chores) = {
-            let mut engine = lock(&self.engine);
-            engine.begin();
-            (step(&mut engine, &mut effects), engine.take_chores())
-        };
-        self.carry_out(effects).await?;
-        self.guard(chores)?;
-        done.map_err(Error::new)
+        loop {
+            let mut effects = Vec::new();
+            let (done, chores, is_missing) = {
+                let mut engine = lock(&self.engine);
+                let misses = engine.modules().misses();
+                let done = step(&mut engine, &mut effects);
+                let is_missing = engine.modules().misses() > misses && !engine.modules().patience().is_zero();
+                (done, engine.take_chores(), is_missing)
+            };
+            self.carry_out(effects).await?;
+            self.guard(chores)?;
+            match done {
+                Err(_) if is_missing => tokio::time::sleep(modules::AGAIN_AFTER).await,
+                done => return done.map_err(Error::new),
+            }
+        }
     }
 
-    /// The first container may take longer than others.
-    fn wait_for_modules(&self, cx: &Cx) -> Result<()> {
-        if lock(&self.engine).is_proven() { Ok(()) } else { cx.extend(modules::WAIT_MAX) }
+    /// The first container may take longer than others. Where the host gives no more time, what there is has to do.
+    fn ask_for_patience(&self, cx: &Cx) {
+        let patience = lock(&self.engine).modules().patience();
+        if !patience.is_zero()
+            && let Err(e) = cx.extend(patience)
+        {
+            tracing::debug!("no more time for the kernel to load its modules: {e}");
+        }
     }
 
     /// All of them, whichever fails: a record that is left out would be one that nobody writes later. The first failure is told.

@@ -1,31 +1,66 @@
 //! Kernel modules that are not loaded yet. The kernel loads them when they are first asked for, which takes a while on a host that has
 //! just booted; and where it cannot do so itself, somebody else may be about to.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use crate::netlink::{Error, Result};
 
-/// For how long a first start waits for them.
+/// For how long they are waited for, all requests taken together.
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
-const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// Who waits tries again at this distance.
+pub const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 const NAMES: &str =
     "bridge veth nf_tables nf_nat nft_chain_nat nft_nat nft_masq nft_ct nft_fib_inet nf_conntrack_netlink";
 
-/// Does `step` again until the kernel knows what it is asked for, or `WAIT_MAX` has passed since `begin`.
-pub fn wait<T>(begin: Instant, mut step: impl FnMut() -> Result<T>) -> Result<T> {
-    loop {
-        match step() {
-            Err(e) if is_missing(e.errno) => {
-                if begin.elapsed() >= WAIT_MAX {
-                    return Err(explain(e));
-                }
-                sleep(AGAIN_AFTER);
+/// Whether the kernel has what we need, as far as we were told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Modules {
+    known: Known,
+    misses: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Known {
+    #[default]
+    Nothing,
+    MissingSince(Instant),
+    /// A container has been attached.
+    AllThere,
+}
+
+impl Modules {
+    /// Reads from what came of a step whether the kernel lacks something.
+    pub fn note<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|e| {
+            if !is_missing(e.errno) {
+                return e;
             }
-            done => return done,
+            self.misses += 1;
+            if !matches!(self.known, Known::MissingSince(_)) {
+                self.known = Known::MissingSince(Instant::now());
+            }
+            explain(e)
+        })
+    }
+
+    pub fn are_proven(&mut self) {
+        self.known = Known::AllThere;
+    }
+
+    /// How often something was missing.
+    pub fn misses(&self) -> u64 {
+        self.misses
+    }
+
+    /// For how long a request may still wait. Where one has waited in vain no other does, until all is there.
+    pub fn patience(&self) -> Duration {
+        match self.known {
+            Known::Nothing => WAIT_MAX,
+            Known::MissingSince(since) => WAIT_MAX.saturating_sub(since.elapsed()),
+            Known::AllThere => Duration::ZERO,
         }
     }
 }
@@ -53,30 +88,32 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_the_kernel_learns_meanwhile_is_waited_for() {
-        let mut tries = 0;
-        let done = wait(Instant::now(), || {
-            tries += 1;
-            if tries < 3 { Err(unknown()) } else { Ok(tries) }
-        });
-        assert_eq!(done.unwrap(), 3);
+    fn after(outcomes: impl IntoIterator<Item = Result<()>>) -> Modules {
+        let mut modules = Modules::default();
+        outcomes.into_iter().for_each(|outcome| drop(modules.note(outcome)));
+        modules
     }
 
     #[test]
-    fn what_it_refuses_is_not() {
-        let mut tries = 0;
-        let refused: Result<()> = wait(Instant::now(), || {
-            tries += 1;
-            Err(failed("cannot make bridge sp-x", Errno::EPERM))
-        });
-        assert_eq!((refused.unwrap_err().errno, tries), (Errno::EPERM, 1));
+    fn what_is_missing_is_waited_for_once_until_all_is_there() {
+        let refused = || failed("cannot make bridge sp-x", Errno::EPERM);
+        assert_eq!(after([Ok(()), Err(refused())]).patience(), WAIT_MAX);
+        assert_eq!(after([Ok(()), Err(refused())]).misses(), 0);
+        let mut modules = after([Err(unknown()), Ok(()), Err(unknown())]);
+        assert!(modules.patience() < WAIT_MAX && modules.patience() > WAIT_MAX / 2);
+        assert_eq!(modules.misses(), 2);
+        modules.known = Known::MissingSince(Instant::now().checked_sub(WAIT_MAX).unwrap());
+        let _ = modules.note::<()>(Err(unknown()));
+        assert_eq!(modules.patience(), Duration::ZERO, "the time of the first counts for all");
+        modules.are_proven();
+        assert_eq!(modules.patience(), Duration::ZERO, "nothing to wait for");
+        let _ = modules.note::<()>(Err(unknown()));
+        assert!(modules.patience() > WAIT_MAX / 2, "taken out again");
     }
 
     #[test]
-    fn what_it_never_learns_is_an_error_that_names_the_modules() {
-        let long_ago = Instant::now().checked_sub(WAIT_MAX).unwrap();
-        let said = wait::<()>(long_ago, || Err(unknown())).unwrap_err().to_string();
+    fn what_is_missing_is_an_error_that_names_the_modules() {
+        let said = Modules::default().note::<()>(Err(unknown())).unwrap_err().to_string();
         let begin = "cannot make bridge sp-x: Operation not supported on transport endpoint (kernel: Unknown device type; \
                      is a kernel module missing? modprobe -a bridge veth ";
         assert!(said.starts_with(begin), "{said}");

@@ -81,6 +81,42 @@ fn the_first_container_has_time_for_the_kernel_to_load_its_modules() {
 }
 
 #[test]
+fn a_host_that_gives_no_more_time_refuses_nobody_his_network() {
+    on_a_fresh_host(|| {
+        let rig = Rig::new::<Network>(json!({})).unwrap();
+        rig.give_no_more_time();
+        create(&rig, "web", web()).unwrap();
+        attach(&rig, "web", &Namespace::new()).unwrap();
+        assert_eq!(rig.extended(), Duration::ZERO);
+    });
+}
+
+/// While the kernel lacks what one service needs, that service waits and no other does.
+#[test]
+fn what_the_kernel_lacks_keeps_no_other_service_waiting() {
+    on_a_fresh_host(|| {
+        let rig = Rig::new::<Network>(json!({})).unwrap();
+        create(&rig, "web", web()).unwrap();
+        // In the place of the bridge: of what cannot be one the kernel says what it says where it lacks bridges.
+        run("ip link add sp-default group 7267 type veth peer name none");
+        let ns = Namespace::new();
+        let event = Event::new(abi::EV_ATTACH).of("web").fd(Role::Netns, ns.netns.try_clone().unwrap());
+        let begun = Instant::now();
+        let web = rig.start(event).unwrap();
+        let extended = rig.extended();
+        create(&rig, "other", json!({ "network_mode": "host" })).unwrap();
+        detach(&rig, "other", true);
+        assert!(status(&rig)["services"]["web"].is_object());
+        assert!(begun.elapsed() < Duration::from_secs(5) && !web.is_done());
+        assert_eq!(rig.extended(), extended, "who has no bridge needs no module");
+        run("ip link del sp-default");
+        web.wait().unwrap();
+        ns.serve_tcp(80);
+        assert!(call("127.0.0.1:8080").is_some());
+    });
+}
+
+#[test]
 fn rules_that_were_flushed_are_back_by_themselves() {
     on_a_fresh_host(|| {
         let rig = Rig::new::<Network>(json!({})).unwrap();

@@ -16,16 +16,16 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Instant;
 
 use crate::addresses::{Lease, Leases, Mac, Subnet};
 use crate::bridge::{self, Attachment, Bridge};
 use crate::claim::Claim;
 use crate::config::{Config, Protocol};
+use crate::modules::Modules;
 use crate::netlink::{self, Family, Socket};
 use crate::ports::{HostPort, Publication, ROUTER, Rules};
 use crate::records::{self, Effect, Network, Records, Service};
-use crate::{conntrack, link, modules, routes};
+use crate::{conntrack, link, routes};
 
 pub type Result<T> = std::result::Result<T, String>;
 
@@ -77,10 +77,7 @@ pub struct Engine {
     /// The time of the records: grows with each that is freed.
     freed: u64,
     chores: Chores,
-    /// A container has been attached: the kernel has all its modules.
-    is_proven: bool,
-    /// When the request began that is being seen to; what the kernel lacks is waited for from then on.
-    begin: Instant,
+    modules: Modules,
     /// What keeps traffic from our networks, and what helps against it.
     obstacles: Vec<String>,
     kernel: Option<Kernel>,
@@ -123,8 +120,7 @@ impl Engine {
             veths: BTreeMap::new(),
             freed,
             chores: Chores::default(),
-            is_proven: false,
-            begin: Instant::now(),
+            modules: Modules::default(),
             obstacles: Vec::new(),
             kernel: None,
         }
@@ -139,13 +135,8 @@ impl Engine {
         self.services.get(service).is_some_and(|s| s.freed.is_none())
     }
 
-    pub fn is_proven(&self) -> bool {
-        self.is_proven
-    }
-
-    /// A request begins.
-    pub fn begin(&mut self) {
-        self.begin = Instant::now();
+    pub fn modules(&self) -> &Modules {
+        &self.modules
     }
 
     /// Since this was last asked.
@@ -186,7 +177,7 @@ impl Engine {
         self.publish(&service)?;
         self.forward()?;
         self.forget_flows(&service, conntrack::Service::Came);
-        self.is_proven = true;
+        self.modules.are_proven();
         Ok(())
     }
 
@@ -216,10 +207,8 @@ impl Engine {
                 isolated: self.config.networks.get(&place.network).is_some_and(|n| n.isolated),
                 bridge: bridge.name,
             };
-            let begin = self.begin;
-            let host = &mut self.kernel()?.host;
-            modules::wait(begin, || bridge::connect(host, netns, netns_id, index, &attachment))
-                .map_err(text)?;
+            let veth = bridge::connect(&mut self.kernel()?.host, netns, netns_id, index, &attachment);
+            self.modules.note(veth).map_err(text)?;
             connected.push(attachment);
         }
         Ok(connected)
@@ -253,7 +242,6 @@ impl Engine {
             mtu,
             forwards: !self.is_internal(network),
         };
-        let begin = self.begin;
         let kernel = self.kernel()?;
         let found =
             link::link(&mut kernel.host, &wanted.name).map_err(text)?.filter(|l| l.group == link::GROUP);
@@ -269,9 +257,9 @@ impl Engine {
         {
             return Ok((link.index, wanted));
         }
-        let index =
-            modules::wait(begin, || bridge::ensure_bridge(&mut kernel.host, &wanted)).map_err(text)?;
-        kernel.bridges.insert(wanted.name.clone(), index);
+        let made = bridge::ensure_bridge(&mut kernel.host, &wanted);
+        let index = self.modules.note(made).map_err(text)?;
+        self.kernel()?.bridges.insert(wanted.name.clone(), index);
         self.chores.look = true;
         Ok((index, wanted))
     }
@@ -392,7 +380,7 @@ impl Engine {
         }
         let claim = Claim::take()?;
         let host = Socket::open(Family::Route).map_err(text)?;
-        let mut nft = modules::wait(self.begin, || Socket::open(Family::Netfilter)).map_err(text)?;
+        let mut nft = self.modules.note(Socket::open(Family::Netfilter)).map_err(text)?;
         let (guarded, router) = Rules::forwarding_before(&mut nft).map_err(text)?;
         let (rules, bridges) = (None, BTreeMap::new());
         self.kernel = Some(Kernel { host, nft, _claim: claim, rules, bridges, guarded, router });

@@ -5,7 +5,6 @@ use std::net::Ipv4Addr;
 use super::{Engine, Kernel, Result, text};
 use crate::addresses::Subnet;
 use crate::bridge;
-use crate::modules;
 use crate::ports::{Passage, Publication, Rules};
 use crate::records::{Place, Service};
 
@@ -64,14 +63,14 @@ impl Engine {
 
     /// All anew, in one transaction.
     pub(super) fn program(&mut self) -> Result<()> {
-        let (wanted, begin) = (self.rules(), self.begin);
+        let wanted = self.rules();
         let Some(kernel) = self.kernel.as_mut() else { return Ok(()) };
         if kernel.rules.as_ref() == Some(&wanted) {
             return Ok(());
         }
         kernel.rules = None;
         let doing = "cannot write the rules for bridges and ports";
-        modules::wait(begin, || wanted.anew().commit(&mut kernel.nft, doing)).map_err(text)?;
+        self.modules.note(wanted.anew().commit(&mut kernel.nft, doing)).map_err(text)?;
         kernel.rules = Some(wanted);
         Ok(())
     }

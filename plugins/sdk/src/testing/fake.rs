@@ -37,6 +37,7 @@ pub(super) struct State {
     pub(super) results: VecDeque<(u64, i32)>,
     pub(super) timers: BTreeMap<u64, (Instant, Option<Duration>)>,
     pub(super) extended: Duration,
+    pub(super) gives_no_more_time: bool,
 }
 
 impl State {
@@ -84,6 +85,7 @@ impl Fake {
                 results: VecDeque::new(),
                 timers: BTreeMap::new(),
                 extended: Duration::ZERO,
+                gives_no_more_time: false,
             }),
         }
     }
@@ -165,7 +167,11 @@ unsafe extern "C" fn complete(
 
 unsafe extern "C" fn extend(ctx: *mut Ctx, _: u64, more_ns: u64) -> i32 {
     // SAFETY: called by the plugin as the header says.
-    unsafe { fake(ctx) }.lock().extended += Duration::from_nanos(more_ns);
+    let mut state = unsafe { fake(ctx) }.lock();
+    if state.gives_no_more_time {
+        return abi::E_STALE;
+    }
+    state.extended += Duration::from_nanos(more_ns);
     abi::OK
 }
 

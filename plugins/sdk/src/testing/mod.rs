@@ -429,6 +429,11 @@ impl Rig {
         self.host.lock().extended
     }
 
+    /// As of a host whose policy allows no more, or that has given up on the request.
+    pub fn give_no_more_time(&self) {
+        self.host.lock().gives_no_more_time = true;
+    }
+
     /// The last value of a gauge, the sum of a counter, the count of a histogram, over all containers.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let state = self.host.lock();
