@@ -5,7 +5,7 @@
 //! owners, the service's table) is in a small file in run_dir.
 //!
 //! A handle is one run of a service, so a late reply cannot be taken for one about the next run.
-use super::Ctx;
+use super::{Ctx, Lent};
 use crate::digest::{Digest, digest};
 use sampan_plugin::abi;
 use serde::{Deserialize, Serialize};
@@ -32,10 +32,27 @@ pub struct Container {
     pub service: Document,
     /// None: it is what its bundle says.
     pub spec: Option<Arc<str>>,
-    pub fds: Vec<(u32, Arc<OwnedFd>)>,
+    pub fds: Vec<(u32, Fd)>,
     pub memory: Memory,
     /// The plugins (by slot) that saw `create`, or were loaded while it lived.
     pub saw: Vec<usize>,
+}
+
+/// A descriptor that plugins may ask for.
+#[derive(Clone)]
+pub enum Fd {
+    Here(Arc<OwnedFd>),
+    /// By this key.
+    AtKeel(String),
+}
+
+impl From<&Lent> for Fd {
+    fn from(lent: &Lent) -> Fd {
+        match &lent.at_keel {
+            Some(key) => Fd::AtKeel(key.clone()),
+            None => Fd::Here(lent.fd.clone()),
+        }
+    }
 }
 
 /// What outlives the worker.
@@ -194,7 +211,7 @@ impl Container {
         })
     }
 
-    pub fn fd(&self, role: u32, plugin: &str) -> Option<&Arc<OwnedFd>> {
+    pub fn fd(&self, role: u32, plugin: &str) -> Option<&Fd> {
         self.may_have(role, plugin)
             .then(|| self.fds.iter().find(|(has, _)| *has == role).map(|(_, fd)| fd))?
     }

@@ -24,7 +24,7 @@ pub use plugins::{Created, ExitFacts, Opened, Plugins, Reset, Running, Status, n
 pub use sampan_plugin::types::Role;
 pub use table::{Kind as MetricKind, Metric};
 pub use types::{
-    Ctx, Failure, FailureKind, HostEnv, KeepFd, OnError, PluginConfig, Policy, SHIPPED, discover,
+    Ctx, Failure, FailureKind, HostEnv, KeepFd, Lent, OnError, PluginConfig, Policy, SHIPPED, discover,
 };
 use world::World;
 pub use world::{Ask, Asker};

@@ -4,6 +4,7 @@
 //! a thread that outlives its plugin finds a host that still answers.
 use super::call::{Message, Outcome, Plugin};
 use super::{Ask, Asker};
+use crate::containers::Fd;
 use sampan_plugin::abi::{self, Bytes, Ctx, HostTable, Owned};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -264,10 +265,18 @@ unsafe extern "C" fn get_fd(ctx: *mut Ctx, container: u64, role: u32) -> i32 {
         }
         container.fd(role, &plugin.name).cloned()
     };
-    match fd.map(|fd| fd.try_clone()) {
-        Some(Ok(fd)) => fd.into_raw_fd(),
-        Some(Err(_)) => abi::E_FAIL,
-        None => abi::E_NOSUCH,
+    let copy = match fd {
+        Some(Fd::Here(fd)) => fd.try_clone().map(Some),
+        Some(Fd::AtKeel(key)) => plugin.world.kept.fetch(&key),
+        None => Ok(None),
+    };
+    match copy {
+        Ok(Some(fd)) => fd.into_raw_fd(),
+        Ok(None) => abi::E_NOSUCH,
+        Err(error) => {
+            tracing::warn!(target: "plugin", plugin = plugin.name, %error, "no copy of a descriptor for it");
+            abi::E_FAIL
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the host and its users say to each other: containers, policies, failures, and what plugins want done.
 use sampan_config as config;
+use sampan_plugin::types::Role;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +25,31 @@ pub struct Ctx {
     pub attempt: u32,
     /// 0 before the process exists.
     pub pid: i32,
+}
+
+/// A descriptor of a container, as plugins get it with `attach`.
+#[derive(Clone, Debug)]
+pub struct Lent {
+    pub(crate) role: Role,
+    pub(crate) fd: Arc<OwnedFd>,
+    pub(crate) at_keel: Option<String>,
+}
+
+impl Lent {
+    /// The host keeps it too, for `get_fd`, until the container is gone.
+    pub fn new(role: Role, fd: Arc<OwnedFd>) -> Lent {
+        Lent { role, fd, at_keel: None }
+    }
+
+    /// The descriptor, if it has this role.
+    pub fn fd_of(&self, role: Role) -> Option<Arc<OwnedFd>> {
+        (self.role.number() == role.number()).then(|| self.fd.clone())
+    }
+
+    /// The keel has it by this key: the host does not keep one more, and `get_fd` asks the keel.
+    pub fn at_keel(self, key: String) -> Lent {
+        Lent { at_keel: Some(key), ..self }
+    }
 }
 
 /// Who holds descriptors while the worker is away: the keel.
@@ -171,8 +197,6 @@ pub enum FailureKind {
     Conflict,
     /// It wants what it has no grant for.
     Denied,
-    /// Of no plugin: sampand itself could not do its part.
-    Host,
     /// A required plugin is not there: the start waits, it has not failed.
     Waiting,
 }
@@ -183,7 +207,6 @@ impl fmt::Display for Failure {
         match kind {
             FailureKind::Open => write!(f, "plugin {plugin}: {reason}"),
             FailureKind::Veto => write!(f, "plugin {plugin} vetoed {event}: {reason}"),
-            FailureKind::Host => write!(f, "{event}: {reason}"),
             FailureKind::Conflict => f.write_str(reason),
             FailureKind::Waiting => write!(f, "waiting for plugin {plugin}: {reason}"),
             FailureKind::Timeout | FailureKind::Failed | FailureKind::Denied => {

@@ -115,6 +115,11 @@ impl Kept {
         Ok(())
     }
 
+    /// What anybody gave to the keel.
+    pub(crate) fn fetch(&self, key: &str) -> io::Result<Option<OwnedFd>> {
+        self.keel.fetch(key)
+    }
+
     pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
         let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let from = keys.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));

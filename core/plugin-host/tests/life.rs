@@ -182,31 +182,14 @@ fn stdio_goes_to_the_one_who_claimed_it() {
         let created = plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
         assert_eq!(created.claims["stdio"], "log");
         let (stdout, netns) = (std::io::pipe().unwrap().0, std::fs::File::open("/proc/self/ns/net").unwrap());
-        plugins.attach(&web, &[(Role::Stdout, stdout.as_fd()), (Role::Netns, netns.as_fd())]).await.unwrap();
-        assert_eq!(plugins.control("log", &json!(null)).await.unwrap().0, json!([2, 1]));
-        assert_eq!(plugins.control("other", &json!(null)).await.unwrap().0, json!([1, -8]));
+        world.keep.keep("io/web/stdout", Some(stdout.as_fd())).unwrap();
+        let (stdout, netns) = (lent(Role::Stdout, stdout), lent(Role::Netns, netns));
+        for stdout in [stdout.clone(), stdout.at_keel("io/web/stdout".into())] {
+            plugins.attach(&web, &[stdout, netns.clone()]).await.unwrap();
+            assert_eq!(plugins.control("log", &json!(null)).await.unwrap().0, json!([2, 1]));
+            assert_eq!(plugins.control("other", &json!(null)).await.unwrap().0, json!([1, -8]));
+        }
     });
-}
-
-/// No descriptor is left for the copies.
-#[test]
-fn what_sampand_itself_cannot_do_names_no_plugin() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let world = World::new();
-    let failure = run(async {
-        let plugins = world.with(&[setter(&world, "a", "{}", &[])]).await;
-        let web = ctx("web");
-        plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
-        let netns = std::fs::File::open("/proc/self/ns/net").unwrap();
-        let before = getrlimit(Resource::Nofile);
-        setrlimit(Resource::Nofile, Rlimit { current: Some(4), ..before }).unwrap();
-        let failed = plugins.attach(&web, &[(Role::Netns, netns.as_fd())]).await;
-        setrlimit(Resource::Nofile, before).unwrap();
-        failed.unwrap_err()
-    });
-    assert_eq!(failure.kind, FailureKind::Host);
-    let why = "attach: sampand cannot hand out descriptors: Too many open files";
-    assert!(failure.to_string().starts_with(why), "{failure}");
 }
 
 #[test]
@@ -251,9 +234,9 @@ fn two_hundred_running_services_come_in_chunks_and_are_replayed_with_their_descr
             .map(|n| Running { ctx: ctx(&format!("s{n}")), state: "running", spec: spec() })
             .collect();
         assert_eq!(plugins.synchronize(&running).await, []);
-        let netns = std::fs::File::open("/proc/self/ns/net").unwrap();
+        let netns = lent(Role::Netns, std::fs::File::open("/proc/self/ns/net").unwrap());
         for one in &running {
-            plugins.replay(&one.ctx, &[(Role::Netns, netns.as_fd())]).await.unwrap();
+            plugins.replay(&one.ctx, std::slice::from_ref(&netns)).await.unwrap();
         }
         assert_eq!(plugins.control("p", &json!(null)).await.unwrap().0, json!([4, 200]));
     });

@@ -122,6 +122,10 @@ pub fn ctx(service: &str) -> Ctx {
     }
 }
 
+pub fn lent(role: Role, fd: impl Into<OwnedFd>) -> Lent {
+    Lent::new(role, Arc::new(fd.into()))
+}
+
 pub fn spec() -> Value {
     json!({ "ociVersion": "1.2.0", "process": { "args": ["sh"], "env": [] }, "mounts": [], "linux": {} })
 }

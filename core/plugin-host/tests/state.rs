@@ -1,7 +1,6 @@
 //! What plugins remember and hold: kv, kept descriptors, claims, timers, asks (rows 19 and 24's host part).
 use super::*;
 use sampan_testkit::plugin::C;
-use std::os::fd::AsFd;
 
 const STORE: &str = r#"
     static int results, bad, timers;
@@ -58,7 +57,7 @@ fn a_new_worker_gives_back_descriptors_and_claims_and_a_final_detach_drops_them(
         let web = ctx("web");
         plugins.create(&web, &json!({ "ports": [80] }), &[], &mut spec()).await.unwrap();
         let (reader, mut writer) = std::io::pipe().unwrap();
-        plugins.attach(&web, &[(Role::Stdout, reader.as_fd())]).await.unwrap();
+        plugins.attach(&web, &[lent(Role::Stdout, reader)]).await.unwrap();
         std::io::Write::write_all(&mut writer, b"x").unwrap();
         assert_eq!(world.keep.keys().unwrap(), ["plugin/store/web/spool/1", "plugins/page"]);
 
@@ -135,7 +134,7 @@ fn the_end_of_a_container_does_not_list_what_the_keel_has() {
             let one = ctx(&format!("s{n}"));
             plugins.create(&one, &json!({}), &[], &mut spec()).await.unwrap();
             let (reader, _writer) = std::io::pipe().unwrap();
-            plugins.attach(&one, &[(Role::Stdout, reader.as_fd())]).await.unwrap();
+            plugins.attach(&one, &[lent(Role::Stdout, reader)]).await.unwrap();
             assert_eq!(plugins.detach(&one, true).await, []);
         }
         assert_eq!(world.keep.lists.load(Ordering::Relaxed), before);

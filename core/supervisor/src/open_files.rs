@@ -4,7 +4,7 @@ use rustix::process::{Resource, getrlimit};
 /// That the worker has open for itself and its plugins, and what a launch needs for a while.
 const OURS: u64 = 64;
 /// For each service whose output is read, with the plugins' own (tests/e2e/limits.rs counts them).
-const A_SERVICE: u64 = 12;
+const A_SERVICE: u64 = 6;
 
 /// Warns if it is not enough for all services of the config.
 pub fn tell(services: usize) {
@@ -30,10 +30,10 @@ mod tests {
 
     #[test]
     fn it_warns_where_the_config_has_more() {
-        assert_eq!(warning_of(1024, 80), None);
-        let text = warning_of(1024, 81).unwrap();
+        assert_eq!(warning_of(1024, 160), None);
+        let text = warning_of(1024, 161).unwrap();
         assert!(text.starts_with(
-            "the limit of open files (1024) is enough for about 80 services, and the config has 81"
+            "the limit of open files (1024) is enough for about 160 services, and the config has 161"
         ));
         assert!(warning_of(8, 1).unwrap().contains("about 0 services"));
     }

@@ -76,7 +76,7 @@ fn engine(dir: &Path, mib: usize, width: usize, driver: Driver) -> io::Result<f6
     let engine = Engine::start(dir.join("logs"), Spool::create()?, Box::new(|_, _, _| ()))?;
     let (read, write) = io::pipe()?;
     let settings = Settings { driver, ..Settings::default() };
-    let pipes = [Some(read.into()), None];
+    let pipes = [Some(std::sync::Arc::new(read.into())), None];
     let attachment = Attachment { service: "web".to_owned(), container: Container(1), settings, pipes };
     let start = Instant::now();
     engine.attach(attachment).blocking_recv().map_err(io::Error::other)??;

@@ -185,8 +185,7 @@ impl Plugin for Logging {
             settings,
             pipes,
         };
-        let again = [own(cx.fd(Role::Stdout).ok())?, own(cx.fd(Role::Stderr).ok())?];
-        self.pipes().insert(cx.service().to_owned(), of(again, settings));
+        self.pipes().insert(cx.service().to_owned(), of(pipes.clone(), settings));
         let attachment = of(pipes, settings);
         engine.attach(attachment).await?.with_context(|| format!("logging of {}", cx.service()))
     }

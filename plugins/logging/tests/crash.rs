@@ -31,6 +31,7 @@ fn start(dir: &Path, spool: Spool, driver: Driver, pipes: [Option<OwnedFd>; 2]) 
 
 pub fn start_with(dir: &Path, spool: Spool, settings: Settings, pipes: [Option<OwnedFd>; 2]) -> Engine {
     let engine = Engine::start(dir.to_owned(), spool, Box::new(|_, _, _| ())).unwrap();
+    let pipes = pipes.map(|pipe| pipe.map(Arc::new));
     let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
     engine.attach(attachment).blocking_recv().unwrap().unwrap();
     engine

@@ -1,6 +1,7 @@
 //! A full disk: an own tmpfs of 1 MiB, in a mount namespace of one thread.
 use std::fs;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use logging::config::{Driver, Settings};
@@ -228,7 +229,7 @@ fn a_full_disk_drops_counts_says_so_and_goes_on() {
         let engine = Engine::start(logs.clone(), Spool::create().unwrap(), Box::new(|_, _, _| ())).unwrap();
         let out = Fifo::new(&elsewhere.0, "out");
         let settings = Settings { max_size: 64 << 10, max_file: 5, ..Settings::default() };
-        let pipes = [Some(out.read_end()), None];
+        let pipes = [Some(Arc::new(out.read_end())), None];
         let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
         engine.attach(attachment).blocking_recv().unwrap().unwrap();
         fs::write(disk.join("hog"), vec![0; 760 << 10]).unwrap();

@@ -2,6 +2,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use logging::config::{Driver, Settings};
@@ -19,7 +20,7 @@ fn engine(dir: &Path) -> Engine {
 }
 
 fn attach(engine: &Engine, settings: Settings, out: &Fifo) {
-    let pipes = [Some(out.read_end()), None];
+    let pipes = [Some(Arc::new(out.read_end())), None];
     let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
     engine.attach(attachment).blocking_recv().unwrap().unwrap();
 }

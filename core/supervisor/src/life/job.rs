@@ -156,14 +156,12 @@ impl Job<'_> {
             self.worker.say(&Said::Warning(warning.clone()), &[]).map_err(of_io)?;
         }
         let said = Said::Created { pid: created.child.pid, oom_before, bundled };
-        let netns = created.netns.take();
-        let fds: Vec<_> =
-            [Some(&created.child.pidfd), netns.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
-        self.worker.say(&said, &fds).map_err(of_io)?;
+        self.worker.say(&said, &[]).map_err(of_io)?;
+        // The worker has it.
+        drop(created.netns.take());
         // Others may look at it until it is started. What fails here fails there again, and is told.
         let _ = created.state.save(&folder);
         folder.unlock();
-        drop(netns);
         // Until `Start`, or until nobody can ask for it any more: then the barrier goes with us.
         if let Some((Order::Start, _)) = self.worker.next() {
             let log = self.hook_log();

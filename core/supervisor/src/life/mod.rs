@@ -39,10 +39,10 @@ use sampan_bundle as bundle;
 use sampan_config::schema::{self, LogDriver, NetworkMode};
 use sampan_keel::Handle;
 use sampan_plugin_host::digest::{Digest, digest};
-use sampan_plugin_host::{self as plugins, Ctx, Failure, FailureKind, Role};
+use sampan_plugin_host::{self as plugins, Ctx, Failure, FailureKind, Lent, Role};
 use sampan_service::Problem;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -54,7 +54,7 @@ use launcher::Launcher;
 pub use launcher::{Launchers, UnderWay};
 pub use process::{end, exit_status, netns_of, reaped, signal};
 use stdio::Output;
-pub use stdio::{drop_stdio, reads, write_line};
+pub use stdio::{drop_stdio, lent, reads, write_line};
 use talk::{Launch, Order, Said};
 
 /// What a new life is made from.
@@ -72,7 +72,7 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Process {
     pub pid: i32,
-    pub pidfd: OwnedFd,
+    pub pidfd: Arc<OwnedFd>,
     pub handle: Option<Handle>,
     pub oom_before: u64,
     pub started_at: Option<SystemTime>,
@@ -82,7 +82,7 @@ pub struct Process {
 #[derive(Debug)]
 pub struct Created {
     pub process: Process,
-    pub netns: Option<OwnedFd>,
+    pub netns: Option<Arc<OwnedFd>>,
     pub owners: BTreeMap<String, String>,
     /// Its start. Dropped, the container's process exits.
     pub gate: StartGate,
@@ -147,9 +147,11 @@ async fn create_with(
     under_way.now("the making of its container: its root, its volumes, its mounts");
     launcher.send(&Order::Launch(Box::new(launch)), &text)?;
     drop(text);
-    let mut attached = false;
+    let mut attached = None;
     let launched = launched(context, &ctx, &launcher, &under_way, &mut attached).await;
-    if let Some(claimant) = made.claims.get("stdio").filter(|_| launched.is_err() && !attached && has_hooks) {
+    if let Some(claimant) =
+        made.claims.get("stdio").filter(|_| launched.is_err() && attached.is_none() && has_hooks)
+    {
         attach_output_of_hooks(context, &ctx, claimant).await;
     }
     let warnings = under_way.take_warnings();
@@ -224,7 +226,7 @@ fn hook_log(context: &Context, config: &schema::Service, stdio: Output, has_hook
 /// What comes of a launch.
 struct Launched {
     process: Process,
-    netns: Option<OwnedFd>,
+    netns: Option<Arc<OwnedFd>>,
     bundled: Digest,
 }
 
@@ -245,24 +247,26 @@ async fn launched(
     ctx: &Ctx,
     launcher: &Launcher,
     under_way: &UnderWay,
-    attached: &mut bool,
+    attached: &mut Option<Vec<Lent>>,
 ) -> Result<Launched, Failed> {
     loop {
         match launcher.next(under_way).await? {
             (Said::Attach { pid, roles }, fds) => {
-                *attached = true;
+                let lent = attached.insert(lend(&ctx.service, &roles, fds));
                 under_way.now("the plugins' attach");
                 let ctx = Ctx { pid, ..ctx.clone() };
-                let answer = attach(context, &ctx, &roles, &fds).await.map_err(|failure| failure.to_string());
+                let answer = context.plugins.attach(&ctx, lent).await.map_err(|failure| failure.to_string());
                 under_way.now("the making of its container, after attach");
                 launcher.send(&Order::Attached(answer), "")?;
             }
-            (Said::Created { pid, oom_before, bundled }, fds) => {
-                let mut fds = fds.into_iter();
-                let pidfd = fds.next().ok_or_else(|| Problem::Io("a container without a pidfd".into()))?;
+            (Said::Created { pid, oom_before, bundled }, _) => {
+                // One descriptor of each for us and all plugins.
+                let of = |role| attached.iter().flatten().find_map(|lent| lent.fd_of(role));
+                let pidfd =
+                    of(Role::Pidfd).ok_or_else(|| Problem::Io("a container without a pidfd".into()))?;
                 let (handle, started_at) = (Some(Handle::Own(pid)), Some(SystemTime::now()));
                 let process = Process { pid, pidfd, handle, oom_before, started_at };
-                return Ok(Launched { process, netns: fds.next(), bundled });
+                return Ok(Launched { process, netns: of(Role::Netns), bundled });
             }
             (Said::Failed(text), _) => {
                 let problem = Problem::parse(&text).unwrap_or(Problem::Io(text));
@@ -273,12 +277,10 @@ async fn launched(
     }
 }
 
-async fn attach(context: &Rc<Context>, ctx: &Ctx, roles: &[u32], fds: &[OwnedFd]) -> Result<(), Failure> {
+fn lend(service: &str, roles: &[u32], fds: Vec<OwnedFd>) -> Vec<Lent> {
     let known = [Role::Pidfd, Role::Netns, Role::Stdout, Role::Stderr];
     let role = |number: &u32| known.into_iter().find(|role| role.number() == *number);
-    let fds: Vec<(Role, BorrowedFd<'_>)> =
-        roles.iter().zip(fds).filter_map(|(number, fd)| Some((role(number)?, fd.as_fd()))).collect();
-    context.plugins.attach(ctx, &fds).await
+    roles.iter().zip(fds).filter_map(|(number, fd)| Some(lent(service, role(number)?, fd))).collect()
 }
 
 fn confused(said: &Said) -> Problem {
@@ -360,11 +362,9 @@ fn of_plugin(failure: Failure) -> Problem {
     match failure.kind {
         FailureKind::Veto => Problem::Veto { plugin: failure.plugin, text: failure.reason },
         FailureKind::Conflict | FailureKind::Denied => Problem::Config(failure.to_string()),
-        FailureKind::Open
-        | FailureKind::Failed
-        | FailureKind::Timeout
-        | FailureKind::Waiting
-        | FailureKind::Host => Problem::Io(failure.to_string()),
+        FailureKind::Open | FailureKind::Failed | FailureKind::Timeout | FailureKind::Waiting => {
+            Problem::Io(failure.to_string())
+        }
     }
 }
 

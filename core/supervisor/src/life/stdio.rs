@@ -6,10 +6,11 @@ use super::of_io;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use sampan_keel::Keel;
 use sampan_plan::{Plan, Spec};
-use sampan_plugin_host::Role;
+use sampan_plugin_host::{Lent, Role};
 use sampan_service::Problem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a line of ours waits for room in a pipe.
@@ -85,8 +86,7 @@ fn fifo(
     // /dev/stdout can be opened again by the user it belongs to.
     let (uid, gid) = (rustix::fs::Uid::from_raw(owner.0), rustix::fs::Gid::from_raw(owner.1));
     let _ = rustix::fs::fchown(&theirs, Some(uid), Some(gid));
-    let key = format!("io/{service}/{stream}");
-    let ours = match keel.fetch(&key).map_err(of_io)? {
+    let ours = match keel.fetch(&key(service, stream)).map_err(of_io)? {
         Some(ours) => ours,
         None => open_end(keel, folder, service, stream).map_err(|unopened| match unopened {
             Unopened::Missing => opened(rustix::io::Errno::NOENT),
@@ -101,7 +101,7 @@ fn fifo(
 pub fn reads(keel: &Keel, folder: &Path, service: &str) -> (Vec<(Role, OwnedFd)>, bool) {
     let (mut ends, mut lost) = (Vec::new(), false);
     for (stream, role) in [("stdout", Role::Stdout), ("stderr", Role::Stderr)] {
-        match keel.fetch(&format!("io/{service}/{stream}")) {
+        match keel.fetch(&key(service, stream)) {
             Ok(Some(end)) => ends.push((role, end)),
             Ok(None) => match open_end(keel, folder, service, stream) {
                 Ok(end) => {
@@ -120,6 +120,21 @@ pub fn reads(keel: &Keel, folder: &Path, service: &str) -> (Vec<(Role, OwnedFd)>
     (ends, lost)
 }
 
+/// By what the keel knows the read end of a stream.
+fn key(service: &str, stream: &str) -> String {
+    format!("io/{service}/{stream}")
+}
+
+/// A descriptor of a container for the plugins. The read ends are at the keel already.
+pub fn lent(service: &str, role: Role, fd: impl Into<Arc<OwnedFd>>) -> Lent {
+    let lent = Lent::new(role, fd.into());
+    match role {
+        Role::Stdout => lent.at_keel(key(service, "stdout")),
+        Role::Stderr => lent.at_keel(key(service, "stderr")),
+        _ => lent,
+    }
+}
+
 enum Unopened {
     Missing,
     Problem(Problem),
@@ -133,8 +148,7 @@ fn open_end(keel: &Keel, folder: &Path, service: &str, stream: &str) -> Result<O
         rustix::io::Errno::NOENT => Unopened::Missing,
         error => Unopened::Problem(Problem::Io(format!("cannot open {}: {error}", path.display()))),
     })?;
-    keel.keep(&format!("io/{service}/{stream}"), Some(end.as_fd()))
-        .map_err(|e| Unopened::Problem(of_io(e)))?;
+    keel.keep(&key(service, stream), Some(end.as_fd())).map_err(|e| Unopened::Problem(of_io(e)))?;
     Ok(end)
 }
 
@@ -157,7 +171,7 @@ pub fn write_line(pipe: &OwnedFd, line: &str) -> bool {
 /// Lets go of a service's FIFOs.
 pub fn drop_stdio(keel: &Keel, folder: &Path, service: &str) {
     for stream in ["stdout", "stderr"] {
-        let _ = keel.keep(&format!("io/{service}/{stream}"), None);
+        let _ = keel.keep(&key(service, stream), None);
     }
     let _ = std::fs::remove_dir_all(folder);
 }

@@ -78,7 +78,7 @@ pub enum Said {
         pid: i32,
         roles: Vec<u32>,
     },
-    /// Descriptors: pidfd, and the network namespace if there is one.
+    /// Its descriptors came with `Attach`.
     Created {
         pid: i32,
         oom_before: u64,

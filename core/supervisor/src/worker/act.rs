@@ -100,7 +100,7 @@ impl Worker {
         // take these over, so that nobody is put into a group whose kill is still to come.
         self.context.note_kill(name);
         let groups = life::hold(self.context.hierarchies, &self.context.cgroup(name));
-        let pidfd = entry.live.as_ref().and_then(|live| live.pidfd.try_clone().ok());
+        let pidfd = entry.live.as_ref().map(|live| live.pidfd.clone());
         let under_way = entry.under_way.clone();
         let (context, name) = (self.context.clone(), entry.name.clone());
         self.job(&name.clone(), entry.machine.generation, async move {

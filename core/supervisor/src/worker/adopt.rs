@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// From the gate to execve, startContainer hooks included. Then it counts as not started, and is ended.
@@ -152,7 +153,7 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<Child
         worker.next_handle = worker.next_handle.max(handle + 1);
     }
     if let Some(process) = process {
-        let netns = life::netns_of(process.pid);
+        let netns = life::netns_of(process.pid).map(Arc::new);
         entry.live = Some(super::watch(worker.send.clone(), &entry.name, generation, process, netns, None));
     }
     worker.adopted.push((entry.name.clone(), Event::life(generation, Life::Adopted(found))));
@@ -176,7 +177,7 @@ fn find<'a>(
     let executed = |pid, pidfd: &OwnedFd| running && keel::has_executed(pid, pidfd.as_fd(), START_MAX);
     let process = |pid, pidfd, handle| Process {
         pid,
-        pidfd,
+        pidfd: Arc::new(pidfd),
         handle,
         oom_before: oom_before.unwrap_or(kills),
         started_at,

@@ -435,10 +435,10 @@ fn watch(
     name: &Arc<str>,
     generation: u64,
     process: life::Process,
-    netns: Option<OwnedFd>,
+    netns: Option<Arc<OwnedFd>>,
     gate: Option<life::StartGate>,
 ) -> Live {
-    let pidfd = Arc::new(process.pidfd);
+    let pidfd = process.pidfd;
     if broken(Invariant::LeakedDescriptor) {
         std::mem::forget(pidfd.clone());
     }
@@ -459,7 +459,7 @@ fn watch(
         handle: process.handle,
         oom_before: process.oom_before,
         started_at: process.started_at,
-        netns: netns.map(Arc::new),
+        netns,
         gate,
         watch,
     }

@@ -5,7 +5,6 @@ use crate::hooks;
 use crate::life::{self, Context};
 use sampan_plugin_host::{ExitFacts, Role, Running};
 use sampan_service::{Status, Verdict};
-use std::os::fd::AsFd;
 
 pub(super) fn ready(context: &Context, entry: &Entry) {
     context.plugins.notify_ready(&entry.ctx());
@@ -37,10 +36,10 @@ pub(super) fn health(context: &Context, entry: &Entry, verdict: &Verdict) {
 
 /// Attaches a container that ran on while no worker, or another one, looked.
 async fn replay_attach(context: &Context, entry: &Entry, live: &Live) {
-    let (mut fds, lost) = life::reads(&context.keel, &context.dirs.io(&entry.name), &entry.name);
-    fds.extend(live.pidfd.try_clone().ok().map(|fd| (Role::Pidfd, fd)));
-    fds.extend(live.netns.as_ref().and_then(|fd| fd.try_clone().ok()).map(|fd| (Role::Netns, fd)));
-    let fds: Vec<_> = fds.iter().map(|(role, fd)| (*role, fd.as_fd())).collect();
+    let (ends, lost) = life::reads(&context.keel, &context.dirs.io(&entry.name), &entry.name);
+    let mut fds: Vec<_> = ends.into_iter().map(|(role, end)| life::lent(&entry.name, role, end)).collect();
+    fds.push(life::lent(&entry.name, Role::Pidfd, live.pidfd.clone()));
+    fds.extend(live.netns.as_ref().map(|netns| life::lent(&entry.name, Role::Netns, netns.clone())));
     if let Err(failure) = context.plugins.replay(&entry.ctx(), &fds).await {
         tracing::error!(service = &*entry.name, "attached again after a crash of sampand: {failure}");
     }

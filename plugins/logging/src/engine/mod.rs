@@ -57,7 +57,7 @@ pub struct Attachment {
     pub service: String,
     pub container: Container,
     pub settings: Settings,
-    pub pipes: [Option<OwnedFd>; 2],
+    pub pipes: [Option<Arc<OwnedFd>>; 2],
 }
 
 impl Attachment {
@@ -166,6 +166,6 @@ impl Drop for Engine {
 }
 
 /// For `attach`: a descriptor of one's own.
-pub fn own(fd: Option<BorrowedFd<'_>>) -> io::Result<Option<OwnedFd>> {
-    fd.map(|fd| fd.try_clone_to_owned()).transpose()
+pub fn own(fd: Option<BorrowedFd<'_>>) -> io::Result<Option<Arc<OwnedFd>>> {
+    fd.map(|fd| fd.try_clone_to_owned().map(Arc::new)).transpose()
 }

@@ -44,7 +44,7 @@ pub(super) fn redo(dir: &Path, spool: &mut Spool, removed: &Arc<Removed>) -> io:
 
 #[derive(Default)]
 pub(super) struct Stream {
-    pub pipe: Option<OwnedFd>,
+    pub pipe: Option<Arc<OwnedFd>>,
     pub slot: Option<usize>,
     /// A part of an unfinished line is in the segment.
     mid: bool,

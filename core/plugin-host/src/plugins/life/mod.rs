@@ -13,12 +13,12 @@ mod verdict;
 
 use crate::call::{Message, Outcome, Plugin};
 use crate::containers::Memory;
-use crate::{Ctx, Failure, FailureKind, Plugins, Role};
+use crate::{Ctx, Failure, FailureKind, Lent, Plugins, Role};
 use sampan_plugin::abi;
 use sampan_plugin::merge::{Merge, Refusal};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,7 +192,7 @@ impl Plugins {
     }
 
     /// The namespaces exist, no code of the user runs yet. Descriptors are duplicated; stdio goes to its claimant alone.
-    pub async fn attach(&self, ctx: &Ctx, fds: &[(Role, BorrowedFd<'_>)]) -> Result<(), Failure> {
+    pub async fn attach(&self, ctx: &Ctx, fds: &[Lent]) -> Result<(), Failure> {
         self.attach_with(ctx, fds, 0).await
     }
 
@@ -213,27 +213,14 @@ impl Plugins {
     }
 
     /// As `attach`, for a container that was attached before: by an earlier worker.
-    pub async fn replay(&self, ctx: &Ctx, fds: &[(Role, BorrowedFd<'_>)]) -> Result<(), Failure> {
+    pub async fn replay(&self, ctx: &Ctx, fds: &[Lent]) -> Result<(), Failure> {
         self.attach_with(ctx, fds, abi::F_REPLAY).await
     }
 
-    async fn attach_with(
-        &self,
-        ctx: &Ctx,
-        fds: &[(Role, BorrowedFd<'_>)],
-        flags: u16,
-    ) -> Result<(), Failure> {
-        let copies: Result<Vec<(u32, Arc<OwnedFd>)>, std::io::Error> =
-            fds.iter().map(|(role, fd)| Ok((role.number(), Arc::new(fd.try_clone_to_owned()?)))).collect();
-        let copies = copies.map_err(|error| Failure {
-            plugin: String::new(),
-            event: "attach",
-            kind: FailureKind::Host,
-            reason: format!("sampand cannot hand out descriptors: {error}"),
-        })?;
+    async fn attach_with(&self, ctx: &Ctx, fds: &[Lent], flags: u16) -> Result<(), Failure> {
         self.update(ctx, if flags == 0 { "created" } else { "running" });
         if let Some(container) = self.world.containers().get_mut(ctx.handle) {
-            container.fds.clone_from(&copies);
+            container.fds = fds.iter().map(|lent| (lent.role.number(), lent.into())).collect();
         }
         let ctx = Arc::new(ctx.clone());
         for plugin in self.up(&ctx.service) {
@@ -241,7 +228,8 @@ impl Plugins {
                 let containers = self.world.containers();
                 let may =
                     |role: u32| containers.get(ctx.handle).is_some_and(|c| c.may_have(role, &plugin.name));
-                copies.iter().filter(|(role, _)| may(*role)).cloned().collect()
+                let given = fds.iter().map(|lent| (lent.role.number(), lent.fd.clone()));
+                given.filter(|(role, _)| may(*role)).collect()
             };
             // What it has claimed is nobody else's to give: without it the container would lack it, in silence.
             let claimed =
