@@ -8,7 +8,7 @@ use crate::crash;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub const KEEP: usize = 4096;
 /// and so many of each service: what `sampanctl why` shows. The last of them is its state.
 pub const HISTORY: usize = 16;
-/// Lines that wait for room on the disk; the oldest is given up when there are more.
+/// Lines that wait for room on the disk; of more the oldest are given up.
 const QUEUE_MAX: usize = 4096;
 const NAME: &str = "journal";
 const NEW: &str = "journal.new";
@@ -150,14 +150,27 @@ impl Journal {
         if self.flush().is_ok() && self.write(&record, &line).is_ok() {
             self.compact_if_long();
         } else {
-            if self.queue.len() >= QUEUE_MAX {
-                self.queue.pop_front();
-                self.lost += 1;
-                self.first = self.queue.front().map_or(self.next, |(r, _)| r.seq);
-            }
             self.queue.push_back((record.clone(), line));
+            self.limit_queue();
         }
         record
+    }
+
+    /// The oldest are given up, many at once, but for the last of each service: that is its state.
+    fn limit_queue(&mut self) {
+        if self.queue.len() <= QUEUE_MAX {
+            return;
+        }
+        let mut surplus = self.queue.len() - QUEUE_MAX + QUEUE_MAX / 8;
+        let last: HashMap<&str, u64> = self.queue.iter().map(|(r, _)| (r.service.as_str(), r.seq)).collect();
+        let states: HashSet<u64> = last.into_values().collect();
+        self.queue.retain(|(record, _)| {
+            let goes = surplus > 0 && !states.contains(&record.seq);
+            if goes {
+                (surplus, self.lost, self.first) = (surplus - 1, self.lost + 1, record.seq + 1);
+            }
+            !goes
+        });
     }
 
     /// Tries to write what waits. The worker may call it from a slow timer while `health` is not good.
@@ -250,7 +263,7 @@ impl Journal {
         let mut replay = Replay { next_seq: self.next, notes, ..Replay::default() };
         let result = if reading.boot.as_ref() == Some(&self.boot) {
             replay.last = replay::last_per_service(&reading.records);
-            self.resume(&reading)
+            self.resume(&reading).inspect_err(|_| self.hold(reading.records))
         } else {
             self.rewrite(0)
         };
@@ -259,6 +272,13 @@ impl Journal {
             replay.notes.push(Note::Unusable { doing: "write", path: self.path.clone(), errno });
         }
         replay
+    }
+
+    /// The file cannot be gone on with: what it says waits for a new one.
+    fn hold(&mut self, records: Vec<Record>) {
+        let lines: Vec<String> = records.iter().map(record::line).collect();
+        self.queue = records.into_iter().zip(lines).collect();
+        self.limit_queue();
     }
 
     /// Goes on with the journal that was read.
@@ -348,7 +368,8 @@ impl Journal {
             lines.push(Line { at: text.len() as u64, ..*line });
             text.extend_from_slice(bytes);
         }
-        let first = self.lines.get(newest).map_or(self.next, |line| line.seq).max(self.first);
+        // With no line gone, and before the first one, none is missing that was not.
+        let first = self.lines.get(newest).map_or(self.first, |line| line.seq.max(self.first));
         self.replace(&text)?;
         self.lines = lines;
         self.first = first;
@@ -393,12 +414,15 @@ impl Journal {
         read_range(&file, 0, size.unsigned_abs())
     }
 
-    /// Under the first free name of journal.damaged.1, .2, ...
+    /// Under the first free name of journal.damaged.1, .2, ... too, where that can be: until there is a new file, the old one is
+    /// the journal.
     fn set_aside(&self) -> Result<PathBuf, Errno> {
         for n in 1..1000 {
             let name = format!("{NAME}.damaged.{n}");
             let flags = rustix::fs::RenameFlags::NOREPLACE;
-            match rustix::fs::renameat_with(&self.folder, NAME, &self.folder, &name, flags) {
+            let link = || rustix::fs::linkat(&self.folder, NAME, &self.folder, &name, AtFlags::empty());
+            let rename = || rustix::fs::renameat_with(&self.folder, NAME, &self.folder, &name, flags);
+            match link().or_else(|errno| if errno == Errno::EXIST { Err(errno) } else { rename() }) {
                 Ok(()) => return Ok(self.path.with_file_name(name)),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),

@@ -239,6 +239,93 @@ fn a_full_disk_is_reported_and_nothing_is_lost() {
     signal_hook::low_level::unregister(ignored);
 }
 
+/// The file system is somebody else's while this runs, also for root: files can be looked at, nothing can be written.
+fn read_only(folder: &Folder, run: impl FnOnce()) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(&folder.0, 0o555);
+    mode(&folder.file(), 0o444);
+    // Of this thread alone.
+    let (nobody, us) = (nix::unistd::Uid::from_raw(65534), nix::unistd::geteuid());
+    nix::unistd::setfsuid(nobody);
+    run();
+    nix::unistd::setfsuid(us);
+    mode(&folder.0, 0o755);
+    mode(&folder.file(), 0o644);
+}
+
+#[test]
+fn one_that_can_be_read_and_not_written_is_gone_on_with_once_it_can() {
+    for damage in ["", "rubbish\n", "torn"] {
+        let folder = Folder::new();
+        let (mut journal, ..) = open(&folder.0);
+        for service in ["a", "b", "a"] {
+            journal.append(&entry(service, "running", &Value::Null));
+        }
+        drop(journal);
+        let text = std::fs::read_to_string(folder.file()).unwrap() + damage;
+        std::fs::write(folder.file(), &text).unwrap();
+        let mut opened = None;
+        read_only(&folder, || {
+            let (mut journal, last, notes) = open(&folder.0);
+            assert_eq!((last["a"].seq, last["b"].seq), (3, 2));
+            assert!(
+                notes.iter().any(|note| matches!(note, Note::Unusable { doing: "write", .. })),
+                "{notes:?}"
+            );
+            journal.append(&entry("b", "stopped", &Value::Null));
+            assert_eq!(numbers(journal.since(1).unwrap()), [1, 2, 3, 4]);
+            opened = Some(journal);
+        });
+        assert_eq!(
+            std::fs::read_to_string(folder.file()).unwrap(),
+            text,
+            "a worker that dies now has lost nothing"
+        );
+        let mut journal = opened.unwrap();
+        journal.flush().unwrap();
+        assert_eq!(journal.health(), Health::Good);
+        assert_eq!(numbers(journal.since(1).unwrap()), [1, 2, 3, 4]);
+        journal.append(&entry("c", "running", &Value::Null));
+        drop(journal);
+        let (journal, last, notes) = open(&folder.0);
+        assert_eq!((last["a"].seq, last["b"].seq, last["c"].seq, notes), (3, 4, 5, vec![]), "{damage}");
+        assert_eq!(numbers(journal.since(1).unwrap()), [1, 2, 3, 4, 5]);
+    }
+}
+
+/// The oldest go, but not the last of a service, which is its state.
+#[test]
+fn what_waits_for_too_long_is_given_up_but_for_each_services_state() {
+    let folder = Folder::new();
+    let (mut journal, ..) = open(&folder.0);
+    let quiet = journal.append(&entry("quiet", "running", &Value::Null));
+    for _ in 0..KEEP {
+        journal.append(&entry("busy", "running", &Value::Null));
+    }
+    drop(journal);
+    let mut opened = None;
+    read_only(&folder, || {
+        let (mut journal, ..) = open(&folder.0);
+        for _ in 0..KEEP {
+            journal.append(&entry("busy", "running", &Value::Null));
+        }
+        opened = Some(journal);
+    });
+    let mut journal = opened.unwrap();
+    let Health::Behind { waiting, lost, .. } = journal.health() else { panic!("{:?}", journal.health()) };
+    assert_eq!(waiting as u64 + lost, 1 + 2 * KEEP as u64);
+    assert!(waiting <= KEEP, "{waiting} wait");
+    let Since::Gap { first } = journal.since(1).unwrap() else { panic!("no gap") };
+    assert_eq!(numbers(journal.since(first).unwrap()).len(), waiting - 1);
+    journal.flush().unwrap();
+    drop(journal);
+    let (_, last, notes) = open(&folder.0);
+    assert_eq!((last["quiet"].clone(), last["busy"].seq, notes), (quiet, 1 + 2 * KEEP as u64, vec![]));
+}
+
 #[test]
 fn desired_survives_and_keeps_what_it_does_not_know() {
     let folder = Folder::new();
