@@ -84,22 +84,46 @@ fn subnet_or_auto<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Subnet>, D::
 pub struct Service {
     #[serde(default = "bridge")]
     pub network_mode: String,
-    #[serde(default, deserialize_with = "network_names")]
-    networks: Option<Vec<String>>,
+    #[serde(default)]
+    networks: Option<Vec<Membership>>,
     #[serde(default)]
     pub ports: Vec<Port>,
+    #[serde(default)]
+    pub hostname: Option<String>,
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
 }
 
 fn bridge() -> String {
     "bridge".into()
 }
 
-/// `["a", "b"]`, or a table by name; what the table's values say is stage 3's.
-fn network_names<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
-    match Option::<Value>::deserialize(d)? {
-        None => Ok(None),
-        Some(Value::Object(table)) => Ok(Some(table.into_iter().map(|(name, _)| name).collect())),
-        Some(list) => serde_json::from_value(list).map(Some).map_err(serde::de::Error::custom),
+/// A network that a service is in: its name alone, or with what the service has there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "NameOrTable")]
+pub struct Membership {
+    pub name: String,
+    /// What the service is called there besides.
+    pub aliases: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NameOrTable {
+    Name(String),
+    Table {
+        name: String,
+        #[serde(default)]
+        aliases: Vec<String>,
+    },
+}
+
+impl From<NameOrTable> for Membership {
+    fn from(said: NameOrTable) -> Membership {
+        match said {
+            NameOrTable::Name(name) => Membership { name, ..Membership::default() },
+            NameOrTable::Table { name, aliases } => Membership { name, aliases },
+        }
     }
 }
 
@@ -150,8 +174,9 @@ impl Service {
         self.network_mode == "bridge"
     }
 
-    pub fn networks(&self) -> Vec<String> {
-        self.networks.clone().unwrap_or_else(|| vec!["default".into()])
+    pub fn networks(&self) -> Vec<Membership> {
+        let default = || vec![Membership { name: "default".into(), ..Membership::default() }];
+        self.networks.clone().unwrap_or_else(default)
     }
 }
 
@@ -164,7 +189,7 @@ mod tests {
     fn a_service_without_networks_is_on_the_default_one() {
         let service =
             Service::parse(&json!({"rootfs": "x", "ports": [{"published": 80, "target": 8080}]})).unwrap();
-        assert_eq!(service.networks(), ["default"]);
+        assert_eq!(service.networks()[0].name, "default");
         assert_eq!(service.ports[0].protocol, Protocol::Tcp);
         assert!(service.is_bridged());
     }

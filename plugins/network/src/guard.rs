@@ -6,7 +6,7 @@
 //! dead namespace, or a bridge needed again at once, need no sweep at all.
 
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::engine::{Chores, Engine};
 use crate::forwarding::{self, Changed};
+use crate::mutex::lock;
 use crate::netlink::{Family, Socket};
 use crate::ports::TABLE;
 use crate::{link, listing, obstacles};
@@ -235,9 +236,4 @@ fn drain(socket: &mut Socket, mut each: impl FnMut(&crate::wire::Received<'_>)) 
             return lost;
         }
     }
-}
-
-/// A handler that panicked has left the records as they were before or after a step; both are sound.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

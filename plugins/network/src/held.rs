@@ -4,43 +4,65 @@
 //! is another's, the error says whose.
 
 use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
+};
 
 use crate::config::Protocol;
 use crate::ports::Publication;
 
-/// No SO_REUSEADDR: with it on both sides, another could bind and listen beside us.
-pub fn hold(p: &Publication) -> Result<OwnedFd, String> {
-    let address = SocketAddrV4::new(p.host_ip, p.published);
-    bound(p.protocol, address).map_err(|errno| match errno {
+/// `ours`: sockets of our own that may have the same port of another address.
+pub fn hold(p: &Publication, ours: &[&OwnedFd]) -> Result<OwnedFd, String> {
+    let address = SocketAddr::new(p.host_ip.into(), p.published);
+    let (kind, family) = match p.protocol {
+        Protocol::Tcp => (SockType::Stream, AddressFamily::Inet),
+        Protocol::Udp => (SockType::Datagram, AddressFamily::Inet),
+    };
+    let bound = share(ours, || {
+        let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+        bind_beside_ours(&fd, address)?;
+        Ok(fd)
+    });
+    bound.map_err(|errno| match errno {
         Errno::EADDRINUSE => format!("port {p} is in use by {}", owner(p.protocol, address)),
         Errno::EADDRNOTAVAIL => format!("port {p}: this host has no address {}", p.host_ip),
         errno => format!("port {p}: cannot bind: {}", errno.desc()),
     })
 }
 
-fn bound(protocol: Protocol, address: SocketAddrV4) -> Result<OwnedFd, Errno> {
-    match protocol {
-        Protocol::Tcp => {
-            let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-            bind(fd.as_raw_fd(), &SockaddrIn::from(address))?;
-            Ok(fd)
+/// Does `work` while sockets of ours that have a port may share it with others of ours. With SO_REUSEADDR or SO_REUSEPORT on both
+/// sides for longer, another process could bind and listen beside us.
+pub fn share<T>(ours: &[&OwnedFd], work: impl FnOnce() -> T) -> T {
+    let set = |on| {
+        for fd in ours {
+            let _ = may_share(fd, on);
         }
-        Protocol::Udp => UdpSocket::bind(address).map(OwnedFd::from).map_err(|e| errno(&e)),
-    }
+    };
+    set(true);
+    let done = work();
+    set(false);
+    done
 }
 
-fn errno(e: &io::Error) -> Errno {
-    Errno::from_raw(e.raw_os_error().unwrap_or(0))
+/// The bind that `share` is for.
+pub fn bind_beside_ours(fd: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
+    may_share(fd, true)?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    may_share(fd, false)
+}
+
+/// SO_REUSEPORT is what listeners need, for sockets of one user alone.
+fn may_share(fd: &OwnedFd, on: bool) -> Result<(), Errno> {
+    setsockopt(fd, sockopt::ReuseAddr, &on)?;
+    setsockopt(fd, sockopt::ReusePort, &on)
 }
 
 /// Who has a port, in words; found by the socket's inode, as `ss -p` does.
-fn owner(protocol: Protocol, address: SocketAddrV4) -> String {
+pub fn owner(protocol: Protocol, address: SocketAddr) -> String {
     let inodes: Vec<u64> = [protocol.name().to_owned(), format!("{}6", protocol.name())]
         .iter()
         .filter_map(|file| fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok())
@@ -56,19 +78,32 @@ fn owner(protocol: Protocol, address: SocketAddrV4) -> String {
 }
 
 /// The inode of a line of /proc/net/tcp or its like, if its local end is in the way of `address`.
-fn inode_of(line: &str, address: SocketAddrV4) -> Option<u64> {
+fn inode_of(line: &str, address: SocketAddr) -> Option<u64> {
     let mut words = line.split_ascii_whitespace().skip(1);
     let (local, port) = words.next()?.split_once(':')?;
     if u16::from_str_radix(port, 16).ok()? != address.port() {
         return None;
     }
-    // IPv4 in host order; an IPv6 socket is in the way if it is bound to all addresses (or to a mapped one).
-    let bound = u32::from_str_radix(local.get(local.len().checked_sub(8)?..)?, 16).ok()?;
-    let bound = Ipv4Addr::from(bound.to_ne_bytes());
-    if !(bound.is_unspecified() || address.ip().is_unspecified() || bound == *address.ip()) {
+    let bound = local_address(local)?;
+    // An IPv6 socket that is bound to all addresses is so to those of IPv4, too.
+    let all = |bound: IpAddr| bound.is_unspecified() && (bound.is_ipv6() || address.is_ipv4());
+    if !(all(bound) || address.ip().is_unspecified() || bound == address.ip()) {
         return None;
     }
     words.nth(7)?.parse().ok()
+}
+
+/// Words of four bytes in the order of the host, in hexadecimal digits.
+fn local_address(digits: &str) -> Option<IpAddr> {
+    let word = |at| Some(u32::from_str_radix(digits.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    if digits.len() == 8 {
+        return Some(IpAddr::from(word(0)?));
+    }
+    let mut bytes = [0; 16];
+    for (part, at) in bytes.chunks_exact_mut(4).zip([0, 8, 16, 24]) {
+        part.copy_from_slice(&word(at)?);
+    }
+    Some(Ipv6Addr::from(bytes).to_canonical())
 }
 
 fn process_with(inode: u64) -> Option<(i32, String)> {
@@ -85,6 +120,8 @@ fn process_with(inode: u64) -> Option<(i32, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
@@ -93,7 +130,7 @@ mod tests {
         let published = other.local_addr().unwrap().port();
         let p =
             Publication { protocol: Protocol::Tcp, host_ip: Ipv4Addr::UNSPECIFIED, published, target: 80 };
-        let said = hold(&p).unwrap_err();
+        let said = hold(&p, &[]).unwrap_err();
         let ends = format!("(pid {})", std::process::id());
         assert!(said.starts_with(&format!("port {published}/tcp of all addresses is in use by ")), "{said}");
         assert!(said.ends_with(&ends), "{said}");

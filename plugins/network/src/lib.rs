@@ -4,14 +4,16 @@
 //! before the event is answered. The modules, in the order in which they may use each other:
 //!
 //! ```text
-//!   wire -> netlink -> modules -> addresses -> config -> sysctl -> link -> routes -> forwarding -> bridge -> nft -> listing -> ports
-//!        -> held -> conntrack -> claim -> records -> engine -> obstacles -> guard
+//!   mutex -> wire -> netlink -> modules -> addresses -> config -> sysctl -> link -> routes -> forwarding -> bridge -> nft -> listing
+//!         -> ports -> held -> conntrack -> claim -> records -> dns -> engine -> obstacles -> guard
 //! ```
-//! Modes `none` and `host` are the runtime's; IPv6, DNS and CNI come later.
+//! Modes `none` and `host` are the runtime's; IPv6 and CNI come later.
 #![deny(unsafe_code)]
 //!
 //! It speaks nf_tables, rtnetlink and conntrack itself: `make run` may not need a program that is not there, and one `nft` costs
 //! more than a whole attach. `nft` is the oracle of the tests.
+
+pub mod mutex;
 
 pub mod wire;
 
@@ -47,6 +49,8 @@ pub mod claim;
 
 pub mod records;
 
+pub mod dns;
+
 pub mod engine;
 
 pub mod obstacles;
@@ -62,9 +66,12 @@ use sampan_plugin::host::Done;
 use sampan_plugin::prelude::*;
 
 use crate::config::Config;
-use crate::engine::{Chores, Engine};
-use crate::guard::{Guard, lock};
+use crate::engine::{Chores, Engine, HostFacts};
+use crate::guard::Guard;
+use crate::mutex::lock;
 use crate::records::{Effect, Records};
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 pub struct Network {
     host: Host,
@@ -79,16 +86,16 @@ impl Plugin for Network {
     type Config = Config;
 
     async fn open(config: Config, host: Host) -> Result<Network> {
-        let engine = Engine::new(config, machine_id(), read_records(&host)?);
+        let facts = HostFacts { machine: machine_id(), resolv_conf: RESOLV_CONF.into() };
+        let engine = Engine::new(config, facts, read_records(&host)?);
         Ok(Network { host, engine: Arc::new(Mutex::new(engine)), guard: Mutex::default() })
     }
 
     async fn synchronize(&self, _: &Cx, ev: Synchronize) -> Result<()> {
-        let kept =
-            ev.kept.into_iter().filter(|k| k.key.starts_with("port/")).map(|k| (k.key, k.fd)).collect();
+        let kept = ev.kept.into_iter().map(|k| (k.key, k.fd)).collect();
         let live: Vec<String> =
             ev.containers.into_iter().map(|c| if c.service.is_empty() { c.id } else { c.service }).collect();
-        let unknown = lock(&self.engine).adopt_ports(kept);
+        let unknown = lock(&self.engine).adopt(kept);
         self.carry_out(unknown).await?;
         self.run(|engine, effects| engine.synchronize(&live, effects)).await
     }
@@ -114,7 +121,7 @@ impl Plugin for Network {
         self.ask_for_patience(cx);
         let netns = cx.fd(Role::Netns)?;
         let id = fstat(netns.as_fd())?.st_ino;
-        self.run(|engine, _| engine.attach(name(cx), netns, id)).await
+        self.run(|engine, effects| engine.attach(name(cx), netns, id, effects)).await
     }
 
     async fn detach(&self, cx: &Cx, ev: Detach) -> Result<()> {
@@ -133,7 +140,10 @@ impl Plugin for Network {
         match verb {
             "status" => Ok(lock(&self.engine).status().into()),
             "reconcile" => {
-                self.run(|engine, _| if engine.is_active() { engine.reconcile() } else { Ok(()) }).await?;
+                self.run(
+                    |engine, effects| if engine.is_active() { engine.reconcile(effects) } else { Ok(()) },
+                )
+                .await?;
                 Ok(lock(&self.engine).status().into())
             }
             other => Err(Error::new(format!("no verb {other:?}; there are status and reconcile"))),

@@ -320,6 +320,11 @@ impl Rule {
         self.daddr(R0).lookup(set, false)
     }
 
+    /// `th dport PORT`, of UDP and TCP.
+    pub fn to_port(self, port: u16) -> Rule {
+        self.payload(TRANSPORT, 2, 2, R0).compare(EQ, R0, &port.to_be_bytes())
+    }
+
     /// `fib daddr type local`
     pub fn daddr_is_ours(self) -> Rule {
         const ADDRTYPE: u32 = 3;

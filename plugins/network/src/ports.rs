@@ -17,6 +17,7 @@ use crate::netlink::{Result, Socket};
 use crate::nft::{Element, Hook, Rule, Set, Transaction, Type, interface, port, protocol};
 
 pub const TABLE: &str = "sampan";
+const DNS: u16 = 53;
 
 /// A port of the host that leads to a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -80,6 +81,8 @@ const INTERNAL: Set = Set { name: "internal", key: &[Type::Interface], data: &[]
 const WITHIN: Set =
     Set { name: "within", key: &[Type::Interface, Type::Interface], data: &[], interval: false };
 const SUBNETS: Set = Set { name: "subnets", key: &[Type::Ipv4], data: &[], interval: true };
+/// Where name servers of ours listen.
+const GATEWAYS: Set = Set { name: "gateways", key: &[Type::Ipv4], data: &[], interval: false };
 const PUBLISHED: Set = Set {
     name: "published",
     key: &[Type::Protocol, Type::Port],
@@ -98,7 +101,8 @@ const GUARDED: Set = Set { name: "guarded", key: &[Type::Index], data: &[], inte
 /// Among them, and the number of no interface: ip_forward was on when we last looked, so an interface that forwards for us alone is one
 /// that an operator took out.
 pub const ROUTER: u32 = 0;
-const SETS: [Set; 8] = [BRIDGES, EGRESS, INTERNAL, WITHIN, SUBNETS, GUARDED, PUBLISHED, PUBLISHED_AT];
+const SETS: [Set; 9] =
+    [BRIDGES, EGRESS, INTERNAL, WITHIN, SUBNETS, GATEWAYS, GUARDED, PUBLISHED, PUBLISHED_AT];
 
 impl Rules {
     /// With interfaces by which foreign traffic is not to be forwarded, and [`ROUTER`].
@@ -122,6 +126,7 @@ impl Rules {
         self.element(BRIDGES, Element::key(bridge.to_vec()));
         self.element(if passage.internal { INTERNAL } else { EGRESS }, Element::key(bridge.to_vec()));
         self.element(WITHIN, Element::key([bridge, bridge].concat()));
+        self.element(GATEWAYS, Element::key(passage.subnet.gateway().octets().to_vec()));
         self.subnets.insert(passage.subnet);
     }
 
@@ -249,6 +254,8 @@ fn ranges(subnets: &BTreeSet<Subnet>) -> Vec<Element> {
 fn redirect(t: &mut Transaction) {
     for (chain, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
         t.add_chain(chain, "nat", hook, -100);
+        // A service may publish port 53, and a name server of ours is asked at the gateway all the same.
+        t.add_rule(chain, Rule::new("names").ipv4().daddr_in("gateways").to_port(DNS).accept());
         t.add_rule(
             chain,
             Rule::new("published on one address").ipv4().redirect_by_address_and_port("published_at"),

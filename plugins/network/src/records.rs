@@ -3,7 +3,7 @@
 //! The records are the whole truth; links, rules and sockets are made to agree with them. They are kept in the plugin's
 //! key-value store under `service/NAME` and `network/NAME`, and are durable before what they promise is used.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,17 @@ pub fn port_key(service: &str, p: &HostPort) -> String {
     format!("port/{service}/{}/{}/{}", p.protocol.name(), p.host_ip, p.published)
 }
 
+/// The key of a half (`udp`, `tcp`) of a network's name server in the keel.
+pub fn dns_key(network: &str, half: &str) -> String {
+    format!("dns/{half}/{network}")
+}
+
+/// The network and the half; None: another kind of key.
+pub fn network_of_dns_key(key: &str) -> Option<(String, String)> {
+    let (half, network) = key.strip_prefix("dns/")?.split_once('/')?;
+    Some((network.to_owned(), half.to_owned()))
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Service {
     /// eth0, eth1, ... in this order.
@@ -31,12 +42,21 @@ pub struct Service {
     /// None while held. Else the addresses are the service's until somebody else needs them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freed: Option<u64>,
+    /// Where it is another name than its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The servers that it asks of the world outside; empty: the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Place {
     pub network: String,
     pub address: Ipv4Addr,
+    /// What it is called there besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,154 +1,16 @@
 //! The engine on a host of its own, with a machine on the LAN beside it: who reaches whom, and what is left afterwards.
 
-use std::collections::BTreeMap;
 use std::net::UdpSocket;
-use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::{Duration, Instant};
 
-use network::config::Config;
-use network::engine::Engine;
-use network::records::{Effect, Records};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::host::{Host, nothing_is_left, ports, web};
 use crate::world::{
     Namespace, call, call_udp, forwarding, lan, neighbour, nobody_answers, on_a_fresh_host, run,
 };
-
-/// An engine and what it wrote down. Its crash is losing the first and keeping the second.
-struct Host {
-    engine: Option<Engine>,
-    config: Value,
-    kv: BTreeMap<String, Value>,
-    keel: BTreeMap<String, OwnedFd>,
-    containers: BTreeMap<String, Namespace>,
-}
-
-impl Host {
-    fn new(config: Value) -> Host {
-        let mut host = Host {
-            engine: None,
-            config,
-            kv: BTreeMap::new(),
-            keel: BTreeMap::new(),
-            containers: BTreeMap::new(),
-        };
-        host.open();
-        host
-    }
-
-    fn open(&mut self) {
-        let config: Config = serde_json::from_value(self.config.clone()).unwrap();
-        let mut records = Records::default();
-        for (key, value) in &self.kv {
-            let value = value.clone();
-            match key.split_once('/') {
-                Some(("service", name)) => {
-                    records.services.push((name.into(), serde_json::from_value(value).unwrap()))
-                }
-                Some((_, name)) => {
-                    records.networks.push((name.into(), serde_json::from_value(value).unwrap()))
-                }
-                None => panic!("{key}"),
-            }
-        }
-        self.engine = Some(Engine::new(config, "test".into(), records));
-    }
-
-    /// As after `kill -9` of the worker: the containers live, so does the keel.
-    fn crash_and_reopen(&mut self) {
-        self.engine = None;
-        self.open();
-        let kept = self.keel.iter().map(|(k, fd)| (k.clone(), fd.try_clone().unwrap())).collect();
-        let unknown = self.engine().adopt_ports(kept);
-        self.carry_out(unknown);
-        let live: Vec<String> = self.containers.keys().cloned().collect();
-        self.run(|engine, effects| engine.synchronize(&live, effects)).unwrap();
-        for name in live {
-            self.attach(&name).unwrap();
-        }
-    }
-
-    fn engine(&mut self) -> &mut Engine {
-        self.engine.as_mut().unwrap()
-    }
-
-    fn run(
-        &mut self,
-        step: impl FnOnce(&mut Engine, &mut Vec<Effect>) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let mut effects = Vec::new();
-        let done = step(self.engine(), &mut effects);
-        self.carry_out(effects);
-        done
-    }
-
-    fn carry_out(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Put(key, value) => drop(self.kv.insert(key, value)),
-                Effect::Delete(key) => drop(self.kv.remove(&key)),
-                Effect::Keep(key, fd) => drop(self.keel.insert(key, fd)),
-                Effect::Drop(key) => drop(self.keel.remove(&key)),
-            }
-        }
-    }
-
-    fn start(&mut self, name: &str, service: Value) -> Result<(), String> {
-        self.run(|engine, effects| engine.prepare(name, &service, effects))?;
-        self.containers.insert(name.into(), Namespace::new());
-        self.attach(name)
-    }
-
-    fn attach(&mut self, name: &str) -> Result<(), String> {
-        let ns = self.containers.remove(name).unwrap();
-        let done = self.run(|engine, _| engine.attach(name, ns.fd(), ns.id()));
-        self.containers.insert(name.into(), ns);
-        done
-    }
-
-    fn stop(&mut self, name: &str) {
-        self.containers.remove(name);
-        self.run(|engine, effects| {
-            engine.release(name, effects);
-            Ok(())
-        })
-        .unwrap();
-    }
-
-    fn address(&mut self, name: &str) -> String {
-        self.engine().status()["services"][name]["networks"][0]["address"].as_str().unwrap().to_owned()
-    }
-
-    fn container(&self, name: &str) -> &Namespace {
-        &self.containers[name]
-    }
-}
-
-fn ports(list: &[(&str, u16, u16, &str)]) -> Value {
-    let port = |(ip, published, target, protocol): &(&str, u16, u16, &str)| {
-        let mut port = json!({ "published": published, "target": target, "protocol": protocol });
-        if !ip.is_empty() {
-            port["host_ip"] = json!(ip);
-        }
-        port
-    };
-    list.iter().map(port).collect()
-}
-
-fn web() -> Value {
-    json!({ "network_mode": "bridge", "networks": ["default"], "ports": ports(&[("", 8080, 80, "tcp")]) })
-}
-
-fn nothing_is_left(host: &mut Host) {
-    host.engine().sweep();
-    let links = run("ip -o link");
-    assert!(!links.contains("sp-") && !links.contains(": v"), "{links}");
-    assert_eq!(run("nft list ruleset"), "");
-    assert_eq!(forwarding(), [""; 0]);
-    assert!(host.keel.is_empty(), "{:?}", host.keel);
-}
 
 #[test]
 fn a_published_port_answers_the_lan_the_host_and_the_container_itself() {
@@ -289,7 +151,7 @@ fn rules_that_were_flushed_are_back_after_the_next_reconcile() {
         host.start("web", web()).unwrap();
         let before = run("nft list ruleset");
         run("nft flush ruleset && nft add table inet mine");
-        host.run(|engine, _| engine.reconcile()).unwrap();
+        host.run(|engine, effects| engine.reconcile(effects)).unwrap();
         let after = run("nft list ruleset");
         assert!(after.contains(&before) && after.contains("table inet mine"), "{after}");
         // A start does not need one: its step is refused, so it writes all.
@@ -308,7 +170,7 @@ fn a_bridge_that_somebody_removed_is_made_again_with_its_ports() {
         host.container("web").serve_tcp(80);
         run("ip link del sp-default");
         assert!(nobody_answers("127.0.0.1:8080"));
-        host.run(|engine, _| engine.reconcile()).unwrap();
+        host.run(|engine, effects| engine.reconcile(effects)).unwrap();
         assert_eq!(call("127.0.0.1:8080").as_deref(), Some("10.144.0.1"));
     });
 }
@@ -458,7 +320,7 @@ fn another_target_behind_the_same_port_is_the_same_held_port() {
         host.run(|engine, effects| engine.prepare("web", &other, effects)).unwrap();
         host.attach("web").unwrap();
         assert!(call("127.0.0.1:8080").is_some());
-        assert_eq!(host.keel.len(), 1);
+        assert_eq!(host.ports_held(), 1);
     });
 }
 
@@ -649,7 +511,7 @@ fn five_hundred_attachments_with_crashes_leave_nothing() {
         std::thread::sleep(Duration::from_millis(200)); // the kernel takes dead namespaces apart
         assert_eq!(run("ip -o link").matches(": v").count(), live);
         assert_eq!(run("nft list map inet sampan published").matches("tcp .").count(), live);
-        assert_eq!(host.keel.len(), live);
+        assert_eq!(host.ports_held(), live);
         times.sort();
         println!(
             "create and attach: median {:?}, worst {:?}",

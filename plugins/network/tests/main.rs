@@ -3,7 +3,10 @@
 
 mod engine;
 mod forwarding;
+mod host;
 mod links;
+mod messages;
+mod names;
 mod obstacles;
 mod plugin;
 mod rules;

@@ -9,6 +9,7 @@
 //! Each may be called again and finds its work done. What was leased stays a service's own until another needs it.
 
 mod forwarding;
+mod names;
 mod prepare;
 mod rules;
 mod status;
@@ -16,11 +17,13 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use crate::addresses::{Lease, Leases, Mac, Subnet};
 use crate::bridge::{self, Attachment, Bridge};
 use crate::claim::Claim;
 use crate::config::{Config, Protocol};
+use crate::dns::server::Server;
 use crate::modules::Modules;
 use crate::netlink::{self, Family, Socket};
 use crate::ports::{HostPort, Publication, ROUTER, Rules};
@@ -42,6 +45,15 @@ struct Kernel {
     guarded: BTreeSet<u32>,
     /// What ip_forward was when forwarding was last looked at, by us or by an earlier life; None: not yet, or it is not needed.
     router: Option<bool>,
+    names: Server,
+}
+
+/// What of this host does not come from its kernel.
+#[derive(Clone, Debug)]
+pub struct HostFacts {
+    /// Tells machines that share a LAN apart.
+    pub machine: String,
+    pub resolv_conf: PathBuf,
 }
 
 impl Kernel {
@@ -68,10 +80,14 @@ struct Known {
 
 pub struct Engine {
     config: Config,
-    machine: String,
+    host: HostFacts,
     networks: BTreeMap<String, Known>,
     services: BTreeMap<String, Service>,
     held: BTreeMap<(String, HostPort), OwnedFd>,
+    /// The name servers' sockets, by network.
+    listening: BTreeMap<String, names::Listening>,
+    /// Networks without a name server, and why.
+    mute: BTreeMap<String, String>,
     /// The host's ends of what is attached.
     veths: BTreeMap<String, Vec<String>>,
     /// The time of the records: grows with each that is freed.
@@ -85,7 +101,7 @@ pub struct Engine {
 
 impl Engine {
     /// From what was written down; touches nothing.
-    pub fn new(config: Config, machine: String, mut records: Records) -> Engine {
+    pub fn new(config: Config, host: HostFacts, mut records: Records) -> Engine {
         let mut leases: BTreeMap<&str, Vec<(String, Lease)>> = BTreeMap::new();
         for (name, service) in &records.services {
             for place in &service.places {
@@ -113,10 +129,12 @@ impl Engine {
         let freed = records.services.iter().filter_map(|(_, s)| s.freed).max().unwrap_or(0);
         Engine {
             config,
-            machine,
+            host,
             networks,
             services: records.services.into_iter().collect(),
             held: BTreeMap::new(),
+            listening: BTreeMap::new(),
+            mute: BTreeMap::new(),
             veths: BTreeMap::new(),
             freed,
             chores: Chores::default(),
@@ -163,13 +181,19 @@ impl Engine {
     // ---- attach --------------------------------------------------------------------------------------------------------
 
     /// Connects a container of a prepared service; of any other, nothing is done.
-    pub fn attach(&mut self, name: &str, netns: BorrowedFd<'_>, netns_id: u64) -> Result<()> {
+    pub fn attach(
+        &mut self,
+        name: &str,
+        netns: BorrowedFd<'_>,
+        netns_id: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<()> {
         let Some(service) = self.services.get(name).filter(|s| s.freed.is_none()).cloned() else {
             return Ok(());
         };
-        self.activate()?;
+        self.activate(effects)?;
         let (inside, connected) =
-            Socket::open_in(netns, Family::Route, || self.connect(name, &service, netns, netns_id));
+            Socket::open_in(netns, Family::Route, || self.connect(name, &service, netns, netns_id, effects));
         let (mut inside, connected) = (inside.map_err(text)?, connected?);
         for attachment in &connected {
             bridge::configure(&mut inside, attachment).map_err(text)?;
@@ -188,13 +212,14 @@ impl Engine {
         service: &Service,
         netns: BorrowedFd<'_>,
         netns_id: u64,
+        effects: &mut Vec<Effect>,
     ) -> Result<Vec<Attachment>> {
         let way_out = service.places.iter().position(|p| !self.is_internal(&p.network));
         let veths = service.places.iter().map(|p| bridge::veth_name(name, &p.network, netns_id)).collect();
         self.replace_veths(name, veths);
         let mut connected = Vec::new();
         for (i, place) in service.places.iter().enumerate() {
-            let (index, bridge) = self.ensure_bridge(&place.network)?;
+            let (index, bridge) = self.ensure_bridge(&place.network, effects)?;
             let attachment = Attachment {
                 service: name.to_owned(),
                 network: place.network.clone(),
@@ -215,7 +240,7 @@ impl Engine {
     }
 
     fn mac(&self, service: &str, network: &str) -> Mac {
-        Mac::of(&[&self.machine, service, network])
+        Mac::of(&[&self.host.machine, service, network])
     }
 
     /// What is left of an earlier namespace of this service goes, before the new one has its address.
@@ -226,14 +251,14 @@ impl Engine {
         }
     }
 
-    fn ensure_bridge(&mut self, network: &str) -> Result<(u32, Bridge)> {
+    fn ensure_bridge(&mut self, network: &str, effects: &mut Vec<Effect>) -> Result<(u32, Bridge)> {
         let subnet = self
             .networks
             .get(network)
             .map(|k| k.subnet)
             .ok_or_else(|| format!("network {network} has no subnet"))?;
         let mtu = self.config.networks.get(network).map_or(0, |n| n.mtu);
-        let mac = Mac::of(&[&self.machine, "bridge", network]);
+        let mac = Mac::of(&[&self.host.machine, "bridge", network]);
         let mut wanted = Bridge {
             network: network.into(),
             name: bridge::bridge_name(network),
@@ -255,12 +280,14 @@ impl Engine {
             && link.up
             && kernel.bridges.get(&wanted.name) == Some(&link.index)
         {
+            self.serve_names(link.index, &wanted, effects);
             return Ok((link.index, wanted));
         }
         let made = bridge::ensure_bridge(&mut kernel.host, &wanted);
         let index = self.modules.note(made).map_err(text)?;
         self.kernel()?.bridges.insert(wanted.name.clone(), index);
         self.chores.look = true;
+        self.serve_names(index, &wanted, effects);
         Ok((index, wanted))
     }
 
@@ -298,8 +325,10 @@ impl Engine {
         for place in &service.places {
             if !self.in_use(&place.network) {
                 self.doom(&bridge::bridge_name(&place.network));
+                self.leave_names(&place.network, effects);
             }
         }
+        self.publish_names();
         self.stop_forwarding();
         if let Err(e) = self.withdraw(&service) {
             tracing::warn!("service {name}: its rules may still be there: {e}");
@@ -333,14 +362,15 @@ impl Engine {
     // ---- reconcile -----------------------------------------------------------------------------------------------------
 
     /// Ports that the keel held for us. Returns the keys of those that nobody needs.
-    pub fn adopt_ports(&mut self, kept: Vec<(String, OwnedFd)>) -> Vec<Effect> {
+    pub fn adopt(&mut self, kept: Vec<(String, OwnedFd)>) -> Vec<Effect> {
+        let mut unknown = Vec::new();
+        let kept = self.adopt_name_sockets(kept, &mut unknown);
         let mut wanted = BTreeMap::new();
         for (name, service) in self.held_services() {
             for port in service.ports.iter().map(HostPort::from) {
                 wanted.insert(records::port_key(name, &port), (name.clone(), port));
             }
         }
-        let mut unknown = Vec::new();
         for (key, fd) in kept {
             match wanted.get(&key) {
                 Some(port) => {
@@ -357,8 +387,8 @@ impl Engine {
         if self.networks.is_empty() {
             return Ok(()); // never at work on this machine
         }
-        if !self.activate()? {
-            self.reconcile()?;
+        if !self.activate(effects)? {
+            self.reconcile(effects)?;
         }
         let held: Vec<(String, Vec<Publication>)> =
             self.held_services().map(|(name, s)| (name.clone(), s.ports.clone())).collect();
@@ -374,7 +404,7 @@ impl Engine {
     }
 
     /// Takes the claim and cleans up after an earlier life; false if that was done before.
-    fn activate(&mut self) -> Result<bool> {
+    fn activate(&mut self, effects: &mut Vec<Effect>) -> Result<bool> {
         if self.kernel.is_some() {
             return Ok(false);
         }
@@ -382,13 +412,14 @@ impl Engine {
         let host = Socket::open(Family::Route).map_err(text)?;
         let mut nft = self.modules.note(Socket::open(Family::Netfilter)).map_err(text)?;
         let (guarded, router) = Rules::forwarding_before(&mut nft).map_err(text)?;
-        let (rules, bridges) = (None, BTreeMap::new());
-        self.kernel = Some(Kernel { host, nft, _claim: claim, rules, bridges, guarded, router });
-        self.reconcile().map(|()| true)
+        let (rules, bridges, names) = (None, BTreeMap::new(), self.start_names()?);
+        self.kernel = Some(Kernel { host, nft, _claim: claim, rules, bridges, guarded, router, names });
+        self.reconcile(effects).map(|()| true)
     }
 
     /// Makes links, rules and forwarding agree with the records; strays of ours go.
-    pub fn reconcile(&mut self) -> Result<()> {
+    pub fn reconcile(&mut self, effects: &mut Vec<Effect>) -> Result<()> {
+        self.publish_names();
         let links = link::ours(&mut self.kernel()?.host).map_err(text)?;
         let mut stray = Vec::new();
         self.veths.clear();
@@ -405,7 +436,7 @@ impl Engine {
         self.kernel()?.bridges.clear();
         let networks: Vec<String> = self.networks.keys().filter(|n| self.in_use(n)).cloned().collect();
         for network in networks {
-            let (index, _) = self.ensure_bridge(&network)?;
+            let (index, _) = self.ensure_bridge(&network, effects)?;
             let isolated = self.config.networks.get(&network).is_some_and(|n| n.isolated);
             let off = |l: &&link::Link| {
                 l.owner().is_some_and(|(s, n)| !s.is_empty() && n == network) && l.master != index

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Engine, Known, Result, text};
 use crate::addresses::{Leases, POOL, Subnet, pick_subnet};
+use crate::config::Membership;
 use crate::ports::{HostPort, Publication};
 use crate::records::{self, Effect, Network, Place, Service};
 use crate::{bridge, config, held, link, routes};
@@ -21,18 +22,19 @@ impl Engine {
             }
             return Ok(());
         }
-        self.activate()?;
+        self.activate(effects)?;
         let networks = wanted.networks();
         for network in &networks {
-            self.know(network, name, effects)?;
+            self.know(&network.name, name, effects)?;
         }
         let ports = self.publications(name, &wanted, &networks)?;
         self.hold_ports(name, &ports, effects)?;
         let places = self.lease(name, &networks, effects)?;
         // Written even if it was known: the disk may have refused it last time. A repeat costs nothing, the host sees to that.
-        let service = Service { places, ports, freed: None };
+        let service = Service { places, ports, freed: None, hostname: wanted.hostname, dns: wanted.dns };
         effects.push(Effect::put(records::service_key(name), &service));
         self.services.insert(name.to_owned(), service);
+        self.publish_names();
         Ok(())
     }
 
@@ -122,7 +124,7 @@ impl Engine {
         &self,
         name: &str,
         wanted: &config::Service,
-        networks: &[String],
+        networks: &[Membership],
     ) -> Result<Vec<Publication>> {
         let mut ports: Vec<Publication> = Vec::new();
         for port in &wanted.ports {
@@ -143,7 +145,7 @@ impl Engine {
             if p.published == 0 || p.target == 0 {
                 return Err(format!("service {name}: ports: 0 is not a port"));
             }
-            if networks.iter().all(|n| self.is_internal(n)) && !host_ip.is_loopback() {
+            if networks.iter().all(|n| self.is_internal(&n.name)) && !host_ip.is_loopback() {
                 return Err(format!(
                     "service {name}: port {p} cannot be published: all its networks are internal; \
                      add one that is not, or publish on 127.0.0.1"
@@ -178,7 +180,7 @@ impl Engine {
             if self.held.contains_key(&key) {
                 continue;
             }
-            let fd = held::hold(p).map_err(|e| format!("service {name}: {e}"))?;
+            let fd = held::hold(p, &self.bound_sockets()).map_err(|e| format!("service {name}: {e}"))?;
             if let Ok(copy) = fd.try_clone() {
                 effects.push(Effect::Keep(records::port_key(name, &key.1), copy));
             }
@@ -198,21 +200,26 @@ impl Engine {
         });
     }
 
-    fn lease(&mut self, name: &str, networks: &[String], effects: &mut Vec<Effect>) -> Result<Vec<Place>> {
+    fn lease(
+        &mut self,
+        name: &str,
+        networks: &[Membership],
+        effects: &mut Vec<Effect>,
+    ) -> Result<Vec<Place>> {
         self.freed += 1;
         for (network, known) in &mut self.networks {
-            if !networks.contains(network) {
+            if networks.iter().all(|n| n.name != *network) {
                 known.leases.free(name, self.freed);
             }
         }
         let mut places = Vec::new();
-        for network in networks {
+        for Membership { name: network, aliases } in networks {
             let Some(known) = self.networks.get_mut(network) else { continue };
             let taken = known
                 .leases
                 .take(name, known.subnet)
                 .map_err(|e| format!("service {name}: network {network} ({}): {e}", known.subnet))?;
-            places.push(Place { network: network.clone(), address: taken.address });
+            places.push(Place { network: network.clone(), address: taken.address, aliases: aliases.clone() });
             if let Some(other) = taken.from {
                 self.forget_place(&other, network, effects);
             }

@@ -52,7 +52,7 @@ impl Engine {
             "networks": networks,
             "table": format!("inet {TABLE}"),
             "forwarding_for_us_alone": forwarding,
-            "obstacles": self.obstacles,
+            "obstacles": self.obstacles.iter().chain(self.mute.values()).collect::<Vec<_>>(),
         })
     }
 }
