@@ -406,7 +406,7 @@ fn how_many_questions_are_answered_a_second() {
             of(999),
             busy / count
         );
-        assert_eq!(received, count);
+        assert!(busy / count < Duration::from_micros(100), "a core is not enough for {rate} a second");
     });
 }
 
