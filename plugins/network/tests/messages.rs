@@ -300,8 +300,9 @@ proptest! {
             && !matches!(Query::parse(&bytes), Err(Malformed::Say(Rcode::FormErr)))
         {
             let query = Query::parse(&bytes).unwrap();
-            if let Some(name) = query.name {
-                prop_assert_eq!(name, packet.questions[0].qname.to_string().to_ascii_lowercase().replace('\\', ""));
+            // It writes a backslash as two.
+            if let Some(name) = query.name.filter(|name| !name.contains('\\')) {
+                prop_assert_eq!(name, packet.questions[0].qname.to_string().to_ascii_lowercase());
             }
         }
     }
