@@ -46,7 +46,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use decode::CAPABILITIES;
+pub use decode::{CAPABILITIES, DEFAULT};
 pub use diagnostic::Diagnostic;
 pub use file::read_text;
 pub use inputs::{Builtin, Inputs, Tell};

@@ -5,7 +5,14 @@
 //! types *is* a config.toml that means the same: `explain` prints it, `diff` compares it.
 //! Absent on purpose: where a value came from (`origin.rs`), and any rule about what is allowed (`decode/`).
 
+mod resources;
+mod rights;
 mod text;
+
+pub use resources::{Explicit, IoMax, OomPolicy, Resources};
+pub use rights::{
+    Device, NameOrId, NamespaceMode, Namespaces, NoUser, SeccompProfile, Security, UNLIMITED, Ulimit, User,
+};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -116,7 +123,13 @@ pub struct Service {
     pub command: Vec<String>,
     pub working_dir: String,
     pub hostname: String,
+    #[serde(serialize_with = "text::or_none")]
+    pub domainname: Option<String>,
     pub autostart: bool,
+    /// Starts by itself only where one of these was asked for; none: always.
+    pub profiles: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     pub volumes: Vec<Volume>,
     pub tmpfs: Vec<Tmpfs>,
     #[serde(serialize_with = "text::size")]
@@ -126,6 +139,15 @@ pub struct Service {
     /// Leaf of the spec -> the plugin whose value wins.
     pub adjust: BTreeMap<String, String>,
     pub user: User,
+    pub privileged: bool,
+    #[serde(flatten)]
+    pub namespaces: Namespaces,
+    /// Over those of the built-in spec.
+    pub sysctls: BTreeMap<String, String>,
+    /// By setrlimit's name in lower case, without `RLIMIT_`.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    pub oom_score_adj: i32,
+    pub devices: Vec<Device>,
     /// Upper case with `CAP_`, or `ALL`.
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,
@@ -205,74 +227,6 @@ pub struct Tmpfs {
     pub size: Option<u64>,
     pub mode: Option<u32>,
     pub options: Vec<String>,
-}
-
-/// `"uid[:gid]"` or `"name[:group]"`; names are looked up in the rootfs when the bundle is built.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct User {
-    pub user: NameOrId,
-    pub group: Option<NameOrId>,
-}
-
-/// Why a text names no user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoUser {
-    pub what: String,
-    pub hint: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NameOrId {
-    Name(String),
-    Id(u32),
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Security {
-    pub no_new_privileges: bool,
-    pub seccomp_profile: SeccompProfile,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SeccompProfile {
-    Default,
-    Unconfined,
-    #[serde(untagged)]
-    Path(PathBuf),
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Resources {
-    #[serde(serialize_with = "text::or_none")]
-    pub cpus: Option<f64>,
-    /// 1-10000; 100 is what everyone has.
-    pub cpu_weight: u32,
-    #[serde(serialize_with = "text::size_or_none")]
-    pub memory: Option<u64>,
-    /// 0 = no limit.
-    pub pids: u64,
-    #[serde(skip)]
-    pub explicit: Explicit,
-}
-
-/// The keys of a table that were written: a plugin's defaults give way to them, also where they say what is the default.
-/// A resolved config that is printed writes every key and means the same, so two configs are not compared by this.
-#[derive(Debug, Clone, Default)]
-pub struct Explicit(pub(crate) BTreeSet<String>);
-
-impl Resources {
-    /// `resources.pids` and the like.
-    pub fn written(&self) -> Vec<String> {
-        self.explicit.0.iter().map(|key| format!("resources.{key}")).collect()
-    }
-}
-
-impl PartialEq for Explicit {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -5,6 +5,7 @@ mod any;
 mod differences;
 mod mistakes;
 mod resolve;
+mod rights;
 mod small;
 mod trust;
 

@@ -5,6 +5,8 @@ mod files;
 mod life;
 mod plugin;
 mod ports;
+mod resources;
+mod rights;
 mod service;
 mod supervisor;
 
@@ -21,7 +23,8 @@ use crate::tree::{Node, Value};
 use crate::{units, variables};
 
 pub use plugin::{network, plugin};
-pub use service::{CAPABILITIES, Draft, lives_on, service};
+pub use rights::{CAPABILITIES, DEFAULT};
+pub use service::{Draft, lives_on, service};
 pub use supervisor::supervisor;
 
 /// What every reader needs.

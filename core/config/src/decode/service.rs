@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cx, Field, Fields, Value, files, life, ports};
+use super::{Cx, Field, Fields, Value, files, life, ports, resources, rights};
 use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
 use crate::near::nearest;
 use crate::schema::{
-    Condition, Dependency, Explicit, Hook, Hooks, LogDriver, Logging, NameOrId, NetworkMode, NoUser, Policy,
-    Port, Resources, RootMode, Rootfs, SeccompProfile, Security, Service, Signal, Source, User,
+    Condition, Dependency, Hook, Hooks, LogDriver, Logging, NameOrId, NetworkMode, Policy, Port, RootMode,
+    Rootfs, Service, Signal, Source, User,
 };
 use crate::source::Spot;
 use crate::tree::Node;
@@ -35,7 +35,9 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
     if !bundle && t.get("command").is_none() {
         t.missing("command", "as command = [\"PROGRAM\", \"ARGUMENT\"]");
     }
-    let security = t.table("security", "a table");
+    let privileged = t.or("privileged", Field::boolean, false);
+    let namespaces = rights::namespaces(&t);
+    let network_mode = t.or("network_mode", network_mode, NetworkMode::Bridge);
     let (ports, port_spots) = ports::ports(&t);
     let (depends_on, dependency_spots) = depends_on(&t);
     let networks = networks(&t, node);
@@ -47,22 +49,29 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
         command: t.or("command", command, Vec::new()),
         working_dir: t.or("working_dir", Field::inside_path, "/".into()),
         hostname: t.or("hostname", hostname, name.to_string()),
+        domainname: t.or("domainname", |f| f.or_none(hostname), None),
         autostart: t.or("autostart", Field::boolean, true),
+        profiles: t.or("profiles", |f| f.list(Field::nonempty), Vec::new()),
+        labels: texts(&t.table("labels", "a table")),
+        annotations: annotations(&t.table("annotations", "a table")),
         volumes: t.or("volumes", files::volumes, Vec::new()),
         tmpfs: t.or("tmpfs", files::tmpfs, Vec::new()),
         // To a tmpfs 0 is no limit at all.
         shm_size: t.or("shm_size", |f| f.size_in(1..=1 << 40, "1 byte to 1T"), 64 << 20),
         environment: files::environment(&t),
         adjust: adjust(&t),
-        user: t.or("user", user, User { user: NameOrId::Id(0), group: Some(NameOrId::Id(0)) }),
-        cap_add: t.or("cap_add", |f| f.list(capability), Vec::new()),
-        cap_drop: t.or("cap_drop", |f| f.list(capability), Vec::new()),
-        security: Security {
-            no_new_privileges: security.or("no_new_privileges", Field::boolean, true),
-            seccomp_profile: security.or("seccomp_profile", seccomp_profile, SeccompProfile::Default),
-        },
-        resources: resources(&t.table("resources", "a table")),
-        network_mode: t.or("network_mode", network_mode, NetworkMode::Bridge),
+        user: t.or("user", rights::user, User { user: NameOrId::Id(0), group: Some(NameOrId::Id(0)) }),
+        cap_add: t.or("cap_add", |f| f.list(rights::capability), all_if(privileged)),
+        cap_drop: t.or("cap_drop", |f| f.list(rights::capability), Vec::new()),
+        sysctls: rights::sysctls(&t, &namespaces, network_mode),
+        ulimits: rights::ulimits(&t),
+        oom_score_adj: t.or("oom_score_adj", |f| f.integer(-1000..=1000), 0) as i32,
+        devices: t.or("devices", |f| f.list(rights::device), Vec::new()),
+        privileged,
+        namespaces,
+        security: rights::security(&t.table("security", "a table"), privileged),
+        resources: resources::resources(&t.table("resources", "a table")),
+        network_mode,
         networks: networks.iter().map(|(name, _)| name.clone()).collect(),
         ports,
         restart: life::restart(&t.table("restart", "a policy or a table")),
@@ -87,6 +96,28 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
         depends_on: dependency_spots,
         networks,
     }
+}
+
+/// What `privileged` is about capabilities where the service does not say.
+fn all_if(privileged: bool) -> Vec<String> {
+    if privileged { vec!["ALL".into()] } else { Vec::new() }
+}
+
+/// A table of text, where numbers and booleans are text too.
+fn texts(t: &Fields<'_>) -> BTreeMap<String, String> {
+    let text = |f: &Field<'_>| match &f.node.value {
+        Value::Integer(n) => Some(n.to_string()),
+        Value::Bool(b) => Some(b.to_string()),
+        _ => f.text(),
+    };
+    t.entries().filter_map(|(name, f)| Some((name.to_owned(), text(&f)?))).collect()
+}
+
+fn annotations(t: &Fields<'_>) -> BTreeMap<String, String> {
+    for (name, f) in t.entries().filter(|(name, _)| name.starts_with("org.sampan.")) {
+        f.wrong(format!("{name} is Sampan's own"), "choose another prefix");
+    }
+    texts(t)
 }
 
 fn adjust(t: &Fields<'_>) -> BTreeMap<String, String> {
@@ -174,117 +205,6 @@ fn networks(t: &Fields<'_>, node: &Node) -> Vec<(String, Spot)> {
         Some(f) => f.list(|f| Some((f.nonempty()?, f.node.at.clone()))).unwrap_or_default(),
         None => vec![("default".into(), node.key.clone())],
     }
-}
-
-fn user(f: &Field<'_>) -> Option<User> {
-    let text = match &f.node.value {
-        Value::Integer(n) => n.to_string(),
-        _ => f.nonempty()?,
-    };
-    match text.parse() {
-        Ok(user) => Some(user),
-        Err(NoUser { what, hint }) => {
-            f.wrong(what, hint);
-            None
-        }
-    }
-}
-
-fn capability(f: &Field<'_>) -> Option<String> {
-    let text = f.nonempty()?.to_ascii_uppercase();
-    if text == "ALL" {
-        return Some(text);
-    }
-    let name = text.strip_prefix("CAP_").unwrap_or(&text);
-    if CAPABILITIES.contains(&name) {
-        return Some(format!("CAP_{name}"));
-    }
-    let hint = match nearest(name, CAPABILITIES) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None => "capabilities(7) lists them; or \"ALL\"".into(),
-    };
-    f.wrong("no such capability", hint);
-    None
-}
-
-/// capabilities(7), all of Linux 6.x.
-pub const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
-fn seccomp_profile(f: &Field<'_>) -> Option<SeccompProfile> {
-    match f.nonempty()?.as_str() {
-        "default" => Some(SeccompProfile::Default),
-        "unconfined" => Some(SeccompProfile::Unconfined),
-        text => {
-            let path = f.host_path_of(text)?;
-            f.text_file(&path, "or write \"default\"")?;
-            Some(SeccompProfile::Path(path))
-        }
-    }
-}
-
-fn resources(t: &Fields<'_>) -> Resources {
-    Resources {
-        // The kernel's shortest quota is 1 ms of a period of 100 ms.
-        cpus: t.or("cpus", |f| f.or_none(|f| f.float(0.01..=65536.0)), None),
-        cpu_weight: t.or("cpu_weight", |f| f.integer(1..=10_000), 100) as u32,
-        memory: t.or("memory", |f| f.or_none(memory), None),
-        pids: t.or("pids", |f| f.integer(0..=4 << 20), 4096) as u64,
-        explicit: Explicit(t.entries().map(|(name, _)| name.to_owned()).collect()),
-    }
-}
-
-/// Less than this and not even the first exec fits.
-const MEMORY_BYTES_MIN: u64 = 512 << 10;
-
-fn memory(f: &Field<'_>) -> Option<u64> {
-    let bytes = f.size()?;
-    if bytes < MEMORY_BYTES_MIN {
-        f.wrong("too little to start anything", "512K or more; a bare number is bytes");
-        return None;
-    }
-    Some(bytes)
 }
 
 fn network_mode(f: &Field<'_>) -> Option<NetworkMode> {

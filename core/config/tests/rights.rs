@@ -1,0 +1,124 @@
+//! Rights and limits: what each key resolves to, and what is said about mistakes in it.
+
+use std::path::Path;
+
+use sampan_config::schema::*;
+
+use super::mistakes::said;
+use super::resolve::{same, web};
+
+#[test]
+fn forms() {
+    same("ulimits.nofile = 5", "ulimits = { nofile = \"5:5\" }");
+    same("ulimits.nofile = { soft = 5, hard = -1 }", "ulimits = { nofile = \"5:unlimited\" }");
+    same("devices = [\"/dev/kvm\"]", "devices = [\"/dev/kvm:/dev/kvm:rwm\"]");
+    same("devices = [\"/dev/kvm:rw\"]", "devices = [\"/dev/kvm:/dev/kvm:rw\"]");
+    same("sysctls.\"net/core/somaxconn\" = 5", "sysctls = { \"net.core.somaxconn\" = \"5\" }");
+    same("labels = { a = 1, b = true }", "labels = { a = \"1\", b = \"true\" }");
+    same("resources.memory = \"1M\"\nresources.memory_swap = \"none\"", "resources.memory = \"1M\"");
+    same("domainname = \"none\"", "");
+    same("pid = \"private\"", "");
+}
+
+#[test]
+fn values() {
+    let limits = web(
+        "resources = { memory = \"64M\", memory_swap = 0, memory_high = \"48M\", memory_low = \"1M\", memory_min = \"2M\", cpuset = \"0-1,3\", io_weight = 7, \
+         oom_policy = \"continue\", io_max = { \"/dev/sda\" = { rbps = \"10M\", wiops = 5 } }, unified = { \"memory.swap.high\" = \"1M\" } }",
+    )
+    .resources;
+    assert_eq!((limits.memory_swap, limits.memory_high), (Some(0), Some(48 << 20)));
+    assert_eq!((limits.memory_low, limits.memory_min, limits.io_weight), (1 << 20, 2 << 20, 7));
+    assert_eq!(limits.cpuset.as_deref(), Some("0-1,3"));
+    assert_eq!(limits.oom_policy, OomPolicy::Continue);
+    let io = IoMax { rbps: Some(10 << 20), wiops: Some(5), ..IoMax::default() };
+    assert_eq!(limits.io_max[Path::new("/dev/sda")], io);
+    assert_eq!(limits.unified["memory.swap.high"], "1M");
+    assert_eq!(web("").resources.oom_policy, OomPolicy::Kill);
+    assert_eq!(web("oom_score_adj = -5").oom_score_adj, -5);
+    assert_eq!(web("security.masked_paths = [\"default\", \"/x\"]").security.masked_paths, ["default", "/x"]);
+}
+
+/// `privileged` says what holds where the service does not.
+#[test]
+fn privileged_is_a_set_of_defaults() {
+    let all = web("privileged = true");
+    assert_eq!(all.cap_add, ["ALL"]);
+    assert_eq!(all.security.seccomp_profile, SeccompProfile::Unconfined);
+    assert!(all.security.masked_paths.is_empty() && all.security.readonly_paths.is_empty());
+    assert!(all.security.no_new_privileges);
+    let some = web("privileged = true\ncap_add = [\"KILL\"]\nsecurity.seccomp_profile = \"default\"");
+    assert_eq!(some.cap_add, ["CAP_KILL"]);
+    assert_eq!(some.security.seccomp_profile, SeccompProfile::Default);
+}
+
+/// What is said of `keys`, without the place.
+#[track_caller]
+fn one(keys: &str, expected: &str) {
+    let said: Vec<String> =
+        said(keys).iter().filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect();
+    assert_eq!(said, [expected], "\n{keys}");
+}
+
+#[test]
+fn mistakes() {
+    one(
+        "pid = \"service:db\"",
+        "services.web.pid: known, but not built in this version [built: private, host]",
+    );
+    one("pid = \"hosts\"", "services.web.pid: no such mode [did you mean \"host\"? Else: private]");
+    one(
+        "hostname = \"a\"\nuts = \"host\"",
+        "services.web.hostname: beside uts = \"host\" [it would rename the host: drop one]",
+    );
+    one(
+        "sysctls.\"vm.swappiness\" = 1",
+        "services.web.sysctls.\"vm.swappiness\": vm.swappiness is one of the whole host [a container may set net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*: set others with sysctl(8)]",
+    );
+    one(
+        "network_mode = \"host\"\nsysctls.\"net.core.somaxconn\" = 1",
+        "services.web.sysctls.\"net.core.somaxconn\": net.core.somaxconn is the host's here [drop it, or network_mode = \"host\"]",
+    );
+    one(
+        "ulimits.nofiles = 1",
+        "services.web.ulimits.nofiles: no such limit: `nofiles` [did you mean `nofile`?]",
+    );
+    one(
+        "ulimits.nofile = \"9:5\"",
+        "services.web.ulimits.nofile: 9:5: soft is above hard [as \"1024:4096\"]",
+    );
+    one(
+        "ulimits.nofile = \"a\"",
+        "services.web.ulimits.nofile: `a` is not a limit [a number, or \"unlimited\"]",
+    );
+    one("oom_score_adj = 1001", "services.web.oom_score_adj: 1001 is out of range [-1000 to 1000]");
+    one(
+        "devices = [\"nvidia.com/gpu=all\"]",
+        "services.web.devices: CDI devices: known, but not built in this version [name the device's path, as \"/dev/ttyUSB0\"]",
+    );
+    one(
+        "devices = [\"/dev/a:/dev/b:x\"]",
+        "services.web.devices: `x` is no access [of the letters r, w and m]",
+    );
+    one(
+        "annotations.\"org.sampan.x\" = \"1\"",
+        "services.web.annotations.\"org.sampan.x\": org.sampan.x is Sampan's own [choose another prefix]",
+    );
+    one("resources.cpuset = \"3-1\"", "services.web.resources.cpuset: not a list of CPUs [as \"0-3,8\"]");
+    one(
+        "resources.memory_swap = \"1M\"",
+        "services.web.resources.memory_swap: without resources.memory [limit the memory too: swap alone cannot be limited on cgroup v1]",
+    );
+    one(
+        "resources.unified.\"memory.max\" = 1",
+        "services.web.resources.unified.\"memory.max\": memory.max has a key of its own [write resources.memory]",
+    );
+    one(
+        "resources.unified.\"cgroup.procs\" = 1",
+        "services.web.resources.unified.\"cgroup.procs\": `cgroup.procs` is no limit [a file of a controller, as \"memory.swap.high\"]",
+    );
+    one(
+        "resources.io_max.sda = {}",
+        "services.web.resources.io_max.sda: a device's path begins with / [as io_max = { \"/dev/sda\" = { rbps = \"10M\" } }]",
+    );
+}
