@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Facts;
-use sampan_config::schema::{Hook, Resources, Service};
+use sampan_config::schema::{Hook, Service};
 
 type Asked<'a> = &'a dyn Fn(&str) -> bool;
 
@@ -32,6 +32,20 @@ pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<
     }
     if asked("hostname") {
         set(spec, "/hostname", json!(service.hostname));
+    }
+    if let (true, Some(name)) = (asked("domainname"), &service.domainname) {
+        set(spec, "/domainname", json!(name));
+    }
+    if asked("oom_score_adj") {
+        set(spec, "/process/oomScoreAdj", json!(service.oom_score_adj));
+    }
+    if asked("annotations") {
+        for (name, value) in &service.annotations {
+            let annotations = spec["annotations"].take();
+            let mut annotations = annotations.as_object().cloned().unwrap_or_default();
+            annotations.insert(name.clone(), json!(value));
+            spec["annotations"] = annotations.into();
+        }
     }
     if asked("security.no_new_privileges") {
         set(spec, "/process/noNewPrivileges", json!(service.security.no_new_privileges));
@@ -94,88 +108,6 @@ pub fn capabilities(spec: &mut Value, service: &Service, asked: Asked<'_>) {
     caps.dedup();
     for kind in ["bounding", "effective", "permitted"] {
         set(spec, &format!("/process/capabilities/{kind}"), json!(caps));
-    }
-}
-
-pub fn resources(spec: &mut Value, service: &Service, asked: Asked<'_>) {
-    let resources = limits(&service.resources, has_swap_accounting());
-    let mut leaf = |key: &str, pointer: &str, value: Option<Value>| {
-        if let (true, Some(value)) = (asked(key), value) {
-            set(spec, &format!("/linux/resources/{pointer}"), value);
-        }
-    };
-    for (key, pointer) in [
-        ("resources.memory", "memory/limit"),
-        ("resources.memory", "memory/swap"),
-        ("resources.cpus", "cpu/quota"),
-        ("resources.cpus", "cpu/period"),
-        ("resources.cpu_weight", "cpu/shares"),
-        ("resources.pids", "pids/limit"),
-    ] {
-        leaf(key, pointer, resources.pointer(&format!("/{pointer}")).cloned());
-    }
-}
-
-/// The service's limits in OCI's words.
-fn limits(r: &Resources, swap: bool) -> Value {
-    // config.toml's swap is as much again as memory; OCI's is the sum.
-    let memory = r.memory.map(|n| {
-        let limit = i64::try_from(n).unwrap_or(i64::MAX);
-        let mut memory = oci::LinuxMemory::default();
-        memory.set_limit(Some(limit));
-        memory.set_swap(swap.then(|| limit.saturating_mul(2)));
-        memory
-    });
-    let mut cpu = oci::LinuxCpu::default();
-    if let Some(cpus) = r.cpus {
-        cpu.set_quota(Some((cpus * 100_000.0).round() as i64)).set_period(Some(100_000));
-    }
-    // 100 is what a group has that nobody wrote to.
-    if r.cpu_weight != 100 {
-        cpu.set_shares(Some(shares(u64::from(r.cpu_weight))));
-    }
-    let mut pids = oci::LinuxPids::default();
-    pids.set_limit(if r.pids == 0 { -1 } else { i64::try_from(r.pids).unwrap_or(-1) });
-    let mut all = oci::LinuxResources::default();
-    all.set_devices(None).set_memory(memory).set_cpu(Some(cpu)).set_pids(Some(pids));
-    to_json(&all)
-}
-
-/// For a live change: like `limits`, but what the service does not limit is said to be unlimited, as an earlier
-/// config may have limited it.
-pub fn live(r: &Resources) -> Value {
-    let mut all = limits(r, has_swap_accounting());
-    if r.memory.is_none() {
-        set(&mut all, "/memory/limit", json!(-1));
-        if has_swap_accounting() {
-            set(&mut all, "/memory/swap", json!(-1));
-        }
-    }
-    if r.cpus.is_none() {
-        set(&mut all, "/cpu/quota", json!(-1));
-    }
-    if r.cpu_weight == 100 {
-        set(&mut all, "/cpu/shares", json!(1024));
-    }
-    all
-}
-
-/// The cpu.shares that the cgroups crate turns into this weight.
-fn shares(weight: u64) -> u64 {
-    let (mut low, mut high) = (2u64, 262_144u64);
-    while low < high {
-        let middle = (low + high) / 2;
-        if sampan_cgroups::limits::weight(middle) < weight { low = middle + 1 } else { high = middle }
-    }
-    low
-}
-
-/// On v1 a matter of the kernel's command line, on v2 of its build. Where it is absent, memory alone is limited.
-pub fn has_swap_accounting() -> bool {
-    let v1 = std::path::Path::new("/sys/fs/cgroup/memory");
-    match v1.is_dir() {
-        true => v1.join("memory.memsw.limit_in_bytes").exists(),
-        false => std::path::Path::new("/proc/swaps").exists(),
     }
 }
 

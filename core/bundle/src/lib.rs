@@ -8,11 +8,14 @@
 
 #![forbid(unsafe_code)]
 
+mod dev;
 mod error;
 mod leaves;
 mod limits;
 mod look;
 mod mounts;
+mod resources;
+mod rights;
 mod root;
 mod users;
 
@@ -23,13 +26,13 @@ use sampan_plan::seccomp::{Arch, docker};
 use sampan_plan::spec::Str;
 use serde_json::{Value, json};
 
-use sampan_config::schema::{NetworkMode, RootMode, Rootfs, SeccompProfile, Service, Source};
+use sampan_config::schema::{RootMode, Rootfs, SeccompProfile, Service, Source};
 use sampan_runtime::kernel::trust;
 
 pub use error::Error;
-pub use leaves::live as live_resources;
 pub use limits::warnings as host_warnings;
 pub use look::{Facts, Look, look};
+pub use resources::live as live_resources;
 
 /// What a bundle is made of.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +59,7 @@ pub fn check(service: &Service) -> Result<(), Error> {
 /// `facts`: of the service's own paths, as they are now.
 pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     let Request { service, .. } = *request;
-    let warnings = facts.warnings.clone();
+    let mut warnings = facts.warnings.clone();
     let mut spec = match &service.source {
         Source::Rootfs(rootfs) => fresh(service, rootfs, facts)?,
         Source::Bundle(folder) => existing(service, folder, facts)?,
@@ -65,19 +68,16 @@ pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     let asked = |key: &str| !bundle || service.sets(key);
     leaves::process(&mut spec, service, facts, &asked);
     leaves::capabilities(&mut spec, service, &asked);
-    leaves::resources(&mut spec, service, &asked);
+    warnings.extend(resources::add(&mut spec, service, facts, resources::Kernel::of_host(), &asked));
     leaves::hooks(&mut spec, service);
     mounts::add(&mut spec, service, &asked);
     mounts::have_targets(&spec, service, facts)?;
-    if asked("network_mode") {
-        network(&mut spec, service.network_mode);
-    }
+    rights::add(&mut spec, service, facts, &asked);
     if asked("security.seccomp_profile") {
         seccomp(&mut spec, service, facts)?;
     }
-    if !bundle {
-        let rlimits = limits::rlimits();
-        leaves::set(&mut spec, "/process/rlimits", rlimits);
+    if !bundle || service.sets("ulimits") {
+        limits::add(&mut spec, service, bundle);
     }
     leaves::set(&mut spec, "/linux/cgroupsPath", json!(cgroups_path(request.cgroup_parent, &service.name)));
     leaves::set(&mut spec, "/annotations/org.sampan.service", json!(service.name));
@@ -157,22 +157,6 @@ fn existing(service: &Service, folder: &Path, facts: &Facts) -> Result<Value, Er
     }
     leaves::set(&mut spec, "/root/path", json!(facts.root));
     Ok(spec)
-}
-
-fn network(spec: &mut Value, mode: NetworkMode) {
-    let mut namespaces: Vec<Value> =
-        spec.pointer("/linux/namespaces").and_then(Value::as_array).cloned().unwrap_or_default();
-    namespaces.retain(|n| n["type"] != "network");
-    match mode {
-        NetworkMode::Bridge | NetworkMode::None => namespaces.push(json!({ "type": "network" })),
-        // The host's own network's sysctls are not ours to set.
-        NetworkMode::Host => {
-            if let Some(sysctl) = spec.pointer_mut("/linux/sysctl").and_then(Value::as_object_mut) {
-                sysctl.retain(|name, _| !name.starts_with("net."));
-            }
-        }
-    }
-    leaves::set(spec, "/linux/namespaces", namespaces.into());
 }
 
 fn seccomp(spec: &mut Value, service: &Service, facts: &Facts) -> Result<(), Error> {

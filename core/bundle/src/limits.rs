@@ -1,7 +1,10 @@
 //! rlimits of a container: nofile as documented, the others as PID 1 has them, never as we happen to. Above our own
 //! hard limits only with CAP_SYS_RESOURCE: without it they are clamped, and that is said.
 
+use sampan_config::schema::{Service, Ulimit};
 use serde_json::{Value, json};
+
+use super::leaves::set;
 
 const NOFILE: (u64, u64) = (1024, 524_288);
 const UNLIMITED: u64 = u64::MAX;
@@ -25,8 +28,21 @@ const NAMES: [(&str, &str); 15] = [
     ("Max realtime timeout", "RLIMIT_RTTIME"),
 ];
 
-pub fn rlimits() -> Value {
-    of_host().0
+/// Over those of a bundle, or over what every service has.
+pub fn add(spec: &mut Value, service: &Service, bundle: bool) {
+    let mut all = match bundle {
+        true => spec.pointer("/process/rlimits").cloned().unwrap_or_default(),
+        false => of_host().0,
+    };
+    let all = all.as_array_mut().map(std::mem::take).unwrap_or_default();
+    let kinds: Vec<(String, &Ulimit)> = service
+        .ulimits
+        .iter()
+        .map(|(name, limit)| (format!("RLIMIT_{}", name.to_uppercase()), limit))
+        .collect();
+    let others = all.into_iter().filter(|entry| !kinds.iter().any(|(kind, _)| entry["type"] == **kind));
+    let ours = kinds.iter().map(|(kind, limit)| entry(kind, (limit.soft, limit.hard)));
+    set(spec, "/process/rlimits", others.chain(ours).collect());
 }
 
 /// What no service gets as documented, because we may not give it: the same for all of them.

@@ -2,6 +2,7 @@
 //! may make long, this is all. It can be done in another process than the rest, so both the question and the answer are plain
 //! data; of an image's files the answer has what was looked up, never the text.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use sampan_runtime::kernel::host_root::is_host_root;
 use super::Error;
 use super::root::Root;
 use super::users::{self, Resolved};
+use super::{dev, rights};
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +28,28 @@ pub struct Look {
     /// What a root needs in which nothing is made.
     needed: Vec<String>,
     profile: Option<PathBuf>,
+    /// Devices and folders of devices.
+    devices: Vec<(Device, PathBuf)>,
     /// Folders to make.
     make: Vec<PathBuf>,
+}
+
+/// Why a device is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Device {
+    Named,
+    Limited,
+    All,
+}
+
+impl Device {
+    fn key(self) -> &'static str {
+        match self {
+            Device::Named => "devices",
+            Device::Limited => "resources.io_max",
+            Device::All => "privileged",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +75,24 @@ pub struct Facts {
     pub lacks: Vec<String>,
     /// The text of the seccomp profile.
     pub profile: Option<String>,
+    /// By the path that was asked for.
+    pub devices: BTreeMap<PathBuf, Vec<Node>>,
     /// What could not be had as asked, for the log.
     pub warnings: Vec<String>,
+}
+
+/// A device of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub path: PathBuf,
+    /// `c` or `b`.
+    pub kind: char,
+    pub major: u32,
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
 }
 
 impl Look {
@@ -75,6 +113,7 @@ impl Look {
                 SeccompProfile::Path(path) if asked("security.seccomp_profile") => Some(path.clone()),
                 _ => None,
             },
+            devices: devices(service, &asked),
             make: made.map(|volume| PathBuf::from(&volume.source)).collect(),
         }
     }
@@ -91,6 +130,20 @@ impl Look {
             From::Rootfs(path) | From::Bundle(path) => path,
         }
     }
+}
+
+fn devices(service: &Service, asked: &dyn Fn(&str) -> bool) -> Vec<(Device, PathBuf)> {
+    let mut all = Vec::new();
+    if asked("devices") {
+        all.extend(service.devices.iter().map(|device| (Device::Named, device.source.clone())));
+    }
+    if asked("resources.io_max") {
+        all.extend(service.resources.io_max.keys().map(|path| (Device::Limited, path.clone())));
+    }
+    if service.privileged && asked("privileged") {
+        all.push((Device::All, rights::DEV.into()));
+    }
+    all
 }
 
 fn temporary(rootfs: &Rootfs) -> Vec<String> {
@@ -156,6 +209,11 @@ pub fn look(look: &Look) -> Result<Facts, Error> {
             Error::new(&look.service, "security.seccomp_profile", "read the profile").why(why).path(path)
         };
         facts.profile = Some(read_text(path).map_err(wrong)?.0);
+    }
+    for (kind, path) in &look.devices {
+        let wrong = |why| Error::new(&look.service, kind.key(), "use the device").path(path).why(why);
+        let nodes = dev::nodes(path).map_err(wrong)?;
+        facts.devices.insert(path.clone(), nodes);
     }
     for folder in &look.make {
         // The container's user is another one than ours.

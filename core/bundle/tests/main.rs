@@ -212,7 +212,7 @@ fn a_live_change_takes_limits_back_too() {
     let of = |keys: &str| {
         let folder =
             Folder::new().with("c.toml", &format!("[services.web]\nrootfs = \"/\"\n{RUN}\n{keys}\n"));
-        bundle::live_resources(&config(&folder, "c.toml").services["web"].resources)
+        bundle::live_resources(&config(&folder, "c.toml").services["web"].resources, &|_| false)
     };
     let none = of("");
     assert_eq!(none["memory"]["limit"], -1);

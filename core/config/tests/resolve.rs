@@ -339,10 +339,7 @@ fn the_docs_are_the_key_tables() {
         std::fs::write(&path, &text).unwrap();
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        there == text,
-        "docs/config.md is old: SAMPAN_WRITE_DOCS=1 cargo test -p sampan-config the_docs"
-    );
+    assert!(there == text, "docs/config.md is old: SAMPAN_WRITE_DOCS=1 cargo test -p sampan-config the_docs");
 }
 
 fn write(folder: &Folder, name: &str, text: &str) {

@@ -139,8 +139,8 @@ impl Context {
     }
 
     /// Writes changed limits into what runs, and tells the plugins.
-    pub fn update_resources(&self, ctx: Ctx, service: &Service) {
-        let resources = sampan_bundle::live_resources(&service.resources);
+    pub fn update_resources(&self, ctx: Ctx, service: &Service, changed: &dyn Fn(&str) -> bool) {
+        let resources = sampan_bundle::live_resources(&service.resources, changed);
         let (hierarchies, cgroup, name) = (self.hierarchies, self.cgroup(&service.name), ctx.service.clone());
         let plugins = self.plugins.clone();
         tokio::task::spawn_blocking(move || {

@@ -82,7 +82,8 @@ fn change_what_runs(worker: &mut Worker, name: &str, fields: &[Field]) {
     // What ends anyway keeps its limits: the new ones are the next life's.
     let stays = entry.machine.next_config().is_none();
     if touches("resources") && entry.live.is_some() && stays {
-        worker.context.update_resources(entry.ctx(), entry.config());
+        let changed = |key: &str| fields.iter().any(|field| field.key == key);
+        worker.context.update_resources(entry.ctx(), entry.config(), &changed);
     }
     if touches("healthcheck") && entry.machine.state.is_probed() {
         worker.act(name, Action::HealthBegin);
