@@ -5,7 +5,7 @@ use oci_spec::runtime as oci;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::Facts;
+use super::{Facts, limits};
 use sampan_config::schema::{Hook, Service};
 
 type Asked<'a> = &'a dyn Fn(&str) -> bool;
@@ -36,7 +36,8 @@ pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<
     if let (true, Some(name)) = (asked("domainname"), &service.domainname) {
         set(spec, "/domainname", json!(name));
     }
-    if asked("oom_score_adj") {
+    // What the container inherits anyway is not worth a system call.
+    if asked("oom_score_adj") && limits::own_oom_score_adj() != Some(service.oom_score_adj) {
         set(spec, "/process/oomScoreAdj", json!(service.oom_score_adj));
     }
     if asked("annotations") {
@@ -56,6 +57,14 @@ pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<
         set(spec, "/process/user", json!({ "uid": user.uid, "gid": user.gid }));
         if !user.groups.is_empty() {
             set(spec, "/process/user/additionalGids", json!(user.groups));
+        }
+    }
+    for group in &facts.groups {
+        let at = "/process/user/additionalGids";
+        let mut all = spec.pointer(at).and_then(Value::as_array).cloned().unwrap_or_default();
+        if !all.contains(&json!(group)) {
+            all.push(json!(group));
+            set(spec, at, all.into());
         }
     }
     if asked("environment") {

@@ -50,6 +50,10 @@ pub fn warnings() -> Vec<String> {
     of_host().1
 }
 
+pub fn own_oom_score_adj() -> Option<i32> {
+    std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()
+}
+
 fn of_host() -> (Value, Vec<String>) {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let free = effective_capabilities(&read("/proc/self/status")) & (1 << 24) != 0;

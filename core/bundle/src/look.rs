@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use sampan_config::read_text;
-use sampan_config::schema::{RootMode, Rootfs, SeccompProfile, Service, Source, User};
+use sampan_config::schema::{NameOrId, RootMode, Rootfs, SeccompProfile, Service, Source, User};
 use sampan_runtime::kernel::host_root::is_host_root;
 
 use super::Error;
@@ -23,6 +23,8 @@ pub struct Look {
     source: From,
     /// Who is looked up among the root's users.
     user: Option<User>,
+    /// What else its processes are in.
+    groups: Vec<NameOrId>,
     /// Folders that are looked for in the root.
     folders: Vec<String>,
     /// What a root needs in which nothing is made.
@@ -69,6 +71,8 @@ pub struct Facts {
     pub config: Option<String>,
     /// Who was asked for, by the root's /etc/passwd and /etc/group.
     pub user: Option<Resolved>,
+    /// Those of `group_add`.
+    pub groups: Vec<u32>,
     /// Those that are folders, and no links to one.
     pub folders: Vec<String>,
     /// Of what is needed in the root, that which is not there.
@@ -107,6 +111,7 @@ impl Look {
             service: service.name.clone(),
             source,
             user: asked("user").then(|| service.user.clone()),
+            groups: if asked("group_add") { service.group_add.clone() } else { Vec::new() },
             folders,
             needed: needed(service),
             profile: match &service.security.seccomp_profile {
@@ -130,6 +135,19 @@ impl Look {
             From::Rootfs(path) | From::Bundle(path) => path,
         }
     }
+}
+
+/// /etc/group is read for names alone: numbers hold without it.
+fn added(look: &Look, root: &Root, path: &Path) -> Result<Vec<u32>, Error> {
+    let wrong = |why| Error::new(&look.service, "group_add", "find the group in").path(path).why(why);
+    let text = match look.groups.iter().any(|group| matches!(group, NameOrId::Name(_))) {
+        true => {
+            root.read("etc/group").map_err(|e| wrong(format!("etc/group: {}", sampan_config::plain(&e))))?
+        }
+        false => None,
+    };
+    let found = users::groups(&look.groups, &text.unwrap_or_default());
+    found.map_err(|why| wrong(why).hint("name a group of the rootfs, or write numbers"))
 }
 
 fn devices(service: &Service, asked: &dyn Fn(&str) -> bool) -> Vec<(Device, PathBuf)> {
@@ -199,6 +217,7 @@ pub fn look(look: &Look) -> Result<Facts, Error> {
             .map_err(|why| wrong(why).hint("name a user of the rootfs, or write numbers"))?;
         facts.user = Some(user);
     }
+    facts.groups = added(look, &root, &facts.root)?;
     facts.folders = look.folders.iter().filter(|path| root.has_folder(path)).cloned().collect();
     // The host's own has folders of ours.
     if !facts.is_host {

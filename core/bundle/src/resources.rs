@@ -92,6 +92,7 @@ pub fn add(
 fn limits(r: &Resources, kernel: Kernel) -> Value {
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let mut memory = oci::LinuxMemory::default();
+    let memory_is_limited = r.memory.is_some() || r.memory_low > 0;
     if let Some(limit) = r.memory {
         // config.toml's swap is swap alone, as much again as memory unless it is said; OCI's is the sum.
         let swap = bytes(limit).saturating_add(bytes(r.memory_swap.unwrap_or(limit)));
@@ -112,7 +113,10 @@ fn limits(r: &Resources, kernel: Kernel) -> Value {
     let mut pids = oci::LinuxPids::default();
     pids.set_limit(if r.pids == 0 { -1 } else { i64::try_from(r.pids).unwrap_or(-1) });
     let mut all = oci::LinuxResources::default();
-    all.set_devices(None).set_memory(Some(memory)).set_cpu(Some(cpu)).set_pids(Some(pids));
+    all.set_devices(None)
+        .set_memory(memory_is_limited.then_some(memory))
+        .set_cpu(Some(cpu))
+        .set_pids(Some(pids));
     let mut all = to_json(&all);
     // blkio.weight goes from 10 to 1000, and 500 is what everyone has.
     if !kernel.io_v2 && r.io_weight != 100 {

@@ -33,11 +33,7 @@ pub fn resolve(user: &User, passwd: &str, group: &str) -> Result<Resolved, Strin
         (NameOrId::Name(name), None) => return Err(format!("no user {name} in /etc/passwd")),
     };
     let gid = match (&user.group, &entry) {
-        (Some(NameOrId::Id(id)), _) => *id,
-        (Some(named @ NameOrId::Name(name)), _) => match entries(group, 4).find(|e| e[0] == name) {
-            Some(e) => number(named, e[2])?,
-            None => return Err(format!("no group {name} in /etc/group")),
-        },
+        (Some(named), _) => of_group(named, group)?,
         (None, Some(e)) => number(&user.user, e[3])?,
         (None, None) => 0,
     };
@@ -53,6 +49,21 @@ pub fn resolve(user: &User, passwd: &str, group: &str) -> Result<Resolved, Strin
         return Err(format!("{}'s home is longer than a path can be ({HOME_BYTES_MAX} bytes)", user.user));
     }
     Ok(Resolved { uid, gid, groups, home: home.to_string() })
+}
+
+/// The numbers of groups; or which is not there.
+pub fn groups(named: &[NameOrId], group: &str) -> Result<Vec<u32>, String> {
+    named.iter().map(|named| of_group(named, group)).collect()
+}
+
+fn of_group(named: &NameOrId, group: &str) -> Result<u32, String> {
+    match named {
+        NameOrId::Id(id) => Ok(*id),
+        NameOrId::Name(name) => match entries(group, 4).find(|e| e[0] == name) {
+            Some(e) => number(named, e[2]),
+            None => Err(format!("no group {name} in /etc/group")),
+        },
+    }
 }
 
 /// The groups that list `name`, each once and in the file's order, without `gid`.

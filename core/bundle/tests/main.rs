@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod real;
+mod rights;
 
 use std::path::Path;
 

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use sampan_testkit::Folder;
 
 /// Runs the service `web`; what it printed and how it ended.
-fn run(folder: &Folder, name: &str) -> (String, i32) {
+pub fn run(folder: &Folder, name: &str) -> (String, i32) {
     match run_adjusted(folder, name, |_| ()) {
         Ok(ran) => ran,
         Err(e) => panic!("{e}"),
@@ -119,7 +119,7 @@ fn tree(folder: &Folder) -> Vec<PathBuf> {
     all
 }
 
-fn ro_service(keys: &str, script: &str) -> Folder {
+pub fn ro_service(keys: &str, script: &str) -> Folder {
     let folder = Folder::new().with("root/etc/.keep", "").with("data/file", "hello\n").with(
         "config.toml",
         &format!(

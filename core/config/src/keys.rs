@@ -225,7 +225,7 @@ pub const SERVICE: &[Key] = &[
     ),
     // User and rights.
     oci("user", "\"uid[:gid]\", \"name[:group]\"", "0:0", R, B, "names: the rootfs' /etc/passwd"),
-    oci("group_add", "[group]", "[]", R, X, ""),
+    oci("group_add", "[group]", "[]", R, B, "besides those of its user; names: the rootfs' /etc/group"),
     oci("cap_add", "[capability, ALL]", "[]", R, B, "on docker's set"),
     oci("cap_drop", "[capability, ALL]", "[]", R, B, "comes before cap_add"),
     oci(

@@ -139,6 +139,8 @@ pub struct Service {
     /// Leaf of the spec -> the plugin whose value wins.
     pub adjust: BTreeMap<String, String>,
     pub user: User,
+    /// Besides those of its user.
+    pub group_add: Vec<NameOrId>,
     pub privileged: bool,
     #[serde(flatten)]
     pub namespaces: Namespaces,

@@ -278,6 +278,7 @@ fn the_references_shortest_example() {
     shm_size = "64M"                       # default
     devices = []                           # default
     user = "65534:65534"                   # c.toml:4
+    group_add = []                         # default
     cap_add = []                           # default
     cap_drop = []                          # default
     privileged = false                     # default

@@ -1,21 +1,31 @@
 //! `user`, capabilities, namespaces, sysctls, ulimits, devices, `security`.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use super::{Field, Fields, Value, clean};
 use crate::near::nearest;
 use crate::schema::{
-    Device, NamespaceMode, Namespaces, NetworkMode, NoUser, SeccompProfile, Security, UNLIMITED, Ulimit,
-    User,
+    Device, NameOrId, NamespaceMode, Namespaces, NetworkMode, NoUser, SeccompProfile, Security, UNLIMITED,
+    Ulimit, User,
 };
 
 pub fn user(f: &Field<'_>) -> Option<User> {
+    parsed(f)
+}
+
+pub fn group(f: &Field<'_>) -> Option<NameOrId> {
+    parsed(f)
+}
+
+/// Text, or a bare number.
+fn parsed<T: FromStr<Err = NoUser>>(f: &Field<'_>) -> Option<T> {
     let text = match &f.node.value {
         Value::Integer(n) => n.to_string(),
         _ => f.nonempty()?,
     };
     match text.parse() {
-        Ok(user) => Some(user),
+        Ok(found) => Some(found),
         Err(NoUser { what, hint }) => {
             f.wrong(what, hint);
             None

@@ -61,6 +61,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
         environment: files::environment(&t),
         adjust: adjust(&t),
         user: t.or("user", rights::user, User { user: NameOrId::Id(0), group: Some(NameOrId::Id(0)) }),
+        group_add: t.or("group_add", |f| f.list(rights::group), Vec::new()),
         cap_add: t.or("cap_add", |f| f.list(rights::capability), all_if(privileged)),
         cap_drop: t.or("cap_drop", |f| f.list(rights::capability), Vec::new()),
         sysctls: rights::sysctls(&t, &namespaces, network_mode),

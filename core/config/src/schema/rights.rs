@@ -22,7 +22,8 @@ pub struct NoUser {
     pub hint: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum NameOrId {
     Name(String),
     Id(u32),

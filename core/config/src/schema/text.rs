@@ -132,6 +132,14 @@ impl FromStr for User {
     }
 }
 
+impl TryFrom<String> for NameOrId {
+    type Error = NoUser;
+
+    fn try_from(text: String) -> Result<NameOrId, NoUser> {
+        text.parse()
+    }
+}
+
 impl TryFrom<String> for User {
     type Error = NoUser;
 
@@ -161,4 +169,4 @@ macro_rules! serialize_as_display {
         }
     )*};
 }
-serialize_as_display!(Tmpfs, User, Subnet, Signal);
+serialize_as_display!(NameOrId, Tmpfs, User, Subnet, Signal);

@@ -75,9 +75,10 @@ fn serve(worker: &Worker, keel: &Keel) {
         let done = match order {
             Order::Read(files) => worker.say(&Said::Read(Box::new(files.read(&worker.told()))), &[]),
             Order::RunDir(files) => worker.say(&Said::RunDir(files.run_dir()), &[]),
-            Order::Look(look) => {
-                worker.say(&Said::Looked(bundle::look(&look).map_err(|error| error.to_string())), &[])
-            }
+            Order::Look(look) => worker.say(
+                &Said::Looked(bundle::look(&look).map(Box::new).map_err(|error| error.to_string())),
+                &[],
+            ),
             Order::Launch(order) => Job { worker, keel, order: &order, text: &text }.run(),
             // To a launch that has failed meanwhile.
             Order::Attached(_) | Order::Start => Ok(()),

@@ -191,7 +191,7 @@ async fn build(
     under_way.now(format!("a look at {}", look.at().display()));
     launcher.send(&Order::Look(look), "")?;
     let facts = match launcher.next(under_way).await? {
-        (Said::Looked(Ok(facts)), _) => facts,
+        (Said::Looked(Ok(facts)), _) => *facts,
         (Said::Looked(Err(text)), _) => return Err(Problem::Config(text)),
         (said, _) => return Err(confused(&said)),
     };

@@ -72,7 +72,7 @@ pub enum Said {
     Warning(String),
     Read(Box<Read>),
     RunDir(PathBuf),
-    Looked(Result<bundle::Facts, String>),
+    Looked(Result<Box<bundle::Facts>, String>),
     /// Descriptors: what these roles are, in this order.
     Attach {
         pid: i32,
