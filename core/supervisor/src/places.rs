@@ -6,20 +6,37 @@ use sampan_service::Problem;
 use serde_json::Value;
 
 /// What the fields of config.json are made from. The first that fits counts.
-const MADE_FROM: [(&str, &str); 14] = [
+const MADE_FROM: [(&str, &str); 31] = [
     ("process.args", "command"),
     ("process.cwd", "working_dir"),
+    ("process.user.additionalGids", "group_add"),
     ("process.user", "user"),
     ("process.env", "environment"),
     ("process.capabilities", "cap_add"),
     ("process.noNewPrivileges", "security.no_new_privileges"),
+    ("process.rlimits", "ulimits"),
+    ("process.oomScoreAdj", "oom_score_adj"),
+    ("process.apparmorProfile", "security.apparmor"),
+    ("process.selinuxLabel", "security.selinux"),
     ("hooks", "hooks"),
+    ("domainname", "domainname"),
+    ("annotations", "annotations"),
     ("hostname", "hostname"),
     ("root", "rootfs"),
     ("linux.seccomp", "security.seccomp_profile"),
+    ("linux.sysctl", "sysctls"),
+    ("linux.devices", "devices"),
+    ("linux.maskedPaths", "security.masked_paths"),
+    ("linux.readonlyPaths", "security.readonly_paths"),
+    ("linux.resources.memory.reservation", "resources.memory_low"),
     ("linux.resources.memory", "resources.memory"),
+    ("linux.resources.cpu.cpus", "resources.cpuset"),
     ("linux.resources.cpu", "resources.cpus"),
     ("linux.resources.pids", "resources.pids"),
+    ("linux.resources.devices", "devices"),
+    ("linux.resources.blockIO.weight", "resources.io_weight"),
+    ("linux.resources.blockIO", "resources.io_max"),
+    ("linux.resources.unified", "resources.unified"),
     ("linux.resources", "resources"),
 ];
 

@@ -28,6 +28,7 @@ pub struct Draft {
     pub has_healthcheck: bool,
 }
 
+/// Long because it is one value with a line for each key.
 pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
     let t = Fields::new(cx, Some(node), super::join("services", name));
     let source = source(&t, &node.key);
