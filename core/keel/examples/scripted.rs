@@ -170,12 +170,14 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
             hear(keel)?;
             "ready".into()
         }
+        ["holder"] => keel.holder()?.map_or("none".into(), |pid| pid.to_string()),
         ["ending"] => {
             keel.note_ending(keel::Ending::Everything)?;
             "noted".into()
         }
         ["answered-before-a-peek", threads] => answered_before_a_peek(keel, threads.parse()?)?.to_string(),
         ["zombies"] => zombies()?.to_string(),
+        ["worker"] => std::process::id().to_string(),
         ["keel"] => std::os::unix::process::parent_id().to_string(),
         ["again"] => exit(EXIT_AGAIN.into()),
         ["leave", code] => {
@@ -212,8 +214,10 @@ fn hear(keel: &Keel) -> Result<(), keel::Error> {
             if rustix::io::read(&pipe, &mut byte) != Ok(1) {
                 continue;
             }
-            if let Some(order) = keel::Order::from_byte(byte[0]) {
-                say(&format!("signal {}", order.signal()));
+            let Some(order) = keel::Order::from_byte(byte[0]) else { continue };
+            match keel::Order::SIGNALS.iter().find(|(_, of)| *of == order) {
+                Some((signal, _)) => say(&format!("signal {signal}")),
+                None => say(&format!("{order:?}")),
             }
         }
     });

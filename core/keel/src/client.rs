@@ -281,7 +281,13 @@ impl Keel {
         let words = [place, number, 0, 0];
         let what = "what it has, by a process of its own";
         let (answer, _) = self.call(Op::Hold, words, "", &[record], "hold", what)?;
-        Ok(u32::try_from(answer.words[0]).ok().filter(|pid| *pid > 0))
+        Ok(holder_in(&answer))
+    }
+
+    /// The process that holds what the keel has; none if it has just ended, and another one starts (`Order::Holder`).
+    pub fn holder(&self) -> Result<Option<u32>, Error> {
+        let (answer, _) = self.call(Op::Holder, [0; 4], "", &[], "name", "its holder")?;
+        Ok(holder_in(&answer))
     }
 
     /// All is over: nothing need outlive the keel any more. The locks of the run folder are free when the keel has ended.
@@ -429,6 +435,10 @@ fn exit(answer: &Message) -> Result<Option<Exit>, Error> {
         wire::FATE_CORE => Ok(Some(Exit::Signal { number, core: true })),
         _ => Err(Error::Confused("an unknown kind of exit")),
     }
+}
+
+fn holder_in(answer: &Message) -> Option<u32> {
+    u32::try_from(answer.words[0]).ok().filter(|pid| *pid > 0)
 }
 
 fn text(name: &Name) -> String {

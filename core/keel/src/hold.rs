@@ -75,7 +75,7 @@ impl Hold {
         self.table.children.len() == 0
     }
 
-    /// Does what is asked. `Ready`, `Hold` and `Release` are not for us.
+    /// Does what is asked. `Ready` and what is about the holder are not for us.
     pub fn handle(
         &mut self,
         request: &Message,
@@ -90,7 +90,7 @@ impl Hold {
                 answer.words = [wire::VERSION, self.workers.saturating_sub(1) as i32, kind, number];
                 fd = Some(duplicate(self.watchdog.as_fd())?);
             }
-            Op::Ready | Op::Hold | Op::Release => {}
+            Op::Ready | Op::Hold | Op::Holder | Op::Release => {}
             Op::Launch => {
                 let (pid, pidfd) = self.launch(request, fds)?;
                 answer.words[0] = pid;

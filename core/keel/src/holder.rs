@@ -16,8 +16,10 @@ use std::time::Duration;
 
 /// Its name in /proc/PID/comm, for people.
 const COMM: &core::ffi::CStr = c"sampand-holder";
-/// One that ends sooner is not followed at once.
+/// The second in a row that ends sooner is not followed at once, and each after that later, up to this. Until there is another one, what
+/// the keel holds goes with it if it is killed too.
 const STEADY: Duration = Duration::from_secs(1);
+const DELAY_FIRST: Duration = Duration::from_millis(10);
 
 /// The keel's side.
 pub struct Holder {
@@ -25,6 +27,8 @@ pub struct Holder {
     place: i32,
     number: i32,
     state: State,
+    /// Ended in a row without having lived for `STEADY`.
+    brief: u32,
 }
 
 enum State {
@@ -41,7 +45,7 @@ impl Holder {
     /// As asked by `Op::Hold`.
     pub fn start(request: &Message, record: OwnedFd, hold: &Hold, now: Duration) -> Result<Holder, Errno> {
         let [place, number, ..] = request.words;
-        let mut holder = Holder { record, place, number, state: State::Due(now) };
+        let mut holder = Holder { record, place, number, state: State::Due(now), brief: 0 };
         holder.clone(hold, now)?;
         Ok(holder)
     }
@@ -80,20 +84,26 @@ impl Holder {
         }
     }
 
-    /// It has ended. True: say so.
+    /// It has ended.
     pub fn ended(&mut self, now: Duration) {
         if let State::Runs { pidfd, since, .. } = &self.state {
             let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
-            let brief = now.saturating_sub(*since) < STEADY;
-            self.state = State::Due(if brief { now + STEADY } else { now });
+            let lived = now.saturating_sub(*since);
+            self.brief = if lived >= STEADY { 0 } else { self.brief + 1 };
+            self.state = State::Due(now + delay(self.brief));
         }
     }
 
-    /// Starts another one if it is time.
-    pub fn renew(&mut self, hold: &Hold, now: Duration) {
-        if self.due().is_some_and(|at| now >= at) && self.clone(hold, now).is_err() {
+    /// Starts another one if it is time. True: there is another one.
+    pub fn renew(&mut self, hold: &Hold, now: Duration) -> bool {
+        if self.due().is_none_or(|at| now < at) {
+            return false;
+        }
+        let cloned = self.clone(hold, now);
+        if cloned.is_err() {
             self.state = State::Due(now + STEADY);
         }
+        cloned.is_ok()
     }
 
     /// The keel ends, and what it has open must not go with it: there is a holder when this returns.
@@ -109,6 +119,14 @@ impl Holder {
             let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
             let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         }
+    }
+}
+
+/// After so many brief lives in a row.
+fn delay(brief: u32) -> Duration {
+    match brief {
+        0 | 1 => Duration::ZERO,
+        n => DELAY_FIRST.saturating_mul(1 << (n - 2).min(10)).min(STEADY),
     }
 }
 
@@ -135,4 +153,16 @@ fn sleep(keel: Pid, record: BorrowedFd<'_>, place: i32, number: i32, table: i32)
 fn identity(pid: i32) -> Identity {
     let found = pidfd::open(pid).ok().flatten().and_then(|fd| pidfd::identify(pid, fd.as_fd()).ok());
     found.unwrap_or(Identity { pid, start: 0, inode: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_that_ends_again_and_again_leaves_a_gap_and_that_is_no_longer_than_a_second() {
+        let delays: Vec<u128> = (0..12).map(|brief| delay(brief).as_millis()).collect();
+        assert_eq!(delays, [0, 0, 10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000]);
+        assert_eq!(delay(u32::MAX), STEADY);
+    }
 }

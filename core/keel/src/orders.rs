@@ -3,6 +3,8 @@
 //! so no signal is an order; the keel's word is. A shutdown that was asked for belongs to sampand, not to a worker: it goes on
 //! under the next one, and ends with the keel.
 //!
+//! The keel's own word comes the same way: it has another holder, and the worker may have a place for it.
+//!
 //! The loop has a connection to the keel of its own, so that it never waits for a lock that launching threads hold.
 
 use rustix::fd::{AsFd, OwnedFd};
@@ -11,6 +13,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 /// One byte of the pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Order {
     /// SIGTERM.
     Terminate,
@@ -18,22 +21,19 @@ pub enum Order {
     Interrupt,
     /// SIGHUP.
     Reload,
+    /// The keel's own word: it has another holder, which is in the keel's control group.
+    Holder,
 }
 
 impl Order {
-    pub const ALL: [Order; 3] = [Order::Terminate, Order::Interrupt, Order::Reload];
-
-    pub fn signal(self) -> i32 {
-        match self {
-            Order::Terminate => libc::SIGTERM,
-            Order::Interrupt => libc::SIGINT,
-            Order::Reload => libc::SIGHUP,
-        }
-    }
+    /// Those that come from outside.
+    pub const SIGNALS: [(i32, Order); 3] =
+        [(libc::SIGTERM, Order::Terminate), (libc::SIGINT, Order::Interrupt), (libc::SIGHUP, Order::Reload)];
+    const ALL: [Order; 4] = [Order::Terminate, Order::Interrupt, Order::Reload, Order::Holder];
 
     /// As it stands in the pipe.
     fn byte(self) -> u8 {
-        self.signal() as u8
+        self as u8
     }
 
     pub fn from_byte(byte: u8) -> Option<Order> {
@@ -68,7 +68,7 @@ impl Ending {
     /// After one more order.
     fn after(self, order: Order) -> Ending {
         match (order, self) {
-            (Order::Reload, before) => before,
+            (Order::Reload | Order::Holder, before) => before,
             (Order::Terminate, Ending::No) => Ending::Terminate,
             (Order::Interrupt, Ending::No) => Ending::Everything,
             _ => Ending::Hurry,
@@ -107,15 +107,17 @@ impl Orders {
     /// For a new worker: the pipe, with nothing in it that `ending` says already.
     pub fn begin(&mut self) -> Result<OwnedFd, Errno> {
         let mut bytes = [0; 64];
-        let mut reload = false;
+        let mut stays = [(Order::Reload, false), (Order::Holder, false)];
         // Asked first how much there is: a worker could have made the pipe wait, and the keel never does.
         while let Ok(1..) = rustix::io::ioctl_fionread(&self.read) {
             let Ok(got) = rustix::io::read(&self.read, &mut bytes) else { break };
-            let mut got = bytes.get(..got).unwrap_or_default().iter();
-            reload |= got.any(|byte| Order::from_byte(*byte) == Some(Order::Reload));
+            let got = bytes.get(..got).unwrap_or_default();
+            for (order, came) in &mut stays {
+                *came |= got.contains(&order.byte());
+            }
         }
-        if reload {
-            self.put(Order::Reload);
+        for (order, _) in stays.into_iter().filter(|(_, came)| *came) {
+            self.put(order);
         }
         rustix::io::fcntl_dupfd_cloexec(self.read.as_fd(), 0)
     }
@@ -138,10 +140,12 @@ mod tests {
         orders.give(Order::Reload);
         assert_eq!((left(&first), orders.ending), (vec![Order::Reload], Ending::No));
         orders.give(Order::Reload);
+        orders.give(Order::Holder);
+        orders.give(Order::Reload);
         orders.give(Order::Terminate);
         // The first worker died and read none of it.
         let second = orders.begin().unwrap();
-        assert_eq!((left(&second), orders.ending), (vec![Order::Reload], Ending::Terminate));
+        assert_eq!((left(&second), orders.ending), (vec![Order::Reload, Order::Holder], Ending::Terminate));
         orders.give(Order::Interrupt);
         assert_eq!((left(&second), orders.ending), (vec![Order::Interrupt], Ending::Hurry));
     }

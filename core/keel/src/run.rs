@@ -182,8 +182,10 @@ impl Tender {
             if self.worker.is_none() && now >= self.next_start {
                 self.start_worker(now);
             }
-            if let Some(holder) = &mut self.holder {
-                holder.renew(&self.hold, now);
+            if let Some(holder) = &mut self.holder
+                && holder.renew(&self.hold, now)
+            {
+                self.hold.orders.give(Order::Holder);
             }
             let ready = self.wait(now);
             if ready.signals
@@ -271,9 +273,9 @@ impl Tender {
         }
     }
 
-    /// Who asked for a holder is told its pid; 0: it has just ended, and another one starts.
+    /// Who asks for a holder is told its pid; 0: it has just ended, and another one starts.
     fn with_holder(&self, request: &Message, mut answer: Message) -> Message {
-        if Op::from_word(request.kind) == Some(Op::Hold) && answer.kind == 0 {
+        if matches!(Op::from_word(request.kind), Some(Op::Hold | Op::Holder)) && answer.kind == 0 {
             let pid = self.holder.as_ref().and_then(Holder::pid);
             answer.words[0] = pid.map_or(0, |pid| pid.as_raw_nonzero().get());
         }
@@ -341,7 +343,9 @@ impl Tender {
             // The kernel itself sends SIGHUP for one reason: our terminal is gone. That is no wish to reload.
             let number =
                 if number == libc::SIGHUP && info.ssi_code == SI_KERNEL { libc::SIGTERM } else { number };
-            let Some(order) = Order::ALL.into_iter().find(|order| order.signal() == number) else { continue };
+            let Some((_, order)) = Order::SIGNALS.into_iter().find(|(signal, _)| *signal == number) else {
+                continue;
+            };
             self.hold.orders.give(order);
             if order == Order::Reload {
                 continue;

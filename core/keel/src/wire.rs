@@ -72,13 +72,16 @@ pub enum Op {
     Orders = 14,
     /// words 0 = `Ending`: asked for by a client.
     Ending = 15,
+    /// -> words 0 = the holder's pid, 0 for none.
+    Holder = 16,
 }
 
 impl Op {
     /// What is the worker's alone to ask, not its processes'.
     pub fn is_workers(self) -> bool {
         match self {
-            Op::Ready | Op::Program | Op::Connect | Op::Hold | Op::Release | Op::Orders | Op::Ending => true,
+            Op::Ready | Op::Program | Op::Connect | Op::Orders | Op::Ending => true,
+            Op::Hold | Op::Holder | Op::Release => true,
             Op::Hello | Op::Launch | Op::Peek | Op::Reap => false,
             Op::Keep | Op::Fetch | Op::NextChild | Op::NextKept => false,
         }
@@ -101,6 +104,7 @@ impl Op {
             13 => Op::Release,
             14 => Op::Orders,
             15 => Op::Ending,
+            16 => Op::Holder,
             _ => return None,
         })
     }
@@ -122,7 +126,7 @@ macro_rules! moments {
         }
     };
 }
-moments!(Hello Ready Launch Peek Reap Keep Fetch NextChild NextKept Program Hold Connect Release Orders Ending);
+moments!(Hello Ready Launch Peek Reap Keep Fetch NextChild NextKept Program Hold Connect Release Orders Ending Holder);
 
 /// A tag or a key: at most `NAME_MAX` bytes, held in place.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -180,3 +180,30 @@ fn who_takes_over_may_die_at_any_step_too() {
         }
     }
 }
+
+/// The worker may have a place for it, so it is told; a worker that had not heard it leaves it to the next.
+#[test]
+fn the_worker_is_told_of_another_holder() {
+    let folder = Folder::new("another");
+    let _scrub = Scrub(&folder);
+    let mut sampand = sampand(&folder, None).unwrap();
+    assert_eq!(sampand.ask("holder"), "none");
+    assert!(sampand.ask(&claim(&folder)).starts_with("claimed"));
+    let first: i32 = sampand.ask("holder").parse().unwrap();
+    kill(first, libc::SIGKILL);
+    assert_eq!(sampand.line(), "Holder");
+    let second: i32 = sampand.ask("holder").parse().unwrap();
+    assert_ne!(second, first);
+    soon("it is the one that holds", || holders(&folder) == [second]);
+
+    let worker: i32 = sampand.ask("worker").parse().unwrap();
+    kill(worker, libc::SIGSTOP);
+    kill(second, libc::SIGKILL);
+    soon("another one", || holders(&folder).iter().any(|pid| *pid != second));
+    kill(worker, libc::SIGKILL);
+    let mut lines = [sampand.line(), sampand.line()];
+    lines.sort();
+    assert_eq!(lines[0], "Holder");
+    assert!(lines[1].starts_with("worker 1 "), "{lines:?}");
+    leave(sampand, &folder, 0);
+}

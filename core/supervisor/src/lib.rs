@@ -12,6 +12,7 @@ pub mod view;
 pub mod log;
 
 // The host and the config.
+mod scope;
 mod cgroup_parent;
 mod open_files;
 mod service_manager;

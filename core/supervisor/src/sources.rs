@@ -1,4 +1,5 @@
-//! What sampand is told from outside becomes messages: the keel's orders, one for each signal that it got. Signals to the worker
+//! What sampand is told from outside becomes messages: the keel's orders, one for each signal that it got, and its own word
+//! that it has another holder. Signals to the worker
 //! itself are none: whoever signals a whole group, as systemd does, would be heard twice, and twice means hurry.
 use crate::message::Message;
 use sampan_keel::Order;
@@ -9,8 +10,8 @@ use tokio::sync::mpsc;
 
 /// From here on signals to end or to reload do nothing in this process. Handlers, not `ignore`: that would be inherited.
 pub fn ignore_signals() -> std::io::Result<()> {
-    for order in Order::ALL {
-        signal_hook::flag::register(order.signal(), Arc::new(AtomicBool::new(false)))?;
+    for (signal, _) in Order::SIGNALS {
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::hooks;
 use crate::inside::Inside;
 use crate::probe::Exec;
 use crate::request::failure;
+use crate::scope;
 use sampan_api as api;
 use sampan_cgroups::Hierarchies;
 use sampan_config::schema::Service;
@@ -152,6 +153,12 @@ impl Context {
                 Err(error) => tracing::error!(service = name, "limits not changed: {error}"),
             }
         });
+    }
+
+    /// The keel has another holder, which is not where it is to live.
+    pub fn place_holder(&self) {
+        let (keel, run_dir, hierarchies) = (self.keel.clone(), self.dirs.run.clone(), self.hierarchies);
+        tokio::task::spawn_blocking(move || scope::place_another(&keel, &run_dir, hierarchies));
     }
 
     /// What the service keeps from one life to the next. Whoever works on that holds the lock: a life is made, cleaned up or

@@ -370,6 +370,7 @@ impl Worker {
                 tracing::warn!("SIGHUP: sampand is stopping, nothing changed")
             }
             Order::Reload => self.read_config(Asker::Signal),
+            Order::Holder => self.context.place_holder(),
             Order::Terminate if self.keeps_on_exit() && self.ending.is_none() => {
                 tracing::info!("SIGTERM: containers run on (on_exit = \"keep\")");
                 self.kept = true;
