@@ -12,6 +12,8 @@ const SOCKETS: [(&str, Kind); 2] =
 const BOOTED: &str = "/run/systemd/system";
 /// As runc: a job of systemd may wait for others.
 const LIMIT: Duration = Duration::from_secs(30);
+/// As systemd's properties say it.
+const INFINITY: u64 = u64::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -77,6 +79,8 @@ impl Manager {
             ("Description", Value::Text(scope.description)),
             ("Slice", Value::Text(scope.slice)),
             ("Delegate", Value::Flag(true)),
+            // DefaultTasksMax= would be for all containers together; each has its own limit.
+            ("TasksMax", Value::Number(INFINITY)),
             ("Before", Value::Texts(scope.before)),
             ("PIDs", Value::Numbers(scope.pids)),
         ]);

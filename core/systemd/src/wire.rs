@@ -60,6 +60,7 @@ impl Body {
 pub enum Value<'a> {
     Text(&'a str),
     Flag(bool),
+    Number(u64),
     Numbers(&'a [u32]),
     Texts(&'a [&'a str]),
 }
@@ -69,6 +70,7 @@ impl Value<'_> {
         let signature = match self {
             Value::Text(_) => "s",
             Value::Flag(_) => "b",
+            Value::Number(_) => "t",
             Value::Numbers(_) => "au",
             Value::Texts(_) => "as",
         };
@@ -76,6 +78,10 @@ impl Value<'_> {
         match self {
             Value::Text(text) => put_string(bytes, text),
             Value::Flag(flag) => put_u32(bytes, flag.into()),
+            Value::Number(number) => {
+                align(bytes, 8);
+                bytes.extend(number.to_le_bytes());
+            }
             Value::Numbers(numbers) => {
                 put_array(bytes, 4, |bytes| numbers.iter().for_each(|n| put_u32(bytes, *n)));
             }
