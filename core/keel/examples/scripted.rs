@@ -12,8 +12,8 @@ use rustix::fd::AsFd;
 use sampan_keel::{self as keel, EXIT_AGAIN, Exit, Handle, Keel};
 use sampan_runtime::launch::{Spawn, Spawned};
 use std::process::exit;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;
@@ -33,6 +33,9 @@ fn main() {
     }
     if has("--bad-config") {
         exit(2);
+    }
+    if has("--fails") {
+        exit(1);
     }
     for signal in [1, 2, 15] {
         let _ = signal_hook::flag::register(signal, Arc::default());
@@ -162,6 +165,14 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
             let link = Keel::connected(keel.fetch("link")?.ok_or("no link")?)?;
             obey(&link, line.split_once(' ').map_or("", |(_, rest)| rest))?
         }
+        // One descriptor, many times over.
+        ["launch-with", slots, tag] => {
+            let null = null()?;
+            let slots = vec![null.as_fd(); slots.parse()?];
+            format!("pid {}", keel.launch(&image("exit 0", false), &slots, tag)?.pid)
+        }
+        // Descriptors that are on their way, as the kernel counts them for each user.
+        ["in-flight", count] => in_flight(count.parse()?)?,
         ["rubbish"] => {
             rustix::net::send(keel.socket(), b"rubbish", rustix::net::SendFlags::empty())?;
             "sent".into()
@@ -199,6 +210,22 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
         }
         _ => "what?".into(),
     })
+}
+
+/// Sent to ourselves and not received, until the next call.
+fn in_flight(count: usize) -> Outcome {
+    use rustix::net::{
+        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    };
+    static PAIR: Mutex<Option<[rustix::fd::OwnedFd; 2]>> = Mutex::new(None);
+    let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let fds = vec![pair.0.as_fd(); count];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    rustix::net::sendmsg(&pair.0, &[std::io::IoSlice::new(b"x")], &mut control, SendFlags::empty())?;
+    *PAIR.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some([pair.0, pair.1]);
+    Ok("sent".into())
 }
 
 /// Says what the keel orders, and what it was asked before.

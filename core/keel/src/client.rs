@@ -9,6 +9,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use rustix::process::{Pid, Signal};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec};
 use sampan_child::sys::{Call, Fault};
 use sampan_journal::crash;
@@ -54,6 +55,9 @@ fn named(fault: Option<Fault>) -> String {
 pub(super) fn hint(errno: Errno) -> &'static str {
     match errno {
         Errno::MFILE => "\n  its limit on open files is reached; raise it (ulimit -Hn, LimitNOFILE=)",
+        Errno::TOOMANYREFS => {
+            "\n  more descriptors of this user are on their way between processes than it may have open; raise that limit"
+        }
         Errno::NOSPC => "\n  its table is full",
         Errno::AGAIN => "\n  the limit on processes is reached (ulimit -u, pids.max, kernel.pid_max)",
         _ => "",
@@ -161,11 +165,15 @@ impl Keel {
             Ok(None) => return Err(Error::Gone),
             Err(errno) => return Err(Error::Call { doing: "read the keel's greeting", errno }),
         };
+        if answer.kind != 0 {
+            let errno = Errno::from_raw_os_error(answer.kind as i32);
+            return Err(Error::Refused { doing: "greet", what: "this worker".into(), errno, fault: None });
+        }
         let [version, before, kind, number] = answer.words;
         if version != wire::VERSION {
             return Err(Error::Version { keel: version });
         }
-        let watchdog = fds.take(0).ok_or(Error::Confused("a greeting without the watchdog"))?;
+        let watchdog = the_one(&mut fds, "a greeting without the watchdog")?;
         let fate = match kind {
             wire::FATE_CODE => Fate::Ended(Exit::Code(number)),
             wire::FATE_SIGNAL => Fate::Ended(Exit::Signal { number, core: false }),
@@ -198,7 +206,7 @@ impl Keel {
     /// byte each, `Order::from_byte`.
     pub fn orders(&self) -> Result<(Ending, OwnedFd), Error> {
         let (answer, mut fds) = self.call(Op::Orders, [0; 4], "", &[], "hand out", "orders")?;
-        let pipe = fds.take(0).ok_or(Error::Confused("orders without a pipe"))?;
+        let pipe = the_one(&mut fds, "orders without a pipe")?;
         Ok((Ending::from_word(answer.words[0]), pipe))
     }
 
@@ -240,8 +248,12 @@ impl Keel {
             return Err(Error::Name { what: tag.to_owned() });
         }
         let (answer, mut fds) = self.call(Op::Launch, [0; 4], tag, all, "launch", tag)?;
-        let pidfd = fds.take(0).ok_or(Error::Confused("a launch without a pidfd"))?;
         let pid = answer.words[0];
+        let pidfd = the_one(&mut fds, "a launch without a pidfd").inspect_err(|_| {
+            // The keel's child until it is reaped, so the pid is still its own. Who is told of a failure alone may leave nothing
+            // that runs; the next worker finds what is left of it.
+            let _ = Pid::from_raw(pid).map(|pid| rustix::process::kill_process(pid, Signal::KILL));
+        })?;
         Ok(Child { pid, pidfd, tag: tag.to_owned(), handle: Handle::Own(pid) })
     }
 
@@ -303,7 +315,7 @@ impl Keel {
 
     pub fn fetch(&self, key: &str) -> Result<Option<OwnedFd>, Error> {
         match self.call(Op::Fetch, [0; 4], key, &[], "fetch", key) {
-            Ok((_, mut fds)) => fds.take(0).map(Some).ok_or(Error::Confused("a fetch without a descriptor")),
+            Ok((_, mut fds)) => the_one(&mut fds, "a fetch without a descriptor").map(Some),
             Err(Error::Refused { errno: Errno::NOENT, .. }) => Ok(None),
             Err(other) => Err(other),
         }
@@ -315,7 +327,7 @@ impl Keel {
         let mut cursor = 0;
         while let Some((answer, mut fds)) = self.next(Op::NextChild, cursor)? {
             let [pid, next, ..] = answer.words;
-            let pidfd = fds.take(0).ok_or(Error::Confused("a child without a pidfd"))?;
+            let pidfd = the_one(&mut fds, "a child without a pidfd")?;
             kept.children.push(Child { pid, pidfd, tag: text(&answer.name), handle: Handle::Own(pid) });
             cursor = next;
         }
@@ -342,7 +354,7 @@ impl Keel {
     /// that nobody starts anything in the name of a worker that is no more.
     pub fn connect(&self) -> Result<OwnedFd, Error> {
         let (_, mut fds) = self.call(Op::Connect, [0; 4], "", &[], "make", "one more connection")?;
-        fds.take(0).ok_or(Error::Confused("a connection without a descriptor"))
+        the_one(&mut fds, "a connection without a descriptor")
     }
 
     /// A connection of the loop's own, on which it never waits for a thread that launches. It may look at children and let
@@ -398,7 +410,7 @@ impl Keel {
                 Err(errno) => return Err(Error::Call { doing: "read the keel's answer", errno }),
             };
             if answer.seq != request.seq {
-                // The answer to a call that failed half way (no descriptor free to receive it).
+                // The answer to a call that failed half way (its receiving was interrupted by an error).
                 continue;
             }
             crash::point(op.answered());
@@ -435,6 +447,12 @@ fn exit(answer: &Message) -> Result<Option<Exit>, Error> {
         wire::FATE_CORE => Ok(Some(Exit::Signal { number, core: true })),
         _ => Err(Error::Confused("an unknown kind of exit")),
     }
+}
+
+/// The descriptor of an answer that has one.
+fn the_one(fds: &mut wire::Fds, without: &'static str) -> Result<OwnedFd, Error> {
+    fds.complete().map_err(|errno| Error::Call { doing: "receive a descriptor from the keel", errno })?;
+    fds.take(0).ok_or(Error::Confused(without))
 }
 
 fn holder_in(answer: &Message) -> Option<u32> {

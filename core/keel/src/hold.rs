@@ -7,15 +7,15 @@ use super::table::Table;
 use super::wire::{self, Fds, Message, ORPHAN, Op};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Resource, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use sampan_child::image::Image;
 use sampan_child::sys::Fault;
 use sampan_journal::crash::keel_point as point;
 
-/// Kept descriptors live at and above this number, everything that comes and goes below: the clone of a child
-/// that unshares its table copies the low part alone.
+/// Kept descriptors live at and above this number (`lowest_kept`), everything that comes and goes below: the clone of a child
+/// that unshares its table copies the low part alone, and what is kept never takes the room that a request needs.
 const HIGH: i32 = 1024;
 const IMAGE_MAX: usize = 8 << 20;
 
@@ -81,6 +81,7 @@ impl Hold {
         request: &Message,
         fds: &mut Fds,
     ) -> Result<(Message, Option<OwnedFd>), Refusal> {
+        fds.complete()?;
         let word = request.words[0];
         let mut answer = Message::answer(request, [0; 4]);
         let mut fd = None;
@@ -284,9 +285,33 @@ pub fn high(fd: OwnedFd) -> Result<OwnedFd, Errno> {
 }
 
 fn duplicate_high(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    match rustix::io::fcntl_dupfd_cloexec(fd, HIGH) {
-        // EINVAL: the limit is lower than that.
-        Err(Errno::INVAL) => rustix::io::fcntl_dupfd_cloexec(fd, sys::WORKER_SOCKET + 1),
-        moved => moved,
+    rustix::io::fcntl_dupfd_cloexec(fd, lowest_kept(rustix::process::getrlimit(Resource::Nofile).current))
+}
+
+/// Of a limit on open files that is low, half.
+fn lowest_kept(limit: Option<u64>) -> i32 {
+    let half = limit.map_or(HIGH, |limit| i32::try_from(limit / 2).unwrap_or(HIGH));
+    half.clamp(sys::WORKER_SOCKET + 1, HIGH)
+}
+
+/// Sends the answer to a request. One whose descriptor cannot be sent becomes a refusal without it: whoever asked goes on.
+pub fn reply(
+    socket: BorrowedFd<'_>,
+    request: &Message,
+    handled: Result<(Message, Option<OwnedFd>), Refusal>,
+) -> Result<(), Errno> {
+    let (answer, fd) = handled.unwrap_or_else(|refusal| (refusal.message(request), None));
+    let borrowed = fd.as_ref().map(AsFd::as_fd);
+    match wire::send(socket, &answer, borrowed.as_slice(), SendFlags::DONTWAIT) {
+        Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::TOOMANYREFS | Errno::NOMEM | Errno::NOBUFS)) => {
+            if Op::from_word(request.kind) == Some(Op::Launch)
+                && let Some(pidfd) = borrowed
+            {
+                // Nobody hears of it. It stays in the table for the next worker, as one that has ended.
+                let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+            }
+            wire::send(socket, &Message::refuse(request, errno), &[], SendFlags::DONTWAIT)
+        }
+        sent => sent,
     }
 }

@@ -2,10 +2,10 @@
 //! the same tables. Its children are this process's, so nothing outlives it.
 
 use super::client::{Error, Keel};
-use super::hold::Hold;
+use super::hold::{Hold, reply};
 use super::wire;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use std::sync::{Arc, Mutex, PoisonError};
 
 impl Keel {
@@ -24,7 +24,7 @@ impl Keel {
 
 fn answer(hold: &Arc<Mutex<Hold>>, socket: OwnedFd) {
     while let Ok(Some((request, mut fds))) = wire::receive(socket.as_fd(), RecvFlags::empty()) {
-        let (answer, fd) = {
+        let handled = {
             let mut held = hold.lock().unwrap_or_else(PoisonError::into_inner);
             let handled = held.handle(&request, &mut fds);
             // One more connection: a thread of its own answers it.
@@ -32,11 +32,10 @@ fn answer(hold: &Arc<Mutex<Hold>>, socket: OwnedFd) {
                 let hold = hold.clone();
                 std::thread::spawn(move || self::answer(&hold, socket));
             }
-            handled.unwrap_or_else(|refusal| (refusal.message(&request), None))
+            handled
         };
         drop(fds);
-        let fd = fd.as_ref().map(AsFd::as_fd);
-        if wire::send(socket.as_fd(), &answer, fd.as_slice(), SendFlags::empty()).is_err() {
+        if reply(socket.as_fd(), &request, handled).is_err() {
             return;
         }
     }

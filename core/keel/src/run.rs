@@ -2,7 +2,7 @@
 //! pidfd and the watchdog's timer. Everything is allocated before the loop begins. What to do when a worker ends is decided by
 //! `after`, a function without effects.
 
-use super::hold::{Hold, fate, high, wait_for};
+use super::hold::{Hold, fate, high, reply, wait_for};
 use super::holder::Holder;
 use super::orders::{Ending, Order};
 use super::sys::{self, Strings};
@@ -14,7 +14,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
 use rustix::time::{ClockId, Timespec};
 use sampan_journal::crash::keel_point as point;
@@ -118,10 +118,12 @@ fn after(
 ) -> Next {
     history.any_ready |= was_ready;
     match fate {
-        (wire::FATE_CODE, code @ (0 | 1)) => return Next::End(code as u8),
-        // A configuration that does not load ends `sampand` when the user starts it. When a crashed worker's
-        // successor meets one, services run: better one that comes back as soon as the file is mended.
-        (wire::FATE_CODE, 2) if !history.any_ready => return Next::End(2),
+        (wire::FATE_CODE, 0) => return Next::End(0),
+        // What a worker cannot do without, or a configuration that does not load, ends `sampand` when the user starts it. When a
+        // crashed worker's successor meets that, services run: better one that comes back as soon as it is mended.
+        (wire::FATE_CODE, code @ (1 | 2)) if !history.any_ready => return Next::End(code as u8),
+        // What is asked to end and cannot end all says so.
+        (wire::FATE_CODE, 1) if asked_to_end && was_ready => return Next::End(1),
         (wire::FATE_CODE, code) if code == i32::from(EXIT_AGAIN) => {
             history.brief = 0;
             return Next::Start { delay: Duration::ZERO };
@@ -275,7 +277,7 @@ impl Tender {
 
     /// Who asks for a holder is told its pid; 0: it has just ended, and another one starts.
     fn with_holder(&self, request: &Message, mut answer: Message) -> Message {
-        if matches!(Op::from_word(request.kind), Some(Op::Hold | Op::Holder)) && answer.kind == 0 {
+        if matches!(Op::from_word(request.kind), Some(Op::Hold | Op::Holder)) {
             let pid = self.holder.as_ref().and_then(Holder::pid);
             answer.words[0] = pid.map_or(0, |pid| pid.as_raw_nonzero().get());
         }
@@ -284,6 +286,7 @@ impl Tender {
 
     /// From here on what we hold outlives us.
     fn start_holder(&mut self, request: &Message, fds: &mut wire::Fds) -> Result<(), Errno> {
+        fds.complete()?;
         let record = high(fds.take(0).ok_or(Errno::BADF)?)?;
         if self.holder.is_none() {
             self.holder = Some(Holder::start(request, record, &self.hold, now())?);
@@ -439,7 +442,7 @@ impl Tender {
                 None
             }
             Next::End(code) => {
-                if !matches!(fate, (wire::FATE_CODE, 0..=2)) {
+                if !matches!(fate, (wire::FATE_CODE, 0..=2)) || self.history.brief >= FALSE_STARTS_MAX {
                     say(format_args!(
                         "the worker {} {} times without getting ready: giving up",
                         Died(fate),
@@ -474,7 +477,8 @@ impl Tender {
             let Some(worker) = &self.worker else { return };
             let (request, mut fds) = match wire::receive(worker.socket.as_fd(), RecvFlags::DONTWAIT) {
                 Ok(Some(request)) => request,
-                Err(Errno::AGAIN | Errno::INTR) => return,
+                // It is read again, by and by.
+                Err(Errno::AGAIN | Errno::INTR | Errno::NOMEM | Errno::NOBUFS) => return,
                 Ok(None) | Err(Errno::CONNRESET) => return self.worker_leaves(),
                 // It speaks nonsense.
                 Err(_) => {
@@ -494,18 +498,12 @@ impl Tender {
                 }
                 _ => {}
             }
-            let answer = done.map_err(Into::into).and_then(|()| self.hold.handle(&request, &mut fds));
-            let (answer, fd) = match answer {
-                Ok((answer, fd)) => (Message { seq: request.seq, ..answer }, fd),
-                Err(refusal) => (refusal.message(&request), None),
-            };
-            let answer = self.with_holder(&request, answer);
+            let handled = done.map_err(Into::into).and_then(|()| self.hold.handle(&request, &mut fds));
+            let handled = handled.map(|(answer, fd)| (self.with_holder(&request, answer), fd));
             drop(fds);
             point("before the answer");
             let Some(worker) = &self.worker else { return };
-            let borrowed = fd.as_ref().map(AsFd::as_fd);
-            let sent = wire::send(worker.socket.as_fd(), &answer, borrowed.as_slice(), SendFlags::DONTWAIT);
-            match sent {
+            match reply(worker.socket.as_fd(), &request, handled) {
                 Ok(()) => point("answered"),
                 Err(Errno::PIPE | Errno::CONNRESET) => return self.worker_leaves(),
                 // It asks and does not listen.
@@ -523,7 +521,7 @@ impl Tender {
             let Some(socket) = self.hold.connections.get(at) else { continue };
             let (request, mut fds) = match wire::receive(socket, RecvFlags::DONTWAIT) {
                 Ok(Some(request)) => request,
-                Err(Errno::AGAIN | Errno::INTR) => continue,
+                Err(Errno::AGAIN | Errno::INTR | Errno::NOMEM | Errno::NOBUFS) => continue,
                 // It has ended, or speaks nonsense.
                 Ok(None) | Err(_) => {
                     self.hold.connections.close(at);
@@ -534,10 +532,8 @@ impl Tender {
                 Some(op) if op.is_workers() => Err(Errno::PERM.into()),
                 _ => self.hold.handle(&request, &mut fds),
             };
-            let (answer, fd) = handled.unwrap_or_else(|refusal| (refusal.message(&request), None));
             let Some(socket) = self.hold.connections.get(at) else { continue };
-            let borrowed = fd.as_ref().map(AsFd::as_fd);
-            if wire::send(socket, &answer, borrowed.as_slice(), SendFlags::DONTWAIT).is_err() {
+            if reply(socket, &request, handled).is_err() {
                 self.hold.connections.close(at);
             }
         }
@@ -667,18 +663,26 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_ends_the_keel() {
-        check(History::default(), (wire::FATE_CODE, 1), false, 0, Next::End(1));
+    fn a_failure_and_a_bad_configuration_end_the_keel_at_first() {
+        for code in [1, 2] {
+            check(History::default(), (wire::FATE_CODE, code), false, 0, Next::End(code as u8));
+        }
     }
 
     #[test]
-    fn a_bad_configuration_ends_the_keel_at_first() {
-        check(History::default(), (wire::FATE_CODE, 2), false, 0, Next::End(2));
+    fn after_a_crash_they_do_not() {
+        for code in [1, 2] {
+            check(History { brief: 1, ..served() }, (wire::FATE_CODE, code), false, 0, start(100));
+        }
     }
 
     #[test]
-    fn a_bad_configuration_after_a_crash_does_not() {
-        check(History { brief: 1, ..served() }, (wire::FATE_CODE, 2), false, 0, start(100));
+    fn asked_to_end_a_worker_says_with_1_that_not_all_has_ended() {
+        let mut history = served();
+        assert_eq!(after(&mut history, (wire::FATE_CODE, 1), true, Duration::ZERO, true), Next::End(1));
+        // One that cannot even begin is followed a few times.
+        let mut fails = || after(&mut history, (wire::FATE_CODE, 1), false, Duration::ZERO, true);
+        assert_eq!([fails(), fails(), fails()], [start(0), start(100), Next::End(1)]);
     }
 
     #[test]

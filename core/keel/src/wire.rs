@@ -232,17 +232,23 @@ impl Message {
 pub struct Fds {
     fds: [Option<OwnedFd>; FDS_MAX],
     len: usize,
+    truncated: bool,
 }
 
 impl Fds {
     fn new() -> Fds {
-        Fds { fds: [const { None }; FDS_MAX], len: 0 }
+        Fds { fds: [const { None }; FDS_MAX], len: 0, truncated: false }
     }
 
     fn push(&mut self, fd: OwnedFd) -> Result<(), Errno> {
-        *self.fds.get_mut(self.len).ok_or(Errno::TOOMANYREFS)? = Some(fd);
+        *self.fds.get_mut(self.len).ok_or(Errno::BADMSG)? = Some(fd);
         self.len += 1;
         Ok(())
+    }
+
+    /// EMFILE: some of them the kernel had to drop. Our table is full, or the host's.
+    pub fn complete(&self) -> Result<(), Errno> {
+        if self.truncated { Err(Errno::MFILE) } else { Ok(()) }
     }
 
     pub fn len(&self) -> usize {
@@ -285,7 +291,8 @@ pub fn send(
     Ok(())
 }
 
-/// Ok(None): the other side is gone. EBADMSG: what came was no message; its descriptors are closed.
+/// Ok(None): the other side is gone. EBADMSG: what came was no message; its descriptors are closed. A message whose descriptors
+/// found no room says so (`Fds::complete`): it is answered like any other.
 pub fn receive(socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<Option<(Message, Fds)>, Errno> {
     let mut bytes = [0; MESSAGE_MAX + 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
@@ -306,10 +313,7 @@ pub fn receive(socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<Option<(Messa
         return Ok(None);
     }
     overflow?;
-    // With CTRUNC the kernel had to drop descriptors: our table is full, or the sender has no manners.
-    if got.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(Errno::MFILE);
-    }
+    fds.truncated = got.flags.contains(ReturnFlags::CTRUNC);
     let message = bytes.get(..got.bytes).and_then(Message::decode).ok_or(Errno::BADMSG)?;
     Ok(Some((message, fds)))
 }

@@ -284,7 +284,7 @@ fn what_died_while_there_was_no_worker_is_known() {
     sampand.worker(1);
     sampand.check("wait a", "code 37");
     sampand.check(&format!("peek {a}"), "code 37");
-    sampand.check(&format!("peek {b}"), "signal 9");
+    sampand.check("wait b", "signal 9");
 }
 
 #[test]
@@ -515,8 +515,11 @@ fn agreed_codes_end_the_keel() {
     sampand.say("exit 0");
     sampand.ends_with(0);
     let (mut sampand, _) = Sampand::new();
+    kill(sampand.keel_pid(), libc::SIGTERM);
+    assert_eq!(sampand.line(), "signal 15");
     sampand.say("exit 1");
     sampand.ends_with(1);
+    Sampand::start(&["--fails"]).ends_with(1);
     Sampand::start(&["--bad-config"]).ends_with(2);
 }
 
@@ -535,8 +538,11 @@ fn other_codes_do_not() {
     assert_eq!(sampand.worker(1).1, "Ended(Code(101))");
     sampand.say("again");
     assert_eq!(sampand.worker(2).1, "Ended(Code(85))");
+    // A worker that follows another and cannot go on leaves services that run.
     sampand.say("exit 2");
     assert_eq!(sampand.worker(3).1, "Ended(Code(2))");
+    sampand.say("exit 1");
+    assert_eq!(sampand.worker(4).1, "Ended(Code(1))");
 }
 
 #[test]
@@ -561,6 +567,58 @@ fn a_worker_that_speaks_nonsense_is_replaced() {
     let (mut sampand, _) = Sampand::new();
     sampand.say("rubbish");
     sampand.worker(1);
+}
+
+/// A scripted sampand that may have so many descriptors open, and that root's capabilities do not help.
+fn limited(open_files: u32) -> Sampand {
+    let drop_capabilities = if rustix::process::geteuid().is_root() {
+        "exec setpriv --bounding-set=-sys_admin,-sys_resource \"$0\""
+    } else {
+        "exec \"$0\""
+    };
+    let script = format!("ulimit -n {open_files}; {drop_capabilities}");
+    let mut sampand = Sampand::from(Command::new("sh").args(["-c", &script]).arg(scripted()));
+    sampand.worker(0);
+    sampand
+}
+
+#[test]
+fn a_request_with_more_descriptors_than_the_keel_has_room_for_is_refused_and_the_worker_lives_on() {
+    let mut sampand = limited(48);
+    let answer = sampand.ask("launch-with 60 web");
+    assert!(answer.starts_with("error the keel could not launch web: EMFILE"), "{answer}");
+    sampand.check("keep a b", "kept");
+    sampand.check("fetch a", "b");
+    sampand.check("list", "+a");
+}
+
+#[test]
+fn an_answer_whose_descriptor_cannot_be_sent_is_a_refusal_and_the_worker_lives_on() {
+    let mut sampand = limited(48);
+    sampand.check("keep a b", "kept");
+    sampand.check("connect", "connected");
+    sampand.check("in-flight 100", "sent");
+    let answer = sampand.ask("fetch a");
+    assert!(answer.starts_with("error the keel could not fetch a: ETOOMANYREFS"), "{answer}");
+    sampand.check("peek 1", "error the keel could not look at 1: ESRCH");
+}
+
+#[test]
+fn what_is_kept_leaves_room_for_the_next_worker() {
+    let mut sampand = limited(100);
+    let full = (0..100).find(|n| sampand.ask(&format!("keep k{n} text")) != "kept").expect("a limit");
+    let answer = sampand.ask("keep more text");
+    assert!(answer.starts_with("error the keel could not keep more: EMFILE"), "{answer}");
+    assert!(full > 20, "only {full} are kept");
+    sampand.say("abort");
+    sampand.worker(1);
+    sampand.check("fetch k0", "text");
+    for key in ["k0", "k1"] {
+        sampand.check(&format!("drop {key}"), "dropped");
+    }
+    sampand.check("keep more text", "kept");
+    sampand.launch("web", "exit 37");
+    sampand.check("wait web", "code 37");
 }
 
 #[test]
