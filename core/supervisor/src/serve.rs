@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Path, Query, Request as HttpRequest, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -82,9 +82,11 @@ fn serve(listening: &Listening, send: Send, seen: Arc<Mutex<Seen>>) -> std::io::
 /// A command that an earlier worker died over is not begun again, unless to ask for it twice is to ask for it once.
 async fn once(seen: Arc<Mutex<Seen>>, request: HttpRequest, next: Next) -> Response {
     let id = request.headers().get(api::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
-    let is_goal = ["/v1/up", "/v1/down", "/v1/apply"].contains(&request.uri().path())
-        || request.uri().path().ends_with("/stop");
-    let is_new = is_goal || seen.lock().unwrap_or_else(PoisonError::into_inner).begin(id);
+    let path = request.uri().path();
+    let is_goal = ["/v1/up", "/v1/down", "/v1/apply"].contains(&path) || path.ends_with("/stop");
+    let is_new = is_goal
+        || request.method() == Method::GET
+        || seen.lock().unwrap_or_else(PoisonError::into_inner).begin(id);
     if is_new {
         return next.run(request).await;
     }

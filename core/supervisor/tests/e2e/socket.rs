@@ -1,6 +1,7 @@
 //! The way to sampand stays while its worker does not: no connection is refused, what was asked is answered by the next one.
 use super::world::{kill, program};
 use super::{LIVE, World};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
@@ -97,6 +98,29 @@ fn what_a_worker_died_over_is_asked_again_or_told() {
     let (code, text) = end(stop_it);
     assert_eq!(code, Some(0), "to stop once more is to stop: {text}");
     assert_eq!(world.inspect("a").status.state, "stopped");
+}
+
+/// As `sampanctl ps` does whose worker died: to ask twice is to ask once.
+#[test]
+fn a_read_that_is_sent_again_is_answered_and_nothing_is_noted() {
+    let mut world = world!("[services.a]\n{LIVE}");
+    world.start();
+    world.until_state("a", "running");
+    for path in ["/v1/services", "/v1/services/a", "/v1/version", "/v1/config?service=a", "/v1/plugins"] {
+        for _ in 0..2 {
+            let mut stream = UnixStream::connect(world.socket()).unwrap();
+            write!(
+                stream,
+                "GET {path} HTTP/1.1\r\nhost: x\r\nrequest-id: again\r\nconnection: close\r\n\r\n"
+            )
+            .unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        }
+    }
+    let noted = std::fs::read_to_string(world.socket().with_file_name("requests")).unwrap();
+    assert_eq!(noted, "");
 }
 
 #[test]
