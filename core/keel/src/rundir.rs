@@ -329,7 +329,8 @@ fn hold(path: &Path, key: &str, keel: &Keel) -> Result<(), Error> {
         && lock::is_at(&held, path)
     {
         // It may have been a dead keel's.
-        return lock::sign(&held, keel_pid()).map_err(|error| failed(path, "write to it", io(&error)));
+        lock::sign(&held, keel_pid());
+        return Ok(());
     }
     let lock = Lock::take(path, keel_pid())?;
     if !defence::on(Defence::LocksOutOfReach) {

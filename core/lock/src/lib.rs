@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+/// Of the line that says who has it.
+const HOLDER_BYTES: usize = 16;
+
 /// Held for as long as a duplicate of its descriptor is open anywhere.
 #[derive(Debug)]
 pub struct Lock {
@@ -86,11 +89,12 @@ impl Lock {
                 continue;
             }
             // An older version made it readable, and so lockable, for everybody.
-            let written = lock
-                .file
-                .set_permissions(Permissions::from_mode(0o600))
-                .and_then(|()| sign(&lock.file, holder));
-            written.map_err(fail("write to it"))?;
+            let mode = lock.file.metadata().map_err(fail("look at it"))?.mode() & 0o7777;
+            if mode != 0o600 {
+                let closed = lock.file.set_permissions(Permissions::from_mode(0o600));
+                closed.map_err(fail("close it to others"))?;
+            }
+            sign(&lock.file, holder);
             return Ok(lock);
         }
     }
@@ -109,13 +113,12 @@ impl AsFd for Lock {
     }
 }
 
-/// Writes down who has the lock, if that is not there: a full disk is no reason to lose it.
-pub fn sign(file: &File, holder: u32) -> io::Result<()> {
-    if read_holder(file) == Some(holder) {
-        return Ok(());
+/// Writes down who has the lock, for people, if that is not there. Over what is there, so that it needs no room on a full disk; where it
+/// cannot be written, the lock holds all the same.
+pub fn sign(file: &File, holder: u32) {
+    if read_holder(file) != Some(holder) {
+        let _ = file.write_all_at(format!("{holder:<0$}\n", HOLDER_BYTES - 1).as_bytes(), 0);
     }
-    file.set_len(0)?;
-    file.write_all_at(format!("{holder}\n").as_bytes(), 0)
 }
 
 /// Is this descriptor's file the one at `path`?
@@ -127,7 +130,7 @@ pub fn is_at(file: &File, path: &Path) -> bool {
 }
 
 fn read_holder(file: &File) -> Option<u32> {
-    let mut text = [0; 16];
+    let mut text = [0; HOLDER_BYTES];
     let got = file.read_at(&mut text, 0).ok()?;
     core::str::from_utf8(text.get(..got)?).ok()?.trim().parse().ok()
 }
@@ -202,6 +205,23 @@ mod tests {
         Lock::take(&path, 18).unwrap().remove();
         assert!(!path.exists());
         std::fs::remove_dir(folder).unwrap();
+    }
+
+    /// A file that can neither grow nor shrink is as one on a full disk, but for what is on it.
+    #[test]
+    fn the_next_signs_over_what_is_there_and_needs_no_room() {
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = File::from(memfd_create(c"lock", flags).unwrap());
+        sign(&file, 4_194_304);
+        fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK).unwrap();
+        for holder in [17, u32::MAX, 1] {
+            sign(&file, holder);
+            assert_eq!(read_holder(&file), Some(holder));
+        }
+        fcntl_add_seals(&file, SealFlags::WRITE).unwrap();
+        sign(&file, 18);
+        assert_eq!(read_holder(&file), Some(1), "nobody fails over it");
     }
 
     #[test]
