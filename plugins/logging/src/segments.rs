@@ -22,6 +22,9 @@ use crate::time;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Number(pub u64);
 
+/// Of no segment: none is open.
+const NONE: Number = Number(0);
+
 /// Sorted; of each driver.
 pub fn list(dir: &Path) -> io::Result<VecDeque<(Number, Driver)>> {
     let mut all: Vec<(Number, Driver)> = Vec::new();
@@ -44,8 +47,10 @@ pub fn path(dir: &Path, number: Number, driver: Driver) -> PathBuf {
 pub struct Segments {
     dir: PathBuf,
     driver: Driver,
+    /// Empty while no file is open: then nothing is known of them, and nothing is done to any.
     all: VecDeque<(Number, Driver)>,
-    file: File,
+    /// None: it could not be opened so far.
+    file: Option<File>,
     bytes: u64,
     /// The time of the last record, as far as it is known.
     last_time: u64,
@@ -81,12 +86,32 @@ impl Segments {
             }
         };
         let (dir, removed) = (dir.to_owned(), removed.clone());
-        let mut segments = Segments { dir, driver, all, bytes: 0, file, last_time: 0, removed };
-        segments.mend()?;
+        let mut segments = Segments { dir, driver, all, bytes: 0, file: None, last_time: 0, removed };
+        segments.mend(&file)?;
+        segments.file = Some(file);
         Ok(segments)
     }
 
-    /// As it was when segment `number` was the last and had `bytes`: what came later is undone.
+    /// None is open, because `open` failed: what is appended finds no room, until `open_again` succeeds.
+    pub fn closed(dir: &Path, driver: Driver, removed: &Arc<Removed>) -> Segments {
+        let (dir, removed) = (dir.to_owned(), removed.clone());
+        Segments { dir, driver, all: VecDeque::new(), file: None, bytes: 0, last_time: 0, removed }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    pub fn open_again(&mut self) -> io::Result<()> {
+        *self = Segments::open(&self.dir, self.driver, &self.removed)?;
+        Ok(())
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| io::Error::other("no segment of it can be opened"))
+    }
+
+    /// As it was when segment `number` was the last and had `bytes`: what came later is undone. Where none was open, none was changed.
     pub fn restore(
         dir: &Path,
         driver: Driver,
@@ -94,6 +119,9 @@ impl Segments {
         bytes: u64,
         removed: &Arc<Removed>,
     ) -> io::Result<Segments> {
+        if number == NONE {
+            return Segments::open(dir, driver, removed);
+        }
         fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
         let mut all = list(dir)?;
         while let Some((last, of)) = all.back().copied().filter(|(last, _)| *last > number) {
@@ -112,11 +140,11 @@ impl Segments {
         let bytes = bytes.min(file.metadata()?.len());
         file.set_len(bytes)?;
         let (dir, removed) = (dir.to_owned(), removed.clone());
-        Ok(Segments { dir, driver, all, file, bytes, last_time: 0, removed })
+        Ok(Segments { dir, driver, all, file: Some(file), bytes, last_time: 0, removed })
     }
 
     pub fn number(&self) -> Number {
-        self.all.back().map_or(Number(0), |(number, _)| *number)
+        self.all.back().map_or(NONE, |(number, _)| *number)
     }
 
     pub fn bytes(&self) -> u64 {
@@ -134,7 +162,7 @@ impl Segments {
     pub fn append(&mut self, records: &[u8]) -> Result<(), Short> {
         let mut written = 0;
         while written < records.len() {
-            match self.file.write(&records[written..]) {
+            match self.file().and_then(|mut file| file.write(&records[written..])) {
                 Ok(0) => return Err(Short { written, error: io::ErrorKind::WriteZero.into() }),
                 Ok(n) => written += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -148,7 +176,7 @@ impl Segments {
     /// After a `Short` write: `kept` of its bytes stay, whole records.
     pub fn settle(&mut self, kept: usize) -> io::Result<()> {
         self.bytes += kept as u64;
-        self.file.set_len(self.bytes)
+        self.file()?.set_len(self.bytes)
     }
 
     /// How many of the first `written` bytes of `records`, whole ones, stay when the rest found no room: with some room in the last
@@ -165,13 +193,14 @@ impl Segments {
 
     /// Whether a disk that was full has room again. Where that cannot be asked, writing tells.
     pub fn has_room(&self) -> bool {
-        let asked = fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.bytes, ROOM_BYTES);
+        let Ok(file) = self.file() else { return false };
+        let asked = fallocate(file, FallocateFlags::KEEP_SIZE, self.bytes, ROOM_BYTES);
         !matches!(asked, Err(Errno::NOSPC | Errno::DQUOT))
     }
 
     /// Whether the file that is written is the one that a reader finds.
     pub fn is_in_place(&self) -> bool {
-        sampan_plugin::lock::is_at(&self.file, &self.path())
+        self.file().is_ok_and(|file| sampan_plugin::lock::is_at(file, &self.path()))
     }
 
     pub fn path(&self) -> PathBuf {
@@ -184,15 +213,16 @@ impl Segments {
         let mut all = list(&self.dir)?;
         let last = all.back().map_or(self.number(), |(number, _)| self.number().max(*number));
         let next = Number(last.0 + 1);
-        self.file = create(&path(&self.dir, next, self.driver))?;
+        self.file = Some(create(&path(&self.dir, next, self.driver))?);
         all.push_back((next, self.driver));
         (self.all, self.bytes) = (all, 0);
         Ok(())
     }
 
     pub fn rotate(&mut self) -> io::Result<()> {
+        self.file()?;
         let next = Number(self.number().0 + 1);
-        self.file = create(&path(&self.dir, next, self.driver))?;
+        self.file = Some(create(&path(&self.dir, next, self.driver))?);
         self.all.push_back((next, self.driver));
         self.bytes = 0;
         Ok(())
@@ -229,17 +259,17 @@ impl Segments {
     }
 
     /// Cuts what is not a whole record off the end, and learns the time of the last one.
-    fn mend(&mut self) -> io::Result<()> {
+    fn mend(&mut self, mut file: &File) -> io::Result<()> {
         const LOOK: u64 = 512 * 1024;
-        let bytes = self.file.metadata()?.len();
+        let bytes = file.metadata()?.len();
         let from = bytes.saturating_sub(LOOK);
         let mut end = Vec::new();
-        self.file.seek(SeekFrom::Start(from))?;
-        (&self.file).take(LOOK).read_to_end(&mut end)?;
+        file.seek(SeekFrom::Start(from))?;
+        file.take(LOOK).read_to_end(&mut end)?;
         let whole = memrchr(b'\n', &end).map_or(0, |at| at + 1);
         self.bytes = from + whole as u64;
         if self.bytes < bytes {
-            self.file.set_len(self.bytes)?;
+            file.set_len(self.bytes)?;
         }
         if let Some(last) = end[..whole].split_last().map(|(_, rest)| rest) {
             let begin = memrchr(b'\n', last).map_or(0, |at| at + 1);

@@ -129,6 +129,13 @@ pub struct Carry {
     pub state: State,
 }
 
+impl Carry {
+    /// Neither anything to be written nor anything to be said.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0 && self.state.loss.is_empty()
+    }
+}
+
 pub struct Spool {
     fd: OwnedFd,
     map: *mut u8,

@@ -8,7 +8,7 @@ use logging::config::{Driver, Settings};
 use logging::engine::{Attachment, Engine};
 use logging::follow::{self, Wanted};
 use logging::segments::{Number, list, path};
-use logging::spool::Spool;
+use logging::spool::{Spool, Transfer};
 use sampan_plugin::types::Container;
 
 use crate::crash::{self, child, start_with};
@@ -41,6 +41,17 @@ fn on_a_small_disk(test: impl FnOnce(&std::path::Path) + Send + 'static) {
     })
     .join()
     .unwrap();
+}
+
+/// As a file system makes itself read-only after an error. Nothing may be open on it for writing.
+fn remount(disk: &std::path::Path, read_only: bool) {
+    let text = std::ffi::CString::new(disk.to_str().unwrap()).unwrap();
+    let flags = libc::MS_REMOUNT | if read_only { libc::MS_RDONLY } else { 0 };
+    // SAFETY: NUL-terminated texts.
+    let done = unsafe {
+        libc::mount(c"tmpfs".as_ptr(), text.as_ptr(), c"tmpfs".as_ptr(), flags, c"size=1m".as_ptr().cast())
+    };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// The disk, filled with what others have, and how it is emptied again.
@@ -157,6 +168,92 @@ fn kills_on_a_full_disk_lose_no_count() {
         engine.retain(Vec::new()).blocking_recv().unwrap();
         let (kept, dropped) = kept_and_dropped(&logs);
         assert_eq!((kept + dropped, dropped > 0), (written, true), "kept {kept}, dropped {dropped}");
+    });
+}
+
+/// Spool and pipe outlive the worker. What it had taken off the pipe and not written, it had taken for good.
+#[test]
+fn a_worker_that_dies_on_a_disk_that_went_read_only_stops_no_service_and_loses_no_count() {
+    for interrupted in [false, true] {
+        on_a_small_disk(move |disk| {
+            let (elsewhere, logs) = (Folder::new(), disk.join("logs"));
+            let out = Fifo::new(&elsewhere.0, "out");
+            let pipe = out.read_end();
+            let first = Spool::create().unwrap();
+            let spool = first.fd().try_clone_to_owned().unwrap();
+            let again = || [Some(pipe.try_clone().unwrap()), None];
+            let engine = start_with(&logs, first, one_segment(), again());
+            write!(&out.container, "first\nunfin").unwrap();
+            soon("a line", Duration::from_secs(5), || kept_and_dropped(&logs) == (1, 0));
+            drop(engine);
+            let mut written = 1;
+            if interrupted {
+                writeln!(&out.container, "ished").unwrap();
+                written += 1;
+                interrupt(spool.try_clone().unwrap(), &pipe, fs::metadata(segment(&logs)).unwrap().len());
+            }
+            remount(disk, true);
+            let engine =
+                start_with(&logs, Spool::adopt(spool.try_clone().unwrap()).unwrap(), one_segment(), again());
+            // More than the pipe has room for: whoever does not read holds the service up.
+            std::thread::scope(|scope| {
+                let writer = scope.spawn(|| write_lines(&out.container));
+                soon("a service that goes on", Duration::from_secs(5), || writer.is_finished());
+            });
+            written += LINES;
+            soon("an empty pipe", Duration::from_secs(5), || !poll_in(&pipe));
+            // Nor is anything forgotten by a worker that comes when the service has gone.
+            engine.detach("web").blocking_recv().unwrap();
+            drop(engine);
+            let engine =
+                Engine::start(logs.clone(), Spool::adopt(spool).unwrap(), Box::new(|_, _, _| ())).unwrap();
+            engine.retain(Vec::new()).blocking_recv().unwrap();
+            assert_eq!(kept_and_dropped(&logs), (1, 0));
+            remount(disk, false);
+            soon("the remark", Duration::from_secs(5), || kept_and_dropped(&logs) == (1, written - 1));
+            soon("the end of the service", Duration::from_secs(5), || {
+                engine.status().blocking_recv().unwrap().is_empty()
+            });
+            assert_eq!(
+                list(&logs.join("web")).unwrap(),
+                [(Number(1), Driver::Local)],
+                "nothing else was done to it"
+            );
+        });
+    }
+}
+
+fn segment(logs: &std::path::Path) -> std::path::PathBuf {
+    path(&logs.join("web"), Number(1), Driver::Local)
+}
+
+/// As far as a worker comes that dies before it writes.
+fn interrupt(spool: std::os::fd::OwnedFd, pipe: &std::os::fd::OwnedFd, bytes: u64) {
+    let mut spool = Spool::adopt(spool).unwrap();
+    let slot = spool.find("web", 0).unwrap();
+    let (segment, settings) = (Number(1), one_segment());
+    spool.arm(&Transfer { slot, segment, bytes, time: 0, flush: false, settings });
+    spool.take(std::os::fd::AsFd::as_fd(pipe)).unwrap();
+}
+
+#[test]
+fn a_service_that_starts_where_no_log_can_be_made_is_told_so() {
+    on_a_small_disk(|disk| {
+        let (elsewhere, logs) = (Folder::new(), disk.join("logs"));
+        let out = Fifo::new(&elsewhere.0, "out");
+        remount(disk, true);
+        let engine = Engine::start(logs.clone(), Spool::create().unwrap(), Box::new(|_, _, _| ())).unwrap();
+        let attachment = || Attachment {
+            service: "web".into(),
+            container: Container(1),
+            settings: one_segment(),
+            pipes: [Some(out.read_end()), None],
+        };
+        engine.attach(attachment()).blocking_recv().unwrap().unwrap_err();
+        remount(disk, false);
+        engine.attach(attachment()).blocking_recv().unwrap().unwrap();
+        writeln!(&out.container, "first").unwrap();
+        soon("a line", Duration::from_secs(5), || kept_and_dropped(&logs) == (1, 0));
     });
 }
 

@@ -7,7 +7,7 @@ use sampan_plugin::prelude::*;
 use super::service::Service;
 use super::thread::LogThread;
 use super::{Attachment, Command, Figures};
-use crate::config::Settings;
+use crate::config::{Driver, Settings};
 use crate::segments::{Segments, list};
 
 /// Reads of one pipe until a detach gives up on a writer that never stops: 64 MiB.
@@ -59,8 +59,7 @@ impl LogThread {
                 key
             }
             None => {
-                let segments =
-                    Segments::open(&self.dir.join(&name), settings.driver, self.notifier.removed())?;
+                let segments = self.open_segments(&name, settings.driver)?;
                 let key = self.next_key;
                 self.next_key += 1;
                 let service = Service::new(name.clone(), container, settings, segments);
@@ -69,10 +68,12 @@ impl LogThread {
                 key
             }
         };
+        let is_other = |service: &Service| service.settings.driver != settings.driver;
+        let other = self.services.get(&key).is_some_and(is_other);
+        let other = other.then(|| self.open_segments(&name, settings.driver)).transpose()?;
         let Some(service) = self.services.get_mut(&key) else { return Ok(()) };
-        if service.settings.driver != settings.driver {
-            service.segments =
-                Segments::open(&self.dir.join(&name), settings.driver, self.notifier.removed())?;
+        if let Some(segments) = other {
+            service.segments = segments;
         }
         (service.settings, service.container, service.leaving) = (settings, container, false);
         for (n, pipe) in pipes.into_iter().enumerate() {
@@ -93,6 +94,20 @@ impl LogThread {
         self.wrote = true;
         self.arm_timers(key);
         Ok(())
+    }
+
+    /// A service that the spool knows is one that runs, or has something to be written: it is read and counted, and its log is opened
+    /// when it can be. Any other may be told.
+    fn open_segments(&self, name: &str, driver: Driver) -> io::Result<Segments> {
+        let (dir, removed) = (self.dir.join(name), self.notifier.removed());
+        match Segments::open(&dir, driver, removed) {
+            Err(error) if self.spool.claimed().any(|(_, of, _)| of == name) => {
+                tracing::error!(service = name, path = %dir.display(), %error,
+                    "cannot go on with its log: records are dropped and counted until it can");
+                Ok(Segments::closed(&dir, driver, removed))
+            }
+            opened => opened,
+        }
     }
 
     /// Until its pipes are empty. They give no EOF: the container's side may be open for reading and writing.
@@ -127,7 +142,7 @@ impl LogThread {
     /// A crash left it in the spool, and nobody has attached it since.
     fn take_up_what_is_left_of(&mut self, name: &str) {
         let mut carried = (0..2).filter_map(|n| self.spool.find(name, n)).map(|slot| self.spool.carry(slot));
-        if carried.all(|carry| carry.bytes == 0 && carry.state.loss.is_empty()) {
+        if carried.all(|carry| carry.is_empty()) {
             return;
         }
         // Whatever its settings were: its last segment shows the driver.
@@ -187,9 +202,10 @@ impl LogThread {
         self.release_slots(&name);
     }
 
+    /// But for what was neither written nor said to be dropped: that is for whoever attaches it next.
     fn release_slots(&mut self, name: &str) {
-        for stream in 0..2 {
-            if let Some(slot) = self.spool.find(name, stream) {
+        for slot in (0..2).filter_map(|stream| self.spool.find(name, stream)).collect::<Vec<_>>() {
+            if self.spool.carry(slot).is_empty() {
                 self.spool.release(slot);
             }
         }

@@ -28,14 +28,11 @@ pub(super) fn redo(dir: &Path, spool: &mut Spool, removed: &Arc<Removed>) -> io:
     let settings = transfer.settings;
     let segments =
         Segments::restore(&dir.join(&name), settings.driver, transfer.segment, transfer.bytes, removed);
-    let segments = match segments {
-        Ok(segments) => segments,
-        Err(error) => {
-            let bytes = spool.data().len();
-            tracing::error!(service = name, %error, bytes, "lost what was read last: cannot go on with its segment");
-            return spool.disarm(transfer.slot);
-        }
-    };
+    let segments = segments.unwrap_or_else(|error| {
+        let bytes = spool.data().len();
+        tracing::error!(service = name, %error, bytes, "what was read last is dropped and counted: cannot go on with its segment");
+        Segments::closed(&dir.join(&name), settings.driver, removed)
+    });
     let mut service = Service::new(name, Container::HOST, settings, segments);
     service.take_up(spool);
     let time = if transfer.time == 0 { time::now() } else { transfer.time };
@@ -73,7 +70,7 @@ pub(super) struct Service {
     pub streams: [Stream; 2],
     pub figures: Figures,
     pub reported: Figures,
-    /// The disk is full: not tried again before.
+    /// The disk is full, or no segment can be opened: not tried again before.
     pub full_until: Option<Instant>,
     /// It was detached, and goes when its log says what was dropped.
     pub leaving: bool,
@@ -85,6 +82,7 @@ pub(super) struct Service {
 impl Service {
     pub fn new(name: String, container: Container, settings: Settings, segments: Segments) -> Service {
         let last_time = segments.last_time();
+        let full_until = (!segments.is_open()).then(|| Instant::now() + AGAIN);
         Service {
             name,
             container,
@@ -93,7 +91,7 @@ impl Service {
             streams: Default::default(),
             figures: Figures::default(),
             reported: Figures::default(),
-            full_until: None,
+            full_until,
             leaving: false,
             last_time,
             looked: None,
@@ -134,6 +132,9 @@ impl Service {
     /// Before a transfer: a segment that somebody has removed is begun anew. Looked for seldom, and always after a pause.
     pub fn see_to_segment(&mut self) {
         let now = Instant::now();
+        if !self.segments.is_open() {
+            return self.open_again(now);
+        }
         if self.looked.is_some_and(|at| now < at + LOOK_EVERY) {
             return;
         }
@@ -157,6 +158,17 @@ impl Service {
         let remark = self.remark(0, &text);
         // If it cannot be written, nothing can, and that is said.
         let _ = self.append(&remark, self.segments.number());
+    }
+
+    fn open_again(&mut self, now: Instant) {
+        if self.full_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.full_until = Some(now + AGAIN);
+        if self.segments.open_again().is_ok() {
+            self.full_until = Some(now);
+            self.last_time = self.last_time.max(self.segments.last_time());
+        }
     }
 
     fn remark(&mut self, stream: usize, text: &str) -> Vec<u8> {
