@@ -247,7 +247,7 @@ fn a_service_that_starts_where_no_log_can_be_made_is_told_so() {
             service: "web".into(),
             container: Container(1),
             settings: one_segment(),
-            pipes: [Some(out.read_end()), None],
+            pipes: [Some(out.read_end().into()), None],
         };
         engine.attach(attachment()).blocking_recv().unwrap().unwrap_err();
         remount(disk, false);
