@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -413,6 +414,31 @@ fn what_somebody_else_has_frozen_is_thawed_and_killed() {
         freeze();
         group.kill(SOON).unwrap();
         assert!(group.is_empty().unwrap());
+    });
+}
+
+/// A group above that v1 has frozen holds back what was killed, but the signal is there.
+#[test]
+fn a_kill_that_was_sent_is_no_failure_below_a_frozen_group() {
+    everywhere(|hierarchies| {
+        let CgroupsPath::Absolute(name) = place() else { unreachable!() };
+        let make = |name: String| Cgroup::create(hierarchies, &CgroupsPath::Absolute(name)).unwrap();
+        let (above, group) = (Scratch(make(name.clone())), Scratch(make(format!("{name}/below"))));
+        let mut process = spawn(&group, "while :; do :; done");
+        let set = |groups: &Cgroup<'_>, state: &str| {
+            for (_, path) in groups.paths() {
+                let file = format!("{path}/freezer.state");
+                if fs::exists(&file).unwrap() {
+                    fs::write(&file, state).unwrap();
+                }
+            }
+        };
+        set(&above, "FROZEN");
+        set(&group, "FROZEN");
+        let sent = group.kill_now();
+        set(&above, "THAWED");
+        sent.unwrap();
+        assert_eq!(process.0.wait().unwrap().signal(), Some(9));
     });
 }
 

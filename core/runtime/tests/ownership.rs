@@ -168,29 +168,45 @@ fn in_a_group_that_was_there_before_only_the_first_process_is_the_containers() {
     assert!(other.lives());
 }
 
-/// Both have our pid namespace, so the group alone says who is whose; it was empty when the second one came.
+/// The group was empty when the second one came, and its inode is the same.
 #[test]
 fn who_takes_the_group_of_a_container_that_has_ended_has_it_alone() {
-    let Some(mut here) = Here::new("taken", "exit 0") else { return };
-    here.in_our_pid_namespace();
-    here.run();
-    eventually("stopped", || here.status() == "stopped");
-    let second = format!("{}-second", here.id);
-    here.bundle.script("sleep 60 & wait");
-    here.bundle.write().unwrap();
-    here.root.ok(["run", "-d", "-b", here.bundle.path().to_str().unwrap(), &second]);
-    let processes = here.groups().members();
-    assert_eq!(processes.len(), 2);
-    here.root.ok(["kill", "--all", &here.id, "KILL"]);
-    let (code, err) = here.root.err(["kill", &here.id, "KILL"]);
-    assert!(code == 1 && err.contains("container not running"), "{err}");
-    let (code, err) = here.root.err(["--debug", "delete", "--force", &here.id]);
-    assert!(code == 0 && err.contains(&format!("{} is left", here.groups())), "{err}");
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    assert_eq!(here.groups().members(), processes);
-    assert_eq!(here.root.err(["delete", "--force", &second]), (0, String::new()));
-    assert_eq!(leftovers(&here.id), [""; 0]);
-    assert!(!here.groups().exists());
+    for own_pid_namespace in [false, true] {
+        let Some(mut here) = Here::new("taken", "exit 0") else { return };
+        if !own_pid_namespace {
+            here.in_our_pid_namespace();
+        }
+        here.run();
+        eventually("stopped", || here.status() == "stopped");
+        let second = format!("{}-second", here.id);
+        here.bundle.script("sleep 60 & wait");
+        here.bundle.write().unwrap();
+        here.root.ok(["run", "-d", "-b", here.bundle.path().to_str().unwrap(), &second]);
+        eventually("two processes", || here.groups().members().len() == 2);
+        let processes = here.groups().members();
+        let below = here.groups().paths().into_iter().map(|(_, path)| format!("{path}/below"));
+        let below: Vec<String> = below.collect();
+        below.iter().for_each(|path| fs::create_dir(path).unwrap());
+        let paused = || here.groups().is_frozen().unwrap();
+
+        for signal in ["TERM", "KILL"] {
+            here.root.ok(["kill", "--all", &here.id, signal]);
+        }
+        here.root.ok(["pause", &second]);
+        let (code, err) = here.root.err(["kill", &here.id, "KILL"]);
+        assert!(code == 1 && err.contains("container not running"), "{err}");
+        assert!(paused(), "kill; own pid namespace: {own_pid_namespace}");
+        let (code, err) = here.root.err(["--debug", "delete", "--force", &here.id]);
+        assert!(code == 0 && err.contains(&format!("{} is left", here.groups())), "{err}");
+        assert!(paused(), "delete; own pid namespace: {own_pid_namespace}");
+        assert!(below.iter().all(|path| fs::exists(path).unwrap()));
+        here.root.ok(["resume", &second]);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert_eq!(here.groups().members(), processes);
+        assert_eq!(here.root.err(["delete", "--force", &second]), (0, String::new()));
+        assert_eq!(leftovers(&here.id), [""; 0]);
+        assert!(!here.groups().exists());
+    }
 }
 
 #[test]

@@ -246,7 +246,7 @@ impl Launch<'_, '_> {
     fn groups(&mut self, gate: &OwnedFd) -> Result<()> {
         self.groups.make()?;
         if let (Some(groups), Some(cgroup)) = (&self.groups.cgroup, &mut self.state.cgroup) {
-            cgroup.claim(groups, self.state.own_pid_namespace)?;
+            cgroup.claim(groups)?;
         }
         // Behind a pipe it ends with us to the last, and without hooks nobody looks before it is started.
         let ends_with_us = !self.request.host.cgroups.is_empty()

@@ -103,25 +103,19 @@ pub struct Claim {
     /// Was made for a container and is this one's alone, so that whoever is in it is the container's to kill; else it is
     /// only used.
     pub owned: bool,
-    /// The number of [`sampan_cgroups::Mark`], where others must see who has the group: it is this one's until another one has
-    /// put its mark there.
+    /// The number of [`sampan_cgroups::Mark`]; absent where none can be made. The group is this one's until another one has put
+    /// its mark there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<u64>,
 }
 
 impl Cgroup {
-    /// The container is about to be put into these groups. `own_pid_namespace`: its end ends nobody who is in them but its own.
-    pub fn claim(
-        &mut self,
-        groups: &sampan_cgroups::Cgroup<'_>,
-        own_pid_namespace: bool,
-    ) -> sampan_cgroups::Result<()> {
+    /// The container is about to be put into these groups. They are new or nobody is in them: [`sampan_cgroups::Cgroup::create`].
+    pub fn claim(&mut self, groups: &sampan_cgroups::Cgroup<'_>) -> sampan_cgroups::Result<()> {
         let left_by_another = || groups.mark().is_some_and(|mark| mark.made);
         let owned = self.kept || groups.is_new() || left_by_another();
-        // A new group that nobody is killed in needs none, and that is most of them.
-        let mark = (self.kept || !groups.is_new() || !own_pid_namespace)
-            .then(|| RandomState::new().build_hasher().finish())
-            .filter(|number| groups.set_mark(Mark { number: *number, made: owned }));
+        let number = RandomState::new().build_hasher().finish();
+        let mark = groups.set_mark(Mark { number, made: owned }).then_some(number);
         self.claim = groups.inode()?.map(|inode| Claim { inode, owned, mark });
         Ok(())
     }
@@ -214,8 +208,7 @@ impl State {
     /// Of [`State::cgroup`]: they are the container's alone, and no other one has taken them since.
     pub fn owns(&self, cgroup: &sampan_cgroups::Cgroup<'_>) -> bool {
         let Some(claim) = self.cgroup.as_ref().and_then(|cgroup| cgroup.claim) else { return false };
-        let is_marked = |number| cgroup.mark().is_none_or(|mark| mark.number == number);
-        claim.owned && claim.mark.is_none_or(is_marked)
+        claim.owned && cgroup.mark().is_none_or(|mark| Some(mark.number) == claim.mark)
     }
 
     /// The groups of that name, whoever made them and is in them.
