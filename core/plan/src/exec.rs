@@ -15,6 +15,7 @@ use crate::build::Build;
 use crate::cpus;
 use crate::error::Error;
 use crate::host::{Host, Version};
+use crate::ids;
 use crate::labels;
 use crate::limits;
 use crate::namespaces::Namespaces;
@@ -46,7 +47,7 @@ impl<'a> Plan<'a> {
         if birth_is_due && !user_first {
             born(b, options);
         }
-        let groups_denied = in_user && !host.privileged;
+        let groups_denied = in_user && host.groups_denied;
         if in_user {
             b.step("linux.uidMappings", Step::BecomeRoot { setgroups: u32::from(!groups_denied) });
         }
@@ -106,6 +107,9 @@ fn join(
     join_v1_groups(b, host);
     go_on_on(b, p)?;
     labels::process(b, p, options.new_keyring)?;
+    if kinds & CLONE_NEWUSER != 0 && host.groups_denied {
+        ids::leave_own_groups(b, host.privileged);
+    }
     b.step("linux.namespaces", Step::Join { container, kinds, first, keep: Numbers::default() });
     Ok(kinds & CLONE_NEWPID != 0)
 }

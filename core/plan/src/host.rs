@@ -23,6 +23,8 @@ pub struct Host {
     pub root: Option<HostRoot>,
     /// The user namespace that the config names by its path: what ids it has.
     pub joined_users: Option<JoinedUsers>,
+    /// Of a running container: in its user namespace groups can not be set (user_namespaces(7), /proc/PID/setgroups).
+    pub groups_denied: bool,
 }
 
 /// A user namespace that somebody else has made, as we see it.
@@ -106,6 +108,7 @@ impl Host {
             kcore: true,
             root: None,
             joined_users: None,
+            groups_denied: false,
         }
     }
 }

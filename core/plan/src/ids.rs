@@ -4,7 +4,7 @@ use crate::build::Build;
 use crate::error::Error;
 use crate::spec::{Capabilities, Str, User};
 use crate::suggest::nearest;
-use sampan_child::step::{Step, user};
+use sampan_child::step::{Numbers, Step, user};
 
 /// In the order of their numbers (include/uapi/linux/capability.h).
 pub const CAPABILITIES: [&str; 41] = [
@@ -133,6 +133,14 @@ fn bits(b: &mut Build, names: &[Str<'_>], set: &str) -> u64 {
         }
     }
     bits
+}
+
+/// Before a user namespace is joined in which groups can not be set: nobody could let go of them in there. Who has no privileges
+/// has no way to do so out here either.
+pub fn leave_own_groups(b: &mut Build, privileged: bool) {
+    if privileged {
+        b.step("process.user", Step::User { uid: 0, gid: 0, groups: Numbers::default(), flags: 0 });
+    }
 }
 
 pub fn bounding(b: &mut Build, sets: &Sets) {

@@ -10,6 +10,7 @@
 
 use crate::build::Build;
 use crate::error::Error;
+use crate::ids;
 use crate::plan::Options;
 use crate::slots::SlotSource;
 use crate::spec::{Linux, Spec, Str, TimeOffset};
@@ -195,6 +196,9 @@ impl Namespaces {
         let (users, others): (Vec<&Join>, Vec<&Join>) =
             self.join.iter().partition(|join| join.kind == CLONE_NEWUSER);
         let (first, then) = if privileged { (others, users) } else { (users, others) };
+        if groups_denied {
+            ids::leave_own_groups(b, privileged);
+        }
         for join in first.into_iter().chain(then) {
             let ns = b.slot(join.want.clone());
             b.step(&join.field, Step::Setns { ns, kinds: join.kind });

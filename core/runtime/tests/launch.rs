@@ -597,7 +597,8 @@ fn exec_joins_everything() {
     let hierarchies = sampan_cgroups::Hierarchies::detect().unwrap();
     let place = sampan_cgroups::CgroupsPath::parse(None, &made.id).unwrap();
     let cgroup = sampan_cgroups::Cgroup::at(hierarchies, &place).unwrap();
-    let host = sampan_runtime::kernel::host::facts_of(Some(&cgroup));
+    let init = made.created.child.pidfd.as_fd();
+    let host = sampan_runtime::kernel::host::facts_of_running(&spec, Some(&cgroup), init).unwrap();
     let options = Options { id: made.id.clone(), given_stdio: true, ..Options::default() };
     let plan = Plan::exec(&spec, &process, &host, &options).unwrap();
     let null: OwnedFd = File::open("/dev/null").unwrap().into();

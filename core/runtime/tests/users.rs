@@ -21,6 +21,11 @@ pub struct Pod(Child);
 
 impl Pod {
     pub fn new(uids: &str) -> Pod {
+        Pod::with_groups(uids, "allow")
+    }
+
+    /// `setgroups`: "allow" or "deny" (user_namespaces(7)).
+    fn with_groups(uids: &str, setgroups: &str) -> Pod {
         let mut command = Command::new("unshare");
         command.args([
             "--user",
@@ -38,8 +43,8 @@ impl Pod {
         while pod.link("user") == fs::read_link("/proc/self/ns/user").unwrap().display().to_string() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        for (file, map) in [("uid_map", uids), ("gid_map", MAP)] {
-            fs::write(format!("/proc/{}/{file}", pod.0.id()), map).unwrap();
+        for (file, text) in [("setgroups", setgroups), ("uid_map", uids), ("gid_map", MAP)] {
+            fs::write(format!("/proc/{}/{file}", pod.0.id()), text).unwrap();
         }
         // Its first process is what keeps a pid namespace.
         while fs::read_link(pod.path("pid_for_children")).is_err() {
@@ -135,6 +140,30 @@ fn containers_of_a_pod_share_its_namespaces_and_exec_joins_them() {
     assert_eq!(root.ok(["exec", id(a), "/bin/sh", "-c", "ps | grep -c '[s]leep 77'"]), "2\n");
     root.ok(["delete", "--force", id(b)]);
     assert_eq!(root.ok(["list", "-q"]), format!("{}\n", id(a)));
+}
+
+/// Whoever starts a process there leaves his own groups outside, since inside nobody can.
+#[test]
+fn where_groups_can_not_be_set_a_container_and_exec_have_none() {
+    if !ready() {
+        return;
+    }
+    let pod = Pod::with_groups(MAP, "deny");
+    let mut bundle = bundle("denied", &pod, &["user"]);
+    let groups = "cat /proc/self/setgroups; grep ^Groups: /proc/self/status";
+    bundle.script(&format!("({groups}) >/dev/shm/said; exec sleep 77")).write().unwrap();
+    let root = Root::new("denied");
+    let as_member_of = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--groups", "4,6", env!("CARGO_BIN_EXE_sampan"), "--root"]).arg(root.path());
+        run(command.args(args).stdin(Stdio::null()))
+    };
+    let expected = "deny\nGroups:\t \n";
+    let ran = as_member_of(&["run", "-d", "-b", dir(&bundle), id(&bundle)]);
+    assert_eq!(ran, (0, String::new(), String::new()));
+    let ran = as_member_of(&["exec", id(&bundle), "/bin/sh", "-c", &format!("cat /dev/shm/said; {groups}")]);
+    assert_eq!(ran, (0, expected.repeat(2), String::new()));
+    assert_eq!(root.ok(["exec", id(&bundle), "/bin/sh", "-c", groups]), expected);
 }
 
 /// containerd and CRI-O repeat the maps; runc's rules.

@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal};
 use sampan_keel::Keel;
 use sampan_plan::{Options, Plan, Spec};
 use sampan_runtime::error::Error;
+use sampan_runtime::kernel::host::facts_of_running;
 use sampan_runtime::launch::{self, Console, ExecRequest};
 use sampan_runtime::store::dir::Root;
 use sampan_runtime::store::state::{CONFIG, State};
@@ -74,7 +75,7 @@ fn begin(
     process.args = argv.into_iter().map(Into::into).collect();
     process.terminal = false;
     let cgroup = state.cgroup()?;
-    let host = sampan_runtime::kernel::host::facts_of(cgroup.as_ref());
+    let host = facts_of_running(&spec, cgroup.as_ref(), container.as_fd())?;
     let options = Options { id: service.to_owned(), given_stdio: true, ..Options::default() };
     let plan = Plan::exec(&spec, &process, &host, &options)?;
     let errno = |call: &'static str| {

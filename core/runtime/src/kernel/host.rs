@@ -1,13 +1,15 @@
 //! The facts about this machine that plans depend on, asked of the kernel once.
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies};
 use sampan_plan::Spec;
 use sampan_plan::host::Host;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::host_root::{self, is_host_root};
+use crate::kernel::pidfd;
 
 /// Facts for the container `id` of this config and bundle; `cgroups`: whether it gets groups at all. Those of a user namespace
 /// to be joined are not among them: `launch::host_facts` has all.
@@ -25,8 +27,21 @@ pub(crate) fn facts(spec: &Spec<'_>, bundle: &Path, id: &str, cgroups: bool) -> 
     Ok(host)
 }
 
-/// The same for groups that are known, as a state file names them.
-pub fn facts_of(cgroup: Option<&Cgroup<'_>>) -> Host {
+/// Facts for one more process in the container that runs as `init`, in the groups that its state names.
+pub fn facts_of_running(spec: &Spec<'_>, cgroup: Option<&Cgroup<'_>>, init: BorrowedFd<'_>) -> Result<Host> {
+    let mut host = facts_of(cgroup);
+    if let Some(index) = spec.linux.namespaces.iter().position(|ns| ns.kind.as_str() == "user") {
+        let text = pidfd::read(init, "setgroups").map_err(|e| {
+            Error::io("cannot read /proc/PID/setgroups of the container's process", &e)
+                .field(format!("linux.namespaces[{index}]"))
+        })?;
+        host.groups_denied = text.trim_ascii() == b"deny";
+    }
+    Ok(host)
+}
+
+/// What does not depend on a container's config.
+fn facts_of(cgroup: Option<&Cgroup<'_>>) -> Host {
     let euid = rustix::process::geteuid().as_raw();
     Host {
         cgroups: cgroup.map(Cgroup::host_facts).unwrap_or_default(),
@@ -39,6 +54,7 @@ pub fn facts_of(cgroup: Option<&Cgroup<'_>>) -> Host {
         kcore: Path::new("/proc/kcore").exists(),
         root: None,
         joined_users: None,
+        groups_denied: false,
     }
 }
 

@@ -151,13 +151,19 @@ fn waitid_status(pidfd: BorrowedFd<'_>) -> Option<Exit> {
     }
 }
 
+/// A file of exactly this process in /proc; an error once it is reaped.
+pub fn read(pidfd: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8>> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap_or_default();
+    let text = fs::read(format!("/proc/{}/{name}", pid.trim()))?;
+    // Until it is reaped its number is its own, so what was read before is about this process.
+    send(pidfd, 0)?;
+    Ok(text)
+}
+
 /// Field 52 of /proc/PID/stat, exit_code. Who may not trace the process reads 0 there, so that 0 says nothing.
 fn zombie_status(pidfd: BorrowedFd<'_>) -> Option<Exit> {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
-    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().to_owned();
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // Until it is reaped its number is its own, so the line read before was about this process.
-    send(pidfd, 0).ok()?;
+    let stat = read(pidfd, "stat").ok()?;
     let stat = String::from_utf8_lossy(&stat);
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     if fields.next() != Some("Z") {

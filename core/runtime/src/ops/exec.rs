@@ -55,7 +55,7 @@ pub fn run(root: &Root, o: &Options, log: &Log) -> Result<i32> {
     let mut process = texts.process(&spec, o)?;
     let cgroup = state.cgroup()?;
     // The groups as they are, not as a path relative to ours would give them now.
-    let host = host::facts_of(cgroup.as_ref());
+    let host = host::facts_of_running(&spec, cgroup.as_ref(), init.as_fd()).map_err(|e| e.of(&o.id))?;
     let options = PlanOptions {
         id: o.id.clone(),
         bundle: state.bundle.to_string_lossy().into_owned(),
