@@ -30,8 +30,9 @@ pub struct Status {
     pub health: String,
     /// What is wanted: `up` or `down`.
     pub wanted: String,
+    /// By policy, in this run of sampand.
     pub restarts: u64,
-    /// `0`, `137 SIGKILL`, `137 oom`, `unknown`; none while the first life lasts.
+    /// `0`, `137 SIGKILL`, `137 oom`, `unknown`; none if no life ended in this run of sampand.
     pub last_exit: Option<String>,
     pub pid: Option<i32>,
     /// Published ports as `127.0.0.1:8080->80/tcp`.
@@ -44,10 +45,13 @@ pub struct Status {
 pub struct Inspect {
     #[serde(flatten)]
     pub status: Status,
-    /// The last exit in numbers; none if there was none or if it is unknown.
+    /// `last_exit` in numbers; none if there was none or if it is unknown.
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
     pub oom: bool,
+    /// Over all runs of sampand.
+    #[serde(default)]
+    pub totals: Totals,
     /// OCI container id, the service's own name.
     pub container_id: String,
     pub bundle: Option<String>,
@@ -59,6 +63,13 @@ pub struct Inspect {
     pub owners: std::collections::BTreeMap<String, String>,
     /// The last run of the health check.
     pub last_check: Option<HealthResult>,
+}
+
+/// What is counted over all runs of sampand: it outlives reboots.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Totals {
+    pub restarts: u64,
+    pub last_exit: Option<String>,
 }
 
 /// One run of a health check.

@@ -38,7 +38,7 @@ pub enum Verb {
     },
     /// Stop everything in reverse order; sampand ends
     Down,
-    /// List the services
+    /// List the services (restarts and exits of this run of sampand; `inspect` has totals)
     Ps {
         /// Names alone
         #[arg(short, long)]

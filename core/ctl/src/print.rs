@@ -80,9 +80,12 @@ pub fn status(service: &Inspect, why: &[Transition]) -> String {
         line("started", at);
     }
     line("wanted", &s.wanted);
-    line("restarts", &s.restarts.to_string());
-    if let Some(exit) = &s.last_exit {
-        line("last exit", exit);
+    let totals = &service.totals;
+    line("restarts", &format!("{} (in all {})", s.restarts, totals.restarts));
+    match (&s.last_exit, &totals.last_exit) {
+        (Some(exit), _) => line("last exit", exit),
+        (None, Some(exit)) => line("last exit", &format!("{exit} (of an earlier run of sampand)")),
+        (None, None) => {}
     }
     if !s.ports.is_empty() {
         line("ports", &s.ports.join(", "));

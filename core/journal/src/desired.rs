@@ -23,9 +23,12 @@ pub struct Wish {
     /// By hand; holds until `start` or `up`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stopped: bool,
-    /// How often it was restarted since it was last started by hand.
+    /// How often it was restarted by policy, over all runs of sampand.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restarts: u64,
+    /// Over all runs of sampand, as the records of the journal say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<String>,
     /// Failed attempts in a row: where the back-off stands.
     #[serde(default, skip_serializing_if = "is_default")]
     pub attempt: u32,

@@ -60,6 +60,6 @@ pub use health::{Rules, Tally};
 pub use limits::{Bucket, Gate};
 pub use machine::step;
 pub use policy::Policy;
-pub use service::{Condition, Facts, HasPolicy, Job, Service, Standing, Wanted};
+pub use service::{Condition, Counts, Facts, HasPolicy, Job, Service, Standing, Wanted};
 pub use state::{CleanupPhase, End, Failure, Health, Phase, Rest, State};
 pub use time::{Ms, Now};

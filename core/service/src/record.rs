@@ -3,7 +3,7 @@
 
 use crate::cause::{Down, SHUTDOWN, WaitFor, Why};
 use crate::exit::Exit;
-use crate::service::{Facts, Job, Wanted};
+use crate::service::{Counts, Facts, Job, Wanted};
 use crate::state::{CleanupPhase, End, Failure, Health, Phase, Rest, State};
 use crate::time::Ms;
 use std::fmt;
@@ -46,6 +46,12 @@ impl Facts {
         if let Some(exit) = self.last_exit {
             out.push(("last_exit", exit.to_string()));
         }
+        if self.earlier.restarts > 0 {
+            out.push(("earlier_restarts", self.earlier.restarts.to_string()));
+        }
+        if let Some(exit) = self.earlier.last_exit {
+            out.push(("earlier_exit", exit.to_string()));
+        }
         if self.kept {
             out.push(("kept", "true".to_owned()));
         }
@@ -68,6 +74,11 @@ impl Facts {
             restarts: fields.number("restarts")?,
             attempts: fields.number("attempts")?,
             last_exit: fields.maybe("last_exit", Exit::parse)?,
+            earlier: Counts {
+                // A version before this one counted all runs together.
+                restarts: fields.maybe("earlier_restarts", |text| text.parse().ok())?.unwrap_or(0),
+                last_exit: fields.maybe("earlier_exit", Exit::parse)?,
+            },
             kept: fields.flag("kept"),
             cause: get("cause").unwrap_or_default().to_owned(),
         })

@@ -41,15 +41,25 @@ pub struct Facts {
     /// The last life whose program was started. One that ends before has no exit to tell: what the kernel says of it is of our
     /// own code, which had not come so far.
     pub ran: u64,
-    /// Restarts by policy, ever.
+    /// Restarts by policy in this run of sampand.
     pub restarts: u64,
     /// Restarts by policy, in a row.
     pub attempts: u32,
+    /// In this run of sampand.
     pub last_exit: Option<Exit>,
+    /// In the runs of sampand before this one.
+    pub earlier: Counts,
     /// The last cleanup kept something for the next life.
     pub kept: bool,
     /// Why the state is what it is: the text of the event that led here.
     pub cause: String,
+}
+
+/// What people count of a service. Nothing is decided by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub restarts: u64,
+    pub last_exit: Option<Exit>,
 }
 
 /// The kill of all processes that is under way. It is not on record: it ends with the worker that does it.
@@ -109,6 +119,7 @@ impl Default for Facts {
             restarts: 0,
             attempts: 0,
             last_exit: None,
+            earlier: Counts::default(),
             kept: false,
             cause: String::new(),
         }
@@ -154,6 +165,21 @@ impl<C> Service<C> {
 }
 
 impl Facts {
+    /// Over all runs of sampand.
+    #[must_use]
+    pub fn totals(&self) -> Counts {
+        Counts {
+            restarts: self.earlier.restarts.saturating_add(self.restarts),
+            last_exit: self.last_exit.or(self.earlier.last_exit),
+        }
+    }
+
+    /// As a new run of sampand goes on with them.
+    #[must_use]
+    pub fn in_a_new_run(self) -> Facts {
+        Facts { earlier: self.totals(), restarts: 0, last_exit: None, ..self }
+    }
+
     /// A shutdown has nothing to tell it, at least not now: it is at rest or on its way there, or what is left of it is being
     /// cleaned up.
     #[must_use]

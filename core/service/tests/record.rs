@@ -4,7 +4,7 @@ use crate::samples::{self, states};
 use proptest::prelude::*;
 use sampan_service::cause::{Condition, Down, Problem, Restart, WaitFor, Why};
 use sampan_service::state::{CleanupPhase, End, Failure, Health, Phase, Rest};
-use sampan_service::{Exit, Facts, Job, Ms, State, Status, Wanted};
+use sampan_service::{Counts, Exit, Facts, Job, Ms, State, Status, Wanted};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
@@ -38,17 +38,19 @@ fn a_record_that_cannot_be_read_names_the_key() {
 fn facts() -> impl Strategy<Value = Facts> {
     let job = prop::option::of(prop::sample::select(vec![Job::Create, Job::Start, Job::Drain, Job::Cleanup]));
     let wanted = prop_oneof![Just(Wanted::Up), down().prop_map(Wanted::Down)];
-    (state(), job, wanted, any::<(u64, u64, u64, u32, bool)>(), prop::option::of(exit()), ".*").prop_map(
-        |(state, job, wanted, (generation, ran, restarts, attempts, kept), last_exit, cause)| Facts {
+    let counts = || (any::<u64>(), prop::option::of(exit()));
+    (state(), job, wanted, any::<(u64, u64, u32, bool)>(), (counts(), counts()), ".*").prop_map(
+        |(state, job, wanted, (generation, ran, attempts, kept), (counts, earlier), cause)| Facts {
             state,
             job,
             wanted,
             generation,
             ran,
-            restarts,
+            restarts: counts.0,
             attempts,
             kept,
-            last_exit,
+            last_exit: counts.1,
+            earlier: Counts { restarts: earlier.0, last_exit: earlier.1 },
             cause,
         },
     )
@@ -163,4 +165,15 @@ fn state() -> impl Strategy<Value = State> {
         }),
         failure.prop_map(|why| State::Failed { why }),
     ]
+}
+
+#[test]
+fn a_new_run_counts_anew_and_the_totals_stay() {
+    let exit = Some(Exit { status: Status::Code(3), oom: false });
+    let first = Facts { restarts: 2, last_exit: exit, attempts: 2, ..Facts::default() };
+    let second = first.in_a_new_run();
+    assert_eq!((second.restarts, second.last_exit, second.attempts), (0, None, 2));
+    assert_eq!(second.totals(), Counts { restarts: 2, last_exit: exit });
+    let third = Facts { restarts: 1, ..second }.in_a_new_run();
+    assert_eq!(third.totals(), Counts { restarts: 3, last_exit: exit });
 }

@@ -121,10 +121,7 @@ impl Entry {
                 Wanted::Down(_) => "down".into(),
             },
             restarts: machine.restarts,
-            last_exit: machine.last_exit.map(|exit| match (exit.number(), exit.oom) {
-                (Some(number), true) => format!("{number} oom"),
-                _ => exit.to_string(),
-            }),
+            last_exit: machine.last_exit.map(show_exit),
             pid: self.live.as_ref().map(|live| live.pid),
             ports: self.config().ports.iter().map(show_port).collect(),
             generation: machine.generation,
@@ -150,6 +147,7 @@ impl Entry {
 
     pub fn inspect(&self, status: api::Status, bundle: Option<String>, check: Option<Last>) -> api::Inspect {
         let exit = self.machine.last_exit;
+        let totals = self.machine.totals();
         api::Inspect {
             status,
             exit_code: exit.and_then(|exit| exit.number()),
@@ -158,6 +156,7 @@ impl Entry {
                 Status::Code(_) | Status::Unknown => None,
             }),
             oom: exit.is_some_and(|exit| exit.oom),
+            totals: api::Totals { restarts: totals.restarts, last_exit: totals.last_exit.map(show_exit) },
             container_id: self.name.to_string(),
             bundle,
             attempt: self.machine.attempts,
@@ -170,6 +169,14 @@ impl Entry {
                 failures: last.failures,
             }),
         }
+    }
+}
+
+/// `0`, `137 SIGKILL`, `137 oom`, `unknown`.
+fn show_exit(exit: Exit) -> String {
+    match (exit.number(), exit.oom) {
+        (Some(number), true) => format!("{number} oom"),
+        _ => exit.to_string(),
     }
 }
 

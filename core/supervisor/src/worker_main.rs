@@ -4,6 +4,7 @@ use crate::source::Source;
 use crate::task::Task;
 use crate::view::View;
 use crate::worker::opening::{self, Configs, Opening};
+use crate::worker::record;
 use crate::worker::{Begin, Outcome, Worker};
 use crate::{cgroup_parent, follow, listen, log, open_files, serve, service_manager};
 use rustix::fs::Mode;
@@ -113,6 +114,7 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
         journal,
         desired,
         lives: lives + 1,
+        run: record::run().map_err(|error| format!("cannot read when the keel started: {error}"))?,
     });
     worker.adopt(&replay);
     worker.synchronize().await;

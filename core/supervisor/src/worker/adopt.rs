@@ -5,6 +5,7 @@
 //! inode, where it is unique) in their state; a pid that is somebody else's by now is never taken for ours. A launch that was under way has read the
 //! end of its barrier and exits; what it left is cleaned up like any life.
 use super::Worker;
+use super::record::RUN;
 use crate::clock;
 use crate::fleet::Entry;
 use crate::hooks;
@@ -14,7 +15,7 @@ use sampan_journal::{Record, Replay};
 use sampan_keel::{self as keel, Child, Handle, rundir};
 use sampan_runtime::store::dir::Root;
 use sampan_runtime::store::state::{Stage, State};
-use sampan_service::{Exit, Facts, Found, Life};
+use sampan_service::{Counts, Exit, Facts, Found, Life};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::os::fd::{AsFd, OwnedFd};
@@ -46,7 +47,9 @@ fn adopt(worker: &mut Worker, replay: &Replay) {
         worker.next_handle += 1;
         let mut entry = Entry::new(service.clone(), handle);
         if let Some(wish) = worker.desired.services.get(&service.name) {
-            let facts = Facts { restarts: wish.restarts, attempts: wish.attempt, ..Facts::default() };
+            let last_exit = wish.last_exit.as_deref().and_then(Exit::parse);
+            let earlier = Counts { restarts: wish.restarts, last_exit };
+            let facts = Facts { earlier, attempts: wish.attempt, ..Facts::default() };
             entry.machine = Service::with(service.clone().into(), facts);
         }
         (entry.name.clone(), entry)
@@ -126,7 +129,11 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<Child
         return;
     };
     let machine = match Facts::from_record(get) {
-        Ok(facts) => Service::with(entry.machine.config().clone(), facts),
+        Ok(facts) => {
+            let same_run = get(RUN) == Some(&worker.run);
+            let facts = if same_run { facts } else { facts.in_a_new_run() };
+            Service::with(entry.machine.config().clone(), facts)
+        }
         Err(error) => {
             tracing::error!(
                 service = name,

@@ -26,7 +26,9 @@ impl Worker {
                 Wanted::Down(Down::Hand) => wish.stopped = true,
                 Wanted::Down(Down::Idle | Down::Removed) => {}
             }
-            wish.restarts = entry.machine.restarts;
+            let totals = entry.machine.totals();
+            wish.restarts = totals.restarts;
+            wish.last_exit = totals.last_exit.map(|exit| exit.to_string());
             wish.attempt = entry.machine.attempts;
             wish.delay_left_ms = match entry.machine.state {
                 State::Backoff { until, .. } => {

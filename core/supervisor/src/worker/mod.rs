@@ -20,7 +20,7 @@ mod clients;
 mod desired;
 mod notify;
 pub mod opening;
-mod record;
+pub mod record;
 mod shutdown;
 mod waiters;
 mod wishes;
@@ -85,6 +85,8 @@ pub struct Begin {
     pub desired: journal::Desired,
     /// The how manyth of this sampand it is.
     pub lives: u32,
+    /// See `record::run`.
+    pub run: String,
 }
 
 pub struct Worker {
@@ -98,6 +100,7 @@ pub struct Worker {
     /// The loop's own connection.
     keel: sampan_keel::Keel,
     lives: u32,
+    run: String,
 
     fleet: Fleet,
     graph: Graph,
@@ -126,7 +129,7 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(begin: Begin) -> Worker {
-        let Begin { context, config, source, send, keel, journal, desired, lives } = begin;
+        let Begin { context, config, source, send, keel, journal, desired, lives, run } = begin;
         let (slots, storm) = fleet::limits(&config.supervisor, clock::boottime());
         let (reports, mut reported) = mpsc::unbounded_channel();
         let told = send.clone();
@@ -148,6 +151,7 @@ impl Worker {
             send,
             keel,
             lives,
+            run,
             fleet: Fleet::default(),
             probes: Probes::new(reports),
             next_handle: 1,

@@ -5,6 +5,7 @@ use crate::fleet::Entry;
 use crate::settings::{Event, Service};
 use sampan_api as api;
 use sampan_journal as journal;
+use sampan_runtime::kernel::pidfd;
 use sampan_service::sabotage::{Invariant, broken};
 use sampan_service::{Life, State};
 use std::time::{Duration, SystemTime};
@@ -20,7 +21,7 @@ impl Worker {
         if broken(Invariant::LostRecord) && machine.state.name() == "running" {
             return;
         }
-        let data = record_data(entry);
+        let data = record_data(entry, &self.run);
         let cause = event.to_string();
         let written = self.journal.append(&journal::Entry {
             service: name,
@@ -38,10 +39,21 @@ impl Worker {
     }
 }
 
+/// The key of the run of sampand that has written a record.
+pub(super) const RUN: &str = "run";
+
+/// Of this run of sampand, unlike any other since the host was booted: a new worker goes on with the same run, a new keel begins
+/// the next.
+pub fn run() -> std::io::Result<String> {
+    let keel = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    Ok(format!("{keel}.{}", pidfd::start_time(keel)?))
+}
+
 /// The machine's record with what a new worker must find again.
-fn record_data(entry: &Entry) -> serde_json::Value {
+fn record_data(entry: &Entry, run: &str) -> serde_json::Value {
     let mut data: serde_json::Map<String, serde_json::Value> =
         entry.machine.to_record().into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+    data.insert(RUN.into(), run.into());
     data.insert("handle".into(), entry.handle.into());
     if let Some(live) = &entry.live {
         data.insert("pid".into(), live.pid.into());

@@ -1,5 +1,7 @@
 //! What each life leaves behind: its transitions on record, all of them, and nothing else.
 use super::LIVE;
+use super::world::{World, kill};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 #[test]
@@ -41,4 +43,44 @@ fn a_life_leaves_no_descriptor() {
         let now = open(world);
         now.0 <= keel + 1 && now.1 <= worker + 2
     });
+}
+
+/// RESTARTS and LAST-EXIT of a service, and the same over all runs of sampand.
+fn counts(world: &World) -> serde_json::Value {
+    let inspect: serde_json::Value = world.patiently(|| world.get("/v1/services/crash"));
+    let totals = &inspect["totals"];
+    serde_json::json!([inspect["restarts"], inspect["last_exit"], totals["restarts"], totals["last_exit"]])
+}
+
+#[test]
+fn restarts_and_the_last_exit_are_of_one_run_of_sampand_and_totals_of_all() {
+    let mut world = world!(
+        "[services.crash]\ncommand = [\"/bin/sh\", \"-c\", \"exit 3\"]\nautostart = false\n\
+         restart = {{ policy = \"on-failure\", max_attempts = 2, delay = \"10ms\", max_delay = \"10ms\" }}\n"
+    );
+    world.start();
+    assert_eq!(counts(&world), json!([0, null, 0, null]));
+    world.ctl(&["start", "crash"]);
+    world.until_state("crash", "failed");
+    assert_eq!(counts(&world), json!([2, "3", 2, "3"]));
+    let worker = world.worker().unwrap();
+    kill(worker, libc::SIGKILL);
+    world.until("there is another worker", |world| world.worker().is_some_and(|now| now != worker));
+    assert_eq!(counts(&world), json!([2, "3", 2, "3"]), "the same run");
+    world.interrupt();
+    world.start();
+    assert_eq!(counts(&world), json!([0, null, 2, "3"]), "after a shutdown: by desired.json");
+    world.ctl(&["start", "crash"]);
+    world.until_state("crash", "failed");
+    assert_eq!(counts(&world), json!([2, "3", 4, "3"]));
+    // Worker and keel: by the journal, of which nothing is written before the next worker reads it again.
+    let both = [world.worker().unwrap(), world.keel()];
+    both.into_iter().for_each(|pid| kill(pid, libc::SIGKILL));
+    world.ended();
+    world.start();
+    assert_eq!(counts(&world), json!([0, null, 4, "3"]), "after a crash");
+    let worker = world.worker().unwrap();
+    kill(worker, libc::SIGKILL);
+    world.until("there is another worker", |world| world.worker().is_some_and(|now| now != worker));
+    assert_eq!(counts(&world), json!([0, null, 4, "3"]), "counted once");
 }

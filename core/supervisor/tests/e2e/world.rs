@@ -303,7 +303,7 @@ impl World {
         self.patiently(|| self.get("/v1/services"))
     }
 
-    fn patiently<T>(&self, ask: impl Fn() -> std::io::Result<T>) -> T {
+    pub fn patiently<T>(&self, ask: impl Fn() -> std::io::Result<T>) -> T {
         let end = Instant::now() + LONG;
         loop {
             match ask() {
