@@ -200,9 +200,9 @@ impl Plugin for Logging {
     async fn removed(&self, cx: &Cx, _: Removed) -> Result<()> {
         let last = self.pipes().remove(cx.service());
         match (last.filter(Attachment::has_more), self.engine()) {
+            // One order, given before anything is waited for: the next life may be attached meanwhile.
             (Some(last), Some(engine)) => {
-                engine.attach(last).await?.with_context(|| format!("logging of {}", cx.service()))?;
-                Ok(engine.detach(cx.service()).await?)
+                engine.finish(last).await?.with_context(|| format!("logging of {}", cx.service()))
             }
             _ => Ok(()),
         }

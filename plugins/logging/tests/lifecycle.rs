@@ -181,3 +181,27 @@ fn what_comes_between_detach_and_removed_is_logged_too() {
     let all = [record("stderr", false, "last words"), record("stderr", true, "poststop hook /h: bye")];
     soon("both", Duration::from_secs(5), || records(&logs, "web") == all);
 }
+
+/// `removed` is a notification: the next life is attached while the last words of the one before are still being read.
+#[test]
+fn the_next_life_is_attached_whenever_the_last_one_is_removed() {
+    let dir = Folder::new();
+    let (rig, logs) = (rig(&dir), dir.0.join("logs"));
+    create(&rig, "web", json!({}));
+    let pipes: Vec<[Fifo; 2]> = (0..60)
+        .map(|n| [Fifo::new(&dir.0, &format!("out{n}")), Fifo::new(&dir.0, &format!("err{n}"))])
+        .collect();
+    for (n, [out, err]) in pipes.iter().enumerate() {
+        attach(&rig, "web", out, err);
+        writeln!(&out.container, "life {n}").unwrap();
+        soon("this life's line", Duration::from_secs(5), || {
+            records(&logs, "web").last().is_some_and(|(_, _, text)| *text == format!("life {n}"))
+        });
+        detach(&rig, "web");
+        writeln!(&err.container, "bye").unwrap();
+        drop(rig.start(Event::new(abi::EV_REMOVED).of("web")).unwrap());
+    }
+    soon("all last words", Duration::from_secs(5), || {
+        records(&logs, "web").iter().filter(|(_, _, text)| text == "bye").count() == pipes.len()
+    });
+}

@@ -29,6 +29,12 @@ impl LogThread {
                 self.detach(&name);
                 let _ = done.send(());
             }
+            Command::Finish(attachment, done) => {
+                let name = attachment.service.clone();
+                let attached = self.attach(attachment);
+                self.detach(&name);
+                let _ = done.send(attached);
+            }
             Command::Retain(names, done) => {
                 let gone = |name: &String| !names.contains(name);
                 let mut strays: Vec<String> = self.names.keys().filter(|name| gone(name)).cloned().collect();

@@ -77,6 +77,8 @@ type Done<T> = oneshot::Sender<T>;
 enum Command {
     Attach(Attachment, Done<io::Result<()>>),
     Detach(String, Done<()>),
+    /// Attached, read until its pipes are empty, and detached, with nothing in between.
+    Finish(Attachment, Done<io::Result<()>>),
     /// Those that are not listed are gone.
     Retain(Vec<String>, Done<()>),
     Status(Done<BTreeMap<String, Figures>>),
@@ -126,6 +128,11 @@ impl Engine {
     /// Reads until the pipes are empty, then lets go of them.
     pub fn detach(&self, service: &str) -> oneshot::Receiver<()> {
         self.ask(|done| Command::Detach(service.to_owned(), done))
+    }
+
+    /// For what came after a detach.
+    pub fn finish(&self, attachment: Attachment) -> oneshot::Receiver<io::Result<()>> {
+        self.ask(|done| Command::Finish(attachment, done))
     }
 
     pub fn retain(&self, services: Vec<String>) -> oneshot::Receiver<()> {
