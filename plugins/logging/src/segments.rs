@@ -1,6 +1,7 @@
 //! The files of one service: `0000000001.log`, `0000000002.log`, ... (`.json` for json-file), the last of them being written.
 //!
-//! A name is never used twice and nothing is renamed, so that a reader needs only (number, offset). The next segment is made
+//! We use no name twice and rename nothing, so that a reader needs only (number, offset); where somebody removed the folder between
+//! two lives the numbers begin again, and the reader finds that out by the times of the files. The next segment is made
 //! (O_EXCL) before the current one is left. Files are not synced: a power failure may cost the end of the last one, which is
 //! cut back to a whole record when it is opened again.
 use std::collections::VecDeque;

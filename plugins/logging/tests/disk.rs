@@ -302,6 +302,64 @@ fn a_log_that_somebody_removes_is_made_anew_and_says_so() {
     }
 }
 
+/// The next life begins with a number that the one before had already passed.
+#[test]
+fn who_follows_goes_on_where_a_log_was_removed_between_two_lives() {
+    for all_of_it in [true, false] {
+        let dir = Folder::new();
+        let (out, logs) = (Fifo::new(&dir.0, "out"), dir.0.join("logs"));
+        let settings = Settings { max_size: 4096, ..Settings::default() };
+        let attachment = || Attachment {
+            service: "web".into(),
+            container: Container(1),
+            settings,
+            pipes: [Some(out.read_end().into()), None],
+        };
+        let engine = Engine::start(logs.clone(), Spool::create().unwrap(), Box::new(|_, _, _| ())).unwrap();
+        engine.attach(attachment()).blocking_recv().unwrap().unwrap();
+        for n in 0..100 {
+            writeln!(&out.container, "before {n} {}", "x".repeat(60)).unwrap();
+        }
+        engine.detach("web").blocking_recv().unwrap();
+        let last = list(&logs.join("web")).unwrap().back().unwrap().0;
+        assert!(last > Number(2));
+        let (told, heard) = std::sync::mpsc::channel();
+        let wanted = Wanted { follow: true, ..Wanted::default() };
+        let reader = lines(follow::start(logs.clone(), engine.notifier(), wanted).unwrap());
+        std::thread::spawn(move || reader.for_each(|line| drop(told.send(line))));
+        let next = || heard.recv_timeout(Duration::from_secs(5)).ok();
+        let before: Vec<String> = (0..100).filter_map(|_| next()).collect();
+        assert!(before.iter().all(|line| line.starts_with("web stdout F before ")), "{before:?}");
+        match all_of_it {
+            true => fs::remove_dir_all(logs.join("web")).unwrap(),
+            false => fs::remove_file(path(&logs.join("web"), last, Driver::Local)).unwrap(),
+        }
+        // Others write meanwhile, and who follows looks around.
+        engine.notifier().notify();
+        std::thread::sleep(Duration::from_millis(50));
+        engine.attach(attachment()).blocking_recv().unwrap().unwrap();
+        let mut after = Vec::new();
+        for n in 0..100 {
+            writeln!(&out.container, "after {n} {}", "x".repeat(60)).unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        while let Some(line) = next() {
+            let is_last = line.starts_with("web stdout F after 99 ");
+            after.push(line);
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(
+            after.first().map(String::as_str),
+            Some("web stdout F gap: an unknown part of this log were rotated away unread")
+        );
+        assert!(after[1..].iter().all(|line| line.starts_with("web stdout F after ")), "{after:?}");
+        let heard = after.len() - 1;
+        assert!(if all_of_it { heard == 100 } else { heard > 50 }, "{heard} lines");
+    }
+}
+
 #[test]
 fn after_a_pause_no_line_goes_into_a_log_that_was_removed() {
     let dir = Folder::new();

@@ -1,6 +1,6 @@
 //! The place of a reader in the log of one service.
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -132,10 +132,12 @@ impl Cursor {
         if let Some(place) = Driver::ALL.into_iter().find_map(open) {
             return Some((place, Gap::None));
         }
+        let ours = self.place.file.metadata().ok().filter(|meta| meta.nlink() == 0)?;
+        let all = list(&self.dir).ok()?;
         // Retention has overtaken us?
-        let last = self.place.file.metadata().is_ok_and(|meta| meta.nlink() > 0);
-        let all = if last { VecDeque::new() } else { list(&self.dir).ok()? };
-        let (number, driver) = all.into_iter().find(|(number, _)| *number > here)?;
+        let Some((number, driver)) = all.iter().copied().find(|(number, _)| *number > here) else {
+            return Some((self.replacement(&all, &ours)?, Gap::Unknown));
+        };
         let place = Place::open(&self.dir, number, driver, 0).ok()?;
         let gap = match self.removed.between(&self.dir, here.0, number.0) {
             Some(0) => Gap::None,
@@ -143,6 +145,23 @@ impl Cursor {
             None => Gap::Unknown,
         };
         Some((place, gap))
+    }
+
+    /// Somebody removed ours, and the next life went on with what was left, or began with the first number again: what was written
+    /// after ours. Of one that is older than ours we have read what was there.
+    fn replacement(&self, all: &VecDeque<(Number, Driver)>, ours: &Metadata) -> Option<Place> {
+        let last = ours.modified().ok()?;
+        let opened =
+            all.iter().filter_map(|(number, driver)| Place::open(&self.dir, *number, *driver, 0).ok());
+        let is_later = |place: &Place| {
+            place.file.metadata().and_then(|meta| meta.modified()).is_ok_and(|changed| changed > last)
+        };
+        let mut place = opened.into_iter().find(is_later)?;
+        let meta = place.file.metadata().ok()?;
+        if meta.created().is_ok_and(|created| created <= last) {
+            place.offset = whole(&place.file, meta.len()).ok()?;
+        }
+        Some(place)
     }
 }
 
