@@ -5,10 +5,12 @@
 //! types *is* a config.toml that means the same: `explain` prints it, `diff` compares it.
 //! Absent on purpose: where a value came from (`origin.rs`), and any rule about what is allowed (`decode/`).
 
+mod lasting;
 mod resources;
 mod rights;
 mod text;
 
+pub use lasting::Lasting;
 pub use resources::{Explicit, IoMax, OomPolicy, Resources};
 pub use rights::{
     Device, NameOrId, NamespaceMode, Namespaces, NoUser, SeccompProfile, Security, UNLIMITED, Ulimit, User,
@@ -50,33 +52,6 @@ pub struct Supervisor {
     /// None = auto: a scope of systemd's, else /sampan.
     #[serde(serialize_with = "text::or_auto")]
     pub cgroup_parent: Option<String>,
-}
-
-/// What holds from one start of sampand to the next, whatever is applied (`Applies::Supervisor` in the key table).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Lasting {
-    run_dir: PathBuf,
-    state_dir: PathBuf,
-    socket: PathBuf,
-    plugin_dir: PathBuf,
-    cgroup_parent: Option<String>,
-    plugins: BTreeMap<String, Plugin>,
-}
-
-impl Config {
-    pub fn lasting(&self) -> Lasting {
-        let Supervisor { run_dir, state_dir, socket, plugin_dir, cgroup_parent, .. } =
-            self.supervisor.clone();
-        Lasting { run_dir, state_dir, socket, plugin_dir, cgroup_parent, plugins: self.plugins.clone() }
-    }
-
-    /// What lasts is as sampand's start had it.
-    pub fn go_on_as(&mut self, started: Lasting) {
-        let Lasting { run_dir, state_dir, socket, plugin_dir, cgroup_parent, plugins } = started;
-        let others = self.supervisor.clone();
-        self.supervisor = Supervisor { run_dir, state_dir, socket, plugin_dir, cgroup_parent, ..others };
-        self.plugins = plugins;
-    }
 }
 
 /// What SIGTERM does to the containers.
@@ -163,6 +138,7 @@ pub struct Service {
     #[serde(serialize_with = "text::healthcheck")]
     pub healthcheck: Option<Healthcheck>,
     pub depends_on: BTreeMap<String, Dependency>,
+    pub notify: Notify,
     /// From the beginning of a life until it is ready; 0 = as long as it takes.
     #[serde(serialize_with = "text::duration")]
     pub start_timeout: Duration,
@@ -270,6 +246,17 @@ pub struct Restart {
     pub reset_after: Duration,
     /// In a row; 0 = no limit.
     pub max_attempts: u32,
+    pub success_exit_status: Vec<ExitStatus>,
+    pub prevent_exit_status: Vec<ExitStatus>,
+    pub force_exit_status: Vec<ExitStatus>,
+}
+
+/// How a program may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ExitStatus {
+    Code(u8),
+    Signal(Signal),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -355,6 +342,14 @@ pub enum Condition {
     Healthy,
     #[serde(rename = "service_completed_successfully")]
     CompletedSuccessfully,
+}
+
+/// What makes a service that runs a ready one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Notify {
+    None,
+    Healthy,
 }
 
 /// A signal's number; real-time ones as `SIGRTMIN+3`.

@@ -195,6 +195,38 @@ fn kinds() {
         "restart = \"on-failure:x\"",
         &["2:11 services.web.restart: `x` is not a number of attempts [as \"on-failure:3\"]"],
     );
+    service(
+        "restart.success_exit_status = [256]",
+        &["2:32 services.web.restart.success_exit_status: 256 is out of range [0 to 255]"],
+    );
+    service(
+        "restart.prevent_exit_status = [\"SIGTREM\"]",
+        &["2:32 services.web.restart.prevent_exit_status: no such signal [did you mean \"SIGTERM\"?]"],
+    );
+    service(
+        "restart.force_exit_status = [\"15\"]",
+        &[
+            "2:30 services.web.restart.force_exit_status: neither an exit status nor a signal's name [as 15, or \"SIGTERM\"]",
+        ],
+    );
+    service(
+        "restart = { force_exit_status = [3, \"KILL\"], prevent_exit_status = [\"SIGKILL\"] }",
+        &["2:69 services.web.restart.prevent_exit_status: SIGKILL is in force_exit_status too [drop one]"],
+    );
+    service(
+        "notify = \"healthy\"",
+        &[
+            "2:10 services.web.notify: there is no healthcheck [add [services.web.healthcheck] or drop notify]",
+        ],
+    );
+    service(
+        "notify = \"ready\"",
+        &["2:10 services.web.notify: known, but not built in this version [built: none, healthy]"],
+    );
+    service(
+        "notify = { fd = 3 }",
+        &["2:10 services.web.notify: known, but not built in this version [built: none, healthy]"],
+    );
     service("restart.jitter = 2", &["2:18 services.web.restart.jitter: 2 is out of range [0 to 1]"]);
     service(
         "restart = { delay = \"2m\" }",

@@ -40,6 +40,12 @@ pub fn same(short: &str, long: &str) {
 fn short_forms_are_long_ones() {
     same("restart = \"always\"", "restart.policy = \"always\"");
     same("restart = \"on-failure:3\"", "restart = { policy = \"on-failure\", max_attempts = 3 }");
+    same(
+        "restart.success_exit_status = [0, \"term\"]",
+        "restart = { success_exit_status = [0, \"SIGTERM\"] }",
+    );
+    same("restart.force_exit_status = [\"RTMIN+1\"]", "restart.force_exit_status = [\"SIGRTMIN+1\"]");
+    same("notify = \"none\"", "");
     same("logging = \"none\"", "logging.driver = \"none\"");
     same("healthcheck.http = 80", "healthcheck.http.port = 80");
     same("healthcheck.http = \"${PORT}\"", "healthcheck.http.port = 8080");
@@ -314,7 +320,11 @@ fn the_references_shortest_example() {
     restart.jitter = 0.25                  # default
     restart.reset_after = "10s"            # default
     restart.max_attempts = 0               # default
+    restart.success_exit_status = [0]      # default
+    restart.prevent_exit_status = []       # default
+    restart.force_exit_status = []         # default
     healthcheck.test = ["NONE"]            # default
+    notify = "none"                        # default
     start_timeout = "1m30s"                # default
     stop_signal = "SIGTERM"                # default
     stop_grace_period = "10s"              # default

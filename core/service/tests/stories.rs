@@ -1,6 +1,7 @@
 //! Lives told from end to end: events in, actions and `ps` out. One line per event.
 
 use crate::samples;
+use sampan_service::Status;
 use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor, Why};
 use sampan_service::event::{Found, Verdict};
 use sampan_service::policy::{HealthPolicy, OnFailure, Readiness, RestartPolicy};
@@ -189,6 +190,17 @@ fn an_unhealthy_service_is_stopped_and_started_again() {
     ");
 }
 
+/// Ready when healthy: until then `start_timeout` goes on, over whatever the check says when that changes nothing.
+#[test]
+fn one_that_does_not_become_healthy_is_not_ready_in_time() {
+    let health = Some(HealthPolicy { on_failure: OnFailure::None, stop_grace: None });
+    let mut story = Story::new(Policy { health, readiness: Readiness::Healthy, ..Policy::default() });
+    story.up().life(Life::Health(Verdict::Unhealthy("500".to_owned())));
+    assert!(matches!(story.service.state, State::Starting { .. }));
+    story.pass(90_000).life(Life::Drained).exit(Exit::code(0));
+    assert_eq!(story.service.state.show(story.now).to_string(), "backoff 0.1s left");
+}
+
 /// `up`, then `life`s, then the exit: what remains.
 fn end(policy: Policy, lives: &[Life], exit: Exit) -> String {
     let mut story = Story::new(policy);
@@ -206,6 +218,16 @@ fn how_lives_end() {
     let health = |on_failure| Some(HealthPolicy { on_failure, stop_grace: None });
     let unhealthy = [Life::Health(Verdict::Unhealthy("500".to_owned()))];
     let no = RestartPolicy::No;
+    let listed = |list: &str| {
+        let mut policy = restart(RestartPolicy::OnFailure);
+        let statuses = vec![Status::Signal(15)];
+        match list {
+            "success 15" => policy.success = statuses,
+            "prevent 15" => policy.prevent = statuses,
+            _ => policy.force = statuses,
+        }
+        policy
+    };
     for (policy, lives, exit, expected) in [
         (restart(no), &[][..], Exit::code(0), "stopped"),
         (restart(no), &[], Exit::code(3), "failed exit 3"),
@@ -214,6 +236,12 @@ fn how_lives_end() {
         (restart(RestartPolicy::OnFailure), &[], Exit::code(0), "stopped"),
         (restart(RestartPolicy::OnFailure), &[], Exit::code(1), "backoff 0.1s left"),
         (restart(RestartPolicy::Always), &[], Exit::code(0), "backoff 0.1s left"),
+        (listed("success 15"), &[], Exit::signal(15), "stopped"),
+        (listed("success 15"), &[], Exit::code(0), "backoff 0.1s left"),
+        (listed("prevent 15"), &[], Exit::signal(15), "failed exit 143 SIGTERM"),
+        (listed("prevent 15"), &[], Exit::code(1), "backoff 0.1s left"),
+        (listed("force 15"), &[], Exit::signal(15), "backoff 0.1s left"),
+        (listed("force 15"), &[], Exit::code(0), "stopped"),
         (Policy { delay: Duration::ZERO, ..Policy::default() }, &[], Exit::code(0), "waiting turn"),
         (
             Policy { health: health(OnFailure::Stop), ..Policy::default() },

@@ -1,5 +1,5 @@
 //! The config of one service as its machine carries it: the table of config.toml, and what of it the machine reads.
-use sampan_config::schema::{self, Condition as Wish, OnUnhealthy, Policy as Restart};
+use sampan_config::schema::{self, Condition as Wish, ExitStatus, Notify, OnUnhealthy, Policy as Restart};
 use sampan_service::policy::{HealthPolicy, OnFailure, Readiness, RestartPolicy};
 use sampan_service::{Condition, HasPolicy, Policy, Status};
 use std::ops::Deref;
@@ -58,10 +58,13 @@ fn policy(config: &schema::Service) -> Policy {
         jitter: config.restart.jitter,
         reset_after: config.restart.reset_after,
         attempts_max: config.restart.max_attempts,
-        success: vec![Status::Code(0)],
-        prevent: Vec::new(),
-        force: Vec::new(),
-        readiness: Readiness::Started,
+        success: statuses(&config.restart.success_exit_status),
+        prevent: statuses(&config.restart.prevent_exit_status),
+        force: statuses(&config.restart.force_exit_status),
+        readiness: match config.notify {
+            Notify::None => Readiness::Started,
+            Notify::Healthy => Readiness::Healthy,
+        },
         start_timeout: (!config.start_timeout.is_zero()).then_some(config.start_timeout),
         health: config.healthcheck.as_ref().map(|check| HealthPolicy {
             on_failure: match check.on_failure {
@@ -75,6 +78,14 @@ fn policy(config: &schema::Service) -> Policy {
         stop_signal: config.stop_signal.0,
         stop_grace: config.stop_grace_period,
     }
+}
+
+fn statuses(list: &[ExitStatus]) -> Vec<Status> {
+    let status = |status: &ExitStatus| match *status {
+        ExitStatus::Code(code) => Status::Code(code.into()),
+        ExitStatus::Signal(signal) => Status::Signal(signal.0),
+    };
+    list.iter().map(status).collect()
 }
 
 pub fn condition(wish: Wish) -> Condition {

@@ -1,11 +1,13 @@
-//! `restart` and `healthcheck`.
+//! `restart`, `healthcheck` and `notify`.
 
 use std::time::Duration;
 
-use super::service::command;
+use super::service::{command, signal};
 use super::{Field, Fields, Value, choose};
 use crate::diagnostic::Diagnostic;
-use crate::schema::{Healthcheck, HttpProbe, OnUnhealthy, Policy, Probe, Restart, TestCommand};
+use crate::schema::{
+    ExitStatus, Healthcheck, HttpProbe, Notify, OnUnhealthy, Policy, Probe, Restart, TestCommand,
+};
 
 const POLICIES: [(&str, Policy); 4] = [
     ("no", Policy::No),
@@ -23,11 +25,34 @@ pub fn restart(t: &Fields<'_>) -> Restart {
         jitter: t.or("jitter", |f| f.float(0.0..=1.0), 0.25),
         reset_after: t.or("reset_after", Field::duration, Duration::from_secs(10)),
         max_attempts: t.or("max_attempts", Field::count, 0),
+        success_exit_status: t.or("success_exit_status", exits, vec![ExitStatus::Code(0)]),
+        prevent_exit_status: t.or("prevent_exit_status", exits, Vec::new()),
+        force_exit_status: t.or("force_exit_status", exits, Vec::new()),
     };
     if let Some(f) = t.get("delay").filter(|_| restart.delay > restart.max_delay) {
         f.wrong("longer than max_delay", "raise restart.max_delay too");
     }
+    for f in t.get("prevent_exit_status").and_then(|f| f.items()).unwrap_or_default() {
+        if let Some(both) = exit(&f).filter(|status| restart.force_exit_status.contains(status)) {
+            f.wrong(format!("{both} is in force_exit_status too"), "drop one");
+        }
+    }
     restart
+}
+
+fn exits(f: &Field<'_>) -> Option<Vec<ExitStatus>> {
+    f.list(exit)
+}
+
+fn exit(f: &Field<'_>) -> Option<ExitStatus> {
+    if let Value::Integer(_) = f.node.value {
+        return Some(ExitStatus::Code(f.integer(0..=255)? as u8));
+    }
+    if f.text()?.bytes().all(|byte| byte.is_ascii_digit()) {
+        f.wrong("neither an exit status nor a signal's name", "as 15, or \"SIGTERM\"");
+        return None;
+    }
+    signal(f).map(ExitStatus::Signal)
 }
 
 /// Named `services.X.restart`, however it was written.
@@ -94,6 +119,21 @@ const ON_FAILURE: &[(&str, OnUnhealthy)] = &[
     ("stop", OnUnhealthy::Stop),
     ("none", OnUnhealthy::None),
 ];
+
+/// Of a service with a health check, or without.
+pub fn notify(f: &Field<'_>, has_healthcheck: bool, service: &str) -> Option<Notify> {
+    const WORDS: &[(&str, Notify)] = &[("none", Notify::None), ("healthy", Notify::Healthy)];
+    if f.node.table().is_some() {
+        f.not_built("", "built: none, healthy");
+        return None;
+    }
+    let notify = f.word("readiness", WORDS, &["ready"])?;
+    if notify == Notify::Healthy && !has_healthcheck {
+        f.wrong("there is no healthcheck", format!("add [{service}.healthcheck] or drop notify"));
+        return None;
+    }
+    Some(notify)
+}
 
 fn probe(t: &Fields<'_>) -> Option<Probe> {
     let said: Vec<Field<'_>> = ["test", "http", "tcp"].iter().filter_map(|name| t.get(name)).collect();

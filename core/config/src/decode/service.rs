@@ -9,8 +9,8 @@ use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
 use crate::near::nearest;
 use crate::schema::{
-    Condition, Dependency, Hook, Hooks, LogDriver, Logging, NameOrId, NetworkMode, Policy, Port, RootMode,
-    Rootfs, Service, Signal, Source, User,
+    Condition, Dependency, Hook, Hooks, LogDriver, Logging, NameOrId, NetworkMode, Notify, Policy, Port,
+    RootMode, Rootfs, Service, Signal, Source, User,
 };
 use crate::source::Spot;
 use crate::tree::Node;
@@ -43,6 +43,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
     let (depends_on, dependency_spots) = depends_on(&t);
     let networks = networks(&t, node);
     let healthcheck = life::healthcheck(&t);
+    let has_healthcheck = healthcheck.is_some() || life::says_healthcheck(&t);
     let mut service = Service {
         name: name.to_string(),
         source,
@@ -78,6 +79,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
         ports,
         restart: life::restart(&t.table("restart", "a policy or a table")),
         depends_on,
+        notify: t.or("notify", |f| life::notify(f, has_healthcheck, &t.path), Notify::None),
         start_timeout: t.or("start_timeout", Field::duration, Duration::from_secs(90)),
         stop_signal: t.or("stop_signal", signal, Signal(libc::SIGTERM)),
         stop_grace_period: t.or("stop_grace_period", Field::duration, Duration::from_secs(10)),
@@ -91,7 +93,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
         service.own.remove("environment");
     }
     Draft {
-        has_healthcheck: service.healthcheck.is_some() || life::says_healthcheck(&t),
+        has_healthcheck,
         service,
         at: node.key.clone(),
         ports: port_spots,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Healthcheck, NameOrId, NoUser, Signal, Subnet, TestCommand, Tmpfs, User};
+use super::{ExitStatus, Healthcheck, NameOrId, NoUser, Signal, Subnet, TestCommand, Tmpfs, User};
 use crate::units;
 
 pub fn duration<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
@@ -151,6 +151,15 @@ impl TryFrom<String> for User {
 impl Display for Subnet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ExitStatus::Code(code) => write!(f, "{code}"),
+            ExitStatus::Signal(signal) => write!(f, "{signal}"),
+        }
     }
 }
 

@@ -165,3 +165,28 @@ fn a_check_that_ends_well_is_a_success_whatever_it_leaves() {
     let said = world.inspect("a").last_check.unwrap().output;
     assert_eq!(said, "fine");
 }
+
+/// `notify = "healthy"`: not ready before, whoever dies meanwhile.
+#[test]
+fn a_service_that_is_ready_when_it_is_healthy_starts_until_then() {
+    let check = r#"healthcheck = { test = ["CMD", "/bin/test", "-e", "/tmp/well"], interval = "50ms", start_interval = "50ms" }
+notify = "healthy"
+"#;
+    let mut world = world!(
+        "[services.slow]\n{LIVE}{check}[services.late]\n{LIVE}{check}start_timeout = \"1s\"\n\
+         restart = {{ max_attempts = 1, delay = \"10ms\" }}\n"
+    );
+    world.start();
+    world.until_state("slow", "starting");
+    let pid = world.pid("slow");
+    super::applied::another_worker(&world);
+    world.until_state("slow", "starting");
+    assert_ne!(world.ctl(&["up", "slow", "--wait", "--timeout", "1"]).code, 0, "not ready");
+    world.ok(&["exec", "slow", "touch", "/tmp/well"]);
+    world.until_state("slow", "running");
+    assert_eq!((world.pid("slow"), world.inspect("slow").status.health), (pid, "healthy".into()));
+    assert_eq!(world.ctl(&["up", "slow", "--wait", "--timeout", "20"]).code, 0);
+    world.until_state("late", "failed");
+    let why = world.ok(&["why", "late"]);
+    assert!(why.contains("starting -> stopping (g2) time is up"), "{why}");
+}

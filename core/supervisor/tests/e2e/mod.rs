@@ -19,6 +19,7 @@ mod attack;
 mod chaos;
 mod descriptors;
 mod died;
+mod exits;
 mod full_disk;
 mod fuse;
 mod health;
