@@ -13,7 +13,7 @@ impl Worker {
         self.wishes.save(self.desired.clone());
     }
 
-    /// Waits until what was saved last is on the disk.
+    /// Waits until what was saved last is on the disk, or for as long as the end may wait for one that does not answer.
     pub async fn flush_desired(&self) {
         self.wishes.flush().await;
     }

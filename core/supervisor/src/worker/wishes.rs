@@ -2,15 +2,20 @@
 //! could not be saved is saved when it can be.
 use sampan_journal::Desired;
 use sampan_keel::rundir;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::watch;
 
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// How long sampand's end waits for the disk.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+
 /// One task writes desired.json: always the newest, never two at once.
 #[derive(Debug)]
 pub struct Wishes {
+    state: PathBuf,
     newest: watch::Sender<Option<Desired>>,
     /// That were tried to be written.
     tried: watch::Receiver<Option<Desired>>,
@@ -20,6 +25,7 @@ impl Wishes {
     pub fn start(state: PathBuf) -> Wishes {
         let (newest, mut asked) = watch::channel(None::<Desired>);
         let (done, tried) = watch::channel(None);
+        let folder = state.clone();
         tokio::task::spawn_local(async move {
             let mut failed = false;
             while next(&mut asked, failed).await {
@@ -44,19 +50,42 @@ impl Wishes {
                 done.send_replace(Some(desired));
             }
         });
-        Wishes { newest, tried }
+        Wishes { state: folder, newest, tried }
     }
 
     pub fn save(&self, desired: Desired) {
         self.newest.send_replace(Some(desired));
     }
 
-    /// Waits until what was asked for last is on the disk, or was tried once.
+    /// Waits until what was asked for last is on the disk, or was tried once. A disk that does not answer is told, with what it
+    /// was not told of.
     pub async fn flush(&self) {
         let mut tried = self.tried.clone();
         let asked = self.newest.borrow().clone();
-        let _ = tried.wait_for(|tried| *tried == asked).await;
+        if tokio::time::timeout(FLUSH_MAX, tried.wait_for(|tried| *tried == asked)).await.is_err() {
+            let lost = lost(asked.unwrap_or_default(), self.tried.borrow().clone().unwrap_or_default());
+            tracing::warn!(
+                "state_dir {} did not answer within {} s: is its mount dead? After a reboot services start as if there had been \
+                 no {lost}",
+                self.state.display(),
+                FLUSH_MAX.as_secs()
+            );
+        }
     }
+}
+
+/// What of `asked` is not in `tried`, in words.
+fn lost(asked: Desired, tried: Desired) -> String {
+    let stopped = |desired: Desired| -> BTreeSet<String> {
+        desired.services.into_iter().filter(|(_, wish)| wish.stopped).map(|(name, _)| name).collect()
+    };
+    let (asked, tried) = (stopped(asked), stopped(tried));
+    let names = |names: Vec<&String>| names.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let (stops, starts) =
+        (names(asked.difference(&tried).collect()), names(tried.difference(&asked).collect()));
+    let by_hand = [("stop", stops), ("start", starts)].into_iter().filter(|(_, names)| !names.is_empty());
+    let by_hand = by_hand.map(|(what, names)| format!("{what} of {names} by hand"));
+    by_hand.chain(["failed attempt since".to_owned()]).collect::<Vec<_>>().join(", no ")
 }
 
 /// Until there is something to save, or to save again. False: there never will be.

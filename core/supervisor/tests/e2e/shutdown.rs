@@ -1,6 +1,7 @@
 //! A shutdown that is interrupted. It goes on when the worker dies, it ends with the keel, and no service's record keeps it:
 //! the next sampand runs what is wanted, and every verb works.
 use super::died::kill_the_worker;
+use super::fuse::Dead;
 use super::world::kill;
 use super::{LIVE, World};
 
@@ -138,4 +139,42 @@ fn meanwhile_nothing_is_started_and_the_client_is_told() {
     assert_eq!((beside.state.as_str(), beside.generation), ("stopped", 1));
     release(&world, "top");
     assert_eq!(world.ended(), Some(0), "{}", world.said());
+}
+
+/// A mount under state_dir that nobody serves any more: what cannot be saved is said, and sampand ends.
+fn ends_on_a_dead_state_dir(on_exit: &str, signal: i32) {
+    let Some(mut world) = World::new(&format!(
+        "on_exit = \"{on_exit}\"\n---\n[services.a]\n{LIVE}[services.b]\n{LIVE}[services.c]\n{LIVE}"
+    )) else {
+        return;
+    };
+    world.start();
+    for name in ["a", "b", "c"] {
+        world.until_state(name, "running");
+    }
+    world.ok(&["stop", "a"]);
+    let saved = || std::fs::read_to_string(world.dir().join("state/desired.json")).unwrap_or_default();
+    world.until("the first stop is saved", |_| saved().contains("\"stopped\": true"));
+    let Some(dead) = Dead::mount(&world.dir().join("state"), false) else { return };
+    world.ok(&["stop", "b"]);
+    world.signal(signal);
+    let ended = world.ended();
+    drop(dead);
+    assert_eq!(ended, Some(0), "{}", world.said());
+    let said = world.said();
+    let line = said.lines().find(|line| line.contains("did not answer within 5 s")).unwrap_or_default();
+    assert!(line.contains("/state") && line.contains("stop of b by hand"), "{said}");
+    // The journal in the run folder, which is kept with the containers, knows of the stop.
+    world.start();
+    world.until_state("b", if on_exit == "keep" { "stopped" } else { "running" });
+}
+
+#[test]
+fn a_dead_state_dir_does_not_keep_it_from_ending() {
+    ends_on_a_dead_state_dir("stop", libc::SIGINT);
+}
+
+#[test]
+fn a_dead_state_dir_does_not_keep_it_from_leaving_its_containers() {
+    ends_on_a_dead_state_dir("keep", libc::SIGTERM);
 }
