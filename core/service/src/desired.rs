@@ -70,20 +70,10 @@ pub fn reload<'a, C: HasPolicy>(
 }
 
 /// `restart NAME` by hand: itself, and who asked to be restarted with it, in `order`.
-pub fn restart<'a, C>(graph: &'a crate::graph::Graph, name: &str) -> Vec<(String, Event<C>)> {
-    let mut with: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut open = vec![name.to_owned()];
-    while let Some(on) = open.pop() {
-        for service in graph.start_order() {
-            let restarts = graph.needs(service).iter().find(|need| need.restart && need.on == on);
-            if let Some(need) = restarts.filter(|_| service != name && !with.contains_key(service)) {
-                with.insert(service, &need.on);
-                open.push(service.to_owned());
-            }
-        }
-    }
+pub fn restart<'a, C>(graph: &'a crate::graph::Graph, name: &'a str) -> Vec<(String, Event<C>)> {
+    let with = graph.restarted_with(name);
     let event = |service: &'a str| match with.get(service) {
-        Some(on) => Some((service.to_owned(), Event::Restart(Restart::Dependency((*on).to_owned())))),
+        Some(need) => Some((service.to_owned(), Event::Restart(Restart::Dependency(need.on.clone())))),
         None if service == name => Some((service.to_owned(), Event::Restart(Restart::Hand))),
         None => None,
     };

@@ -4,7 +4,8 @@
 use crate::cause::{Condition, WaitFor};
 use crate::sabotage::{Invariant, broken};
 use crate::service::{Facts, Standing};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
 
 /// One `depends_on.S`.
@@ -78,17 +79,47 @@ impl Graph {
         self.needs.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// `name` and all that it needs, directly or not, in start order: what `start NAME` brings up.
+    /// `names` and all that they need, directly or not, in start order: what `up NAMES` brings up. With each the one for whom it
+    /// is there: one that is named for itself, another one for the first that needs it.
     #[must_use]
-    pub fn with_needs(&self, name: &str) -> Vec<&str> {
-        let mut found = BTreeSet::new();
-        let mut open = vec![name];
-        while let Some(name) = open.pop() {
-            if self.needs.contains_key(name) && found.insert(name) {
-                open.extend(self.needs(name).iter().map(|need| need.on.as_str()));
+    pub fn with_needs<'g>(&'g self, names: impl IntoIterator<Item = &'g str>) -> Vec<(&'g str, &'g str)> {
+        let named = names.into_iter().filter(|name| self.needs.contains_key(*name));
+        let named: BTreeSet<&str> = named.collect();
+        let mut found: BTreeMap<&str, &str> = named.iter().map(|name| (*name, *name)).collect();
+        for root in named {
+            let mut open = vec![root];
+            while let Some(name) = open.pop() {
+                for need in self.needs(name).iter().filter(|need| self.needs.contains_key(&need.on)) {
+                    if let Entry::Vacant(new) = found.entry(&need.on) {
+                        new.insert(root);
+                        open.push(&need.on);
+                    }
+                }
             }
         }
-        self.start_order().filter(|name| found.contains(name)).collect()
+        self.start_order().filter_map(|name| found.get(name).map(|root| (name, *root))).collect()
+    }
+
+    /// All that asked to be restarted with `name`, directly or not, each with the need that says so; in no order.
+    #[must_use]
+    pub fn restarted_with<'g>(&'g self, name: &'g str) -> BTreeMap<&'g str, &'g Need> {
+        let mut by_need: BTreeMap<&str, Vec<(&str, &Need)>> = BTreeMap::new();
+        for (service, list) in &self.needs {
+            for need in list.iter().filter(|need| need.restart) {
+                by_need.entry(&need.on).or_default().push((service, need));
+            }
+        }
+        let mut with = BTreeMap::new();
+        let mut open = vec![name];
+        while let Some(on) = open.pop() {
+            for (service, need) in by_need.remove(on).into_iter().flatten() {
+                if let Entry::Vacant(new) = with.entry(service) {
+                    new.insert(need);
+                    open.push(service);
+                }
+            }
+        }
+        with
     }
 
     /// Who needs `name` directly, and how; by name.
@@ -112,7 +143,11 @@ impl Graph {
     /// During a shutdown: whom to tell [`Event::Shutdown`](crate::Event::Shutdown) now. Nobody is told twice, and what is being
     /// cleaned up is asked again when that is done: it may want another life.
     #[must_use]
-    pub fn to_end<'s>(&self, services: impl Iterator<Item = (&'s str, &'s Facts)>) -> Vec<String> {
+    pub fn to_end<'s>(&self, services: impl Iterator<Item = (&'s str, &'s Facts)> + Clone) -> Vec<String> {
+        // Most turns of a shutdown wait for those that were told.
+        if services.clone().all(|(_, facts)| facts.comes_to_rest()) {
+            return Vec::new();
+        }
         let services: BTreeMap<&str, &Facts> = services.collect();
         let has_life = |name: &str| services.get(name).is_some_and(|facts| facts.state.has_life());
         let to_stop: BTreeSet<String> = services
@@ -134,13 +169,13 @@ impl Graph {
         to_stop: &'s BTreeSet<String>,
         has_life: impl Fn(&str) -> bool,
     ) -> Vec<&'s str> {
-        let held = |name: &str| {
-            self.dependants(name).any(|(dependant, _)| to_stop.contains(dependant) && has_life(dependant))
-        };
+        let living = to_stop.iter().filter(|name| has_life(name));
+        let held: BTreeSet<&str> =
+            living.flat_map(|name| self.needs(name)).map(|need| need.on.as_str()).collect();
         to_stop
             .iter()
             .map(String::as_str)
-            .filter(|name| !has_life(name) || !held(name) || broken(Invariant::StopOrder))
+            .filter(|name| !has_life(name) || !held.contains(name) || broken(Invariant::StopOrder))
             .collect()
     }
 }
@@ -152,6 +187,7 @@ fn sort(needs: &BTreeMap<String, Vec<Need>>) -> Result<Vec<String>, Vec<String>>
     for start in needs.keys() {
         // (name, how many of its needs have been followed)
         let mut path: Vec<(&str, usize)> = vec![(start, 0)];
+        let mut on_path: BTreeSet<&str> = BTreeSet::from([start.as_str()]);
         while let Some((name, next)) = path.last_mut() {
             let name: &str = name;
             let need = needs.get(name).and_then(|list| list.get(*next));
@@ -164,15 +200,16 @@ fn sort(needs: &BTreeMap<String, Vec<Need>>) -> Result<Vec<String>, Vec<String>>
             match on {
                 None => {
                     path.pop();
+                    on_path.remove(name);
                     if done.insert(name) {
                         order.push(name.to_owned());
                     }
                 }
                 Some(on) if !needs.contains_key(on) || done.contains(on) => {}
                 Some(on) => {
-                    if let Some(at) = path.iter().position(|(name, _)| *name == on) {
-                        let names = path.iter().skip(at).map(|(name, _)| *name).chain([on]);
-                        return Err(names.map(str::to_owned).collect());
+                    if !on_path.insert(on) {
+                        let names = path.iter().map(|(name, _)| *name).skip_while(|name| *name != on);
+                        return Err(names.chain([on]).map(str::to_owned).collect());
                     }
                     path.push((on, 0));
                 }

@@ -60,8 +60,10 @@ fn a_need_that_is_not_required_may_be_missing() {
 #[test]
 fn a_start_brings_up_what_it_needs() {
     let graph = graph("web: app; app: db; db; other: db");
-    assert_eq!(graph.with_needs("app"), ["db", "app"]);
-    assert_eq!(graph.with_needs("nowhere"), [""; 0]);
+    assert_eq!(graph.with_needs(["app"]), [("db", "app"), ("app", "app")]);
+    let all = [("db", "app"), ("app", "app"), ("other", "other"), ("web", "web")];
+    assert_eq!(graph.with_needs(["web", "other", "app"]), all, "whoever is named is there for itself");
+    assert_eq!(graph.with_needs(["nowhere"]), [("", ""); 0]);
 }
 
 fn blocker(text: &str, standing: Option<Standing>) -> String {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers outside #[test] functions
 mod every_pair;
 mod graph;
+mod growth;
 mod parts;
 mod random;
 mod record;

@@ -99,7 +99,7 @@ impl Worker {
         if let Err(why) = keep(prepared) {
             tracing::error!("{why}; if this worker dies, the config before this one holds");
         }
-        self.save_desired();
+        self.save_soon();
         Ok(applied)
     }
 

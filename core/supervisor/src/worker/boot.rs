@@ -4,9 +4,20 @@ use crate::clock;
 use crate::settings::{Event, Settings};
 use sampan_service::desired::Desired;
 use sampan_service::{Down, State, Up, Wanted};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Worker {
+    /// What must survive a reboot has changed: it is saved once, at the end of the turn.
+    pub(super) fn save_soon(&mut self) {
+        self.save_due = true;
+    }
+
+    pub(super) fn save_if_due(&mut self) {
+        if std::mem::take(&mut self.save_due) {
+            self.save_desired();
+        }
+    }
+
     /// Saves what must survive a reboot, off the loop.
     pub fn save_desired(&mut self) {
         self.note_desired();
@@ -58,24 +69,31 @@ impl Worker {
             .collect();
         let order: Vec<String> = self.graph.start_order().map(str::to_owned).collect();
         let events = sampan_service::desired::boot(&services, &self.held(), order.iter().map(String::as_str));
-        for (name, event) in events {
-            self.with_needs(&name, false);
-            self.apply(&name, &event);
+        let all = self.with_needs(events.iter().map(|(name, _)| name.as_str()));
+        let mut events: BTreeMap<String, Event> = events.into_iter().collect();
+        for (name, root) in all {
+            let wanted = self.fleet.get(&name).map(|entry| entry.machine.wanted);
+            // What a hand has stopped stays so, and what failed is left so.
+            let stays = matches!(wanted, Some(Wanted::Up | Wanted::Down(Down::Hand)));
+            let needed = root.filter(|_| !stays).map(|root| Event::Up(Up::Dependant(root)));
+            if let Some(event) = events.remove(&name).or(needed) {
+                self.apply(&name, &event);
+            }
         }
     }
 
-    /// Asks for what `name` depends on. A dependency that a hand has stopped stays stopped, and one that failed is left so,
-    /// unless a hand asks for `name`.
-    pub fn with_needs(&mut self, name: &str, by_hand: bool) {
-        let needs: Vec<String> = self.graph.with_needs(name).into_iter().map(str::to_owned).collect();
-        for need in needs.iter().filter(|need| *need != name) {
-            let Some(entry) = self.fleet.get(need) else { continue };
-            if by_hand
-                || entry.machine.wanted != Wanted::Up && entry.machine.wanted != Wanted::Down(Down::Hand)
-            {
-                self.apply(need, &Event::Up(Up::Dependant(name.to_owned())));
-            }
+    /// By hand: what they depend on comes up with them, whatever it is.
+    pub(super) fn start(&mut self, names: &[&str]) {
+        for (name, root) in self.with_needs(names.iter().copied()) {
+            self.apply(&name, &Event::Up(root.map_or(Up::Hand, Up::Dependant)));
         }
+        self.save_soon();
+    }
+
+    /// Those that are named and what they need, in start order; of what is not named, for whom it is there.
+    fn with_needs<'n>(&'n self, names: impl IntoIterator<Item = &'n str>) -> Vec<(String, Option<String>)> {
+        let all = self.graph.with_needs(names).into_iter();
+        all.map(|(name, root)| (name.to_owned(), (root != name).then(|| root.to_owned()))).collect()
     }
 
     /// Stopped by hand, by desired.json.

@@ -9,7 +9,7 @@ use crate::settings::Event;
 use sampan_api as api;
 use sampan_journal::{HISTORY, Since};
 use sampan_plugin_host::Reset;
-use sampan_service::{Down, Up};
+use sampan_service::Down;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,14 +36,14 @@ impl Worker {
             Request::Why { name, answer } => send(answer, self.why(&name)),
             Request::Start { name, detach, answer } => {
                 if let Some(answer) = self.known(&name, answer) {
-                    self.start(&name);
+                    self.start(&[name.as_str()]);
                     self.wait(&[name.as_str()], Goal::Up, detach, None, answer);
                 }
             }
             Request::Stop { name, detach, answer } => {
                 if let Some(answer) = self.known(&name, answer) {
                     self.apply(&name, &Event::Down(Down::Hand));
-                    self.save_desired();
+                    self.save_soon();
                     self.wait(&[name.as_str()], Goal::AtRest, detach, None, answer);
                 }
             }
@@ -53,7 +53,7 @@ impl Worker {
                     for (name, event) in sampan_service::desired::restart(&self.graph, &name) {
                         self.apply(&name, &event);
                     }
-                    self.save_desired();
+                    self.save_soon();
                     self.wait(&[name.as_str()], Goal::Beyond(generation), detach, None, answer);
                 }
             }
@@ -161,13 +161,6 @@ impl Worker {
         Ok(records.iter().map(transition).collect())
     }
 
-    /// By hand: what it depends on comes up with it.
-    fn start(&mut self, name: &str) {
-        self.with_needs(name, true);
-        self.apply(name, &Event::Up(Up::Hand));
-        self.save_desired();
-    }
-
     /// What follows `apply`; none named: all.
     pub(super) fn up(&mut self, up: &api::Up, answer: Answer<api::Done>) {
         let names: Vec<Arc<str>> = match up.services.is_empty() {
@@ -183,10 +176,8 @@ impl Worker {
         if let Some(unknown) = names.iter().find(|name| self.fleet.get(name).is_none()) {
             return send(answer, Err(self.no_such(unknown)));
         }
-        for name in &names {
-            self.start(name);
-        }
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        self.start(&names);
         self.wait(&names, Goal::Healthy, !up.wait, up.timeout_ms.map(Duration::from_millis), answer);
     }
 

@@ -117,6 +117,8 @@ pub struct Worker {
     behind: Behind,
     desired: journal::Desired,
     wishes: Wishes,
+    /// Not yet given to `wishes`.
+    save_due: bool,
 
     bus: Bus,
     waiters: Vec<Waiter>,
@@ -144,6 +146,7 @@ impl Worker {
             gate_dirty: true,
             gate_timer: None,
             wishes: Wishes::start(context.dirs.state.clone()),
+            save_due: false,
             context,
             config: Rc::new(config),
             source: Rc::new(source),
@@ -384,7 +387,7 @@ impl Worker {
         }
     }
 
-    /// What a turn leaves to be done once: gate, order of the shutdown, clients.
+    /// What a turn leaves to be done once: gate, order of the shutdown, what is saved, clients.
     fn settle(&mut self) {
         loop {
             let mut moved = self.run_gate();
@@ -397,6 +400,7 @@ impl Worker {
         }
         self.limit_the_last();
         self.mind_journal();
+        self.save_if_due();
         self.answer_waiters();
     }
 

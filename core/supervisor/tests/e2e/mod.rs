@@ -22,6 +22,7 @@ mod died;
 mod exits;
 mod full_disk;
 mod fuse;
+mod growth;
 mod health;
 mod holder;
 mod hooks;
