@@ -210,7 +210,7 @@ impl Watcher {
 
     fn look_for_obstacles(&mut self) {
         let networks = lock(&self.engine).bridges_with_a_way_out();
-        let found = match obstacles::of(&mut self.nft, &networks) {
+        let found = match obstacles::of(&mut self.nft, &mut self.links, &networks) {
             Ok(found) => found,
             Err(e) => return tracing::warn!("{e}"),
         };

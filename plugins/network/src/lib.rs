@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   mutex -> wire -> netlink -> modules -> addresses -> config -> sysctl -> link -> routes -> forwarding -> bridge -> nft -> listing
-//!         -> ports -> held -> conntrack -> claim -> records -> dns -> engine -> obstacles -> guard
+//!         -> ports -> held -> conntrack -> claim -> records -> dns -> engine -> firewall -> obstacles -> guard
 //! ```
 //! Modes `none` and `host` are the runtime's; IPv6 and CNI come later.
 #![deny(unsafe_code)]
@@ -52,6 +52,8 @@ pub mod records;
 pub mod dns;
 
 pub mod engine;
+
+pub mod firewall;
 
 pub mod obstacles;
 

@@ -1,44 +1,75 @@
 //! Rules of others that keep traffic from our networks, and what to do about them.
 //!
 //! A packet goes through every base chain of the forward hook, and one of them is enough to drop it: what we accept does not count
-//! for others. docker sets `FORWARD` to DROP, firewalls have chains of that kind. Their rules are theirs to change, so the operator
-//! is told the command.
+//! for others. docker sets `FORWARD` to DROP, firewalld rejects what comes from an interface of no zone that it may leave. Their rules
+//! are theirs to change, so the operator is told the command.
 
-use crate::listing::{self, DropsByDefault};
+use crate::firewall::{self, Chain, Packet, Table};
 use crate::netlink::{Result, Socket};
 use crate::ports::TABLE;
+use crate::routes;
 
 /// A sentence for each network with a way out that does not have it.
-pub fn of(nft: &mut Socket, networks: &[(String, String)]) -> Result<Vec<String>> {
+pub fn of(nft: &mut Socket, links: &mut Socket, networks: &[(String, String)]) -> Result<Vec<String>> {
     let mut found = Vec::new();
     if networks.is_empty() {
         return Ok(found);
     }
-    for chain in listing::drops_by_default(nft, TABLE)? {
-        let accepted = listing::accepted(nft, &chain)?;
-        for (network, bridge) in networks.iter().filter(|(_, bridge)| !accepted.has(bridge)) {
-            found.push(format!(
-                "network {network}: chain {} of table {} {} drops what no rule of it accepts, so no other host reaches ports \
-                 published there and its services have no way out; run: {}",
-                chain.chain,
-                chain.family(),
-                chain.table,
-                remedy(&chain, bridge)
-            ));
+    let ways_out = routes::default_interfaces(links)?;
+    for table in firewall::tables(nft, TABLE)? {
+        for chain in table.base_chains() {
+            for (network, bridge) in networks {
+                found.extend(obstacle(&table, chain, bridge, &ways_out).map(|what| {
+                    format!(
+                        "network {network}: chain {} of table {} {} drops what no rule of it accepts, so {what}; run: {}",
+                        chain.name(),
+                        table.family(),
+                        table.name(),
+                        remedy(&table, chain, bridge)
+                    )
+                }));
+            }
         }
     }
     Ok(found)
 }
 
-/// In the words of whoever made the chain. docker keeps its hands off DOCKER-USER, also when it is restarted.
-fn remedy(chain: &DropsByDefault, bridge: &str) -> String {
-    if (chain.family(), chain.table.as_str(), chain.chain.as_str()) == ("ip", "filter", "FORWARD") {
-        let users = chain.beside.iter().any(|chain| chain == "DOCKER-USER");
-        let to = if users { "DOCKER-USER" } else { "FORWARD" };
-        return format!("iptables -I {to} -i {bridge} -j ACCEPT && iptables -I {to} -o {bridge} -j ACCEPT");
-    }
-    let insert = |way| {
-        format!("nft insert rule {} {} {} {way} {bridge} accept", chain.family(), chain.table, chain.chain)
+/// Of a host without a default route nobody knows by which interface packets leave.
+fn obstacle(table: &Table, chain: &Chain, bridge: &str, ways_out: &[String]) -> Option<&'static str> {
+    let ways: Vec<Option<&str>> = match ways_out {
+        [] => vec![None],
+        ways => ways.iter().map(|way| Some(way.as_str())).collect(),
     };
-    format!("{} && {}", insert("iifname"), insert("oifname"))
+    let dropped = |packet: &dyn Fn(Option<&'_ str>) -> bool| ways.iter().all(|way| packet(*way));
+    let out = dropped(&|way| {
+        let packet = Packet { bridge, way_in: Some(bridge), way_out: way, is_redirected: false };
+        table.drops(chain, &packet)
+    });
+    let into = dropped(&|way| {
+        let packet = Packet { bridge, way_in: way, way_out: Some(bridge), is_redirected: true };
+        table.drops(chain, &packet)
+    });
+    match (out, into) {
+        (false, _) => None,
+        (true, false) => Some("its services have no way out"),
+        (true, true) => Some("no other host reaches ports published there and its services have no way out"),
+    }
+}
+
+/// In the words of whoever made the chain. docker keeps its hands off DOCKER-USER, also when it is restarted; what stands in firewalld's
+/// table goes with its next reload.
+fn remedy(table: &Table, chain: &Chain, bridge: &str) -> String {
+    match (table.family(), table.name(), chain.name()) {
+        ("ip", "filter", "FORWARD") => {
+            let to = if table.has_chain("DOCKER-USER") { "DOCKER-USER" } else { "FORWARD" };
+            format!("iptables -I {to} -i {bridge} -j ACCEPT && iptables -I {to} -o {bridge} -j ACCEPT")
+        }
+        ("inet", "firewalld", _) => format!(
+            "firewall-cmd --permanent --zone=trusted --add-interface={bridge} && firewall-cmd --reload"
+        ),
+        (family, table, chain) => {
+            let insert = |way| format!("nft insert rule {family} {table} {chain} {way} {bridge} accept");
+            format!("{} && {}", insert("iifname"), insert("oifname"))
+        }
+    }
 }

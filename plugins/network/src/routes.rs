@@ -88,6 +88,15 @@ pub fn default_mtu(socket: &mut Socket) -> Result<u32> {
     Ok(link::link_at(socket, index)?.map_or(1500, |l| l.mtu.clamp(68, 65_535)))
 }
 
+/// The names of the interfaces that default routes leave by.
+pub fn default_interfaces(socket: &mut Socket) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for index in routes(socket)?.into_iter().filter(|r| r.to.is_none()).filter_map(|r| r.oif) {
+        names.extend(link::link_at(socket, index)?.map(|link| link.name));
+    }
+    Ok(names)
+}
+
 /// ifaddrmsg.
 pub fn addr_part(prefix: u8, index: u32) -> [u8; ADDR] {
     let [a, b, c, d] = index.to_ne_bytes();
