@@ -15,6 +15,7 @@ const IN_ORDER: &[&str] = &[
     "core/runtime",
     "core/config",
     "core/bundle",
+    "core/image",
     "core/journal",
     "core/lock",
     "core/systemd",
@@ -27,7 +28,7 @@ const IN_ORDER: &[&str] = &[
     "plugins/logging",
     "plugins/cgroups",
 ];
-const CRATES: [&str; 21] = [
+const CRATES: [&str; 22] = [
     "core/child",
     "core/plan",
     "core/cgroups",
@@ -36,6 +37,7 @@ const CRATES: [&str; 21] = [
     "core/api",
     "core/config",
     "core/bundle",
+    "core/image",
     "core/journal",
     "core/lock",
     "core/keel",
@@ -339,6 +341,7 @@ fn only_the_loop_and_its_plugins_have_tokio() {
     for krate in [
         "core/config",
         "core/bundle",
+        "core/image",
         "core/journal",
         "core/service",
         "core/runtime",
@@ -353,7 +356,9 @@ fn only_the_loop_and_its_plugins_have_tokio() {
 
 #[test]
 fn where_no_unsafe_is_needed_it_is_forbidden() {
-    for krate in ["core/plan", "core/service", "core/config", "core/bundle", "core/journal", "core/lock"] {
+    for krate in
+        ["core/plan", "core/service", "core/config", "core/bundle", "core/image", "core/journal", "core/lock"]
+    {
         let lib = fs::read_to_string(workspace().join(krate).join("src/lib.rs")).unwrap();
         assert!(lib.contains("#![forbid(unsafe_code)]"), "{krate}");
     }

@@ -1,0 +1,139 @@
+//! Unpacked layers. One grows in tmp/ and has its name when it is whole and on the disk.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, fsync, open, syncfs};
+use sampan_journal::crash;
+
+use super::blobs::serial;
+use super::{Store, locks, rename_new, sync_folder};
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result};
+
+/// A layer on top of certain others: the same archive elsewhere is another one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainId {
+    digest: Digest,
+}
+
+impl ChainId {
+    /// Of each layer, lowest first: `C(1) = d(1)`, `C(n) = sha256(C(n-1) " " d(n))`.
+    #[must_use]
+    pub fn of(diff_ids: &[Digest]) -> Vec<ChainId> {
+        let mut chain: Vec<ChainId> = Vec::new();
+        for diff in diff_ids {
+            let digest = match chain.last() {
+                None => diff.clone(),
+                Some(below) => {
+                    let mut hasher = Hasher::sha256();
+                    hasher.update(format!("{} {diff}", below.digest).as_bytes());
+                    hasher.finish()
+                }
+            };
+            chain.push(ChainId { digest });
+        }
+        chain
+    }
+
+    /// The name of its folder.
+    #[must_use]
+    pub fn hex(&self) -> &str {
+        self.digest.hex()
+    }
+}
+
+impl fmt::Display for ChainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.digest.fmt(f)
+    }
+}
+
+/// What [`Store::layer`] found.
+#[derive(Debug)]
+pub enum Claim {
+    There,
+    /// It is ours to unpack.
+    Ours(Staging),
+}
+
+/// A layer that is being unpacked. Dropped, it is removed.
+#[derive(Debug)]
+pub struct Staging {
+    path: PathBuf,
+    target: PathBuf,
+    layers: PathBuf,
+    lock: File,
+    lock_path: PathBuf,
+}
+
+impl Store {
+    #[must_use]
+    pub fn layer_path(&self, chain: &ChainId) -> PathBuf {
+        self.path().join("layers").join(chain.hex())
+    }
+
+    #[must_use]
+    pub fn has_layer(&self, chain: &ChainId) -> bool {
+        self.layer_path(chain).is_dir()
+    }
+
+    /// The layer, or the right to unpack it. If somebody else unpacks it `waiting` is called, and then waited.
+    pub fn layer(&self, chain: &ChainId, waiting: &dyn Fn()) -> Result<Claim> {
+        if self.has_layer(chain) {
+            return Ok(Claim::There);
+        }
+        let lock_path = self.tmp().join(format!("layer-{}", chain.hex()));
+        let lock = locks::hold(&lock_path, waiting)?;
+        if self.has_layer(chain) {
+            let _ = fs::remove_file(&lock_path);
+            return Ok(Claim::There);
+        }
+        let path = self.tmp().join(format!("unpack-{}-{}-{}", chain.short(), std::process::id(), serial()));
+        DirBuilder::new().mode(0o755).create(&path).map_err(|e| Error::io("make", &path, e))?;
+        let (target, layers) = (self.layer_path(chain), self.path().join("layers"));
+        Ok(Claim::Ours(Staging { path, target, layers, lock, lock_path }))
+    }
+}
+
+impl ChainId {
+    fn short(&self) -> &str {
+        self.digest.short()
+    }
+}
+
+impl Staging {
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All of it is there: to the disk, and then under its name.
+    pub fn commit(self) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = open(&self.path, flags, Mode::empty()).map_err(|e| Error::io("open", &self.path, e))?;
+        crash::point("a layer is unpacked, not synced");
+        // One call for all files of it; each by itself takes many times as long.
+        syncfs(&folder).map_err(|e| Error::io("sync", &self.path, e))?;
+        // Errors of files whose descriptors are closed are told by the file system's error, which syncfs gave; the folder's own here.
+        fsync(&folder).map_err(|e| Error::io("sync", &self.path, e))?;
+        crash::point("a layer is synced, not named");
+        match rename_new(&self.path, &self.target) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(Error::io("name", &self.target, e)),
+        }
+        crash::point("a layer is named, its folder not synced");
+        sync_folder(&self.layers)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        locks::remove_tree(&self.path);
+        if sampan_lock::is_at(&self.lock, &self.lock_path) {
+            let _ = fs::remove_file(&self.lock_path);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What a layer takes from those below it: the target of a hard link, and how a folder looks that it only passes through.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags, chownat, fchmod, fchown, fgetxattr,
+    flistxattr, fsetxattr, fstat, futimens, getxattr, open, openat, readlinkat, symlinkat, utimensat,
+};
+use rustix::io::Errno;
+use sampan_runtime::kernel::lookup::open_in_root;
+
+use super::Unpack;
+use super::folders::{OPAQUE, fd_path, is_whiteout, times};
+use super::member::is_kept;
+use super::path::Place;
+use crate::error::{Error, Result};
+use crate::tar::{Entry, Kind, Time, show};
+
+/// The kernel's limits for an extended attribute and for a list of them.
+const XATTR_BYTES: usize = 64 << 10;
+
+impl Unpack {
+    /// A hard link to what this layer has by now, or to a copy of what a layer below has.
+    pub(super) fn copy_up(&mut self, lower: &[PathBuf], from: &Place, to: &Place) -> Result<()> {
+        let entry = entry_for(from, to);
+        if self.link(from, to, &entry)? {
+            return Ok(());
+        }
+        let Some((found, stat)) = find(lower, from.path())? else {
+            let why =
+                format!("{}: a hard link to {}, which no layer has", show(&entry.path), show(&entry.target));
+            return Err(Error::bad("the layer is refused", why));
+        };
+        let (folder, name) = to.split();
+        self.folders.clear(folder, name, false)?;
+        let place = PathBuf::from(show(&entry.path));
+        let fail = |e: Errno| Error::io("copy from a layer below", &place, e);
+        let (uid, gid) = owner(&stat);
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                self.count(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512), &entry)?;
+                let source =
+                    open(fd_path(&found), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file =
+                    openat(self.open(folder)?, name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
+                let mut file = File::from(file);
+                std::io::copy(&mut File::from(source), &mut file)
+                    .map_err(|e| Error::io("copy from a layer below", &place, e))?;
+                self.look_like(&file, &found, &stat).map_err(fail)
+            }
+            FileType::Symlink => {
+                let target = readlinkat(&found, "", Vec::new()).map_err(fail)?;
+                let is_root = self.is_root;
+                let at = self.open(folder)?;
+                symlinkat(&target, at, name).map_err(fail)?;
+                if is_root {
+                    chownat(at, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+                }
+                utimensat(at, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)
+            }
+            _ => {
+                let why = format!("{}: a hard link to what is no file", show(&entry.path));
+                Err(Error::bad("the layer is refused", why))
+            }
+        }
+    }
+
+    /// A folder that was only on the way shows what the layers below say of it.
+    pub(super) fn like_below(&mut self, lower: &[PathBuf], path: &Path) -> Result<()> {
+        let Some((found, stat)) = find(lower, path)? else { return Ok(()) };
+        // Something else has come in its place.
+        let Ok(folder) = self.folders.find(path) else { return Ok(()) };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Ok(());
+        }
+        self.look_like(&folder, &found, &stat).map_err(|e| Error::io("set the attributes of", path, e))
+    }
+
+    fn look_like(&self, new: impl AsFd, old: &OwnedFd, stat: &Stat) -> rustix::io::Result<()> {
+        let new = new.as_fd();
+        let (uid, gid) = owner(stat);
+        if self.is_root {
+            fchown(new, uid, gid)?;
+        }
+        // What was found is open as a path alone, which has no attributes to read.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let old = open(fd_path(old), flags, Mode::empty())?;
+        for (name, value) in xattrs(&old)? {
+            match fsetxattr(new, name.as_slice(), &value, XattrFlags::empty()) {
+                Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        fchmod(new, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+        futimens(new, &times(stat))
+    }
+}
+
+fn owner(stat: &Stat) -> (Option<Uid>, Option<Gid>) {
+    (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))
+}
+
+/// For messages and counts.
+fn entry_for(from: &Place, to: &Place) -> Entry {
+    Entry {
+        kind: Kind::HardLink,
+        path: to.path().as_os_str().as_encoded_bytes().to_vec(),
+        target: from.path().as_os_str().as_encoded_bytes().to_vec(),
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        mtime: Time::default(),
+        stored: 0,
+        size: 0,
+        segments: None,
+        xattrs: Vec::new(),
+        device: (0, 0),
+    }
+}
+
+/// What an overlay of these layers, the nearest first, would show there.
+fn find(lower: &[PathBuf], path: &Path) -> Result<Option<(OwnedFd, Stat)>> {
+    for layer in lower {
+        let fail = |e| Error::io("look into the layer", layer, e);
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let root = open(layer, flags | OFlags::DIRECTORY, Mode::empty()).map_err(fail)?;
+        match open_in_root(&root, path, flags | OFlags::NOFOLLOW) {
+            Ok(found) => {
+                let stat = fstat(&found).map_err(fail)?;
+                return Ok((!is_whiteout(&stat)).then_some((found, stat)));
+            }
+            Err(Errno::NOENT) if !hides(&root, path) => {}
+            // On the way there is a file or a whiteout, or a folder that hides those below.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(e) => return Err(fail(e)),
+        }
+    }
+    Ok(None)
+}
+
+/// Is one of the folders on the way opaque?
+fn hides(root: &OwnedFd, path: &Path) -> bool {
+    path.ancestors().skip(1).any(|folder| {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let Ok(fd) = open_in_root(root, folder, OFlags::PATH | OFlags::DIRECTORY) else { return false };
+        let is_y = |name| getxattr(fd_path(&fd), name, &mut [0u8; 2]).is_ok_and(|n| n == 1);
+        OPAQUE.into_iter().any(is_y)
+    })
+}
+
+/// Those that are kept.
+fn xattrs(file: &OwnedFd) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut names = vec![0; XATTR_BYTES];
+    let n = match flistxattr(file, &mut names) {
+        Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for name in names.get(..n).unwrap_or_default().split(|b| *b == 0).filter(|name| is_kept(name)) {
+        let mut value = vec![0; XATTR_BYTES];
+        let n = fgetxattr(file, name, &mut value)?;
+        value.truncate(n);
+        found.push((name.to_vec(), value));
+    }
+    Ok(found)
+}

@@ -1,0 +1,125 @@
+//! From the bytes of a blob to those of the archive in it, with the digest of these, and within limits.
+
+use std::cell::Cell;
+use std::io::{self, BufRead, BufReader, Read};
+use std::rc::Rc;
+
+use flate2::bufread::MultiGzDecoder;
+
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Kind, Result, from_reader};
+use crate::limits::{Limits, RATIO_FROM};
+
+const PIECE: usize = 128 << 10;
+/// As zstd's own program: a frame that asks for more memory is refused. 128 MiB at most.
+const ZSTD_WINDOW_LOG: u32 = 27;
+const WHAT: &str = "cannot unpack it";
+
+/// The archive in a blob, whatever it is packed with. What it is packed with is seen by its first bytes: media types lie.
+pub struct Unpacked<R: Read> {
+    inner: Decoder<R>,
+    packed: Rc<Cell<u64>>,
+    unpacked: u64,
+    hasher: Option<Hasher>,
+    limits: Limits,
+}
+
+enum Decoder<R: Read> {
+    Plain(BufReader<Counted<R>>),
+    Gzip(Box<MultiGzDecoder<BufReader<Counted<R>>>>),
+    Zstd(zstd::stream::read::Decoder<'static, BufReader<Counted<R>>>),
+}
+
+struct Counted<R> {
+    reader: R,
+    bytes: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.reader.read(buffer)?;
+        self.bytes.set(self.bytes.get() + n as u64);
+        Ok(n)
+    }
+}
+
+impl<R: Read> Unpacked<R> {
+    /// A layer, of which the archive's own digest is wanted.
+    pub fn layer(reader: R, diff_id: &Digest, limits: Limits) -> Result<Unpacked<R>> {
+        Ok(Unpacked { hasher: Some(diff_id.hasher()), ..Unpacked::archive(reader, limits)? })
+    }
+
+    pub fn archive(reader: R, limits: Limits) -> Result<Unpacked<R>> {
+        let packed = Rc::new(Cell::new(0));
+        let mut reader = BufReader::with_capacity(PIECE, Counted { reader, bytes: Rc::clone(&packed) });
+        let fail = |e| from_reader(e, Kind::BadImage, WHAT);
+        let start = reader.fill_buf().map_err(fail)?;
+        let other = |name: &str| {
+            let why = format!("it is packed with {name}; gzip, zstd and plain tar are supported");
+            Err(Error::bad(WHAT, why).hint("`skopeo copy --dest-compress-format gzip` makes one"))
+        };
+        let inner = match start {
+            [0x1f, 0x8b, ..] => Decoder::Gzip(Box::new(MultiGzDecoder::new(reader))),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(reader).map_err(fail)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(fail)?;
+                Decoder::Zstd(decoder)
+            }
+            [0xfd, b'7', b'z', b'X', b'Z', ..] => return other("xz"),
+            [b'B', b'Z', b'h', ..] => return other("bzip2"),
+            _ => Decoder::Plain(reader),
+        };
+        Ok(Unpacked { inner, packed, unpacked: 0, hasher: None, limits })
+    }
+
+    /// The rest of it, of which nothing is used: it counts for both digests.
+    pub fn finish(mut self) -> Result<Option<Digest>> {
+        let mut piece = vec![0; PIECE];
+        loop {
+            match self.read(&mut piece) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(from_reader(e, Kind::BadImage, WHAT)),
+            }
+        }
+        let mut rest = match self.inner {
+            Decoder::Plain(reader) => reader,
+            Decoder::Gzip(decoder) => decoder.into_inner(),
+            Decoder::Zstd(decoder) => decoder.finish(),
+        };
+        // What stands behind the packed data, so that all of the blob is checked.
+        io::copy(&mut rest, &mut io::sink()).map_err(|e| from_reader(e, Kind::BadImage, WHAT))?;
+        Ok(self.hasher.map(Hasher::finish))
+    }
+
+    fn check(&self) -> Result<()> {
+        let Limits { bytes, ratio, .. } = self.limits;
+        let too_much = |why: String, hint: &str| {
+            Err(Error::bad("the layer is refused", why).hint(format!("if that is meant: {hint}")))
+        };
+        if self.unpacked > bytes {
+            return too_much(format!("it is larger than {} MiB", bytes >> 20), "--max-size");
+        }
+        if self.unpacked > RATIO_FROM && self.unpacked / ratio.max(1) > self.packed.get() {
+            return too_much(format!("it unpacks to more than {ratio} times its size"), "--max-ratio");
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = match &mut self.inner {
+            Decoder::Plain(reader) => reader.read(buffer)?,
+            Decoder::Gzip(decoder) => decoder.read(buffer)?,
+            Decoder::Zstd(decoder) => decoder.read(buffer)?,
+        };
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(buffer.get(..n).unwrap_or_default());
+        }
+        self.unpacked += n as u64;
+        self.check()?;
+        Ok(n)
+    }
+}

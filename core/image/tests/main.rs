@@ -1,0 +1,6 @@
+//! Images into a store and out of it.
+#![allow(clippy::unwrap_used)]
+
+mod layers;
+mod made;
+mod stores;
