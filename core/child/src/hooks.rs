@@ -23,7 +23,8 @@ pub(crate) fn run(
     sys::close(stdin);
     let timeout_ms = if timeout_s == 0 { -1 } else { i64::from(timeout_s).wrapping_mul(1_000) };
     let in_time = sys::readable(pidfd, timeout_ms)?;
-    if !in_time {
+    // A failed hook leaves nothing behind. Until it is reaped no other group has its number.
+    if !in_time || sys::await_end(pidfd)? != 0 {
         sys::kill_group(pid);
         // It may have gone to another one.
         sys::kill(pidfd);

@@ -46,13 +46,29 @@ fn see_out(child: u32) -> Ended {
     }
 }
 
+/// How long what was killed may take to be dead. What hangs in the kernel takes longer, and nobody may wait for it: it runs no
+/// further than to its end.
+const DEAD_WITHIN_NS: u64 = 2_000_000_000;
+
 fn end_children() {
+    let until = sys::clock_monotonic_ns().wrapping_add(DEAD_WITHIN_NS);
     loop {
         kill_children();
-        // Those that are dead leave us theirs.
-        match sys::reap_any(true) {
-            Err(_) => return,
-            Ok(_) => while let Ok(Some(_)) = sys::reap_any(false) {},
+        let mut left_theirs = false;
+        loop {
+            match sys::reap_any(false) {
+                // Its children are ours now.
+                Ok(Some(_)) => left_theirs = true,
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+        let left = until.saturating_sub(sys::clock_monotonic_ns());
+        if left == 0 {
+            return;
+        }
+        if !left_theirs {
+            let _ = sys::take_within(signal::CHILD, left);
         }
     }
 }

@@ -10,6 +10,7 @@ use sampan_runtime::launch::hooks::{HookRunner, Which, run as run_one, run_all};
 use sampan_runtime::launch::printed::{LOG_BYTES_MAX, TAIL_BYTES_MAX};
 use sampan_runtime::launch::spawn::Direct;
 use sampan_runtime::store::state::State;
+use sampan_testkit::need;
 
 use crate::sampan::Root;
 
@@ -175,6 +176,36 @@ fn nor_one_that_is_over_its_time() {
     assert_eq!(running("sleep\x0080\0"), 0);
 }
 
+/// What v1's freezer holds does not die of SIGKILL, as little as what waits in the kernel for a dead disk.
+#[test]
+fn what_a_failed_hook_leaves_that_cannot_be_killed_holds_nobody_up() {
+    struct Frozen(PathBuf);
+    impl Drop for Frozen {
+        fn drop(&mut self) {
+            let _ = fs::write(self.0.join("freezer.state"), "THAWED");
+            let until = Instant::now() + Duration::from_secs(5);
+            while fs::remove_dir(&self.0).is_err() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+    let freezer = Path::new("/sys/fs/cgroup/freezer");
+    if !need::root() || !need::need("v1's freezer", freezer.is_dir()) {
+        return;
+    }
+    let frozen = Frozen(freezer.join(format!("sampan-hook-{}", std::process::id())));
+    fs::create_dir(&frozen.0).unwrap();
+    let group = frozen.0.display();
+    let script = format!(
+        "sleep 83 & echo $! >{group}/cgroup.procs; echo FROZEN >{group}/freezer.state
+         until grep -q FROZEN {group}/freezer.state; do sleep 0.01; done; exit 7"
+    );
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(error(&Hook { timeout: None, ..sh(&script) })));
+    let said = told.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(said, "hooks.createRuntime[1]: /bin/sh exited with 7");
+}
+
 #[test]
 fn what_a_hook_leaves_that_does_well_runs_on() {
     let file = scratch("service");
@@ -196,7 +227,7 @@ fn a_hook_that_signals_its_own_group_ends_by_that() {
 }
 
 /// Processes with this command line, its words separated as procfs does.
-fn processes(command: &str) -> Vec<rustix::process::Pid> {
+pub fn processes(command: &str) -> Vec<rustix::process::Pid> {
     let all =
         fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let is_one =

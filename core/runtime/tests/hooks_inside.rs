@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use sampan_testkit::Bundle;
 use serde_json::{Value, json};
 
-use crate::sampan::{fails, works};
+use crate::hooks::processes;
+use crate::lifecycle::eventually;
+use crate::sampan::{Root, bundle, fails, works};
 
 /// One hook, of a host's shell; ROOT in it is the container's root as the host has it.
 fn hook(b: &mut Bundle, kind: &str, script: &str) {
@@ -58,6 +60,26 @@ fn create_container_hooks_start_in_the_root() {
             hook(b, "createContainer", "test $(pwd) = ROOT && cat proc/version ROOT/proc/version");
         };
         works(name, change, "ran\n");
+    }
+}
+
+/// Where neither a pid namespace nor a control group ends it with the container.
+#[test]
+fn what_a_failed_hook_has_started_ends_with_it() {
+    for (kind, seconds) in [("createContainer", "85.1"), ("startContainer", "85.2")] {
+        let change = |b: &mut Bundle| {
+            hook(b, kind, &format!("sleep {seconds} & exit 3"));
+            let namespaces = b.config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| namespace["type"] != "pid" && namespace["type"] != "cgroup");
+            b.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+            b.config["linux"].as_object_mut().unwrap().remove("resources");
+        };
+        let Some(bundle) = bundle(&format!("left-{kind}"), change) else { return };
+        let id = bundle.path().file_name().unwrap().to_str().unwrap();
+        let args = ["--cgroup-manager", "disabled", "run", "-b", bundle.path().to_str().unwrap(), id];
+        let (code, said) = Root::new(id).err(args);
+        assert!(code == 1 && said.contains("exit status 3"), "{kind}: {said}");
+        eventually(kind, || processes(&format!("sleep\0{seconds}\0")).is_empty());
     }
 }
 

@@ -239,9 +239,19 @@ pub fn block(signals: u64) -> Result<()> {
 
 /// Waits for one of these, which are blocked: it, as a set.
 pub fn take(signals: u64) -> Result<u64> {
-    // SAFETY: the kernel reads the eight bytes of `signals`; what it would write of the signal is not asked for.
-    let number =
-        again(|| unsafe { syscall(Call::rt_sigtimedwait, [&raw const signals as usize, 0, 0, 8, 0, 0]) })?;
+    again(|| wait_for_signal(signals, 0))
+}
+
+/// The same, for so long at most; who is interrupted comes back sooner.
+pub fn take_within(signals: u64, time_ns: u64) -> Result<u64> {
+    let time = [time_ns / 1_000_000_000, time_ns % 1_000_000_000];
+    wait_for_signal(signals, time.as_ptr() as usize)
+}
+
+/// `time`: 0, or the address of a live 64-bit timespec.
+fn wait_for_signal(signals: u64, time: usize) -> Result<u64> {
+    // SAFETY: the kernel reads the eight bytes of `signals` and the timespec; what it would write of the signal is not asked for.
+    let number = unsafe { syscall(Call::rt_sigtimedwait, [&raw const signals as usize, 0, time, 8, 0, 0]) }?;
     Ok(1u64.checked_shl((number as u32).wrapping_sub(1)).unwrap_or(0))
 }
 
@@ -260,9 +270,24 @@ pub fn end_by(signal: i32) -> ! {
 
 /// Waits for the process of a pidfd: its exit code, or 128 + signal. Reaps it.
 pub fn reap(pidfd: Fd) -> Result<u32> {
+    wait_for_end(pidfd, 0)
+}
+
+/// The same, and its number stays its own.
+pub fn await_end(pidfd: Fd) -> Result<u32> {
+    // WNOWAIT
+    wait_for_end(pidfd, 0x0100_0000)
+}
+
+fn wait_for_end(pidfd: Fd, flags: usize) -> Result<u32> {
     let mut info = [0i32; 32];
-    // SAFETY: siginfo_t has 128 bytes, as `info` has.  3 is P_PIDFD, 4 is WEXITED.
-    again(|| unsafe { syscall(Call::waitid, [3, pidfd as usize, info.as_mut_ptr() as usize, 4, 0, 0]) })?;
+    // 3 is P_PIDFD, 4 is WEXITED.
+    let options = flags | 4;
+    let wait = |info: &mut [i32; 32]| {
+        // SAFETY: siginfo_t has 128 bytes, as `info` has.
+        unsafe { syscall(Call::waitid, [3, pidfd as usize, info.as_mut_ptr() as usize, options, 0, 0]) }
+    };
+    again(|| wait(&mut info))?;
     // si_code is the third word, si_status the seventh.
     let (code, status) = (info.get(2).copied().unwrap_or(0), info.get(6).copied().unwrap_or(0));
     Ok(if code == 1 { status as u32 } else { 128u32.wrapping_add(status as u32) })
