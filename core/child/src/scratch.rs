@@ -76,6 +76,15 @@ pub(crate) fn overlay_of_lower(c: &mut Context<'_>, to: Fd) -> Result<()> {
     Ok(())
 }
 
+pub(crate) fn send_mount(c: &Context<'_>, path: &[u8], to: Fd) -> Result<()> {
+    let found = targets::lookup(c.root()?, path, 0, 0)?;
+    let tree = sys::clone_tree(found, false)?;
+    sys::send_fd(to, tree)?;
+    sys::close(tree);
+    sys::close(found);
+    Ok(())
+}
+
 fn tmpfs(c: &Context<'_>, data: List, attributes: u32) -> Result<Fd> {
     let fs = sys::fsopen(b"tmpfs\0")?;
     c.done_with(fs, mounts::configure(c, fs, data).and_then(|()| sys::fsmount(fs, attributes)))

@@ -192,6 +192,8 @@ steps! {
     65 Oversee {}
     /// The *spawner* runs on these CPUs while it clones: the child begins there. Only at the head of an image.
     66 StartOn { mask: Numbers }
+    /// A clone of the mount of what the root has at `path` goes through `to`.
+    67 SendMount { path: Text, to: Slot }
 }
 
 /// Bits of `Mount.flags` and `Bind.flags`.

@@ -148,6 +148,7 @@ impl Reader<'_> {
                 format!("use a new tmpfs as the root{}", bracket(&options))
             }
             Step::Overlay { .. } => "make a read-only overlay of it".to_owned(),
+            Step::SendMount { path, .. } => format!("clone what is at {}", self.text(path)),
             Step::Scratch { from, host, data, .. } => {
                 let (mut options, _) = self.options(data);
                 options.push(format!("host's mounts {}", host.name()));

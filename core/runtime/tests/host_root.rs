@@ -370,6 +370,39 @@ fn a_resolv_conf_that_leads_into_run_is_that_one_file() {
     );
 }
 
+/// No overlay shows a file by itself: it is a copy, which says what nobody could read.
+#[test]
+fn nor_is_it_another_where_run_takes_no_id_map() {
+    if !need::root() {
+        return;
+    }
+    let large = "head -c 2000000 /dev/zero >/run/of/resolv.conf";
+    for (mode, change, says) in [
+        ("644", "", (0, "nameserver 192.0.2.1\n-r--r--r--\n/run:\nof\n\n/run/of:\nresolv.conf\n", "")),
+        ("640", "", (0, "-r--r-----\n/run:\nof\n\n/run/of:\nresolv.conf\n", "")),
+        ("644", large, (1, "", "in place of that: it is larger than 1048576 bytes")),
+    ] {
+        let mut bundle = bundle("resolver-copy", "/");
+        bundle.add(
+            "/mounts",
+            json!({"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["mode=0755"]}),
+        );
+        shell(
+            &mut bundle,
+            "cat /etc/resolv.conf; stat -Lc %A /etc/resolv.conf; ls -A /run /run/of
+             (echo x >/etc/resolv.conf) 2>/dev/null && echo written; true",
+        );
+        let host = format!(
+            "mkdir etc run run/of up work; echo nameserver 192.0.2.1 >run/of/resolv.conf; chmod {mode} run/of/resolv.conf
+             ln -s ../run/of/resolv.conf etc/resolv.conf; cp /etc/passwd etc; mount --bind etc /etc
+             mount -t overlay -o lowerdir=run,upperdir=up,workdir=work overlay /run; {change}"
+        );
+        let (code, out, err) = ran(&bundle, &host);
+        assert_eq!((code, out.as_str()), (says.0, says.1), "{mode}: {err}");
+        assert!(err.contains(says.2), "{err}");
+    }
+}
+
 #[test]
 fn a_mount_point_that_the_host_has_not_is_made_in_the_containers_own_folder() {
     if !need::root() {
@@ -396,7 +429,7 @@ fn a_file_system_without_id_maps_is_refused_by_name() {
     for words in [
         "root.path: cannot map the ids of /opt/proc",
         "EINVAL",
-        "an overlay of it cannot be made in place of that: root.path: cannot make a read-only overlay",
+        "it cannot be shown in place of that: root.path: cannot make a read-only overlay",
     ] {
         assert!(err.contains(words), "{err}");
     }
