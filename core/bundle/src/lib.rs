@@ -10,6 +10,7 @@
 
 mod dev;
 mod error;
+mod folders;
 mod leaves;
 mod limits;
 mod look;
@@ -17,6 +18,7 @@ mod mounts;
 mod resources;
 mod rights;
 mod root;
+mod secrets;
 mod users;
 
 use std::os::unix::fs::DirBuilderExt;
@@ -52,7 +54,7 @@ pub struct Built {
 
 /// What `build` would find wrong as things are now; changes nothing.
 pub fn check(service: &Service) -> Result<(), Error> {
-    let facts = look(&Look::of(service).changing_nothing())?;
+    let facts = look(&Look::of(service, Path::new("")).changing_nothing())?;
     build(&Request { service, cgroup_parent: "/" }, &facts).map(drop)
 }
 
@@ -70,7 +72,7 @@ pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     leaves::capabilities(&mut spec, service, &asked);
     warnings.extend(resources::add(&mut spec, service, facts, resources::Kernel::of_host(), &asked));
     leaves::hooks(&mut spec, service);
-    mounts::add(&mut spec, service, &asked);
+    mounts::add(&mut spec, service, facts, &asked);
     mounts::have_targets(&spec, service, facts)?;
     rights::add(&mut spec, service, facts, &asked);
     if asked("security.seccomp_profile") {
@@ -112,15 +114,17 @@ pub fn write(run_dir: &Path, service: &str, spec: &Value) -> Result<PathBuf, Err
     Ok(folder)
 }
 
-/// Removes a service's bundle; one that is not there is no error.
+/// Removes a service's bundle and secrets; what is not there is no error.
 pub fn remove(run_dir: &Path, service: &str) -> Result<(), Error> {
-    let folder = folder(run_dir, service);
-    match std::fs::remove_dir_all(&folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::new(service, "", "remove the bundle").path(&folder).because(&e))
+    for folder in [secrets::folder(run_dir, service), folder(run_dir, service)] {
+        match std::fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::new(service, "", "remove").path(&folder).because(&e));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Where a service's control groups are, below each hierarchy's root.

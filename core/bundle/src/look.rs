@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use sampan_config::read_text;
-use sampan_config::schema::{NameOrId, RootMode, Rootfs, SeccompProfile, Service, Source, User};
+use sampan_config::schema::{
+    NameOrId, RootMode, Rootfs, SeccompProfile, Service, Source, User, Volume, VolumeSource,
+};
 use sampan_runtime::kernel::host_root::is_host_root;
 
 use super::Error;
+use super::folders::{self, Make};
 use super::root::Root;
 use super::users::{self, Resolved};
-use super::{dev, rights};
+use super::{dev, rights, secrets};
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +35,20 @@ pub struct Look {
     profile: Option<PathBuf>,
     /// Devices and folders of devices.
     devices: Vec<(Device, PathBuf)>,
+    /// What must not lie below a mount that is missing.
+    volumes: Vec<PathBuf>,
     /// Folders to make.
-    make: Vec<PathBuf>,
+    make: Vec<Make>,
+    /// Volumes that SELinux is to give another label.
+    relabel: Vec<PathBuf>,
+    secrets: Option<Secrets>,
+}
+
+/// Secrets to write, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Secrets {
+    folder: PathBuf,
+    asks: Vec<secrets::Ask>,
 }
 
 /// Why a device is looked at.
@@ -81,6 +96,8 @@ pub struct Facts {
     pub profile: Option<String>,
     /// By the path that was asked for.
     pub devices: BTreeMap<PathBuf, Vec<Node>>,
+    /// Where the service's secrets were written.
+    pub secrets: Option<PathBuf>,
     /// What could not be had as asked, for the log.
     pub warnings: Vec<String>,
 }
@@ -100,13 +117,14 @@ pub struct Node {
 }
 
 impl Look {
-    pub fn of(service: &Service) -> Look {
+    /// `run_dir`: for secrets.
+    pub fn of(service: &Service, run_dir: &Path) -> Look {
         let (source, folders, is_bundle) = match &service.source {
             Source::Rootfs(rootfs) => (From::Rootfs(rootfs.path.clone()), temporary(rootfs), false),
             Source::Bundle(folder) => (From::Bundle(folder.clone()), Vec::new(), true),
         };
         let asked = |key: &str| !is_bundle || service.sets(key);
-        let made = service.volumes.iter().filter(|volume| volume.create && asked("volumes"));
+        let volumes = || service.volumes.iter().filter(|_| asked("volumes"));
         Look {
             service: service.name.clone(),
             source,
@@ -119,14 +137,20 @@ impl Look {
                 _ => None,
             },
             devices: devices(service, &asked),
-            make: made.map(|volume| PathBuf::from(&volume.source)).collect(),
+            volumes: volumes().map(|volume| volume.source.path().to_owned()).collect(),
+            make: volumes().filter(|volume| volume.create).map(made).collect(),
+            relabel: volumes().filter(|v| v.selinux.is_some()).map(|v| v.source.path().to_owned()).collect(),
+            secrets: (!service.secrets.is_empty()).then(|| Secrets {
+                folder: secrets::folder(run_dir, &service.name),
+                asks: secrets::asks(service),
+            }),
         }
     }
 
-    /// Makes no folder.
+    /// Makes no folder and reads no secret.
     #[must_use]
     pub fn changing_nothing(self) -> Look {
-        Look { make: Vec::new(), ..self }
+        Look { make: Vec::new(), secrets: None, ..self }
     }
 
     /// What it looks at first, for people who wait.
@@ -148,6 +172,16 @@ fn added(look: &Look, root: &Root, path: &Path) -> Result<Vec<u32>, Error> {
     };
     let found = users::groups(&look.groups, &text.unwrap_or_default());
     found.map_err(|why| wrong(why).hint("name a group of the rootfs, or write numbers"))
+}
+
+/// The container's user is another one than ours: what is made for a path is everybody's to look into.
+fn made(volume: &Volume) -> Make {
+    match &volume.source {
+        VolumeSource::Path(path) => Make { path: path.clone(), uid: 0, gid: 0, mode: 0o755 },
+        VolumeSource::Named(_, named) => {
+            Make { path: named.path.clone(), uid: named.uid, gid: named.gid, mode: named.mode }
+        }
+    }
 }
 
 fn devices(service: &Service, asked: &dyn Fn(&str) -> bool) -> Vec<(Device, PathBuf)> {
@@ -181,7 +215,8 @@ fn needed(service: &Service) -> Vec<String> {
             let mounts = mounts.iter().map(|mount| mount.destination.as_str().to_owned());
             let tmpfs = service.tmpfs.iter().map(|tmpfs| tmpfs.target.clone());
             let volumes = service.volumes.iter().map(|volume| volume.target.clone());
-            mounts.chain(tmpfs).chain(volumes).chain([service.working_dir.clone()]).collect()
+            let secrets = secrets::mounts(service, Path::new("")).into_iter().map(|(_, target)| target);
+            mounts.chain(tmpfs).chain(volumes).chain(secrets).chain([service.working_dir.clone()]).collect()
         }
         Source::Rootfs(_) | Source::Bundle(_) => Vec::new(),
     }
@@ -229,15 +264,38 @@ pub fn look(look: &Look) -> Result<Facts, Error> {
         };
         facts.profile = Some(read_text(path).map_err(wrong)?.0);
     }
+    of_the_host(look, &mut facts)?;
+    Ok(facts)
+}
+
+/// What the service has besides its root.
+fn of_the_host(look: &Look, facts: &mut Facts) -> Result<(), Error> {
     for (kind, path) in &look.devices {
         let wrong = |why| Error::new(&look.service, kind.key(), "use the device").path(path).why(why);
         let nodes = dev::nodes(path).map_err(wrong)?;
         facts.devices.insert(path.clone(), nodes);
     }
-    for folder in &look.make {
-        // The container's user is another one than ours.
-        sampan_runtime::kernel::trust::make_folders(folder, rustix::fs::Mode::from_raw_mode(0o755))
-            .map_err(|e| Error::new(&look.service, "volumes", "make the folder").path(folder).because(&e))?;
+    let wrong = |doing, path: &Path| Error::new(&look.service, "volumes", doing).path(path);
+    for path in &look.volumes {
+        if let Some(mount) = folders::missing_mount(path) {
+            let why =
+                format!("/etc/fstab has a mount on {}, and nothing is mounted there yet", mount.display());
+            return Err(wrong("use", path).why(why).hint(format!("mount {}", mount.display())));
+        }
     }
-    Ok(facts)
+    if let (Some(path), true) = (look.relabel.first(), Path::new("/sys/fs/selinux/enforce").exists()) {
+        let why = "SELinux is on here, and this version sets no labels";
+        return Err(wrong("relabel", path)
+            .why(why)
+            .hint("leave out z or Z, and label it: chcon -R -t container_file_t"));
+    }
+    for folder in &look.make {
+        folder.make().map_err(|e| wrong("make the folder", &folder.path).because(&e))?;
+    }
+    if let Some(Secrets { folder, asks }) = &look.secrets {
+        let user = facts.user.as_ref().map_or((0, 0), |user| (user.uid, user.gid));
+        secrets::write(&look.service, asks, folder, user)?;
+        facts.secrets = Some(folder.clone());
+    }
+    Ok(())
 }

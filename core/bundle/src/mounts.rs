@@ -6,16 +6,19 @@ use oci_spec::runtime as oci;
 use serde_json::{Value, json};
 
 use super::leaves::{set, to_json};
-use super::{Error, Facts};
+use super::{Error, Facts, secrets};
 use sampan_config::schema::{Service, Tmpfs, Volume};
 
-pub fn add(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) {
+pub fn add(spec: &mut Value, service: &Service, facts: &Facts, asked: &dyn Fn(&str) -> bool) {
     let mut ours: Vec<oci::Mount> = Vec::new();
     if asked("tmpfs") {
         ours.extend(service.tmpfs.iter().map(tmpfs));
     }
     if asked("volumes") {
         ours.extend(service.volumes.iter().map(bind));
+    }
+    for (source, target) in facts.secrets.iter().flat_map(|folder| secrets::mounts(service, folder)) {
+        ours.push(secret(&source, &target));
     }
     // The outer before the inner, whichever way they were written.
     ours.sort_by_key(|m| m.destination().components().count());
@@ -65,6 +68,7 @@ fn key_of(service: &Service, path: &str) -> &'static str {
     match () {
         () if service.volumes.iter().any(|v| v.target == path) => "volumes",
         () if service.tmpfs.iter().any(|t| t.target == path) => "tmpfs",
+        () if secrets::mounts(service, Path::new("")).iter().any(|(_, target)| target == path) => "secrets",
         () => "rootfs.mode",
     }
 }
@@ -88,7 +92,18 @@ fn bind(volume: &Volume) -> oci::Mount {
     mount
         .set_destination(volume.target.clone().into())
         .set_typ(Some("bind".into()))
-        .set_source(Some(volume.source.clone()))
+        .set_source(Some(volume.source.path().to_owned()))
+        .set_options(Some(options));
+    mount
+}
+
+fn secret(source: &Path, target: &str) -> oci::Mount {
+    let options = ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"].map(String::from).to_vec();
+    let mut mount = oci::Mount::default();
+    mount
+        .set_destination(target.into())
+        .set_typ(Some("bind".into()))
+        .set_source(Some(source.to_owned()))
         .set_options(Some(options));
     mount
 }

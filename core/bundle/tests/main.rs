@@ -3,6 +3,7 @@
 
 mod real;
 mod rights;
+mod stores;
 
 use std::path::Path;
 
@@ -49,7 +50,7 @@ fn try_of(folder: &Folder) -> Result<Built, bundle::Error> {
     let service = &config.services["web"];
     // What is looked at travels as JSON.
     let travel = |look: &bundle::Look| serde_json::from_str(&serde_json::to_string(look).unwrap()).unwrap();
-    let facts = bundle::look(&travel(&bundle::Look::of(service)))?;
+    let facts = bundle::look(&travel(&bundle::Look::of(service, &folder.path("run"))))?;
     let facts = serde_json::from_str(&serde_json::to_string(&facts).unwrap()).unwrap();
     bundle::build(&Request { service, cgroup_parent: "/sampan" }, &facts)
 }
@@ -161,7 +162,10 @@ fn an_image_s_users_travel_resolved() {
     for (passwd, group, expected) in cases {
         let folder = Folder::new().with("root/etc/passwd", &passwd).with("root/etc/group", &group);
         let folder = folder.with("config.toml", &toml);
-        let looked = bundle::look(&bundle::Look::of(&config(&folder, "config.toml").services["web"]));
+        let looked = bundle::look(&bundle::Look::of(
+            &config(&folder, "config.toml").services["web"],
+            &folder.path("run"),
+        ));
         match (looked, expected) {
             (Ok(facts), Ok(_)) => assert!(serde_json::to_string(&facts).unwrap().len() < 1024),
             (Err(error), Err(part)) => {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -28,14 +28,31 @@ pub fn run(folder: &Folder, name: &str) -> (String, i32) {
 
 /// As `run`, of the spec that plugins have adjusted; or why it could not be.
 fn run_adjusted(folder: &Folder, name: &str, adjust: fn(&mut Value)) -> Result<(String, i32), String> {
+    run_all(folder, name, &folder.path("run"), adjust)
+}
+
+/// As `run`, with another run folder.
+pub fn run_in(folder: &Folder, name: &str, run_dir: &Path) -> (String, i32) {
+    match run_all(folder, name, run_dir, |_| ()) {
+        Ok(ran) => ran,
+        Err(e) => panic!("{e}"),
+    }
+}
+
+fn run_all(
+    folder: &Folder,
+    name: &str,
+    run_dir: &Path,
+    adjust: fn(&mut Value),
+) -> Result<(String, i32), String> {
     let config = super::config(folder, "config.toml");
     let parent = format!("/sampan-test-{}-{name}", std::process::id());
     let _groups = Groups(parent.clone());
     let request = bundle::Request { service: &config.services["web"], cgroup_parent: &parent };
-    let facts = bundle::look(&bundle::Look::of(request.service)).unwrap();
+    let facts = bundle::look(&bundle::Look::of(request.service, run_dir)).unwrap();
     let mut built = bundle::build(&request, &facts).map_err(|e| e.to_string())?;
     adjust(&mut built.spec);
-    let path = bundle::write(&folder.path("run"), "web", &built.spec).unwrap();
+    let path = bundle::write(run_dir, "web", &built.spec).unwrap();
     let text = std::fs::read_to_string(path.join("config.json")).unwrap();
     let spec = Spec::parse(&text).unwrap();
     let id = format!("{name}-{}", std::process::id());
@@ -213,7 +230,7 @@ fn a_seccomp_profile_that_may_not_be_read_is_said() {
         std::fs::set_permissions(&profile, std::fs::Permissions::from_mode(mode)).unwrap();
         // Of this thread alone, and with it the right to read what modes forbid.
         nix::unistd::setfsuid(65534.into());
-        let looked = bundle::look(&bundle::Look::of(&config.services["web"]));
+        let looked = bundle::look(&bundle::Look::of(&config.services["web"], &folder.path("run")));
         nix::unistd::setfsuid(0.into());
         looked.map(|facts| facts.profile).map_err(|e| e.to_string())
     };

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::explain::{governing, leaves, service_leaves};
 use crate::keys::{self, Applies, Key};
-use crate::schema::{Config, NetworkMode, Service};
+use crate::schema::{Config, NetworkMode, Service, VolumeSource};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Diff {
@@ -56,8 +56,12 @@ impl Diff {
 }
 
 pub fn diff(old: &Config, new: &Config) -> Diff {
-    let networks = changed_networks(old, new);
-    let services = each(&old.services, &new.services, |old, new| service(old, new, &networks));
+    let changed = Changed {
+        networks: named("networks", keys::NETWORK, &old.networks, &new.networks),
+        volumes: named("volumes", keys::VOLUME, &old.volumes, &new.volumes),
+        secrets: named("secrets", keys::SECRET, &old.secrets, &new.secrets),
+    };
+    let services = each(&old.services, &new.services, |old, new| service(old, new, &changed));
     let plugins = each(&old.plugins, &new.plugins, |old, new| {
         verdict(fields(leaves(old, keys::PLUGIN), leaves(new, keys::PLUGIN), keys::PLUGIN))
     });
@@ -69,16 +73,30 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     Diff { services, supervisor, plugins }
 }
 
-/// One service, apart from its networks.
-pub fn service_change(old: &Service, new: &Service) -> Change {
-    service(old, new, &BTreeMap::new())
+/// What changed of the things that services name, by their names.
+#[derive(Default)]
+struct Changed {
+    networks: BTreeMap<String, Vec<Field>>,
+    volumes: BTreeMap<String, Vec<Field>>,
+    secrets: BTreeMap<String, Vec<Field>>,
 }
 
-fn service(old: &Service, new: &Service, networks: &BTreeMap<String, Vec<Field>>) -> Change {
+/// One service, apart from what it names.
+pub fn service_change(old: &Service, new: &Service) -> Change {
+    service(old, new, &Changed::default())
+}
+
+fn service(old: &Service, new: &Service, named: &Changed) -> Change {
     let mut changed = fields(service_leaves(old), service_leaves(new), keys::SERVICE);
     if new.network_mode == NetworkMode::Bridge {
-        changed.extend(new.networks.iter().filter_map(|n| networks.get(n)).flatten().cloned());
+        changed.extend(new.networks.iter().filter_map(|n| named.networks.get(n)).flatten().cloned());
     }
+    for volume in &new.volumes {
+        if let VolumeSource::Named(name, _) = &volume.source {
+            changed.extend(named.volumes.get(name).into_iter().flatten().cloned());
+        }
+    }
+    changed.extend(new.secrets.iter().filter_map(|s| named.secrets.get(&s.source)).flatten().cloned());
     verdict(changed)
 }
 
@@ -90,15 +108,18 @@ fn verdict(changed: Vec<Field>) -> Change {
     }
 }
 
-fn changed_networks(old: &Config, new: &Config) -> BTreeMap<String, Vec<Field>> {
-    new.networks
-        .iter()
-        .filter_map(|(name, network)| {
-            let before = old.networks.get(name)?;
-            let mut changed =
-                fields(leaves(before, keys::NETWORK), leaves(network, keys::NETWORK), keys::NETWORK);
+fn named<T: Serialize>(
+    section: &str,
+    keys: &'static [Key],
+    old: &BTreeMap<String, T>,
+    new: &BTreeMap<String, T>,
+) -> BTreeMap<String, Vec<Field>> {
+    new.iter()
+        .filter_map(|(name, now)| {
+            let before = old.get(name)?;
+            let mut changed = fields(leaves(before, keys), leaves(now, keys), keys);
             for field in &mut changed {
-                field.key = format!("networks.{name}.{}", field.key);
+                field.key = format!("{section}.{name}.{}", field.key);
             }
             Some((name.clone(), changed))
         })

@@ -139,6 +139,8 @@ fn sections<'c>(config: &'c Config, service: Option<&str>) -> Option<Vec<Section
     }
     let mut out = vec![plain("supervisor".into(), leaves(&config.supervisor, keys::SUPERVISOR))];
     out.extend(config.networks.iter().map(|(n, v)| plain(join("networks", n), leaves(v, keys::NETWORK))));
+    out.extend(config.volumes.iter().map(|(n, v)| plain(join("volumes", n), leaves(v, keys::VOLUME))));
+    out.extend(config.secrets.iter().map(|(n, v)| plain(join("secrets", n), leaves(v, keys::SECRET))));
     out.extend(config.plugins.iter().map(|(n, v)| plain(join("plugins", n), leaves(v, keys::PLUGIN))));
     out.extend(config.services.iter().map(|(n, v)| of(n, v)));
     Some(out)

@@ -88,8 +88,15 @@ pub const TOP: &[Key] = &[
     key("supervisor", "table", "{}", L, B, "sampand itself"),
     key("services", "{ NAME = table }", "{}", L, B, "what runs"),
     key("networks", "{ NAME = table }", "{}", L, B, "`default` always exists"),
-    key("volumes", "{ NAME = table }", "{}", L, X, "named volumes"),
-    key("secrets", "{ NAME = table }", "{}", L, X, "read at each start"),
+    key(
+        "volumes",
+        "{ NAME = table }",
+        "{}",
+        L,
+        B,
+        "named volumes: folders that nothing but `sampanctl volume rm` removes",
+    ),
+    key("secrets", "{ NAME = table }", "{}", L, B, "read at each start, never kept or shown"),
     key("plugins", "{ NAME = table }", "{}", L, B, "network, logging and cgroups load unasked"),
 ];
 
@@ -184,11 +191,11 @@ pub const SERVICE: &[Key] = &[
     // Files and environment.
     oci(
         "volumes",
-        "[\"SRC:DST[:ro]\"], [{ type, source, target, read_only, options, create }]",
+        "[\"SRC:DST[:ro]\"], [{ type, source, target, read_only, options, create, selinux }]",
         "[]",
         R,
         B,
-        "bind mounts: rbind, rprivate, nosuid, nodev. Missing source: error; `create` makes a folder. Named volumes are not built yet",
+        "bind mounts: rbind, rprivate, nosuid, nodev. Missing source: error; `create` makes a folder. a SRC without / or . is a name of [volumes]; `:z`, `:Z`: nothing where SELinux is off",
     ),
     oci(
         "tmpfs",
@@ -523,7 +530,14 @@ pub const SERVICE: &[Key] = &[
     oci("hooks.poststop", "[{ path, args, env, timeout }]", "[]", N, B, ""),
     key("lifecycle", "{ pre_start, post_start, pre_stop, post_stop }", "{}", L, X, ""),
     key("on", "{ exit, failure, oom, health }", "{}", L, X, ""),
-    key("secrets", "[name]", "[]", R, X, "/run/secrets/NAME"),
+    key(
+        "secrets",
+        "[name], [{ source, target, mode, uid, gid }]",
+        "[]",
+        R,
+        B,
+        "files in /run/secrets, 0400 and the service's user's; run_dir must be on a tmpfs",
+    ),
     key("adjust", "{ \"env/TZ\" = \"PLUGIN\" }", "{}", N, B, "whose value wins where plugins differ"),
 ];
 
@@ -540,17 +554,17 @@ pub const NETWORK: &[Key] = &[
 ];
 
 pub const VOLUME: &[Key] = &[
-    key("driver", "local", "local", R, X, ""),
-    key("path", "path", "STATE_DIR/volumes/X", R, X, "down, apply never remove it"),
-    key("uid", "integer", "0", N, X, "when made"),
-    key("gid", "integer", "0", N, X, ""),
-    key("mode", "mode", "0755", N, X, ""),
+    key("driver", "local", "local", R, B, ""),
+    key("path", "path", "STATE_DIR/volumes/X", R, B, "down, apply never remove it"),
+    key("uid", "integer", "0", N, B, "when made"),
+    key("gid", "integer", "0", N, B, ""),
+    key("mode", "mode", "0755", N, B, ""),
 ];
 
 pub const SECRET: &[Key] = &[
-    key("file", "path", "", N, X, ""),
-    key("environment", "name", "", N, X, ""),
-    key("command", "[word]", "", N, X, ""),
+    key("file", "path", "", N, B, "one of file, environment, command"),
+    key("environment", "name", "", N, B, "a variable of sampand's own environment"),
+    key("command", "[word], \"words\"", "", N, B, "what a program of the host prints, as root, within 10 s"),
 ];
 
 /// A plugin is configured when it is opened, which is when sampand starts.

@@ -41,6 +41,8 @@ fn named(kind: &str, node: &Node, errors: &mut Vec<Diagnostic>) {
     let section = match kind {
         "services" => keys::SERVICE,
         "networks" => keys::NETWORK,
+        "volumes" => keys::VOLUME,
+        "secrets" => keys::SECRET,
         "plugins" => keys::PLUGIN,
         _ => return,
     };

@@ -43,7 +43,7 @@ pub mod docs;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use decode::{CAPABILITIES, DEFAULT};
@@ -160,12 +160,13 @@ fn resolve(cx: &Cx<'_>, mut tree: Table, origins: &mut Origins, errors: &mut Vec
             (name.clone(), decode::plugin(name, &fields, &supervisor.plugin_dir))
         })
         .collect();
+    let stores = stores(cx, &tree, &supervisor.state_dir);
     let drafts: BTreeMap<String, decode::Draft> = services
         .iter()
         .filter_map(Node::table)
         .flatten()
         .filter(|(_, node)| node.table().is_some())
-        .map(|(name, node)| (name.clone(), decode::service(cx, name, node)))
+        .map(|(name, node)| (name.clone(), decode::service(cx, name, node, &stores)))
         .collect();
     let network_nodes = tree.get("networks").and_then(Node::table);
     check::check(cx.asked, &drafts, &networks, network_nodes, errors, &mut cx.warnings.borrow_mut());
@@ -179,7 +180,28 @@ fn resolve(cx: &Cx<'_>, mut tree: Table, origins: &mut Origins, errors: &mut Vec
         supervisor,
         services: drafts.into_iter().map(|(n, d)| (n, Arc::new(d.service))).collect(),
         networks,
+        volumes: stores.volumes.all,
+        secrets: stores.secrets.all,
         plugins,
+    }
+}
+
+/// A secret that is wrong is none, and then those who name it are told so too: one more line, and no wrong one.
+fn stores(cx: &Cx<'_>, tree: &Table, state_dir: &Path) -> decode::Stores {
+    let volume = |(name, node): (&String, &Node)| {
+        let fields = Fields::new(cx, Some(node), merge::join("volumes", name));
+        (name.clone(), decode::volume(name, &fields, state_dir))
+    };
+    let secret = |(name, node): (&String, &Node)| {
+        let fields = Fields::new(cx, Some(node), merge::join("secrets", name));
+        Some((name.clone(), decode::secret(&fields, &node.key)?))
+    };
+    decode::Stores {
+        volumes: decode::Named { section: "volumes", all: tables(tree, "volumes").map(volume).collect() },
+        secrets: decode::Named {
+            section: "secrets",
+            all: tables(tree, "secrets").filter_map(secret).collect(),
+        },
     }
 }
 

@@ -6,10 +6,12 @@
 //! Absent on purpose: where a value came from (`origin.rs`), and any rule about what is allowed (`decode/`).
 
 mod lasting;
+mod files;
 mod resources;
 mod rights;
 mod text;
 
+pub use files::{NamedVolume, Relabel, Secret, SecretSource, SecretUse, Tmpfs, Volume, VolumeSource};
 pub use lasting::Lasting;
 pub use resources::{Explicit, IoMax, OomPolicy, Resources};
 pub use rights::{
@@ -31,6 +33,8 @@ pub struct Config {
     pub services: BTreeMap<String, Arc<Service>>,
     /// Always has `default`.
     pub networks: BTreeMap<String, Network>,
+    pub volumes: BTreeMap<String, NamedVolume>,
+    pub secrets: BTreeMap<String, Secret>,
     /// Only those that config.toml names; the shipped three load from `plugin_dir` unasked.
     pub plugins: BTreeMap<String, Plugin>,
 }
@@ -107,6 +111,7 @@ pub struct Service {
     pub annotations: BTreeMap<String, String>,
     pub volumes: Vec<Volume>,
     pub tmpfs: Vec<Tmpfs>,
+    pub secrets: Vec<SecretUse>,
     #[serde(serialize_with = "text::size")]
     pub shm_size: u64,
     /// What env_file and environment give; without the built-in PATH and HOME.
@@ -185,26 +190,6 @@ pub enum RootMode {
     Ro,
     Rw,
     Scratch,
-}
-
-/// A bind mount; `source` is absolute.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Volume {
-    pub source: PathBuf,
-    pub target: String,
-    pub read_only: bool,
-    /// Beyond rbind, rprivate, nosuid, nodev.
-    pub options: Vec<String>,
-    /// Make a missing source a folder.
-    pub create: bool,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tmpfs {
-    pub target: String,
-    pub size: Option<u64>,
-    pub mode: Option<u32>,
-    pub options: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -7,6 +7,7 @@ mod mistakes;
 mod resolve;
 mod rights;
 mod small;
+mod stores;
 mod trust;
 
 use std::path::PathBuf;

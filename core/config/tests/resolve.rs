@@ -338,6 +338,7 @@ fn the_references_shortest_example() {
     hooks.startContainer = []              # default
     hooks.poststart = []                   # default
     hooks.poststop = []                    # default
+    secrets = []                           # default
     "#);
 }
 

@@ -1,22 +1,22 @@
 //! `volumes`, `tmpfs`, `environment`, `env_file`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use super::{Field, Fields, Value};
+use super::{Field, Fields, Named, Value};
 use crate::diagnostic::Diagnostic;
 use crate::near::nearest;
-use crate::schema::{Tmpfs, Volume};
+use crate::schema::{NamedVolume, Relabel, Tmpfs, Volume, VolumeSource};
 use crate::source::Spot;
 use crate::{env_file, units};
 
-pub fn volumes(f: &Field<'_>) -> Option<Vec<Volume>> {
+/// `named`: those of `[volumes]`.
+pub fn volumes(f: &Field<'_>, named: &Named<NamedVolume>) -> Option<Vec<Volume>> {
     let mut seen: BTreeMap<String, Spot> = BTreeMap::new();
     let mut volumes = Vec::new();
     for item in f.items()? {
         let volume = match &item.node.value {
-            Value::Text(_) => short_volume(&item),
-            Value::Table(_) => long_volume(&item),
+            Value::Text(_) => short_volume(&item, named),
+            Value::Table(_) => long_volume(&item, named),
             _ => item.expected("a string \"SRC:DST[:ro]\" or a table"),
         };
         let Some(volume) = volume else { continue };
@@ -26,16 +26,19 @@ pub fn volumes(f: &Field<'_>) -> Option<Vec<Volume>> {
                 Diagnostic::error(&item.path, &item.node.at, wrong, "the second would hide the first");
             item.cx.errors.borrow_mut().push(error.also(&first, "first here"));
         }
-        if !volume.create && !item.cx.asked.exists(&volume.source, &item.path) {
+        if let VolumeSource::Path(path) = &volume.source
+            && !volume.create
+            && !item.cx.asked.exists(path, &item.path)
+        {
             let hint = "make it, or write { source, target, create = true }";
-            item.wrong(format!("{} does not exist", volume.source.display()), hint);
+            item.wrong(format!("{} does not exist", path.display()), hint);
         }
         volumes.push(volume);
     }
     Some(volumes)
 }
 
-fn short_volume(f: &Field<'_>) -> Option<Volume> {
+fn short_volume(f: &Field<'_>, named: &Named<NamedVolume>) -> Option<Volume> {
     let text = f.text()?;
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts.as_slice() {
@@ -46,54 +49,59 @@ fn short_volume(f: &Field<'_>) -> Option<Volume> {
             return None;
         }
     };
-    let source = bind_source(f, source)?;
-    let mut volume = Volume {
-        source,
-        target: target_path(f, target)?,
-        read_only: false,
-        options: Vec::new(),
-        create: false,
-    };
+    let source = volume_source(f, source, named)?;
+    let create = matches!(source, VolumeSource::Named(..));
+    let target = target_path(f, target)?;
+    let mut volume = Volume { source, target, read_only: false, options: Vec::new(), create, selinux: None };
     for option in options.split(',').filter(|o| !o.is_empty()) {
         match option {
             "ro" => volume.read_only = true,
             "rw" => {}
-            "z" | "Z" => {
-                f.not_built("SELinux labels", "leave it out");
-                return None;
-            }
+            "z" => volume.selinux = Some(Relabel::Shared),
+            "Z" => volume.selinux = Some(Relabel::Private),
             other => volume.options.push(mount_option(f, other)?),
         }
     }
     Some(volume)
 }
 
-fn long_volume(f: &Field<'_>) -> Option<Volume> {
+fn long_volume(f: &Field<'_>, named: &Named<NamedVolume>) -> Option<Volume> {
+    const LABELS: &[(&str, Relabel)] = &[("z", Relabel::Shared), ("Z", Relabel::Private)];
     let t = f.fields();
-    t.only(&["type", "source", "target", "read_only", "options", "create"], &[]);
-    t.or("type", |f| f.word("type", &[("bind", ())], &["volume", "tmpfs"]), ());
+    t.only(&["type", "source", "target", "read_only", "options", "create", "selinux"], &[]);
+    let kind = t.or("type", |f| f.word("type", &[("bind", "bind"), ("volume", "volume")], &["tmpfs"]), "");
     for name in ["source", "target"] {
         if t.get(name).is_none() {
             t.missing(name, "as { source = \"./data\", target = \"/data\" }");
         }
     }
-    let source = t.get("source").and_then(|f| bind_source(&f, &f.nonempty()?));
+    let source = t.get("source").and_then(|f| volume_source(&f, &f.nonempty()?, named));
     let target = t.get("target").and_then(|f| target_path(&f, &f.nonempty()?));
+    let source = source?;
+    match (kind, &source) {
+        ("bind", VolumeSource::Named(name, _)) => {
+            f.wrong(format!("`{name}` is a named volume"), "for a folder begin it with ./ or /");
+        }
+        ("volume", VolumeSource::Path(_)) => f.wrong("a volume of this type has a name", "write its name"),
+        _ => {}
+    }
+    let is_named = matches!(source, VolumeSource::Named(..));
     Some(Volume {
-        source: source?,
+        source,
         target: target?,
         read_only: t.or("read_only", Field::boolean, false),
         options: t.or("options", |f| f.list(|f| mount_option(f, &f.nonempty()?)), Vec::new()),
-        create: t.or("create", Field::boolean, false),
+        create: t.or("create", Field::boolean, false) || is_named,
+        selinux: t.or("selinux", |f| f.word("label", LABELS, &[]).map(Some), None),
     })
 }
 
-fn bind_source(f: &Field<'_>, text: &str) -> Option<PathBuf> {
-    if !text.starts_with(['/', '.', '~']) {
-        f.not_built(&format!("named volume `{text}`"), format!("for a folder write \"./{text}\""));
-        return None;
+fn volume_source(f: &Field<'_>, text: &str, named: &Named<NamedVolume>) -> Option<VolumeSource> {
+    if text.starts_with(['/', '.', '~']) {
+        return f.host_path_of(text).map(VolumeSource::Path);
     }
-    f.host_path_of(text)
+    let volume = named.find(f, text, &format!("for a folder write \"./{text}\""))?;
+    Some(VolumeSource::Named(text.to_owned(), volume))
 }
 
 fn target_path(f: &Field<'_>, text: &str) -> Option<String> {

@@ -8,6 +8,7 @@ mod ports;
 mod resources;
 mod rights;
 mod service;
+mod stores;
 mod supervisor;
 
 use std::cell::RefCell;
@@ -24,7 +25,8 @@ use crate::{units, variables};
 
 pub use plugin::{network, plugin};
 pub use rights::{CAPABILITIES, DEFAULT};
-pub use service::{Draft, lives_on, service};
+pub use service::{Draft, Stores, lives_on, service};
+pub use stores::{Named, secret, volume};
 pub use supervisor::supervisor;
 
 /// What every reader needs.

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cx, Field, Fields, Value, files, life, ports, resources, rights};
+use super::{Cx, Field, Fields, Named, Value, files, life, ports, resources, rights, stores};
 use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
 use crate::near::nearest;
 use crate::schema::{
-    Condition, Dependency, Hook, Hooks, LogDriver, Logging, NameOrId, NetworkMode, Notify, Policy, Port,
-    RootMode, Rootfs, Service, Signal, Source, User,
+    Condition, Dependency, Hook, Hooks, LogDriver, Logging, NameOrId, NamedVolume, NetworkMode, Notify,
+    Policy, Port, RootMode, Rootfs, Secret, Service, Signal, Source, User,
 };
 use crate::source::Spot;
 use crate::tree::Node;
@@ -28,8 +28,14 @@ pub struct Draft {
     pub has_healthcheck: bool,
 }
 
+/// What services name of other sections.
+pub struct Stores {
+    pub volumes: Named<NamedVolume>,
+    pub secrets: Named<Secret>,
+}
+
 /// Long because it is one value with a line for each key.
-pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
+pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
     let t = Fields::new(cx, Some(node), super::join("services", name));
     let source = source(&t, &node.key);
     let bundle = matches!(source, Source::Bundle(_));
@@ -56,8 +62,9 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node) -> Draft {
         profiles: t.or("profiles", |f| f.list(Field::nonempty), Vec::new()),
         labels: texts(&t.table("labels", "a table")),
         annotations: annotations(&t.table("annotations", "a table")),
-        volumes: t.or("volumes", files::volumes, Vec::new()),
+        volumes: t.or("volumes", |f| files::volumes(f, &stores.volumes), Vec::new()),
         tmpfs: t.or("tmpfs", files::tmpfs, Vec::new()),
+        secrets: t.or("secrets", |f| stores::uses(f, &stores.secrets), Vec::new()),
         // To a tmpfs 0 is no limit at all.
         shm_size: t.or("shm_size", |f| f.size_in(1..=1 << 40, "1 byte to 1T"), 64 << 20),
         environment: files::environment(&t),

@@ -40,6 +40,10 @@ pub fn or_auto<T: Display, S: Serializer>(v: &Option<T>, s: S) -> Result<S::Ok, 
     }
 }
 
+pub fn mode<S: Serializer>(mode: &u32, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(&format_args!("{mode:04o}"))
+}
+
 pub fn status<S: Serializer>((low, high): &(u16, u16), s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(&format_args!("{low}-{high}"))
 }

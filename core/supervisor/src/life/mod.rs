@@ -187,7 +187,7 @@ async fn build(
     launcher: &Launcher,
     under_way: &UnderWay,
 ) -> Result<serde_json::Value, Problem> {
-    let look = bundle::Look::of(config);
+    let look = bundle::Look::of(config, &context.dirs.run);
     under_way.now(format!("a look at {}", look.at().display()));
     launcher.send(&Order::Look(look), "")?;
     let facts = match launcher.next(under_way).await? {
