@@ -189,7 +189,7 @@ async fn build(
 ) -> Result<serde_json::Value, Problem> {
     let look = bundle::Look::of(config, &context.dirs.run);
     under_way.now(format!("a look at {}", look.at().display()));
-    launcher.send(&Order::Look(look), "")?;
+    launcher.send(&Order::Look(look.into()), "")?;
     let facts = match launcher.next(under_way).await? {
         (Said::Looked(Ok(facts)), _) => *facts,
         (Said::Looked(Err(text)), _) => return Err(Problem::Config(text)),

@@ -39,7 +39,7 @@ pub enum Order {
     Read(Files),
     /// No more of config.toml than where the run folder is.
     RunDir(Files),
-    Look(bundle::Look),
+    Look(Box<bundle::Look>),
     /// The text is the spec.
     Launch(Box<Launch>),
     /// The answer to `Attach`; or why it must not go on.

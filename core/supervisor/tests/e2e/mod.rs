@@ -35,6 +35,7 @@ mod messages;
 mod others;
 mod plugins;
 mod records;
+mod secrets;
 mod runtime;
 mod sealed;
 mod shutdown;
