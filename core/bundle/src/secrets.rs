@@ -80,8 +80,12 @@ pub fn mounts(service: &Service, folder: &Path) -> Vec<(PathBuf, String)> {
     all
 }
 
-/// Writes all of a service's secrets anew, for a user who reads them.
-pub fn write(service: &str, asks: &[Ask], folder: &Path, (uid, gid): (u32, u32)) -> Result<(), Error> {
+/// Writes all of a service's secrets anew, for a user who reads them; all, or none.
+pub fn write(service: &str, asks: &[Ask], folder: &Path, user: (u32, u32)) -> Result<(), Error> {
+    write_all(service, asks, folder, user).inspect_err(|_| drop(remove_dir_all(folder)))
+}
+
+fn write_all(service: &str, asks: &[Ask], folder: &Path, (uid, gid): (u32, u32)) -> Result<(), Error> {
     let wrong = |path: &Path, why: String| Error::new(service, "secrets", "write").path(path).why(why);
     let io = |path: &Path, e: std::io::Error| wrong(path, plain(&e));
     let parent = folder.parent().unwrap_or(folder);

@@ -1,7 +1,6 @@
 //! Secrets of a service: in its container while it runs, and in nothing that sampand keeps or says.
 use super::died::kill_the_worker;
 use super::world::Small;
-use super::{LIVE, World};
 use std::path::Path;
 
 /// Every file below, as text.
@@ -26,15 +25,14 @@ fn a_secret_is_told_to_its_service_and_to_nobody_else() {
     let world = world!("");
     let dir = world.dir().to_owned();
     let run = dir.join("run");
-    std::fs::create_dir_all(&run).unwrap();
-    let _in_memory = Small::new(run.clone(), "8M");
+    let in_memory = Small::new(run.clone(), "8M");
     std::fs::create_dir_all(dir.join("rootfs/run")).unwrap();
     std::fs::create_dir_all(dir.join("shared")).unwrap();
     std::fs::write(dir.join("pass"), "hunter-one").unwrap();
     let mut world = world.env("DB_PASSWORD", "hunter-two");
     world.configure(&format!(
         "[secrets.one]\nfile = \"{0}/pass\"\n[secrets.two]\nenvironment = \"DB_PASSWORD\"\n\
-         [services.a]\n{LIVE}volumes = [\"{0}/shared:/out\"]\nsecrets = [\"one\", \"two\"]\n\
+         [services.a]\nstop_signal = \"SIGKILL\"\nvolumes = [\"{0}/shared:/out\"]\nsecrets = [\"one\", \"two\"]\n\
          command = [\"sh\", \"-c\", \"cat /run/secrets/one /run/secrets/two > /out/seen; exec sleep 1000\"]\n",
         dir.display()
     ));
@@ -67,4 +65,6 @@ fn a_secret_is_told_to_its_service_and_to_nobody_else() {
     assert!((ran.err + &why).contains(&format!("cannot read {}/pass: no such file", dir.display())), "{why}");
     world.ok(&["down"]);
     assert_eq!(world.ended(), Some(0));
+    assert!(!secrets.exists());
+    drop(in_memory);
 }
