@@ -280,6 +280,33 @@ fn three_panics_disable_and_the_process_lives() {
 }
 
 #[test]
+fn a_plugin_that_owes_an_answer_when_it_is_reset_comes_back_with_it() {
+    let before = r#"static uint64_t late; static void *later(void *arg) { (void)arg; while (access(getenv("RELEASE"), F_OK)) usleep(1000); h->complete(cx, late, SP_OK, B("{}"), NULL, 0); return NULL; }
+"#;
+    let call = r#"
+        if (r->event == SP_EV_CREATE && is(r, "late")) { pthread_t t; late = r->id; pthread_create(&t, NULL, later, NULL); pthread_detach(t); return SP_PENDING; }
+        return r->event == SP_EV_CREATE ? refuse(r, SP_E_PANIC, "panicked at src/lib.rs:1:1: oh") : SP_OK;"#;
+    let world = World::new();
+    let release = world.dir.0.join("release");
+    // SAFETY: nextest runs each test in a process of its own, and no plugin is loaded yet.
+    unsafe { std::env::set_var("RELEASE", &release) };
+    run(async {
+        let plugins = world.with(&[hasty("p", &C { before, ..C::new("p", call) }.build(&world.dir))]).await;
+        create(&plugins, "late").await.unwrap();
+        for _ in 0..3 {
+            create(&plugins, "web").await.unwrap();
+        }
+        let status = plugins.statuses().remove(0);
+        assert_eq!((status.why.as_str(), status.zombies), ("3 panics within 10 minutes", 1));
+        let owes = "plugin p: reset: it still owes answers, and comes back when it has given them";
+        assert_eq!(plugins.reset("p").unwrap_err().to_string(), owes);
+        assert_eq!(plugins.statuses()[0].state, "disabled");
+        std::fs::write(&release, "").unwrap();
+        eventually("it comes back", || plugins.statuses()[0].state == "active").await;
+    });
+}
+
+#[test]
 fn too_many_notifications_are_replaced_by_what_is() {
     let call = r#"
         static int exits, syncs; static int named;

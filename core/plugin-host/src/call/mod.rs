@@ -100,7 +100,7 @@ pub struct Figures {
 pub struct Health {
     /// Why it is asked no more.
     pub disabled: Option<String>,
-    /// Disabled because it was late, and only as long as it owes answers.
+    /// Disabled as long as it owes answers: it was late, or somebody has asked for it.
     pub until_it_answers: bool,
     pub timeouts_in_a_row: u32,
     pub panics: VecDeque<Instant>,
@@ -176,24 +176,27 @@ impl Plugin {
         self.health().disabled.clone()
     }
 
-    /// Enabled again if it was disabled for being late and owes nothing any more.
+    /// Enabled again if it was disabled until it answers, and owes nothing any more.
     pub fn recover(&self) {
         if self.enable_if(|health| health.until_it_answers) {
             tracing::warn!("plugin {} answers again and is enabled", self.name);
         }
     }
 
-    /// Enabled again because somebody asked for it; false if it still owes answers.
+    /// Enabled again because somebody asked for it: now, or (false) when it has given the answers that it owes.
     pub fn enable(&self) -> bool {
-        self.enable_if(|health| health.disabled.is_some())
+        self.enable_if(|health| {
+            health.until_it_answers = health.disabled.is_some();
+            health.until_it_answers
+        })
     }
 
     /// It learns what lives by `synchronize`.
-    fn enable_if(&self, may: impl Fn(&Health) -> bool) -> bool {
+    fn enable_if(&self, may: impl Fn(&mut Health) -> bool) -> bool {
         {
             let mut queue = self.queue();
             let mut health = self.health();
-            if !may(&health) || queue.zombies > 0 || queue.is_stuck() {
+            if !may(&mut health) || queue.zombies > 0 || queue.is_stuck() {
                 return false;
             }
             *health = Health { figures: std::mem::take(&mut health.figures), ..Health::default() };
