@@ -22,6 +22,8 @@ use crate::ports::TABLE;
 use crate::{link, listing, obstacles};
 
 const SWEEP_AFTER: Duration = Duration::from_secs(1);
+/// What the kernel refused is tried again at this distance.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Whoever writes chains writes several.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
 
@@ -39,6 +41,7 @@ struct Requests {
 struct Due {
     sweep_at: Option<Instant>,
     look_at: Option<Instant>,
+    again_at: Option<Instant>,
     stop: bool,
 }
 
@@ -50,6 +53,9 @@ impl Requests {
         }
         if chores.look {
             due.look_at.get_or_insert_with(|| Instant::now() + LOOK_AFTER);
+        }
+        if chores.again {
+            due.again_at.get_or_insert_with(|| Instant::now() + AGAIN_AFTER);
         }
     }
 }
@@ -118,7 +124,8 @@ impl Watcher {
             if due.stop {
                 return;
             }
-            let [rules, forwarding] = match self.wait(due.sweep_at.into_iter().chain(due.look_at).min()) {
+            let next = [due.sweep_at, due.look_at, due.again_at].into_iter().flatten().min();
+            let [rules, forwarding] = match self.wait(next) {
                 Ok(heard) => heard,
                 Err(e) => {
                     tracing::error!("nobody watches the network any more: poll: {}", e.desc());
@@ -132,6 +139,10 @@ impl Watcher {
                 self.see_to_forwarding();
             }
             let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
+            if is_due(due.again_at) {
+                lock(&self.requests.due).again_at = None;
+                self.try_again();
+            }
             if is_due(due.look_at) {
                 lock(&self.requests.due).look_at = None;
                 self.look_for_obstacles();
@@ -175,12 +186,15 @@ impl Watcher {
             foreign |= notice.port != port;
         });
         if foreign || lost {
-            self.requests.soon(Chores { look: true, sweep: false });
+            self.requests.soon(Chores { look: true, ..Chores::default() });
         }
         if taken || lost {
             match lock(&self.engine).program_anew() {
                 Ok(()) => tracing::info!("rules: taken away by another program -> written anew"),
-                Err(e) => tracing::error!("rules: taken away by another program, and cannot be written: {e}"),
+                Err(e) => {
+                    tracing::error!("rules: taken away by another program, and cannot be written: {e}");
+                    self.requests.soon(Chores { again: true, ..Chores::default() });
+                }
             }
         }
     }
@@ -205,6 +219,19 @@ impl Watcher {
     fn see_to_forwarding(&mut self) {
         if let Err(e) = lock(&self.engine).see_to_forwarding() {
             tracing::error!("forwarding was changed by another program, and cannot be turned on: {e}");
+            self.requests.soon(Chores { again: true, ..Chores::default() });
+        }
+    }
+
+    /// What failed has been told.
+    fn try_again(&self) {
+        let mut engine = lock(&self.engine);
+        match engine.program_anew().and_then(|()| engine.see_to_forwarding()) {
+            Ok(()) => tracing::info!("rules and forwarding: written, after an error"),
+            Err(e) => {
+                tracing::debug!("rules and forwarding: still not written: {e}");
+                self.requests.soon(Chores { again: true, ..Chores::default() });
+            }
         }
     }
 

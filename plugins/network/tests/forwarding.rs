@@ -1,5 +1,7 @@
 //! Forwarding: turned on for our networks alone, left to whoever else wants it, and as it was when we end.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use network::Network;
@@ -114,5 +116,33 @@ fn an_interface_that_forwarded_before_us_goes_on() {
         assert!(far.cannot_reach("192.0.2.2:7"));
         detach(&rig, "web", true);
         is_left(&["lan0"]);
+    });
+}
+
+/// While another owns our table nothing can be written there; when it ends, its table goes without a word.
+#[test]
+fn rules_and_forwarding_that_could_not_be_written_are_written_later() {
+    on_a_fresh_host(|| {
+        let lan = lan();
+        let (rig, _web) = started();
+        assert!(lan.call("192.0.2.1:8080").is_some());
+        let mut owner =
+            Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let stdin = owner.stdin.as_mut().unwrap();
+        writeln!(stdin, "delete table inet sampan; add table inet sampan {{ flags owner; }}").unwrap();
+        let failed =
+            |what: &str| rig.logs().iter().any(|line| line.level == 1 && line.message.starts_with(what));
+        soon("rules that cannot be written", SOON, || {
+            failed("rules: taken away by another program, and cannot")
+        });
+        run("echo 0 >/proc/sys/net/ipv4/conf/lan0/forwarding");
+        soon("forwarding that cannot be seen to", SOON, || {
+            failed("forwarding was changed by another program, and")
+        });
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        soon("our port answers", SOON, || !lan.cannot_reach("192.0.2.1:8080"));
+        let errors = rig.logs().iter().filter(|line| line.level == 1).count();
+        assert_eq!(errors, 2, "each is told once: {:?}", rig.logs());
     });
 }

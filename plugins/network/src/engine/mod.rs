@@ -71,6 +71,8 @@ pub struct Chores {
     pub sweep: bool,
     /// A bridge is new: somebody's rules may stand in its way.
     pub look: bool,
+    /// Rules could not be written.
+    pub again: bool,
 }
 
 struct Known {
@@ -332,6 +334,7 @@ impl Engine {
         self.stop_forwarding();
         if let Err(e) = self.withdraw(&service) {
             tracing::warn!("service {name}: its rules may still be there: {e}");
+            self.chores.again = true;
         }
         self.forget_flows(&service, conntrack::Service::Gone);
     }
