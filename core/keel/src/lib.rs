@@ -19,6 +19,7 @@
 //! taken over. The end of a worker's socket is its death, so the worker keeps it open until its process ends.
 
 mod client;
+mod executed;
 mod hold;
 mod holder;
 mod in_process;
@@ -33,36 +34,12 @@ mod takeover;
 mod wire;
 
 pub use client::{Child, Error, Exit, Fate, Handle, Keel, Kept, Turn, Watchdog};
+pub use executed::Executed;
 pub use launcher::{HookTag, Launcher};
 pub use orders::{Ending, Order};
 pub use wire::{NAME_MAX, SLOTS_MAX, TAG_MAX};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::BorrowedFd;
-use rustix::time::Timespec;
 use std::ffi::OsString;
-use std::time::{Duration, Instant};
-
-/// The keel's name in /proc/PID/comm, which a child has too until it executes its program.
-const COMM: &core::ffi::CStr = c"sampand-keel";
-
-/// Did this child of a keel come as far as executing its program? For a worker that finds it: nobody may have told
-/// the child to go on (then it ends by itself, with a code that is not its program's), or it is just on its way.
-/// Waits until that is clear, no longer than `limit`; a child that has ended but is not reaped answers too.
-pub fn has_executed(pid: i32, pidfd: BorrowedFd<'_>, limit: Duration) -> bool {
-    let begin = Instant::now();
-    loop {
-        let ended = PollFd::new(&pidfd, PollFlags::IN);
-        let pause = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-        // First the end, then the name: in this order a program that executes and ends at once is seen.
-        let ended = begin.elapsed() >= limit || poll(&mut [ended], Some(&pause)) != Ok(0);
-        let comm = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let executed = !comm.is_empty() && comm.strip_suffix(b"\n") != Some(COMM.to_bytes());
-        if executed || ended {
-            return executed;
-        }
-    }
-}
 
 /// How a worker asks to be followed by a new one at once (after `Keel::program`: an upgrade).
 pub const EXIT_AGAIN: u8 = 85;

@@ -2,12 +2,13 @@
 //! pidfd and the watchdog's timer. Everything is allocated before the loop begins. What to do when a worker ends is decided by
 //! `after`, a function without effects.
 
+use super::executed::COMM;
 use super::hold::{Hold, fate, high, reply, wait_for};
 use super::holder::Holder;
 use super::orders::{Ending, Order};
 use super::sys::{self, Strings};
 use super::wire::{self, Message, Op};
-use super::{COMM, EXIT_AGAIN, EXIT_EXEC_FAILED, WORKER};
+use super::{EXIT_AGAIN, EXIT_EXEC_FAILED, WORKER};
 use core::fmt::Write as _;
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};

@@ -12,7 +12,7 @@ use crate::hooks;
 use crate::life::{self, Process};
 use crate::settings::{Event, Service};
 use sampan_journal::{Record, Replay};
-use sampan_keel::{self as keel, Child, Handle, rundir};
+use sampan_keel::{self as keel, Child, Executed, Handle, rundir};
 use sampan_runtime::store::dir::Root;
 use sampan_runtime::store::state::{Stage, State};
 use sampan_service::{Counts, Exit, Facts, Found, Life};
@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// From the gate to execve, startContainer hooks included. Then it counts as not started, and is ended.
+/// From the gate to execve, startContainer hooks included, of all that are found. What has not come there counts as not started, and is ended.
 const START_MAX: Duration = Duration::from_secs(2);
 
 /// A container as it was found.
@@ -56,10 +56,11 @@ fn adopt(worker: &mut Worker, replay: &Replay) {
     });
     // Collected, a map is packed full; inserted in order, half of each node stays empty.
     worker.fleet.entries = entries.collect();
+    let executed = Executed::within(START_MAX);
     for (name, record) in &replay.last {
         let child = main.remove(name.as_str());
         let hooked = hooks.remove(name).is_some();
-        take_up(worker, name, record, child, hooked);
+        take_up(worker, &executed, name, record, child, hooked);
     }
     for child in hooks.into_values().flatten() {
         worker.context.end_stray(child);
@@ -117,7 +118,14 @@ fn children(worker: &Worker) -> Children {
     Children { main, hooks: hooked }
 }
 
-fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<Child>, hooked: bool) {
+fn take_up(
+    worker: &mut Worker,
+    executed: &Executed,
+    name: &str,
+    record: &Record,
+    child: Option<Child>,
+    hooked: bool,
+) {
     let get = |key: &str| record.data.get(key).and_then(serde_json::Value::as_str);
     let number = |key: &str| record.data.get(key).and_then(serde_json::Value::as_u64);
     let Some(entry) = worker.fleet.get(name) else {
@@ -147,7 +155,7 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<Child
     if machine.state.is_at_rest() && child.is_none() && worker.context.dirs.bundle(name).exists() {
         worker.context.let_go(name);
     }
-    let Finding { process, found } = find(worker, name, number("oom_before"), get, child);
+    let Finding { process, found } = find(worker, executed, name, number("oom_before"), get, child);
     let goes_on = matches!(found, Found::Alive { started: true })
         && (hooked || state_of(worker, name).is_some_and(|state| hooks::poststart_due(&state)));
     let Some(entry) = worker.fleet.get_mut(name) else { return };
@@ -169,6 +177,7 @@ fn take_up(worker: &mut Worker, name: &str, record: &Record, child: Option<Child
 /// Looks for the main process of a life.
 fn find<'a>(
     worker: &Worker,
+    executed: &Executed,
     name: &str,
     oom_before: Option<u64>,
     get: impl Fn(&str) -> Option<&'a str>,
@@ -181,7 +190,8 @@ fn find<'a>(
     // The state says so before the child is told to go on: a worker that died between the two leaves a child that
     // reads the end of its gate and exits, with a code that is not its program's.
     let running = state.as_ref().is_some_and(|state| state.stage == Stage::Running);
-    let executed = |pid, pidfd: &OwnedFd| running && keel::has_executed(pid, pidfd.as_fd(), START_MAX);
+    let executed =
+        |pid, pidfd: &OwnedFd, handle: Option<&Handle>| running && executed.by(pid, pidfd.as_fd(), handle);
     let process = |pid, pidfd, handle| Process {
         pid,
         pidfd: Arc::new(pidfd),
@@ -194,14 +204,14 @@ fn find<'a>(
         let started = match &handle {
             // Whoever inherited it has reaped it, and nothing of it can be looked at.
             Handle::Orphan(_) if ended(&pidfd) => running,
-            _ => executed(pid, &pidfd),
+            own => executed(pid, &pidfd, Some(own)),
         };
         return Finding { process: Some(process(pid, pidfd, Some(handle))), found: Found::Alive { started } };
     }
     let alive = state.as_ref().and_then(|state| Some((state.init.as_ref()?.pid, state.init().ok()??)));
     match alive {
         Some((pid, pidfd)) if !ended(&pidfd) => {
-            let started = executed(pid, &pidfd);
+            let started = executed(pid, &pidfd, None);
             Finding { process: Some(process(pid, pidfd, None)), found: Found::Alive { started } }
         }
         _ if running => {

@@ -52,6 +52,30 @@ fn a_stop_by_hand_outlives_the_worker_that_had_no_time_to_save_it() {
     assert_eq!(world.pid("c"), c);
 }
 
+/// As the keel's children are named until they execute their programs. A worker that follows another waits for that.
+#[test]
+fn a_service_may_call_itself_what_the_keel_is_called() {
+    let own_name = "command = [\"/bin/sh\", \"-c\", \"printf sampand-keel >/proc/self/comm; sleep 100000 & wait\"]\nstop_signal = \"SIGKILL\"\n";
+    let mut world = world!(
+        "[services.a]\n{own_name}[services.b]\n{own_name}[services.c]\n{own_name}[services.d]\n{LIVE}"
+    );
+    world.start();
+    let pids = ["a", "b", "c", "d"].map(|name| {
+        world.until_state(name, "running");
+        world.pid(name)
+    });
+    let named = |pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "sampand-keel\n";
+    world.until("they are named so", |_| pids[..3].iter().all(|pid| named(pid)));
+    let begin = Instant::now();
+    kill_the_worker(&world);
+    world.until("a worker is back", |world| {
+        world.get::<sampan_api::Version>("/v1/version").is_ok_and(|v| v.worker_lives == 2)
+    });
+    let took = begin.elapsed();
+    assert_eq!(["a", "b", "c", "d"].map(|name| world.pid(name)), pids, "{}", world.said());
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
 #[test]
 fn a_full_run_folder_is_told_and_what_happened_meanwhile_is_written_when_there_is_room() {
     let mut world = world!(
