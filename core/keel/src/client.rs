@@ -2,20 +2,18 @@
 //! answer (some 20 us; a launch some 200) and returns it; clones share one connection and take turns, so call
 //! it from blocking-pool threads or, where that is short enough, from the loop.
 
-use super::launcher::Launcher;
-use super::orders::Ending;
-use super::wire::{self, Message, Name, Op};
+use crate::orders::Ending;
+use crate::watchdog::Watchdog;
+use crate::wire::{self, Message, Name, Op};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal};
-use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec};
 use sampan_child::sys::{Call, Fault};
 use sampan_journal::crash;
 use sampan_runtime::error::errno_name;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -199,7 +197,7 @@ impl Keel {
     }
 
     pub fn watchdog(&self) -> Watchdog<'_> {
-        Watchdog { timer: self.shared.watchdog.as_fd() }
+        Watchdog::of(self.shared.watchdog.as_fd())
     }
 
     /// Whether sampand was asked to end before this worker came, and a pipe (not blocking) with the orders from now on: a
@@ -255,16 +253,6 @@ impl Keel {
             let _ = Pid::from_raw(pid).map(|pid| rustix::process::kill_process(pid, Signal::KILL));
         })?;
         Ok(Child { pid, pidfd, tag: tag.to_owned(), handle: Handle::Own(pid) })
-    }
-
-    /// As a `Spawn` for `sampan_runtime::launch`: what it starts carries this tag.
-    pub fn launcher(&self, tag: &str) -> Launcher {
-        Launcher::new(self.clone(), tag, None)
-    }
-
-    /// For what is left to do with a child that is there already: it is looked at and let go as its handle says.
-    pub fn launcher_of(&self, child: &Child, tag: &str) -> Launcher {
-        Launcher::new(self.clone(), tag, Some(child.handle.clone()))
     }
 
     /// How the child ended; None while it runs. Changes nothing: ask as often as you like, then write it down,
@@ -353,14 +341,17 @@ impl Keel {
     /// One more connection, for a process of the worker's (`Keel::connected`). The keel closes it when this worker ends, so
     /// that nobody starts anything in the name of a worker that is no more.
     pub fn connect(&self) -> Result<OwnedFd, Error> {
-        let (_, mut fds) = self.call(Op::Connect, [0; 4], "", &[], "make", "one more connection")?;
+        self.connect_for(wire::CONNECT_PROCESS)
+    }
+
+    fn connect_for(&self, whom: i32) -> Result<OwnedFd, Error> {
+        let (_, mut fds) = self.call(Op::Connect, [whom, 0, 0, 0], "", &[], "make", "one more connection")?;
         the_one(&mut fds, "a connection without a descriptor")
     }
 
-    /// A connection of the loop's own, on which it never waits for a thread that launches. It may look at children and let
-    /// them go, and what the worker's processes may.
+    /// A connection of the loop's own, on which it never waits for a thread that launches.
     pub fn of_the_loop(&self) -> Result<Keel, Error> {
-        Keel::connected(self.connect()?)
+        Keel::connected(self.connect_for(wire::CONNECT_LOOP)?)
     }
 
     /// In the process that was given one end of a `connect`.
@@ -477,39 +468,4 @@ pub(super) fn sealed(bytes: &[u8]) -> Result<OwnedFd, Errno> {
         SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
     )?;
     Ok(memfd)
-}
-
-/// A timer that the keel polls. While it is armed the loop is inside a turn; when it fires the keel kills the
-/// worker (SIGABRT, a second later SIGKILL). Not armed it costs nothing, no wake-up either.
-#[derive(Clone, Copy, Debug)]
-pub struct Watchdog<'a> {
-    timer: BorrowedFd<'a>,
-}
-
-/// A turn of the loop; ends when dropped.
-#[derive(Debug)]
-pub struct Turn<'a>(Watchdog<'a>);
-
-impl<'a> Watchdog<'a> {
-    /// A turn begins. It must not take longer than `limit`.
-    pub fn turn(self, limit: Duration) -> Turn<'a> {
-        self.set(limit);
-        Turn(self)
-    }
-
-    fn set(self, limit: Duration) {
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let value = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
-        let _ = rustix::time::timerfd_settime(
-            self.timer,
-            TimerfdTimerFlags::empty(),
-            &Itimerspec { it_interval: zero, it_value: value },
-        );
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.set(Duration::ZERO);
-    }
 }

@@ -4,7 +4,7 @@
 //! Until then its name and its program are the keel's. A program may give itself any name, so a name like the keel's says nothing
 //! where the program is seen to be another.
 
-use super::client::Handle;
+use crate::client::Handle;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::BorrowedFd;
 use rustix::time::Timespec;

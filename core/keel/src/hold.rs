@@ -1,10 +1,10 @@
 //! What the keel holds, and the answers to what the worker asks about it: children, descriptors, the watchdog's
-//! timer, the program of the next worker. No signals, no waiting, nothing of the life of workers: that is run.rs.
+//! timer, the program of the next worker. No signals, no waiting, nothing of the life of workers: that is `run`.
 
-use super::orders::{Ending, Orders};
-use super::sys;
-use super::table::Table;
-use super::wire::{self, Fds, Message, ORPHAN, Op};
+use crate::orders::{Ending, Orders};
+use crate::sys;
+use crate::table::Table;
+use crate::wire::{self, Fds, Message, ORPHAN, Op};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
@@ -115,15 +115,13 @@ impl Hold {
             },
             Op::Fetch => fd = Some(duplicate(self.table.kept(&request.name).ok_or(Errno::NOENT)?)?),
             Op::NextChild => {
-                let cursor = usize::try_from(word).map_err(|_| Errno::INVAL)?;
-                let (pid, pidfd, tag, next) = self.table.next_child(cursor).ok_or(Errno::NOENT)?;
+                let (pid, pidfd, tag, next) = self.table.next_child(cursor(word)?).ok_or(Errno::NOENT)?;
                 answer.words = [pid, next as i32, 0, 0];
                 answer.name = tag;
                 fd = Some(duplicate(pidfd)?);
             }
             Op::NextKept => {
-                let cursor = usize::try_from(word).map_err(|_| Errno::INVAL)?;
-                let (key, next) = self.table.next_kept(cursor).ok_or(Errno::NOENT)?;
+                let (key, next) = self.table.next_kept(cursor(word)?).ok_or(Errno::NOENT)?;
                 answer.words = [0, next as i32, 0, 0];
                 answer.name = key;
             }
@@ -133,7 +131,7 @@ impl Hold {
                 fd = Some(self.orders.begin()?);
             }
             Op::Ending => self.orders.note(Ending::from_word(word)),
-            Op::Connect => fd = Some(self.connections.add()?),
+            Op::Connect => fd = Some(self.connections.add(Asker::from_word(word))?),
         }
         Ok((answer, fd))
     }
@@ -174,9 +172,28 @@ impl Hold {
     }
 }
 
-/// Connections beside the worker's own, our ends of them.
+fn cursor(word: i32) -> Result<usize, Errno> {
+    usize::try_from(word).map_err(|_| Errno::INVAL)
+}
+
+/// Who asks through a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// The worker itself: its first connection, and its loop's own.
+    Worker,
+    /// A process of the worker's.
+    Process,
+}
+
+impl Asker {
+    fn from_word(word: i32) -> Asker {
+        if word == wire::CONNECT_LOOP { Asker::Worker } else { Asker::Process }
+    }
+}
+
+/// Connections beside the worker's first, our ends of them.
 pub struct Connections {
-    sockets: [Option<OwnedFd>; wire::CONNECTIONS_MAX],
+    sockets: [Option<(OwnedFd, Asker)>; wire::CONNECTIONS_MAX],
 }
 
 impl Default for Connections {
@@ -187,20 +204,20 @@ impl Default for Connections {
 
 impl Connections {
     /// The other end of a new one.
-    fn add(&mut self) -> Result<OwnedFd, Errno> {
+    fn add(&mut self, asker: Asker) -> Result<OwnedFd, Errno> {
         let free = self.sockets.iter_mut().find(|socket| socket.is_none()).ok_or(Errno::NOSPC)?;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        *free = Some(high(ours)?);
+        *free = Some((high(ours)?, asker));
         Ok(theirs)
     }
 
     pub fn open(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.sockets.iter().filter_map(|socket| socket.as_ref().map(AsFd::as_fd))
+        self.sockets.iter().flatten().map(|(socket, _)| socket.as_fd())
     }
 
-    pub fn get(&self, at: usize) -> Option<BorrowedFd<'_>> {
-        self.sockets.get(at)?.as_ref().map(AsFd::as_fd)
+    pub fn get(&self, at: usize) -> Option<(BorrowedFd<'_>, Asker)> {
+        self.sockets.get(at)?.as_ref().map(|(socket, asker)| (socket.as_fd(), *asker))
     }
 
     pub fn close(&mut self, at: usize) {
@@ -208,7 +225,7 @@ impl Connections {
     }
 
     pub fn take(&mut self, at: usize) -> Option<OwnedFd> {
-        self.sockets.get_mut(at)?.take()
+        self.sockets.get_mut(at)?.take().map(|(socket, _)| socket)
     }
 
     /// Who asks through one of them asks for a worker that is no more.

@@ -2,10 +2,10 @@
 //! and the kernel tells how a process ended only through a pidfd that was held while it was reaped: so whatever the keel has
 //! open stays open when the keel is killed. It decides nothing, and is found by what it writes first (`record`).
 
-use super::hold::Hold;
-use super::record::Entry;
-use super::sys;
-use super::wire::Message;
+use crate::hold::Hold;
+use crate::record::Entry;
+use crate::sys;
+use crate::wire::Message;
 use nix::sys::signal::SigSet;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;

@@ -1,9 +1,9 @@
 //! A keel without a process of its own, for tests of what stands above it: a thread answers the same protocol from
 //! the same tables. Its children are this process's, so nothing outlives it.
 
-use super::client::{Error, Keel};
-use super::hold::{Hold, reply};
-use super::wire;
+use crate::client::{Error, Keel};
+use crate::hold::{Hold, reply};
+use crate::wire;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! The keel as the one who clones in `sampan_runtime::launch`: the same launch as `sampan create`, only that the
 //! container becomes the keel's child.
 
-use super::client::{Error, Handle, Keel, hint};
+use crate::client::{self, Child, Error, Handle, Keel, hint};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::retry_on_intr;
@@ -23,11 +23,19 @@ pub struct Launcher {
     found: Option<Handle>,
 }
 
-impl Launcher {
-    pub(super) fn new(keel: Keel, tag: &str, found: Option<Handle>) -> Launcher {
-        Launcher { keel, tag: tag.to_owned(), found }
+impl Keel {
+    /// As a `Spawn` for `sampan_runtime::launch`: what it starts carries this tag.
+    pub fn launcher(&self, tag: &str) -> Launcher {
+        Launcher { keel: self.clone(), tag: tag.to_owned(), found: None }
     }
 
+    /// For what is left to do with a child that is there already: it is looked at and let go as its handle says.
+    pub fn launcher_of(&self, child: &Child, tag: &str) -> Launcher {
+        Launcher { keel: self.clone(), tag: tag.to_owned(), found: Some(child.handle.clone()) }
+    }
+}
+
+impl Launcher {
     fn hook_tag(&self, which: &Which<'_>) -> String {
         HookTag { of: &self.tag, kind: which.kind.name(), index: which.index, worker: std::process::id() }
             .to_string()
@@ -100,8 +108,8 @@ impl Spawn for Launcher {
             return Ok(pidfd::exit(child.pidfd.as_fd()));
         }
         Ok(match self.keel.peek(child.pid)? {
-            Some(super::Exit::Code(code)) => Exit::Code(code),
-            Some(super::Exit::Signal { number, .. }) => Exit::Signal(number),
+            Some(client::Exit::Code(code)) => Exit::Code(code),
+            Some(client::Exit::Signal { number, .. }) => Exit::Signal(number),
             None => Exit::Unknown,
         })
     }

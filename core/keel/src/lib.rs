@@ -14,29 +14,39 @@
 //!
 //! Once it runs it allocates nothing, starts no thread, and waits in one `poll`. Deliberately absent: logging
 //! (one line on stderr when a worker dies), configuration, a decision about any service.
+//! Modules are listed in the order in which they may use each other.
 //!
 //! Holder and keel share standard output too: after kill -9 of the keel whoever reads it sees no end until the next sampand has
 //! taken over. The end of a worker's socket is its death, so the worker keeps it open until its process ends.
 
-mod client;
-mod executed;
+// What both sides know.
+mod wire;
+mod sys;
+mod orders;
+mod table;
+mod record;
+
+// The keel's side.
 mod hold;
 mod holder;
-mod in_process;
-mod launcher;
-mod orders;
-mod record;
-mod run;
-pub mod rundir;
-mod sys;
-mod table;
-mod takeover;
-mod wire;
 
-pub use client::{Child, Error, Exit, Fate, Handle, Keel, Kept, Turn, Watchdog};
+// The worker's.
+mod watchdog;
+mod client;
+mod launcher;
+mod executed;
+mod in_process;
+mod takeover;
+pub mod rundir;
+
+// The keel's process.
+mod run;
+
+pub use client::{Child, Error, Exit, Fate, Handle, Keel, Kept};
 pub use executed::Executed;
 pub use launcher::{HookTag, Launcher};
 pub use orders::{Ending, Order};
+pub use watchdog::{Turn, Watchdog};
 pub use wire::{NAME_MAX, SLOTS_MAX, TAG_MAX};
 
 use std::ffi::OsString;

@@ -4,9 +4,9 @@
 //! keeps a lock on state_dir and a claim on the control groups: a second sampand with a run_dir of its own and these in
 //! common would write the first one's logs, and kill its containers for strays.
 
-use super::client::{self, Keel};
-use super::record;
-use super::takeover::{self, TakenOver};
+use crate::client::{self, Keel};
+use crate::record;
+use crate::takeover::{self, TakenOver};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fchmod, openat};
 use rustix::io::Errno;
@@ -115,8 +115,27 @@ pub fn claim(run_dir: &Path, state_dir: &Path, keel: &Keel) -> Result<Claim, Err
         clear(run_dir).map_err(|error| failed(run_dir, "clear it after a reboot", io(&error)))?;
     }
     close_to_others(run_dir, &run)?;
-    let holder = takeover::hold(run_dir, &boot_id, keel).map_err(of("run_dir"))?;
+    let holder = start_holder(run_dir, &boot_id, keel).map_err(of("run_dir"))?;
     Ok(Claim { boot_id, rebooted, taken_over: taken_over.is_some(), holder })
+}
+
+/// Has the keel make a holder, unless it has one, and ends those before it. The pid of the holder, unless it has just ended.
+fn start_holder(run_dir: &Path, boot: &str, keel: &Keel) -> Result<Option<u32>, Error> {
+    let file: OwnedFd = record::open(run_dir, boot).map_err(|error| {
+        failed(&run_dir.join(record::NAME), "make the record of who holds what", io(&error))
+    })?;
+    let living = record::living(run_dir, boot);
+    let ours = rustix::process::getppid().map_or(0, |keel| keel.as_raw_nonzero().get());
+    let is_ours = |living: &&record::Living| {
+        living.entry.keel.pid == ours && record::running(&living.entry.keel).is_some()
+    };
+    // Not in the place of one that lives. A keel that has a holder keeps it.
+    let (place, number) = living.first().map_or((0, 1), |latest| (1 - latest.place, latest.entry.number + 1));
+    let holder = keel.hold(file.as_fd(), place, number)?;
+    for older in living.iter().filter(|living| !is_ours(living)) {
+        takeover::end(older.pidfd.as_fd());
+    }
+    Ok(holder)
 }
 
 /// The state folder, made if it is not there, also while sampand runs.

@@ -195,7 +195,7 @@ fn become_worker(
             environment.pointers.as_ptr(),
             libc::AT_EMPTY_PATH,
         );
-        libc::_exit(super::EXIT_EXEC_FAILED.into())
+        libc::_exit(crate::EXIT_EXEC_FAILED.into())
     }
 }
 

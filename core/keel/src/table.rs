@@ -12,8 +12,8 @@
 //!
 //! A dead keel's child is known to the next keel as a kept pidfd (`Handle::Orphan`), so there is no second kind of child.
 
-use super::sys::Shared;
-use super::wire::{NAME_MAX, Name};
+use crate::sys::Shared;
+use crate::wire::{NAME_MAX, Name};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use sampan_journal::crash::keel_point as point;

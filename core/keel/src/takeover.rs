@@ -2,10 +2,10 @@
 //! dead keel had. It is the worker that does it, for its keel does not know of run folders. What it takes it gives to its keel
 //! at once; the old holder ends last. So whoever dies on the way, the next one does it once more.
 
-use super::client::{self, Keel, Orphan};
-use super::record::{self, Living};
-use super::table::LastTable;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use crate::client::{self, Keel, Orphan};
+use crate::record::{self, Living};
+use crate::table::LastTable;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
@@ -42,7 +42,7 @@ pub struct TakenOver {
     _lock: std::fs::File,
 }
 
-fn end(pidfd: BorrowedFd<'_>) {
+pub fn end(pidfd: BorrowedFd<'_>) {
     let _ = pidfd::send(pidfd, libc::SIGKILL);
     let _ = pidfd::wait(pidfd, Some(END_MAX));
 }
@@ -130,31 +130,11 @@ fn pid_in(fdinfo: &str) -> Option<i32> {
     fdinfo.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
 }
 
-/// Has the keel make a holder, unless it has one, and ends those before it. The pid of the holder, unless it has just ended.
-pub fn hold(run_dir: &Path, boot: &str, keel: &Keel) -> Result<Option<u32>, super::rundir::Error> {
-    let failed = |error: std::io::Error| super::rundir::Error::Folder {
-        path: run_dir.join(record::NAME),
-        doing: "make the record of who holds what",
-        errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
-    };
-    let file: OwnedFd = record::open(run_dir, boot).map_err(failed)?;
-    let living = record::living(run_dir, boot);
-    let ours = rustix::process::getppid().map_or(0, |keel| keel.as_raw_nonzero().get());
-    let is_ours =
-        |living: &&Living| living.entry.keel.pid == ours && record::running(&living.entry.keel).is_some();
-    // Not in the place of one that lives. A keel that has a holder keeps it.
-    let (place, number) = living.first().map_or((0, 1), |latest| (1 - latest.place, latest.entry.number + 1));
-    let holder = keel.hold(file.as_fd(), place, number)?;
-    for older in living.iter().filter(|living| !is_ours(living)) {
-        end(older.pidfd.as_fd());
-    }
-    Ok(holder)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::Entry;
+    use rustix::fd::OwnedFd;
     use sampan_runtime::kernel::pidfd::Identity;
 
     /// Its life ends with the test.

@@ -35,6 +35,10 @@ pub const FATE_CORE: i32 = 3;
 /// The worker alone: killed by the watchdog.
 pub const FATE_HUNG: i32 = 4;
 
+/// Of `Connect`.
+pub const CONNECT_PROCESS: i32 = 0;
+pub const CONNECT_LOOP: i32 = 1;
+
 const HEAD: usize = 28;
 const MESSAGE_MAX: usize = HEAD + NAME_MAX;
 
@@ -64,7 +68,8 @@ pub enum Op {
     Program = 10,
     /// fd = the record; words = where to write in it, the number of this holder. From now on there is a holder.
     Hold = 11,
-    /// -> fd = one more connection, for a process of the worker's. It is closed when the worker ends.
+    /// words 0 = for whom -> fd = one more connection, for the worker's loop (`CONNECT_LOOP`) or a process of the worker's. It is
+    /// closed when the worker ends.
     Connect = 12,
     /// Nothing is to be held any more: the holder ends.
     Release = 13,

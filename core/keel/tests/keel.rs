@@ -477,6 +477,21 @@ fn what_a_client_asked_for_is_told_to_the_next_worker_too() {
     assert_eq!(sampand.line(), "signal 15");
 }
 
+/// Its loop's own connection is the worker's, and no process's.
+#[test]
+fn the_loop_may_ask_what_the_worker_may() {
+    let (mut sampand, worker) = Sampand::new();
+    sampand.check("of-the-loop holder", "none");
+    sampand.check("of-the-loop ending", "noted");
+    sampand.check("connect", "connected");
+    let answer = sampand.ask("through-the-link ending");
+    assert!(answer.ends_with(": EPERM"), "{answer}");
+    kill(worker, libc::SIGKILL);
+    let mut lines = [sampand.line(), sampand.line()];
+    lines.sort();
+    assert_eq!(lines[0], "ending Everything");
+}
+
 /// As from systemd with KillMode=control-group.
 #[test]
 fn a_signal_to_the_worker_is_no_order() {

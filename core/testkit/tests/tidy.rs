@@ -18,6 +18,7 @@ const IN_ORDER: &[&str] = &[
     "core/image",
     "core/journal",
     "core/lock",
+    "core/keel",
     "core/systemd",
     "core/plugin-host",
     "core/supervisor",
