@@ -173,7 +173,9 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
         }
         // Descriptors that are on their way, as the kernel counts them for each user.
         ["in-flight", count] => in_flight(count.parse()?)?,
-        ["of-the-loop", ..] => obey(&keel.of_the_loop()?, line.split_once(' ').map_or("", |(_, rest)| rest))?,
+        ["of-the-loop", ..] => {
+            obey(&*keel.of_the_loop()?, line.split_once(' ').map_or("", |(_, rest)| rest))?
+        }
         ["rubbish"] => {
             rustix::net::send(keel.socket(), b"rubbish", rustix::net::SendFlags::empty())?;
             "sent".into()

@@ -1,6 +1,6 @@
 //! The worker's end of the keel's socket: one typed method per request. Each method sends, waits for the
-//! answer (some 20 us; a launch some 200) and returns it; clones share one connection and take turns, so call
-//! it from blocking-pool threads or, where that is short enough, from the loop.
+//! answer (some 20 us; a launch some 200) and returns it; clones share one connection and take turns: they
+//! are for threads of the blocking pool. The loop has a connection of its own (`LoopKeel`).
 
 use crate::orders::Ending;
 use crate::watchdog::Watchdog;
@@ -13,6 +13,8 @@ use rustix::process::{Pid, Signal};
 use sampan_child::sys::{Call, Fault};
 use sampan_journal::crash;
 use sampan_runtime::error::errno_name;
+use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug, thiserror::Error)]
@@ -136,10 +138,22 @@ pub enum Fate {
     Hung,
 }
 
-/// The connection. Cheap to clone.
+/// The connection. Cheap to clone. Clones wait for each other: the loop has one of its own (`LoopKeel`).
 #[derive(Clone, Debug)]
 pub struct Keel {
     shared: Arc<Shared>,
+}
+
+/// A connection of the loop's own, on which it never waits for a thread that launches: it stays on the loop's thread.
+#[derive(Clone, Debug)]
+pub struct LoopKeel(Rc<Keel>);
+
+impl Deref for LoopKeel {
+    type Target = Keel;
+
+    fn deref(&self) -> &Keel {
+        &self.0
+    }
 }
 
 #[derive(Debug)]
@@ -349,9 +363,8 @@ impl Keel {
         the_one(&mut fds, "a connection without a descriptor")
     }
 
-    /// A connection of the loop's own, on which it never waits for a thread that launches.
-    pub fn of_the_loop(&self) -> Result<Keel, Error> {
-        Keel::connected(self.connect_for(wire::CONNECT_LOOP)?)
+    pub fn of_the_loop(&self) -> Result<LoopKeel, Error> {
+        Ok(LoopKeel(Rc::new(Keel::connected(self.connect_for(wire::CONNECT_LOOP)?)?)))
     }
 
     /// In the process that was given one end of a `connect`.

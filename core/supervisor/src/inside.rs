@@ -45,7 +45,9 @@ impl Exec for Inside {
         });
         let mut command = started.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let output = command.output(output_bytes_max).await?;
-        let exit = command.keel.peek(command.pid).map_err(io::Error::other)?;
+        let (keel, pid) = (command.keel.clone(), command.pid);
+        let peeked = tokio::task::spawn_blocking(move || keel.peek(pid)).await;
+        let exit = peeked.map_err(io::Error::other)?.map_err(io::Error::other)?;
         Ok(Ran { code: exit.map_or(255, sampan_keel::Exit::code), output })
     }
 }

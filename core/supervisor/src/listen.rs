@@ -1,7 +1,7 @@
 //! The control socket itself. The keel has it, so that no connection is refused while one worker follows another: who comes in
 //! between waits. A path that somebody removed, or put something else at, is noticed by inotify, and the socket made again.
 use rustix::fs::{Mode, OFlags, inotify};
-use sampan_keel::Keel;
+use sampan_keel::LoopKeel;
 use sampan_plugin::lock;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,7 +26,7 @@ pub struct Listening {
 impl Listening {
     /// The one that the keel has, if its file is still at `path`; else a new one. The run folder's lock is ours, so what stands
     /// at the path is nobody else's.
-    pub fn open(path: &Path, keel: &Keel) -> io::Result<Listening> {
+    pub fn open(path: &Path, keel: &LoopKeel) -> io::Result<Listening> {
         let fetch = |key| keel.fetch(key).map_err(io::Error::other);
         if let (Some(socket), Some(file)) = (fetch(SOCKET)?, fetch(FILE)?) {
             let file = std::fs::File::from(file);
@@ -39,7 +39,7 @@ impl Listening {
         })
     }
 
-    fn make(path: &Path, keel: &Keel) -> io::Result<Listening> {
+    fn make(path: &Path, keel: &LoopKeel) -> io::Result<Listening> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -55,7 +55,7 @@ impl Listening {
     }
 
     /// Returns when the path leads elsewhere, with what listens there now.
-    pub async fn replaced(&self, keel: &Keel) -> Listening {
+    pub async fn replaced(&self, keel: &LoopKeel) -> Listening {
         let mut told = false;
         loop {
             let changes = changes(&self.path);
@@ -93,7 +93,7 @@ fn changes(path: &Path) -> io::Result<tokio::io::unix::AsyncFd<crate::fence::Hel
 }
 
 /// sampand ends and its services run on: nobody may wait here for an answer.
-pub fn close(path: &Path, keel: &Keel) {
+pub fn close(path: &Path, keel: &LoopKeel) {
     for key in [SOCKET, FILE] {
         let _ = keel.keep(key, None);
     }

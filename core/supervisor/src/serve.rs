@@ -20,7 +20,7 @@ use axum::serve::IncomingStream;
 use futures_util::stream;
 use sampan_api as api;
 use sampan_config::schema::Supervisor;
-use sampan_keel::Keel;
+use sampan_keel::LoopKeel;
 use serde::Deserialize;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,7 +49,7 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 }
 
 /// Opens the socket and serves it until the process ends.
-pub fn start(config: &Supervisor, keel: &Keel, send: Send) -> std::io::Result<()> {
+pub fn start(config: &Supervisor, keel: &LoopKeel, send: Send) -> std::io::Result<()> {
     let mut listening = Listening::open(&config.socket, keel)?;
     let seen = Arc::new(Mutex::new(Seen::load(&config.run_dir)));
     let keel = keel.clone();

@@ -12,7 +12,7 @@ use sampan_cgroups::Hierarchies;
 use sampan_config::Config;
 use sampan_config::schema::{LogDriver, Supervisor};
 use sampan_journal::{Desired, Journal, Replay};
-use sampan_keel::{Fate, Keel, rundir};
+use sampan_keel::{Fate, Keel, LoopKeel, rundir};
 use sampan_plugin_host::{self as plugins, HostEnv, Opened, Plugins};
 use sampan_runtime::kernel::trust;
 use std::io::Write;
@@ -54,7 +54,11 @@ pub fn run(keel: Keel, source: Source) -> u8 {
     let local = tokio::task::LocalSet::new();
     // The keel takes the end of our socket for our death: it stays open until the process ends.
     std::mem::forget(keel.clone());
-    let mut opening = match local.block_on(&runtime, Opening::find(&keel, &source)) {
+    let loop_keel = match keel.of_the_loop() {
+        Ok(loop_keel) => loop_keel,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let mut opening = match local.block_on(&runtime, Opening::find(&loop_keel, &keel, &source)) {
         Ok(opening) => opening,
         Err(text) => {
             let _ = std::io::stderr().write_all(text.as_bytes());
@@ -68,7 +72,7 @@ pub fn run(keel: Keel, source: Source) -> u8 {
     };
     log::install(view.clone(), opening.supervisor());
     opening.tell();
-    let code = match local.block_on(&runtime, start(keel, source, opening, view.clone())) {
+    let code = match local.block_on(&runtime, start(loop_keel, keel, source, opening, view.clone())) {
         Ok(code) => code,
         Err(text) => {
             tracing::error!("{text}");
@@ -86,7 +90,13 @@ fn fail(text: &str) -> u8 {
     FAILED
 }
 
-async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Result<u8, String> {
+async fn start(
+    keel: LoopKeel,
+    pool_keel: Keel,
+    source: Source,
+    opening: Opening,
+    view: View,
+) -> Result<u8, String> {
     let supervisor = opening.supervisor().clone();
     let Claimed { claim, hierarchies, cgroup_parent, journal, replay, desired } = claim(&supervisor, &keel)?;
     let lives = tell_of_predecessor(&keel)?;
@@ -96,7 +106,7 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     if lives == 0 {
         open_files::tell(configs.lasting().services.len());
     }
-    let opened = open_plugins(configs.lasting(), &keel, &claim.boot_id, reason).await?;
+    let opened = open_plugins(configs.lasting(), &pool_keel, &claim.boot_id, reason).await?;
     crate::asks::forward(opened.asks, opened.back, send.clone());
     let plugins = Arc::new(opened.plugins);
     let Configs { first: config, then } = configs;
@@ -104,13 +114,12 @@ async fn start(keel: Keel, source: Source, opening: Opening, view: View) -> Resu
     let follow = follow::wanted(&config);
     let logged = config.services.values().any(|service| service.logging.driver != LogDriver::None);
     let dirs = Dirs { run: config.supervisor.run_dir.clone(), state: config.supervisor.state_dir.clone() };
-    let context = Rc::new(Context::new(keel.clone(), plugins, hierarchies, cgroup_parent, dirs));
+    let context = Rc::new(Context::new(keel.clone(), pool_keel, plugins, hierarchies, cgroup_parent, dirs));
     let mut worker = Worker::new(Begin {
         context: context.clone(),
         config,
         source,
         send: send.clone(),
-        keel: keel.of_the_loop().map_err(|e| e.to_string())?,
         journal,
         desired,
         lives: lives + 1,
@@ -163,7 +172,7 @@ fn claim(supervisor: &Supervisor, keel: &Keel) -> Result<Claimed, String> {
 }
 
 /// How many workers came before this one.
-fn tell_of_predecessor(keel: &Keel) -> Result<u32, String> {
+fn tell_of_predecessor(keel: &LoopKeel) -> Result<u32, String> {
     let (lives, fate) = keel.predecessor();
     match fate {
         Fate::First => {
@@ -183,7 +192,7 @@ async fn end(
     outcome: Outcome,
     worker: &mut Worker,
     supervisor: &Supervisor,
-    keel: &Keel,
+    keel: &LoopKeel,
     following: Option<Task>,
 ) -> u8 {
     let context = worker.context();
@@ -220,11 +229,11 @@ async fn end(
 
 /// Removes what is ours on this host.
 fn leave(context: &Context, supervisor: &Supervisor) {
-    let released = context.keel.release();
+    let released = context.loop_keel.release();
     // The holder was in it, where systemd is init.
     crate::life::remove_cgroup_parent(context.hierarchies, &context.cgroup_parent);
     let left = std::fs::remove_file(&supervisor.socket)
-        .and_then(|()| rundir::leave(&supervisor.run_dir, &context.cgroup_parent, &context.keel));
+        .and_then(|()| rundir::leave(&supervisor.run_dir, &context.cgroup_parent, &context.loop_keel));
     if let Err(error) = left {
         tracing::warn!("cannot clear {}: {error}", supervisor.run_dir.display());
     }

@@ -102,7 +102,7 @@ struct Scene {
 impl Scene {
     fn of(context: &Context, name: &str, generation: u64, log: hooks::Log) -> Scene {
         Scene {
-            keel: context.keel.clone(),
+            keel: context.keel_for_the_pool(),
             hierarchies: context.hierarchies,
             containers: context.dirs.containers(),
             run: context.dirs.run.clone(),

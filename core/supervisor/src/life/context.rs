@@ -11,7 +11,7 @@ use crate::scope;
 use sampan_api as api;
 use sampan_cgroups::Hierarchies;
 use sampan_config::schema::Service;
-use sampan_keel::{Child, Keel, rundir};
+use sampan_keel::{Child, Keel, LoopKeel, rundir};
 use sampan_plugin_host::{Ctx, Failure, Plugins};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,10 @@ impl Dirs {
 }
 
 pub struct Context {
-    pub keel: Keel,
+    /// The loop's own connection.
+    pub loop_keel: LoopKeel,
+    /// What threads of the pool share.
+    pool_keel: Keel,
     pub plugins: Arc<Plugins>,
     pub hierarchies: &'static Hierarchies,
     pub dirs: Dirs,
@@ -65,7 +68,8 @@ pub struct Context {
 
 impl Context {
     pub fn new(
-        keel: Keel,
+        loop_keel: LoopKeel,
+        pool_keel: Keel,
         plugins: Arc<Plugins>,
         hierarchies: &'static Hierarchies,
         cgroup_parent: String,
@@ -73,9 +77,10 @@ impl Context {
     ) -> Context {
         Context {
             cgroup_parent,
-            exec: Arc::new(Inside { keel: keel.clone(), containers: dirs.containers() }),
-            launchers: Rc::new(Launchers::new(keel.clone())),
-            keel,
+            exec: Arc::new(Inside { keel: pool_keel.clone(), containers: dirs.containers() }),
+            launchers: Rc::new(Launchers::new(loop_keel.clone(), pool_keel.clone())),
+            loop_keel,
+            pool_keel,
             plugins,
             hierarchies,
             dirs,
@@ -83,6 +88,11 @@ impl Context {
             kept: RefCell::default(),
             killed_in: RefCell::default(),
         }
+    }
+
+    /// For a thread of the pool to take with it. The loop would wait on it for whoever launches.
+    pub fn keel_for_the_pool(&self) -> Keel {
+        self.pool_keel.clone()
     }
 
     /// Says it once, however often the service starts.
@@ -157,7 +167,8 @@ impl Context {
 
     /// The keel has another holder, which is not where it is to live.
     pub fn place_holder(&self) {
-        let (keel, run_dir, hierarchies) = (self.keel.clone(), self.dirs.run.clone(), self.hierarchies);
+        let (keel, run_dir, hierarchies) =
+            (self.keel_for_the_pool(), self.dirs.run.clone(), self.hierarchies);
         tokio::task::spawn_blocking(move || scope::place_another(&keel, &run_dir, hierarchies));
     }
 
@@ -181,7 +192,7 @@ impl Context {
         self.plugins.forget(name);
         self.kept.borrow_mut().remove(name);
         self.killed_in.borrow_mut().remove(name);
-        let (io, keel, name) = (self.dirs.io(name), self.keel.clone(), name.to_owned());
+        let (io, keel, name) = (self.dirs.io(name), self.keel_for_the_pool(), name.to_owned());
         tokio::task::spawn_blocking(move || {
             super::drop_stdio(&keel, &io, &name);
         });
@@ -200,7 +211,8 @@ impl Context {
 
     /// Goes on with the poststart hooks of a container that an earlier worker started.
     pub fn finish_poststart(&self, service: &Service, generation: u64) {
-        let (keel, containers, log) = (self.keel.clone(), self.dirs.containers(), self.hook_log(service));
+        let (keel, containers, log) =
+            (self.keel_for_the_pool(), self.dirs.containers(), self.hook_log(service));
         let name = service.name.clone();
         tokio::task::spawn_blocking(move || {
             hooks::go_on(&keel, &containers, &name, &super::tag(&name, generation), &log)
@@ -209,7 +221,7 @@ impl Context {
 
     /// A child of the keel that nobody waits for: killed and reaped.
     pub fn end_stray(&self, child: Child) {
-        let keel = self.keel.clone();
+        let keel = self.keel_for_the_pool();
         tokio::task::spawn_blocking(move || super::end(&keel, &child));
     }
 

@@ -5,7 +5,7 @@ use super::{of_io, on_pool};
 use crate::fence::{self, Held};
 use crate::hooks;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
-use sampan_keel::Keel;
+use sampan_keel::{Keel, LoopKeel};
 use sampan_plan::host_process::{HostProcess, host};
 use sampan_runtime::kernel::pidfd;
 use sampan_runtime::launch::slots::{SlotInputs, Slots};
@@ -73,7 +73,8 @@ impl Launcher {
 /// All launching processes, but those at work.
 #[derive(Debug)]
 pub struct Launchers {
-    keel: Keel,
+    loop_keel: LoopKeel,
+    pool_keel: Keel,
     idle: RefCell<Vec<(Instant, Launcher)>>,
     /// A task looks after the idle ones.
     looked_after: Cell<bool>,
@@ -88,9 +89,10 @@ struct Stuck {
 }
 
 impl Launchers {
-    pub fn new(keel: Keel) -> Launchers {
+    pub fn new(loop_keel: LoopKeel, pool_keel: Keel) -> Launchers {
         Launchers {
-            keel,
+            loop_keel,
+            pool_keel,
             idle: RefCell::default(),
             looked_after: Cell::new(false),
             stuck: RefCell::default(),
@@ -158,9 +160,9 @@ impl Launchers {
     }
 
     async fn start(&self) -> Result<Launcher, Problem> {
-        let keel = self.keel.clone();
+        let keel = self.pool_keel.clone();
         let (socket, process) = on_pool(move || begin(&keel).map_err(of_io)).await?;
-        let (keel, ended) = (self.keel.clone(), fence::readable(process.pidfd.clone()).map_err(of_io)?);
+        let (keel, ended) = (self.loop_keel.clone(), fence::readable(process.pidfd.clone()).map_err(of_io)?);
         let pid = process.pid;
         tokio::task::spawn_local(async move {
             drop(ended.readable().await);
@@ -174,7 +176,7 @@ impl Launchers {
     /// After the end of a launch that went on for too long: waits until nothing is done for it any more, as far as that can be.
     pub async fn ended(&self, under_way: &UnderWay) {
         let service = under_way.service.clone();
-        let keel = self.keel.clone();
+        let keel = self.pool_keel.clone();
         let hooks = tokio::task::spawn_blocking(move || hooks::end_all(&keel, &service));
         let process = under_way.process.borrow_mut().take();
         if let Some(process) = process

@@ -174,7 +174,7 @@ async fn create_with(
 
 /// What the hooks of a launch that failed have printed is in the pipe, and nobody would come for it.
 async fn attach_output_of_hooks(context: &Context, ctx: &Ctx, claimant: &str) {
-    let (reads, _) = reads(&context.keel, &context.dirs.io(&ctx.service), &ctx.service);
+    let (reads, _) = reads(&context.loop_keel, &context.dirs.io(&ctx.service), &ctx.service);
     if let Err(failure) = context.plugins.attach_output(ctx, claimant, reads).await {
         context.warn(&ctx.service, &failure.to_string());
     }

@@ -1,7 +1,7 @@
 //! A main process by its pidfd: its end, its status where nobody is its parent any more, its network namespace.
 use super::groups::KILL_MAX;
 use rustix::fs::{Mode, OFlags};
-use sampan_keel::{Child, Handle, Keel};
+use sampan_keel::{Child, Handle, Keel, LoopKeel};
 use sampan_service::Status;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub fn signal(pidfd: BorrowedFd<'_>, pid: i32, signal: i32) {
 }
 
 /// How a main process ended, without reaping it.
-pub fn exit_status(keel: &Keel, handle: Option<&Handle>, pidfd: BorrowedFd<'_>) -> Status {
+pub fn exit_status(keel: &LoopKeel, handle: Option<&Handle>, pidfd: BorrowedFd<'_>) -> Status {
     let Some(Handle::Own(pid)) = handle else { return foreign_status(pidfd) };
     match keel.peek(*pid) {
         Ok(Some(sampan_keel::Exit::Code(code))) => Status::Code(code),

@@ -4,7 +4,7 @@
 //! between, so nothing can be lost, whoever dies.
 use super::of_io;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
-use sampan_keel::Keel;
+use sampan_keel::{Keel, LoopKeel};
 use sampan_plan::{Plan, Spec};
 use sampan_plugin_host::{Lent, Role};
 use sampan_service::Problem;
@@ -98,7 +98,7 @@ fn fifo(
 
 /// The read ends of a container that runs already, and whether nobody had held them: the holder and the keel were killed
 /// together. Then they are opened again, and what a service had written that has ended is lost.
-pub fn reads(keel: &Keel, folder: &Path, service: &str) -> (Vec<(Role, OwnedFd)>, bool) {
+pub fn reads(keel: &LoopKeel, folder: &Path, service: &str) -> (Vec<(Role, OwnedFd)>, bool) {
     let (mut ends, mut lost) = (Vec::new(), false);
     for (stream, role) in [("stdout", Role::Stdout), ("stderr", Role::Stderr)] {
         match keel.fetch(&key(service, stream)) {

@@ -82,7 +82,7 @@ struct Children {
 }
 
 fn children(worker: &Worker) -> Children {
-    let kept = match worker.keel.list() {
+    let kept = match worker.context.loop_keel.list() {
         Ok(kept) => kept,
         Err(error) => {
             tracing::error!("the keel does not say what it holds: {error}");

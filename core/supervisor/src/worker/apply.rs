@@ -90,7 +90,7 @@ impl Worker {
                 }
             }
         }
-        opening::hold(&self.keel, &self.context.dirs.run)
+        opening::hold(&self.context.loop_keel, &self.context.dirs.run)
     }
 
     fn put_into_force(&mut self, next: &Applied, config: Config) -> Result<api::Applied, String> {

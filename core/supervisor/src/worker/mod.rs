@@ -79,8 +79,6 @@ pub struct Begin {
     pub config: Config,
     pub source: Source,
     pub send: Sender,
-    /// The loop's own connection.
-    pub keel: sampan_keel::Keel,
     pub journal: Journal,
     pub desired: journal::Desired,
     /// The how manyth of this sampand it is.
@@ -97,8 +95,6 @@ pub struct Worker {
     /// Held by whoever reads it: one after the other, as they came.
     reading: Rc<Mutex<()>>,
     send: Sender,
-    /// The loop's own connection.
-    keel: sampan_keel::Keel,
     lives: u32,
     run: String,
 
@@ -131,7 +127,7 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(begin: Begin) -> Worker {
-        let Begin { context, config, source, send, keel, journal, desired, lives, run } = begin;
+        let Begin { context, config, source, send, journal, desired, lives, run } = begin;
         let (slots, storm) = fleet::limits(&config.supervisor, clock::boottime());
         let (reports, mut reported) = mpsc::unbounded_channel();
         let told = send.clone();
@@ -152,7 +148,6 @@ impl Worker {
             source: Rc::new(source),
             reading: Rc::default(),
             send,
-            keel,
             lives,
             run,
             fleet: Fleet::default(),
@@ -193,7 +188,7 @@ impl Worker {
         }
         loop {
             {
-                let keel = self.keel.clone();
+                let keel = self.context.loop_keel.clone();
                 let _turn = keel.watchdog().turn(TURN_MAX);
                 self.settle();
                 if let Some(outcome) = self.over() {
@@ -201,7 +196,7 @@ impl Worker {
                 }
             }
             let Some(first) = messages.recv().await else { return (Outcome::Kept, self) };
-            let keel = self.keel.clone();
+            let keel = self.context.loop_keel.clone();
             let _turn = keel.watchdog().turn(TURN_MAX);
             self.take(first);
             for _ in 1..MESSAGES_PER_TURN_MAX {
@@ -336,7 +331,7 @@ impl Worker {
         let Some(entry) = self.fleet.get(name) else { return };
         let Some(live) = entry.live.as_ref().filter(|live| live.generation == generation) else { return };
         let (pid, handle) = (live.pid, live.handle.clone());
-        let status = life::exit_status(&self.keel, live.handle.as_ref(), live.pidfd.as_fd());
+        let status = life::exit_status(&self.context.loop_keel, live.handle.as_ref(), live.pidfd.as_fd());
         let (oom_kills, empty) = self.context.last_look(name);
         let oom_kills = oom_kills.saturating_sub(live.oom_before);
         let exit = Exit { status, oom: oom_kills > 0 };
@@ -354,7 +349,7 @@ impl Worker {
         }
         self.apply(name, &Event::life(generation, Life::Exited { exit, empty }));
         if let Some(handle) = handle
-            && let Err(error) = self.keel.let_go(&handle)
+            && let Err(error) = self.context.loop_keel.let_go(&handle)
         {
             tracing::warn!(service = name, pid, "cannot reap: {error}");
         }

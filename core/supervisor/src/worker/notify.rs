@@ -36,7 +36,7 @@ pub(super) fn health(context: &Context, entry: &Entry, verdict: &Verdict) {
 
 /// Attaches a container that ran on while no worker, or another one, looked.
 async fn replay_attach(context: &Context, entry: &Entry, live: &Live) {
-    let (ends, lost) = life::reads(&context.keel, &context.dirs.io(&entry.name), &entry.name);
+    let (ends, lost) = life::reads(&context.loop_keel, &context.dirs.io(&entry.name), &entry.name);
     let mut fds: Vec<_> = ends.into_iter().map(|(role, end)| life::lent(&entry.name, role, end)).collect();
     fds.push(life::lent(&entry.name, Role::Pidfd, live.pidfd.clone()));
     fds.extend(live.netns.as_ref().map(|netns| life::lent(&entry.name, Role::Netns, netns.clone())));
@@ -51,7 +51,7 @@ async fn replay_attach(context: &Context, entry: &Entry, live: &Live) {
 /// For a life that ended while nobody held its output: what stood in the pipes is gone, what is written now is read.
 async fn attach_lost_output(context: &Context, entry: &Entry) {
     let Some(plugin) = context.plugins.claimant("stdio") else { return };
-    let (ends, lost) = life::reads(&context.keel, &context.dirs.io(&entry.name), &entry.name);
+    let (ends, lost) = life::reads(&context.loop_keel, &context.dirs.io(&entry.name), &entry.name);
     if !lost {
         return;
     }

@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use sampan_config::schema::{Config, Supervisor};
 use sampan_config::{Inputs, Loaded};
 use sampan_journal::Replay;
-use sampan_keel::{Keel, rundir};
+use sampan_keel::{Keel, LoopKeel, rundir};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
@@ -58,11 +58,11 @@ pub enum Then {
 
 impl Opening {
     /// The text of the error is for stderr, as `--check` prints it.
-    pub async fn find(keel: &Keel, source: &Source) -> Result<Opening, String> {
+    pub async fn find(keel: &LoopKeel, pool_keel: &Keel, source: &Source) -> Result<Opening, String> {
         let boot =
             rundir::boot_id().map_err(|error| format!("sampand: cannot read the boot id: {error}\n"))?;
         let mut warnings = Vec::new();
-        let launchers = Launchers::new(keel.clone());
+        let launchers = Launchers::new(keel.clone(), pool_keel.clone());
         if let Some(run_dir) = held(keel) {
             let gone = || Err(format!("{} is gone", run_dir.join(NAME).display()));
             match read(&run_dir, &boot).and_then(|kept| kept.map_or_else(gone, Ok)) {
@@ -159,7 +159,7 @@ impl Configs {
 }
 
 /// From now on a worker that follows this one goes on with what is applied in this run folder.
-pub fn hold(keel: &Keel, run_dir: &Path) -> Result<(), String> {
+pub fn hold(keel: &LoopKeel, run_dir: &Path) -> Result<(), String> {
     let failed = |why: &dyn std::fmt::Display| format!("cannot hold {}: {why}", run_dir.display());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(run_dir, flags, Mode::empty()).map_err(|errno| failed(&errno))?;
@@ -167,11 +167,11 @@ pub fn hold(keel: &Keel, run_dir: &Path) -> Result<(), String> {
 }
 
 /// A sampand that starts has its own config to find, whatever it took over from one before it.
-pub fn let_go(keel: &Keel) -> Result<(), String> {
+pub fn let_go(keel: &LoopKeel) -> Result<(), String> {
     keel.keep(HOLDS, None).map_err(|error| format!("cannot let go of {HOLDS}: {error}"))
 }
 
-fn held(keel: &Keel) -> Option<PathBuf> {
+fn held(keel: &LoopKeel) -> Option<PathBuf> {
     let folder = keel.fetch(HOLDS).ok()??;
     std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).ok()
 }

@@ -106,7 +106,7 @@ impl Worker {
     pub fn farewell(&mut self, answer: Answer<api::Done>) {
         self.farewell.push(answer);
         if !broken(Invariant::ShutdownForgotten)
-            && let Err(error) = self.context.keel.note_ending(Ending::Everything)
+            && let Err(error) = self.context.loop_keel.note_ending(Ending::Everything)
         {
             tracing::warn!("a worker after this one would not go on with it: {error}");
         }

@@ -65,7 +65,7 @@ fn a_service_may_call_itself_what_the_keel_is_called() {
         world.pid(name)
     });
     let named = |pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "sampand-keel\n";
-    world.until("they are named so", |_| pids[..3].iter().all(|pid| named(pid)));
+    world.until("they are named so", |_| pids[..3].iter().all(named));
     let begin = Instant::now();
     kill_the_worker(&world);
     world.until("a worker is back", |world| {
