@@ -25,6 +25,7 @@ const IN_ORDER: &[&str] = &[
     "core/service",
     "core/api",
     "hooks",
+    "plugins/sdk",
     "plugins/network",
     "plugins/logging",
     "plugins/cgroups",

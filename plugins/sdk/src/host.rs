@@ -1,7 +1,7 @@
 //! Calls from the plugin to its host: the host's table with types.
 //!
 //! `Host` is cheap to clone, works from any thread and never calls back into the plugin: what takes time (`put`, `submit`) is
-//! queued by the host and answered by a RESULT event, which `export.rs` turns into the end of a future. Everything passed in
+//! queued by the host and answered by a RESULT event, which `export/instance.rs` turns into the end of a future. Everything passed in
 //! is copied by the host before the call returns, descriptors are duplicated.
 use crate::abi::{self, Bytes, Ctx, HostTable};
 use crate::error::{Error, Result};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  sampand's worker                    | the plugin's library
-//!  plugins/call.rs  --- sp_request --> | export.rs: trampolines, panics caught, own tokio runtime --> impl Plugin
+//!  plugin-host/call   --- sp_request --> | export/: trampolines, panics caught, own tokio runtime --> impl Plugin
 //!                   <-- complete ----- |
 //!  the host's table <-- host.rs ------ | Host: put, get, keep_fd, log, metrics, submit
 //! ```
@@ -10,17 +10,28 @@
 //! any compiler. docs/plugins.md tells the whole story; `testing::Rig` drives a plugin through the C table in a unit test.
 //! Absent on purpose: any access to the supervisor's memory, runtime or types besides the table.
 pub mod abi;
-pub mod adjust;
+
 mod error;
-pub mod export;
-pub mod host;
-mod logs;
+
+pub mod adjust;
+
 pub mod merge;
-pub mod netns;
-mod panics;
-pub mod plugin;
-pub mod testing;
+
 pub mod types;
+
+pub mod netns;
+
+pub mod host;
+
+mod logs;
+
+mod panics;
+
+pub mod plugin;
+
+pub mod export;
+
+pub mod testing;
 
 pub use adjust::Adjust;
 pub use async_trait::async_trait;

@@ -1,6 +1,6 @@
 //! What each event says and what is answered: the payloads, as a handler sees them.
 //!
-//! They are read from the flat envelope and its JSON body by `export.rs`. Fields may be added: a handler takes what it needs
+//! They are read from the flat envelope and its JSON body by `export/request.rs`. Fields may be added: a handler takes what it needs
 //! and ignores the rest, and a field that an older host does not send has a default.
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -13,23 +13,27 @@
 //! ```
 //! A request is fired and waited for on the calling thread, RESULTs and timers are delivered in between, as the one thread
 //! per plugin of sampand does it. Absent: policy, order and merging, which are the host's and tested there.
+mod event;
 mod fake;
+mod look;
+mod pending;
+
+pub use event::{Answered, Event};
+pub use pending::Pending;
 
 use crate::abi::{self, Bytes, PluginTable, Request};
 use crate::error::{Error, Result};
 use crate::merge::{Author, Merge};
 use crate::plugin::Plugin;
 use crate::types::{Container, Role};
+use event::Fired;
 use fake::{FAKE_HOST, Fake};
 use serde_json::{Value, json};
 use std::ffi::{CStr, CString, c_void};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How long `fire` waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+use std::time::Instant;
 
 /// A plugin, opened by a fake host.
 pub struct Rig {
@@ -55,93 +59,6 @@ pub struct Line {
     pub fields: Value,
     pub container: Container,
     pub request: u64,
-}
-
-/// What a request was answered with.
-#[derive(Debug, Default)]
-pub struct Answered {
-    pub json: Value,
-    pub fds: Vec<OwnedFd>,
-}
-
-/// One event to fire.
-pub struct Event {
-    pub number: u16,
-    pub flags: u16,
-    pub service: String,
-    pub body: Value,
-    pub pid: i32,
-    pub exit_code: i32,
-    pub signal: i32,
-    pub attempt: u32,
-    pub token: u64,
-    pub fds: Vec<(u32, OwnedFd)>,
-}
-
-impl Event {
-    /// An event (`abi::EV_*`) about the host.
-    pub fn new(number: u16) -> Event {
-        Event {
-            number,
-            flags: 0,
-            service: String::new(),
-            body: Value::Null,
-            pid: 0,
-            exit_code: 0,
-            signal: 0,
-            attempt: 0,
-            token: 0,
-            fds: Vec::new(),
-        }
-    }
-
-    /// The container of this service; its ID is the service's name.
-    pub fn of(mut self, service: &str) -> Event {
-        service.clone_into(&mut self.service);
-        self
-    }
-
-    pub fn body(mut self, body: Value) -> Event {
-        self.body = body;
-        self
-    }
-
-    pub fn flags(mut self, flags: u16) -> Event {
-        self.flags = flags;
-        self
-    }
-
-    pub fn pid(mut self, pid: i32) -> Event {
-        self.pid = pid;
-        self
-    }
-
-    pub fn exit(mut self, code: i32, signal: i32) -> Event {
-        (self.exit_code, self.signal) = (code, signal);
-        self
-    }
-
-    pub fn fd(mut self, role: Role, fd: impl Into<OwnedFd>) -> Event {
-        self.fds.push((role.number(), fd.into()));
-        self
-    }
-
-    /// No answer is waited for, as with `exit` or `oom`.
-    fn is_notification(&self) -> bool {
-        matches!(
-            self.number,
-            abi::EV_READY
-                | abi::EV_HEALTH
-                | abi::EV_OOM
-                | abi::EV_EXIT
-                | abi::EV_UPDATED
-                | abi::EV_STOPPING
-                | abi::EV_REMOVED
-                | abi::EV_CUSTOM
-                | abi::EV_TIMER
-                | abi::EV_RESULT
-        )
-    }
 }
 
 impl Rig {
@@ -345,6 +262,11 @@ impl Rig {
         state.disk.remove(&(handle, key.to_owned()));
     }
 
+    /// As of a host whose policy allows no more, or that has given up on the request.
+    pub fn give_no_more_time(&self) {
+        self.host.lock().gives_no_more_time = true;
+    }
+
     /// `synchronize` with all that lives.
     pub fn synchronize(&self) -> Result<()> {
         let (containers, kept, fds) = {
@@ -411,68 +333,6 @@ impl Rig {
         }
     }
 
-    // ---- looking -----------------------------------------------------------------------------------------------------
-
-    /// A stored value; `service` "" for those of the host.
-    pub fn kv(&self, service: &str, key: &str) -> Option<Value> {
-        let state = self.host.lock();
-        let handle = if service.is_empty() { 0 } else { state.handle(service) };
-        state.kv.get(&(handle, key.to_owned())).and_then(|bytes| serde_json::from_slice(bytes).ok())
-    }
-
-    pub fn logs(&self) -> Vec<Line> {
-        self.host.lock().logs.clone()
-    }
-
-    /// How much more time was asked for, over all requests.
-    pub fn extended(&self) -> Duration {
-        self.host.lock().extended
-    }
-
-    /// As of a host whose policy allows no more, or that has given up on the request.
-    pub fn give_no_more_time(&self) {
-        self.host.lock().gives_no_more_time = true;
-    }
-
-    /// The last value of a gauge, the sum of a counter, the count of a histogram, over all containers.
-    pub fn metric(&self, name: &str) -> Option<f64> {
-        let state = self.host.lock();
-        state.metrics.iter().find(|(has, ..)| has == name).map(|(_, _, value)| *value)
-    }
-
-    /// The keys of all kept descriptors, with their service ("" for the host).
-    pub fn kept(&self) -> Vec<(String, String)> {
-        let state = self.host.lock();
-        state.kept.keys().map(|(handle, key)| (state.name(*handle), key.clone())).collect()
-    }
-
-    pub fn kept_fd(&self, service: &str, key: &str) -> Option<OwnedFd> {
-        let state = self.host.lock();
-        let handle = if service.is_empty() { 0 } else { state.handle(service) };
-        state.kept.get(&(handle, key.to_owned())).and_then(|fd| fd.try_clone().ok())
-    }
-
-    /// What `emit` sent: kind and data.
-    pub fn emitted(&self) -> Vec<(String, Value)> {
-        self.host.lock().emitted.clone()
-    }
-
-    /// The events that the plugin still wants.
-    pub fn subscribed(&self) -> u64 {
-        self.host.lock().events
-    }
-
-    /// What the table says of itself: name, version, manifest.
-    pub fn identity(&self) -> (String, String, Value) {
-        let text = |text: *const std::ffi::c_char| match text.is_null() {
-            true => String::new(),
-            // SAFETY: the header says a NUL-terminated text that lives as long as the library.
-            false => unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned(),
-        };
-        let manifest = serde_json::from_str(&text(self.table.manifest)).unwrap_or(Value::Null);
-        (text(self.table.name), text(self.table.version), manifest)
-    }
-
     fn this(&self) -> MutexGuard<'_, *mut c_void> {
         self.this.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -481,111 +341,5 @@ impl Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// A request that is not answered yet.
-pub struct Pending<'a> {
-    rig: &'a Rig,
-    id: u64,
-    event: Option<Box<Fired>>,
-}
-
-impl Pending<'_> {
-    pub fn is_done(&self) -> bool {
-        self.id == 0 || self.rig.host.lock().done.contains_key(&self.id)
-    }
-
-    pub fn wait(mut self) -> Result<Answered> {
-        let Some(event) = self.event.take() else { return Ok(Answered::default()) };
-        if self.id == 0 {
-            return Ok(Answered::default());
-        }
-        let enough = Instant::now() + PATIENCE;
-        loop {
-            self.rig.deliver();
-            let mut state = self.rig.host.lock();
-            if let Some((status, json, fds)) = state.done.remove(&self.id) {
-                return match status {
-                    abi::OK if json.is_empty() => Ok(Answered { json: Value::Null, fds }),
-                    abi::OK => Ok(Answered { json: serde_json::from_slice(&json)?, fds }),
-                    status => Err(Error::with_status(status, String::from_utf8_lossy(&json))),
-                };
-            }
-            if Instant::now() > enough {
-                // The plugin may still read it.
-                std::mem::forget(event);
-                return Err(Error::new("no answer within 10 s"));
-            }
-            let wait = self.rig.host.wake.wait_timeout(state, Duration::from_millis(20));
-            drop(wait.unwrap_or_else(PoisonError::into_inner));
-        }
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        if !self.is_done() {
-            // The plugin may still read it.
-            std::mem::forget(self.event.take());
-        }
-    }
-}
-
-/// A request and the memory it points into.
-struct Fired {
-    request: Request,
-    _service: String,
-    _body: Vec<u8>,
-    _fds: Vec<(u32, OwnedFd)>,
-    _raw: Vec<abi::Fd>,
-}
-
-// SAFETY: the pointers in `request` lead into the other fields, which move along without being touched.
-unsafe impl Send for Fired {}
-
-impl Fired {
-    fn new(host: &Fake, event: Event, id: u64) -> Fired {
-        let mut state = host.lock();
-        let container = if event.service.is_empty() { 0 } else { state.handle_or_new(&event.service) };
-        match event.number {
-            abi::EV_CREATE => {
-                state.alive.insert(event.service.clone());
-                if let Some(table) = event.body.get("service") {
-                    state.services.insert(event.service.clone(), table.clone());
-                }
-            }
-            abi::EV_REMOVED => drop(state.alive.remove(&event.service)),
-            abi::EV_ATTACH => {
-                for (role, fd) in &event.fds {
-                    if let Ok(fd) = fd.try_clone() {
-                        state.given.insert((container, *role), fd);
-                    }
-                }
-            }
-            _ => {}
-        }
-        let body = if event.body.is_null() { Vec::new() } else { event.body.to_string().into_bytes() };
-        let raw: Vec<abi::Fd> =
-            event.fds.iter().map(|(role, fd)| abi::Fd { fd: fd.as_raw_fd(), role: *role }).collect();
-        state.seq += 1;
-        let request = Request {
-            flags: event.flags,
-            id,
-            seq: state.seq,
-            container,
-            container_id: Bytes::of(event.service.as_bytes()),
-            service: Bytes::of(event.service.as_bytes()),
-            pid: event.pid,
-            exit_code: event.exit_code,
-            signal: event.signal,
-            attempt: event.attempt,
-            token: event.token,
-            nfds: raw.len() as u32,
-            fds: raw.as_ptr(),
-            body: Bytes::of(&body),
-            ..Request::new(event.number)
-        };
-        Fired { request, _service: event.service, _body: body, _fds: event.fds, _raw: raw }
     }
 }
