@@ -2,5 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod layers;
+mod hostile;
 mod made;
+mod registry;
+mod server;
 mod stores;

@@ -57,6 +57,22 @@ pub struct Incoming {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Get images from their registries; what is here already is not fetched again
+    Pull {
+        #[arg(required = true)]
+        images: Vec<String>,
+        /// Ask MIRROR before REGISTRY (docker.io=mirror.example:5000); may be repeated
+        #[arg(long, value_name = "REGISTRY=MIRROR")]
+        mirror: Vec<String>,
+        /// Ask this host without TLS; may be repeated
+        #[arg(long, value_name = "HOST")]
+        plain_http: Vec<String>,
+        /// Trust the authorities in this file (PEM) too; may be repeated
+        #[arg(long, value_name = "FILE")]
+        ca: Vec<PathBuf>,
+        #[command(flatten)]
+        incoming: Incoming,
+    },
     /// List the images that are here
     List {
         /// Names alone

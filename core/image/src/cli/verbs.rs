@@ -5,8 +5,10 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use sampan_image::get::Getter;
 use sampan_image::import::Import;
 use sampan_image::progress::Line;
+use sampan_image::registry::{self, Settings};
 use sampan_image::{Digest, Error, Image, Kind, Limits, Platform, Reference, Result, Store};
 use serde_json::{Value, json};
 
@@ -19,6 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn run(args: &Args, shown: &Shown) -> Result<()> {
     let path = args.store.as_path();
     match &args.verb {
+        Verb::Pull { images, mirror, plain_http, ca, incoming } => {
+            let mirrors = mirror.iter().map(|text| mirror_of(text)).collect::<Result<_>>()?;
+            let settings = Settings { mirrors, plain_http: plain_http.clone(), authorities: ca.clone() };
+            pull(&Store::open(path)?, images, &settings, incoming, shown)
+        }
         Verb::List { quiet, json } => list(path, *quiet, *json),
         Verb::Inspect { image } => {
             let store = Store::read(path)?;
@@ -117,6 +124,35 @@ fn prune(store: &Store, keep: &[String]) -> Result<()> {
         pruned.blobs,
         size(pruned.bytes)
     ))
+}
+
+/// `REGISTRY=MIRROR`
+fn mirror_of(text: &str) -> Result<(String, String)> {
+    let parts = text.split_once('=').filter(|(registry, mirror)| !registry.is_empty() && !mirror.is_empty());
+    let (registry, mirror) = parts.ok_or_else(|| {
+        let why = "it is REGISTRY=MIRROR, as docker.io=mirror.example:5000";
+        Error::new(Kind::Usage, format!("--mirror {text:?} is no mirror"), why)
+    })?;
+    Ok((registry.to_owned(), mirror.to_owned()))
+}
+
+fn pull(
+    store: &Store,
+    images: &[String],
+    settings: &Settings,
+    incoming: &Incoming,
+    shown: &Shown,
+) -> Result<()> {
+    let references = images.iter().map(|text| Reference::parse(text)).collect::<Result<Vec<_>>>()?;
+    let platform = platform(incoming)?;
+    let writer = store.writer()?;
+    let getter =
+        Getter { store, writer: &writer, limits: limits(incoming), platform: &platform, progress: shown };
+    for reference in &references {
+        let pulled = registry::pull(&getter, settings, reference)?;
+        came_in(shown, vec![pulled.name], pulled.digest)?;
+    }
+    Ok(())
 }
 
 fn import(store: &Store, from: &Path, name: Option<&str>, incoming: &Incoming, shown: &Shown) -> Result<()> {

@@ -11,8 +11,9 @@ use crate::progress::{Progress, Stage};
 use crate::store::Partial;
 
 const PIECE: usize = 256 << 10;
-/// In a row without a byte in between.
+/// In a row, with less than `ENOUGH` bytes in between: who sends one at a time keeps us busy for ever.
 const ATTEMPTS: u32 = 6;
+const ENOUGH: u64 = 64 << 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl Fetch<'_> {
         while partial.have() < size {
             let before = partial.have();
             let Err(error) = self.attempt(&mut partial, &mut hasher, &give) else { continue };
-            failures = if partial.have() > before { 1 } else { failures + 1 };
+            failures = if partial.have() >= before + ENOUGH { 1 } else { failures + 1 };
             if error.kind() != Kind::Temporary || failures >= ATTEMPTS {
                 return Err(error);
             }

@@ -126,11 +126,11 @@ impl Store {
 
     fn by_name(&self, text: &str, names: &[Name]) -> Result<Option<Digest>> {
         let Ok(reference) = Reference::parse(text) else { return Ok(None) };
-        if let Some(digest) = reference.digest() {
-            return Ok(self.has_blob(digest).then(|| digest.clone()));
-        }
         let full = reference.to_string();
-        Ok(names.iter().find(|name| name.reference == full).map(|name| name.manifest.clone()))
+        let named = names.iter().find(|name| name.reference == full).map(|name| name.manifest.clone());
+        // A digest may be that of an index: then the image was pulled by it, and has it in its name.
+        let pinned = reference.digest().filter(|digest| self.manifest(digest).is_ok());
+        Ok(named.or_else(|| pinned.cloned()))
     }
 
     fn by_prefix(&self, text: &str, names: &[Name]) -> Result<Digest> {

@@ -1,0 +1,86 @@
+//! A token from where the registry says.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use ureq::Agent;
+
+use super::challenge::Challenge;
+use super::credentials::Credentials;
+use super::http;
+use crate::error::{Error, Kind, Result};
+
+const TOKEN_BYTES: u64 = 1 << 20;
+
+#[derive(Deserialize)]
+struct Token {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+/// The `Authorization` for what this challenge asks, if we have what it takes.
+pub fn answer(
+    agent: &Agent,
+    challenge: &Challenge,
+    credentials: Option<&Credentials>,
+    repository: &str,
+    is_tls: bool,
+) -> Result<Option<String>> {
+    match challenge {
+        Challenge::Basic => Ok(match credentials {
+            Some(Credentials::Password { user, password }) => Some(basic(user, password)),
+            _ => None,
+        }),
+        Challenge::Bearer { realm, service, scope } => {
+            // The password goes there.
+            let allowed = realm.starts_with("https://") || (!is_tls && realm.starts_with("http://"));
+            if !allowed {
+                let why = format!("it says to ask {realm:?} for a token, which has no TLS");
+                return Err(Error::new(Kind::Denied, "the registry cannot be trusted", why));
+            }
+            let scope = scope.clone().unwrap_or_else(|| format!("repository:{repository}:pull"));
+            token(agent, realm, service.as_deref(), &scope, credentials)
+                .map(|token| Some(format!("Bearer {token}")))
+        }
+    }
+}
+
+fn token(
+    agent: &Agent,
+    realm: &str,
+    service: Option<&str>,
+    scope: &str,
+    credentials: Option<&Credentials>,
+) -> Result<String> {
+    let fields = [service.map(|service| ("service", service)), Some(("scope", scope))];
+    let fields = fields.into_iter().flatten();
+    let response = match credentials {
+        Some(Credentials::IdentityToken(token)) => {
+            let more = [
+                ("grant_type", "refresh_token"),
+                ("refresh_token", token.as_str()),
+                ("client_id", "sampan-image"),
+            ];
+            agent.post(realm).send_form(fields.chain(more))
+        }
+        Some(Credentials::Password { user, password }) => {
+            agent.get(realm).query_pairs(fields).header("Authorization", basic(user, password)).call()
+        }
+        None => agent.get(realm).query_pairs(fields).call(),
+    };
+    let response = response.map_err(|e| http::failed(realm, &e))?;
+    if !response.status().is_success() {
+        return Err(http::refused(realm, response, "a token"));
+    }
+    let text = response.into_body().into_with_config().limit(TOKEN_BYTES).read_to_vec();
+    let text = text.map_err(|e| http::failed(realm, &e))?;
+    let token: Option<Token> = serde_json::from_slice(&text).ok();
+    let token = token.and_then(|t| t.token.filter(|t| !t.is_empty()).or(t.access_token));
+    token.ok_or_else(|| {
+        Error::new(Kind::Denied, format!("{realm} does not give a token"), "its answer has none")
+    })
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
