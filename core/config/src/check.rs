@@ -10,7 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::inputs::Asked;
 use crate::merge::join;
 use crate::near::nearest;
-use crate::schema::{Condition, Network, NetworkMode, Port, Protocol, RootMode, Source, Subnet};
+use crate::schema::{Condition, Membership, Network, NetworkMode, Port, Protocol, RootMode, Source, Subnet};
 use crate::source::Spot;
 use crate::tree::Table;
 
@@ -154,24 +154,55 @@ fn memberships(
     networks: &BTreeMap<String, Network>,
     errors: &mut Vec<Diagnostic>,
 ) {
+    let mut addresses: BTreeMap<(&str, IpAddr), (&str, &Spot)> = BTreeMap::new();
     for (name, draft) in drafts {
         let path = join(&join("services", name), "networks");
-        for (i, (network, at)) in draft.networks.iter().enumerate() {
-            if !networks.contains_key(network) {
+        for (i, (membership, at)) in draft.networks.iter().enumerate() {
+            let network = &membership.network;
+            let Some(config) = networks.get(network) else {
                 let hint = match nearest(network, networks.keys().map(String::as_str)) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("add [networks.{network}]"),
                 };
                 errors.push(Diagnostic::error(&path, at, format!("no such network: {network}"), hint));
-            }
-            if let Some((_, first)) = draft.networks[..i].iter().find(|(other, _)| other == network) {
+                continue;
+            };
+            if let Some((_, first)) = draft.networks[..i].iter().find(|(other, _)| other.network == *network)
+            {
                 errors.push(
                     Diagnostic::error(&path, at, format!("{network} is named twice"), "drop one")
                         .also(first, "first here"),
                 );
             }
+            errors.extend(
+                static_address(membership, config)
+                    .map(|(wrong, hint)| Diagnostic::error(&path, at, wrong, hint)),
+            );
+            let v4 = membership.ipv4_address.map(IpAddr::from);
+            for address in v4.into_iter().chain(membership.ipv6_address.map(IpAddr::from)) {
+                if let Some((other, first)) = addresses.insert((network, address), (name, at)) {
+                    let wrong = format!("{address} of network {network} is asked for twice");
+                    let error = Diagnostic::error(&path, at, wrong, "choose another");
+                    errors.push(error.also(first, format!("first by {other}")));
+                }
+            }
         }
     }
+}
+
+/// What is wrong with an address that a service asks for.
+fn static_address(membership: &Membership, network: &Network) -> Option<(String, String)> {
+    let (name, address) = (&membership.network, membership.ipv4_address?);
+    let Some(subnet) = network.subnet else {
+        let wrong = format!("network {name} has any free subnet, so {address} may not be in it");
+        return Some((wrong, format!("write networks.{name}.subnet")));
+    };
+    if !subnet.contains(address) || subnet.ends().contains(&address) {
+        return Some((format!("{address} is no address of {subnet}"), "choose one of the network's".into()));
+    }
+    let first = u32::from(subnet.ends()[0]) + 1;
+    (address == network.gateway.unwrap_or(first.into()))
+        .then(|| (format!("{address} is the gateway of network {name}"), "choose another".into()))
 }
 
 fn subnets(networks: &BTreeMap<String, Network>, nodes: Option<&Table>, errors: &mut Vec<Diagnostic>) {

@@ -89,7 +89,7 @@ pub fn service_change(old: &Service, new: &Service) -> Change {
 fn service(old: &Service, new: &Service, named: &Changed) -> Change {
     let mut changed = fields(service_leaves(old), service_leaves(new), keys::SERVICE);
     if new.network_mode == NetworkMode::Bridge {
-        changed.extend(new.networks.iter().filter_map(|n| named.networks.get(n)).flatten().cloned());
+        changed.extend(new.networks.iter().filter_map(|n| named.networks.get(&n.network)).flatten().cloned());
     }
     for volume in &new.volumes {
         if let VolumeSource::Named(name, _) = &volume.source {

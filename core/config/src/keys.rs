@@ -366,19 +366,26 @@ pub const SERVICE: &[Key] = &[
         B,
         "bridge: `networks`; without the plugin loopback only. service:X, ns:PATH are not built yet",
     ),
-    key("networks", "[name]", "[\"default\"]", R, B, "eth0, eth1.. as written"),
+    key(
+        "networks",
+        "[name], { NAME = { ipv4_address, aliases } }",
+        "[\"default\"]",
+        R,
+        B,
+        "eth0, eth1.. as written; { name, .. } may stand in the list, too",
+    ),
     key(
         "ports",
         "[\"[ADDR:]HOST:CONTAINER[/udp]\"], [{ target, published, host_ip, protocol }]",
         "[]",
         R,
         B,
-        "no ADDR: all, as compose. Ranges and IPv6 are not built yet",
+        "no ADDR: all, as compose. Ranges as \"8000-8010:80-90\". IPv6 is not built yet",
     ),
-    key("dns", "[text]", "[]", R, X, ""),
-    key("dns_search", "[text]", "[]", R, X, ""),
-    key("dns_opt", "[text]", "[]", R, X, ""),
-    key("extra_hosts", "[text]", "[]", R, X, ""),
+    key("dns", "[address]", "[]", R, B, "asked of what is no service's name; []: the host's servers"),
+    key("dns_search", "[text]", "[]", R, B, "[]: the host's; [\".\"]: none"),
+    key("dns_opt", "[text]", "[]", R, B, "options of resolv.conf; []: the host's, and ndots:0"),
+    key("extra_hosts", "[\"NAME:ADDRESS\", \"NAME:host-gateway\"]", "[]", R, B, "lines of /etc/hosts"),
     key("sockets", "[{ listen, name }]", "[]", R, X, "LISTEN_FDS; held over restarts"),
     // Restart.
     key(
@@ -544,13 +551,13 @@ pub const SERVICE: &[Key] = &[
 pub const NETWORK: &[Key] = &[
     key("driver", "bridge", "bridge", R, B, "cni:NAME, macvlan, ipvlan, ptp are not built yet"),
     key("subnet", "CIDR", "auto", R, B, "a free /20 of 10.144.0.0/12; its first address is the gateway"),
-    key("gateway", "address", "auto", R, X, ""),
-    key("ip_range", "CIDR", "auto", R, X, ""),
+    key("gateway", "address", "auto", R, B, "this host's address there"),
+    key("ip_range", "CIDR", "auto", R, B, "where addresses are taken from unasked; auto: the whole subnet"),
     key("ipv6", "boolean", "true", R, X, ""),
-    key("internal", "boolean", "false", R, X, "no way out"),
-    key("isolated", "boolean", "false", R, X, "no peers"),
+    key("internal", "boolean", "false", R, B, "no way out"),
+    key("isolated", "boolean", "false", R, B, "no peers"),
     key("allow_direct", "boolean", "false", R, X, "routed from outside"),
-    key("mtu", "integer", "0", R, X, "0: the default route's"),
+    key("mtu", "integer", "0", R, B, "0: the default route's"),
 ];
 
 pub const VOLUME: &[Key] = &[

@@ -28,6 +28,13 @@ const LINES: &[&str] = &[
     "network_mode = \"host\"",
     "networks = []",
     "networks = [\"n\"]",
+    "networks = [{ name = \"n\", ipv4_address = \"10.3.0.9\", aliases = [\"x\", \"a.b\"] }, \"default\"]",
+    "networks = { n = { aliases = [\"x\"] }, default = {} }",
+    "ports = [\"90-92:90-92\"]",
+    "dns = [\"192.0.2.1\", \"::1\"]",
+    "dns_search = [\".\"]",
+    "dns_opt = [\"ndots:2\"]",
+    "extra_hosts = [\"a:host-gateway\", \"b=::1\"]",
     "healthcheck.http = { port = 80, status = 204 }",
     "healthcheck = { test = [\"CMD\", \"a\", \"b c\"], retries = 9 }",
     "healthcheck.test = \"a | b\"",
@@ -67,7 +74,7 @@ proptest! {
         shared in prop::sample::subsequence(LINES, 0..4), own in prop::sample::subsequence(LINES, 0..8), over in prop::sample::subsequence(LINES, 0..3),
     ) {
         let text = format!(
-            "[networks.n]\nsubnet = \"10.3.0.0/24\"\n[defaults]\n{}\n[services.a]\ncommand = \"a\"\n{}\n[services.b]\nrootfs = \"/\"\ncommand = \"b\"\nrestart = \"no\"\n",
+            "[networks.n]\nsubnet = \"10.3.0.0/24\"\ngateway = \"10.3.0.254\"\nip_range = \"10.3.0.128/25\"\nmtu = 1400\nisolated = true\n[defaults]\n{}\n[services.a]\ncommand = \"a\"\n{}\n[services.b]\nrootfs = \"/\"\ncommand = \"b\"\nrestart = \"no\"\n",
             shared.join("\n"), own.join("\n"),
         );
         let folder = Folder::new().with("n/.keep", "").with("p.json", "{}").with("c.toml", &text).with("o.toml", &format!("[services.a]\n{}\n", over.join("\n")));

@@ -420,17 +420,29 @@ fn ports() {
     service(
         "ports = [\"0:80\"]",
         &[
-            "2:10 services.web.ports: `0` is not a port [as \"8080:80\", \"127.0.0.1:8080:80\", \"53:53/udp\"]",
+            "2:10 services.web.ports: `0` is not a port [as \"8080:80\", \"127.0.0.1:8080:80\", \"53:53/udp\", \"8000-8010:80-90\"]",
         ],
     );
     service(
         "ports = [\"8000-8010:80\"]",
-        &["2:10 services.web.ports: ranges of ports: known, but not built in this version [write each]"],
+        &["2:10 services.web.ports: 11 ports of the host for 1 of the container [ranges are of one length]"],
+    );
+    service(
+        "ports = [\"8010-8000:80-90\"]",
+        &["2:10 services.web.ports: the range 8010-8000 ends before it begins [write 8000-8010]"],
+    );
+    service(
+        "ports = [\"1-1001:1-1001\"]",
+        &["2:10 services.web.ports: a range of 1001 ports [at most 1000: each is held by a socket]"],
+    );
+    service(
+        "ports = [\"81:81\", \"80-82:80-82\"]",
+        &["2:19 services.web.ports: 81/tcp of all addresses is published twice [choose another host port]"],
     );
     service(
         "ports = [\"[::1]:80:80\"]",
         &[
-            "2:10 services.web.ports: IPv6 addresses: known, but not built in this version [as \"8080:80\", \"127.0.0.1:8080:80\", \"53:53/udp\"]",
+            "2:10 services.web.ports: IPv6 addresses: known, but not built in this version [as \"8080:80\", \"127.0.0.1:8080:80\", \"53:53/udp\", \"8000-8010:80-90\"]",
         ],
     );
     service(
@@ -474,8 +486,51 @@ fn networks() {
         &["4:10 networks.b.subnet: overlaps with network a [choose another]"],
     );
     check(
-        "[networks.a]\ninternal = true",
-        &["2:1 networks.a.internal: known, but not built in this version [leave it out]"],
+        "[networks.a]\nallow_direct = true",
+        &["2:1 networks.a.allow_direct: known, but not built in this version [leave it out]"],
+    );
+    check(
+        "[networks.a]\nsubnet = \"10.1.0.0/24\"\ngateway = \"10.1.1.1\"\nip_range = \"10.2.0.0/25\"\nmtu = 60",
+        &[
+            "3:11 networks.a.gateway: no address of 10.1.0.0/24 [its first and its last are nobody's]",
+            "4:12 networks.a.ip_range: no part of 10.1.0.0/24 [it is where addresses are taken from unasked]",
+            "5:7 networks.a.mtu: 60 is out of range [0 for the default route's, or 68 to 65535; IPv6 needs 1280]",
+        ],
+    );
+    check(
+        "[networks.a]\ngateway = \"10.1.1.1\"",
+        &["2:11 networks.a.gateway: without a subnet there is no gateway [write subnet, too]"],
+    );
+    let a = "[networks.a]\nsubnet = \"10.1.0.0/24\"\n[services.x]\nrootfs = \"/\"\ncommand = \"a\"\n[services.x.networks]\n";
+    let said = |keys: &str| messages(&format!("{a}{keys}"));
+    assert_eq!(
+        said("a = { ipv4_address = \"10.1.0.1\" }\ndefault = { ipv4_address = \"10.144.0.9\", alias = 1 }"),
+        [
+            "7:1 services.x.networks: 10.1.0.1 is the gateway of network a [choose another]",
+            "8:1 services.x.networks: network default has any free subnet, so 10.144.0.9 may not be in it [write networks.default.subnet]",
+            "8:42 services.x.networks.default: unknown key `alias` [known: ipv4_address, aliases]",
+        ]
+    );
+    assert_eq!(
+        said("a = { ipv4_address = \"10.1.1.7\", aliases = [\"a b\"] }"),
+        [
+            "7:1 services.x.networks: 10.1.1.7 is no address of 10.1.0.0/24 [choose one of the network's]",
+            "7:45 services.x.networks.a.aliases: `a b` is no name of a host [letters, digits, _ and -, with dots between]",
+        ]
+    );
+    let twice = "a = { ipv4_address = \"10.1.0.7\" }\n[services.y]\nrootfs = \"/\"\ncommand = \"a\"\nnetworks = [{ name = \"a\", ipv4_address = \"10.1.0.7\" }]";
+    assert_eq!(
+        said(twice),
+        ["11:13 services.y.networks: 10.1.0.7 of network a is asked for twice [choose another]"]
+    );
+    service(
+        "dns = [\"ns1\"]\nextra_hosts = [\"db\", \"d b:::1\", \"db:x\"]",
+        &[
+            "2:8 services.web.dns: `ns1` is not an address [as \"192.0.2.53\"]",
+            "3:16 services.web.extra_hosts: the address is missing [as \"NAME:192.0.2.7\" or \"NAME:host-gateway\"]",
+            "3:22 services.web.extra_hosts: `d b` is no name of a host [as \"NAME:192.0.2.7\" or \"NAME:host-gateway\"]",
+            "3:33 services.web.extra_hosts: `x` is not an address [as \"NAME:192.0.2.7\" or \"NAME:host-gateway\"]",
+        ],
     );
     check(
         "[networks.a]\ndriver = \"macvlan\"",

@@ -78,7 +78,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(web.restart.policy, Policy::UnlessStopped);
     assert_eq!(web.restart.delay, Duration::from_millis(100));
     assert_eq!(web.resources.pids, 4096);
-    assert_eq!(web.networks, ["default"]);
+    assert_eq!(web.networks, [Membership::of("default")]);
     assert_eq!(web.hostname, "web");
     assert_eq!(web.stop_grace_period, Duration::from_secs(10));
     assert!(web.security.no_new_privileges);
@@ -124,6 +124,41 @@ fn the_key_table_tells_the_truth_about_defaults() {
         compared += 1;
     }
     assert!(compared > 35, "{compared}");
+}
+
+#[test]
+fn networks_are_in_the_order_in_which_they_are_written() {
+    let resolved = |keys: &str| {
+        let text =
+            format!("[networks.a]\nsubnet = \"10.9.0.0/24\"\n[networks.b]\n[services.web]\n{ROOT}{keys}\n");
+        reloads(&Folder::new().with("c.toml", &text), &["c.toml"]).services["web"].networks.clone()
+    };
+    let named = |networks: &[Membership]| networks.iter().map(|m| m.network.clone()).collect::<Vec<_>>();
+    assert_eq!(named(&resolved("networks = [\"b\", \"a\"]")), ["b", "a"]);
+    let table = resolved(
+        "[services.web.networks.b]\naliases = [\"www\", \"Web.example.org\"]\n[services.web.networks.a]\nipv4_address = \"10.9.0.7\"",
+    );
+    assert_eq!(named(&table), ["b", "a"]);
+    assert_eq!(table[0].aliases, ["www", "Web.example.org"]);
+    assert_eq!(table[1].ipv4_address, Some([10, 9, 0, 7].into()));
+    let list = "networks = [{ name = \"b\", aliases = [\"www\", \"Web.example.org\"] }, { name = \"a\", ipv4_address = \"10.9.0.7\" }]";
+    assert_eq!(resolved(list), table);
+}
+
+#[test]
+fn ranges_of_ports_are_their_ports() {
+    same("ports = [\"8000-8002:80-82\"]", "ports = [\"8000:80\", \"8001:81\", \"8002:82\"]");
+    same(
+        "ports = [\"127.0.0.1:8000-8001:8000-8001/udp\"]",
+        "ports = [{ host_ip = \"127.0.0.1\", published = \"8000-8001\", target = \"8000-8001\", protocol = \"udp\" }]",
+    );
+}
+
+#[test]
+fn extra_hosts_are_written_as_compose_has_them() {
+    same("extra_hosts = [\"a:192.0.2.1\", \"b=[::1]\"]", "extra_hosts = [\"a=192.0.2.1\", \"b:::1\"]");
+    let hosts = web("extra_hosts = [\"host.docker.internal:host-gateway\"]").resolver.extra_hosts;
+    assert_eq!(hosts[0].address, HostAddress::Gateway);
 }
 
 #[test]
@@ -313,6 +348,10 @@ fn the_references_shortest_example() {
     network_mode = "bridge"                # default
     networks = ["default"]                 # default
     ports = []                             # default
+    dns = []                               # default
+    dns_search = []                        # default
+    dns_opt = []                           # default
+    extra_hosts = []                       # default
     restart.policy = "unless-stopped"      # default
     restart.delay = "100ms"                # default
     restart.multiplier = 2.0               # default

@@ -36,7 +36,8 @@ impl Subnet {
         Ipv4Addr::from(self.first)
     }
 
-    pub fn gateway(self) -> Ipv4Addr {
+    /// Its first address.
+    pub fn first(self) -> Ipv4Addr {
         Ipv4Addr::from(self.first.saturating_add(1))
     }
 
@@ -52,10 +53,40 @@ impl Subnet {
         let shorter = mask(self.prefix.min(other.prefix));
         self.first & shorter == other.first & shorter
     }
+}
 
-    /// What services may have: all but the network's own address, the gateway and the broadcast.
-    fn hosts(self) -> std::ops::Range<u32> {
-        self.first.saturating_add(2)..u32::from(self.broadcast())
+/// A network's subnet and who may have what of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addressing {
+    subnet: Subnet,
+    gateway: Ipv4Addr,
+    range: Subnet,
+}
+
+impl Addressing {
+    /// Unless said otherwise the gateway has the first address, and services have any of the others.
+    pub fn new(subnet: Subnet, gateway: Option<Ipv4Addr>, range: Option<Subnet>) -> Addressing {
+        Addressing { subnet, gateway: gateway.unwrap_or(subnet.first()), range: range.unwrap_or(subnet) }
+    }
+
+    pub fn subnet(&self) -> Subnet {
+        self.subnet
+    }
+
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.gateway
+    }
+
+    /// Whether a service may have it: any but the network's own, the gateway's and the broadcast.
+    pub fn is_for_services(&self, address: Ipv4Addr) -> bool {
+        let ends = [self.subnet.network(), self.subnet.broadcast(), self.gateway];
+        self.subnet.contains(address) && !ends.contains(&address)
+    }
+
+    /// What one may have that asks for none.
+    fn unasked(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        let (this, range) = (*self, u32::from(self.range.network())..=u32::from(self.range.broadcast()));
+        range.map(Ipv4Addr::from).filter(move |address| this.is_for_services(*address))
     }
 }
 
@@ -136,8 +167,14 @@ pub struct Leases {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no free address: all {0} are held")]
-pub struct Full(pub usize);
+pub enum Refused {
+    #[error("no free address: all {0} are held")]
+    Full(usize),
+    #[error("{0} is held by service {1}; choose another, or keep such addresses out of ip_range")]
+    Held(Ipv4Addr, String),
+    #[error("{0} is no address for a service there")]
+    NotForServices(Ipv4Addr),
+}
 
 /// What taking an address changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,15 +185,15 @@ pub struct Taken {
 }
 
 impl Leases {
-    /// Leases as they were written down. One outside the subnet is dropped, and of two with one address the second; who holds
+    /// Leases as they were written down. One that no service may have is dropped, and of two with one address the second; who holds
     /// an address goes before who gave it back, whose record may be one that could not be deleted.
-    pub fn restore(subnet: Subnet, leases: impl IntoIterator<Item = (String, Lease)>) -> Leases {
+    pub fn restore(net: Addressing, leases: impl IntoIterator<Item = (String, Lease)>) -> Leases {
         let mut restored = Leases::default();
         let mut seen = std::collections::BTreeSet::new();
         let mut leases: Vec<(String, Lease)> = leases.into_iter().collect();
         leases.sort_by_key(|(_, lease)| lease.freed.is_some());
         for (service, lease) in leases {
-            if subnet.hosts().contains(&u32::from(lease.address)) && seen.insert(lease.address) {
+            if net.is_for_services(lease.address) && seen.insert(lease.address) {
                 restored.by_service.insert(service, lease);
             }
         }
@@ -171,21 +208,38 @@ impl Leases {
         self.by_service.iter().filter(|(_, l)| l.freed.is_none()).map(|(s, l)| (s.as_str(), l.address))
     }
 
-    /// The service's own address again, else a fresh one, else the one freed longest ago.
-    pub fn take(&mut self, service: &str, subnet: Subnet) -> Result<Taken, Full> {
-        if let Some(lease) = self.by_service.get_mut(service) {
-            lease.freed = None;
-            return Ok(Taken { address: lease.address, from: None });
-        }
-        let (address, from) = match self.fresh(subnet) {
-            Some(address) => (address, None),
-            None => self.oldest_freed().ok_or(Full(self.by_service.len()))?,
+    /// The address that is wanted; else the service's own again, else a fresh one, else the one freed longest ago.
+    pub fn take(
+        &mut self,
+        service: &str,
+        net: Addressing,
+        wanted: Option<Ipv4Addr>,
+    ) -> Result<Taken, Refused> {
+        let own = self.by_service.get(service).map(|lease| lease.address);
+        let (address, from) = match (wanted, own.filter(|own| net.is_for_services(*own))) {
+            (Some(wanted), own) if own != Some(wanted) => self.claim(wanted, net)?,
+            (_, Some(own)) => (own, None),
+            (_, None) => match self.fresh(net) {
+                Some(address) => (address, None),
+                None => self.oldest_freed(net).ok_or(Refused::Full(self.by_service.len()))?,
+            },
         };
         if let Some(from) = &from {
             self.by_service.remove(from);
         }
         self.by_service.insert(service.to_owned(), Lease { address, freed: None });
         Ok(Taken { address, from })
+    }
+
+    fn claim(&self, wanted: Ipv4Addr, net: Addressing) -> Result<(Ipv4Addr, Option<String>), Refused> {
+        if !net.is_for_services(wanted) {
+            return Err(Refused::NotForServices(wanted));
+        }
+        match self.by_service.iter().find(|(_, lease)| lease.address == wanted) {
+            Some((holder, Lease { freed: None, .. })) => Err(Refused::Held(wanted, holder.clone())),
+            Some((from, _)) => Ok((wanted, Some(from.clone()))),
+            None => Ok((wanted, None)),
+        }
     }
 
     pub fn free(&mut self, service: &str, when: u64) {
@@ -201,18 +255,20 @@ impl Leases {
         self.next = 0;
     }
 
-    fn fresh(&mut self, subnet: Subnet) -> Option<Ipv4Addr> {
-        let used: std::collections::BTreeSet<u32> =
-            self.by_service.values().map(|l| u32::from(l.address)).collect();
-        let hosts = subnet.hosts();
-        let address = (self.next.max(hosts.start)..hosts.end).find(|a| !used.contains(a))?;
-        self.next = address + 1;
-        Some(Ipv4Addr::from(address))
+    fn fresh(&mut self, net: Addressing) -> Option<Ipv4Addr> {
+        let used: std::collections::BTreeSet<Ipv4Addr> =
+            self.by_service.values().map(|l| l.address).collect();
+        let next = Ipv4Addr::from(self.next);
+        let address = net.unasked().skip_while(|a| *a < next).find(|a| !used.contains(a))?;
+        self.next = u32::from(address) + 1;
+        Some(address)
     }
 
-    fn oldest_freed(&self) -> Option<(Ipv4Addr, Option<String>)> {
+    fn oldest_freed(&self, net: Addressing) -> Option<(Ipv4Addr, Option<String>)> {
         let freed = self.by_service.iter().filter_map(|(service, l)| Some((l.freed?, l.address, service)));
-        freed.min().map(|(_, address, service)| (address, Some(service.clone())))
+        let mine =
+            freed.filter(|(_, address, _)| net.range.contains(*address) && net.is_for_services(*address));
+        mine.min().map(|(_, address, service)| (address, Some(service.clone())))
     }
 }
 
@@ -278,9 +334,9 @@ mod tests {
 
     #[test]
     fn an_address_is_kept_while_nobody_needs_it() {
-        let net = subnet("10.0.0.0/29"); // .2 to .6
+        let net = Addressing::new(subnet("10.0.0.0/29"), None, None); // .2 to .6
         let mut leases = Leases::default();
-        let take = |leases: &mut Leases, s: &str| leases.take(s, net).map(|t| t.address.octets()[3]);
+        let take = |leases: &mut Leases, s: &str| leases.take(s, net, None).map(|t| t.address.octets()[3]);
         assert_eq!(take(&mut leases, "a"), Ok(2));
         assert_eq!(take(&mut leases, "b"), Ok(3));
         leases.free("b", 1);
@@ -292,11 +348,41 @@ mod tests {
         assert_eq!(take(&mut leases, "e"), Ok(6));
         // b gave its address back before a did.
         assert_eq!(
-            leases.take("f", net),
+            leases.take("f", net, None),
             Ok(Taken { address: [10, 0, 0, 3].into(), from: Some("b".into()) })
         );
         assert_eq!(take(&mut leases, "g"), Ok(2));
-        assert_eq!(take(&mut leases, "h"), Err(Full(5)));
+        assert_eq!(take(&mut leases, "h"), Err(Refused::Full(5)));
+    }
+
+    #[test]
+    fn an_address_that_is_asked_for_is_given_or_refused_with_the_reason() {
+        let net =
+            Addressing::new(subnet("10.0.0.0/24"), Some([10, 0, 0, 9].into()), Some(subnet("10.0.0.8/29")));
+        let mut leases = Leases::default();
+        let mut take = |s: &str, wanted: Option<u8>| {
+            let wanted = wanted.map(|last| Ipv4Addr::new(10, 0, 0, last));
+            let taken = leases.take(s, net, wanted).map(|t| t.address.octets()[3]).map_err(|e| e.to_string());
+            if s == "gone" {
+                leases.free(s, 1);
+            }
+            taken
+        };
+        assert_eq!(take("a", None), Ok(8), "the range begins there, and the gateway is elsewhere");
+        assert_eq!(take("b", None), Ok(10), "not the gateway");
+        assert_eq!(take("db", Some(200)), Ok(200), "outside of the range");
+        assert_eq!(take("db", None), Ok(200), "its own");
+        assert_eq!(take("db", Some(1)), Ok(1));
+        let said = "10.0.0.8 is held by service a; choose another, or keep such addresses out of ip_range";
+        assert_eq!(take("db", Some(8)), Err(said.into()));
+        for no in [0, 9, 255] {
+            assert_eq!(take("db", Some(no)), Err(format!("10.0.0.{no} is no address for a service there")));
+        }
+        assert_eq!(take("gone", None), Ok(11));
+        assert_eq!(take("db", Some(11)), Ok(11), "nobody holds it");
+        let rest: Vec<_> = (0..5).map(|n| take(&format!("r{n}"), None)).collect();
+        assert_eq!(rest[..4], [12, 13, 14, 15].map(Ok));
+        assert!(rest[4].is_err(), "the range is full");
     }
 
     #[test]
@@ -304,28 +390,31 @@ mod tests {
         let address = [10, 0, 0, 2].into();
         let old = ("a".to_owned(), Lease { address, freed: Some(7) });
         let new = ("b".to_owned(), Lease { address, freed: None });
-        let restored = Leases::restore(subnet("10.0.0.0/29"), [old, new]);
+        let restored = Leases::restore(Addressing::new(subnet("10.0.0.0/29"), None, None), [old, new]);
         assert_eq!((restored.get("a"), restored.get("b")), (None, Some(Lease { address, freed: None })));
     }
 
     proptest! {
         #[test]
         fn no_two_services_hold_one_address(steps in proptest::collection::vec((0u8..20, any::<bool>()), 0..200)) {
-            let net = subnet("10.0.0.0/28");
+            let net = Addressing::new(subnet("10.0.0.0/28"), None, None);
             let mut leases = Leases::default();
             let mut model: BTreeMap<String, Ipv4Addr> = BTreeMap::new();
             for (when, (service, take)) in steps.into_iter().enumerate() {
                 let service = format!("s{service}");
                 if take {
-                    match leases.take(&service, net) {
+                    match leases.take(&service, net, None) {
                         Ok(taken) => {
-                            prop_assert!(net.hosts().contains(&u32::from(taken.address)));
+                            prop_assert!(net.is_for_services(taken.address));
                             prop_assert!(taken.from.as_ref().is_none_or(|f| !model.contains_key(f)));
                             prop_assert!(model.iter().all(|(s, a)| *s == service || *a != taken.address));
                             prop_assert!(model.get(&service).is_none_or(|a| *a == taken.address));
                             model.insert(service, taken.address);
                         }
-                        Err(Full(_)) => prop_assert_eq!(model.len(), 13),
+                        Err(refused) => {
+                            prop_assert!(matches!(refused, Refused::Full(_)));
+                            prop_assert_eq!(model.len(), 13);
+                        }
                     }
                 } else {
                     leases.free(&service, when as u64);

@@ -49,6 +49,7 @@ pub struct Bridge {
     pub name: String,
     pub mac: Mac,
     pub subnet: Subnet,
+    pub gateway: Ipv4Addr,
     pub mtu: u32,
     /// It has a way out.
     pub forwards: bool,
@@ -105,7 +106,7 @@ pub fn ensure_bridge(socket: &mut Socket, bridge: &Bridge) -> Result<u32> {
 }
 
 fn ensure_gateway(socket: &mut Socket, bridge: &Bridge, index: u32) -> Result<()> {
-    let (gateway, prefix) = (bridge.subnet.gateway(), bridge.subnet.prefix());
+    let (gateway, prefix) = (bridge.gateway, bridge.subnet.prefix());
     let doing = || format!("network {}: cannot give {gateway}/{prefix} to {}", bridge.network, bridge.name);
     let there = addresses(socket)?;
     let mut there: Vec<_> = there.into_iter().filter(|a| a.index == index).collect();

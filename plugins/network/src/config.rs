@@ -4,13 +4,15 @@
 //! table that `create` brings. Only what concerns the network is read; a key that is not built yet is refused by name.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::addresses::Subnet;
+use crate::addresses::{Addressing, Subnet};
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +26,20 @@ pub struct Config {
     pub publish_address: Ipv4Addr,
 }
 
+impl Config {
+    /// What of a network's subnet is whose.
+    pub fn addressing(&self, network: &str, subnet: Subnet) -> Addressing {
+        let config = self.networks.get(network);
+        // What fits no more (the subnet is another than the config's until the network's users stop) is as if not said.
+        let gateway = config.and_then(|c| c.gateway).filter(|gateway| subnet.contains(*gateway));
+        let range = config
+            .and_then(|c| c.ip_range)
+            .map(|range| range.0)
+            .filter(|range| subnet.contains(range.network()));
+        Addressing::new(subnet, gateway, range)
+    }
+}
+
 fn all_addresses() -> Ipv4Addr {
     Ipv4Addr::UNSPECIFIED
 }
@@ -35,9 +51,17 @@ pub struct Network {
     #[serde(default)]
     pub driver: Driver,
     /// `10.1.0.0/16`, or `auto`: a free /20 of 10.144.0.0/12.
-    #[serde(default, deserialize_with = "subnet_or_auto")]
+    #[serde(default, deserialize_with = "or_auto")]
     #[schemars(with = "Option<String>")]
     pub subnet: Option<Subnet>,
+    /// This host's address there; `auto`: the first.
+    #[serde(default, deserialize_with = "or_auto")]
+    #[schemars(with = "Option<String>")]
+    pub gateway: Option<Ipv4Addr>,
+    /// Where addresses are taken from unasked; `auto`: the whole subnet.
+    #[serde(default, deserialize_with = "or_auto")]
+    #[schemars(with = "Option<String>")]
+    pub ip_range: Option<Range>,
     /// No way out and none in.
     #[serde(default)]
     pub internal: bool,
@@ -72,10 +96,29 @@ pub enum Driver {
     Other,
 }
 
-fn subnet_or_auto<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Subnet>, D::Error> {
+fn or_auto<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(d: D) -> Result<Option<T>, D::Error> {
     match Option::<String>::deserialize(d)?.as_deref() {
         None | Some("auto" | "") => Ok(None),
         Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+    }
+}
+
+/// A part of a subnet; may be a single address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range(pub Subnet);
+
+impl FromStr for Range {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Range, String> {
+        let bad = || format!("{text:?} is not a range; write it as \"10.144.8.0/21\"");
+        let (address, prefix) = text.split_once('/').ok_or_else(bad)?;
+        let address: Ipv4Addr = address.parse().map_err(|_| bad())?;
+        let prefix = prefix.parse().ok().filter(|p| *p <= 32).ok_or_else(bad)?;
+        Some(Subnet::containing(address, prefix))
+            .filter(|s| s.network() == address)
+            .map(Range)
+            .ok_or_else(bad)
     }
 }
 
@@ -103,6 +146,8 @@ fn bridge() -> String {
 #[serde(from = "NameOrTable")]
 pub struct Membership {
     pub name: String,
+    /// None: any that is free.
+    pub ipv4_address: Option<Ipv4Addr>,
     /// What the service is called there besides.
     pub aliases: Vec<String>,
 }
@@ -114,6 +159,8 @@ enum NameOrTable {
     Table {
         name: String,
         #[serde(default)]
+        ipv4_address: Option<Ipv4Addr>,
+        #[serde(default)]
         aliases: Vec<String>,
     },
 }
@@ -122,7 +169,7 @@ impl From<NameOrTable> for Membership {
     fn from(said: NameOrTable) -> Membership {
         match said {
             NameOrTable::Name(name) => Membership { name, ..Membership::default() },
-            NameOrTable::Table { name, aliases } => Membership { name, aliases },
+            NameOrTable::Table { name, ipv4_address, aliases } => Membership { name, ipv4_address, aliases },
         }
     }
 }

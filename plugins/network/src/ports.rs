@@ -64,6 +64,7 @@ impl std::fmt::Display for Publication {
 pub struct Passage {
     pub bridge: String,
     pub subnet: Subnet,
+    pub gateway: Ipv4Addr,
     pub internal: bool,
 }
 
@@ -126,7 +127,7 @@ impl Rules {
         self.element(BRIDGES, Element::key(bridge.to_vec()));
         self.element(if passage.internal { INTERNAL } else { EGRESS }, Element::key(bridge.to_vec()));
         self.element(WITHIN, Element::key([bridge, bridge].concat()));
-        self.element(GATEWAYS, Element::key(passage.subnet.gateway().octets().to_vec()));
+        self.element(GATEWAYS, Element::key(passage.gateway.octets().to_vec()));
         self.subnets.insert(passage.subnet);
     }
 

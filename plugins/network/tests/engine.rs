@@ -98,6 +98,55 @@ fn networks_do_not_meet_and_an_internal_one_has_no_way_out() {
 }
 
 #[test]
+fn a_network_has_the_gateway_and_range_that_it_is_given_and_services_the_addresses_that_they_ask_for() {
+    on_a_fresh_host(|| {
+        let front = json!({ "subnet": "10.9.0.0/24", "gateway": "10.9.0.254", "ip_range": "10.9.0.128/25" });
+        let mut host =
+            Host::new(json!({ "networks": { "front": front, "back": { "subnet": "10.8.0.0/24" } } }));
+        let db = json!({ "networks": [{ "name": "front", "ipv4_address": "10.9.0.7" }, "back"] });
+        host.start("db", db.clone()).unwrap();
+        host.start("web", json!({ "networks": ["front"] })).unwrap();
+        assert_eq!((host.address("db").as_str(), host.address("web").as_str()), ("10.9.0.7", "10.9.0.128"));
+        let shown = host.container("db").run("ip -o -4 addr; ip route");
+        assert!(
+            shown.contains("eth0    inet 10.9.0.7/24") && shown.contains("eth1    inet 10.8.0.2/24"),
+            "{shown}"
+        );
+        assert!(shown.contains("default via 10.9.0.254 dev eth0"), "{shown}");
+        host.container("db").serve_tcp(80);
+        assert_eq!(host.container("web").call("10.9.0.7:80").as_deref(), Some("10.9.0.128"));
+        let said = host.start("thief", db).unwrap_err();
+        assert_eq!(
+            said,
+            "service thief: network front (10.9.0.0/24): 10.9.0.7 is held by service db; choose another, or keep such \
+             addresses out of ip_range"
+        );
+        host.crash_and_reopen();
+        assert_eq!(host.address("db"), "10.9.0.7");
+    });
+}
+
+#[test]
+fn services_of_an_isolated_network_do_not_see_each_other() {
+    on_a_fresh_host(|| {
+        let lan = lan();
+        lan.serve_tcp(7);
+        let mut host = Host::new(json!({ "networks": { "guests": { "isolated": true, "mtu": 1300 } } }));
+        for name in ["a", "b"] {
+            host.start(name, json!({ "networks": ["guests"] })).unwrap();
+            host.container(name).serve_tcp(80);
+        }
+        let there = format!("{}:80", host.address("b"));
+        assert!(host.container("a").cannot_reach(&there));
+        assert!(host.container("a").call("192.0.2.2:7").is_some(), "the way out stays");
+        assert!(call(&there).is_some(), "and so does the host");
+        assert!(host.container("a").run("ip -o link show eth0").contains("mtu 1300"));
+        host.crash_and_reopen();
+        assert!(host.container("a").cannot_reach(&there));
+    });
+}
+
+#[test]
 fn a_port_that_is_taken_says_by_whom() {
     on_a_fresh_host(|| {
         let mut host = Host::new(json!({}));

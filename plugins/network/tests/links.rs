@@ -20,6 +20,7 @@ fn front() -> Bridge {
         name: bridge::bridge_name("front"),
         mac: Mac::of(&["test", "front"]),
         subnet: "10.144.0.0/20".parse().unwrap(),
+        gateway: "10.144.0.1".parse().unwrap(),
         mtu: 1400,
         forwards: true,
     }

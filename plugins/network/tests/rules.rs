@@ -23,11 +23,13 @@ fn some_rules() -> Rules {
     rules.add_network(&Passage {
         bridge: "sp-front".into(),
         subnet: subnet("10.144.0.0/20"),
+        gateway: [10, 144, 0, 1].into(),
         internal: false,
     });
     rules.add_network(&Passage {
         bridge: "sp-back".into(),
         subnet: subnet("10.144.16.0/20"),
+        gateway: [10, 144, 16, 1].into(),
         internal: true,
     });
     rules.add_publication(&on("0.0.0.0", 8080, Protocol::Tcp), [10, 144, 0, 2].into());

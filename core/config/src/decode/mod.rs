@@ -3,6 +3,7 @@
 
 mod files;
 mod life;
+mod network;
 mod plugin;
 mod ports;
 mod resources;
@@ -23,7 +24,8 @@ use crate::read::WRITABLE;
 use crate::tree::{Node, Value};
 use crate::{units, variables};
 
-pub use plugin::{network, plugin};
+pub use network::network;
+pub use plugin::plugin;
 pub use rights::{CAPABILITIES, DEFAULT};
 pub use service::{Draft, Stores, lives_on, service};
 pub use stores::{Named, secret, volume};
@@ -352,6 +354,14 @@ impl<'a> Field<'a> {
     pub fn or_none<T>(&self, read: impl FnOnce(&Field<'a>) -> Option<T>) -> Option<Option<T>> {
         match self.node.text() {
             Some("none") => Some(None),
+            _ => read(self).map(Some),
+        }
+    }
+
+    /// `"auto"`: whatever fits.
+    pub fn or_auto<T>(&self, read: impl FnOnce(&Field<'a>) -> Option<T>) -> Option<Option<T>> {
+        match self.node.text() {
+            Some("auto") => Some(None),
             _ => read(self).map(Some),
         }
     }

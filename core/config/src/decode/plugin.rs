@@ -1,45 +1,12 @@
-//! `[networks.X]` and `[plugins.X]`.
+//! `[plugins.X]`.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Number};
 
 use super::{Field, Fields, Value};
-use crate::schema::{Network, OnError, Plugin, Subnet};
-
-pub fn network(t: &Fields<'_>) -> Network {
-    t.or("driver", |f| f.word("driver", &[("bridge", ())], &["cni:*", "macvlan", "ipvlan", "ptp"]), ());
-    Network { subnet: t.or("subnet", subnet, None) }
-}
-
-fn subnet(f: &Field<'_>) -> Option<Option<Subnet>> {
-    let text = f.text()?;
-    if text == "auto" {
-        return Some(None);
-    }
-    let parsed =
-        text.split_once('/').and_then(|(a, p)| Some((a.parse::<IpAddr>().ok()?, p.parse::<u8>().ok()?)));
-    let Some((address, prefix)) = parsed else {
-        f.wrong("not a subnet", "as \"10.7.0.0/24\"");
-        return None;
-    };
-    let IpAddr::V4(v4) = address else {
-        f.not_built("IPv6 subnets", "as \"10.7.0.0/24\"");
-        return None;
-    };
-    if !(8..=29).contains(&prefix) {
-        f.wrong(format!("/{prefix} is out of range"), "/8 to /29");
-        return None;
-    }
-    let first = Ipv4Addr::from(u32::from(v4) & (u32::MAX << (32 - prefix)));
-    if first != v4 {
-        f.wrong("an address, not a subnet", format!("write \"{first}/{prefix}\""));
-        return None;
-    }
-    Some(Some(Subnet { address, prefix }))
-}
+use crate::schema::{OnError, Plugin};
 
 pub fn plugin(name: &str, t: &Fields<'_>, plugin_dir: &Path) -> Plugin {
     let required = t.or("required", Field::boolean, false);

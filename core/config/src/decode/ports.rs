@@ -1,6 +1,7 @@
 //! `ports`.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use super::{Field, Fields, Value};
 use crate::schema::{Port, Protocol};
@@ -8,11 +9,14 @@ use crate::source::Spot;
 
 pub fn ports(t: &Fields<'_>) -> (Vec<Port>, Vec<(Port, Spot)>) {
     let Some(items) = t.get("ports").and_then(|f| f.items()) else { return (Vec::new(), Vec::new()) };
-    let spots: Vec<(Port, Spot)> = items.iter().filter_map(|f| Some((port(f)?, f.node.at.clone()))).collect();
+    let at = |f: &Field<'_>, port| (port, f.node.at.clone());
+    let read = |f: &Field<'_>| Some(port(f)?.into_iter().map(|port| at(f, port)).collect::<Vec<_>>());
+    let spots: Vec<(Port, Spot)> = items.iter().filter_map(read).flatten().collect();
     (spots.iter().map(|(port, _)| port.clone()).collect(), spots)
 }
 
-fn port(f: &Field<'_>) -> Option<Port> {
+/// One, or one for each of a range.
+fn port(f: &Field<'_>) -> Option<Vec<Port>> {
     match &f.node.value {
         Value::Text(_) => short(f),
         Value::Table(_) => long(f),
@@ -20,8 +24,11 @@ fn port(f: &Field<'_>) -> Option<Port> {
     }
 }
 
-fn short(f: &Field<'_>) -> Option<Port> {
-    const FORM: &str = "as \"8080:80\", \"127.0.0.1:8080:80\", \"53:53/udp\"";
+const FORM: &str = "as \"8080:80\", \"127.0.0.1:8080:80\", \"53:53/udp\", \"8000-8010:80-90\"";
+/// Each is held by a socket.
+const RANGE_MAX: usize = 1000;
+
+fn short(f: &Field<'_>) -> Option<Vec<Port>> {
     let text = f.text()?;
     let (numbers, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
     let protocol = match protocol {
@@ -41,10 +48,15 @@ fn short(f: &Field<'_>) -> Option<Port> {
         f.wrong("the host's port is missing", format!("write \"{text}:{text}\" to publish it as itself"));
         return None;
     };
-    if target.contains('-') || published.contains('-') {
-        f.not_built("ranges of ports", "write each");
-        return None;
-    }
+    let host_ip = match parts.next() {
+        Some(address) => address_of(f, address)?,
+        None => None,
+    };
+    each(f, host_ip, range(f, published)?, range(f, target)?, protocol)
+}
+
+/// `80` or `80-90`.
+fn range(f: &Field<'_>, text: &str) -> Option<RangeInclusive<u16>> {
     let number = |part: &str| match part.parse::<u16>() {
         Ok(n) if n > 0 => Some(n),
         _ => {
@@ -52,14 +64,39 @@ fn short(f: &Field<'_>) -> Option<Port> {
             None
         }
     };
-    let host_ip = match parts.next() {
-        Some(address) => address_of(f, address)?,
-        None => None,
-    };
-    Some(Port { host_ip, published: number(published)?, target: number(target)?, protocol })
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (number(first)?, number(last)?);
+    if first > last {
+        f.wrong(format!("the range {text} ends before it begins"), format!("write {last}-{first}"));
+        return None;
+    }
+    Some(first..=last)
 }
 
-fn long(f: &Field<'_>) -> Option<Port> {
+fn each(
+    f: &Field<'_>,
+    host_ip: Option<IpAddr>,
+    published: RangeInclusive<u16>,
+    target: RangeInclusive<u16>,
+    protocol: Protocol,
+) -> Option<Vec<Port>> {
+    let (here, inside) = (published.len(), target.len());
+    if here != inside {
+        f.wrong(
+            format!("{here} ports of the host for {inside} of the container"),
+            "ranges are of one length",
+        );
+        return None;
+    }
+    if here > RANGE_MAX {
+        f.wrong(format!("a range of {here} ports"), format!("at most {RANGE_MAX}: each is held by a socket"));
+        return None;
+    }
+    let pairs = published.zip(target);
+    Some(pairs.map(|(published, target)| Port { host_ip, published, target, protocol }).collect())
+}
+
+fn long(f: &Field<'_>) -> Option<Vec<Port>> {
     let t = f.fields();
     t.only(&["target", "published", "host_ip", "protocol"], &[]);
     for name in ["target", "published"] {
@@ -71,18 +108,20 @@ fn long(f: &Field<'_>) -> Option<Port> {
         Some(f) => address_of(&f, &f.text()?)?,
         None => None,
     };
-    let port = |name: &str| t.get(name).and_then(|f| f.port());
-    let (published, target) = (port("published"), port("target"));
-    Some(Port {
-        host_ip,
-        published: published?,
-        target: target?,
-        protocol: t.or(
-            "protocol",
-            |f| f.word("protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)], &[]),
-            Protocol::Tcp,
-        ),
-    })
+    let ports = |name: &str| {
+        let f = t.get(name)?;
+        match f.node.text() {
+            Some(text) if text.contains('-') => range(&f, &f.text()?),
+            _ => f.port().map(|port| port..=port),
+        }
+    };
+    let (published, target) = (ports("published"), ports("target"));
+    let protocol = t.or(
+        "protocol",
+        |f| f.word("protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)], &[]),
+        Protocol::Tcp,
+    );
+    each(f, host_ip, published?, target?, protocol)
 }
 
 /// `0.0.0.0` is all addresses.

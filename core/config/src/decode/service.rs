@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cx, Field, Fields, Named, Value, files, life, ports, resources, rights, stores};
+use super::{Cx, Field, Fields, Named, Value, files, life, network, ports, resources, rights, stores};
 use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
 use crate::near::nearest;
 use crate::schema::{
-    Condition, Dependency, Hook, Hooks, LogDriver, Logging, NameOrId, NamedVolume, NetworkMode, Notify,
-    Policy, Port, RootMode, Rootfs, Secret, Service, Signal, Source, User,
+    Condition, Dependency, Hook, Hooks, LogDriver, Logging, Membership, NameOrId, NamedVolume, NetworkMode,
+    Notify, Policy, Port, RootMode, Rootfs, Secret, Service, Signal, Source, User,
 };
 use crate::source::Spot;
 use crate::tree::Node;
@@ -24,7 +24,7 @@ pub struct Draft {
     pub ports: Vec<(Port, Spot)>,
     /// The dependency's name, and its condition.
     pub depends_on: BTreeMap<String, (Spot, Spot)>,
-    pub networks: Vec<(String, Spot)>,
+    pub networks: Vec<(Membership, Spot)>,
     pub has_healthcheck: bool,
 }
 
@@ -47,7 +47,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
     let network_mode = t.or("network_mode", network_mode, NetworkMode::Bridge);
     let (ports, port_spots) = ports::ports(&t);
     let (depends_on, dependency_spots) = depends_on(&t);
-    let networks = networks(&t, node);
+    let networks = network::memberships(&t, node);
     let healthcheck = life::healthcheck(&t);
     let has_healthcheck = healthcheck.is_some() || life::says_healthcheck(&t);
     let mut service = Service {
@@ -82,7 +82,8 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         security: rights::security(&t.table("security", "a table"), privileged),
         resources: resources::resources(&t.table("resources", "a table")),
         network_mode,
-        networks: networks.iter().map(|(name, _)| name.clone()).collect(),
+        networks: networks.iter().map(|(membership, _)| membership.clone()).collect(),
+        resolver: network::resolver(&t),
         ports,
         restart: life::restart(&t.table("restart", "a policy or a table")),
         depends_on,
@@ -205,17 +206,6 @@ fn hostname(f: &Field<'_>) -> Option<String> {
         return None;
     }
     Some(name)
-}
-
-fn networks(t: &Fields<'_>, node: &Node) -> Vec<(String, Spot)> {
-    match t.get("networks") {
-        Some(f) if f.node.table().is_some() => {
-            f.not_built("networks as a table", "write [\"NAME\"]");
-            Vec::new()
-        }
-        Some(f) => f.list(|f| Some((f.nonempty()?, f.node.at.clone()))).unwrap_or_default(),
-        None => vec![("default".into(), node.key.clone())],
-    }
 }
 
 fn network_mode(f: &Field<'_>) -> Option<NetworkMode> {

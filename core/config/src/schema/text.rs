@@ -7,7 +7,10 @@ use std::time::Duration;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{ExitStatus, Healthcheck, NameOrId, NoUser, Signal, Subnet, TestCommand, Tmpfs, User};
+use super::{
+    ExitStatus, ExtraHost, Healthcheck, HostAddress, Membership, NameOrId, NoUser, Signal, Subnet,
+    TestCommand, Tmpfs, User,
+};
 use crate::units;
 
 pub fn duration<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
@@ -56,6 +59,37 @@ pub fn healthcheck<S: Serializer>(check: &Option<Healthcheck>, s: S) -> Result<S
     match check {
         Some(check) => check.serialize(s),
         None => Without { test: ["NONE"] }.serialize(s),
+    }
+}
+
+/// A name alone, where there is nothing else to say.
+impl Serialize for Membership {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        if *self == Membership::of(&self.network) {
+            return s.serialize_str(&self.network);
+        }
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("name", &self.network)?;
+        if let Some(address) = self.ipv4_address {
+            map.serialize_entry("ipv4_address", &address)?;
+        }
+        if let Some(address) = self.ipv6_address {
+            map.serialize_entry("ipv6_address", &address)?;
+        }
+        if !self.aliases.is_empty() {
+            map.serialize_entry("aliases", &self.aliases)?;
+        }
+        map.end()
+    }
+}
+
+impl Display for ExtraHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.address {
+            HostAddress::Is(address) => write!(f, "{}:{address}", self.name),
+            HostAddress::Gateway => write!(f, "{}:host-gateway", self.name),
+        }
     }
 }
 
@@ -182,4 +216,4 @@ macro_rules! serialize_as_display {
         }
     )*};
 }
-serialize_as_display!(NameOrId, Tmpfs, User, Subnet, Signal);
+serialize_as_display!(NameOrId, Tmpfs, User, Subnet, Signal, ExtraHost);

@@ -4,10 +4,13 @@
 //! 53 of all addresses, and a held port is bound, too; so both are allowed to share the port for the moment of the bind.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, listen, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, getsockname, listen, setsockopt, socket,
+    sockopt,
+};
 
 use super::resolv_conf::PORT;
 use crate::config::Protocol;
@@ -67,4 +70,11 @@ fn bound(kind: SockType, address: SocketAddr, bridge: &str) -> Result<OwnedFd, E
     }
     held::bind_beside_ours(&fd, address)?;
     Ok(fd)
+}
+
+/// That a socket is bound to.
+pub fn address(fd: &OwnedFd) -> Option<IpAddr> {
+    let name = getsockname::<SockaddrStorage>(fd.as_raw_fd()).ok()?;
+    let v4 = name.as_sockaddr_in().map(|name| IpAddr::from(name.ip()));
+    v4.or_else(|| name.as_sockaddr_in6().map(|name| IpAddr::from(name.ip())))
 }

@@ -113,7 +113,8 @@ impl Engine {
         }
         let mut networks = BTreeMap::new();
         for (name, Network { subnet }) in &records.networks {
-            let leases = Leases::restore(*subnet, leases.remove(name.as_str()).unwrap_or_default());
+            let net = config.addressing(name, *subnet);
+            let leases = Leases::restore(net, leases.remove(name.as_str()).unwrap_or_default());
             networks.insert(name.clone(), Known { subnet: *subnet, leases });
         }
         // A place without its lease (a damaged store) would be an address that another may have: it is none. Whoever lost one
@@ -229,7 +230,7 @@ impl Engine {
                 mac: self.mac(name, &place.network),
                 address: place.address,
                 prefix: bridge.subnet.prefix(),
-                gateway: (way_out == Some(i)).then(|| bridge.subnet.gateway()),
+                gateway: (way_out == Some(i)).then_some(bridge.gateway),
                 mtu: bridge.mtu,
                 isolated: self.config.networks.get(&place.network).is_some_and(|n| n.isolated),
                 bridge: bridge.name,
@@ -266,6 +267,7 @@ impl Engine {
             name: bridge::bridge_name(network),
             mac,
             subnet,
+            gateway: self.config.addressing(network, subnet).gateway(),
             mtu,
             forwards: !self.is_internal(network),
         };

@@ -41,7 +41,7 @@ impl Engine {
     }
 
     fn listen(&mut self, index: u32, bridge: &Bridge, effects: &mut Vec<Effect>) -> Result<()> {
-        let gateway = IpAddr::from(bridge.subnet.gateway());
+        let gateway = IpAddr::from(bridge.gateway);
         let network = &bridge.network;
         let before = self.listening.remove(network).filter(|l| l.gateway == gateway);
         let sockets = match before {
@@ -92,11 +92,11 @@ impl Engine {
             }
         }
         for (network, mut pair) in halves {
-            let subnet =
-                self.networks.get(&network).map(|known| known.subnet).filter(|_| self.in_use(&network));
-            match (pair.remove("udp"), pair.remove("tcp"), subnet) {
-                (Some(udp), Some(tcp), Some(subnet)) => {
-                    let (gateway, sockets) = (subnet.gateway().into(), Sockets { udp, tcp });
+            let (udp, tcp) = (pair.remove("udp"), pair.remove("tcp"));
+            let gateway = udp.as_ref().and_then(sockets::address).filter(|_| self.in_use(&network));
+            match (udp, tcp, gateway) {
+                (Some(udp), Some(tcp), Some(gateway)) => {
+                    let sockets = Sockets { udp, tcp };
                     self.listening.insert(network, Listening { gateway, sockets, bridge: None });
                 }
                 _ => {

@@ -213,11 +213,11 @@ impl Engine {
             }
         }
         let mut places = Vec::new();
-        for Membership { name: network, aliases } in networks {
+        for Membership { name: network, ipv4_address, aliases } in networks {
             let Some(known) = self.networks.get_mut(network) else { continue };
             let taken = known
                 .leases
-                .take(name, known.subnet)
+                .take(name, self.config.addressing(network, known.subnet), *ipv4_address)
                 .map_err(|e| format!("service {name}: network {network} ({}): {e}", known.subnet))?;
             places.push(Place { network: network.clone(), address: taken.address, aliases: aliases.clone() });
             if let Some(other) = taken.from {

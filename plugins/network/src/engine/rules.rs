@@ -14,7 +14,9 @@ impl Engine {
         let mut rules = Rules::new(self.kernel.as_ref().map(Kernel::forwarding).unwrap_or_default());
         for (name, known) in self.networks_in_use() {
             let internal = self.is_internal(name);
-            rules.add_network(&Passage { bridge: bridge::bridge_name(name), subnet: known.subnet, internal });
+            let gateway = self.config.addressing(name, known.subnet).gateway();
+            let (bridge, subnet) = (bridge::bridge_name(name), known.subnet);
+            rules.add_network(&Passage { bridge, subnet, gateway, internal });
         }
         for (_, service) in self.held_services() {
             self.publications_of(service).iter().for_each(|(p, to)| rules.add_publication(p, *to));

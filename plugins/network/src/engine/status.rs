@@ -23,7 +23,7 @@ impl Engine {
                         "interface": format!("eth{i}"),
                         "address": p.address,
                         "prefix": subnet.map(Subnet::prefix),
-                        "gateway": subnet.map(Subnet::gateway),
+                        "gateway": subnet.map(|subnet| self.config.addressing(&p.network, subnet).gateway()),
                         "mac": self.mac(name, &p.network).to_string(),
                     })
                 };
@@ -39,7 +39,7 @@ impl Engine {
                     "driver": "bridge",
                     "bridge": bridge::bridge_name(name),
                     "subnet": known.subnet,
-                    "gateway": known.subnet.gateway(),
+                    "gateway": self.config.addressing(name, known.subnet).gateway(),
                     "internal": self.is_internal(name),
                     "up": self.in_use(name),
                     "services": known.leases.held().map(|(service, _)| service).collect::<Vec<_>>(),
