@@ -48,6 +48,8 @@ pub struct Request<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
     pub spec: Value,
+    /// Of /etc/hosts and its like, those that neither the service nor its bundle mounts something over, and that can be mounted over.
+    pub network_files: Vec<String>,
     /// What could not be had as asked, for the log.
     pub warnings: Vec<String>,
 }
@@ -83,7 +85,8 @@ pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     }
     leaves::set(&mut spec, "/linux/cgroupsPath", json!(cgroups_path(request.cgroup_parent, &service.name)));
     leaves::set(&mut spec, "/annotations/org.sampan.service", json!(service.name));
-    Ok(Built { spec, warnings })
+    let network_files = mounts::not_covered(&spec, &facts.network_files);
+    Ok(Built { spec, network_files, warnings })
 }
 
 /// Where a service's bundle is, whether it exists or not. One life follows the other in it.

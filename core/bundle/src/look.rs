@@ -32,6 +32,8 @@ pub struct Look {
     folders: Vec<String>,
     /// What a root needs in which nothing is made.
     needed: Vec<String>,
+    /// Nothing is made in the root: what is mounted over must be there.
+    is_ro: bool,
     profile: Option<PathBuf>,
     /// Devices and folders of devices.
     devices: Vec<(Device, PathBuf)>,
@@ -92,6 +94,8 @@ pub struct Facts {
     pub folders: Vec<String>,
     /// Of what is needed in the root, that which is not there.
     pub lacks: Vec<String>,
+    /// Of [`NETWORK_FILES`], those that something can be mounted over.
+    pub network_files: Vec<String>,
     /// The text of the seccomp profile.
     pub profile: Option<String>,
     /// By the path that was asked for.
@@ -116,6 +120,9 @@ pub struct Node {
     pub gid: u32,
 }
 
+/// Files of a root that say how its network is.
+pub const NETWORK_FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+
 impl Look {
     /// `run_dir`: for secrets.
     pub fn of(service: &Service, run_dir: &Path) -> Look {
@@ -132,6 +139,7 @@ impl Look {
             groups: if asked("group_add") { service.group_add.clone() } else { Vec::new() },
             folders,
             needed: needed(service),
+            is_ro: matches!(&service.source, Source::Rootfs(rootfs) if rootfs.mode == RootMode::Ro),
             profile: match &service.security.seccomp_profile {
                 SeccompProfile::Path(path) if asked("security.seccomp_profile") => Some(path.clone()),
                 _ => None,
@@ -254,6 +262,8 @@ pub fn look(look: &Look) -> Result<Facts, Error> {
     }
     facts.groups = added(look, &root, &facts.root)?;
     facts.folders = look.folders.iter().filter(|path| root.has_folder(path)).cloned().collect();
+    let files = NETWORK_FILES.iter().filter(|path| !look.is_ro || !root.lacks(path));
+    facts.network_files = files.map(ToString::to_string).collect();
     // The host's own has folders of ours.
     if !facts.is_host {
         facts.lacks = look.needed.iter().filter(|path| root.lacks(path)).cloned().collect();

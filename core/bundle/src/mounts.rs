@@ -78,6 +78,15 @@ pub fn covers(service: &Service, path: &str) -> bool {
     service.volumes.iter().any(|v| v.target == path) || service.tmpfs.iter().any(|t| t.target == path)
 }
 
+/// Those of `paths` at which, and above which, the spec mounts nothing.
+pub fn not_covered(spec: &Value, paths: &[String]) -> Vec<String> {
+    let mounts = spec.pointer("/mounts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let covers = |path: &str, mount: &Value| {
+        mount["destination"].as_str().is_some_and(|at| Path::new(path).starts_with(at))
+    };
+    paths.iter().filter(|path| !mounts.iter().any(|mount| covers(path, mount))).cloned().collect()
+}
+
 fn bind(volume: &Volume) -> oci::Mount {
     let mut options: Vec<String> = ["rbind", "rprivate", "nosuid", "nodev"].map(String::from).to_vec();
     if volume.read_only {

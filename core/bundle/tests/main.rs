@@ -279,6 +279,32 @@ fn a_ro_root_has_what_is_mounted_in_it() {
 }
 
 #[test]
+fn files_of_the_network_are_mounted_over_where_that_can_be_and_nobody_else_does() {
+    let all = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+    assert_eq!(build(&run("read_only = false")).network_files, all, "what is not there is made");
+    assert_eq!(build(&run("")).network_files, [""; 0], "nothing is made in a root that is not written to");
+    let folder = rootfs(Folder::new())
+        .with("root/etc/hosts", "")
+        .with("b/config.json", "{\"root\": {\"path\": \"../root\"}}");
+    std::os::unix::fs::symlink("../run/not/there", folder.path("root/etc/resolv.conf")).unwrap();
+    let with = |keys: &str| {
+        std::fs::write(folder.path("config.toml"), format!("[services.web]\n{keys}\n")).unwrap();
+        of(&folder).network_files
+    };
+    assert_eq!(
+        with(&run("rootfs = \"root\"")),
+        ["/etc/hosts", "/etc/resolv.conf"],
+        "a link leads somewhere by then"
+    );
+    let volumes = run("rootfs = \"root\"\nvolumes = [\"/etc/hosts:/etc/hosts\"]");
+    assert_eq!(with(&volumes), ["/etc/resolv.conf"]);
+    assert_eq!(with(&run("rootfs = \"root\"\nvolumes = [\"/srv:/etc\"]")), [""; 0]);
+    assert_eq!(with("bundle = \"b\""), all);
+    assert_eq!(with(&run("rootfs = { path = \"root\", mode = \"scratch\" }")), all);
+    assert!(with(&run("rootfs = \"host\"")).contains(&"/etc/hosts".to_owned()));
+}
+
+#[test]
 fn every_container_has_proc_and_sys() {
     let toml = format!("[services.web]\nrootfs = \"root\"\n{RUN}\n");
     let folder = rootfs(Folder::new()).with("config.toml", &toml);

@@ -135,6 +135,44 @@ pub struct Service {
     pub hostname: Option<String>,
     #[serde(default)]
     pub dns: Vec<IpAddr>,
+    #[serde(default)]
+    pub dns_search: Vec<String>,
+    #[serde(default)]
+    pub dns_opt: Vec<String>,
+    #[serde(default)]
+    pub extra_hosts: Vec<ExtraHost>,
+    /// Files of its root that may be mounted over.
+    #[serde(default)]
+    pub network_files: Vec<String>,
+}
+
+/// A line of /etc/hosts, as `NAME:ADDRESS`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ExtraHost {
+    pub name: String,
+    pub address: HostAddress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostAddress {
+    Is(IpAddr),
+    /// This host, as the service reaches it.
+    Gateway,
+}
+
+impl TryFrom<String> for ExtraHost {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<ExtraHost, String> {
+        let bad = || format!("extra_hosts: {text:?} is not NAME:ADDRESS");
+        let (name, address) = text.split_once(':').ok_or_else(bad)?;
+        let address = match address {
+            "host-gateway" => HostAddress::Gateway,
+            address => HostAddress::Is(address.parse().map_err(|_| bad())?),
+        };
+        Ok(ExtraHost { name: name.to_owned(), address })
+    }
 }
 
 fn bridge() -> String {

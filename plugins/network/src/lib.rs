@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   mutex -> wire -> netlink -> modules -> addresses -> config -> sysctl -> link -> routes -> forwarding -> bridge -> nft -> listing
-//!         -> ports -> held -> conntrack -> claim -> records -> dns -> engine -> firewall -> obstacles -> guard
+//!         -> ports -> held -> conntrack -> claim -> records -> dns -> files -> engine -> firewall -> obstacles -> guard
 //! ```
 //! Modes `none` and `host` are the runtime's; IPv6 and CNI come later.
 #![deny(unsafe_code)]
@@ -51,6 +51,8 @@ pub mod records;
 
 pub mod dns;
 
+pub mod files;
+
 pub mod engine;
 
 pub mod firewall;
@@ -69,14 +71,14 @@ use sampan_plugin::prelude::*;
 
 use crate::config::Config;
 use crate::engine::{Chores, Engine, HostFacts};
+use crate::files::Folders;
 use crate::guard::Guard;
 use crate::mutex::lock;
 use crate::records::{Effect, Records};
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-
 pub struct Network {
     host: Host,
+    folders: Folders,
     engine: Arc<Mutex<Engine>>,
     guard: Mutex<Option<Guard>>,
 }
@@ -88,15 +90,17 @@ impl Plugin for Network {
     type Config = Config;
 
     async fn open(config: Config, host: Host) -> Result<Network> {
-        let facts = HostFacts { machine: machine_id(), resolv_conf: RESOLV_CONF.into() };
+        let facts = HostFacts { machine: machine_id(), etc: "/etc".into() };
         let engine = Engine::new(config, facts, read_records(&host)?);
-        Ok(Network { host, engine: Arc::new(Mutex::new(engine)), guard: Mutex::default() })
+        let folders = Folders::below(&host.about().run_dir);
+        Ok(Network { host, folders, engine: Arc::new(Mutex::new(engine)), guard: Mutex::default() })
     }
 
     async fn synchronize(&self, _: &Cx, ev: Synchronize) -> Result<()> {
         let kept = ev.kept.into_iter().map(|k| (k.key, k.fd)).collect();
         let live: Vec<String> =
             ev.containers.into_iter().map(|c| if c.service.is_empty() { c.id } else { c.service }).collect();
+        self.folders.remove_all_but(&live);
         let unknown = lock(&self.engine).adopt(kept);
         self.carry_out(unknown).await?;
         self.run(|engine, effects| engine.synchronize(&live, effects)).await
@@ -107,8 +111,15 @@ impl Plugin for Network {
             self.ask_for_patience(cx);
         }
         self.run(|engine, effects| engine.prepare(name(cx), &ev.service, effects)).await?;
-        let held = lock(&self.engine).is_held(name(cx));
-        Ok(if held { Adjust::new().claim("network") } else { Adjust::new() })
+        let (held, files) = {
+            let engine = lock(&self.engine);
+            (engine.is_held(name(cx)), engine.files(name(cx), &ev.service).map_err(Error::new)?)
+        };
+        let mut adjust = if held { Adjust::new().claim("network") } else { Adjust::new() };
+        for (inside, path) in self.folders.write(name(cx), &files).map_err(Error::new)? {
+            adjust = adjust.mount(inside, "bind", &path.to_string_lossy(), &files::OPTIONS);
+        }
+        Ok(adjust)
     }
 
     async fn attach(&self, cx: &Cx, ev: Attach) -> Result<()> {
@@ -128,8 +139,9 @@ impl Plugin for Network {
 
     async fn detach(&self, cx: &Cx, ev: Detach) -> Result<()> {
         if !ev.is_final {
-            return Ok(()); // bridge, address and ports stay for the next start
+            return Ok(()); // bridge, address, ports and files stay for the next start
         }
+        self.folders.remove(name(cx));
         self.run(|engine, effects| {
             engine.release(name(cx), effects);
             Ok(())

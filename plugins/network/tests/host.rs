@@ -51,7 +51,7 @@ impl Host {
                 None => panic!("{key}"),
             }
         }
-        let facts = HostFacts { machine: "test".into(), resolv_conf: self.folder.path("resolv.conf") };
+        let facts = HostFacts { machine: "test".into(), etc: self.folder.0.clone() };
         self.engine = Some(Engine::new(config, facts, records));
     }
 

@@ -118,9 +118,9 @@ async fn create_with(
 ) -> Result<Box<Created>, Problem> {
     let Wanted { config, generation, ctx, networks, under_way } = wanted;
     let launcher = context.launchers.take(&under_way).await?;
-    let mut spec = build(context, &config, &launcher, &under_way).await?;
+    let (mut spec, network_files) = build(context, &config, &launcher, &under_way).await?;
     under_way.now("the plugins' create");
-    let table = service_table(&config, networks);
+    let table = service_table(&config, networks, network_files);
     let made = context.plugins.create(&ctx, &table, needs(&config), &mut spec).await.map_err(of_plugin)?;
     for (plugin, message) in &made.messages {
         context.warn(&config.name, &format!("plugin {plugin}: {message}"));
@@ -180,13 +180,13 @@ async fn attach_output_of_hooks(context: &Context, ctx: &Ctx, claimant: &str) {
     }
 }
 
-/// The spec of a service as the config says it, from what is found in its root.
+/// The spec of a service as the config says it, from what is found in its root; and files of it that a plugin may mount over.
 async fn build(
     context: &Context,
     config: &schema::Service,
     launcher: &Launcher,
     under_way: &UnderWay,
-) -> Result<serde_json::Value, Problem> {
+) -> Result<(serde_json::Value, Vec<String>), Problem> {
     let look = bundle::Look::of(config, &context.dirs.run);
     under_way.now(format!("a look at {}", look.at().display()));
     launcher.send(&Order::Look(look.into()), "")?;
@@ -200,7 +200,7 @@ async fn build(
     for warning in &built.warnings {
         context.warn(&config.name, warning);
     }
-    Ok(built.spec)
+    Ok((built.spec, built.network_files))
 }
 
 /// Where a service's output goes.
@@ -326,12 +326,18 @@ pub fn needs(service: &schema::Service) -> &'static [&'static str] {
     if service.network_mode == NetworkMode::Bridge { &["network"] } else { &[] }
 }
 
-/// What plugins see of a service: its table of config.toml, resolved, and the networks it may name.
-fn service_table(service: &schema::Service, networks: serde_json::Value) -> serde_json::Value {
+/// What plugins see of a service: its table of config.toml, resolved, the networks it may name, and the files of its root that a plugin
+/// for networks may mount over.
+fn service_table(
+    service: &schema::Service,
+    networks: serde_json::Value,
+    network_files: Vec<String>,
+) -> serde_json::Value {
     let mut table = serde_json::to_value(service).unwrap_or_default();
     if let Some(table) = table.as_object_mut() {
         table.insert("name".into(), service.name.as_str().into());
         table.insert("network_definitions".into(), networks);
+        table.insert("network_files".into(), network_files.into());
         table.insert("explicit".into(), service.resources.written().into());
     }
     table

@@ -8,6 +8,7 @@
 //! ```
 //! Each may be called again and finds its work done. What was leased stays a service's own until another needs it.
 
+mod files;
 mod forwarding;
 mod names;
 mod prepare;
@@ -53,7 +54,8 @@ struct Kernel {
 pub struct HostFacts {
     /// Tells machines that share a LAN apart.
     pub machine: String,
-    pub resolv_conf: PathBuf,
+    /// Where its resolv.conf and its hosts are.
+    pub etc: PathBuf,
 }
 
 impl Kernel {

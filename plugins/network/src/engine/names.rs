@@ -129,6 +129,6 @@ impl Engine {
 
     /// The name server, which is there as long as we have the right to the network.
     pub(super) fn start_names(&self) -> Result<Server> {
-        Server::start(self.host.resolv_conf.clone())
+        Server::start(self.host.etc.join("resolv.conf"))
     }
 }
