@@ -1,13 +1,16 @@
-//! Forgetting old UDP flows, which the kernel would go on sending to an address that is gone.
+//! Forgetting old flows, which the kernel would go on sending to an address that is gone.
 //!
 //! A redirect is looked up once per flow, and a client that keeps sending keeps its flow alive: after a restart with another
-//! address it would talk into the void for ever (moby#8795). So when a service with UDP ports comes or goes, stale flows of those
-//! ports are deleted. A flow that the service itself began is one of them: what comes back to its port of the host is taken for the
-//! answer. A flow that lives is left alone: an answer that is under way would begin another one, from another port. TCP needs none of
-//! it: a new connection is a new flow.
+//! address it would talk into the void for ever (moby#8795). So when a service with published ports comes, UDP flows to these that do
+//! not lead to it are deleted, and when one goes, all of its flows, TCP too: one that was cut keeps leading where it led.
+//!
+//! A flow that the service itself began is one of them: what comes back to its port of the host is taken for the answer. An answer that
+//! is under way while a flow is deleted begins such a flow, so it is looked for once more a moment later. A flow that lives is left
+//! alone: an answer that is under way would begin another one, from another port.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use crate::addresses::Subnet;
 use crate::netlink::{Result, Socket, dump_request};
 use crate::wire::{self, Message};
 
@@ -18,13 +21,21 @@ const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const ZONE: u16 = 18;
 const UDP: u8 = 17;
-const FAMILY: [u8; 4] = [nix::libc::AF_INET as u8, 0, 0, 0];
+/// nfgenmsg, of both families.
+const ANY: [u8; 4] = [nix::libc::AF_UNSPEC as u8, 0, 0, 0];
 
-/// A UDP flow: who began it, whom it called, who answers, and its identity as the kernel wrote it.
+/// One direction of a flow: from whom to whom.
+struct Ends {
+    from: IpAddr,
+    to: (IpAddr, u16),
+    protocol: u8,
+}
+
+/// A flow: who began it, who answers, and its identity as the kernel wrote it.
 struct Flow {
-    began: Ipv4Addr,
-    called: (Ipv4Addr, u16),
-    answers: Ipv4Addr,
+    family: u8,
+    began: Ends,
+    answers: Ends,
     original: Vec<u8>,
     zone: Option<Vec<u8>>,
 }
@@ -36,22 +47,46 @@ pub enum Service {
     Gone(Ipv4Addr),
 }
 
-/// Deletes the UDP flows to `ports` of the host that do not lead to where the service is now, and all of one that is gone.
-pub fn forget_udp(socket: &mut Socket, ports: &[(Ipv4Addr, u16)], service: Service) -> Result<()> {
-    let to_ports = |flow: &Flow| {
-        let (to, port) = flow.called;
-        ports.iter().any(|(ip, p)| *p == port && (ip.is_unspecified() || *ip == to))
-    };
-    let stale = |flow: &Flow| match service {
-        Service::Came(at) => to_ports(flow) && flow.answers != at,
-        Service::Gone(from) => to_ports(flow) || flow.answers == from || flow.began == from,
-    };
-    let flows = socket.dump("cannot list tracked connections", dump_request(GET, &FAMILY), |body| {
-        parse(wire::after(body, FAMILY.len())).filter(stale)
+/// What is to be forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// The UDP ports of the host that the service is published at.
+    pub ports: Vec<(Ipv4Addr, u16)>,
+    /// Where the service's addresses are from.
+    pub subnet: Subnet,
+    pub service: Service,
+}
+
+impl Stale {
+    fn is(&self, flow: &Flow) -> bool {
+        match self.service {
+            Service::Gone(from) => [flow.began.from, flow.answers.from].contains(&from.into()),
+            Service::Came(at) => {
+                let away = |address: IpAddr| address != IpAddr::from(at);
+                let of_ours =
+                    |address| matches!(address, IpAddr::V4(address) if self.subnet.contains(address));
+                let led_elsewhere = self.is_port(flow.began.to) && away(flow.answers.from);
+                // Begun by an old address, from the port that is published: it is what the host's port leads to.
+                let began_elsewhere =
+                    self.is_port(flow.answers.to) && of_ours(flow.began.from) && away(flow.began.from);
+                flow.began.protocol == UDP && (led_elsewhere || began_elsewhere)
+            }
+        }
+    }
+
+    fn is_port(&self, (to, port): (IpAddr, u16)) -> bool {
+        self.ports.iter().any(|(ip, p)| *p == port && (ip.is_unspecified() || IpAddr::from(*ip) == to))
+    }
+}
+
+pub fn forget(socket: &mut Socket, stale: &Stale) -> Result<()> {
+    let flows = socket.dump("cannot list tracked connections", dump_request(GET, &ANY), |body| {
+        parse(*body.first()?, wire::after(body, ANY.len())).filter(|flow| stale.is(flow))
     })?;
     for flow in flows {
+        let family = [flow.family, 0, 0, 0];
         let mut message =
-            Message::new(DELETE, 0).fixed(&FAMILY).nest(TUPLE_ORIGINAL, |m| m.raw(&flow.original));
+            Message::new(DELETE, 0).fixed(&family).nest(TUPLE_ORIGINAL, |m| m.raw(&flow.original));
         if let Some(zone) = &flow.zone {
             message = message.attr(ZONE, zone);
         }
@@ -61,25 +96,26 @@ pub fn forget_udp(socket: &mut Socket, ports: &[(Ipv4Addr, u16)], service: Servi
     Ok(())
 }
 
-fn parse(attributes: &[u8]) -> Option<Flow> {
+fn parse(family: u8, attributes: &[u8]) -> Option<Flow> {
     let original = wire::attribute(attributes, TUPLE_ORIGINAL)?;
-    let reply = wire::attribute(attributes, TUPLE_REPLY)?;
-    let ends = |tuple| {
-        let (ip, proto) = (wire::attribute(tuple, 1)?, wire::attribute(tuple, 2)?);
-        if wire::attribute(proto, 1)? != [UDP] {
-            return None;
-        }
-        let port = <[u8; 2]>::try_from(wire::attribute(proto, 3)?).ok().map(u16::from_be_bytes)?;
-        let address = |kind| wire::ipv4_at(wire::attribute(ip, kind)?, 0);
-        Some((address(1)?, address(2)?, port))
-    };
-    let (began, called, port) = ends(original)?;
-    let (answers, _, _) = ends(reply)?;
     Some(Flow {
-        began,
-        called: (called, port),
-        answers,
+        family,
+        began: ends(original)?,
+        answers: ends(wire::attribute(attributes, TUPLE_REPLY)?)?,
         original: original.to_vec(),
         zone: wire::attribute(attributes, ZONE).map(<[u8]>::to_vec),
     })
+}
+
+fn ends(tuple: &[u8]) -> Option<Ends> {
+    let (ip, proto) = (wire::attribute(tuple, 1)?, wire::attribute(tuple, 2)?);
+    // 1 and 2 of IPv4, 3 and 4 of IPv6.
+    let address = |kind| {
+        let v4 = wire::attribute(ip, kind).and_then(|bytes| Some(IpAddr::from(wire::ipv4_at(bytes, 0)?)));
+        v4.or_else(|| Some(IpAddr::from(<[u8; 16]>::try_from(wire::attribute(ip, kind + 2)?).ok()?)))
+    };
+    let protocol = *wire::attribute(proto, 1)?.first()?;
+    // ICMP has none.
+    let port = wire::attribute(proto, 3).and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?)));
+    Some(Ends { from: address(1)?, to: (address(2)?, port.unwrap_or(0)), protocol })
 }

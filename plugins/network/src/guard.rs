@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::conntrack::{self, Stale};
 use crate::engine::{Chores, Engine};
 use crate::forwarding::{self, Changed};
 use crate::mutex::lock;
@@ -26,6 +27,8 @@ const SWEEP_AFTER: Duration = Duration::from_secs(1);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Whoever writes chains writes several.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
+/// By then no answer is under way any more.
+const FORGET_AFTER: Duration = Duration::from_millis(50);
 
 pub struct Guard {
     requests: Arc<Requests>,
@@ -37,12 +40,20 @@ struct Requests {
     wake: EventFd,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Due {
     sweep_at: Option<Instant>,
     look_at: Option<Instant>,
     again_at: Option<Instant>,
+    forget: Vec<(Instant, Stale)>,
     stop: bool,
+}
+
+impl Due {
+    fn next(&self) -> Option<Instant> {
+        let forget = self.forget.iter().map(|(at, _)| *at);
+        forget.chain(self.sweep_at).chain(self.look_at).chain(self.again_at).min()
+    }
 }
 
 impl Requests {
@@ -57,6 +68,7 @@ impl Requests {
         if chores.again {
             due.again_at.get_or_insert_with(|| Instant::now() + AGAIN_AFTER);
         }
+        due.forget.extend(chores.forget.into_iter().map(|stale| (Instant::now() + FORGET_AFTER, stale)));
     }
 }
 
@@ -120,12 +132,11 @@ impl Watcher {
         // What changed between the first work and now, nobody told us.
         self.see_to_forwarding();
         loop {
-            let due = *lock(&self.requests.due);
+            let due = lock(&self.requests.due).clone();
             if due.stop {
                 return;
             }
-            let next = [due.sweep_at, due.look_at, due.again_at].into_iter().flatten().min();
-            let [rules, forwarding] = match self.wait(next) {
+            let [rules, forwarding] = match self.wait(due.next()) {
                 Ok(heard) => heard,
                 Err(e) => {
                     tracing::error!("nobody watches the network any more: poll: {}", e.desc());
@@ -138,6 +149,7 @@ impl Watcher {
             if forwarding && self.is_forwarding_to_be_seen_to() {
                 self.see_to_forwarding();
             }
+            self.forget_flows();
             let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
             if is_due(due.again_at) {
                 lock(&self.requests.due).again_at = None;
@@ -231,6 +243,23 @@ impl Watcher {
             Err(e) => {
                 tracing::debug!("rules and forwarding: still not written: {e}");
                 self.requests.soon(Chores { again: true, ..Chores::default() });
+            }
+        }
+    }
+
+    fn forget_flows(&mut self) {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        lock(&self.requests.due).forget.retain(|one| {
+            let is_later = one.0 > now;
+            if !is_later {
+                due.push(one.clone());
+            }
+            is_later
+        });
+        for (_, stale) in due {
+            if let Err(e) = conntrack::forget(&mut self.nft, &stale) {
+                tracing::warn!("flows of before may be stuck: {e}");
             }
         }
     }

@@ -5,6 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::{Duration, Instant};
 
+use sampan_testkit::need::need;
 use serde_json::json;
 
 use crate::host::{Host, nothing_is_left, ports, web};
@@ -451,6 +452,55 @@ fn nor_does_one_that_the_service_began_itself() {
         let server = host.container("dns").within(|| udp("0.0.0.0:53"));
         client.send_to(b"?", "192.0.2.1:53").unwrap();
         assert_eq!(server.recv(&mut [0; 64]).unwrap(), 1);
+    });
+}
+
+/// What its old address has sent last begins a flow of its own, and the client's next question would follow it there.
+#[test]
+fn nor_does_one_that_an_answer_from_an_old_address_began() {
+    on_a_fresh_host(|| {
+        let lan = lan();
+        let mut host = Host::new(json!({ "networks": { "default": { "subnet": "10.9.0.0/24" } } }));
+        let dns = json!({ "ports": ports(&[("", 53, 53, "udp")]) });
+        host.start("dns", dns.clone()).unwrap();
+        let client = lan.within(|| udp("192.0.2.2:4444"));
+        let old = host.container("dns").within(|| udp("0.0.0.0:53"));
+        old.send_to(b"late", "192.0.2.2:4444").unwrap();
+        client.recv(&mut [0; 64]).unwrap();
+        // The record of it is lost, so nobody hears that it goes.
+        host.engine = None;
+        host.kv.remove("service/dns");
+        host.keel.retain(|key, _| !key.starts_with("port/"));
+        host.containers.remove("dns");
+        host.crash_and_reopen();
+        host.start("other", json!({})).unwrap();
+        host.start("dns", dns).unwrap();
+        assert_eq!((host.address("other").as_str(), host.address("dns").as_str()), ("10.9.0.2", "10.9.0.3"));
+        let server = host.container("dns").within(|| udp("0.0.0.0:53"));
+        client.send_to(b"?", "192.0.2.1:53").unwrap();
+        assert_eq!(server.recv(&mut [0; 64]).unwrap(), 1);
+    });
+}
+
+/// The kernel keeps a connection that was cut for a while, and with it where its port of the host leads.
+#[test]
+fn flows_of_a_service_that_is_gone_are_forgotten_tcp_too() {
+    on_a_fresh_host(|| {
+        let lan = lan();
+        let mut host = Host::new(json!({}));
+        host.start("web", web()).unwrap();
+        host.container("web").serve_tcp(80);
+        assert!(lan.call("192.0.2.1:8080").is_some());
+        lan.serve_tcp(7);
+        assert!(host.container("web").call("192.0.2.2:7").is_some());
+        let tracked = || run("cat /proc/net/nf_conntrack 2>/dev/null || true").matches("10.144.0.2").count();
+        let has_list = std::path::Path::new("/proc/self/net/nf_conntrack").exists();
+        if !need("/proc/net/nf_conntrack", has_list) {
+            return;
+        }
+        assert!(tracked() > 0);
+        host.stop("web");
+        assert_eq!(tracked(), 0);
     });
 }
 

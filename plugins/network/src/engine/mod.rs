@@ -16,14 +16,13 @@ mod rules;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use crate::addresses::{Lease, Leases, Mac, Subnet};
 use crate::bridge::{self, Attachment, Bridge};
 use crate::claim::Claim;
-use crate::config::{Config, Protocol};
+use crate::config::Config;
 use crate::dns::server::Server;
 use crate::modules::Modules;
 use crate::netlink::{self, Family, Socket};
@@ -67,7 +66,7 @@ impl Kernel {
 }
 
 /// What is to be done between requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chores {
     /// Some links wait to be removed.
     pub sweep: bool,
@@ -75,6 +74,8 @@ pub struct Chores {
     pub look: bool,
     /// Rules could not be written.
     pub again: bool,
+    /// Flows to be looked for once more.
+    pub forget: Vec<conntrack::Stale>,
 }
 
 struct Known {
@@ -295,19 +296,6 @@ impl Engine {
         self.chores.look = true;
         self.serve_names(index, &wanted, effects);
         Ok((index, wanted))
-    }
-
-    fn forget_flows(&mut self, service: &Service, what: fn(Ipv4Addr) -> conntrack::Service) {
-        let udp = service.ports.iter().filter(|p| p.protocol == Protocol::Udp);
-        let ports: Vec<_> = udp.map(|p| (p.host_ip, p.published)).collect();
-        let (Some(place), Some(kernel), false) =
-            (self.published_at(service).cloned(), self.kernel.as_mut(), ports.is_empty())
-        else {
-            return;
-        };
-        if let Err(e) = conntrack::forget_udp(&mut kernel.nft, &ports, what(place.address)) {
-            tracing::warn!("UDP flows of before may be stuck: {e}");
-        }
     }
 
     // ---- release -------------------------------------------------------------------------------------------------------

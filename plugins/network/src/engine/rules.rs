@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use super::{Engine, Kernel, Result, text};
 use crate::addresses::Subnet;
 use crate::bridge;
+use crate::config::Protocol;
+use crate::conntrack;
 use crate::ports::{Passage, Publication, Rules};
 use crate::records::{Place, Service};
 
@@ -75,5 +77,24 @@ impl Engine {
         self.modules.note(wanted.anew().commit(&mut kernel.nft, doing)).map_err(text)?;
         kernel.rules = Some(wanted);
         Ok(())
+    }
+
+    /// Now, and again a little later: an answer may be under way.
+    pub(super) fn forget_flows(&mut self, service: &Service, what: fn(Ipv4Addr) -> conntrack::Service) {
+        let Some(place) = self.published_at(service).filter(|_| !service.ports.is_empty()) else { return };
+        let (service_now, Some(known)) = (what(place.address), self.networks.get(&place.network)) else {
+            return;
+        };
+        let udp = service.ports.iter().filter(|p| p.protocol == Protocol::Udp);
+        let ports: Vec<_> = udp.map(|p| (p.host_ip, p.published)).collect();
+        if ports.is_empty() && matches!(service_now, conntrack::Service::Came(_)) {
+            return;
+        }
+        let stale = conntrack::Stale { ports, subnet: known.subnet, service: service_now };
+        let Some(kernel) = self.kernel.as_mut() else { return };
+        if let Err(e) = conntrack::forget(&mut kernel.nft, &stale) {
+            tracing::warn!("flows of before may be stuck: {e}");
+        }
+        self.chores.forget.push(stale);
     }
 }
