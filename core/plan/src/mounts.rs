@@ -5,7 +5,7 @@
 
 use crate::build::Build;
 use crate::error::Error;
-use crate::host::{Host, Version};
+use crate::host::{Cgroup, Host, Version};
 use crate::idmap;
 use crate::labels;
 use crate::mount_options::{Form, MountOptions, options};
@@ -16,7 +16,7 @@ use crate::propagation::RootPropagation;
 use crate::slots::{IdMap, SlotSource};
 use crate::spec::{IdMapping, Linux, Mount};
 use sampan_child::defence::{self, Defence};
-use sampan_child::step::{List, Propagation, Source, Step, mount as flag};
+use sampan_child::step::{Base, List, Propagation, Source, Step, Text, mount as flag};
 use sampan_child::sys::uapi::*;
 
 /// What the mounts of a config left for later steps to know.
@@ -98,162 +98,255 @@ impl MountContext<'_> {
     }
 }
 
-pub fn mount(
-    b: &mut Build,
-    m: &Mount<'_>,
-    index: usize,
-    context: &MountContext<'_>,
-    made: &mut MountOutcome,
-    join_groups: &mut dyn FnMut(&mut Build),
-) -> Result<(), Error> {
-    let field = format!("mounts[{index}]");
-    if m.destination.is_empty() {
-        return Err(Error::new(format!("{field}.destination"), "must not be empty"));
-    }
-    let target = clean(&m.destination);
-    let mut asked = options(m.options.iter().map(|o| o.as_str()), &field)?;
-    let kind = m.kind.as_deref().unwrap_or_default();
-    let bind = asked.bind || kind == "bind" || kind == "rbind";
-    let idmap = idmap::of_mount(m, asked.ids, bind, context.users, context.host, &field)?;
-    if defence::on(Defence::ProcMountsChecked) {
-        asked.on_proc = check_proc(&target, if bind { "bind" } else { kind }, m.source.as_deref(), &field)?;
-    }
-    if target == "/" {
-        return Err(Error::new(format!("{field}.destination"), "\"/\" is the root itself: see root.path"));
-    }
-    if bind {
-        let Some(source) = m.source.as_deref().filter(|s| !s.is_empty()) else {
-            return Err(Error::new(format!("{field}.source"), "a bind needs a source"));
-        };
-        if target == "/dev" {
-            made.dev = Dev::Bound;
+/// One entry of the config's mounts, on its way to steps.
+pub struct MountBuilder<'m, 'c> {
+    context: &'m MountContext<'c>,
+    entry: &'m Mount<'m>,
+    /// `mounts[3]`
+    field: String,
+    target: String,
+    asked: MountOptions<'m>,
+    bind: bool,
+}
+
+impl<'m, 'c> MountBuilder<'m, 'c> {
+    pub fn new(
+        entry: &'m Mount<'m>,
+        index: usize,
+        context: &'m MountContext<'c>,
+    ) -> Result<MountBuilder<'m, 'c>, Error> {
+        let field = format!("mounts[{index}]");
+        if entry.destination.is_empty() {
+            return Err(Error::new(format!("{field}.destination"), "must not be empty"));
         }
-        let asked = MountOptions { recursive: asked.recursive || kind == "rbind", idmap, ..asked };
-        return bind_step(b, &from_bundle(source, &context.options.bundle), &target, &asked, &field, context);
+        let target = clean(&entry.destination);
+        let mut asked = options(entry.options.iter().map(|o| o.as_str()), &field)?;
+        let kind = entry.kind.as_deref().unwrap_or_default();
+        let bind = asked.bind || kind == "bind" || kind == "rbind";
+        asked.recursive |= bind && kind == "rbind";
+        asked.idmap = idmap::of_mount(entry, asked.ids, bind, context.users, context.host, &field)?;
+        if defence::on(Defence::ProcMountsChecked) {
+            let kind = if bind { "bind" } else { kind };
+            asked.on_proc = check_proc(&target, kind, entry.source.as_deref(), &field)?;
+        }
+        if target == "/" {
+            return Err(Error::new(
+                format!("{field}.destination"),
+                "\"/\" is the root itself: see root.path",
+            ));
+        }
+        Ok(MountBuilder { context, entry, field, target, asked, bind })
     }
-    match kind {
-        "" => Err(Error::new(format!("{field}.type"), "is missing, and the options do not say bind")),
-        "cgroup" | "cgroup2" => {
-            join_groups(b);
-            cgroup(b, &target, &asked, &field, context)
-        }
-        "sysfs" if context.namespaces.sysfs_is_somebody_elses() => {
-            // It belongs to the owner of the network namespace: EPERM here, so the host's is shown.
-            let asked = MountOptions { recursive: true, data: Vec::new(), ..asked };
-            bind_step(b, "/sys", &target, &asked, &field, context)
-        }
-        kind => {
-            asked.data.extend(labels::mount(kind, &context.linux.mount_label));
-            if asked.copy_up {
-                // What is copied counts as the container's memory.
-                join_groups(b);
+
+    /// The entry's steps. `join_groups`: the child's, before the first mount that needs to know its groups.
+    pub fn steps(
+        mut self,
+        b: &mut Build,
+        made: &mut MountOutcome,
+        join_groups: &mut dyn FnMut(&mut Build),
+    ) -> Result<(), Error> {
+        let source = self.entry.source.as_deref().filter(|s| !s.is_empty());
+        if self.bind {
+            let source = source.ok_or_else(|| self.error("source", "a bind needs a source"))?;
+            if self.target == "/dev" {
+                made.dev = Dev::Bound;
             }
-            file_system(b, kind, m.source.as_deref(), &target, &asked, &field, made)
+            return self.bind(b, &from_bundle(source, &self.context.options.bundle));
+        }
+        match self.entry.kind.as_deref().unwrap_or_default() {
+            "" => Err(self.error("type", "is missing, and the options do not say bind")),
+            "cgroup" | "cgroup2" => {
+                join_groups(b);
+                self.cgroup(b)
+            }
+            "sysfs" if self.context.namespaces.sysfs_is_somebody_elses() => {
+                // It belongs to the owner of the network namespace: EPERM here, so the host's is shown.
+                self.asked.recursive = true;
+                self.bind(b, "/sys")
+            }
+            kind => {
+                self.asked.data.extend(labels::mount(kind, &self.context.linux.mount_label));
+                if self.asked.copy_up {
+                    // What is copied counts as the container's memory.
+                    join_groups(b);
+                }
+                self.file_system(b, kind, source, made)
+            }
         }
     }
-}
 
-fn on_proc(asked: &MountOptions<'_>) -> u32 {
-    if asked.on_proc { flag::ON_PROC } else { 0 }
-}
+    fn error(&self, key: &str, problem: &str) -> Error {
+        Error::new(format!("{}.{key}", self.field), problem)
+    }
 
-fn bind_step(
-    b: &mut Build,
-    source: &str,
-    target: &str,
-    asked: &MountOptions<'_>,
-    field: &str,
-    context: &MountContext<'_>,
-) -> Result<(), Error> {
-    let (recursive, propagation) = (asked.recursive, asked.propagation);
-    let part = Part {
-        path: source,
-        recursive,
-        follow: !asked.source_nofollow,
-        propagation,
-        idmap: asked.idmap.as_ref(),
-        field: &format!("{field}.source"),
-    };
-    let from = context.source(b, part)?;
-    let at = b.text(target, &format!("{field}.destination"))?;
-    let mut flags = on_proc(asked) | if recursive { flag::RECURSIVE } else { 0 };
-    if asked.source_nofollow {
-        flags |= flag::NO_FOLLOW_SOURCE;
+    fn on_proc(&self) -> u32 {
+        if self.asked.on_proc { flag::ON_PROC } else { 0 }
     }
-    let whole_tree = asked.set_recursive | asked.clear_recursive != 0;
-    let own = asked.set | asked.clear != 0;
-    if whole_tree && !own {
-        let (set, clear) = (asked.set_recursive, asked.clear_recursive);
-        flags |= flag::ATTRIBUTES_RECURSIVE;
-        b.step(field, Step::Bind { from, target: at, set, clear, propagation, flags });
-        return Ok(());
-    }
-    b.step(field, Step::Bind { from, target: at, set: asked.set, clear: asked.clear, propagation, flags });
-    if whole_tree {
-        let (set, clear) = (asked.set_recursive, asked.clear_recursive);
-        let flags = flag::ATTRIBUTES_RECURSIVE;
-        b.step(field, Step::Attributes { target: at, set, clear, flags });
-    }
-    Ok(())
-}
 
-fn file_system(
-    b: &mut Build,
-    kind: &str,
-    source: Option<&str>,
-    target: &str,
-    asked: &MountOptions<'_>,
-    field: &str,
-    made: &mut MountOutcome,
-) -> Result<(), Error> {
-    let is_dev = target == "/dev";
-    let mut flags = on_proc(asked);
-    let mut attributes = asked.set;
-    if is_dev {
-        flags |= flag::IS_DEV;
-        made.dev = Dev::Mounted;
+    fn at(&self, b: &mut Build) -> Result<Text, Error> {
+        b.text(&self.target, &format!("{}.destination", self.field))
     }
-    if matches!(kind, "proc" | "sysfs") {
-        flags |= flag::NO_SYMLINKS;
-    }
-    if asked.copy_up {
-        if kind != "tmpfs" {
-            return Err(Error::new(format!("{field}.options"), "\"tmpcopyup\" is for tmpfs alone"));
+
+    fn bind(&self, b: &mut Build, source: &str) -> Result<(), Error> {
+        let MountOptions { recursive, propagation, set, clear, .. } = self.asked;
+        let part = Part {
+            path: source,
+            recursive,
+            follow: !self.asked.source_nofollow,
+            propagation,
+            idmap: self.asked.idmap.as_ref(),
+            field: &format!("{}.source", self.field),
+        };
+        let from = self.context.source(b, part)?;
+        let target = self.at(b)?;
+        let mut flags = self.on_proc() | if recursive { flag::RECURSIVE } else { 0 };
+        if self.asked.source_nofollow {
+            flags |= flag::NO_FOLLOW_SOURCE;
         }
-        flags |= flag::COPY_UP;
+        if self.changes_all() && set | clear == 0 {
+            let (set, clear) = (self.asked.set_recursive, self.asked.clear_recursive);
+            flags |= flag::ATTRIBUTES_RECURSIVE;
+            b.step(&self.field, Step::Bind { from, target, set, clear, propagation, flags });
+            return Ok(());
+        }
+        b.step(&self.field, Step::Bind { from, target, set, clear, propagation, flags });
+        self.change_all(b, target);
+        Ok(())
     }
-    if kind == "tmpfs" && !asked.data.iter().any(|(name, _)| *name == "mode") {
-        flags |= flag::COVERED_MODE;
+
+    /// The options name attributes of the mounts below it too.
+    fn changes_all(&self) -> bool {
+        self.asked.set_recursive | self.asked.clear_recursive != 0
     }
-    if (is_dev || asked.copy_up) && attributes & MOUNT_ATTR_RDONLY != 0 {
-        attributes &= !MOUNT_ATTR_RDONLY;
-        made.read_only_later.push((target.to_owned(), field.to_owned()));
+
+    fn change_all(&self, b: &mut Build, target: Text) {
+        if self.changes_all() {
+            let (set, clear) = (self.asked.set_recursive, self.asked.clear_recursive);
+            let flags = flag::ATTRIBUTES_RECURSIVE;
+            b.step(&self.field, Step::Attributes { target, set, clear, flags });
+        }
     }
-    let mut data: Vec<(&str, Option<&str>)> = Vec::with_capacity(asked.data.len() + 2);
-    if let Some(source) = source.filter(|s| !s.is_empty()) {
-        data.push(("source", Some(source)));
+
+    fn file_system(
+        &self,
+        b: &mut Build,
+        kind: &str,
+        source: Option<&str>,
+        made: &mut MountOutcome,
+    ) -> Result<(), Error> {
+        let is_dev = self.target == "/dev";
+        let mut flags = self.file_system_flags(kind)?;
+        let mut attributes = self.asked.set;
+        if is_dev {
+            made.dev = Dev::Mounted;
+        }
+        if (is_dev || self.asked.copy_up) && attributes & MOUNT_ATTR_RDONLY != 0 {
+            attributes &= !MOUNT_ATTR_RDONLY;
+            made.read_only_later.push((self.target.clone(), self.field.clone()));
+        }
+        let mut data: Vec<(&str, Option<&str>)> = Vec::with_capacity(self.asked.data.len() + 2);
+        data.extend(source.map(|source| ("source", Some(source))));
+        // A file system on a device must know; for those of the kernel's own the mount's flag says it all.
+        if attributes & MOUNT_ATTR_RDONLY != 0
+            && !matches!(kind, "tmpfs" | "proc" | "sysfs" | "mqueue" | "devpts")
+        {
+            data.push(("ro", None));
+        }
+        data.extend(self.asked.data.iter().copied());
+        let form = Form::of(&data, &self.field)?;
+        if form == Form::String {
+            flags |= flag::OPTION_STRING;
+        }
+        let data = file_system_options(b, &data, form, &self.field)?;
+        let kind = b.text(kind, &format!("{}.type", self.field))?;
+        let target = self.at(b)?;
+        let propagation = self.asked.propagation;
+        b.step(&self.field, Step::Mount { kind, target, data, attributes, propagation, flags });
+        self.change_all(b, target);
+        Ok(())
     }
-    // A file system on a device must know; for those of the kernel's own the mount's flag says it all.
-    if attributes & MOUNT_ATTR_RDONLY != 0
-        && !matches!(kind, "tmpfs" | "proc" | "sysfs" | "mqueue" | "devpts")
-    {
-        data.push(("ro", None));
+
+    fn file_system_flags(&self, kind: &str) -> Result<u32, Error> {
+        let mut flags = self.on_proc();
+        if self.target == "/dev" {
+            flags |= flag::IS_DEV;
+        }
+        if matches!(kind, "proc" | "sysfs") {
+            flags |= flag::NO_SYMLINKS;
+        }
+        if self.asked.copy_up {
+            if kind != "tmpfs" {
+                return Err(self.error("options", "\"tmpcopyup\" is for tmpfs alone"));
+            }
+            flags |= flag::COPY_UP;
+        }
+        if kind == "tmpfs" && !self.asked.data.iter().any(|(name, _)| *name == "mode") {
+            flags |= flag::COVERED_MODE;
+        }
+        Ok(flags)
     }
-    data.extend(asked.data.iter().copied());
-    let form = Form::of(&data, field)?;
-    if form == Form::String {
-        flags |= flag::OPTION_STRING;
+
+    fn cgroup(mut self, b: &mut Build) -> Result<(), Error> {
+        for (name, _) in &self.asked.data {
+            b.warnings.push(format!(
+                "{}.options: {name:?} is ignored: a cgroup mount takes no options but a bind's",
+                self.field
+            ));
+        }
+        let groups = &self.context.host.cgroups;
+        if groups.iter().any(|g| g.version == Version::V1) {
+            return self.cgroup_v1(b, groups);
+        }
+        if self.context.namespaces.has(CLONE_NEWCGROUP) {
+            return self.cgroup_v2(b);
+        }
+        // What is mounted on it cannot be left out there (mount_namespaces(7), locked mounts).
+        self.asked.recursive |= self.context.host.in_user_namespace;
+        let mounted = groups.iter().find(|g| g.version == Version::V2);
+        self.bind(b, mounted.map_or("/sys/fs/cgroup", |g| g.mount.as_str()))
     }
-    let data = file_system_options(b, &data, form, field)?;
-    let kind = b.text(kind, &format!("{field}.type"))?;
-    let at = b.text(target, &format!("{field}.destination"))?;
-    let propagation = asked.propagation;
-    b.step(field, Step::Mount { kind, target: at, data, attributes, propagation, flags });
-    if asked.set_recursive | asked.clear_recursive != 0 {
-        let (set, clear) = (asked.set_recursive, asked.clear_recursive);
-        b.step(field, Step::Attributes { target: at, set, clear, flags: flag::ATTRIBUTES_RECURSIVE });
+
+    /// The file system itself where a cgroup namespace makes its root ours; else the host's is shown, since mounting it anew
+    /// from the initial namespace would reset the host's own mount options.
+    fn cgroup_v2(&self, b: &mut Build) -> Result<(), Error> {
+        let kind = b.table.own("cgroup2");
+        let target = b.text(&self.target, &self.field)?;
+        let data = file_system_options(b, &[("source", Some("cgroup"))], Form::Single, &self.field)?;
+        let (attributes, propagation) = (self.asked.set, self.asked.propagation);
+        b.step(&self.field, Step::Mount { kind, target, data, attributes, propagation, flags: 0 });
+        Ok(())
     }
-    Ok(())
+
+    /// A tmpfs with one bind per hierarchy, and links for hierarchies of several controllers.
+    fn cgroup_v1(&self, b: &mut Build, groups: &[Cgroup]) -> Result<(), Error> {
+        let (field, propagation) = (self.field.as_str(), self.asked.propagation);
+        let kind = b.table.own("tmpfs");
+        let at = b.text(&self.target, field)?;
+        let mut data = vec![("source", Some("tmpfs")), ("mode", Some("755"))];
+        data.extend(labels::mount("tmpfs", &self.context.linux.mount_label));
+        let data = file_system_options(b, &data, Form::Single, field)?;
+        let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+        b.step(field, Step::Mount { kind, target: at, data, attributes, propagation, flags: 0 });
+        for group in groups {
+            let from = Source::Path(b.text(&group.folder(), field)?);
+            let target = b.text(&format!("{}/{}", self.target, group.name()), field)?;
+            let set = self.asked.set | attributes;
+            b.step(field, Step::Bind { from, target, set, clear: 0, propagation: None, flags: 0 });
+        }
+        for group in groups.iter().filter(|g| g.version == Version::V1 && g.name().contains(',')) {
+            let to = b.text(group.name(), field)?;
+            for controller in group.name().split(',') {
+                let path = format!("{}/{controller}", self.target);
+                let path = b.text(path.trim_start_matches('/'), field)?;
+                b.step(field, Step::Link { base: Base::Root, path, to });
+            }
+        }
+        let set = self.asked.set & MOUNT_ATTR_RDONLY;
+        if set != 0 {
+            b.step(field, Step::Attributes { target: at, set, clear: 0, flags: 0 });
+        }
+        Ok(())
+    }
 }
 
 /// The list form that the child reads: `fNAME`, or `sNAME` and the value.
@@ -271,67 +364,6 @@ fn file_system_options(
         }
     }
     b.table.list(strings.iter().map(String::as_str), &format!("{field}.options"))
-}
-
-/// v1: a tmpfs with one bind per hierarchy, and links for hierarchies of several controllers. v2: the file system itself
-/// where a cgroup namespace makes its root ours; else the host's is shown, since mounting it anew from the initial
-/// namespace would reset the host's own mount options.
-fn cgroup(
-    b: &mut Build,
-    target: &str,
-    asked: &MountOptions<'_>,
-    field: &str,
-    context: &MountContext<'_>,
-) -> Result<(), Error> {
-    for (name, _) in &asked.data {
-        b.warnings.push(format!(
-            "{field}.options: {name:?} is ignored: a cgroup mount takes no options but a bind's"
-        ));
-    }
-    let groups = &context.host.cgroups;
-    let v1: Vec<_> = groups.iter().filter(|g| g.version == Version::V1).collect();
-    if v1.is_empty() {
-        let v2_mount =
-            groups.iter().find(|g| g.version == Version::V2).map_or("/sys/fs/cgroup", |g| g.mount.as_str());
-        if !context.namespaces.has(CLONE_NEWCGROUP) {
-            // What is mounted on it cannot be left out there (mount_namespaces(7), locked mounts).
-            let recursive = asked.recursive || context.host.in_user_namespace;
-            let asked = MountOptions { data: Vec::new(), recursive, ..asked.clone() };
-            return bind_step(b, v2_mount, target, &asked, field, context);
-        }
-        let kind = b.table.own("cgroup2");
-        let at = b.text(target, field)?;
-        let data = file_system_options(b, &[("source", Some("cgroup"))], Form::Single, field)?;
-        let (attributes, propagation) = (asked.set, asked.propagation);
-        b.step(field, Step::Mount { kind, target: at, data, attributes, propagation, flags: 0 });
-        return Ok(());
-    }
-    let read_only = asked.set & MOUNT_ATTR_RDONLY;
-    let kind = b.table.own("tmpfs");
-    let at = b.text(target, field)?;
-    let mut data = vec![("source", Some("tmpfs")), ("mode", Some("755"))];
-    data.extend(labels::mount("tmpfs", &context.linux.mount_label));
-    let data = file_system_options(b, &data, Form::Single, field)?;
-    let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-    let propagation = asked.propagation;
-    b.step(field, Step::Mount { kind, target: at, data, attributes, propagation, flags: 0 });
-    for group in groups {
-        let from = Source::Path(b.text(&group.folder(), field)?);
-        let at = b.text(&format!("{target}/{}", group.name()), field)?;
-        let set = asked.set | attributes;
-        b.step(field, Step::Bind { from, target: at, set, clear: 0, propagation: None, flags: 0 });
-    }
-    for group in v1.iter().filter(|g| g.name().contains(',')) {
-        let to = b.text(group.name(), field)?;
-        for controller in group.name().split(',') {
-            let path = b.text(format!("{target}/{controller}").trim_start_matches('/'), field)?;
-            b.step(field, Step::Link { base: sampan_child::step::Base::Root, path, to });
-        }
-    }
-    if read_only != 0 {
-        b.step(field, Step::Attributes { target: at, set: read_only, clear: 0, flags: 0 });
-    }
-    Ok(())
 }
 
 /// Whether the target is one of the few on procfs that may be covered without lying to whoever reads it (runc's list;

@@ -12,7 +12,7 @@
 use crate::build::Build;
 use crate::error::Error;
 use crate::host::{Host, Version};
-use crate::mounts::{self, Dev, MountContext, MountOutcome};
+use crate::mounts::{Dev, MountBuilder, MountContext, MountOutcome};
 use crate::namespaces::Namespaces;
 use crate::path::{clean, from_bundle};
 use crate::plan::{Options, Parent, Plan, Users};
@@ -168,7 +168,7 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
         };
         for (index, m) in spec.mounts.iter().enumerate() {
             let dev_before = made.dev;
-            mounts::mount(b, m, index, &context, &mut made, &mut join)?;
+            MountBuilder::new(m, index, &context)?.steps(b, &mut made, &mut join)?;
             if made.dev == Dev::Mounted && dev_before != Dev::Mounted {
                 rootfs::devices(b, linux, namespaces, &made, host)?;
             }
