@@ -257,7 +257,7 @@ fn null(c: &Context<'_>) -> Result<Fd> {
         lookup(c.root()?, b"/dev/null\0", 0, 0)?
     };
     let stat = sys::stat_fd(null)?;
-    if defence::on(Defence::HostNull) && (stat.kind() != uapi::S_IFCHR || stat.rdev != (1, 3)) {
+    if defence::on(Defence::HostNull) && !stat.is_null_device() {
         return Err(Fault::new(Call::statx, uapi::ENODEV));
     }
     let tree = sys::clone_tree(null, false)?;

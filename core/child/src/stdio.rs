@@ -2,7 +2,7 @@
 //! Standard input, output and error, as the caller gave them and the process gets them.
 
 use crate::defence::{self, Defence};
-use crate::sys::{self, Fd, Result, Stat, uapi};
+use crate::sys::{self, Fd, Result, uapi};
 
 /// No device is ever given away, only what was made for this process; a file system that refuses is no reason to fail.
 pub(crate) fn own(uid: u32) {
@@ -43,7 +43,7 @@ pub(crate) fn reopen_null() -> Result<()> {
 /// Found without a link, and looked at before it is opened and again before it is taken (CVE-2026-88265): to open another
 /// device may be an act in itself.
 fn container_null() -> Option<Fd> {
-    if !sys::stat(uapi::AT_FDCWD, b"/dev/null\0", false).is_ok_and(|s| is_null_device(&s)) {
+    if !sys::stat(uapi::AT_FDCWD, b"/dev/null\0", false).is_ok_and(|s| s.is_null_device()) {
         return None;
     }
     let how = uapi::RESOLVE_IN_ROOT | uapi::RESOLVE_NO_SYMLINKS;
@@ -57,9 +57,5 @@ fn container_null() -> Option<Fd> {
 }
 
 fn is_null(which: Fd) -> bool {
-    sys::stat_fd(which).is_ok_and(|s| is_null_device(&s))
-}
-
-fn is_null_device(stat: &Stat) -> bool {
-    stat.kind() == uapi::S_IFCHR && stat.rdev == (1, 3)
+    sys::stat_fd(which).is_ok_and(|s| s.is_null_device())
 }

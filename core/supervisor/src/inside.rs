@@ -84,7 +84,7 @@ fn begin(
         move |errno: rustix::io::Errno| Error::new("no pipe for its output").call(call, errno)
     };
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(errno("pipe2"))?;
-    let null = sampan_runtime::kernel::null::null(OFlags::RDONLY).map_err(errno("open"))?;
+    let null = sampan_runtime::kernel::stdio::null(OFlags::RDONLY).map_err(errno("open"))?;
     let request = ExecRequest {
         plan: &plan,
         id: service,

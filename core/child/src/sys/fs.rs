@@ -121,6 +121,9 @@ impl Stat {
     pub fn is_dir(&self) -> bool {
         self.kind() == S_IFDIR
     }
+    pub fn is_null_device(&self) -> bool {
+        self.kind() == S_IFCHR && self.rdev == (1, 3)
+    }
 }
 
 /// The kernel's struct statx: 256 bytes, named as far as it is used.

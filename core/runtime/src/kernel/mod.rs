@@ -5,7 +5,7 @@ pub mod host_root;
 pub mod lookup;
 pub mod pidfd;
 pub mod seal;
-pub mod null;
+pub mod stdio;
 pub mod signals;
 pub mod time;
 pub mod trust;

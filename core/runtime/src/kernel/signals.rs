@@ -21,18 +21,10 @@ const LEFT_ALONE: [i32; 10] = [
     libc::SIGTRAP,
 ];
 
-/// What std does before `main` and we need too: descriptors 0 to 2 are open (on /dev/null), and SIGPIPE is ignored.
-pub fn as_std_would() {
-    // SAFETY: plain calls on numbers; `fds` is ours. Nothing of ours is open yet, so a free number below 3 is nobody's.
-    unsafe {
-        let mut fds = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
-        if libc::poll(fds.as_mut_ptr(), 3, 0) > 0 {
-            for _ in fds.iter().filter(|fd| fd.revents & libc::POLLNVAL != 0) {
-                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
-            }
-        }
-        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-    }
+/// As std does before `main`: a reader who went away is an error, not our death.
+pub fn ignore_broken_pipes() {
+    // SAFETY: a plain call on numbers.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
 /// All signals blocked and readable; dropping this unblocks them.

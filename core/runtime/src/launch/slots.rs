@@ -17,7 +17,7 @@ use sampan_plan::plan::Plan;
 use sampan_plan::slots::{Gate, SlotSource};
 
 use crate::error::{Errno, Error, Result};
-use crate::kernel::null::null;
+use crate::kernel::stdio::null;
 use crate::launch::host_root;
 use crate::launch::idmap::UserNamespaces;
 use crate::launch::pipe::{pipe, sockets};

@@ -62,7 +62,7 @@ fn begin() -> Result<(OwnedFd, Keel), String> {
     held.thread_block().map_err(|errno| errno.to_string())?;
     let above = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|errno: Errno| errno.to_string());
     let (socket, link) = (above(input)?, above(output)?);
-    let null = sampan_runtime::kernel::null::null(rustix::fs::OFlags::RDWR).map_err(|e| e.to_string())?;
+    let null = sampan_runtime::kernel::stdio::null(rustix::fs::OFlags::RDWR).map_err(|e| e.to_string())?;
     rustix::stdio::dup2_stdin(&null)
         .and_then(|()| rustix::stdio::dup2_stdout(&null))
         .map_err(|e| e.to_string())?;

@@ -47,7 +47,7 @@ pub struct Places<'a> {
 
 /// Opens the three standard descriptors; `owner` is the container's user as the host numbers it.
 pub fn open(to: Output, keel: &Keel, places: Places<'_>, owner: (u32, u32)) -> Result<Stdio, Problem> {
-    let null = |flags| sampan_runtime::kernel::null::null(flags).map_err(of_io);
+    let null = |flags| sampan_runtime::kernel::stdio::null(flags).map_err(of_io);
     let Places { service, io, logs } = places;
     let input = null(OFlags::RDONLY)?;
     let (output, error, reads) = match to {
