@@ -34,6 +34,8 @@ pub struct JoinedUsers {
     pub gids: Vec<IdMapping>,
     /// Its groups can not be set (user_namespaces(7), /proc/PID/setgroups).
     pub groups_denied: bool,
+    /// It owns the network namespace that the config names by a path.
+    pub owns_network: bool,
 }
 
 /// The host's own root, as a container on it sees it.

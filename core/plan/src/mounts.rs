@@ -89,6 +89,10 @@ impl MountContext<'_> {
         })))
     }
 
+    fn sysfs_is_somebody_elses(&self) -> bool {
+        self.namespaces.sysfs_is_somebody_elses(self.host.joined_users.as_ref())
+    }
+
     /// The path as the container sees it; none for the root itself, and none where all of the host is the root.
     fn below_root(&self, path: &str) -> Option<String> {
         let root = clean(self.root);
@@ -159,7 +163,7 @@ impl<'m, 'c> MountBuilder<'m, 'c> {
                 join_groups(b);
                 self.cgroup(b)
             }
-            "sysfs" if self.context.namespaces.sysfs_is_somebody_elses() => {
+            "sysfs" if self.context.sysfs_is_somebody_elses() => {
                 // It belongs to the owner of the network namespace: EPERM here, so the host's is shown.
                 self.asked.recursive = true;
                 self.bind(b, "/sys")

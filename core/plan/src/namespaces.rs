@@ -10,6 +10,7 @@
 
 use crate::build::Build;
 use crate::error::Error;
+use crate::host::JoinedUsers;
 use crate::ids;
 use crate::plan::Options;
 use crate::slots::SlotSource;
@@ -81,14 +82,13 @@ impl Namespaces {
         self.has(CLONE_NEWUSER)
     }
 
-    /// The network namespace's owner is not the root of the container's users: there sysfs cannot be mounted. Those of a pod, both
-    /// joined, belong together.
-    pub fn sysfs_is_somebody_elses(&self) -> bool {
-        let network = match self.joins(CLONE_NEWUSER) {
-            true => self.has(CLONE_NEWNET),
-            false => self.makes(CLONE_NEWNET),
-        };
-        self.own_users() && !network
+    /// The network namespace's owner is not the root of the container's users: there sysfs cannot be mounted.
+    pub fn sysfs_is_somebody_elses(&self, joined: Option<&JoinedUsers>) -> bool {
+        // Those of a pod, both joined, belong together.
+        let is_of_the_pod = self.joins(CLONE_NEWUSER)
+            && self.joins(CLONE_NEWNET)
+            && joined.is_some_and(|users| users.owns_network);
+        self.own_users() && !self.makes(CLONE_NEWNET) && !is_of_the_pod
     }
 
     /// All that are not the host's.

@@ -2,8 +2,9 @@
 
 use crate::fields::set;
 use sampan_child::step::{self, Propagation, Source, Step};
-use sampan_plan::host::{Cgroup, Version};
+use sampan_plan::host::{Cgroup, JoinedUsers, Version};
 use sampan_plan::slots::SlotSource;
+use sampan_plan::spec::IdMapping;
 use sampan_plan::{Host, Options, Plan, Spec, render};
 use serde_json::{Value, json};
 
@@ -18,14 +19,22 @@ pub fn options() -> Options {
 
 /// The plan as text and its warnings, or the error.
 pub fn compile(config: &Value) -> Result<(String, Vec<String>), String> {
+    compile_on(&Host::example(), config)
+}
+
+fn compile_on(host: &Host, config: &Value) -> Result<(String, Vec<String>), String> {
     let text = config.to_string();
     let spec = Spec::parse(&text).map_err(|e| e.to_string())?;
-    let plan = Plan::compile(&spec, &Host::example(), &options()).map_err(|e| e.to_string())?;
+    let plan = Plan::compile(&spec, host, &options()).map_err(|e| e.to_string())?;
     Ok((render::text(&plan), plan.warnings))
 }
 
 fn check(name: &str, config: &Value) {
-    let (text, _) = compile(config).unwrap();
+    check_on(&Host::example(), name, config);
+}
+
+fn check_on(host: &Host, name: &str, config: &Value) {
+    let (text, _) = compile_on(host, config).unwrap();
     insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
         insta::assert_snapshot!(name, text);
     });
@@ -83,7 +92,17 @@ fn a_user_namespace_of_a_path_is_joined_by_one_and_lived_in_by_its_child() {
     set(&mut c, "/linux/namespaces/-", json!({"type": "user", "path": "/run/users/x"}));
     set(&mut c, "/linux/namespaces/0/path", json!("/run/pid/x"));
     set(&mut c, "/linux/namespaces/1/path", json!("/run/netns/x"));
-    check("joined-users", &c);
+    let root = IdMapping { container_id: 0, host_id: 100_000, size: 65_536 };
+    let mut users = JoinedUsers { uids: vec![root.clone()], gids: vec![root], ..JoinedUsers::default() };
+    // sysfs is the network's, and so its owner's to mount.
+    let sysfs = |users: &JoinedUsers| {
+        let host = Host { joined_users: Some(users.clone()), ..Host::example() };
+        compile_on(&host, &c).unwrap().0.contains("mount sysfs")
+    };
+    assert!(!sysfs(&users));
+    users.owns_network = true;
+    assert!(sysfs(&users));
+    check_on(&Host { joined_users: Some(users), ..Host::example() }, "joined-users", &c);
 }
 
 fn scratch() -> Value {

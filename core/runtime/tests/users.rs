@@ -166,6 +166,39 @@ fn where_groups_can_not_be_set_a_container_and_exec_have_none() {
     assert_eq!(root.ok(["exec", id(&bundle), "/bin/sh", "-c", groups]), expected);
 }
 
+/// A network that belongs to another user namespace, or to the host's, as CNI makes them: the host's root joins it all the same.
+/// Its files in sysfs are its owner's, so the host's are shown.
+#[test]
+fn a_network_of_somebody_else_is_joined_beside_a_user_namespace() {
+    if !ready() {
+        return;
+    }
+    let (pod, other) = (Pod::new(MAP), Pod::new("0 300000 65536"));
+    let mut of_the_host =
+        Command::new("unshare").args(["--net", "sleep", "1000"]).stdin(Stdio::null()).spawn().unwrap();
+    let of_the_host_path = format!("/proc/{}/ns/net", of_the_host.id());
+    let root = Root::new("foreign");
+    crate::lifecycle::eventually("its network", || {
+        fs::read_link(&of_the_host_path).unwrap() != fs::read_link("/proc/self/ns/net").unwrap()
+    });
+    for (name, path) in [("foreign", other.path("net")), ("hosts", of_the_host_path)] {
+        let mut bundle = bundle(name, &pod, &["user"]);
+        let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "network");
+        namespaces.push(json!({"type": "network", "path": path}));
+        bundle
+            .script("readlink /proc/self/ns/net; readlink /proc/self/ns/user; ls -d /sys/class/net/lo")
+            .write()
+            .unwrap();
+        let network = fs::read_link(&path).unwrap().display().to_string();
+        let ran = run(&mut root.command(["run", "-b", dir(&bundle), id(&bundle)]));
+        let expected = format!("{network}\n{}\n/sys/class/net/lo\n", pod.link("user"));
+        assert_eq!(ran, (0, expected, String::new()), "{name}");
+    }
+    of_the_host.kill().unwrap();
+    of_the_host.wait().unwrap();
+}
+
 /// containerd and CRI-O repeat the maps; runc's rules.
 #[test]
 fn maps_beside_a_path_are_those_of_the_namespace_or_an_error() {
@@ -273,6 +306,30 @@ fn a_user_joins_what_is_his_own() {
          sed -i s/POD/$!/ config.json; $0 run -b . joined",
     );
     assert_eq!(ran, (0, " 0 1000 1\n0\nsh\nlo\n".into(), String::new()));
+}
+
+/// His rights are those over what his user namespace owns.
+#[test]
+fn nor_does_a_user_join_a_network_of_somebody_else_in_his_own_user_namespace() {
+    if !ready() {
+        return;
+    }
+    let pod = Pod::new(MAP);
+    let bundle = of_a_user("network", "/proc/POD/ns/user", "net");
+    let at = bundle.path().join("net");
+    fs::write(&at, "").unwrap();
+    assert!(Command::new("mount").arg("--bind").arg(pod.path("net")).arg(&at).status().unwrap().success());
+    let (code, out, err) = as_user(
+        &bundle,
+        "unshare --user --map-root-user sleep 1000 >/dev/null 2>&1 & trap 'kill $!' EXIT
+         until test \"$(cat /proc/$!/uid_map 2>/dev/null)\" != \"$(cat /proc/self/uid_map)\" -a \"$(cat /proc/$!/comm)\" = sleep; do sleep 0.01; done
+         sed -i \"s/POD/$!/; s|\\\"net\\\"|\\\"$PWD/net\\\"|\" config.json; $0 run -b . joined",
+    );
+    assert!(Command::new("umount").arg(&at).status().unwrap().success());
+    assert_eq!((code, out.as_str()), (1, ""));
+    let says = "linux.namespaces[5].path: cannot join network namespace";
+    assert!(err.contains(says) && err.contains("in the user namespace that owns it"), "{err}");
+    assert!(err.contains("EPERM"), "{err}");
 }
 
 #[test]

@@ -50,6 +50,11 @@ pub fn namespace_kind(what: Fd) -> Result<u32> {
     numbers(Call::ioctl, [what as usize, 0xb703, 0, 0, 0, 0]).map(|kind| kind as u32)
 }
 
+/// The user namespace that owns the one behind a descriptor (NS_GET_USERNS, Linux 4.9). EPERM: it is out of our sight.
+pub fn owner_of_namespace(what: Fd) -> Result<Fd> {
+    numbers(Call::ioctl, [what as usize, 0xb701, 0, 0, 0, 0]).map(fd)
+}
+
 pub fn unshare(kinds: u32) -> Result<()> {
     numbers(Call::unshare, [kinds as usize, 0, 0, 0, 0, 0]).map(drop)
 }

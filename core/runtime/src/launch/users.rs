@@ -3,12 +3,13 @@
 //! A path tells no pid, and the kernel shows the maps of a process alone.  So one goes in for a moment, a child of our own, as
 //! for the id map of a mount.
 
-use std::os::fd::AsFd;
-
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{fstat, stat};
 use sampan_child::report::Report;
+use sampan_child::sys;
+use sampan_child::sys::uapi::{CLONE_NEWNET, CLONE_NEWUSER};
 use sampan_plan::host::{Host, JoinedUsers};
 use sampan_plan::render;
 use sampan_plan::spec::{IdMapping, Spec};
@@ -26,20 +27,38 @@ use crate::launch::spawn::{Direct, Spawn};
 /// groups at all.
 pub fn host_facts(spec: &Spec<'_>, bundle: &Path, id: &str, cgroups: bool) -> Result<Host> {
     let mut host = host::facts(spec, bundle, id, cgroups)?;
-    for (index, ns) in spec.linux.namespaces.iter().enumerate().filter(|(_, ns)| ns.kind.as_str() == "user") {
-        if let Some(path) = ns.path.as_deref().filter(|path| !path.is_empty()) {
-            host.joined_users = Some(joined(path, &format!("linux.namespaces[{index}].path"))?);
-        }
+    let Some((path, field)) = path_of(spec, "user") else { return Ok(host) };
+    let users = namespace(path, CLONE_NEWUSER, &field)?;
+    let mut joined = joined(&users, path, &field)?;
+    if let Some((path, field)) = path_of(spec, "network") {
+        joined.owns_network = owns(&users, &namespace(path, CLONE_NEWNET, &field)?);
     }
+    host.joined_users = Some(joined);
     Ok(host)
 }
 
-fn joined(path: &str, field: &str) -> Result<JoinedUsers> {
+/// The path of the namespace of that type to join, and its field.
+fn path_of<'s>(spec: &'s Spec<'_>, kind: &str) -> Option<(&'s str, String)> {
+    let (index, found) = spec.linux.namespaces.iter().enumerate().find(|(_, ns)| ns.kind.as_str() == kind)?;
+    let path = found.path.as_deref().filter(|path| !path.is_empty())?;
+    Some((path, format!("linux.namespaces[{index}].path")))
+}
+
+/// An owner that we may not see is another one.
+fn owns(users: &OwnedFd, network: &OwnedFd) -> bool {
+    let Ok(owner) = sys::owner_of_namespace(network.as_raw_fd()) else { return false };
+    let found = stat(format!("/proc/self/fd/{owner}"));
+    sys::close(owner);
+    found.is_ok_and(|owner| {
+        fstat(users).is_ok_and(|users| (users.st_dev, users.st_ino) == (owner.st_dev, owner.st_ino))
+    })
+}
+
+fn joined(users: &OwnedFd, path: &str, field: &str) -> Result<JoinedUsers> {
     let plan = visitor(path, field);
-    let users = namespace(path, sampan_child::sys::uapi::CLONE_NEWUSER, field)?;
     let failed =
         |e: Errno| Error::new(format!("cannot look at the namespace {path}")).field(field).call("fstat", e);
-    let (theirs, ours) = (fstat(&users).map_err(failed)?, stat("/proc/thread-self/ns/user").map_err(failed)?);
+    let (theirs, ours) = (fstat(users).map_err(failed)?, stat("/proc/thread-self/ns/user").map_err(failed)?);
     if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino) {
         let problem = format!("{path} is the user namespace that we are in ourselves, which nobody can join");
         return Err(Error::new(problem)
@@ -78,6 +97,7 @@ fn maps(pid: i32, field: &str) -> Result<JoinedUsers> {
         uids: lines(read("uid_map")?),
         gids: lines(read("gid_map")?),
         groups_denied: read("setgroups")?.trim() == "deny",
+        owns_network: false,
     })
 }
 
