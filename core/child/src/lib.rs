@@ -47,6 +47,9 @@ pub struct Spawned {
 
 /// Clones a child that carries out the image. `slots` are the descriptors that the image's slots stand for.
 ///
+/// How long a process that has nothing left to do but to end may take for it once it is killed.
+const KILLED_MS_MAX: i64 = 1_000;
+
 /// Returns as soon as the child exists, or where the image says so the child in which it goes on; everything it has to say
 /// comes through the image's report slot.
 /// A fault's `detail` is the step, if it was one of the first ones, which are the spawner's to do.
@@ -91,12 +94,22 @@ pub fn spawn_then(image: &Image<'_>, slots: &[Fd], once_cloned: impl FnOnce()) -
 /// The child in which `first` went on; or `first` itself, if it failed before that, or is paused with the container.
 fn succeeded(first: Spawned, successor: &Successor, wait_ms: u32) -> Result<Spawned, Fault> {
     let wait_ms = if wait_ms == FOR_EVER { -1 } else { i64::from(wait_ms) };
-    if !sys::readable(first.pidfd, wait_ms)? && !successor.give_up() {
-        sys::readable(first.pidfd, -1)?;
+    let mut ended = sys::readable(first.pidfd, wait_ms)?;
+    if !ended && successor.give_up() {
+        return Ok(first);
+    }
+    if !ended {
+        // All that is left to it is to end. Whoever has its uid may have stopped it, and the spawner has other work.
+        sys::kill(first.pidfd);
+        ended = sys::readable(first.pidfd, KILLED_MS_MAX)?;
     }
     let Some(pid) = successor.pid() else { return Ok(first) };
     let pidfd = sys::pidfd(pid)?;
-    bury(first);
+    match ended {
+        true => bury(first),
+        // It waits in the kernel; nobody waits for it.
+        false => sys::close(first.pidfd),
+    }
     Ok(Spawned { pid, pidfd })
 }
 

@@ -160,6 +160,57 @@ fn a_gate_opens_by_a_byte_and_its_end_ends_the_child() {
     }
 }
 
+/// Whoever has its uid may stop the process that is born first, after it has said that it goes on in another one.
+#[test]
+fn a_first_process_that_does_not_end_holds_up_no_spawner() {
+    let (mut read, write) = pipe();
+    let (gate, mut open) = pipe();
+    let mut i = Images::default();
+    let keep = i.numbers(&[0, 1]);
+    i.steps.push(Step::Close { first: 3, keep });
+    i.steps.push(Step::Wait { from: Slot(1) });
+    i.steps.push(Step::GoOnInChild { wait_ms: 100 });
+    i.exec(&["/bin/sleep", "100"]);
+    let slots = [write.as_raw_fd(), gate.as_raw_fd()];
+    let bytes = i.bytes(2);
+    let (tell, told) = std::sync::mpsc::channel();
+    let spawner = std::thread::spawn(move || {
+        tell.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
+        let begin = std::time::Instant::now();
+        let spawned = sampan_child::spawn(&Image::check(&bytes).unwrap(), &slots);
+        (spawned, begin.elapsed())
+    });
+    let children = std::path::Path::new("/proc").join(told.recv().unwrap()).join("children");
+    let first: i32 = loop {
+        if let Ok(pid) = std::fs::read_to_string(&children).unwrap().trim().parse() {
+            break pid;
+        }
+    };
+    // It stops on its way out, where not even SIGKILL moves it.
+    // SAFETY: integers alone; the process is our child.
+    unsafe {
+        let options = libc::PTRACE_O_TRACEEXIT as usize;
+        assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, first, 0_usize, options), 0);
+    }
+    open.write_all(b"g").unwrap();
+    let (spawned, took) = spawner.join().unwrap();
+    let spawned = spawned.unwrap();
+    assert_ne!(spawned.pid as i32, first);
+    assert!(took < std::time::Duration::from_secs(5), "{took:?}");
+    sys::kill(spawned.pidfd);
+    assert!(sys::reap(spawned.pidfd).is_ok());
+    sys::close(spawned.pidfd);
+    // SAFETY: integers alone, and a null pointer for a status that nobody asks for; the process is our child.
+    unsafe {
+        let status = std::ptr::null_mut();
+        assert_eq!(libc::waitpid(first, status, libc::__WALL), first);
+        assert_eq!(libc::ptrace(libc::PTRACE_DETACH, first, 0_usize, 0_usize), 0);
+        assert_eq!(libc::waitpid(first, status, 0), first);
+    }
+    drop(write);
+    read.read_to_end(&mut Vec::new()).unwrap();
+}
+
 #[test]
 fn only_what_is_preserved_reaches_the_program() {
     let (read, write) = pipe();

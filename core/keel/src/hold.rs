@@ -13,11 +13,15 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use sampan_child::image::Image;
 use sampan_child::sys::Fault;
 use sampan_journal::crash::keel_point as point;
+use sampan_runtime::kernel::pidfd;
+use std::time::Duration;
 
 /// Kept descriptors live at and above this number (`lowest_kept`), everything that comes and goes below: the clone of a child
 /// that unshares its table copies the low part alone, and what is kept never takes the room that a request needs.
 const HIGH: i32 = 1024;
 const IMAGE_MAX: usize = 8 << 20;
+/// How long a killed process may take to be gone.
+const KILLED_MAX: Duration = Duration::from_secs(1);
 
 pub struct Hold {
     pub table: Table,
@@ -159,7 +163,9 @@ impl Hold {
             Err(errno) => {
                 // The worker hears of a failure alone, so there may be no child that nobody knows.
                 let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
-                let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+                // One that hangs in the kernel, on a dead mount as a rule, is waited for no longer: it cannot go on.
+                let _ = pidfd::wait(pidfd.as_fd(), Some(KILLED_MAX));
+                let _ = wait_for(pid, WaitIdOptions::empty());
                 self.table.not_cloned();
                 Err(errno.into())
             }
