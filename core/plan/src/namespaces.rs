@@ -33,6 +33,8 @@ pub const KINDS: [(&str, u32); 8] = [
 
 /// Long past what the kernel needs for namespaces, of which those for networks are the slowest.
 const BORN_WITHIN_MS: u32 = 30_000;
+/// The same for somebody with other work, who tries again.
+const BORN_SOON_MS: u32 = 1_000;
 
 /// The name of a kind in /proc/PID/ns.
 pub fn proc_name(kind: u32) -> &'static str {
@@ -192,7 +194,7 @@ impl Namespaces {
     ///
     /// The host's root joins those that are named by a path first: they may belong to somebody else (runc does the same). Who has
     /// no privileges has them in there alone.
-    pub fn with_joined_users(&self, b: &mut Build, privileged: bool, groups_denied: bool) {
+    pub fn with_joined_users(&self, b: &mut Build, privileged: bool, groups_denied: bool, may_wait: bool) {
         let (users, others): (Vec<&Join>, Vec<&Join>) =
             self.join.iter().partition(|join| join.kind == CLONE_NEWUSER);
         let (first, then) = if privileged { (others, users) } else { (users, others) };
@@ -209,7 +211,8 @@ impl Namespaces {
         if new != 0 {
             b.step("linux.namespaces", Step::Unshare { kinds: new });
         }
-        b.step("linux.namespaces", Step::GoOnInChild { wait_ms: BORN_WITHIN_MS });
+        let wait_ms = if may_wait { BORN_WITHIN_MS } else { BORN_SOON_MS };
+        b.step("linux.namespaces", Step::GoOnInChild { wait_ms });
     }
 
     /// Beside a new user namespace these are made by its root, once there is one: what the kernel makes with them (the

@@ -131,7 +131,8 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
         b.step("", Step::AllCpus {});
         self.namespaces.time_namespace(b, &self.spec.linux)?;
         b.step("", Step::Undumpable {});
-        self.namespaces.with_joined_users(b, self.host.privileged, self.groups_denied);
+        let may_wait = self.options.may_wait;
+        self.namespaces.with_joined_users(b, self.host.privileged, self.groups_denied, may_wait);
         given_stdio(b, self.options);
         b.step("", Step::Session {});
         self.wait_for_groups(b);

@@ -85,7 +85,7 @@ pub struct Options {
     pub attach: bool,
     /// The caller gives a network namespace to join in place of a new one.
     pub given_netns: bool,
-    /// The caller has nothing else to do, and so may wait until a paused container goes on.
+    /// The caller has nothing else to do, and so may wait until a paused container goes on, and until namespaces are made.
     pub may_wait: bool,
     /// The caller joins the container's terminal to its own, whose business carriage returns are then.
     pub relayed_terminal: bool,

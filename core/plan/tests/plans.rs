@@ -283,6 +283,27 @@ fn labels_are_set_after_hooks_of_the_host_and_before_the_container_is_seen() {
     assert!(order.is_sorted(), "{order:?}");
 }
 
+/// The keel answers nobody while it waits for a child to be born; who creates one container may wait as long as it takes.
+#[test]
+fn who_has_other_work_waits_a_second_for_a_child_in_joined_users() {
+    for (may_wait, expected) in [(true, 30_000), (false, 1_000)] {
+        let mut c = config();
+        c["linux"]["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"type": "user", "path": "/proc/1/ns/user"}));
+        let text = c.to_string();
+        let options = Options { may_wait, ..options() };
+        let spec = Spec::parse(&text).unwrap();
+        let plan = Plan::compile(&spec, &Host::example(), &options).unwrap();
+        let waits = plan.steps.iter().find_map(|step| match step {
+            Step::GoOnInChild { wait_ms } => Some(*wait_ms),
+            _ => None,
+        });
+        assert_eq!(waits, Some(expected));
+    }
+}
+
 /// Whoever has CAP_SYS_PTRACE in there would go through /proc/PID/root of one who has not left the host, and would have the
 /// rights of one who has not given them up.
 #[test]

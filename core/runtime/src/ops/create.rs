@@ -190,6 +190,7 @@ pub fn facts(o: &Options, config: &Config, spec: &Spec<'_>) -> Result<(sampan_pl
         bundle: config.bundle.to_string_lossy().into_owned(),
         preserve_fds: o.preserve_fds.saturating_add(listen_fds()),
         new_keyring: !o.no_new_keyring,
+        may_wait: true,
         relayed_terminal: o.console_socket.is_none(),
         trace: o.trace,
         ..PlanOptions::default()
