@@ -54,10 +54,10 @@ pub struct Built {
     pub warnings: Vec<String>,
 }
 
-/// What `build` would find wrong as things are now; changes nothing.
-pub fn check(service: &Service) -> Result<(), Error> {
-    let facts = look(&Look::of(service, Path::new("")).changing_nothing())?;
-    build(&Request { service, cgroup_parent: "/" }, &facts).map(drop)
+/// What `build` would make, or find wrong, as things are now. `look` is the service's; it changes nothing.
+pub fn check(service: &Service, look: &Look) -> Result<Built, Error> {
+    let facts = self::look(look)?;
+    build(&Request { service, cgroup_parent: "/" }, &facts)
 }
 
 /// `facts`: of the service's own paths, as they are now.

@@ -148,6 +148,8 @@ fn resolve(cx: &Cx<'_>, mut tree: Table, origins: &mut Origins, errors: &mut Vec
     }
     let supervisor =
         decode::supervisor(&Fields::new(cx, tree.get("supervisor"), "supervisor"), &cx.asked.builtin());
+    // Whoever opens plugins waits for as long as it takes: whether that can be is seen now, under whoever watches this.
+    cx.asked.is_folder(&supervisor.plugin_dir, "supervisor.plugin_dir");
     let mut networks: BTreeMap<String, Network> = BTreeMap::new();
     networks.insert("default".into(), decode::network(&top));
     for (name, node) in tables(&tree, "networks") {
@@ -157,7 +159,9 @@ fn resolve(cx: &Cx<'_>, mut tree: Table, origins: &mut Origins, errors: &mut Vec
     let plugins: BTreeMap<String, Plugin> = tables(&tree, "plugins")
         .map(|(name, node)| {
             let fields = Fields::new(cx, Some(node), merge::join("plugins", name));
-            (name.clone(), decode::plugin(name, &fields, &supervisor.plugin_dir))
+            let plugin = decode::plugin(name, &fields, &supervisor.plugin_dir);
+            cx.asked.exists(&plugin.path, &merge::join(&merge::join("plugins", name), "path"));
+            (name.clone(), plugin)
         })
         .collect();
     let stores = stores(cx, &tree, &supervisor.state_dir);

@@ -16,7 +16,6 @@ mod scope;
 mod cgroup_parent;
 mod open_files;
 mod service_manager;
-mod check;
 pub mod source;
 mod places;
 pub mod applied;
@@ -28,6 +27,7 @@ pub mod probe;
 pub mod inside;
 pub mod request;
 pub mod life;
+pub mod check;
 
 // What comes into the loop, and from where.
 pub mod message;

@@ -4,6 +4,7 @@ mod args;
 use args::Args;
 use clap::Parser;
 use sampan_keel as keel;
+use sampan_supervisor::check;
 use sampan_supervisor::source::Source;
 use sampan_supervisor::worker_main;
 use std::io::{IsTerminal, Write};
@@ -17,11 +18,13 @@ fn main() -> ExitCode {
     {
         let args = Args::parse();
         if args.check {
-            return check(args);
+            return say_check(args);
         }
     }
-    if std::env::args_os().nth(1).is_some_and(|word| word == "launch") {
-        return ExitCode::from(sampan_supervisor::life::job::run());
+    match std::env::args_os().nth(1) {
+        Some(word) if word == "launch" => return ExitCode::from(sampan_supervisor::life::job::run()),
+        Some(word) if word == check::LOOK => return ExitCode::from(check::look()),
+        _ => {}
     }
     let (keel, arguments) = match keel::enter() {
         Ok(entered) => entered,
@@ -34,9 +37,9 @@ fn main() -> ExitCode {
     ExitCode::from(worker_main::run(keel, Source::new(args.config)))
 }
 
-fn check(args: Args) -> ExitCode {
+fn say_check(args: Args) -> ExitCode {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let (text, code) = Source::new(args.config).check(colour, args.json);
+    let (text, code) = check::check(Source::new(args.config).files(), colour, args.json);
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes());
     ExitCode::from(code)

@@ -68,7 +68,8 @@ fn field<'t>(text: &'t str, service: &str) -> Option<&'t str> {
     text.strip_prefix(service)?.strip_prefix(": ")?.split_once(": ").map(|(field, _)| field)
 }
 
-fn key_of(field: &str, service: &Service, spec: &Value) -> Option<String> {
+/// The key of config.toml that a field of the spec was made from.
+pub fn key_of(field: &str, service: &Service, spec: &Value) -> Option<String> {
     if let Some(rest) = field.strip_prefix("mounts[") {
         let number: usize = rest.split_once(']')?.0.parse().ok()?;
         let target = spec.pointer(&format!("/mounts/{number}/destination"))?.as_str()?;

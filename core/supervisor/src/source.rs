@@ -1,6 +1,5 @@
 //! config.toml: its files, sampand's environment, where sampand is installed. Read at sampand's start and when somebody asks for it;
 //! the origins of the config that holds are kept for `sampanctl config`.
-use crate::check;
 use sampan_config::{
     self as config, Builtin, Config, Diagnostic, Inputs, Loaded, Tell, explain, explain::Origins,
 };
@@ -17,6 +16,9 @@ pub struct Files {
     folder: PathBuf,
 }
 
+/// A config, or all its mistakes.
+pub type Loading = Result<Loaded, Vec<Diagnostic>>;
+
 /// What was read: what the config is made from, with warnings; or all errors as `--check` prints them.
 pub type Read = Result<(Inputs, Vec<String>), String>;
 
@@ -25,14 +27,23 @@ impl Files {
     pub fn read(&self, tell: &Tell<'_>) -> Read {
         let here = std::env::set_current_dir(&self.folder);
         here.map_err(|error| self.unread(&format!("cannot go to {}: {error}", self.folder.display()), ""))?;
-        let result = config::load_and_tell(&self.paths, &variable, tell, &self.builtin);
-        let (text, _) = config::report(&self.paths, &result, false, false);
+        let result = self.load(tell);
+        let (text, _) = self.report(&result, false, false);
         let loaded = result.map_err(|_| text)?;
         let warnings = loaded.warnings.iter().map(|warning| match warning.hint.as_str() {
             "" => warning.title(),
             hint => format!("{}: {hint}", warning.title()),
         });
         Ok((loaded.inputs, warnings.collect()))
+    }
+
+    pub fn load(&self, tell: &Tell<'_>) -> Loading {
+        config::load_and_tell(&self.paths, &variable, tell, &self.builtin)
+    }
+
+    /// As `--check` prints it, with the exit code.
+    pub fn report(&self, result: &Loading, colour: bool, json: bool) -> (String, u8) {
+        config::report(&self.paths, result, colour, json)
     }
 
     /// Where the run folder is, whatever else is wrong in the files.
@@ -48,12 +59,12 @@ impl Files {
 
     /// Why there is no config, as `--check` prints it.
     pub fn unread(&self, why: &str, hint: &str) -> String {
-        config::report(&self.paths, &Err(vec![Diagnostic::nowhere("", why, hint)]), false, false).0
+        self.report(&Err(vec![Diagnostic::nowhere("", why, hint)]), false, false).0
     }
 
     /// The config that these inputs make. Nothing is opened for it.
     pub fn made_of(&self, inputs: &Inputs) -> Result<Loaded, String> {
-        config::again(inputs).map_err(|errors| config::report(&self.paths, &Err(errors), false, false).0)
+        config::again(inputs).map_err(|errors| self.report(&Err(errors), false, false).0)
     }
 }
 
@@ -78,21 +89,6 @@ impl Source {
 
     pub fn files(&self) -> &Files {
         &self.files
-    }
-
-    /// `--check`: what to print and the exit code.
-    pub fn check(&self, colour: bool, json: bool) -> (String, u8) {
-        let Files { paths, builtin, .. } = &self.files;
-        let mut result = config::load(paths, &variable, builtin);
-        if let Ok(loaded) = &result {
-            let mut wrong = check::of_launches(loaded);
-            if !wrong.is_empty() {
-                wrong.extend(loaded.warnings.iter().cloned());
-                config::diagnostic::sort(&mut wrong);
-                result = Err(wrong);
-            }
-        }
-        config::report(paths, &result, colour, json)
     }
 
     /// The config of these origins is the one that holds.

@@ -4,6 +4,7 @@
 //! it waits for a word of the worker it holds the barrier; when nobody can say it any more it ends, and the child with it.
 //! Whom it clones is the keel's child, through a connection that the keel closes when the worker ends.
 use super::groups::group;
+use super::reading::look_at;
 use super::stdio::{self, Places};
 use super::talk::{self, Launch, Order, Said};
 use super::{of_config, of_io, of_launch, tag};
@@ -26,6 +27,18 @@ use sampan_service::Problem;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+
+/// How each service's spec is compiled.
+pub fn options(service: &str, bundle: &Path) -> Options {
+    Options {
+        id: service.to_owned(),
+        bundle: bundle.display().to_string(),
+        new_keyring: true,
+        attach: true,
+        given_stdio: true,
+        ..Options::default()
+    }
+}
 
 /// The process, to its exit code.
 pub fn run() -> u8 {
@@ -104,9 +117,8 @@ impl Worker {
     /// Told of each look at what config.toml names.
     fn told(&self) -> impl Fn(&Path, &str) {
         |path, key| {
-            let of = if key.is_empty() { String::new() } else { format!(" of {key}") };
             // Nobody hears it any more: then we are ended.
-            let _ = self.say(&Said::Doing(format!("the look at {}{of}", path.display())), &[]);
+            let _ = self.say(&Said::Doing(look_at(path, key)), &[]);
         }
     }
 
@@ -142,14 +154,7 @@ impl Job<'_> {
         }
         let bundle = bundle::folder(run, service);
         let spec = Spec::parse(self.text).map_err(of_config)?;
-        let options = Options {
-            id: service.clone(),
-            bundle: bundle.display().to_string(),
-            new_keyring: true,
-            attach: true,
-            given_stdio: true,
-            ..Options::default()
-        };
+        let options = options(service, &bundle);
         let host = launch::host_facts(&spec, &bundle, service, true).map_err(of_io)?;
         let plan = Plan::compile(&spec, &host, &options).map_err(of_config)?;
         let (mut created, folder, oom_before) = self.create(&bundle, &spec, &host, &plan)?;

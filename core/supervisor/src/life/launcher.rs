@@ -78,6 +78,8 @@ pub struct Launchers {
     idle: RefCell<Vec<(Instant, Launcher)>>,
     /// A task looks after the idle ones.
     looked_after: Cell<bool>,
+    /// So many are there or have ended, and the keel holds them: it takes them for something that runs on.
+    held: Rc<Cell<usize>>,
     /// By service: one that was killed and is not gone. No new life of that service before it is.
     stuck: RefCell<BTreeMap<String, Stuck>>,
 }
@@ -95,6 +97,7 @@ impl Launchers {
             pool_keel,
             idle: RefCell::default(),
             looked_after: Cell::new(false),
+            held: Rc::default(),
             stuck: RefCell::default(),
         }
     }
@@ -149,13 +152,12 @@ impl Launchers {
         });
     }
 
-    /// sampand ends: those that wait go first.
+    /// sampand ends: those that wait go first. Returns when the keel holds none that can end.
     pub async fn close(&self) {
-        let idle = self.idle.take();
-        let processes: Vec<Process> = idle.iter().map(|(_, launcher)| launcher.process.clone()).collect();
-        drop(idle);
-        for process in processes {
-            process.is_gone_within(END_MAX).await;
+        drop(self.idle.take());
+        let end = Instant::now() + END_MAX;
+        while self.held.get() > 0 && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -163,12 +165,14 @@ impl Launchers {
         let keel = self.pool_keel.clone();
         let (socket, process) = on_pool(move || begin(&keel).map_err(of_io)).await?;
         let (keel, ended) = (self.loop_keel.clone(), fence::readable(process.pidfd.clone()).map_err(of_io)?);
-        let pid = process.pid;
+        let (pid, held) = (process.pid, self.held.clone());
+        held.set(held.get() + 1);
         tokio::task::spawn_local(async move {
             drop(ended.readable().await);
             if let Err(error) = keel.reap(pid) {
                 tracing::warn!(pid, "cannot reap a launching process: {error}");
             }
+            held.set(held.get() - 1);
         });
         Ok(Launcher { socket: fence::readable(socket).map_err(of_io)?, process })
     }

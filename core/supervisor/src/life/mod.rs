@@ -25,7 +25,7 @@
 //! routes) must not outlive it. To keep it, as pods do, would save about a millisecond.
 mod groups;
 mod stdio;
-mod talk;
+pub mod talk;
 mod launcher;
 pub mod job;
 pub mod reading;

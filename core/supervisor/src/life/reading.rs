@@ -4,12 +4,23 @@ use super::launcher::{Launchers, UnderWay};
 use super::talk::{Order, Said};
 use crate::source::Files;
 use sampan_config::Loaded;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
 /// How long one look may take.
-const LOOK_MAX: Duration = Duration::from_secs(5);
+pub const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// The look at what a key of config.toml names, in words for whoever waits for it.
+pub fn look_at(path: &Path, key: &str) -> String {
+    let of = if key.is_empty() { String::new() } else { format!(" of {key}") };
+    format!("the look at {}{of}", path.display())
+}
+
+/// Why nobody waits for it any longer, with a hint.
+pub fn took_too_long(look: &str) -> (String, &'static str) {
+    (format!("{look} took longer than {} s", LOOK_MAX.as_secs()), "is its mount dead?")
+}
 
 /// The config, or all its errors as `--check` prints them. Warnings are added to those given.
 pub async fn load(
@@ -44,8 +55,8 @@ async fn ask(launchers: &Launchers, files: &Files, order: Order) -> Result<Said,
     loop {
         let left = LOOK_MAX.saturating_sub(under_way.doing_for());
         if left.is_zero() {
-            let why = format!("{} took longer than {} s", under_way.doing(), LOOK_MAX.as_secs());
-            return Err(files.unread(&why, "is its mount dead?"));
+            let (why, hint) = took_too_long(&under_way.doing());
+            return Err(files.unread(&why, hint));
         }
         if let Ok(said) = tokio::time::timeout(left, &mut answer).await {
             return said.map(|(said, _)| said).map_err(failed);

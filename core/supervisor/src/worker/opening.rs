@@ -59,23 +59,30 @@ pub enum Then {
 impl Opening {
     /// The text of the error is for stderr, as `--check` prints it.
     pub async fn find(keel: &LoopKeel, pool_keel: &Keel, source: &Source) -> Result<Opening, String> {
+        let launchers = Launchers::new(keel.clone(), pool_keel.clone());
+        let opening = Opening::find_by(keel, source, &launchers).await;
+        // If this start fails, the keel is to hold nothing.
+        launchers.close().await;
+        opening
+    }
+
+    async fn find_by(keel: &LoopKeel, source: &Source, launchers: &Launchers) -> Result<Opening, String> {
         let boot =
             rundir::boot_id().map_err(|error| format!("sampand: cannot read the boot id: {error}\n"))?;
         let mut warnings = Vec::new();
-        let launchers = Launchers::new(keel.clone(), pool_keel.clone());
         if let Some(run_dir) = held(keel) {
             let gone = || Err(format!("{} is gone", run_dir.join(NAME).display()));
             match read(&run_dir, &boot).and_then(|kept| kept.map_or_else(gone, Ok)) {
                 Ok(kept) => return Ok(Opening { from: From::Kept(kept), warnings, refused: None }),
                 Err(why) => warnings.push(not_usable(&why)),
             }
-            let file = reading::load(&launchers, source.files(), &mut warnings).await?;
+            let file = reading::load(launchers, source.files(), &mut warnings).await?;
             return Ok(Opening { from: From::File(file), warnings, refused: None });
         }
-        let file = reading::load(&launchers, source.files(), &mut warnings).await;
+        let file = reading::load(launchers, source.files(), &mut warnings).await;
         let run_dir = match &file {
             Ok(loaded) => loaded.config.supervisor.run_dir.clone(),
-            Err(_) => reading::run_dir(&launchers, source.files()).await,
+            Err(_) => reading::run_dir(launchers, source.files()).await,
         };
         // Where nothing is left of them, nothing is to be gone on with.
         let kept = match anything_is_left(&run_dir) {

@@ -1,10 +1,12 @@
 //! Launches that never end: a mount that does not answer, a hook or a plugin that hangs. Nobody else is held up, they meet
 //! their `start_timeout`, and a shutdown ends.
 use super::fuse::Dead;
+use super::world::{program, run};
 use super::{LIVE, World};
 use sampan_testkit::plugin::C;
 use sampan_testkit::{Folder, need};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// What the others can still do while these hang, with as many start slots as there are of those that hang.
 fn the_others_live(world: &World) {
@@ -285,4 +287,37 @@ fn launching_processes_are_there_while_something_starts_and_no_longer() {
         world.ok(&["restart", "a"]);
     }
     assert!(launching(&world) <= 2, "one after the other, they are done by the same");
+}
+
+/// Neither a check nor a start waits for what never answers, also where whoever looked cannot be killed.
+#[test]
+fn what_looks_at_a_dead_mount_says_so_and_ends() {
+    let mut world = world!("");
+    let at = world.dir().join("dead");
+    let Some(dead) = Dead::mount(&at, true) else { return };
+    let service = format!("[services.a]\n{LIVE}");
+    let cases = [
+        (format!("{service}rootfs = \"{}/root\"\n", at.display()), "dead/root of services.a.rootfs"),
+        (format!("[services.a]\nbundle = \"{}/b\"\n", at.display()), "dead/b of services.a.bundle"),
+        (format!("{service}[plugins.x]\npath = \"{}/x.so\"\n", at.display()), "dead/x.so of plugins.x.path"),
+    ];
+    let seen = |text: &str, look: &str| text.contains(look) && text.contains("took longer than 5 s");
+    for (text, look) in &cases {
+        world.configure(text);
+        for json in [None, Some("--json")] {
+            let begin = Instant::now();
+            let mut sampand = Command::new(program("sampand"));
+            let ran = run(sampand.arg("--check").args(json).arg("--config").arg(world.config()));
+            assert_eq!(ran.code, 2, "{ran:?}");
+            assert!(seen(&ran.out, look), "{look}: {ran:?}");
+            assert!(json.is_none() || serde_json::from_str::<serde_json::Value>(&ran.out).is_ok(), "{ran:?}");
+            assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+        }
+    }
+    let text = std::fs::read_to_string(world.config()).unwrap();
+    std::fs::write(world.config(), text.replace("/plugins\"", "/dead/plugins\"")).unwrap();
+    world.spawn();
+    assert_eq!(world.ended(), Some(2), "{}", world.said());
+    assert!(seen(&world.said(), "dead/plugins of supervisor.plugin_dir"), "{}", world.said());
+    drop(dead);
 }

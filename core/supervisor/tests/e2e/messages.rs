@@ -120,6 +120,47 @@ fn check_finds_what_no_launch_can_work_with() {
     assert!(!world.dir().join("made").exists(), "a check makes nothing");
 }
 
+/// As the launch would say it, but before it.
+#[test]
+fn a_check_reads_a_bundle_as_its_launch_would() {
+    let world = world!("[services.a]\nbundle = \"b\"\n");
+    let folder = world.dir().join("b");
+    std::fs::create_dir_all(folder.join("rootfs")).unwrap();
+    let file = folder.join("config.json");
+    let check = |spec: &str| {
+        std::fs::write(&file, spec).unwrap();
+        run(Command::new(program("sampand")).arg("--check").arg("--config").arg(world.config()))
+    };
+    let spec = |more: &str| {
+        let process = r#""process": { "args": ["/x"], "cwd": "/", "user": { "uid": 0, "gid": 0 } }"#;
+        let linux = r#""linux": { "namespaces": [{ "type": "mount" }] }"#;
+        format!(r#"{{ "ociVersion": "1.2.0", "root": {{ "path": "rootfs" }}, {process}, {linux}{more} }}"#)
+    };
+    let good = check(&spec(""));
+    assert_eq!((good.code, good.out.contains("no errors")), (0, true), "{good:?}");
+    for (text, expected) in [
+        (spec("").replace(r#"["/x"]"#, "5"), "process.args: "),
+        (spec("").replace(r#""cwd": "/""#, r#""cwd": "x""#), "process.cwd: "),
+        (spec("").replace("\"mount\"", "\"nosuch\""), "linux.namespaces[0].type: "),
+        (
+            spec(
+                r#", "mounts": [{ "destination": "/a", "type": "tmpfs" }, { "destination": "/b", "type": 5 }]"#,
+            ),
+            "mounts[1].type: ",
+        ),
+        (spec("").replace("1.2.0", "7.0.0"), "ociVersion: "),
+        ("{".to_owned(), ""),
+        (spec(&" ".repeat(5 << 20)), ""),
+    ] {
+        let ran = check(&text);
+        let place = format!("{}: {expected}", file.display());
+        let at = text.get(..200).unwrap_or(&text);
+        assert_eq!(ran.code, 2, "{at}: {ran:?}");
+        assert!(ran.out.contains("services.a.bundle: ") && ran.out.contains(&place), "{at}: {ran:?}");
+        assert!(ran.out.contains("config.toml:"), "with its line: {ran:?}");
+    }
+}
+
 #[test]
 fn top_is_not_stop() {
     let said = |verb: &str| run(Command::new(program("sampanctl")).arg(verb)).err;

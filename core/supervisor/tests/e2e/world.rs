@@ -236,6 +236,11 @@ impl World {
         kill(self.keel(), signal);
     }
 
+    /// It has been started, and is no zombie.
+    pub fn keel_lives(&self) -> bool {
+        !is_dead(&Path::new("/proc").join(self.keel().to_string()))
+    }
+
     /// Has it ended by itself?
     pub fn has_ended(&mut self) -> bool {
         let ended = self.keel.as_mut().is_none_or(|keel| keel.try_wait().unwrap().is_some());
