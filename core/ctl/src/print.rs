@@ -1,5 +1,5 @@
 //! Replies as people read them: tables that fit the terminal, one line a transition.
-use sampan_api::{Applied, Inspect, PluginStatus, Status, Transition};
+use sampan_api::{Applied, Inspect, PluginStatus, Status, Transition, Version};
 use std::io::IsTerminal;
 
 /// The terminal's width; as wide as it takes where there is none.
@@ -126,6 +126,14 @@ pub fn plugins(plugins: &[PluginStatus]) -> String {
 }
 
 /// A line per service and per thing beside them: `web: restart ports`.
+pub fn version(v: &Version) -> String {
+    let (own, times) = (env!("CARGO_PKG_VERSION"), if v.worker_lives == 1 { "" } else { "s" });
+    format!(
+        "sampanctl {own}\nsampand   {} (keel {}, worker {}, started {} time{times})\n",
+        v.version, v.keel_pid, v.worker_pid, v.worker_lives
+    )
+}
+
 pub fn applied(done: &Applied) -> String {
     let line = |of: &str, what: &str, keys: &[String]| {
         format!("{of}: {what} {}", keys.join(", ")).trim_end().to_owned() + "\n"

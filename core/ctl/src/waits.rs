@@ -1,4 +1,6 @@
 //! While a verb waits for sampand's answer: what for, said on standard error.
+use crate::ask::{complain, of};
+use crate::client;
 use sampan_api as api;
 use std::path::Path;
 use std::sync::mpsc;
@@ -19,7 +21,7 @@ pub fn told<T>(socket: &Path, service: &str, work: impl FnOnce() -> T) -> T {
             pause = PAUSE;
             let Some(is) = status(&socket, &service) else { continue };
             if without_numbers(&is) != without_numbers(&said) {
-                crate::complain(&format!("waiting for {service}: {is}"));
+                complain(&format!("waiting for {service}: {is}"));
                 said = is;
             }
         }
@@ -30,8 +32,8 @@ pub fn told<T>(socket: &Path, service: &str, work: impl FnOnce() -> T) -> T {
 }
 
 fn status(socket: &Path, service: &str) -> Option<String> {
-    let path = crate::of(service, "");
-    let text = crate::client::text(&mut crate::client::send(socket, "GET", &path, None).ok()?).ok()?;
+    let path = of(service, "");
+    let text = client::text(&mut client::send(socket, "GET", &path, None).ok()?).ok()?;
     Some(serde_json::from_str::<api::Inspect>(&text).ok()?.status.text)
 }
 

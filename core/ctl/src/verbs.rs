@@ -1,0 +1,197 @@
+//! What each verb asks for, and its exit code.
+use crate::args::{Args, PluginVerb, Verb};
+use crate::ask::{Ask, complain, copy, of, out, pretty, to_json};
+use crate::client::{self, Error};
+use crate::print;
+use crate::streams::{Logs, show_events};
+use crate::waits;
+use sampan_api as api;
+use std::io::{self, IsTerminal};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub const DONE: u8 = 0;
+pub const FAILED: u8 = 1;
+const NOT_HEALTHY: u8 = 4;
+
+pub fn run(args: &Args) -> Result<u8, Error> {
+    let ask = &Ask::new(args);
+    match &args.verb {
+        Verb::Up { services, wait, timeout } => return up(ask, services, *wait, *timeout),
+        Verb::Down => return down(ask),
+        Verb::Ps { quiet } => ps(ask, *quiet)?,
+        Verb::Status { services } => status(ask, services)?,
+        Verb::Inspect { service } => {
+            let path = of(service, "");
+            out(pretty(&client::text(&mut ask.send("GET", &path, None)?)?).as_bytes())?;
+        }
+        Verb::Start { services, detach } => return each(ask, services, "start", *detach),
+        Verb::Stop { services, detach } => return all_at_once(ask, services, "stop", *detach),
+        Verb::Restart { services, detach } => return each(ask, services, "restart", *detach),
+        Verb::Kill { service, signal } => {
+            let body = to_json(&api::Kill { signal: signal.clone() });
+            ask.show::<api::Done>("POST", &of(service, "/kill"), Some(&body), |_| String::new())?;
+        }
+        Verb::Logs { services, follow, tail, timestamps } => {
+            Logs { services, follow: *follow, tail: *tail, timestamps: *timestamps }.show(ask)?;
+        }
+        Verb::Events { follow, since } => show_events(ask, *follow, *since)?,
+        Verb::Why { service } => {
+            let print = |all: &Vec<api::Transition>| all.iter().map(print::transition).collect();
+            ask.show("GET", &of(service, "/why"), None, print)?;
+        }
+        Verb::Exec { service, command, tty } => return exec(ask, service, command, *tty),
+        Verb::Apply => drop(ask.show("POST", "/v1/apply", None, print::applied)?),
+        Verb::Config { service } => config(ask, service.as_deref())?,
+        Verb::Plugin(verb) => plugin(ask, verb)?,
+        Verb::Version => drop(ask.show("GET", "/v1/version", None, print::version)?),
+    }
+    Ok(DONE)
+}
+
+fn up(ask: &Ask<'_>, services: &[String], wait: bool, timeout: Option<u64>) -> Result<u8, Error> {
+    let timeout_ms = timeout.map(|seconds| seconds.saturating_mul(1000));
+    let up = api::Up { services: services.to_vec(), wait, timeout_ms };
+    let done: api::Done = ask.show("POST", "/v1/up", Some(&to_json(&up)), print_done)?;
+    Ok(if wait && !done.complete { NOT_HEALTHY } else { DONE })
+}
+
+fn down(ask: &Ask<'_>) -> Result<u8, Error> {
+    let done = ask.show::<api::Done>("POST", "/v1/down", None, |_| String::new())?;
+    if done.complete {
+        return Ok(DONE);
+    }
+    complain("not all is stopped; what sampand said last tells what is left, and why");
+    Ok(FAILED)
+}
+
+fn ps(ask: &Ask<'_>, quiet: bool) -> Result<(), Error> {
+    let names = |all: &Vec<api::Status>| all.iter().map(|s| format!("{}\n", s.name)).collect();
+    let print = |all: &Vec<api::Status>| if quiet { names(all) } else { print::services(all) };
+    ask.show("GET", "/v1/services", None, print).map(drop)
+}
+
+fn config(ask: &Ask<'_>, service: Option<&str>) -> Result<(), Error> {
+    let service = service.map(|name| format!("&service={}", client::quoted(name))).unwrap_or_default();
+    let path = format!("/v1/config?json={}{service}", ask.wants_json());
+    out(client::text(&mut ask.send("GET", &path, None)?)?.as_bytes())
+}
+
+fn plugin(ask: &Ask<'_>, verb: &PluginVerb) -> Result<(), Error> {
+    let at = |name: &str, what: &str| format!("/v1/plugins/{}/{what}", client::quoted(name));
+    match verb {
+        PluginVerb::List => {
+            let print = |all: &Vec<api::PluginStatus>| print::plugins(all);
+            ask.show("GET", "/v1/plugins", None, print).map(drop)
+        }
+        PluginVerb::Reset { name } => {
+            let print = |done: &api::PluginReset| format!("{}\n", done.text);
+            ask.show("POST", &at(name, "reset"), None, print).map(drop)
+        }
+        PluginVerb::Call { name, request } => {
+            copy(&mut ask.send("POST", &at(name, "control"), Some(request))?)
+        }
+    }
+}
+
+fn print_done(done: &api::Done) -> String {
+    print::services(&done.services)
+}
+
+/// A verb for each service in turn; what failed, or has not come true, is said, and the rest goes on.
+fn each(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> Result<u8, Error> {
+    let mut code = DONE;
+    for service in services {
+        let answer = waits::told(ask.socket(), service, || act(ask.socket(), service, verb, detach));
+        code = code.max(tell(ask, service, verb, detach, answer)?);
+    }
+    Ok(code)
+}
+
+/// As `each`, asked for all at once: one that takes its time holds up no other. The answers come in the order of the names.
+fn all_at_once(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> Result<u8, Error> {
+    let socket = ask.socket();
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = services
+            .iter()
+            .map(|service| {
+                (
+                    service,
+                    scope.spawn(move || waits::told(socket, service, || act(socket, service, verb, detach))),
+                )
+            })
+            .collect();
+        let mut code = DONE;
+        for (service, answer) in asked {
+            let broken = |_| Err(Error::Broken(io::Error::other("the thread that asked has ended")));
+            code = code.max(tell(ask, service, verb, detach, answer.join().unwrap_or_else(broken))?);
+        }
+        Ok(code)
+    })
+}
+
+fn act(socket: &Path, service: &str, verb: &str, detach: bool) -> Result<String, Error> {
+    let body = to_json(&api::Act { detach });
+    client::text(&mut client::send(socket, "POST", &of(service, &format!("/{verb}")), Some(&body))?)
+}
+
+/// What came of it, and the exit code for that.
+fn tell(
+    ask: &Ask<'_>,
+    service: &str,
+    verb: &str,
+    detach: bool,
+    answer: Result<String, Error>,
+) -> Result<u8, Error> {
+    match answer.and_then(|text| ask.print(&text, print_done)) {
+        Ok(api::Done { complete, services }) if !complete && !detach => {
+            let text = services.first().map_or("gone", |status| &status.text);
+            complain(&format!("cannot {verb} {service}: {text}\n  see `sampanctl why {service}`"));
+            Ok(FAILED)
+        }
+        Ok(_) => Ok(DONE),
+        Err(Error::Refused(failure)) => {
+            complain(&Error::Refused(failure).to_string());
+            Ok(FAILED)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
+    let all: Vec<api::Status> = ask.get("/v1/services")?;
+    let names =
+        if services.is_empty() { all.into_iter().map(|s| s.name).collect() } else { services.to_vec() };
+    let mut values = Vec::new();
+    for name in names {
+        let inspect: api::Inspect = ask.get(&of(&name, ""))?;
+        let why: Vec<api::Transition> = ask.get(&of(&name, "/why"))?;
+        if ask.wants_json() {
+            values.push(serde_json::json!({ "service": inspect, "why": why }));
+        } else {
+            out(print::status(&inspect, &why).as_bytes())?;
+        }
+    }
+    if ask.wants_json() { out(format!("{:#}\n", serde_json::Value::from(values)).as_bytes()) } else { Ok(()) }
+}
+
+/// Becomes `sampan exec`: terminal, signals and exit code are the runtime's own.
+fn exec(ask: &Ask<'_>, service: &str, command: &[String], tty: bool) -> Result<u8, Error> {
+    let inspect: api::Inspect = ask.get(&of(service, ""))?;
+    if inspect.status.pid.is_none() {
+        complain(&format!("{service} is not running: {}", inspect.status.text));
+        return Ok(FAILED);
+    }
+    let version: api::Version = ask.get("/v1/version")?;
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("sampan")));
+    let sampan = beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from("sampan"));
+    let mut program = Command::new(&sampan);
+    program.arg("--root").arg(&version.containers).arg("exec");
+    if tty || io::stdin().is_terminal() && io::stdout().is_terminal() {
+        program.arg("--tty");
+    }
+    program.arg(&inspect.container_id).args(command);
+    let error = program.exec();
+    Err(Error::Broken(io::Error::new(error.kind(), format!("cannot run {}: {error}", sampan.display()))))
+}
