@@ -7,6 +7,7 @@
 //! | method and path | body -> reply |
 //! |---|---|
 //! | `GET /v1/version` | [`Version`] |
+//! | `GET /v1/loop` | [`Loop`] |
 //! | `GET /v1/services` | `[`[`Status`]`]` |
 //! | `GET /v1/services/NAME` | [`Inspect`] |
 //! | `GET /v1/services/NAME/why` | `[`[`Transition`]`]`, newest last |

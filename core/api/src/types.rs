@@ -82,6 +82,24 @@ pub struct HealthResult {
     pub failures: u32,
 }
 
+/// Reply of `GET /v1/loop`: what sampand's worker has done since it began.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Loop {
+    pub turns: u64,
+    pub longest: Turn,
+    pub longest_of_last_minute: Turn,
+}
+
+/// One turn of the loop: what had come was taken, and what follows from it was done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Turn {
+    pub took_us: u64,
+    /// The kind of its first message: `start`, `service`, `created`, `started`, `discarded`, `exited`, `probed`, `request`, `order`,
+    /// `config`, `gate`, `hurry` or `give-up`; empty if there was no turn.
+    pub first: String,
+    pub messages: u32,
+}
+
 /// Body of start, stop and restart; empty is `wait = true`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -160,6 +160,9 @@ fn tell(
 }
 
 fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
+    if services.is_empty() && !ask.wants_json() {
+        out(print::turns(&ask.get("/v1/loop")?).as_bytes())?;
+    }
     let all: Vec<api::Status> = ask.get("/v1/services")?;
     let names =
         if services.is_empty() { all.into_iter().map(|s| s.name).collect() } else { services.to_vec() };

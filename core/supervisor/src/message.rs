@@ -56,6 +56,26 @@ pub enum Message {
     GiveUp,
 }
 
+impl Message {
+    /// One word for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Message::Service { .. } => "service",
+            Message::Created { .. } => "created",
+            Message::Started { .. } => "started",
+            Message::Discarded { .. } => "discarded",
+            Message::Exited { .. } => "exited",
+            Message::Probed(_) => "probed",
+            Message::Request(_) => "request",
+            Message::Order(_) => "order",
+            Message::Config { .. } => "config",
+            Message::Gate => "gate",
+            Message::Hurry => "hurry",
+            Message::GiveUp => "give-up",
+        }
+    }
+}
+
 /// Who asked for config.toml to be read and applied.
 #[derive(Debug)]
 pub enum Asker {

@@ -28,6 +28,7 @@ pub struct ControlReply {
 #[derive(Debug)]
 pub enum Request {
     Version(Answer<api::Version>),
+    Loop(Answer<api::Loop>),
     Services(Answer<Vec<api::Status>>),
     Service {
         name: String,

@@ -97,6 +97,7 @@ async fn once(seen: Arc<Mutex<Seen>>, request: HttpRequest, next: Next) -> Respo
 fn routes(send: Send) -> Router {
     Router::new()
         .route("/v1/version", get(version))
+        .route("/v1/loop", get(turns))
         .route("/v1/services", get(services))
         .route("/v1/services/{name}", get(service))
         .route("/v1/services/{name}/why", get(why))
@@ -178,6 +179,10 @@ fn body<T: serde::de::DeserializeOwned + Default>(bytes: &Bytes) -> Result<T, Re
 
 async fn version(State(send): State<Send>) -> Reply<api::Version> {
     ask(&send, Request::Version).await.map(Json)
+}
+
+async fn turns(State(send): State<Send>) -> Reply<api::Loop> {
+    ask(&send, Request::Loop).await.map(Json)
 }
 
 async fn services(State(send): State<Send>) -> Reply<Vec<api::Status>> {

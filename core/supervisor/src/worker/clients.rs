@@ -11,7 +11,7 @@ use sampan_journal::{HISTORY, Since};
 use sampan_plugin_host::Reset;
 use sampan_service::Down;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl Worker {
     /// Long because it is one match, with an arm for each thing that a client may ask.
@@ -25,6 +25,7 @@ impl Worker {
             }
             Request::Apply(answer) if self.is_ending() => send(answer, Err(stopping())),
             Request::Version(answer) => send(answer, Ok(self.version())),
+            Request::Loop(answer) => send(answer, Ok(self.turns.show(Instant::now()))),
             Request::Services(answer) => {
                 let now = clock::boottime();
                 send(

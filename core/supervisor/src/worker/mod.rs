@@ -22,6 +22,7 @@ mod notify;
 pub mod opening;
 pub mod record;
 mod shutdown;
+mod turns;
 mod waiters;
 mod wishes;
 
@@ -52,8 +53,9 @@ use shutdown::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
+use turns::{Turn, Turns};
 use waiters::Waiter;
 use wishes::Wishes;
 
@@ -97,6 +99,7 @@ pub struct Worker {
     send: Sender,
     lives: u32,
     run: String,
+    turns: Turns,
 
     fleet: Fleet,
     graph: Graph,
@@ -150,6 +153,7 @@ impl Worker {
             send,
             lives,
             run,
+            turns: Turns::new(Instant::now()),
             fleet: Fleet::default(),
             probes: Probes::new(reports),
             next_handle: 1,
@@ -186,6 +190,8 @@ impl Worker {
         if !self.is_ending() {
             self.boot();
         }
+        let mut begun = Instant::now();
+        let mut turn = Turn { first: "start", ..Turn::default() };
         loop {
             {
                 let keel = self.context.loop_keel.clone();
@@ -195,7 +201,10 @@ impl Worker {
                     return (outcome, self);
                 }
             }
+            self.note_turn(turn, begun);
             let Some(first) = messages.recv().await else { return (Outcome::Kept, self) };
+            begun = Instant::now();
+            turn = Turn { first: first.kind(), messages: 1, ..Turn::default() };
             let keel = self.context.loop_keel.clone();
             let _turn = keel.watchdog().turn(TURN_MAX);
             self.take(first);
@@ -204,7 +213,21 @@ impl Worker {
                     Ok(message) => self.take(message),
                     Err(_) => break,
                 }
+                turn.messages += 1;
             }
+        }
+    }
+
+    fn note_turn(&mut self, turn: Turn, begun: Instant) {
+        let now = Instant::now();
+        let turn = Turn { took: now - begun, ..turn };
+        if self.turns.note(turn, now) {
+            let (ms, messages, first) = (turn.took.as_millis(), turn.messages, turn.first);
+            tracing::warn!(
+                messages,
+                first,
+                "a turn of sampand's loop took {ms} ms: clients and services waited for it"
+            );
         }
     }
 

@@ -167,3 +167,21 @@ fn top_is_not_stop() {
     assert!(!said("top").contains("'stop'"), "{}", said("top"));
     assert!(said("sto").contains("'stop'") && said("statsu").contains("'status'"), "{}", said("sto"));
 }
+
+#[test]
+fn the_longest_turn_is_shown_and_turns_are_counted() {
+    let mut world = world!("[services.a]\n{LIVE}");
+    world.start();
+    world.until_state("a", "running");
+    let turns = || -> sampan_api::Loop { world.patiently(|| world.get("/v1/loop")) };
+    let before = turns();
+    assert!(before.longest.took_us > 0 && before.longest.took_us >= before.longest_of_last_minute.took_us);
+    assert!(!before.longest.first.is_empty() && before.longest_of_last_minute.took_us > 0, "{before:?}");
+    world.ok(&["restart", "a"]);
+    let after = turns();
+    assert!(after.turns > before.turns + 3, "{before:?} {after:?}");
+    assert!(after.longest.took_us >= before.longest.took_us);
+    let shown = world.ok(&["status"]);
+    assert!(shown.starts_with("sampand: ") && shown.contains(" turns of its loop, the longest "), "{shown}");
+    assert!(!world.ok(&["status", "a"]).contains("turns of its loop"));
+}
