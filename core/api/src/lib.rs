@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `GET /v1/version` | [`Version`] |
 //! | `GET /v1/loop` | [`Loop`] |
+//! | `GET /v1/metrics` | text of OpenMetrics (docs/metrics.md) |
 //! | `GET /v1/services` | `[`[`Status`]`]` |
 //! | `GET /v1/services/NAME` | [`Inspect`] |
 //! | `GET /v1/services/NAME/why` | `[`[`Transition`]`]`, newest last |

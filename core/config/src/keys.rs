@@ -125,7 +125,7 @@ pub const SUPERVISOR: &[Key] = &[
         "restarts per interval on the whole host; more are delayed; 0: off",
     ),
     key("restart_storm.interval", "duration", "10s", L, B, ""),
-    key("metrics", "HOST:PORT, path", "none", L, X, "Prometheus"),
+    key("metrics", "HOST:PORT, path", "none", L, B, "for Prometheus; without HOST: 127.0.0.1 (metrics.md)"),
     key("log_level", "error, warn, info, debug, trace", "info", L, B, "sampand's own log"),
     key("log_format", "text, json", "text", L, B, ""),
     key("plugin_dir", "path", "PREFIX/lib/sampan/plugins", S, B, "the shipped three load from it unasked"),

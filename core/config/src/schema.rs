@@ -19,7 +19,7 @@ pub use rights::{
 };
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,12 +50,22 @@ pub struct Supervisor {
     /// 0 = as many as CPUs.
     pub max_parallel_starts: u32,
     pub restart_storm: RestartStorm,
+    #[serde(serialize_with = "text::or_none")]
+    pub metrics: Option<MetricsAt>,
     pub log_level: LogLevel,
     pub log_format: LogFormat,
     pub plugin_dir: PathBuf,
     /// None = auto: a scope of systemd's, else /sampan.
     #[serde(serialize_with = "text::or_auto")]
     pub cgroup_parent: Option<String>,
+}
+
+/// Where metrics are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricsAt {
+    Address(SocketAddr),
+    /// A Unix socket at this path.
+    Socket(PathBuf),
 }
 
 /// What SIGTERM does to the containers.

@@ -65,9 +65,26 @@ fn files() {
     check("include = [\"*.none\", \"conf.d/*.toml\"]", &[]);
     check("[volumes.x]", &[]);
     check(
-        "[supervisor]\nmetrics = \"x\"",
-        &["2:1 supervisor.metrics: known, but not built in this version [leave it out]"],
+        "[supervisor]\nadmin_group = \"x\"",
+        &["2:1 supervisor.admin_group: known, but not built in this version [leave it out]"],
     );
+    let place = |at: &str, said: Option<&str>| {
+        let says: Vec<String> = said.iter().map(|said| format!("2:11 supervisor.metrics: {said}")).collect();
+        let says: Vec<&str> = says.iter().map(String::as_str).collect();
+        check(&format!("[supervisor]\nmetrics = {at:?}"), &says);
+    };
+    for good in
+        ["none", "9464", ":9464", "localhost:9464", "0.0.0.0:9464", "[::1]:9464", "/run/x.sock", "./x"]
+    {
+        place(good, None);
+    }
+    for bad in ["x", "web:9464", ":0", ":65536"] {
+        let said = format!(
+            "{bad:?} is no HOST:PORT with an address for HOST, nor a path [write \":9464\" for 127.0.0.1 alone, \
+             \"0.0.0.0:9464\", \"[::1]:9464\", or a path with a slash]"
+        );
+        place(bad, Some(&said));
+    }
     check(
         "[supervisor]\nrundir = \"x\"",
         &["2:1 supervisor: unknown key `rundir` [did you mean `run_dir`?]"],

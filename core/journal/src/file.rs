@@ -199,6 +199,11 @@ impl Journal {
         self.next
     }
 
+    /// Of its file, with what is no longer asked for.
+    pub fn bytes(&self) -> u64 {
+        self.end
+    }
+
     /// All records from `seq` on.
     pub fn since(&self, seq: u64) -> Result<Since, Errno> {
         if seq < self.first {

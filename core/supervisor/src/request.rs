@@ -1,5 +1,6 @@
 //! What clients ask of the worker. `serve` turns HTTP into these and waits; the loop answers each exactly once, at once
 //! or when what was asked for has come true. A request whose client has gone is carried out all the same.
+use crate::metrics;
 use sampan_api as api;
 use std::os::fd::OwnedFd;
 use tokio::sync::{broadcast, oneshot};
@@ -29,6 +30,7 @@ pub struct ControlReply {
 pub enum Request {
     Version(Answer<api::Version>),
     Loop(Answer<api::Loop>),
+    Metrics(Answer<metrics::Facts>),
     Services(Answer<Vec<api::Status>>),
     Service {
         name: String,

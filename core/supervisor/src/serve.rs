@@ -5,6 +5,7 @@
 use crate::listen::Listening;
 use crate::message::Message;
 use crate::request::{Answer, EventStream, Request, failure};
+use crate::scrape;
 use crate::seen::Seen;
 use crate::task::Task;
 use axum::Json;
@@ -95,9 +96,11 @@ async fn once(seen: Arc<Mutex<Seen>>, request: HttpRequest, next: Next) -> Respo
 }
 
 fn routes(send: Send) -> Router {
+    let (asked, turn) = (send.clone(), scrape::Turn::default());
     Router::new()
         .route("/v1/version", get(version))
         .route("/v1/loop", get(turns))
+        .route("/v1/metrics", get(move || scrape::page(asked.clone(), turn.clone())))
         .route("/v1/services", get(services))
         .route("/v1/services/{name}", get(service))
         .route("/v1/services/{name}/why", get(why))

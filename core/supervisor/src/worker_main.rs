@@ -132,6 +132,7 @@ async fn start(
     worker.go_on(ending);
     worker.begin(then)?;
     serve::start(&supervisor, &keel, send.clone()).map_err(|e| e.to_string())?;
+    worker.serve_metrics();
     crate::sources::orders(orders, &send).map_err(|e| format!("cannot hear the keel's orders: {e}"))?;
     let following = (follow && logged).then(|| follow::start(&context, &view));
     keel.ready().map_err(|e| e.to_string())?;
@@ -203,6 +204,7 @@ async fn end(
     }
     drop(following);
     worker.flush_desired().await;
+    worker.close_metrics().await;
     match outcome {
         Outcome::Stopped => {
             tracing::info!("everything is stopped");

@@ -1,10 +1,12 @@
 //! `[supervisor]`.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Field, Fields};
 use crate::inputs::Builtin;
-use crate::schema::{LogFormat, LogLevel, OnExit, RestartStorm, Supervisor};
+use crate::schema::{LogFormat, LogLevel, MetricsAt, OnExit, RestartStorm, Supervisor};
 
 /// `sun_path` less its NUL (unix(7)).
 const SOCKET_BYTES_MAX: usize = 107;
@@ -12,13 +14,8 @@ const SOCKET_BYTES_MAX: usize = 107;
 pub fn supervisor(t: &Fields<'_>, builtin: &Builtin) -> Supervisor {
     let run_dir = t.or("run_dir", Field::host_path, builtin.run_dir.clone());
     let socket = t.or("socket", Field::host_path, run_dir.join("sampand.sock"));
-    let bytes = socket.as_os_str().len();
-    if bytes > SOCKET_BYTES_MAX
-        && let Some(f) = t.get("socket").or(t.get("run_dir"))
-    {
-        let wrong =
-            format!("{} has {bytes} bytes, a socket's path {SOCKET_BYTES_MAX} at most", socket.display());
-        f.wrong(wrong, "name a shorter one: socket = \"..\"");
+    if let Some(f) = t.get("socket").or(t.get("run_dir")) {
+        check_length(&f, &socket, "name a shorter one: socket = \"..\"");
     }
     let storm = t.table("restart_storm", "a table");
     Supervisor {
@@ -37,6 +34,7 @@ pub fn supervisor(t: &Fields<'_>, builtin: &Builtin) -> Supervisor {
             burst: storm.or("burst", Field::count, 200),
             interval: storm.or("interval", Field::period, Duration::from_secs(10)),
         },
+        metrics: t.or("metrics", metrics, None),
         log_level: t.or("log_level", |f| f.word("level", LEVELS, &[]), LogLevel::Info),
         log_format: t.or(
             "log_format",
@@ -44,6 +42,43 @@ pub fn supervisor(t: &Fields<'_>, builtin: &Builtin) -> Supervisor {
             LogFormat::Text,
         ),
         cgroup_parent: t.or("cgroup_parent", cgroup_parent, None),
+    }
+}
+
+fn check_length(f: &Field<'_>, socket: &Path, hint: &str) {
+    let bytes = socket.as_os_str().len();
+    if bytes > SOCKET_BYTES_MAX {
+        let wrong =
+            format!("{} has {bytes} bytes, a socket's path {SOCKET_BYTES_MAX} at most", socket.display());
+        f.wrong(wrong, hint);
+    }
+}
+
+/// What has a slash is a path.
+fn metrics(f: &Field<'_>) -> Option<Option<MetricsAt>> {
+    let text = f.nonempty()?;
+    if text == "none" {
+        return Some(None);
+    }
+    if text.contains('/') {
+        let path = f.host_path_of(&text)?;
+        check_length(f, &path, "name a shorter one");
+        return Some(Some(MetricsAt::Socket(path)));
+    }
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", &text));
+    let address = match host.trim_start_matches('[').trim_end_matches(']') {
+        "" | "localhost" => Some(IpAddr::from(Ipv4Addr::LOCALHOST)),
+        host => host.parse().ok(),
+    };
+    match (address, port.parse()) {
+        (Some(address), Ok(port)) if port != 0 => {
+            Some(Some(MetricsAt::Address(SocketAddr::new(address, port))))
+        }
+        _ => {
+            let wrong = format!("{text:?} is no HOST:PORT with an address for HOST, nor a path");
+            f.wrong(wrong, "write \":9464\" for 127.0.0.1 alone, \"0.0.0.0:9464\", \"[::1]:9464\", or a path with a slash");
+            None
+        }
     }
 }
 

@@ -3,7 +3,9 @@ use super::Worker;
 use super::record::transition;
 use super::waiters::{Goal, Waiter};
 use crate::clock;
+use crate::fleet::Entry;
 use crate::message::Asker;
+use crate::metrics;
 use crate::request::{Answer, ControlReply, EventStream, Request, failure, stopping};
 use crate::settings::Event;
 use sampan_api as api;
@@ -26,6 +28,7 @@ impl Worker {
             Request::Apply(answer) if self.is_ending() => send(answer, Err(stopping())),
             Request::Version(answer) => send(answer, Ok(self.version())),
             Request::Loop(answer) => send(answer, Ok(self.turns.show(Instant::now()))),
+            Request::Metrics(answer) => send(answer, Ok(self.facts_to_count())),
             Request::Services(answer) => {
                 let now = clock::boottime();
                 send(
@@ -146,6 +149,39 @@ impl Worker {
             worker_pid: rustix::process::getpid().as_raw_nonzero().get(),
             worker_lives: self.lives,
             containers: self.context.dirs.containers().display().to_string(),
+        }
+    }
+
+    /// Serves metrics where the config says.
+    pub fn serve_metrics(&mut self) {
+        self.metrics.serve_at(self.config.supervisor.metrics.as_ref());
+    }
+
+    pub async fn close_metrics(&mut self) {
+        self.metrics.close().await;
+    }
+
+    fn facts_to_count(&self) -> metrics::Facts {
+        let of = |entry: &Entry| {
+            let machine = &entry.machine;
+            let checked = entry.config().healthcheck.is_some() && machine.state.is_probed();
+            metrics::OfService {
+                name: entry.name.to_string(),
+                state: machine.state.name(),
+                health: checked.then(|| machine.state.health().to_string()),
+                restarts: machine.totals().restarts,
+                started_at: entry.live.as_ref().and_then(|live| live.started_at),
+                last_exit: machine.last_exit.and_then(|exit| exit.number()),
+                cgroup: entry.live.as_ref().map(|_| self.context.cgroup(&entry.name)),
+            }
+        };
+        metrics::Facts {
+            services: self.fleet.entries.values().map(of).collect(),
+            turns: self.turns.show(Instant::now()),
+            workers: self.lives,
+            journal_bytes: self.journal.bytes(),
+            plugins: self.context.plugins.statuses(),
+            hierarchies: self.context.hierarchies,
         }
     }
 

@@ -50,6 +50,7 @@ pub fn replace(worker: &mut Worker, mut config: Config) -> api::Applied {
     }
     worker.gate_dirty = true;
     crate::log::set(&config.supervisor);
+    worker.serve_metrics();
     let others = others(&diff);
     for change in others.iter().filter(|change| change.what == NEXT_START) {
         tracing::warn!(

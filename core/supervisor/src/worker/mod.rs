@@ -34,6 +34,7 @@ use crate::message::{Asker, Message, Sender};
 use crate::places;
 use crate::probe::{Probes, Report};
 use crate::request::Answer;
+use crate::scrape;
 use crate::settings::{Event, Service};
 use crate::source::Source;
 use crate::task::{Task, sleep_until};
@@ -100,6 +101,7 @@ pub struct Worker {
     lives: u32,
     run: String,
     turns: Turns,
+    metrics: scrape::Server,
 
     fleet: Fleet,
     graph: Graph,
@@ -131,6 +133,7 @@ pub struct Worker {
 impl Worker {
     pub fn new(begin: Begin) -> Worker {
         let Begin { context, config, source, send, journal, desired, lives, run } = begin;
+        let metrics = scrape::Server::new(send.clone());
         let (slots, storm) = fleet::limits(&config.supervisor, clock::boottime());
         let (reports, mut reported) = mpsc::unbounded_channel();
         let told = send.clone();
@@ -154,6 +157,7 @@ impl Worker {
             lives,
             run,
             turns: Turns::new(Instant::now()),
+            metrics,
             fleet: Fleet::default(),
             probes: Probes::new(reports),
             next_handle: 1,
@@ -215,19 +219,6 @@ impl Worker {
                 }
                 turn.messages += 1;
             }
-        }
-    }
-
-    fn note_turn(&mut self, turn: Turn, begun: Instant) {
-        let now = Instant::now();
-        let turn = Turn { took: now - begun, ..turn };
-        if self.turns.note(turn, now) {
-            let (ms, messages, first) = (turn.took.as_millis(), turn.messages, turn.first);
-            tracing::warn!(
-                messages,
-                first,
-                "a turn of sampand's loop took {ms} ms: clients and services waited for it"
-            );
         }
     }
 

@@ -1,4 +1,5 @@
 //! How long the loop's turns take: of this worker so far, and in the last minute. Two looks at the clock for each turn.
+use super::Worker;
 use sampan_api as api;
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,22 @@ fn show(turn: Turn) -> api::Turn {
         took_us: u64::try_from(turn.took.as_micros()).unwrap_or(u64::MAX),
         first: turn.first.to_owned(),
         messages: turn.messages,
+    }
+}
+
+impl Worker {
+    /// The turn that began then is over.
+    pub(super) fn note_turn(&mut self, turn: Turn, begun: Instant) {
+        let now = Instant::now();
+        let turn = Turn { took: now - begun, ..turn };
+        if self.turns.note(turn, now) {
+            let (ms, messages, first) = (turn.took.as_millis(), turn.messages, turn.first);
+            tracing::warn!(
+                messages,
+                first,
+                "a turn of sampand's loop took {ms} ms: clients and services waited for it"
+            );
+        }
     }
 }
 

@@ -32,6 +32,7 @@ mod launches;
 mod limits;
 mod orders;
 mod messages;
+mod metrics;
 mod others;
 mod plugins;
 mod records;
