@@ -441,10 +441,6 @@ impl Worker {
         let send = self.send.clone();
         self.gate_timer = Some((at, sleep_until(at, move || drop(send.send(Message::Gate)))));
     }
-
-    fn keeps_on_exit(&self) -> bool {
-        self.config.supervisor.on_exit == schema::OnExit::Keep
-    }
 }
 
 /// Waits for a main process to end; the answer is `Message::Exited`.

@@ -9,6 +9,7 @@ use crate::settings::Event;
 use crate::task::Task;
 use crate::worker::{Message, Outcome, Worker};
 use sampan_api as api;
+use sampan_config::schema::OnExit;
 use sampan_keel::Ending;
 use sampan_service::sabotage::{Invariant, broken};
 use std::time::Duration;
@@ -29,6 +30,11 @@ pub(crate) struct Shutdown {
 }
 
 impl Worker {
+    /// Containers run on when sampand is asked to end.
+    pub(super) fn keeps_on_exit(&self) -> bool {
+        self.config.supervisor.on_exit == OnExit::Keep
+    }
+
     /// Begins the ordered shutdown.
     pub fn end(&mut self, why: &str) {
         if self.ending.is_some() {

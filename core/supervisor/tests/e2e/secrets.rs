@@ -49,7 +49,7 @@ fn a_secret_is_told_to_its_service_and_to_nobody_else() {
         + &world.said();
     assert!(!kept.contains("hunter") && !said.contains("hunter"), "{said}");
     // A new one, at the next start.
-    kill_the_worker(&mut world);
+    kill_the_worker(&world);
     std::fs::write(dir.join("pass"), "hunter-three").unwrap();
     world.ok(&["restart", "a"]);
     world.until("it has read the new one", |_| {
