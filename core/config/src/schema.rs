@@ -9,17 +9,19 @@ mod lasting;
 mod files;
 mod resources;
 mod rights;
+mod metrics;
 mod text;
 
 pub use files::{NamedVolume, Relabel, Secret, SecretSource, SecretUse, Tmpfs, Volume, VolumeSource};
 pub use lasting::Lasting;
+pub use metrics::MetricsAt;
 pub use resources::{Explicit, IoMax, OomPolicy, Resources};
 pub use rights::{
     Device, NameOrId, NamespaceMode, Namespaces, NoUser, SeccompProfile, Security, UNLIMITED, Ulimit, User,
 };
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,14 +60,6 @@ pub struct Supervisor {
     /// None = auto: a scope of systemd's, else /sampan.
     #[serde(serialize_with = "text::or_auto")]
     pub cgroup_parent: Option<String>,
-}
-
-/// Where metrics are served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MetricsAt {
-    Address(SocketAddr),
-    /// A Unix socket at this path.
-    Socket(PathBuf),
 }
 
 /// What SIGTERM does to the containers.

@@ -1,6 +1,6 @@
 //! How the types of a config are written in config.toml.
 
-use std::fmt::{self, Display, Formatter};
+use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    ExitStatus, ExtraHost, Healthcheck, HostAddress, Membership, MetricsAt, NameOrId, NoUser, Signal, Subnet,
+    ExitStatus, ExtraHost, Healthcheck, HostAddress, Membership, NameOrId, NoUser, Signal, Subnet,
     TestCommand, Tmpfs, User,
 };
 use crate::units;
@@ -90,21 +90,6 @@ impl Display for ExtraHost {
             HostAddress::Is(address) => write!(f, "{}:{address}", self.name),
             HostAddress::Gateway => write!(f, "{}:host-gateway", self.name),
         }
-    }
-}
-
-impl Display for MetricsAt {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            MetricsAt::Address(address) => address.fmt(f),
-            MetricsAt::Socket(path) => path.display().fmt(f),
-        }
-    }
-}
-
-impl Serialize for MetricsAt {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
     }
 }
 
