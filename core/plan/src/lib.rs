@@ -32,6 +32,7 @@ pub mod namespaces;
 pub mod mount_options;
 pub mod mounts;
 pub mod scratch;
+pub mod layers;
 pub mod rootfs;
 pub mod host_root;
 pub mod seccomp;

@@ -21,7 +21,7 @@ use crate::propagation::RootPropagation;
 use crate::scratch::RootMode;
 use crate::slots::{Gate, SlotSource};
 use crate::spec::{IdMapping, Process, Root, Spec, to_host};
-use crate::{check, hooks, host_root, ids, labels, limits, rootfs, scratch, seccomp, users};
+use crate::{check, hooks, host_root, ids, labels, layers, limits, rootfs, scratch, seccomp, users};
 use sampan_child::step::{Filter, Numbers, Step, mark};
 use sampan_child::sys::uapi::*;
 
@@ -158,7 +158,10 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
         let at = if spec.hooks.see_the_root() { root } else { "/" };
         match &host.root {
             Some(shown) => host_root::root(b, shown, spec, self.root, &context)?,
-            None => rootfs::root(b, &self.path, at, scratch::asked(spec)?, &context)?,
+            None => {
+                let mode = scratch::asked(spec)?;
+                rootfs::root(b, &self.path, at, mode, layers::asked(spec, mode)?, &context)?;
+            }
         }
         let mut made = MountOutcome::default();
         let mut joined = self.users != Users::Hosts;

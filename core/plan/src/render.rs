@@ -32,6 +32,7 @@ impl Reader<'_> {
             Some(SlotSource::GivenNetns) => "the network namespace given".to_owned(),
             Some(SlotSource::Container) => "the container".to_owned(),
             Some(SlotSource::Tree { path, .. }) => path.clone(),
+            Some(SlotSource::Layers { lower, .. }) => format!("an overlay of {} layers", lower.len()),
             Some(SlotSource::Gate(Gate::Maps)) => "the id maps".to_owned(),
             Some(SlotSource::Gate(Gate::Groups)) => "the control groups and their limits".to_owned(),
             Some(SlotSource::Gate(Gate::Attached)) => "hooks and network".to_owned(),
@@ -79,7 +80,9 @@ impl Reader<'_> {
         let Source::Tree(slot) = source else { return None };
         match self.slots.get(slot.0 as usize) {
             Some(SlotSource::Tree { idmap: Some(map), .. }) if map.recursive => Some("ridmap".to_owned()),
-            Some(SlotSource::Tree { idmap: Some(_), .. }) => Some("idmap".to_owned()),
+            Some(SlotSource::Tree { idmap: Some(_), .. } | SlotSource::Layers { idmap: Some(_), .. }) => {
+                Some("idmap".to_owned())
+            }
             _ => None,
         }
     }

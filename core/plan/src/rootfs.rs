@@ -3,6 +3,7 @@
 use crate::build::Build;
 use crate::error::Error;
 use crate::host::Host;
+use crate::layers::Layers;
 use crate::mounts::{Dev, MountContext, MountOutcome, Part};
 use crate::namespaces::Namespaces;
 use crate::path::clean;
@@ -40,15 +41,23 @@ pub fn root(
     path: &str,
     at: &str,
     mode: RootMode,
+    layers: Option<Layers>,
     context: &MountContext<'_>,
 ) -> Result<(), Error> {
     // overlayfs looks past what is mounted below.
     let (recursive, field) = (mode != RootMode::Scratch, "root.path");
     let part = Part { path, recursive, follow: true, propagation: None, idmap: None, field };
-    let (from, host) = (context.source(b, part)?, context.propagation.host);
+    let (host, own_users) = (context.propagation.host, context.namespaces.own_users());
+    let from = match layers {
+        Some(layers) => {
+            let users = (&context.linux.uid_mappings[..], &context.linux.gid_mappings[..]);
+            Source::Tree(b.slot(layers.slot(users, own_users, context.host)?))
+        }
+        None => context.source(b, part)?,
+    };
     let at = b.text(at, field)?;
     if mode == RootMode::Scratch {
-        return scratch::root(b, from, at, host, context.namespaces.own_users());
+        return scratch::root(b, from, at, host, own_users);
     }
     b.step(field, Step::Root { from, at, host });
     if mode == RootMode::NeverWritten {

@@ -31,6 +31,15 @@ pub enum SlotSource {
         idmap: Option<IdMap>,
         field: String,
     },
+    /// An overlay of these folders, the lowest first, detached: a root of layers (core/plan/src/layers.rs).
+    Layers {
+        lower: Vec<String>,
+        /// A folder with `upper` and `work` in it, if it may be written to.
+        upper: Option<String>,
+        in_user_namespace: bool,
+        idmap: Option<IdMap>,
+        field: String,
+    },
     /// Our end of a socket pair over which the pty's master comes.
     Console,
     /// Standard descriptor 0, 1 or 2 of a process whose stdio the caller gives.
@@ -51,7 +60,8 @@ impl SlotSource {
             | SlotSource::GivenNetns
             | SlotSource::OwnNamespace { .. }
             | SlotSource::Container
-            | SlotSource::Tree { .. } => true,
+            | SlotSource::Tree { .. }
+            | SlotSource::Layers { .. } => true,
             SlotSource::Report
             | SlotSource::Gate(_)
             | SlotSource::Console

@@ -255,7 +255,10 @@ fn features_have_what_the_schema_wants() {
     assert_eq!(features.oci_version_max(), "1.3.0");
     assert_eq!(features.oci_version_min(), "1.0.0");
     let unsafe_ones = features.potentially_unsafe_config_annotations().as_ref().unwrap();
-    assert_eq!(unsafe_ones.as_slice(), ["org.sampan.rootfs.mode"]);
+    assert_eq!(
+        unsafe_ones.as_slice(),
+        ["org.sampan.rootfs.mode", "org.sampan.rootfs.layers", "org.sampan.rootfs.upper"]
+    );
 }
 
 #[test]

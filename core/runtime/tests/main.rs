@@ -20,6 +20,7 @@ mod idmap;
 mod labels;
 mod late_groups;
 mod launch;
+mod layers;
 mod lifecycle;
 mod mounts;
 mod ownership;

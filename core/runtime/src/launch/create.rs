@@ -98,7 +98,9 @@ impl<'r> Groups<'r> {
     /// The child mounts while we make them, and waits at its gate before it joins. Not where it is born in one (v2, where a
     /// controller enabled for a group with a process in it waits for an RCU grace period), nor where we open what it mounts.
     fn may_be_late(&self) -> bool {
-        let needs = |want: &SlotSource| matches!(want, SlotSource::Group | SlotSource::Tree { .. });
+        let needs = |want: &SlotSource| {
+            matches!(want, SlotSource::Group | SlotSource::Tree { .. } | SlotSource::Layers { .. })
+        };
         // One that joins a user namespace is in its groups before that.
         self.request.plan.parent.users != Users::Joined && !self.request.plan.slots.iter().any(needs)
     }

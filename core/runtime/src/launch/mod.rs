@@ -22,6 +22,7 @@ pub mod explain;
 pub mod trace;
 
 mod host_root;
+pub mod layers;
 pub mod slots;
 mod users;
 

@@ -20,6 +20,7 @@ use crate::error::{Errno, Error, Result};
 use crate::kernel::stdio::null;
 use crate::launch::host_root;
 use crate::launch::idmap::UserNamespaces;
+use crate::launch::layers::Wanted;
 use crate::launch::pipe::{pipe, sockets};
 use crate::launch::printed::HookOutputs;
 use crate::store::dir::Folder;
@@ -122,6 +123,11 @@ impl<'a> Slots<'a> {
                     }
                     Some(map) => self.user_namespaces.apply(tree.as_fd(), path, map).map(|()| tree)?,
                 })
+            }
+            SlotSource::Layers { lower, upper, in_user_namespace, idmap, field } => {
+                let (upper, idmap) = (upper.as_deref(), idmap.as_ref());
+                let wanted = Wanted { lower, upper, in_user_namespace: *in_user_namespace, idmap, field };
+                Held::Ours(wanted.overlay(&mut self.user_namespaces)?)
             }
             SlotSource::Console => Held::Ours(self.console()?),
             SlotSource::Stdio(n) => {

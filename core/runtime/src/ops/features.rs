@@ -23,7 +23,11 @@ pub fn document() -> Value {
             "netDevices": { "enabled": false }
         },
         // Whoever passes on an annotation of somebody else's lets him change what is done.
-        "potentiallyUnsafeConfigAnnotations": [sampan_plan::scratch::ANNOTATION],
+        "potentiallyUnsafeConfigAnnotations": [
+            sampan_plan::scratch::ANNOTATION,
+            sampan_plan::layers::ANNOTATION,
+            sampan_plan::layers::UPPER,
+        ],
         "annotations": { "org.sampan.version": env!("CARGO_PKG_VERSION") }
     })
 }
