@@ -8,7 +8,6 @@ use crate::cgroups_path::CgroupsPath;
 use crate::detect::Hierarchies;
 use crate::error::{Doing, Errno, Error, Result};
 use crate::file::read_at;
-use crate::group::Group;
 use crate::{v1, v2};
 
 impl<'h> Cgroup<'h> {
@@ -78,10 +77,7 @@ impl<'h> Cgroup<'h> {
     fn reset(&self) -> Result<()> {
         self.check_free()?;
         for group in self.groups() {
-            for path in group.descendants()? {
-                let below = Group { hierarchy: group.hierarchy, path: &path };
-                below.rmdir().map_err(|e| Error::new(Doing::Remove, below.name()).call("rmdir", e))?;
-            }
+            group.remove_below()?;
         }
         // A container with systemd in it enables controllers in its own group, and such a group takes no process.
         match self.v2().map(|group| group.try_read("cgroup.subtree_control")).transpose()?.flatten() {

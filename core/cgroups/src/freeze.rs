@@ -1,13 +1,15 @@
 //! Freezing and thawing all processes of a control group, within a time limit. A group that does not freeze in time is
 //! thawed again: it is never left half frozen. v2's freezer is used wherever v2 is mounted, on hybrid hosts too.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags, openat};
 use sampan_plan::host::Version;
 
 use crate::cgroup::Cgroup;
 use crate::error::{Doing, Errno, Error, Result};
-use crate::file::Failed;
+use crate::file::{Failed, read_at, write_all};
 use crate::group::Group;
 use crate::v2::wait_for_event;
 
@@ -30,6 +32,21 @@ impl Cgroup<'_> {
         }
     }
 
+    /// For what was killed: v1 lets nobody die whom it has frozen, and a container that may write to its groups freezes a part of
+    /// itself in a group below. The outer ones first, since what is below a frozen one stays frozen. What fails here is
+    /// seen by whoever waits for the end.
+    pub fn let_killed_die(&self) {
+        let Some(group) = self.group_of(Version::V1, "freezer") else { return };
+        if let Ok(folder) = group.folder() {
+            thaw_one(folder.as_fd());
+        }
+        let thaw = |below: BorrowedFd<'_>| {
+            thaw_one(below);
+            Ok(())
+        };
+        let _ = group.walk_below(thaw, |_, _| Ok(()));
+    }
+
     fn set_frozen(&self, frozen: bool, within: Duration) -> Result<()> {
         match (self.v2(), self.group_of(Version::V1, "freezer")) {
             (Some(group), _) => v2(&group, frozen, within),
@@ -48,6 +65,14 @@ impl Cgroup<'_> {
         // group above is frozen does not count.
         let Some(group) = self.group_of(Version::V1, "freezer") else { return Ok(false) };
         v1_frozen(&group)
+    }
+}
+
+fn thaw_one(group: BorrowedFd<'_>) {
+    if read_at(group, "freezer.self_freezing").is_ok_and(|text| text.trim() == "1")
+        && let Ok(file) = openat(group, "freezer.state", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+    {
+        let _ = write_all(file.as_fd(), "THAWED");
     }
 }
 

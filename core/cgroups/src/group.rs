@@ -2,7 +2,7 @@
 //! descriptor of its own, so that thousands of containers cost none. The path cannot lead elsewhere: only root can rename
 //! a group, and cgroup file systems have no symbolic links.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io;
@@ -104,38 +104,6 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The names of the groups below; none if the group is gone. The link count tells of folders, so a group without any is not
-    /// listed.
-    pub(crate) fn children(&self) -> Result<Vec<String>> {
-        let failed = |call, errno| Error::new(Doing::Read, self.name()).call(call, errno);
-        match fs::statat(self.hierarchy.root(), self.path_or_dot(), AtFlags::empty()) {
-            Ok(stat) if stat.st_nlink == 2 => return Ok(Vec::new()),
-            Ok(_) => {}
-            Err(Errno::NOENT) => return Ok(Vec::new()),
-            Err(e) => return Err(failed("newfstatat", e)),
-        }
-        let folder = match self.folder() {
-            Ok(folder) => folder,
-            Err(Errno::NOENT) => return Ok(Vec::new()),
-            Err(e) => return Err(failed("openat", e)),
-        };
-        let mut names = Vec::new();
-        for entry in fs::Dir::new(folder).map_err(|e| failed("getdents64", e))? {
-            let entry = entry.map_err(|e| failed("getdents64", e))?;
-            if entry.file_type() == FileType::Directory {
-                match entry.file_name().to_str() {
-                    Ok("." | "..") => {}
-                    Ok(name) => names.push(name.to_owned()),
-                    Err(_) => {
-                        return Err(Error::new(Doing::Read, self.name())
-                            .problem("the name of a group below it is not UTF-8; remove it by hand"));
-                    }
-                }
-            }
-        }
-        Ok(names)
-    }
-
     /// Names of the control files.
     pub(crate) fn files(&self) -> Result<Vec<String>> {
         let failed = |call, errno| Error::new(Doing::Read, self.name()).call(call, errno);
@@ -150,47 +118,37 @@ impl<'a> Group<'a> {
         Ok(names)
     }
 
-    /// Every group below this one, deepest first; this one is not among them.
-    pub(crate) fn descendants(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        let mut todo: Vec<String> = vec![self.path.to_owned()];
-        while let Some(path) = todo.pop() {
-            let here = Group { hierarchy: self.hierarchy, path: &path };
-            for child in here.children()? {
-                let child = here.below(&child);
-                found.push(child.clone());
-                todo.push(child);
-            }
-        }
-        // Parents were found before their children.
-        found.reverse();
-        Ok(found)
-    }
-
-    /// The processes of this group alone.
-    pub(crate) fn own_procs(&self) -> Result<Vec<i32>> {
-        let text = match self.try_read("cgroup.procs")? {
-            Some(text) => text,
-            // A threaded v2 group does not list its processes (EOPNOTSUPP), only its threads.
-            None if self.hierarchy.version == Version::V2 => {
-                self.try_read("cgroup.threads")?.unwrap_or_default()
-            }
-            None => return Ok(Vec::new()),
-        };
-        let mut pids: Vec<i32> = text.lines().filter_map(|l| l.parse().ok()).collect();
-        pids.sort_unstable();
-        pids.dedup();
-        Ok(pids)
-    }
-
     /// The processes of this group and of all below it.
     pub(crate) fn procs(&self) -> Result<Vec<i32>> {
-        let mut pids = self.own_procs()?;
-        for path in self.descendants()? {
-            pids.extend(Group { hierarchy: self.hierarchy, path: &path }.own_procs()?);
-        }
+        let failed = |(call, errno)| Error::new(Doing::Read, self.name()).call(call, errno);
+        let is_v2 = self.hierarchy.version == Version::V2;
+        let mut pids = procs_at(self.hierarchy.root(), |file| self.below(file), is_v2).map_err(failed)?;
+        let found = |group: BorrowedFd<'_>| {
+            pids.extend(procs_at(group, str::to_owned, is_v2).map_err(failed)?);
+            Ok(())
+        };
+        self.walk_below(found, |_, _| Ok(()))?;
         pids.sort_unstable();
         pids.dedup();
         Ok(pids)
     }
+}
+
+/// The processes of one group alone; none if it is gone.
+fn procs_at(
+    root: BorrowedFd<'_>,
+    path: impl Fn(&str) -> String,
+    is_v2: bool,
+) -> std::result::Result<Vec<i32>, Failed> {
+    let read = |file| match read_at(root, &path(file)) {
+        Ok(text) => Ok(Some(text)),
+        Err((_, Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP)) => Ok(None),
+        Err(failed) => Err(failed),
+    };
+    let text = match read("cgroup.procs")? {
+        // A threaded v2 group does not list its processes (EOPNOTSUPP), only its threads.
+        None if is_v2 => read("cgroup.threads")?,
+        text => text,
+    };
+    Ok(text.unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect())
 }

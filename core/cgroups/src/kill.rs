@@ -19,7 +19,7 @@ impl Cgroup<'_> {
                 // The signal is there, and what is thawed runs no further than to its end. A group above that stays frozen is
                 // no failure of the kill: whoever waits for the end sees that it does not come.
                 Ok(()) => {
-                    let _ = self.thaw_v1(Duration::from_millis(50));
+                    self.let_killed_die();
                     return Ok(());
                 }
                 // The group is gone or threaded, or the kernel older than 5.14.
@@ -39,6 +39,7 @@ impl Cgroup<'_> {
             pids.chunks(64).try_for_each(|part| signal_members(group, part))
         });
         let _ = self.thaw(Duration::from_millis(50));
+        self.let_killed_die();
         outcome
     }
 

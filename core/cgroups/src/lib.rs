@@ -21,6 +21,7 @@ pub mod limits;
 
 // A group in one hierarchy, and what differs between v1 and v2 when it is made.
 mod group;
+mod below;
 mod explain;
 mod v1;
 mod v2;

@@ -71,9 +71,7 @@ fn remove_tree(group: &Group<'_>) -> Result<()> {
         Err(e) if matches!(e.errno, Some(Errno::BUSY | Errno::NOTEMPTY)) => {}
         outcome => return outcome,
     }
-    for path in group.descendants()? {
-        remove_one(&Group { hierarchy: group.hierarchy, path: &path })?;
-    }
+    group.remove_below()?;
     remove_one(group)
 }
 

@@ -49,15 +49,15 @@ pub fn end_processes(state: &State) -> Result<Vec<String>> {
             if init.is_some() {
                 thaw(state, cgroup)?;
             }
-            wait_for(state, init.as_ref())?;
+            wait_for(state, init.as_ref(), Some(cgroup))?;
             Ok(left(state, cgroup))
         }
         Groups::Unclaimed(cgroup) => {
-            wait_for(state, init.as_ref())?;
+            wait_for(state, init.as_ref(), None)?;
             remove_if_empty_soon(cgroup);
             Ok(Vec::new())
         }
-        Groups::Nobodys => wait_for(state, init.as_ref()).map(|()| Vec::new()),
+        Groups::Nobodys => wait_for(state, init.as_ref(), None).map(|()| Vec::new()),
     }
 }
 
@@ -99,10 +99,22 @@ fn kill_init(state: &State) -> Result<Option<OwnedFd>> {
     Ok(init)
 }
 
-fn wait_for(state: &State, init: Option<&OwnedFd>) -> Result<()> {
+/// For the end of init, in these groups. It comes after that of everybody in its pid namespace, also of those whom the container
+/// itself has frozen in a group below; and who is thawed may have been frozen again by one that has not died yet.
+fn wait_for(state: &State, init: Option<&OwnedFd>, groups: Option<&Cgroup<'_>>) -> Result<()> {
     let Some(init) = init else { return Ok(()) };
-    if pidfd::wait(init.as_fd(), Some(KILL_WITHIN)).map_err(|e| process_error(state, e))? {
-        return Ok(());
+    let until = Instant::now() + KILL_WITHIN;
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if pidfd::wait(init.as_fd(), Some(pause.min(left))).map_err(|e| process_error(state, e))? {
+            return Ok(());
+        }
+        if left.is_zero() {
+            break;
+        }
+        groups.inspect(|groups| groups.let_killed_die());
+        pause = (pause * 2).min(Duration::from_millis(500));
     }
     let pid = state.init.map_or(0, |init| init.pid);
     let within = KILL_WITHIN.as_secs();
@@ -125,7 +137,7 @@ fn end_own(state: &State, init: Option<&OwnedFd>, cgroup: &Cgroup<'_>) -> Result
         true => cgroup.kill_if_any(KILL_WITHIN).map_err(failed)?,
         false => thaw(state, cgroup).map(|()| false)?,
     };
-    wait_for(state, init)?;
+    wait_for(state, init, Some(cgroup))?;
     // Groups that were killed in are not for another container ([`Cgroup::kill_if_any`]).
     if kept && !killed {
         return Ok(Vec::new());

@@ -1,6 +1,7 @@
 //! Whom a container's end may end: what was put into its own groups by its launch, and nobody else.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies};
@@ -239,6 +240,37 @@ fn a_sigkill_ends_what_a_dead_init_left_in_our_pid_namespace() {
     assert!(code == 1 && err.contains("container not running"), "{err}");
     here.delete();
     assert_eq!(leftovers(&here.id), [""; 0]);
+}
+
+/// Root inside, to whom its groups are given to write to: it freezes a part of itself, and makes groups with names that are
+/// no text, deeper than any path.
+#[test]
+fn what_a_container_does_below_its_groups_keeps_nobody_from_deleting_it() {
+    let script = "cd /sys/fs/cgroup
+        for freezer in $(ls -d freezer 2>/dev/null); do
+            mkdir freezer/part; sleep 1000 & echo $! >freezer/part/cgroup.procs; echo FROZEN >freezer/part/freezer.state
+        done
+        n=$(printf 'x%.0s' $(seq 1 250)); test -d pids && cd pids; mkdir $(printf 'a\\377'); chmod 755 .
+        mkdir deep; cd deep; for i in $(seq 1 30); do mkdir $n && cd -P ./$n || break; done 2>/dev/null
+        echo ready >/dev/shm/ready; sleep 1000";
+    let Some(mut here) = Here::new("below", script) else { return };
+    for mount in here.bundle.config["mounts"].as_array_mut().unwrap() {
+        if mount["type"] == "cgroup" {
+            mount["options"] = json!(["nosuid", "noexec", "nodev", "rw"]);
+        }
+    }
+    here.bundle.write().unwrap();
+    here.run();
+    let ready = || here.root.err(["exec", &here.id, "/bin/cat", "/dev/shm/ready"]).0 == 0;
+    eventually("ready", ready);
+    let odd = here.groups().paths().into_iter().any(|(_, path)| {
+        let name = std::os::unix::ffi::OsStrExt::from_bytes(b"a\xff");
+        Path::new(&path).join::<&std::ffi::OsStr>(name).is_dir()
+    });
+    assert!(odd, "it has made none");
+    here.delete();
+    assert_eq!(leftovers(&here.id), [""; 0]);
+    assert!(!here.groups().exists());
 }
 
 #[test]

@@ -35,9 +35,11 @@ pub fn run(root: &Root, id: &str, signal: i32, all: bool) -> Result<()> {
     // A process that v1 has frozen gets its SIGKILL only once it is thawed (runc#3134).
     if signal == libc::SIGKILL
         && let Some(cgroup) = state.cgroup()?
-        && cgroup.is_frozen().unwrap_or(false)
     {
-        cgroup.thaw(Duration::from_secs(1))?;
+        if cgroup.is_frozen().unwrap_or(false) {
+            cgroup.thaw(Duration::from_secs(1))?;
+        }
+        cgroup.let_killed_die();
     }
     Ok(())
 }
