@@ -189,3 +189,24 @@ fn what_waits_for_a_plugin_is_bounded() {
         panic!("no put is accepted any more");
     });
 }
+
+/// Whoever does not ask for `detach` is not asked then, and is told of the exit in its own time.
+#[test]
+fn a_container_is_there_until_everybody_has_heard_of_its_end() {
+    let call = r#"if (r->event == SP_EV_EXIT) { usleep(300000); return h->put(cx, r->container, B("last"), B("1"), 0); } return SP_OK;"#;
+    let open = "return h->subscribe(cx, 0, 1ull << SP_EV_DETACH);";
+    let world = World::new();
+    run(async {
+        let plugins = world.with(&[config("p", &C { open, ..C::new("p", call) }.build(&world.dir))]).await;
+        let web = ctx("web");
+        plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
+        plugins.notify_exit(&web, &ExitFacts::default());
+        let calls = plugins.statuses()[0].figures.calls;
+        assert_eq!(plugins.detach(&web, true).await, []);
+        let status = plugins.statuses().remove(0);
+        assert_eq!((status.figures.calls - calls, status.figures.errors), (1, 0), "it was there");
+        // And what it keeps of a container goes with it.
+        let records = || std::fs::read_to_string(world.state_dir().join("kv/p/records")).unwrap_or_default();
+        eventually("its values are dropped", || records().trim_end().ends_with("{\"c\":\"web\"}")).await;
+    });
+}

@@ -50,6 +50,8 @@ struct Asked {
 enum Job {
     Ask(u64),
     Tell(Arc<Frame>),
+    /// Somebody waits until all before it is done.
+    Pass(oneshot::Sender<()>),
     Close(u32, oneshot::Sender<()>),
 }
 
@@ -338,6 +340,21 @@ impl Plugin {
             }
             self.wake(&mut queue);
         }
+    }
+
+    /// Until it has done what it was told so far, or should have.
+    pub async fn has_heard(&'static self) {
+        let receiver = {
+            let mut queue = self.queue();
+            if queue.closed || queue.sleeps || queue.is_stuck() {
+                return;
+            }
+            let (sender, receiver) = oneshot::channel();
+            queue.jobs.push_back(Job::Pass(sender));
+            receiver
+        };
+        // Late or ended: its loss.
+        let _ = tokio::time::timeout(self.policy.timeout, receiver).await;
     }
 
     /// The last call, on its thread, after what is queued.

@@ -57,6 +57,8 @@ impl Plugin {
                         self.health().figures.errors += 1;
                     }
                 }
+                // Who waited may have given up.
+                Next::Pass(done) => _ = done.send(()),
                 Next::Close(reason, done) => {
                     self.call_close(reason);
                     // Nobody waits any more: closing took too long.
@@ -101,6 +103,7 @@ impl Plugin {
                     }
                 }
                 Some(Job::Tell(frame)) => return Next::Tell(frame),
+                Some(Job::Pass(done)) => return Next::Pass(done),
                 Some(Job::Close(reason, done)) => {
                     queue.closed = true;
                     return Next::Close(reason, done);
@@ -162,6 +165,7 @@ enum Next {
     Ask(u64, Arc<Frame>, Instant),
     Tell(Arc<Frame>),
     Resync,
+    Pass(oneshot::Sender<()>),
     Close(u32, oneshot::Sender<()>),
 }
 

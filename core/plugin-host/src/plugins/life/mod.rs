@@ -280,6 +280,10 @@ impl Plugins {
         let message = Message::of(abi::EV_DETACH, &Arc::new(ctx.clone())).body(&json!({ "final": is_final }));
         let plugins = self.open.iter().rev().copied().filter(|plugin| saw.contains(&plugin.slot));
         let failures = self.holds(plugins, &message).await;
+        // Whoever is not asked may still be in its exit, which may look at the container and keep something of it.
+        for plugin in self.up(&ctx.service) {
+            plugin.has_heard().await;
+        }
         if is_final {
             for plugin in &self.open {
                 plugin.kv.forget(&self.world.kv_writer, &ctx.container_id);
