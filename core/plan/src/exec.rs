@@ -8,6 +8,9 @@
 //! all the same: so the container sees only the second process, which was never anywhere but inside, and has no right that its
 //! program will not have. One right remains where seccomp(2) asks for it: see `ids::Sets::until_execve`.
 //!
+//! The spawner waits until the second process is there. One with other work (the keel) waits for nobody who goes into a volume, whose
+//! mount may be dead: then the second process goes there, as the user.
+//!
 //! In a user namespace the second process is born before it becomes the user: nobody in there may trace a process whose
 //! program was started outside of it (ptrace(2)), and the limit on processes could not be lifted for the birth.
 
@@ -56,11 +59,20 @@ impl<'a> Plan<'a> {
         if options.new_keyring {
             keyring(b, options)?;
         }
-        let identity =
-            Identity { groups_denied, available: host.available(in_user), birth_is_due: user_first };
+        let directory_is_later =
+            user_first && !options.may_wait && process::directory_may_hang(&spec.mounts, p);
+        let identity = Identity {
+            groups_denied,
+            available: host.available(in_user),
+            birth_is_due: user_first,
+            directory_is_later,
+        };
         become_process(b, spec, p, &identity)?;
         if user_first {
             born(b, options);
+            if directory_is_later {
+                process::working_directory(b, p, true)?;
+            }
             p.scheduler.as_ref().map_or(Ok(()), |s| limits::scheduler_once_born(b, s))?;
         }
         b.step("", Step::Session {});

@@ -257,7 +257,12 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
             keyring(b, self.options)?;
         }
         let available = self.host.available(self.namespaces.own_users());
-        let identity = Identity { groups_denied: self.groups_denied, available, birth_is_due: false };
+        let identity = Identity {
+            groups_denied: self.groups_denied,
+            available,
+            birth_is_due: false,
+            directory_is_later: false,
+        };
         let Some(process) = &self.spec.process else { return Ok(()) };
         become_process(b, self.spec, process, &identity)?;
         b.step("", Step::CloseOnExec { first: self.options.first_of_ours() });
@@ -404,6 +409,8 @@ pub(crate) struct Identity {
     pub available: u64,
     /// The program is yet to be born: who becomes its user will clone it.
     pub birth_is_due: bool,
+    /// It enters its working directory once it is born: until then somebody waits who has other work.
+    pub directory_is_later: bool,
 }
 
 /// From root in the container to the process: limits, directory, capabilities, user.
@@ -431,7 +438,9 @@ pub(crate) fn become_process(
         limits::personality(b, personality)?;
     }
     b.step("process.user.umask", Step::Umask { mask: p.user.umask.unwrap_or(0o022) });
-    process::working_directory(b, p, false)?;
+    if !identity.directory_is_later {
+        process::working_directory(b, p, false)?;
+    }
     let mut sets = ids::sets(b, p.capabilities.as_ref(), identity.available)?;
     if spec.linux.seccomp.is_some() && !p.no_new_privileges {
         // seccomp(2) asks for it where no_new_privs is not set. It is in none of the sets that execve hands on.
@@ -439,7 +448,7 @@ pub(crate) fn become_process(
     }
     ids::bounding(b, &sets);
     ids::become_user(b, &p.user, &sets, identity.groups_denied)?;
-    if p.user.uid != 0 {
+    if p.user.uid != 0 && !identity.directory_is_later {
         process::working_directory(b, p, true)?;
     }
     if p.no_new_privileges {

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::path::clean;
 use crate::plan::Options;
 use crate::slots::SlotSource;
-use crate::spec::Process;
+use crate::spec::{Mount, Process};
 use sampan_child::step::{Filter, List, Step, console, cwd};
 use std::collections::BTreeMap;
 
@@ -101,6 +101,18 @@ pub fn working_directory(b: &mut Build, process: &Process<'_>, again: bool) -> R
     let flags = if again { 0 } else { cwd::CREATE | if process.user.uid != 0 { cwd::TRY } else { 0 } };
     b.step("process.cwd", Step::Cwd { path, flags });
     Ok(())
+}
+
+/// Whether whoever enters the working directory may wait in the kernel for ever: it is on a volume, and the mount behind that may
+/// be dead.
+pub fn directory_may_hang(mounts: &[Mount<'_>], process: &Process<'_>) -> bool {
+    const IN_MEMORY: [&str; 7] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"];
+    let cwd = format!("{}/", clean(&process.cwd));
+    mounts.iter().any(|mount| {
+        let is_bind = mount.options.iter().any(|option| ["bind", "rbind"].contains(&option.as_str()));
+        let in_memory = mount.kind.as_deref().is_some_and(|kind| IN_MEMORY.contains(&kind));
+        (is_bind || !in_memory) && cwd.starts_with(&format!("{}/", clean(&mount.destination)))
+    })
 }
 
 impl Program {

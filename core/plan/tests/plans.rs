@@ -283,6 +283,39 @@ fn labels_are_set_after_hooks_of_the_host_and_before_the_container_is_seen() {
     assert!(order.is_sorted(), "{order:?}");
 }
 
+/// A volume may be a dead mount: who goes into it hangs, and whoever waits for him.
+#[test]
+fn who_has_other_work_waits_for_nobody_who_goes_into_a_volume() {
+    let exec = |cwd: &str, may_wait, uid| {
+        let mut c = config();
+        set(&mut c, "/process/user/uid", json!(uid));
+        set(&mut c, "/process/cwd", json!(cwd));
+        set(&mut c, "/mounts/-", json!({"destination": "/data/", "source": "/srv", "options": ["rbind"]}));
+        set(&mut c, "/mounts/-", json!({"destination": "/scratch", "type": "tmpfs", "source": "tmpfs"}));
+        let text = c.to_string();
+        let spec = Spec::parse(&text).unwrap();
+        let options = Options { may_wait, ..options() };
+        let plan = Plan::exec(&spec, spec.process.as_ref().unwrap(), &Host::example(), &options).unwrap();
+        let steps: Vec<&str> = plan.steps.iter().map(|step| step.name()).collect();
+        let born = steps.iter().position(|step| *step == "GoOnInChild").unwrap();
+        steps
+            .iter()
+            .enumerate()
+            .filter(|(_, step)| **step == "Cwd")
+            .map(|(at, _)| at > born)
+            .collect::<Vec<_>>()
+    };
+    for uid in [0, 1000] {
+        for cwd in ["/data", "/data/", "/data/x/y", "/x/../data"] {
+            assert_eq!(exec(cwd, false, uid), [true], "{cwd} as {uid}");
+        }
+        let before = if uid == 0 { vec![false] } else { vec![false, false] };
+        for (cwd, may_wait) in [("/data", true), ("/", false), ("/database", false), ("/scratch/x", false)] {
+            assert_eq!(exec(cwd, may_wait, uid), before, "{cwd} as {uid}");
+        }
+    }
+}
+
 /// The keel answers nobody while it waits for a child to be born; who creates one container may wait as long as it takes.
 #[test]
 fn who_has_other_work_waits_a_second_for_a_child_in_joined_users() {
