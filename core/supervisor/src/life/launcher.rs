@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-/// What it is known by at the keel.
-const TAG: &str = "launch";
+/// What it is.
+const NAME: &str = "launch";
 /// How long one waits for the next launch.
 const IDLE_MAX: Duration = Duration::from_secs(2);
 /// How long a killed one may take to be gone. One that hangs in the kernel takes longer.
@@ -295,6 +295,11 @@ impl Process {
     }
 }
 
+/// What one of this worker's is known by at the keel. This worker lets it go; those of earlier ones are strays.
+pub fn own_tag() -> String {
+    format!("{NAME}/{}", std::process::id())
+}
+
 /// The program that runs here, once more: whoever the keel clones has its file as its own.
 fn begin(keel: &Keel) -> Result<(OwnedFd, Process), sampan_runtime::error::Error> {
     let failed = |call: &'static str| {
@@ -305,7 +310,7 @@ fn begin(keel: &Keel) -> Result<(OwnedFd, Process), sampan_runtime::error::Error
         .collect();
     let process = HostProcess {
         program: "/proc/self/exe",
-        argv: vec!["sampand", TAG],
+        argv: vec!["sampand", NAME],
         env: env.iter().map(String::as_str).collect(),
         ..HostProcess::default()
     };
@@ -322,7 +327,7 @@ fn begin(keel: &Keel) -> Result<(OwnedFd, Process), sampan_runtime::error::Error
         container: None,
     };
     let mut slots = Slots::open(&given, None)?;
-    let child = keel.launch(&plan.image, &slots.fds(), TAG)?;
+    let child = keel.launch(&plan.image, &slots.fds(), &own_tag())?;
     slots.handed_over();
     Ok((ours, Process { pid: child.pid, pidfd: Arc::new(child.pidfd) }))
 }

@@ -51,7 +51,7 @@ pub use cleanup::{Cleanup, cleanup, discard, let_go};
 pub use context::{Context, Dirs};
 pub use groups::{hold, kill_all, last_look, remove_cgroup_parent, thaw, update};
 use launcher::Launcher;
-pub use launcher::{Launchers, UnderWay};
+pub use launcher::{Launchers, UnderWay, own_tag};
 pub use process::{end, exit_status, netns_of, reaped, signal};
 use stdio::Output;
 pub use stdio::{drop_stdio, lent, reads, write_line};

@@ -91,7 +91,9 @@ fn children(worker: &Worker) -> Children {
     };
     let mut main = BTreeMap::<String, (u64, Child)>::new();
     let mut hooked = BTreeMap::<String, Vec<Child>>::new();
-    for child in kept.children {
+    // The process that read config.toml for this worker, which has just ended or is about to.
+    let own = life::own_tag();
+    for child in kept.children.into_iter().filter(|child| child.tag != own) {
         let hook_of = keel::HookTag::parse(&child.tag).and_then(|tag| hooks::service_of(tag.of));
         if let Some(name) = hook_of.map(str::to_owned) {
             // It has its time: whoever cleans up that life waits for it, or whoever goes on with its start.

@@ -34,6 +34,29 @@ fn each_kind_of_check_finds_its_service_healthy() {
     assert_eq!(world.ctl(&["up", "--wait", "--timeout", "20"]).code, 0);
 }
 
+/// Its command goes into the volume once it is born, as the user.
+#[test]
+fn a_check_runs_in_the_services_working_directory_also_on_a_volume() {
+    let mut world = world!("");
+    let volume = world.dir().join("volume");
+    std::fs::create_dir_all(volume.join("in")).unwrap();
+    let service = |user: &str| {
+        format!(
+            "{LIVE}{user}volumes = [\"{}:/mnt\"]\nworking_dir = \"/mnt/in\"\nhealthcheck = {{ test = \"test $(pwd) = /mnt/in\", interval = \"100ms\" }}\n",
+            volume.display()
+        )
+    };
+    world.configure(&format!(
+        "[services.root]\n{}[services.user]\n{}",
+        service(""),
+        service("user = \"1000\"\n")
+    ));
+    world.start();
+    for name in ["root", "user"] {
+        healthy(&world, name);
+    }
+}
+
 #[test]
 fn an_unhealthy_service_is_restarted() {
     let mut world = world!(
