@@ -441,6 +441,7 @@ pub struct Network {
     /// Where addresses are taken from unasked; None = the whole subnet.
     #[serde(serialize_with = "text::or_auto")]
     pub ip_range: Option<Subnet>,
+    pub ipv6: bool,
     pub internal: bool,
     pub isolated: bool,
     /// 0 = the default route's.

@@ -456,15 +456,16 @@ fn ports() {
         "ports = [\"81:81\", \"80-82:80-82\"]",
         &["2:19 services.web.ports: 81/tcp of all addresses is published twice [choose another host port]"],
     );
+    service("ports = [\"[2001:db8::1]:80:80\", \"127.0.0.1:80:80\"]", &[]);
     service(
-        "ports = [\"[::1]:80:80\"]",
-        &[
-            "2:10 services.web.ports: IPv6 addresses: known, but not built in this version [as \"8080:80\", \"127.0.0.1:8080:80\", \"53:53/udp\", \"8000-8010:80-90\"]",
-        ],
+        "ports = [\"[2001:db8::1]:80:80\", \"[::]:80:80\"]",
+        &["2:33 services.web.ports: 80/tcp of all addresses is published twice [choose another host port]"],
     );
     service(
         "ports = [\"x:80:80\"]",
-        &["2:10 services.web.ports: `x` is not an address [as \"127.0.0.1:8080:80\"]"],
+        &[
+            "2:10 services.web.ports: `x` is not an address [as \"127.0.0.1:8080:80\", \"[2001:db8::1]:8080:80\"]",
+        ],
     );
     service("ports = [\"80:80/icmp\"]", &["2:10 services.web.ports: no such protocol: `icmp` [tcp or udp]"]);
     service("ports = [\"127.0.0.1:80:80\", \"127.0.0.2:80:80\", \"80:80/udp\"]", &[]);
@@ -525,7 +526,7 @@ fn networks() {
         [
             "7:1 services.x.networks: 10.1.0.1 is the gateway of network a [choose another]",
             "8:1 services.x.networks: network default has any free subnet, so 10.144.0.9 may not be in it [write networks.default.subnet]",
-            "8:42 services.x.networks.default: unknown key `alias` [known: ipv4_address, aliases]",
+            "8:42 services.x.networks.default: unknown key `alias` [known: ipv4_address, ipv6_address, aliases]",
         ]
     );
     assert_eq!(

@@ -1,7 +1,7 @@
 //! A bridge per network on the host, a pair of veth per container and network. Each function may be called again: what is there
 //! already is left or mended.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use crate::link::{
 use crate::netlink::{Error, Result, Socket, failed};
 use crate::routes::{Address, IFA_LOCAL, ROUTE, RTA_OIF, addr_part, addresses};
 use crate::wire::{CREATE, EXCL, Message, REPLACE};
-use crate::{forwarding, sysctl};
+use crate::{forwarding, ipv6, sysctl};
 
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
@@ -50,6 +50,8 @@ pub struct Bridge {
     pub mac: Mac,
     pub subnet: Subnet,
     pub gateway: Ipv4Addr,
+    /// None: no IPv6.
+    pub gateway6: Option<Ipv6Addr>,
     pub mtu: u32,
     /// It has a way out.
     pub forwards: bool,
@@ -91,6 +93,9 @@ pub fn ensure_bridge(socket: &mut Socket, bridge: &Bridge) -> Result<u32> {
         socket.request(doing, set)?;
     }
     ensure_gateway(socket, bridge, made.index)?;
+    if let Some(gateway) = bridge.gateway6 {
+        ensure_gateway6(socket, bridge, gateway, made.index)?;
+    }
     // Without it a packet from 127.0.0.1 may not leave by this bridge: it is what a port published on loopback needs.
     // Packets *to* 127/8 from anywhere but lo are dropped by our own rule (ports.rs).
     sysctl::write(&format!("net/ipv4/conf/{name}/route_localnet"), "1")?;
@@ -127,6 +132,28 @@ fn ensure_gateway(socket: &mut Socket, bridge: &Bridge, index: u32) -> Result<()
     Ok(())
 }
 
+/// An address that is ours alone: whether somebody else has it is not asked, so it can be used at once.
+fn address6(index: u32, address: Ipv6Addr) -> Message {
+    const NODAD: u8 = 2;
+    let [a, b, c, d] = index.to_ne_bytes();
+    let part = [nix::libc::AF_INET6 as u8, ipv6::PREFIX, NODAD, 0, a, b, c, d];
+    Message::new(RTM_NEWADDR, CREATE | REPLACE)
+        .fixed(&part)
+        .ipv6(IFA_LOCAL, address)
+        .ipv6(IFA_ADDRESS, address)
+}
+
+fn ensure_gateway6(socket: &mut Socket, bridge: &Bridge, gateway: Ipv6Addr, index: u32) -> Result<()> {
+    // Where new interfaces have none.
+    let off = format!("net/ipv6/conf/{}/disable_ipv6", bridge.name);
+    if sysctl::read(&off).is_some_and(|off| off != "0") {
+        sysctl::write(&off, "0")?;
+    }
+    let doing =
+        || format!("network {}: cannot give {gateway}/{} to {}", bridge.network, ipv6::PREFIX, bridge.name);
+    socket.request(doing, address6(index, gateway))
+}
+
 /// One interface of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
@@ -140,6 +167,9 @@ pub struct Attachment {
     pub prefix: u8,
     /// Where all else goes; None in an internal network, and on all interfaces but one.
     pub gateway: Option<Ipv4Addr>,
+    /// None: no IPv6.
+    pub address6: Option<Ipv6Addr>,
+    pub gateway6: Option<Ipv6Addr>,
     pub mtu: u32,
     pub isolated: bool,
 }
@@ -193,7 +223,10 @@ fn set_master(name: &str, bridge: u32) -> Message {
 pub fn configure(inside: &mut Socket, a: &Attachment) -> Result<()> {
     let missing = || format!("service {}: {} is not ours, or not there", a.service, a.interface);
     match link(inside, &a.interface)? {
-        Some(link) if link.mac == a.mac.0 => configure_inside(inside, link.index, a),
+        Some(link) if link.mac == a.mac.0 => {
+            configure_inside(inside, link.index, a)?;
+            configure_inside6(inside, link.index, a)
+        }
         _ => Err(failed(&missing(), Errno::ENODEV)),
     }
 }
@@ -227,19 +260,7 @@ fn configure_inside(inside: &mut Socket, index: u32, a: &Attachment) -> Result<(
             .ipv4(IFA_LOCAL, a.address)
             .ipv4(IFA_ADDRESS, a.address),
     ];
-    if let Some(gateway) = a.gateway {
-        const MAIN: u8 = 254;
-        const PROTO_STATIC: u8 = 4;
-        const UNICAST: u8 = 1;
-        let mut part = [0; ROUTE];
-        (part[0], part[4], part[5], part[7]) = (nix::libc::AF_INET as u8, MAIN, PROTO_STATIC, UNICAST);
-        messages.push(
-            Message::new(RTM_NEWROUTE, CREATE | REPLACE)
-                .fixed(&part)
-                .ipv4(RTA_GATEWAY, gateway)
-                .u32(RTA_OIF, index),
-        );
-    }
+    messages.extend(a.gateway.map(|gateway| way_out(nix::libc::AF_INET, index).ipv4(RTA_GATEWAY, gateway)));
     inside.request_all(messages).map_err(|(at, errno, said)| {
         let what = ["bring up lo", "bring up the interface", "set the address", "set the default route"];
         let what = what.get(at).copied().unwrap_or("configure the interface");
@@ -249,6 +270,39 @@ fn configure_inside(inside: &mut Socket, index: u32, a: &Attachment) -> Result<(
         );
         Error { doing, errno, said }
     })
+}
+
+/// A container may have turned IPv6 off (`sysctls`): then it has none.
+fn configure_inside6(inside: &mut Socket, index: u32, a: &Attachment) -> Result<()> {
+    let Some(address) = a.address6 else { return Ok(()) };
+    let mut messages = vec![address6(index, address)];
+    messages.extend(a.gateway6.map(|gateway| way_out(nix::libc::AF_INET6, index).ipv6(RTA_GATEWAY, gateway)));
+    match inside.request_all(messages) {
+        Ok(()) | Err((0, Errno::EACCES | Errno::EPERM | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT, _)) => {
+            Ok(())
+        }
+        Err((at, errno, said)) => {
+            let what = if at == 0 { "set the address" } else { "set the default route" };
+            let doing = format!(
+                "service {}: network {}: cannot {what} ({} {address}/{})",
+                a.service,
+                a.network,
+                a.interface,
+                ipv6::PREFIX
+            );
+            Err(Error { doing, errno, said })
+        }
+    }
+}
+
+/// A default route, without its gateway.
+fn way_out(family: i32, index: u32) -> Message {
+    const MAIN: u8 = 254;
+    const PROTO_STATIC: u8 = 4;
+    const UNICAST: u8 = 1;
+    let mut part = [0; ROUTE];
+    (part[0], part[4], part[5], part[7]) = (family as u8, MAIN, PROTO_STATIC, UNICAST);
+    Message::new(RTM_NEWROUTE, CREATE | REPLACE).fixed(&part).u32(RTA_OIF, index)
 }
 
 /// A bridge has 1,024 ports (BR_PORT_BITS = 10), and the kernel says only "exchange full".

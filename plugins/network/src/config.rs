@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use schemars::JsonSchema;
@@ -23,7 +23,7 @@ pub struct Config {
     /// Where a port without an address of its own is published.
     #[serde(default = "all_addresses")]
     #[schemars(with = "String")]
-    pub publish_address: Ipv4Addr,
+    pub publish_address: IpAddr,
 }
 
 impl Config {
@@ -40,8 +40,8 @@ impl Config {
     }
 }
 
-fn all_addresses() -> Ipv4Addr {
-    Ipv4Addr::UNSPECIFIED
+fn all_addresses() -> IpAddr {
+    Ipv4Addr::UNSPECIFIED.into()
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -71,7 +71,7 @@ pub struct Network {
     /// 0: that of the default route's device.
     #[serde(default)]
     pub mtu: u32,
-    /// Wanted where it can be; stage 3.
+    /// Where the host has it.
     #[serde(default = "yes")]
     pub ipv6: bool,
 }
@@ -186,6 +186,7 @@ pub struct Membership {
     pub name: String,
     /// None: any that is free.
     pub ipv4_address: Option<Ipv4Addr>,
+    pub ipv6_address: Option<Ipv6Addr>,
     /// What the service is called there besides.
     pub aliases: Vec<String>,
 }
@@ -199,6 +200,8 @@ enum NameOrTable {
         #[serde(default)]
         ipv4_address: Option<Ipv4Addr>,
         #[serde(default)]
+        ipv6_address: Option<Ipv6Addr>,
+        #[serde(default)]
         aliases: Vec<String>,
     },
 }
@@ -207,7 +210,9 @@ impl From<NameOrTable> for Membership {
     fn from(said: NameOrTable) -> Membership {
         match said {
             NameOrTable::Name(name) => Membership { name, ..Membership::default() },
-            NameOrTable::Table { name, ipv4_address, aliases } => Membership { name, ipv4_address, aliases },
+            NameOrTable::Table { name, ipv4_address, ipv6_address, aliases } => {
+                Membership { name, ipv4_address, ipv6_address, aliases }
+            }
         }
     }
 }

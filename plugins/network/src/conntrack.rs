@@ -8,9 +8,10 @@
 //! is under way while a flow is deleted begins such a flow, so it is looked for once more a moment later. A flow that lives is left
 //! alone: an answer that is under way would begin another one, from another port.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::addresses::Subnet;
+use crate::ipv6;
 use crate::netlink::{Result, Socket, dump_request};
 use crate::wire::{self, Message};
 
@@ -40,42 +41,51 @@ struct Flow {
     zone: Option<Vec<u8>>,
 }
 
-/// What happened to the service that has an address.
+/// What happened to a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    Came(Ipv4Addr),
-    Gone(Ipv4Addr),
+    Came,
+    Gone,
 }
 
 /// What is to be forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stale {
     /// The UDP ports of the host that the service is published at.
-    pub ports: Vec<(Ipv4Addr, u16)>,
-    /// Where the service's addresses are from.
+    pub ports: Vec<(IpAddr, u16)>,
+    /// Where addresses of its network are from.
     pub subnet: Subnet,
+    pub prefix6: Option<Ipv6Addr>,
+    /// The service's own.
+    pub addresses: Vec<IpAddr>,
     pub service: Service,
 }
 
 impl Stale {
     fn is(&self, flow: &Flow) -> bool {
+        let its = |address: &IpAddr| self.addresses.contains(address);
         match self.service {
-            Service::Gone(from) => [flow.began.from, flow.answers.from].contains(&from.into()),
-            Service::Came(at) => {
-                let away = |address: IpAddr| address != IpAddr::from(at);
-                let of_ours =
-                    |address| matches!(address, IpAddr::V4(address) if self.subnet.contains(address));
-                let led_elsewhere = self.is_port(flow.began.to) && away(flow.answers.from);
+            Service::Gone => its(&flow.began.from) || its(&flow.answers.from),
+            Service::Came => {
+                let led_elsewhere = self.is_port(flow.began.to) && !its(&flow.answers.from);
                 // Begun by an old address, from the port that is published: it is what the host's port leads to.
-                let began_elsewhere =
-                    self.is_port(flow.answers.to) && of_ours(flow.began.from) && away(flow.began.from);
+                let began_elsewhere = self.is_port(flow.answers.to)
+                    && self.is_of_the_network(flow.began.from)
+                    && !its(&flow.began.from);
                 flow.began.protocol == UDP && (led_elsewhere || began_elsewhere)
             }
         }
     }
 
+    fn is_of_the_network(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.subnet.contains(address),
+            IpAddr::V6(address) => self.prefix6.is_some_and(|prefix| ipv6::contains(prefix, address)),
+        }
+    }
+
     fn is_port(&self, (to, port): (IpAddr, u16)) -> bool {
-        self.ports.iter().any(|(ip, p)| *p == port && (ip.is_unspecified() || IpAddr::from(*ip) == to))
+        self.ports.iter().any(|(ip, p)| *p == port && (ip.is_unspecified() || *ip == to))
     }
 }
 

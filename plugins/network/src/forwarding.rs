@@ -23,8 +23,8 @@ const ALL: i32 = -1;
 const FIXED: usize = 4;
 const REQUEST: [u8; 1] = [nix::libc::AF_INET as u8];
 
-/// The multicast group that says what changes here.
-pub const NOTIFICATIONS: u32 = 24;
+/// The multicast groups that say what changes here, of IPv4 and IPv6.
+pub const NOTIFICATIONS: [u32; 2] = [24, 25];
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarding {

@@ -77,17 +77,17 @@ impl Guard {
         let failed = |e: Errno| format!("cannot watch the network: {}", e.desc());
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(failed)?;
         let requests = Arc::new(Requests { due: Mutex::default(), wake });
-        let listen = |family, group| {
+        let listen = |family, groups: &[u32]| {
             let mut socket = Socket::open(family).map_err(|e| e.to_string())?;
-            socket.listen(group).map_err(|e| e.to_string())?;
+            groups.iter().try_for_each(|group| socket.listen(*group)).map_err(|e| e.to_string())?;
             Ok::<Socket, String>(socket)
         };
         let ask = |family| Socket::open(family).map_err(|e| e.to_string());
         let mut watcher = Watcher {
             requests: Arc::clone(&requests),
             engine,
-            rules: listen(Family::Netfilter, listing::NOTIFICATIONS)?,
-            forwarding: listen(Family::Route, forwarding::NOTIFICATIONS)?,
+            rules: listen(Family::Netfilter, &[listing::NOTIFICATIONS])?,
+            forwarding: listen(Family::Route, &forwarding::NOTIFICATIONS)?,
             links: ask(Family::Route)?,
             nft: ask(Family::Netfilter)?,
             obstacles: Vec::new(),

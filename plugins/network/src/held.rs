@@ -13,17 +13,25 @@ use nix::sys::socket::{
 };
 
 use crate::config::Protocol;
+use crate::ipv6;
 use crate::ports::Publication;
 
 /// `ours`: sockets of our own that may have the same port of another address.
 pub fn hold(p: &Publication, ours: &[&OwnedFd]) -> Result<OwnedFd, String> {
-    let address = SocketAddr::new(p.host_ip.into(), p.published);
-    let (kind, family) = match p.protocol {
-        Protocol::Tcp => (SockType::Stream, AddressFamily::Inet),
-        Protocol::Udp => (SockType::Datagram, AddressFamily::Inet),
+    // All addresses of both families are one socket's, where there is IPv6.
+    let all = p.host_ip.is_unspecified() && ipv6::is_there();
+    let ip = if all { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { p.host_ip };
+    let address = SocketAddr::new(ip, p.published);
+    let family = if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let kind = match p.protocol {
+        Protocol::Tcp => SockType::Stream,
+        Protocol::Udp => SockType::Datagram,
     };
     let bound = share(ours, || {
         let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+        if ip.is_ipv6() {
+            setsockopt(&fd, sockopt::Ipv6V6Only, &!all)?;
+        }
         bind_beside_ours(&fd, address)?;
         Ok(fd)
     });
@@ -128,8 +136,12 @@ mod tests {
     fn the_process_that_has_the_port_is_named() {
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let published = other.local_addr().unwrap().port();
-        let p =
-            Publication { protocol: Protocol::Tcp, host_ip: Ipv4Addr::UNSPECIFIED, published, target: 80 };
+        let p = Publication {
+            protocol: Protocol::Tcp,
+            host_ip: Ipv4Addr::UNSPECIFIED.into(),
+            published,
+            target: 80,
+        };
         let said = hold(&p, &[]).unwrap_err();
         let ends = format!("(pid {})", std::process::id());
         assert!(said.starts_with(&format!("port {published}/tcp of all addresses is in use by ")), "{said}");

@@ -4,10 +4,10 @@
 //! before the event is answered. The modules, in the order in which they may use each other:
 //!
 //! ```text
-//!   mutex -> wire -> netlink -> modules -> addresses -> config -> sysctl -> link -> routes -> forwarding -> bridge -> nft -> listing
+//!   mutex -> wire -> netlink -> modules -> addresses -> config -> sysctl -> ipv6 -> link -> routes -> forwarding -> bridge -> nft -> listing
 //!         -> ports -> held -> conntrack -> claim -> records -> dns -> files -> engine -> firewall -> obstacles -> guard
 //! ```
-//! Modes `none` and `host` are the runtime's; IPv6 and CNI come later.
+//! Modes `none` and `host` are the runtime's; CNI comes later.
 #![deny(unsafe_code)]
 //!
 //! It speaks nf_tables, rtnetlink and conntrack itself: `make run` may not need a program that is not there, and one `nft` costs
@@ -26,6 +26,8 @@ pub mod addresses;
 pub mod config;
 
 pub mod sysctl;
+
+pub mod ipv6;
 
 pub mod link;
 

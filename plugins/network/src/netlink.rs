@@ -284,6 +284,24 @@ impl Socket {
     }
 }
 
+/// Does `work` on a thread of its own inside a network namespace.
+pub fn within<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let inside = || {
+            setns(netns, CloneFlags::CLONE_NEWNET)
+                .map_err(|e| failed("cannot enter the container's network namespace", e))?;
+            Ok(work())
+        };
+        let thread = std::thread::Builder::new().name("netns".into()).stack_size(64 * 1024);
+        match thread.spawn_scoped(scope, inside) {
+            Ok(thread) => thread
+                .join()
+                .unwrap_or_else(|_| Err(failed("cannot enter the network namespace", Errno::EFAULT))),
+            Err(e) => Err(failed("cannot start a thread", errno(&e))),
+        }
+    })
+}
+
 /// A request for a list.
 pub fn dump_request(kind: u16, fixed: &[u8]) -> Message {
     Message::new(kind, DUMP).fixed(fixed)

@@ -23,6 +23,7 @@ pub const DELSETELEM: u16 = SUBSYSTEM | 14;
 
 pub const INET: u8 = 1;
 pub const IPV4: u8 = 2;
+pub const IPV6: u8 = 10;
 
 /// Every nf_tables object names its table in attribute 1.
 pub const TABLE: u16 = 1;
@@ -48,6 +49,7 @@ pub enum Hook {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     Ipv4 = 7,
+    Ipv6 = 8,
     Protocol = 12,
     Port = 13,
     /// An interface by its number.
@@ -59,7 +61,7 @@ impl Type {
     /// In a register: padded to four.
     fn length(self) -> u32 {
         match self {
-            Type::Interface => 16,
+            Type::Interface | Type::Ipv6 => 16,
             _ => 4,
         }
     }
@@ -269,8 +271,24 @@ impl Rule {
     }
 
     pub fn ipv4(self) -> Rule {
+        self.family(IPV4)
+    }
+
+    pub fn ipv6(self) -> Rule {
+        self.family(IPV6)
+    }
+
+    fn family(self, family: u8) -> Rule {
         const NFPROTO: u32 = 15;
-        self.meta(NFPROTO, R0).compare(EQ, R0, &[IPV4])
+        self.meta(NFPROTO, R0).compare(EQ, R0, &[family])
+    }
+
+    pub fn saddr6_in(self, set: &'static str) -> Rule {
+        self.payload(NETWORK, 8, 16, R0).lookup(set, false)
+    }
+
+    pub fn daddr6_in(self, set: &'static str) -> Rule {
+        self.payload(NETWORK, 24, 16, R0).lookup(set, false)
     }
 
     pub fn iif_in(self, set: &'static str) -> Rule {
@@ -376,10 +394,26 @@ impl Rule {
         self.daddr(R0).meta(L4PROTO, R0 + 1).payload(TRANSPORT, 2, 2, R0 + 2).redirect(map)
     }
 
+    /// `dnat ip6 to meta l4proto . th dport map @map`
+    pub fn redirect6_by_port(self, map: &'static str) -> Rule {
+        self.meta(L4PROTO, R0).payload(TRANSPORT, 2, 2, R0 + 1).redirect_to(IPV6, R0 + 4, map)
+    }
+
+    /// `dnat ip6 to ip6 daddr . meta l4proto . th dport map @map`
+    pub fn redirect6_by_address_and_port(self, map: &'static str) -> Rule {
+        let key = self.payload(NETWORK, 24, 16, R0).meta(L4PROTO, R0 + 4).payload(TRANSPORT, 2, 2, R0 + 5);
+        key.redirect_to(IPV6, R0 + 4, map)
+    }
+
     fn redirect(self, map: &'static str) -> Rule {
+        self.redirect_to(IPV4, R0 + 1, map)
+    }
+
+    /// What the map holds: an address, and after it, in `port`, a port.
+    fn redirect_to(self, family: u8, port: u32, map: &'static str) -> Rule {
         const DNAT: u32 = 1;
         self.then("lookup", |m| m.text(1, map).be32(2, R0).be32(3, R0)).then("nat", |m| {
-            m.be32(1, DNAT).be32(2, u32::from(IPV4)).be32(3, R0).be32(4, R0).be32(5, R0 + 1).be32(6, R0 + 1)
+            m.be32(1, DNAT).be32(2, u32::from(family)).be32(3, R0).be32(4, R0).be32(5, port).be32(6, port)
         })
     }
 

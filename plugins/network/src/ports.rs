@@ -6,7 +6,7 @@
 //! (held.rs), for a redirect would silently take it from a process of the host.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +23,8 @@ const DNS: u16 = 53;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Publication {
     pub protocol: Protocol,
-    /// 0.0.0.0: all addresses.
-    pub host_ip: Ipv4Addr,
+    /// 0.0.0.0: all addresses, of IPv6 too.
+    pub host_ip: IpAddr,
     pub published: u16,
     pub target: u16,
 }
@@ -42,7 +42,7 @@ impl Publication {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {
     pub protocol: Protocol,
-    pub host_ip: Ipv4Addr,
+    pub host_ip: IpAddr,
     pub published: u16,
 }
 
@@ -59,12 +59,22 @@ impl std::fmt::Display for Publication {
     }
 }
 
+/// Where a publication leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub v4: Ipv4Addr,
+    /// None: the service has no IPv6.
+    pub v6: Option<Ipv6Addr>,
+}
+
 /// A network as the rules see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passage {
     pub bridge: String,
     pub subnet: Subnet,
     pub gateway: Ipv4Addr,
+    /// None: no IPv6.
+    pub prefix6: Option<Ipv6Addr>,
     pub internal: bool,
 }
 
@@ -73,7 +83,16 @@ pub struct Passage {
 pub struct Rules {
     sets: BTreeMap<&'static str, BTreeSet<Element>>,
     subnets: BTreeSet<Subnet>,
-    guarded: BTreeSet<u32>,
+    /// The first addresses of their /64.
+    prefixes6: BTreeSet<Ipv6Addr>,
+    guarded: Guarded,
+}
+
+/// Interfaces that forward for us alone, by number, of each family. Of IPv4 with [`ROUTER`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guarded {
+    pub v4: BTreeSet<u32>,
+    pub v6: BTreeSet<u32>,
 }
 
 const BRIDGES: Set = Set { name: "bridges", key: &[Type::Interface], data: &[], interval: false };
@@ -96,29 +115,59 @@ const PUBLISHED_AT: Set = Set {
     data: &[Type::Ipv4, Type::Port],
     interval: false,
 };
+const PUBLISHED6: Set = Set {
+    name: "published6",
+    key: &[Type::Protocol, Type::Port],
+    data: &[Type::Ipv6, Type::Port],
+    interval: false,
+};
+const PUBLISHED6_AT: Set = Set {
+    name: "published6_at",
+    key: &[Type::Ipv6, Type::Protocol, Type::Port],
+    data: &[Type::Ipv6, Type::Port],
+    interval: false,
+};
 /// Interfaces that forward for us alone, by number: it was us who turned that on. It is the record of it, too: the kernel keeps it
 /// when we die, and forgets it with the setting itself.
 const GUARDED: Set = Set { name: "guarded", key: &[Type::Index], data: &[], interval: false };
+const GUARDED6: Set = Set { name: "guarded6", key: &[Type::Index], data: &[], interval: false };
+const SUBNETS6: Set = Set { name: "subnets6", key: &[Type::Ipv6], data: &[], interval: true };
 /// Among them, and the number of no interface: ip_forward was on when we last looked, so an interface that forwards for us alone is one
 /// that an operator took out.
 pub const ROUTER: u32 = 0;
-const SETS: [Set; 9] =
-    [BRIDGES, EGRESS, INTERNAL, WITHIN, SUBNETS, GATEWAYS, GUARDED, PUBLISHED, PUBLISHED_AT];
+const SETS: [Set; 13] = [
+    BRIDGES,
+    EGRESS,
+    INTERNAL,
+    WITHIN,
+    SUBNETS,
+    SUBNETS6,
+    GATEWAYS,
+    GUARDED,
+    GUARDED6,
+    PUBLISHED,
+    PUBLISHED_AT,
+    PUBLISHED6,
+    PUBLISHED6_AT,
+];
 
 impl Rules {
     /// With interfaces by which foreign traffic is not to be forwarded, and [`ROUTER`].
-    pub fn new(guarded: BTreeSet<u32>) -> Rules {
-        let mut rules = Rules { guarded, ..Rules::default() };
-        for index in rules.guarded.clone() {
-            rules.element(GUARDED, Element::key(index.to_ne_bytes().to_vec()));
+    pub fn new(guarded: Guarded) -> Rules {
+        let mut rules = Rules::default();
+        for (set, interfaces) in [(GUARDED, &guarded.v4), (GUARDED6, &guarded.v6)] {
+            for index in interfaces {
+                rules.element(set, Element::key(index.to_ne_bytes().to_vec()));
+            }
         }
-        rules
+        Rules { guarded, ..rules }
     }
 
     /// What an earlier life of ours has put there: interfaces, and whether it knew this host for a router.
-    pub fn forwarding_before(nft: &mut Socket) -> Result<(BTreeSet<u32>, Option<bool>)> {
-        let mut guarded: BTreeSet<u32> = listing::indexes(nft, TABLE, GUARDED.name)?.into_iter().collect();
-        let router = guarded.remove(&ROUTER).then_some(true);
+    pub fn forwarding_before(nft: &mut Socket) -> Result<(Guarded, Option<bool>)> {
+        let mut of = |set: Set| Ok(listing::indexes(nft, TABLE, set.name)?.into_iter().collect());
+        let mut guarded = Guarded { v4: of(GUARDED)?, v6: of(GUARDED6)? };
+        let router = guarded.v4.remove(&ROUTER).then_some(true);
         Ok((guarded, router))
     }
 
@@ -129,28 +178,24 @@ impl Rules {
         self.element(WITHIN, Element::key([bridge, bridge].concat()));
         self.element(GATEWAYS, Element::key(passage.gateway.octets().to_vec()));
         self.subnets.insert(passage.subnet);
+        self.prefixes6.extend(passage.prefix6);
     }
 
-    pub fn add_publication(&mut self, p: &Publication, to: Ipv4Addr) {
-        let (set, element) = publication(p, to);
-        self.element(set, element);
+    pub fn add_publication(&mut self, p: &Publication, to: Target) {
+        for (set, element) in publication(p, to) {
+            self.element(set, element);
+        }
     }
 
     /// A few publications go or come, in place: what a start or stop costs does not grow with the number of services.
-    pub fn change(
-        &mut self,
-        gone: &[(Publication, Ipv4Addr)],
-        fresh: &[(Publication, Ipv4Addr)],
-    ) -> Transaction {
+    pub fn change(&mut self, gone: &[(Publication, Target)], fresh: &[(Publication, Target)]) -> Transaction {
         let mut t = Transaction::new(TABLE);
-        for (p, to) in gone {
-            let (set, element) = publication(p, *to);
+        for (set, element) in gone.iter().flat_map(|(p, to)| publication(p, *to)) {
             if self.sets.get_mut(set.name).is_some_and(|s| s.remove(&element)) {
                 t.delete_elements(set.name, &[element]);
             }
         }
-        for (p, to) in fresh {
-            let (set, element) = publication(p, *to);
+        for (set, element) in fresh.iter().flat_map(|(p, to)| publication(p, *to)) {
             if self.sets.entry(set.name).or_default().insert(element.clone()) {
                 t.add_elements(set.name, &[element]);
             }
@@ -159,7 +204,7 @@ impl Rules {
     }
 
     /// Whether these and no other networks are in the rules.
-    pub fn are_about(&self, subnets: impl Iterator<Item = Subnet>, guarded: &BTreeSet<u32>) -> bool {
+    pub fn are_about(&self, subnets: impl Iterator<Item = Subnet>, guarded: &Guarded) -> bool {
         self.guarded == *guarded && subnets.collect::<BTreeSet<_>>() == self.subnets
     }
 
@@ -189,6 +234,7 @@ impl Rules {
             t.add_elements(name, &elements.iter().cloned().collect::<Vec<_>>());
         }
         t.add_elements(SUBNETS.name, &ranges(&self.subnets));
+        t.add_elements(SUBNETS6.name, &ranges6(&self.prefixes6));
         t
     }
 }
@@ -209,6 +255,8 @@ fn filter(t: &mut Transaction) {
             .daddr_in("subnets")
             .drop(),
     );
+    let rule = Rule::new("bridges are reached by published ports").ipv6();
+    t.add_rule("raw", rule.iifname_is_not("lo").iifname_not_in("bridges").daddr6_in("subnets6").drop());
     t.add_chain("forward", "filter", Hook::Forward, 0);
     t.add_rule("forward", Rule::new("within one network").way_in("within").accept());
     t.add_rule(
@@ -221,17 +269,27 @@ fn filter(t: &mut Transaction) {
         t.add_rule("forward", rule.opens_tcp().clamp_mss());
     }
     // An interface that forwards for us alone is none of a router's.
-    let rule = Rule::new("forwards for bridges alone");
-    t.add_rule("forward", rule.iif_in("guarded").oifname_not_in("bridges").drop());
+    let rule = || Rule::new("forwards for bridges alone");
+    t.add_rule("forward", rule().ipv4().iif_in("guarded").oifname_not_in("bridges").drop());
+    t.add_rule("forward", rule().ipv6().iif_in("guarded6").oifname_not_in("bridges").drop());
 }
 
-fn publication(p: &Publication, to: Ipv4Addr) -> (Set, Element) {
+/// One element for each family.
+fn publication(p: &Publication, to: Target) -> Vec<(Set, Element)> {
     let key = [protocol(p.protocol.number()), port(p.published)].concat();
-    let data = [to.octets(), port(p.target)].concat();
-    if p.host_ip.is_unspecified() {
-        (PUBLISHED, Element { key, data, end: false })
-    } else {
-        (PUBLISHED_AT, Element { key: [p.host_ip.octets().to_vec(), key].concat(), data, end: false })
+    let v4 = [&to.v4.octets()[..], &port(p.target)].concat();
+    let v6 = to.v6.map(|to| [&to.octets()[..], &port(p.target)].concat());
+    let element = |key, data| Element { key, data, end: false };
+    match p.host_ip {
+        all if all.is_unspecified() => {
+            let v6 = v6.map(|data| (PUBLISHED6, element(key.clone(), data)));
+            [(PUBLISHED, element(key.clone(), v4))].into_iter().chain(v6).collect()
+        }
+        IpAddr::V4(ip) => vec![(PUBLISHED_AT, element([ip.octets().to_vec(), key].concat(), v4))],
+        IpAddr::V6(ip) => {
+            let key = [ip.octets().to_vec(), key].concat();
+            v6.map(|data| (PUBLISHED6_AT, element(key, data))).into_iter().collect()
+        }
     }
 }
 
@@ -250,6 +308,17 @@ fn ranges(subnets: &BTreeSet<Subnet>) -> Vec<Element> {
     joined.into_iter().flat_map(|(first, beyond)| [element(first, false), element(beyond, true)]).collect()
 }
 
+/// As `ranges`; two that are neighbours by chance are one.
+fn ranges6(prefixes: &BTreeSet<Ipv6Addr>) -> Vec<Element> {
+    let bounds = prefixes.iter().map(|first| (u128::from(*first), u128::from(*first) + (1 << 64)));
+    let bounds: Vec<(u128, u128)> = bounds.collect();
+    let begins = bounds.iter().filter(|(first, _)| bounds.iter().all(|(_, end)| end != first));
+    let ends = bounds.iter().filter(|(_, end)| bounds.iter().all(|(first, _)| first != end));
+    let element = |at: u128, end| Element { end, ..Element::key(at.to_be_bytes().to_vec()) };
+    let pairs = begins.zip(ends);
+    pairs.flat_map(|((first, _), (_, end))| [element(*first, false), element(*end, true)]).collect()
+}
+
 /// The three cases of masquerade: out of the host, from the host's loopback, and back to the same network (a container that
 /// dials its own published port would else answer itself with the wrong address).
 fn redirect(t: &mut Transaction) {
@@ -262,6 +331,10 @@ fn redirect(t: &mut Transaction) {
             Rule::new("published on one address").ipv4().redirect_by_address_and_port("published_at"),
         );
         t.add_rule(chain, Rule::new("published on all").ipv4().daddr_is_ours().redirect_by_port("published"));
+        let rule = Rule::new("published on one address").ipv6();
+        t.add_rule(chain, rule.redirect6_by_address_and_port("published6_at"));
+        let rule = Rule::new("published on all").ipv6();
+        t.add_rule(chain, rule.daddr_is_ours().redirect6_by_port("published6"));
     }
     t.add_chain("postrouting", "nat", Hook::Postrouting, 100);
     t.add_rule(
@@ -278,10 +351,14 @@ fn redirect(t: &mut Transaction) {
             .was_redirected()
             .masquerade(),
     );
+    let rule = Rule::new("to one's own network").ipv6().oifname_in("bridges");
+    t.add_rule("postrouting", rule.saddr6_in("subnets6").was_redirected().masquerade());
     t.add_rule(
         "postrouting",
         Rule::new("out").ipv4().iifname_in("egress").oifname_not_in("bridges").masquerade(),
     );
+    let rule = Rule::new("out").ipv6();
+    t.add_rule("postrouting", rule.iifname_in("egress").oifname_not_in("bridges").masquerade());
 }
 
 #[cfg(test)]
@@ -325,7 +402,7 @@ mod tests {
     #[test]
     fn what_is_there_already_is_no_change() {
         let mut rules = Rules::default();
-        let web = (at("0.0.0.0", 80), Ipv4Addr::new(10, 0, 0, 2));
+        let web = (at("0.0.0.0", 80), Target { v4: Ipv4Addr::new(10, 0, 0, 2), v6: None });
         assert!(rules.change(&[web], &[]).is_empty());
         assert!(!rules.change(&[], &[web]).is_empty());
         assert!(rules.change(&[], &[web]).is_empty());

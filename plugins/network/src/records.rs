@@ -3,7 +3,7 @@
 //! The records are the whole truth; links, rules and sockets are made to agree with them. They are kept in the plugin's
 //! key-value store under `service/NAME` and `network/NAME`, and are durable before what they promise is used.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,9 @@ pub struct Service {
 pub struct Place {
     pub network: String,
     pub address: Ipv4Addr,
+    /// That it asks for; None: the one that its network gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<Ipv6Addr>,
     /// What it is called there besides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,

@@ -4,7 +4,7 @@
 //! (type, length, value, padded to four), some of which hold attributes. Lengths are filled in when a nest closes.
 //! Deliberately absent: what any attribute means (links.rs, nft.rs, conntrack.rs) and the socket (netlink.rs).
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub const HEADER: usize = 16;
 
@@ -79,6 +79,10 @@ impl Message {
     /// Netfilter's numbers are in network order, rtnetlink's are not.
     pub fn be32(self, kind: u16, value: u32) -> Message {
         self.attr(kind, &value.to_be_bytes())
+    }
+
+    pub fn ipv6(self, kind: u16, value: Ipv6Addr) -> Message {
+        self.attr(kind, &value.octets())
     }
 
     pub fn ipv4(self, kind: u16, value: Ipv4Addr) -> Message {

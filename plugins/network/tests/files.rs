@@ -82,7 +82,8 @@ fn a_service_with_a_network_asks_its_gateway_and_keeps_the_hosts_search_domains(
             "nameserver 10.144.16.1\nsearch corp.example\noptions edns0 ndots:0\n"
         );
         let hosts = text(&files, "/etc/hosts");
-        let lines: Vec<&str> = hosts.lines().collect();
+        // Where this machine has IPv6 there are lines of it, too.
+        let lines: Vec<&str> = hosts.lines().filter(|line| !line.starts_with("fd")).collect();
         assert_eq!(lines[0], "127.0.0.1\tlocalhost");
         assert_eq!(
             lines[4..],

@@ -21,6 +21,7 @@ fn front() -> Bridge {
         mac: Mac::of(&["test", "front"]),
         subnet: "10.144.0.0/20".parse().unwrap(),
         gateway: "10.144.0.1".parse().unwrap(),
+        gateway6: None,
         mtu: 1400,
         forwards: true,
     }
@@ -36,6 +37,8 @@ fn web(address: &str) -> Attachment {
         address: address.parse().unwrap(),
         prefix: 20,
         gateway: Some("10.144.0.1".parse().unwrap()),
+        address6: None,
+        gateway6: None,
         mtu: 1400,
         isolated: false,
     }

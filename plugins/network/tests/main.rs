@@ -5,6 +5,7 @@ mod engine;
 mod files;
 mod forwarding;
 mod host;
+mod ipv6;
 mod links;
 mod messages;
 mod names;

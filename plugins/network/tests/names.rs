@@ -42,7 +42,7 @@ fn ask(from: &Namespace, name: &str) -> (RCODE, Vec<IpAddr>) {
     ask_kind(from, name, TYPE::A).unwrap_or_else(|| panic!("{name}: no answer"))
 }
 
-fn ask_kind(from: &Namespace, name: &str, kind: TYPE) -> Option<(RCODE, Vec<IpAddr>)> {
+pub fn ask_kind(from: &Namespace, name: &str, kind: TYPE) -> Option<(RCODE, Vec<IpAddr>)> {
     let gateway = gateway(from);
     from.within(|| ask_at(&format!("{gateway}:53"), name, kind, PATIENCE))
 }

@@ -32,6 +32,7 @@ pub fn network(t: &Fields<'_>) -> Network {
             None,
         ),
         ip_range: t.or("ip_range", |f| ip_range(f, subnet), None),
+        ipv6: t.or("ipv6", Field::boolean, true),
         internal: t.or("internal", Field::boolean, false),
         isolated: t.or("isolated", Field::boolean, false),
         mtu: t.or("mtu", mtu, 0),
@@ -124,7 +125,7 @@ pub fn memberships(t: &Fields<'_>, node: &Node) -> Vec<(Membership, Spot)> {
     }
 }
 
-const MEMBER: &[&str] = &["ipv4_address", "aliases"];
+const MEMBER: &[&str] = &["ipv4_address", "ipv6_address", "aliases"];
 
 fn in_list(f: &Field<'_>) -> Option<(Membership, Spot)> {
     let at = f.node.at.clone();
@@ -136,11 +137,11 @@ fn in_list(f: &Field<'_>) -> Option<(Membership, Spot)> {
         t.missing("name", "as { name = \"default\", aliases = [\"db\"] }");
         return None;
     };
-    Some((membership(&t, name.nonempty()?, &["name", "ipv4_address", "aliases"]), at))
+    Some((membership(&t, name.nonempty()?, &["name", "ipv4_address", "ipv6_address", "aliases"]), at))
 }
 
 fn membership(t: &Fields<'_>, network: String, known: &[&str]) -> Membership {
-    t.only(known, &["ipv6_address", "mac_address"]);
+    t.only(known, &["mac_address"]);
     Membership {
         network,
         ipv4_address: t.or("ipv4_address", |f| f.or_auto(ipv4), None),

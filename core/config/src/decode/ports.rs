@@ -39,10 +39,6 @@ fn short(f: &Field<'_>) -> Option<Vec<Port>> {
             return None;
         }
     };
-    if numbers.starts_with('[') {
-        f.not_built("IPv6 addresses", FORM);
-        return None;
-    }
     let mut parts = numbers.rsplitn(3, ':');
     let (Some(target), Some(published)) = (parts.next(), parts.next()) else {
         f.wrong("the host's port is missing", format!("write \"{text}:{text}\" to publish it as itself"));
@@ -124,17 +120,16 @@ fn long(f: &Field<'_>) -> Option<Vec<Port>> {
     each(f, host_ip, published?, target?, protocol)
 }
 
-/// `0.0.0.0` is all addresses.
+/// `0.0.0.0` and `::` are all addresses; one of IPv6 is in brackets where ports follow.
 fn address_of(f: &Field<'_>, text: &str) -> Option<Option<IpAddr>> {
-    match text.parse::<IpAddr>() {
-        Ok(IpAddr::V4(v4)) if v4.is_unspecified() => Some(None),
-        Ok(address @ IpAddr::V4(_)) => Some(Some(address)),
-        Ok(IpAddr::V6(_)) => {
-            f.not_built("IPv6 addresses", "as \"127.0.0.1:8080:80\"");
-            None
-        }
+    match text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => Some(None),
+        Ok(address) => Some(Some(address)),
         Err(_) => {
-            f.wrong(format!("`{text}` is not an address"), "as \"127.0.0.1:8080:80\"");
+            f.wrong(
+                format!("`{text}` is not an address"),
+                "as \"127.0.0.1:8080:80\", \"[2001:db8::1]:8080:80\"",
+            );
             None
         }
     }

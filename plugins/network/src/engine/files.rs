@@ -52,6 +52,10 @@ impl Engine {
                 .collect(),
             _ => gateway.into_iter().collect(),
         };
-        Own { addresses: service.places.iter().map(|place| place.address.into()).collect(), servers, gateway }
+        Own {
+            addresses: service.places.iter().flat_map(|place| self.addresses(place)).collect(),
+            servers,
+            gateway,
+        }
     }
 }

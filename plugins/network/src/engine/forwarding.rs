@@ -30,28 +30,29 @@ impl Engine {
         let mut links = link::all(&mut kernel.host).map_err(text)?;
         links.retain(|link| now.interfaces.get(&link.index) == Some(&false));
         let may_bring_packets = |link: &&Link| !link.loopback && !link.is_ours() && link.master == 0;
-        let mut guarded = kernel.guarded.clone();
+        let mut guarded = kernel.guarded.v4.clone();
         guarded.retain(|index| now.interfaces.contains_key(index));
         if is_taken_over(kernel.router, &now) {
             guarded.clear();
         }
         guarded.extend(links.iter().filter(may_bring_packets).map(|link| link.index));
-        (kernel.router, kernel.guarded) = (Some(now.all), guarded);
+        (kernel.router, kernel.guarded.v4) = (Some(now.all), guarded);
         // The guard first: there is no moment at which others are forwarded. Rules that are there already cost nothing.
         self.program()?;
         for link in links.iter().filter(|link| may_bring_packets(link) || bridges.contains(&link.name)) {
             self.set_forwarding_of(link, true)?;
         }
-        Ok(())
+        self.see_to_forwarding6()
     }
 
     /// When no network needs it: as it was, unless somebody else wants it by now.
     pub(super) fn stop_forwarding(&mut self) {
+        self.stop_forwarding6();
         if self.needs_forwarding() {
             return;
         }
         let Some(kernel) = self.kernel.as_mut() else { return };
-        let guarded = std::mem::take(&mut kernel.guarded);
+        let guarded = std::mem::take(&mut kernel.guarded.v4);
         let router = kernel.router.take();
         let links = match forwarding::read(&mut kernel.host) {
             _ if guarded.is_empty() => return,
@@ -72,11 +73,11 @@ impl Engine {
 
     /// By name.
     pub(super) fn guarded_interfaces(&mut self) -> Vec<String> {
-        let Some(kernel) = self.kernel.as_mut().filter(|kernel| !kernel.guarded.is_empty()) else {
+        let Some(kernel) = self.kernel.as_mut().filter(|kernel| !kernel.guarded.v4.is_empty()) else {
             return Vec::new();
         };
         let links = link::all(&mut kernel.host).unwrap_or_default();
-        links.into_iter().filter(|l| kernel.guarded.contains(&l.index)).map(|l| l.name).collect()
+        links.into_iter().filter(|l| kernel.guarded.v4.contains(&l.index)).map(|l| l.name).collect()
     }
 
     /// An interface that went meanwhile is as wanted.

@@ -10,12 +10,13 @@
 
 mod files;
 mod forwarding;
+mod ipv6;
 mod names;
 mod prepare;
 mod rules;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -26,7 +27,7 @@ use crate::config::Config;
 use crate::dns::server::Server;
 use crate::modules::Modules;
 use crate::netlink::{self, Family, Socket};
-use crate::ports::{HostPort, Publication, ROUTER, Rules};
+use crate::ports::{Guarded, HostPort, Publication, ROUTER, Rules};
 use crate::records::{self, Effect, Network, Records, Service};
 use crate::{conntrack, link, routes};
 
@@ -42,7 +43,7 @@ struct Kernel {
     /// Bridges seen to by this process, by name.
     bridges: BTreeMap<String, u32>,
     /// Interfaces that forward because of us, by number; none of them for anybody else.
-    guarded: BTreeSet<u32>,
+    guarded: Guarded,
     /// What ip_forward was when forwarding was last looked at, by us or by an earlier life; None: not yet, or it is not needed.
     router: Option<bool>,
     names: Server,
@@ -59,9 +60,11 @@ pub struct HostFacts {
 
 impl Kernel {
     /// As it is written into the table, which keeps it when we die.
-    fn forwarding(&self) -> BTreeSet<u32> {
+    fn forwarding(&self) -> Guarded {
         let router = (self.router == Some(true)).then_some(ROUTER);
-        self.guarded.iter().copied().chain(router).collect()
+        let mut guarded = self.guarded.clone();
+        guarded.v4.extend(router);
+        guarded
     }
 }
 
@@ -201,6 +204,8 @@ impl Engine {
         let (inside, connected) =
             Socket::open_in(netns, Family::Route, || self.connect(name, &service, netns, netns_id, effects));
         let (mut inside, connected) = (inside.map_err(text)?, connected?);
+        let interfaces: Vec<&str> = connected.iter().map(|a| a.interface.as_str()).collect();
+        crate::ipv6::ignore_advertisements(netns, &interfaces).map_err(text)?;
         for attachment in &connected {
             bridge::configure(&mut inside, attachment).map_err(text)?;
         }
@@ -234,6 +239,8 @@ impl Engine {
                 address: place.address,
                 prefix: bridge.subnet.prefix(),
                 gateway: (way_out == Some(i)).then_some(bridge.gateway),
+                address6: self.address6(place),
+                gateway6: bridge.gateway6.filter(|_| way_out == Some(i) && self.has_way_out6()),
                 mtu: bridge.mtu,
                 isolated: self.config.networks.get(&place.network).is_some_and(|n| n.isolated),
                 bridge: bridge.name,
@@ -271,6 +278,7 @@ impl Engine {
             mac,
             subnet,
             gateway: self.config.addressing(network, subnet).gateway(),
+            gateway6: self.gateway6(network),
             mtu,
             forwards: !self.is_internal(network),
         };

@@ -119,7 +119,7 @@ impl Engine {
             names.extend(service.hostname.clone().filter(|hostname| hostname != name));
             let place = |p: &records::Place| Place {
                 network: p.network.clone(),
-                addresses: vec![p.address.into()],
+                addresses: self.addresses(p),
                 aliases: p.aliases.clone(),
             };
             Member { names, places: service.places.iter().map(place).collect(), servers: service.dns.clone() }

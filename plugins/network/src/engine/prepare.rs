@@ -1,6 +1,6 @@
 //! Before a container is made: its subnet, its addresses and its ports, or why it cannot have them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
@@ -128,13 +128,9 @@ impl Engine {
     ) -> Result<Vec<Publication>> {
         let mut ports: Vec<Publication> = Vec::new();
         for port in &wanted.ports {
-            let host_ip = match port.host_ip {
-                None => self.config.publish_address,
-                Some(IpAddr::V4(ip)) => ip,
-                Some(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv4Addr::UNSPECIFIED,
-                Some(IpAddr::V6(ip)) => {
-                    return Err(format!("service {name}: ports: {ip}: IPv6 is not built in this version"));
-                }
+            let host_ip = match port.host_ip.unwrap_or(self.config.publish_address) {
+                all if all.is_unspecified() => Ipv4Addr::UNSPECIFIED.into(),
+                ip => ip,
             };
             let p = Publication {
                 protocol: port.protocol,
@@ -144,6 +140,9 @@ impl Engine {
             };
             if p.published == 0 || p.target == 0 {
                 return Err(format!("service {name}: ports: 0 is not a port"));
+            }
+            if host_ip.is_ipv6() {
+                self.check_published6(&p, networks).map_err(|e| format!("service {name}: port {p} {e}"))?;
             }
             if networks.iter().all(|n| self.is_internal(&n.name)) && !host_ip.is_loopback() {
                 return Err(format!(
@@ -213,13 +212,21 @@ impl Engine {
             }
         }
         let mut places = Vec::new();
-        for Membership { name: network, ipv4_address, aliases } in networks {
+        for Membership { name: network, ipv4_address, ipv6_address, aliases } in networks {
+            if let Some(wanted) = ipv6_address {
+                self.check6(name, network, *wanted)?;
+            }
             let Some(known) = self.networks.get_mut(network) else { continue };
             let taken = known
                 .leases
                 .take(name, self.config.addressing(network, known.subnet), *ipv4_address)
                 .map_err(|e| format!("service {name}: network {network} ({}): {e}", known.subnet))?;
-            places.push(Place { network: network.clone(), address: taken.address, aliases: aliases.clone() });
+            places.push(Place {
+                network: network.clone(),
+                address: taken.address,
+                ipv6_address: *ipv6_address,
+                aliases: aliases.clone(),
+            });
             if let Some(other) = taken.from {
                 self.forget_place(&other, network, effects);
             }

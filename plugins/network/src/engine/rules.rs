@@ -1,13 +1,11 @@
 //! The engine's records as rules, and the way to the kernel for them.
 
-use std::net::Ipv4Addr;
-
 use super::{Engine, Kernel, Result, text};
 use crate::addresses::Subnet;
 use crate::bridge;
 use crate::config::Protocol;
 use crate::conntrack;
-use crate::ports::{Passage, Publication, Rules};
+use crate::ports::{Passage, Publication, Rules, Target};
 use crate::records::{Place, Service};
 
 impl Engine {
@@ -18,7 +16,7 @@ impl Engine {
             let internal = self.is_internal(name);
             let gateway = self.config.addressing(name, known.subnet).gateway();
             let (bridge, subnet) = (bridge::bridge_name(name), known.subnet);
-            rules.add_network(&Passage { bridge, subnet, gateway, internal });
+            rules.add_network(&Passage { bridge, subnet, gateway, prefix6: self.prefix6(name), internal });
         }
         for (_, service) in self.held_services() {
             self.publications_of(service).iter().for_each(|(p, to)| rules.add_publication(p, *to));
@@ -32,9 +30,10 @@ impl Engine {
         open.or(service.places.first())
     }
 
-    fn publications_of(&self, service: &Service) -> Vec<(Publication, Ipv4Addr)> {
-        self.published_at(service)
-            .map_or_else(Vec::new, |place| service.ports.iter().map(|p| (*p, place.address)).collect())
+    fn publications_of(&self, service: &Service) -> Vec<(Publication, Target)> {
+        let Some(place) = self.published_at(service) else { return Vec::new() };
+        let target = Target { v4: place.address, v6: self.address6(place) };
+        service.ports.iter().map(|p| (*p, target)).collect()
     }
 
     pub(super) fn publish(&mut self, service: &Service) -> Result<()> {
@@ -48,7 +47,7 @@ impl Engine {
     }
 
     /// A step, where the networks are those that the rules are about; else, or if the step is refused, all anew.
-    fn change(&mut self, gone: &[(Publication, Ipv4Addr)], fresh: &[(Publication, Ipv4Addr)]) -> Result<()> {
+    fn change(&mut self, gone: &[(Publication, Target)], fresh: &[(Publication, Target)]) -> Result<()> {
         let subnets: Vec<Subnet> = self.networks_in_use().map(|(_, k)| k.subnet).collect();
         if let Some(kernel) = self.kernel.as_mut()
             && let forwarding = kernel.forwarding()
@@ -80,17 +79,17 @@ impl Engine {
     }
 
     /// Now, and again a little later: an answer may be under way.
-    pub(super) fn forget_flows(&mut self, service: &Service, what: fn(Ipv4Addr) -> conntrack::Service) {
+    pub(super) fn forget_flows(&mut self, service: &Service, what: conntrack::Service) {
         let Some(place) = self.published_at(service).filter(|_| !service.ports.is_empty()) else { return };
-        let (service_now, Some(known)) = (what(place.address), self.networks.get(&place.network)) else {
-            return;
-        };
+        let Some(known) = self.networks.get(&place.network) else { return };
         let udp = service.ports.iter().filter(|p| p.protocol == Protocol::Udp);
         let ports: Vec<_> = udp.map(|p| (p.host_ip, p.published)).collect();
-        if ports.is_empty() && matches!(service_now, conntrack::Service::Came(_)) {
+        if ports.is_empty() && what == conntrack::Service::Came {
             return;
         }
-        let stale = conntrack::Stale { ports, subnet: known.subnet, service: service_now };
+        let (subnet, prefix6) = (known.subnet, self.prefix6(&place.network));
+        let stale =
+            conntrack::Stale { ports, subnet, prefix6, addresses: self.addresses(place), service: what };
         let Some(kernel) = self.kernel.as_mut() else { return };
         if let Err(e) = conntrack::forget(&mut kernel.nft, &stale) {
             tracing::warn!("flows of before may be stuck: {e}");

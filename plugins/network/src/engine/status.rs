@@ -22,6 +22,7 @@ impl Engine {
                         "network": p.network,
                         "interface": format!("eth{i}"),
                         "address": p.address,
+                        "ipv6_address": self.address6(p),
                         "prefix": subnet.map(Subnet::prefix),
                         "gateway": subnet.map(|subnet| self.config.addressing(&p.network, subnet).gateway()),
                         "mac": self.mac(name, &p.network).to_string(),
@@ -40,6 +41,7 @@ impl Engine {
                     "bridge": bridge::bridge_name(name),
                     "subnet": known.subnet,
                     "gateway": self.config.addressing(name, known.subnet).gateway(),
+                    "ipv6_prefix": self.prefix6(name).map(|prefix| format!("{prefix}/64")),
                     "internal": self.is_internal(name),
                     "up": self.in_use(name),
                     "services": known.leases.held().map(|(service, _)| service).collect::<Vec<_>>(),
@@ -52,7 +54,7 @@ impl Engine {
             "networks": networks,
             "table": format!("inet {TABLE}"),
             "forwarding_for_us_alone": forwarding,
-            "obstacles": self.obstacles.iter().chain(self.mute.values()).collect::<Vec<_>>(),
+            "obstacles": self.obstacles.iter().cloned().chain(self.mute.values().cloned()).chain(self.obstacle6()).collect::<Vec<_>>(),
         })
     }
 }
