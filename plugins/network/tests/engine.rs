@@ -322,6 +322,24 @@ fn a_subnet_that_config_changes_waits_for_those_who_use_it() {
 }
 
 #[test]
+fn a_new_subnet_that_the_disk_refused_is_written_by_the_next_start() {
+    on_a_fresh_host(|| {
+        let mut host = Host::new(json!({ "networks": { "default": { "subnet": "10.1.0.0/24" } } }));
+        host.start("web", web()).unwrap();
+        host.stop("web");
+        host.config = json!({ "networks": { "default": { "subnet": "10.2.0.0/24" } } });
+        host.crash_and_reopen();
+        // Nothing of it gets to the disk.
+        host.engine().prepare("web", &web(), &mut Vec::new()).unwrap();
+        host.start("web", web()).unwrap();
+        host.container("web").serve_tcp(80);
+        host.crash_and_reopen();
+        assert_eq!(host.address("web"), "10.2.0.2");
+        assert!(call("127.0.0.1:8080").is_some());
+    });
+}
+
+#[test]
 fn a_restart_in_the_same_namespace_changes_nothing_and_in_a_new_one_keeps_the_address() {
     on_a_fresh_host(|| {
         let mut host = Host::new(json!({}));
