@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod layers;
+mod crashes;
 mod hostile;
 mod made;
 mod registry;

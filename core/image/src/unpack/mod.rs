@@ -20,6 +20,8 @@ mod stream;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use sampan_journal::crash;
+
 pub use stream::Unpacked;
 
 use self::folders::Folders;
@@ -86,6 +88,7 @@ impl Unpack {
                 let of_it = e.to_string().contains(&show(&entry.path));
                 if of_it { e } else { e.within(format!("cannot unpack {}", show(&entry.path))) }
             })?;
+            crash::point("a member is unpacked");
         }
         self.folders.settle();
         Ok(())
