@@ -19,6 +19,7 @@ pub mod tar;
 pub mod store;
 pub mod unpack;
 pub mod get;
+pub mod root;
 pub mod registry;
 pub mod import;
 pub mod export;

@@ -6,5 +6,6 @@ mod crashes;
 mod hostile;
 mod made;
 mod registry;
+mod roots;
 mod server;
 mod stores;

@@ -104,6 +104,19 @@ pub enum Verb {
         #[command(flatten)]
         incoming: Incoming,
     },
+    /// Mount an image on a folder
+    Mount {
+        image: String,
+        place: PathBuf,
+        /// Let it be written to: what is written goes into this folder, and stays
+        #[arg(long, value_name = "FOLDER")]
+        upper: Option<PathBuf>,
+        /// Let it be written to, in memory
+        #[arg(long, conflicts_with = "upper")]
+        scratch: bool,
+    },
+    /// Unmount what `mount` mounted
+    Unmount { place: PathBuf },
     /// Write an image as an OCI archive, which docker can load too
     Export {
         image: String,

@@ -9,6 +9,7 @@ use sampan_image::get::Getter;
 use sampan_image::import::Import;
 use sampan_image::progress::Line;
 use sampan_image::registry::{self, Settings};
+use sampan_image::root::{self, Mode};
 use sampan_image::{Digest, Error, Image, Kind, Limits, Platform, Reference, Result, Store};
 use serde_json::{Value, json};
 
@@ -36,6 +37,16 @@ pub fn run(args: &Args, shown: &Shown) -> Result<()> {
         Verb::Import { path: from, name, incoming } => {
             import(&Store::open(path)?, from, name.as_deref(), incoming, shown)
         }
+        Verb::Mount { image, place, upper, scratch } => {
+            let store = Store::read(path)?;
+            let mode = match upper {
+                Some(folder) => Mode::Writable(folder.clone()),
+                None if *scratch => Mode::Scratch,
+                None => Mode::ReadOnly,
+            };
+            root::mount(&store.layers(&store.find(image)?)?, &mode, place)
+        }
+        Verb::Unmount { place } => root::unmount(place),
         Verb::Export { image, output } => export(&Store::read(path)?, image, output.as_deref()),
     }
 }

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags, chownat, fchmod, fchown, fgetxattr,
-    flistxattr, fsetxattr, fstat, futimens, getxattr, open, openat, readlinkat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, XattrFlags, chownat, fchmod, fchown,
+    fgetxattr, flistxattr, fsetxattr, fstat, futimens, getxattr, open, openat, openat2, readlinkat,
+    symlinkat, utimensat,
 };
 use rustix::io::Errno;
 use sampan_runtime::kernel::lookup::open_in_root;
@@ -50,7 +51,7 @@ impl Unpack {
                 let mut file = File::from(file);
                 std::io::copy(&mut File::from(source), &mut file)
                     .map_err(|e| Error::io("copy from a layer below", &place, e))?;
-                self.look_like(&file, &found, &stat).map_err(fail)
+                look_like(&file, &found, &stat, self.is_root).map_err(fail)
             }
             FileType::Symlink => {
                 let target = readlinkat(&found, "", Vec::new()).map_err(fail)?;
@@ -77,27 +78,29 @@ impl Unpack {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Ok(());
         }
-        self.look_like(&folder, &found, &stat).map_err(|e| Error::io("set the attributes of", path, e))
+        look_like(&folder, &found, &stat, self.is_root)
+            .map_err(|e| Error::io("set the attributes of", path, e))
     }
+}
 
-    fn look_like(&self, new: impl AsFd, old: &OwnedFd, stat: &Stat) -> rustix::io::Result<()> {
-        let new = new.as_fd();
-        let (uid, gid) = owner(stat);
-        if self.is_root {
-            fchown(new, uid, gid)?;
-        }
-        // What was found is open as a path alone, which has no attributes to read.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let old = open(fd_path(old), flags, Mode::empty())?;
-        for (name, value) in xattrs(&old)? {
-            match fsetxattr(new, name.as_slice(), &value, XattrFlags::empty()) {
-                Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        fchmod(new, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-        futimens(new, &times(stat))
+/// The new file gets what the old one has: owner, extended attributes, mode, times.
+pub(crate) fn look_like(new: impl AsFd, old: &OwnedFd, stat: &Stat, is_root: bool) -> rustix::io::Result<()> {
+    let new = new.as_fd();
+    let (uid, gid) = owner(stat);
+    if is_root {
+        fchown(new, uid, gid)?;
     }
+    // What was found is open as a path alone, which has no attributes to read.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let old = open(fd_path(old), flags, Mode::empty())?;
+    for (name, value) in xattrs(&old)? {
+        match fsetxattr(new, name.as_slice(), &value, XattrFlags::empty()) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    fchmod(new, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    futimens(new, &times(stat))
 }
 
 fn owner(stat: &Stat) -> (Option<Uid>, Option<Gid>) {
@@ -123,12 +126,13 @@ fn entry_for(from: &Place, to: &Place) -> Entry {
 }
 
 /// What an overlay of these layers, the nearest first, would show there.
-fn find(lower: &[PathBuf], path: &Path) -> Result<Option<(OwnedFd, Stat)>> {
+pub(crate) fn find(lower: &[PathBuf], path: &Path) -> Result<Option<(OwnedFd, Stat)>> {
     for layer in lower {
         let fail = |e| Error::io("look into the layer", layer, e);
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let root = open(layer, flags | OFlags::DIRECTORY, Mode::empty()).map_err(fail)?;
-        match open_in_root(&root, path, flags | OFlags::NOFOLLOW) {
+        // overlayfs goes through folders alone: what a layer has behind a link of its own is not there.
+        match open_below(&root, path, flags | OFlags::NOFOLLOW) {
             Ok(found) => {
                 let stat = fstat(&found).map_err(fail)?;
                 return Ok((!is_whiteout(&stat)).then_some((found, stat)));
@@ -140,6 +144,11 @@ fn find(lower: &[PathBuf], path: &Path) -> Result<Option<(OwnedFd, Stat)>> {
         }
     }
     Ok(None)
+}
+
+fn open_below(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    openat2(root, path, flags, Mode::empty(), resolve)
 }
 
 /// Is one of the folders on the way opaque?

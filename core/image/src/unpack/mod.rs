@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 
 use sampan_journal::crash;
 
+pub(crate) use below::{find, look_like};
+pub(crate) use folders::fd_path;
 pub use stream::Unpacked;
 
 use self::folders::Folders;

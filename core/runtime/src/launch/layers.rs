@@ -4,7 +4,7 @@
 //! they are paths, each by itself (6.5). Ids are mapped on private clones of the layers, which overlayfs takes where they are
 //! attached to nothing from 6.15 on.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{
@@ -116,6 +116,15 @@ impl Wanted<'_> {
     fn failed(&self, problem: &str, call: &'static str, errno: Errno) -> Error {
         Error::new(problem.to_owned()).field(self.field.to_owned()).call(call, errno)
     }
+}
+
+/// A layer by itself, without an overlay that would keep it as it is.
+pub fn read_only(tree: BorrowedFd<'_>) -> Result<()> {
+    sampan_child::sys::set_attributes(tree.as_raw_fd(), sampan_child::sys::uapi::MOUNT_ATTR_RDONLY, 0, false)
+        .map_err(|fault| {
+            let errno = Errno::from_raw_os_error(fault.errno.into());
+            Error::new("cannot make the layer read-only").call(fault.call.name(), errno)
+        })
 }
 
 /// The kernel's own words: the first line that it has for this context.
