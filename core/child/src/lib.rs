@@ -81,7 +81,7 @@ pub fn spawn_then(image: &Image<'_>, slots: &[Fd], once_cloned: impl FnOnce()) -
     if let Err(fault) = back {
         // The caller hears of a failure alone, so it must not leave a child that nobody knows.
         sys::kill(pidfd);
-        bury(child);
+        reap(child);
         return Err(fault);
     }
     once_cloned();
@@ -106,14 +106,14 @@ fn succeeded(first: Spawned, successor: &Successor, wait_ms: u32) -> Result<Spaw
     let Some(pid) = successor.pid() else { return Ok(first) };
     let pidfd = sys::pidfd(pid)?;
     match ended {
-        true => bury(first),
+        true => reap(first),
         // It waits in the kernel; nobody waits for it.
         false => sys::close(first.pidfd),
     }
     Ok(Spawned { pid, pidfd })
 }
 
-fn bury(child: Spawned) {
+fn reap(child: Spawned) {
     let _ = sys::reap(child.pidfd);
     sys::close(child.pidfd);
 }

@@ -35,10 +35,10 @@ impl Build {
         self.origins.push(field.into());
     }
 
-    pub fn slot(&mut self, want: SlotSource) -> Slot {
-        let known = self.slots.iter().position(|w| *w == want);
+    pub fn slot(&mut self, source: SlotSource) -> Slot {
+        let known = self.slots.iter().position(|w| *w == source);
         let index = known.unwrap_or_else(|| {
-            self.slots.push(want);
+            self.slots.push(source);
             self.slots.len() - 1
         });
         Slot(index as u32)
@@ -53,7 +53,7 @@ impl Build {
         let mut used: BTreeSet<u32> = self
             .slots
             .iter()
-            .position(|want| *want == SlotSource::Report)
+            .position(|source| *source == SlotSource::Report)
             .map(|i| i as u32)
             .into_iter()
             .collect();
@@ -71,8 +71,8 @@ impl Build {
     /// The flat image.
     pub fn image(&mut self) -> Vec<u8> {
         self.keep_what_is_used_later();
-        let slot = |want: &SlotSource| {
-            self.slots.iter().position(|w| w == want).map_or(Slot::NONE, |i| Slot(i as u32))
+        let slot = |source: &SlotSource| {
+            self.slots.iter().position(|w| w == source).map_or(Slot::NONE, |i| Slot(i as u32))
         };
         let text = std::mem::take(&mut self.table).finish();
         let header = Header {

@@ -62,7 +62,7 @@ pub struct Namespaces {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
     pub kind: u32,
-    pub want: SlotSource,
+    pub source: SlotSource,
     pub field: String,
 }
 
@@ -107,7 +107,7 @@ impl Namespaces {
             found.new &= !CLONE_NEWNET;
             found.join.retain(|j| j.kind != CLONE_NEWNET);
             let field = "linux.namespaces".to_owned();
-            found.join.push(Join { kind: CLONE_NEWNET, want: SlotSource::GivenNetns, field });
+            found.join.push(Join { kind: CLONE_NEWNET, source: SlotSource::GivenNetns, field });
         }
         found.check(&spec.linux)?;
         Ok(found)
@@ -134,13 +134,13 @@ impl Namespaces {
             Some(path) => {
                 let field = format!("{field}.path");
                 let set_in = set_in(spec, *kind);
-                let want = SlotSource::Namespace {
+                let source = SlotSource::Namespace {
                     path: path.to_owned(),
                     kind: *kind,
                     field: field.clone(),
                     set_in,
                 };
-                self.join.push(Join { kind: *kind, want, field });
+                self.join.push(Join { kind: *kind, source, field });
             }
         }
         Ok(())
@@ -180,7 +180,7 @@ impl Namespaces {
         }
         b.clone_flags = u64::from(self.new & !(CLONE_NEWCGROUP | CLONE_NEWTIME | self.made_as_root()));
         for join in self.join.iter().filter(|j| self.entered_before_birth(j)) {
-            let ns = b.slot(join.want.clone());
+            let ns = b.slot(join.source.clone());
             let back = match join.kind {
                 CLONE_NEWPID => Back::ByPidfd,
                 kind => Back::Slot(b.slot(SlotSource::OwnNamespace { kind })),
@@ -202,7 +202,7 @@ impl Namespaces {
             ids::leave_own_groups(b, privileged);
         }
         for join in first.into_iter().chain(then) {
-            let ns = b.slot(join.want.clone());
+            let ns = b.slot(join.source.clone());
             b.step(&join.field, Step::Setns { ns, kinds: join.kind });
         }
         b.step("linux.namespaces", Step::BecomeRoot { setgroups: u32::from(!groups_denied) });
@@ -237,7 +237,7 @@ impl Namespaces {
         }
         let own = |j: &&Join| !self.entered_before_birth(j) && j.kind != CLONE_NEWCGROUP;
         for join in self.join.iter().filter(own) {
-            let ns = b.slot(join.want.clone());
+            let ns = b.slot(join.source.clone());
             b.step(&join.field, Step::Setns { ns, kinds: join.kind });
         }
     }
@@ -270,7 +270,7 @@ impl Namespaces {
             return;
         }
         for join in self.join.iter().filter(|j| j.kind == CLONE_NEWCGROUP) {
-            let ns = b.slot(join.want.clone());
+            let ns = b.slot(join.source.clone());
             b.step(&join.field, Step::Setns { ns, kinds: join.kind });
         }
     }

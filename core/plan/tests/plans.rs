@@ -85,6 +85,20 @@ fn a_user_namespace_has_its_sources_opened_outside() {
     check("userns", &c);
 }
 
+/// containerd hands some on as they stand in an fstab.
+#[test]
+fn options_joined_by_commas_and_empty_ones_are_what_they_are_apart() {
+    let with = |options: Value| {
+        let mut c = config();
+        let mount = json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": options});
+        set(&mut c, "/mounts/-", mount);
+        compile(&c).unwrap().0
+    };
+    let joined = with(json!(["nosuid,size=1m,", "", "ro"]));
+    assert_eq!(joined, with(json!(["nosuid", "size=1m", "ro"])));
+    assert!(joined.contains("/t [ro,nosuid,size=1m]"), "{joined}");
+}
+
 /// As the second container of a pod: users, network and processes are there already.
 #[test]
 fn a_user_namespace_of_a_path_is_joined_by_one_and_lived_in_by_its_child() {

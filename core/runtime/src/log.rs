@@ -41,7 +41,7 @@ pub struct Log {
 impl Log {
     /// The one error of this run: on stderr as it is, in the log on one line.
     pub fn error(&self, text: &str) {
-        let _ = writeln!(io::stderr(), "sampan: {text}");
+        let _ = writeln!(io::stderr(), "sampan: {}", printable(text));
         self.write(Level::Error, text);
     }
 
@@ -61,7 +61,7 @@ impl Log {
         match self.file {
             Some(_) => self.write(level, text),
             None => {
-                let _ = writeln!(io::stderr(), "sampan: {}: {text}", level.name());
+                let _ = writeln!(io::stderr(), "sampan: {}: {}", level.name(), printable(text));
             }
         }
     }
@@ -82,7 +82,7 @@ impl Log {
     }
 
     fn line(&self, level: Level, text: &str, time: &str) -> String {
-        let msg = one_line(text);
+        let msg = one_line(&printable(text));
         if self.json {
             json!({ "level": level.name(), "msg": msg, "time": time }).to_string()
         } else {
@@ -96,6 +96,19 @@ impl Log {
 fn open(path: &Path) -> io::Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(flags).open(path)
+}
+
+/// Without what a terminal would act on: a text may have in it what an image, a hook or a process inside says.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => printable.push(character),
+            control if control.is_control() => printable.extend(control.escape_default()),
+            other => printable.push(other),
+        }
+    }
+    printable
 }
 
 /// The error's lines as one, since clients show only the first.
@@ -118,6 +131,11 @@ mod tests {
             line(true),
             r#"{"level":"error","msg":"web: cannot \"x\"; open: ENOENT","time":"2026-11-24T22:13:22Z"}"#
         );
+    }
+
+    #[test]
+    fn a_terminal_finds_nothing_to_act_on() {
+        assert_eq!(printable("a\tb\n\u{1b}[31m\r\u{9b}\u{7f}é"), "a\tb\n\\u{1b}[31m\\r\\u{9b}\\u{7f}é");
     }
 
     #[test]

@@ -210,6 +210,20 @@ fn who_takes_the_group_of_a_container_that_has_ended_has_it_alone() {
     }
 }
 
+/// A process names itself, and errors are read on root's terminal.
+#[test]
+fn the_name_of_a_process_inside_is_told_as_text_alone() {
+    let script = r"printf '\033]0;pwn\007\nx' >/proc/self/comm; touch /dev/shm/named; read x </dev/zero";
+    let Some(here) = Here::new("named", script) else { return };
+    here.run();
+    eventually("named", || here.root.err(["exec", &here.id, "/bin/ls", "/dev/shm/named"]).0 == 0);
+    fs::write(here.root.path().join(&here.id).join("state.json"), "{").unwrap();
+    let (code, err) = here.root.err(["delete", "--force", &here.id]);
+    assert!(code == 1 && err.contains(r"(\u{1b}]0;pwn\u{7}\nx)"), "{err:?}");
+    let _ = here.groups().kill(std::time::Duration::from_secs(5));
+    here.delete();
+}
+
 #[test]
 fn a_failing_launch_ends_nobody_in_a_group_that_was_there_before() {
     let Some(mut here) = Here::new("failing-shared", "true") else { return };

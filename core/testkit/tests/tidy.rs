@@ -61,7 +61,7 @@ const FUNCTION_LINES_MAX: usize = 60;
 const LONG: &str = "Long because";
 
 /// Words of our own that once stood for a word of the field.
-const GONE: [(&str, &str); 12] = [
+const GONE: [(&str, &str); 13] = [
     ("Want", "SlotSource"),
     ("Around", "MountContext, or Circumstances of a failure"),
     ("Made", "MountOutcome"),
@@ -74,6 +74,7 @@ const GONE: [(&str, &str); 12] = [
     ("Shelf", "RestartCache"),
     ("Remains", "Cleanup, CleanupPhase"),
     ("luck", "jitter_share"),
+    ("bury", "reap"),
 ];
 
 fn workspace() -> PathBuf {

@@ -14,7 +14,7 @@ use super::{args, help};
 use crate::error::io_name;
 use crate::kernel::seal;
 use crate::launch::trace::Cost;
-use crate::log::Log;
+use crate::log::{Log, printable};
 use crate::ops::enter::Entered;
 use crate::ops::events::Event;
 use crate::ops::{self, Container, Error};
@@ -191,7 +191,7 @@ impl<'c> Call<'c> {
     fn list(&self) -> ops::Result<Output> {
         let json = options::json(&self.command.given)?;
         let listing = ops::list::run(self.root()?)?;
-        listing.unreadable.iter().for_each(|e| eprintln!("sampan: {e}"));
+        listing.unreadable.iter().for_each(|e| eprintln!("sampan: {}", printable(&e.to_string())));
         let rows: Vec<_> = listing.containers.iter().map(Container::document).collect();
         text(match (self.command.given.has("quiet"), json) {
             (true, _) => Ok(render::ids(&rows)),

@@ -98,8 +98,8 @@ impl<'r> Groups<'r> {
     /// The child mounts while we make them, and waits at its gate before it joins. Not where it is born in one (v2, where a
     /// controller enabled for a group with a process in it waits for an RCU grace period), nor where we open what it mounts.
     fn may_be_late(&self) -> bool {
-        let needs = |want: &SlotSource| {
-            matches!(want, SlotSource::Group | SlotSource::Tree { .. } | SlotSource::Layers { .. })
+        let needs = |source: &SlotSource| {
+            matches!(source, SlotSource::Group | SlotSource::Tree { .. } | SlotSource::Layers { .. })
         };
         // One that joins a user namespace is in its groups before that.
         self.request.plan.parent.users != Users::Joined && !self.request.plan.slots.iter().any(needs)
@@ -296,13 +296,13 @@ impl Launch<'_, '_> {
 
     fn explained(&self, told: &Told, inside: &mut HookOutputs) -> Error {
         let plan = self.request.plan;
-        let around = Circumstances {
+        let circumstances = Circumstances {
             new_user_namespace: plan.parent.users != Users::Hosts,
             privileged: self.request.host.privileged,
         };
         match render::reader(plan) {
             Some(reader) => {
-                inside.explain(explain(told, &reader, &plan.origins, around), self.request.hook_log)
+                inside.explain(explain(told, &reader, &plan.origins, circumstances), self.request.hook_log)
             }
             None => Error::new("the plan is damaged"),
         }

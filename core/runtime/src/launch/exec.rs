@@ -67,9 +67,9 @@ fn joined(request: &ExecRequest<'_>, child: &Spawned, slots: &mut Slots<'_>) -> 
         None => None,
     };
     let reader = render::reader(request.plan).ok_or_else(|| Error::new("the plan is damaged"))?;
-    let around = Circumstances { privileged: true, ..Circumstances::default() };
+    let circumstances = Circumstances { privileged: true, ..Circumstances::default() };
     let failed = match next_report(&report)? {
-        Some(told) => Some(explain(&told, &reader, &request.plan.origins, around)),
+        Some(told) => Some(explain(&told, &reader, &request.plan.origins, circumstances)),
         None => silence(&reader),
     };
     if let Some(error) = failed {

@@ -20,7 +20,12 @@ pub struct Circumstances {
 }
 
 /// The error that a report of failure stands for.
-pub(super) fn explain(told: &Told, plan: &Reader<'_>, origins: &[String], around: Circumstances) -> Error {
+pub(super) fn explain(
+    told: &Told,
+    plan: &Reader<'_>,
+    origins: &[String],
+    circumstances: Circumstances,
+) -> Error {
     let Report::Failed { step: index, call, errno, detail } = told.report else {
         return Error::new("the container's process reported out of turn");
     };
@@ -60,7 +65,7 @@ pub(super) fn explain(told: &Told, plan: &Reader<'_>, origins: &[String], around
     error.step = Some(place);
     if error.likely.is_empty() {
         error.likely = match told.kernel.is_empty() {
-            true => likely(step, call, errno, around).unwrap_or_default().to_owned(),
+            true => likely(step, call, errno, circumstances).unwrap_or_default().to_owned(),
             false => of_the_kernel(step, &told.kernel, plan),
         };
     }
@@ -129,8 +134,8 @@ fn hook(words: String, call: Call, errno: Errno, detail: u32) -> Error {
 /// The table.
 ///
 /// Long because each row is a line of it.
-pub fn likely(step: Step, call: Call, errno: Errno, around: Circumstances) -> Option<&'static str> {
-    let inside = around.new_user_namespace;
+pub fn likely(step: Step, call: Call, errno: Errno, circumstances: Circumstances) -> Option<&'static str> {
+    let inside = circumstances.new_user_namespace;
     Some(match (step, call, errno) {
         (Step::GoOnInChild { .. }, Call::clone3, Errno::AGAIN) => {
             "there are as many processes as RLIMIT_NPROC allows the user, or as pids.limit allows the container"
@@ -254,7 +259,9 @@ pub fn likely(step: Step, call: Call, errno: Errno, around: Circumstances) -> Op
         (_, _, Errno::NOSYS) => {
             "this kernel is older than 5.14, or a seccomp filter around us denies the call"
         }
-        (_, _, Errno::PERM) if !around.privileged => "this needs root, or a user namespace in the config",
+        (_, _, Errno::PERM) if !circumstances.privileged => {
+            "this needs root, or a user namespace in the config"
+        }
         _ => return None,
     })
 }

@@ -97,8 +97,8 @@ fn made_by_child(plan: &Plan<'_>, tree: &OwnedFd) -> Result<OwnedFd> {
         (Some(mount), None) => Ok(mount),
         (_, Some(told)) => {
             let reader = render::reader(plan).ok_or_else(|| Error::new("the plan is damaged"))?;
-            let around = Circumstances { privileged: true, ..Circumstances::default() };
-            Err(explain(&told, &reader, &plan.origins, around))
+            let circumstances = Circumstances { privileged: true, ..Circumstances::default() };
+            Err(explain(&told, &reader, &plan.origins, circumstances))
         }
         (None, None) => Err(Error::new("the process that makes it was killed")),
     }

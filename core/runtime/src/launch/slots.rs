@@ -76,8 +76,8 @@ impl<'a> Slots<'a> {
             inside: HookOutputs::default(),
             user_namespaces: UserNamespaces::default(),
         };
-        for want in &request.plan.slots {
-            let held = slots.one(want, request, cgroup)?;
+        for source in &request.plan.slots {
+            let held = slots.one(source, request, cgroup)?;
             slots.held.push(held);
         }
         Ok(slots)
@@ -85,12 +85,12 @@ impl<'a> Slots<'a> {
 
     fn one(
         &mut self,
-        want: &SlotSource,
+        source: &SlotSource,
         request: &SlotInputs<'a>,
         cgroup: Option<&Cgroup<'_>>,
     ) -> Result<Held<'a>> {
         let missing = |what: &str| Error::new(format!("the plan needs {what}, and the caller gave none"));
-        Ok(match want {
+        Ok(match source {
             SlotSource::Report => Held::Ours(self.report(request.fifos)?),
             SlotSource::Gate(Gate::Start) if let Some(folder) = request.fifos => {
                 Held::Ours(start_gate(folder)?)

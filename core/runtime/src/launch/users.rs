@@ -73,8 +73,8 @@ fn joined(users: &OwnedFd, path: &str, field: &str) -> Result<JoinedUsers> {
         Ok(Some(Told { report: Report::Reached { .. }, .. })) => maps(child.pid, field),
         Ok(Some(told)) => Err(match render::reader(&plan) {
             Some(reader) => {
-                let around = Circumstances { privileged: true, ..Circumstances::default() };
-                explain(&told, &reader, &plan.origins, around)
+                let circumstances = Circumstances { privileged: true, ..Circumstances::default() };
+                explain(&told, &reader, &plan.origins, circumstances)
             }
             None => Error::new("the plan is damaged"),
         }),

@@ -107,7 +107,8 @@ fn nothing_runs(folder: &Folder, damage: &str) -> Result<()> {
     }
     let name = |pid: &i32| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        format!("{pid} ({})", name.trim_end())
+        // It names itself: without the escapes it could have more lines, or have root's terminal do things.
+        format!("{pid} ({})", name.trim_end().escape_debug())
     };
     let processes = left.iter().map(name).collect::<Vec<_>>().join(", ");
     let groups = cgroup.paths().into_iter().map(|(_, path)| path).filter(|p| Path::new(p).exists());
