@@ -160,7 +160,7 @@ impl Held {
 }
 
 impl Cgroup<'_> {
-    /// For what may be done late, when other groups may have the same name.
+    /// The folders, open: for a kill that may come when other groups have been made by the same name.
     pub fn hold(&self) -> Result<Held> {
         let folders = self.groups().filter_map(|group| match group.folder() {
             Ok(root) => Some(Ok(group.hierarchy.rooted(group.name(), root))),

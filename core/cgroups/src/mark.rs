@@ -2,7 +2,7 @@
 //! another one takes it; the first one's state still names the group, and its inode is the same.
 //!
 //! The mark is an extended attribute of the group's folder, of a kind that only the host's root can set (xattr(7)): a container to
-//! which its group is delegated must not change who may end it. Where there is none nobody else has marked the group.
+//! which its group is delegated must not change who may end it. A group without a mark was marked by nobody.
 
 use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 

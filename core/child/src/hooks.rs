@@ -84,7 +84,7 @@ fn execute(c: &Context<'_>, argv: List, env: Environment, stdin: Fd, output: Opt
         sys::dup_to(output, 2)?;
     }
     if let Some(root) = c.root {
-        // As runc has it.
+        // Where runc starts them too.
         sys::fchdir(root)?;
     }
     sys::close_between(3, u32::MAX)?;

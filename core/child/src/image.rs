@@ -14,7 +14,7 @@ pub const VERSION: u32 = 3;
 pub const HEADER: usize = 12;
 /// Bytes of one step.
 pub const STEP: usize = 32;
-/// More is no container of this world, and would overflow the report.
+/// Far more than any config needs, and as many as a report can count.
 pub const STEPS_MAX: u32 = 65_536;
 
 /// What an image may ask of clone3: anything else (shared memory, a parent of its choice) would break what the spawner

@@ -53,7 +53,7 @@ fn tell(report: Option<Fd>, message: Report) {
 /// Long because it is one flat match: the order is the plan's, never ours.
 fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
     match step {
-        // The spawner's, done before we were born.
+        // Carried out by the spawner, before it cloned us.
         Step::Enter { .. } | Step::StartOn { .. } => Ok(()),
         Step::Signals {} => {
             sys::reset_signals();

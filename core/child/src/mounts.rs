@@ -201,7 +201,7 @@ fn is_node(dir: Fd, name: &[u8], mode: u32, device: u32) -> bool {
     })
 }
 
-/// What an image brought at that name gives way, unless it is a directory.
+/// What the image has at that name is replaced, unless it is a directory.
 pub(crate) fn link(base: Fd, path: &[u8], to: &[u8]) -> Result<()> {
     let (dir, name) = parent_of(base, path)?;
     let made = match sys::symlinkat(to, dir, name) {

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A process that sees its child out, and ends what that leaves.
+//! The overseer of a hook: waits for its child, and where that fails, or is to end, ends all that it has started.
 //!
 //! ```text
 //!   subreaper -> fork: the child goes on     here: SIGCHLD: reap; it failed, or SIGTERM: kill all children until there is none
@@ -12,7 +12,7 @@
 
 use crate::sys::{self, Ended, Result, signal, uapi};
 
-/// Back in the child alone.
+/// Returns in the child alone.
 pub(crate) fn go_on_in_child() -> Result<()> {
     sys::become_subreaper()?;
     sys::block(signal::CHILD | signal::TERM)?;
@@ -34,7 +34,7 @@ pub(crate) fn go_on_in_child() -> Result<()> {
 /// Until the child has ended, or somebody asks for its end.
 fn see_out(child: u32) -> Ended {
     loop {
-        while let Ok(Some((pid, ended))) = sys::reap_any(false) {
+        while let Ok(Some((pid, ended))) = sys::reap_any() {
             if pid == child {
                 return ended;
             }
@@ -56,7 +56,7 @@ fn end_children() {
         kill_children();
         let mut left_theirs = false;
         loop {
-            match sys::reap_any(false) {
+            match sys::reap_any() {
                 // Its children are ours now.
                 Ok(Some(_)) => left_theirs = true,
                 Ok(None) => break,

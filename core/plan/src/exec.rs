@@ -31,7 +31,7 @@ use sampan_child::defence::{self, Defence};
 use sampan_child::step::{Back, FOR_EVER, Numbers, Step};
 use sampan_child::sys::uapi::*;
 
-/// How long somebody with other work waits for a process that joined a paused container.
+/// How long a caller that has other work, as for a health check, waits for a process that joined a paused container.
 const PAUSED_MS_MAX: u32 = 1_000;
 
 impl<'a> Plan<'a> {
@@ -92,8 +92,8 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// From the clone to a process in the container's groups and its namespaces `kinds`. Is the program's process yet to be born,
-/// in the pid namespace?
+/// From the clone to a process in the container's groups and its namespaces `kinds`. True: the program's
+/// process is still to be cloned, in the pid namespace.
 fn join(
     b: &mut Build,
     p: &Process<'_>,

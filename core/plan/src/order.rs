@@ -91,7 +91,7 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
         })
     }
 
-    /// From the clone to a process in all its namespaces, which knows nobody but its parent.
+    /// From the clone to a process in all its namespaces.
     fn namespaces(&self, b: &mut Build) -> Result<(), Error> {
         self.namespaces.born_into(b);
         if self.host.cgroups.iter().any(|g| g.version == Version::V2) {
@@ -328,7 +328,7 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
     }
 }
 
-/// Closes what is nobody's here, and makes the process one that its parent's signals and terminal do not reach.
+/// Closes the descriptors that the plan does not use, and puts the process out of reach of its parent's signals and terminal.
 pub(crate) fn first_steps(b: &mut Build, options: &Options) {
     b.step("", Step::Close { first: options.first_of_ours(), keep: Numbers::default() });
     b.step("", Step::Signals {});

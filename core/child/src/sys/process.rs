@@ -164,7 +164,7 @@ impl Successor {
         u32::try_from(self.word().load(SeqCst)).ok().filter(|pid| *pid > 0)
     }
 
-    /// From here on there will be none. False: it is too late for that.
+    /// The child must not be made any more. False: it has been begun.
     pub fn give_up(&self) -> bool {
         self.is_now(Successor::GIVEN_UP)
     }
@@ -177,10 +177,10 @@ impl Drop for Successor {
     }
 }
 
-/// Goes on in a child, which is the spawner's as this process is (CLONE_PARENT), and ends here. Back in the child alone.
+/// Goes on in a child, whose parent is the spawner too (CLONE_PARENT), and ends this process. Returns in the child alone.
 pub(crate) fn go_on_in(successor: &Successor) -> Result<()> {
     if !successor.is_now(Successor::BEGUN) {
-        // The spawner waits no more, and would never know of the child.
+        // The spawner has given up waiting, and would never know of the child.
         exit(125)
     }
     if defence::on(Defence::SuccessorOutOfReach) {
@@ -218,13 +218,11 @@ pub enum Ended {
     Killed(i32),
 }
 
-/// Waits for any child, if `block`, and reaps it: its pid, and how it ended. None: no child has ended. ECHILD: there is none.
-pub fn reap_any(block: bool) -> Result<Option<(u32, Ended)>> {
+/// Reaps any child that has ended: its pid, and how it ended. None: no child has ended. ECHILD: there is no child.
+pub fn reap_any() -> Result<Option<(u32, Ended)>> {
     let mut info = [0i32; 32];
-    // 4 is WEXITED, 1 is WNOHANG.
-    let flags = if block { 4 } else { 5 };
-    // SAFETY: siginfo_t has 128 bytes, as `info` has.  0 is P_ALL.
-    again(|| unsafe { syscall(Call::waitid, [0, 0, info.as_mut_ptr() as usize, flags, 0, 0]) })?;
+    // SAFETY: siginfo_t has 128 bytes, as `info` has.  0 is P_ALL, 5 is WEXITED | WNOHANG.
+    again(|| unsafe { syscall(Call::waitid, [0, 0, info.as_mut_ptr() as usize, 5, 0, 0]) })?;
     let [_signal, _errno, code, _pad, pid, _uid, status, ..] = info;
     let ended = if code == 1 { Ended::Exited(status) } else { Ended::Killed(status) };
     Ok(if pid == 0 { None } else { Some((pid as u32, ended)) })
@@ -236,18 +234,18 @@ pub mod signal {
     pub const CHILD: u64 = 1 << 16;
 }
 
-/// These are blocked from now on, and what comes of them waits for [`take`].
+/// Blocks these signals: those that arrive stay pending until [`take`].
 pub fn block(signals: u64) -> Result<()> {
     // SAFETY: SIG_BLOCK (0) reads the eight bytes of `signals`.
     unsafe { syscall(Call::rt_sigprocmask, [0, &raw const signals as usize, 0, 8, 0, 0]) }.map(drop)
 }
 
-/// Waits for one of these, which are blocked: it, as a set.
+/// Waits for one of these signals, which must be blocked, and returns it as a set.
 pub fn take(signals: u64) -> Result<u64> {
     again(|| wait_for_signal(signals, 0))
 }
 
-/// The same, for so long at most; who is interrupted comes back sooner.
+/// The same for `time_ns` at most; an interruption ends the wait sooner.
 pub fn take_within(signals: u64, time_ns: u64) -> Result<u64> {
     let time = [time_ns / 1_000_000_000, time_ns % 1_000_000_000];
     wait_for_signal(signals, time.as_ptr() as usize)
@@ -265,7 +263,7 @@ pub fn kill_child(pid: u32) {
     let _ = numbers(Call::kill, [pid as usize, 9, 0, 0, 0, 0]);
 }
 
-/// Ends as somebody did whom this signal killed, without a core of its own.
+/// Ends by this signal, as the child did, but without a core dump.
 pub fn end_by(signal: i32) -> ! {
     reset_signals();
     let _ = super::set_dumpable(false);
@@ -397,7 +395,7 @@ impl Trace {
         Ok(Trace { times, length })
     }
 
-    /// Writes the time to a place; one that is outside is none.
+    /// Writes the time at `index`; one outside of the map is ignored.
     pub fn stamp(&mut self, index: u32) {
         if (index as usize) < self.length {
             // SAFETY: below the length of a map that nobody unmaps while this process runs its image; another process may

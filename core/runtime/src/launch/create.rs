@@ -250,7 +250,7 @@ impl Launch<'_, '_> {
         if let (Some(groups), Some(cgroup)) = (&self.groups.cgroup, &mut self.state.cgroup) {
             cgroup.claim(groups)?;
         }
-        // Behind a pipe it ends with us to the last, and without hooks nobody looks before it is started.
+        // Where its gate is a pipe the child ends when we do, and without hooks nobody looks at the container before its start.
         let ends_with_us = !self.request.host.cgroups.is_empty()
             && (self.groups.kept || self.request.barrier == Barrier::Pipe);
         if !ends_with_us || !self.state.hooks.is_empty() {

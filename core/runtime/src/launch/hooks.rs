@@ -112,11 +112,11 @@ pub fn run(
     }
 }
 
-/// A hook that runs: ours, or one that whoever was here before us has left.
+/// A hook that runs: started by us, or by the worker that was here before us.
 #[derive(Debug)]
 pub struct UnderWay<'u> {
     pub child: &'u Spawned,
-    /// Absent where whoever started it took it along: then a program that cannot be executed is an exit with 127.
+    /// Absent where the process that started the hook has died with it: then a program that cannot be executed is an exit with 127.
     pub report: Option<&'u OwnedFd>,
     /// From now on.
     pub limit: Option<Duration>,
@@ -163,7 +163,7 @@ fn failed(which: &Which<'_>, cause: Cause, output: String) -> HookError {
 /// How long what a hook started may take to be dead: only what hangs in the kernel takes longer.
 const DEAD_WITHIN: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
-/// Ends a hook and all that it has started. What we have cloned is not the hook but whoever sees to that
+/// Ends a hook and all that it has started. What we have cloned is not the hook but its overseer
 /// (sampan_child::step::Step::Oversee); it must not be reaped yet.
 pub fn end(child: &Spawned) {
     let _ = pidfd_send_signal(&child.pidfd, Signal::TERM);

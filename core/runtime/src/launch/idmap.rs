@@ -3,8 +3,8 @@
 //! ```text
 //!   clone into a new user namespace -> write its maps -> open /proc/PID/ns/user -> close the gate: the child ends, reaped
 //! ```
-//! From then on the descriptor alone keeps the namespace: nobody is in it.  Deliberately absent: the spawner of the launch.
-//! The child lives for half a millisecond, and whoever dies meanwhile closes its gate.
+//! From then on the descriptor alone keeps the namespace: nobody is in it.  This process clones the child itself, not the spawner
+//! of the launch: it lives for half a millisecond, and ends with us, because our end of its gate closes.
 //!
 //! That child is ours and not the keel's. sampand keeps the namespace for the host's root; others are made for each launch.
 

@@ -15,7 +15,7 @@ pub struct Cost {
     pub number: usize,
     pub nanoseconds: u64,
     pub words: String,
-    /// Time that it waited for somebody, or that execve took: none of the child's own.
+    /// The child waited for another process, or for execve: time that is not its own work.
     pub is_others: bool,
 }
 

@@ -52,7 +52,7 @@ pub type ShowCosts<'s> = &'s mut dyn FnMut(&[Cost]);
 /// Runs it; the exit code.
 pub fn run(root: &Root, run: &Run, show: ShowCosts<'_>) -> Result<i32> {
     let o = &run.create;
-    // All that can be wrong with what was asked is, before there is a folder that somebody would have to remove.
+    // What is wrong with the request fails here, before there is a folder that somebody would have to remove.
     let config = match &run.rootfs {
         None => Config::read(o)?,
         Some(rootfs) => Config::from_text(root.path().join(&o.id), config(&o.id, rootfs)?),
