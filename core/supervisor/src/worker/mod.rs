@@ -50,7 +50,7 @@ use sampan_service::graph::Graph;
 use sampan_service::limits::Gate;
 use sampan_service::sabotage::{Invariant, broken};
 use sampan_service::{Down, Exit, Life, Ms, Now, Problem, State, WaitFor, Wanted};
-use shutdown::Shutdown;
+use shutdown::Ends;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -124,10 +124,9 @@ pub struct Worker {
     bus: Bus,
     waiters: Vec<Waiter>,
     tidy: Tidy,
-    ending: Option<Shutdown>,
+    ends: Ends,
     /// `Down` requests are answered at the very end.
     farewell: Vec<Answer<api::Done>>,
-    kept: bool,
 }
 
 impl Worker {
@@ -168,9 +167,8 @@ impl Worker {
             bus: Bus::default(),
             waiters: Vec::new(),
             tidy: Tidy::default(),
-            ending: None,
+            ends: Ends::Not,
             farewell: Vec::new(),
-            kept: false,
         }
     }
 
@@ -387,11 +385,11 @@ impl Worker {
             }
             Order::Reload => self.read_config(Asker::Signal),
             Order::Holder => self.context.place_holder(),
-            Order::Terminate if self.keeps_on_exit() && self.ending.is_none() => {
+            Order::Terminate if self.keeps_on_exit() && !self.is_ending() => {
                 tracing::info!("SIGTERM: containers run on (on_exit = \"keep\")");
-                self.kept = true;
+                self.leave();
             }
-            _ if self.ending.is_some() => self.hurry(),
+            _ if self.is_ending() => self.hurry(),
             _ => self.end("asked to stop; once more to hurry"),
         }
     }
@@ -400,7 +398,7 @@ impl Worker {
     fn settle(&mut self) {
         loop {
             let mut moved = self.run_gate();
-            if self.ending.is_some() {
+            if matches!(self.ends, Ends::Stops(_)) {
                 moved |= self.stop_next();
             }
             if !moved {
@@ -414,7 +412,7 @@ impl Worker {
     }
 
     fn run_gate(&mut self) -> bool {
-        if !std::mem::take(&mut self.gate_dirty) || self.ending.is_some() {
+        if !std::mem::take(&mut self.gate_dirty) || self.is_ending() {
             return false;
         }
         let (fleet, graph, config, plugins) = (&self.fleet, &self.graph, &self.config, &self.context.plugins);

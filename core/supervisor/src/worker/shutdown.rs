@@ -18,6 +18,16 @@ use std::time::Duration;
 /// for one more attempt.
 const LAST_MAX: Duration = Duration::from_secs(12);
 
+/// Whether sampand ends, and how. Once it does nothing is started.
+#[derive(Debug, Default)]
+pub(crate) enum Ends {
+    #[default]
+    Not,
+    /// Containers run on (`on_exit = "keep"`).
+    Leaves,
+    Stops(Shutdown),
+}
+
 /// A shutdown under way.
 #[derive(Debug)]
 pub(crate) struct Shutdown {
@@ -37,14 +47,21 @@ impl Worker {
 
     /// Begins the ordered shutdown.
     pub fn end(&mut self, why: &str) {
-        if self.ending.is_some() {
+        if self.is_ending() {
             return;
         }
         tracing::info!("{why}");
         let limit = self.config.supervisor.shutdown_timeout;
         crate::service_manager::is_stopping(limit + LAST_MAX);
         let _limit = self.say_after(limit, Message::Hurry);
-        self.ending = Some(Shutdown { hurried: false, given_up: false, _limit, last: None });
+        self.ends = Ends::Stops(Shutdown { hurried: false, given_up: false, _limit, last: None });
+    }
+
+    /// Ends at the end of this turn, unless a shutdown is under way.
+    pub(crate) fn leave(&mut self) {
+        if !self.is_ending() {
+            self.ends = Ends::Leaves;
+        }
     }
 
     fn say_after(&self, limit: Duration, message: Message) -> Task {
@@ -57,11 +74,11 @@ impl Worker {
 
     /// A shutdown ends, whatever does not.
     pub(crate) fn limit_the_last(&mut self) {
-        let Some(ending) = &self.ending else { return };
+        let Ends::Stops(ending) = &self.ends else { return };
         let mut left = self.fleet.entries.values().filter(|entry| !entry.is_at_rest());
         if ending.last.is_none() && (ending.hurried || left.all(|entry| entry.machine.state.is_uncleaned())) {
             let last = self.say_after(LAST_MAX, Message::GiveUp);
-            if let Some(ending) = &mut self.ending {
+            if let Ends::Stops(ending) = &mut self.ends {
                 ending.last = Some(last);
             }
         }
@@ -69,7 +86,7 @@ impl Worker {
 
     /// What is not stopped by now does not stop.
     pub(crate) fn give_up(&mut self) {
-        if let Some(ending) = &mut self.ending {
+        if let Ends::Stops(ending) = &mut self.ends {
             ending.given_up = true;
         }
     }
@@ -83,7 +100,7 @@ impl Worker {
 
     /// No more order, no more grace.
     pub(crate) fn hurry(&mut self) {
-        let Some(ending) = &mut self.ending else { return };
+        let Ends::Stops(ending) = &mut self.ends else { return };
         if !ending.hurried {
             ending.hurried = true;
             tracing::warn!("hurry: no more grace, every container is killed");
@@ -99,7 +116,7 @@ impl Worker {
     pub fn go_on(&mut self, ending: Ending) {
         match ending {
             Ending::No => {}
-            Ending::Terminate if self.keeps_on_exit() => self.kept = true,
+            Ending::Terminate if self.keeps_on_exit() => self.leave(),
             Ending::Terminate | Ending::Everything => self.end("asked to stop, before this worker came"),
             Ending::Hurry => {
                 self.end("asked to stop, before this worker came");
@@ -120,7 +137,7 @@ impl Worker {
     }
 
     pub fn is_ending(&self) -> bool {
-        self.ending.is_some()
+        !matches!(self.ends, Ends::Not)
     }
 
     /// Stops what nothing depends on any more; true if there was such a service.
@@ -134,13 +151,11 @@ impl Worker {
     }
 
     pub(crate) fn over(&mut self) -> Option<Outcome> {
-        if self.kept {
-            return Some(Outcome::Kept);
-        }
-        match &self.ending {
-            Some(_) if self.fleet.all_at_rest() => Some(Outcome::Stopped),
-            Some(ending) if ending.given_up => Some(Outcome::Left),
-            Some(_) | None => None,
+        match &self.ends {
+            Ends::Leaves => Some(Outcome::Kept),
+            Ends::Stops(_) if self.fleet.all_at_rest() => Some(Outcome::Stopped),
+            Ends::Stops(ending) if ending.given_up => Some(Outcome::Left),
+            Ends::Stops(_) | Ends::Not => None,
         }
     }
 

@@ -1,6 +1,8 @@
 //! Who is asked to end, and by whom: the keel alone is; what it was asked outlives the worker, and never the keel.
-use super::World;
 use super::world::kill;
+use super::{LIVE, World};
+use sampan_testkit::Folder;
+use sampan_testkit::plugin::C;
 use std::process::{Command, Stdio};
 
 /// Takes its time when it is asked to end.
@@ -71,6 +73,35 @@ fn a_shutdown_goes_on_under_the_next_worker_whoever_asked_for_it() {
         world.start();
         world.until_state("slow", "running");
         world.until("it listens", |world| world.dir().join("rootfs/tmp/ready").exists());
+    }
+}
+
+/// Whatever is to become of what runs, it begins nothing.
+#[test]
+fn one_that_is_asked_to_end_while_its_plugins_open_starts_nothing() {
+    for on_exit in ["keep", "stop"] {
+        let Some(world) = World::new("") else { return };
+        let dir = Folder::new();
+        let opening = dir.path("opening");
+        let plugin = C {
+            open: r#"{ int fd = open(getenv("OPENING"), O_CREAT | O_WRONLY, 0600); close(fd); usleep(1500000); return SP_OK; }"#,
+            ..C::new("slow", "return SP_OK;")
+        };
+        let library = plugin.build(&dir);
+        world.configure(&format!(
+            "on_exit = \"{on_exit}\"\n---\n[plugins.slow]\npath = \"{}\"\n[services.a]\n{LIVE}[services.b]\n{LIVE}",
+            library.display()
+        ));
+        let mut world = world.env("OPENING", opening.to_str().unwrap());
+        world.spawn();
+        world.until("its plugin opens", |_| opening.exists());
+        world.signal(libc::SIGTERM);
+        assert_eq!(world.ended(), Some(0), "{}", world.said());
+        let said = world.said();
+        assert!(!said.contains("-> "), "{on_exit}: a service has changed: {said}");
+        world.start();
+        world.until_state("a", "running");
+        assert_eq!(world.inspect("a").status.generation, 1, "{on_exit}: its first life");
     }
 }
 
