@@ -62,8 +62,9 @@ fn obey(keel: &Keel, line: &str) -> Outcome {
             let command = line.splitn(3, ' ').nth(2).unwrap_or("true");
             format!("pid {}", launch(keel, tag, command)?)
         }
-        // Goes on until somebody kills us.
+        // Goes on until somebody kills us. First it says that the line has been read: what is left of one is the next worker's.
         ["storm"] => {
+            say("storm");
             for n in 0..u32::MAX {
                 let pid =
                     launch(keel, &format!("storm-{n}"), &format!("sleep 0.0{}; exit {}", n % 9, n % 200))?;

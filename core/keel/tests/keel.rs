@@ -344,7 +344,7 @@ fn killed_at_random_moments_nothing_is_lost_or_doubled() {
 
 /// One worker's life and death; returns the next one.
 fn storm(sampand: &mut Sampand, worker: i32, round: u32, life: Duration) -> i32 {
-    sampand.say("storm");
+    sampand.check("storm", "storm");
     std::thread::sleep(life);
     kill(worker, libc::SIGKILL);
 
