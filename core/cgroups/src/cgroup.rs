@@ -159,11 +159,34 @@ impl Held {
     }
 }
 
+/// Which groups were there when it was made, by their numbers, which the kernel gives to no other group: nothing is open.
+#[derive(Debug)]
+pub struct Identity {
+    /// One for each hierarchy, in their order.
+    inodes: Vec<Option<u64>>,
+}
+
 impl Cgroup<'_> {
     /// The folders, open: for a kill that may come when other groups have been made by the same name.
     pub fn hold(&self) -> Result<Held> {
-        let folders = self.groups().filter_map(|group| match group.folder() {
-            Ok(root) => Some(Ok(group.hierarchy.rooted(group.name(), root))),
+        self.hold_identified(&self.identity()?)
+    }
+
+    /// For what may be done later still, and for many: no descriptor until it is held.
+    pub fn identity(&self) -> Result<Identity> {
+        Ok(Identity { inodes: self.groups().map(|group| group.inode()).collect::<Result<_>>()? })
+    }
+
+    /// Those of the identified ones that are still there.
+    pub fn hold_identified(&self, identity: &Identity) -> Result<Held> {
+        let identified =
+            self.groups().zip(&identity.inodes).filter_map(|(group, inode)| Some((group, (*inode)?)));
+        let folders = identified.filter_map(|(group, inode)| match group.folder() {
+            Ok(root) => match rustix::fs::fstat(&root) {
+                Ok(stat) if stat.st_ino == inode => Some(Ok(group.hierarchy.rooted(group.name(), root))),
+                Ok(_) => None,
+                Err(e) => Some(Err(Error::new(Doing::Read, group.name()).call("fstat", e))),
+            },
             Err(Errno::NOENT | Errno::NODEV) => None,
             Err(e) => Some(Err(Error::new(Doing::Read, group.name()).call("openat", e))),
         });

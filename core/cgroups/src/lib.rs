@@ -37,7 +37,7 @@ mod apply;
 mod update;
 mod stats;
 
-pub use cgroup::{Cgroup, Held};
+pub use cgroup::{Cgroup, Held, Identity};
 pub use cgroups_path::CgroupsPath;
 pub use detect::{Hierarchies, Layout};
 pub use error::{Error, Result};

@@ -88,8 +88,11 @@ pub(crate) fn wait_for_event(group: &Group<'_>, key: &str, wanted: bool, within:
         Err(e) => return Err(failed("openat", e)),
     };
     loop {
-        seek(&file, SeekFrom::Start(0)).map_err(|e| failed("lseek", e))?;
-        let text = match read_fd(file.as_fd()) {
+        let text = match seek(&file, SeekFrom::Start(0))
+            .map_err(|e| ("lseek", e))
+            .and_then(|_| read_fd(file.as_fd()))
+        {
+            // Removed meanwhile.
             Ok(text) => text,
             Err((_, Errno::NODEV)) => return Ok(true),
             Err((call, e)) => return Err(failed(call, e)),

@@ -258,12 +258,19 @@ fn a_late_kill_of_held_groups_does_not_reach_those_made_anew() {
         held.groups().kill(SOON).unwrap();
         assert_eq!(first.0.wait().unwrap().code(), None, "killed");
         let late = group.hold().unwrap();
+        let identity = group.identity().unwrap();
+        assert!(
+            !group.hold_identified(&identity).unwrap().groups().paths().is_empty(),
+            "they are still there"
+        );
         group.remove().unwrap();
 
         let location = CgroupsPath::Absolute(group.location());
         let anew = Cgroup::create(hierarchies, &location).unwrap();
         let next = spawn(&anew, "exec sleep 60");
-        for held in [held, late] {
+        let later = anew.hold_identified(&identity).unwrap();
+        assert_eq!(later.groups().paths(), [], "those are gone");
+        for held in [held, late, later] {
             held.groups().kill(SOON).unwrap();
             assert!(held.groups().is_empty().unwrap());
         }

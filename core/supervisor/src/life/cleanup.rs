@@ -1,6 +1,6 @@
 //! What a life leaves and how it goes: plugins' `detach`, processes, hooks, state, groups, bundle.
 use super::Context;
-use super::groups::{KILL_MAX, group, hold, kill_all};
+use super::groups::{KILL_MAX, group, identity, kill_all};
 use super::process::end;
 use super::{Kept, of_io, on_pool, tag};
 use crate::hooks;
@@ -77,7 +77,8 @@ pub async fn discard(
     let cache = context.restart_cache(name);
     let _kept = cache.lock().await;
     on_pool(move || {
-        kill_all(hold(scene.hierarchies, &scene.cgroup), None).map_err(of_io)?;
+        let groups = identity(scene.hierarchies, &scene.cgroup);
+        kill_all(scene.hierarchies, &scene.cgroup, groups, None).map_err(of_io)?;
         if let Some(child) = child {
             end(&scene.keel, &child);
         }

@@ -19,6 +19,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Where things are (docs/config.md, folders).
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ pub struct Context {
     /// Warnings that were given: each is given once.
     warned: RefCell<BTreeSet<String>>,
     pub launchers: Rc<Launchers>,
+    /// Turns to kill all of a service's groups.
+    pub kills: Semaphore,
     kept: RefCell<BTreeMap<String, RestartCache>>,
     /// Services whose groups saw a kill of all: the next life does not take them over (`Cgroup::kill_if_any` says why).
     killed_in: RefCell<BTreeSet<String>>,
@@ -81,6 +84,7 @@ impl Context {
             launchers: Rc::new(Launchers::new(loop_keel.clone(), pool_keel.clone())),
             loop_keel,
             pool_keel,
+            kills: Semaphore::new(crate::open_files::kills_at_once()),
             plugins,
             hierarchies,
             dirs,

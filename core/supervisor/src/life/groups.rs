@@ -1,5 +1,5 @@
 //! A service's control groups outside of its launch: looked at, emptied, thawed, given other limits.
-use sampan_cgroups::{Cgroup, CgroupsPath, Held, Hierarchies};
+use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies, Identity};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -15,16 +15,19 @@ pub fn last_look(hierarchies: &Hierarchies, cgroup: &str) -> (u64, bool) {
 }
 
 /// The groups of a life as they are at this moment, to be killed by and by: the next life has groups of the same name.
-pub fn hold(hierarchies: &Hierarchies, cgroup: &str) -> Result<Held, sampan_cgroups::Error> {
-    group(hierarchies, cgroup).and_then(|group| group.hold())
+pub fn identity(hierarchies: &Hierarchies, cgroup: &str) -> Result<Identity, sampan_cgroups::Error> {
+    group(hierarchies, cgroup).and_then(|group| group.identity())
 }
 
-/// Ends every process of a life; `groups` as `hold` gave them.
+/// Ends every process of a life; `groups` as `identity` gave them.
 pub fn kill_all(
-    groups: Result<Held, sampan_cgroups::Error>,
+    hierarchies: &Hierarchies,
+    cgroup: &str,
+    groups: Result<Identity, sampan_cgroups::Error>,
     pidfd: Option<BorrowedFd<'_>>,
 ) -> Result<(), sampan_cgroups::Error> {
-    let killed = groups.and_then(|held| held.groups().kill(KILL_MAX));
+    let held = groups.and_then(|identity| group(hierarchies, cgroup)?.hold_identified(&identity));
+    let killed = held.and_then(|held| held.groups().kill(KILL_MAX));
     if let Some(pidfd) = pidfd {
         // Also where there is no cgroup: with its init a pid namespace ends.
         let _ = sampan_runtime::kernel::pidfd::send(pidfd, libc::SIGKILL);

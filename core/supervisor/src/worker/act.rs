@@ -99,7 +99,8 @@ impl Worker {
         // Those of this life, now: by the time that a thread is free others may have their name. The next life does not
         // take these over, so that nobody is put into a group whose kill is still to come.
         self.context.note_kill(name);
-        let groups = life::hold(self.context.hierarchies, &self.context.cgroup(name));
+        let (hierarchies, cgroup) = (self.context.hierarchies, self.context.cgroup(name));
+        let groups = life::identity(hierarchies, &cgroup);
         let pidfd = entry.live.as_ref().map(|live| live.pidfd.clone());
         let under_way = entry.under_way.clone();
         let (context, name) = (self.context.clone(), entry.name.clone());
@@ -108,13 +109,17 @@ impl Worker {
             let groups = match under_way {
                 Some(under_way) => {
                     under_way.end().await;
-                    life::hold(context.hierarchies, &context.cgroup(&name))
+                    life::identity(hierarchies, &cgroup)
                 }
                 None => groups,
             };
-            let killed =
-                tokio::task::spawn_blocking(move || life::kill_all(groups, pidfd.as_ref().map(AsFd::as_fd)));
-            let empty = match killed.await {
+            let turn = context.kills.acquire().await;
+            let killed = tokio::task::spawn_blocking(move || {
+                life::kill_all(hierarchies, &cgroup, groups, pidfd.as_ref().map(AsFd::as_fd))
+            });
+            let killed = killed.await;
+            drop(turn);
+            let empty = match killed {
                 Ok(Ok(())) => true,
                 Ok(Err(error)) => {
                     tracing::warn!(service = &*name, "cannot kill all of it: {error}");

@@ -106,3 +106,25 @@ fn what_could_not_be_saved_is_told_once_and_saved_when_it_can_be() {
     world.until("that is told too", |world| world.said().contains("can be written to again"));
     assert_eq!(told(&world), 1, "{}", world.said());
 }
+
+/// No more of them at once than there are descriptors for: a kill has one open in each hierarchy of control groups.
+#[test]
+fn a_kill_of_all_services_at_once_fits_into_the_limit_of_open_files() {
+    const SERVICES: u32 = 60;
+    let deaf = r#"command = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 100000; done"]
+stop_grace_period = "10m"
+"#;
+    let table: String = (0..SERVICES).map(|n| format!("[services.s{n}]\n{deaf}")).collect();
+    let world = world!("{table}");
+    let mut world = world.open_files(64 + SERVICES * 6);
+    world.start();
+    for n in 0..SERVICES {
+        world.until_state(&format!("s{n}"), "running");
+    }
+    world.signal(libc::SIGINT);
+    world.until("all are asked", |world| world.services().iter().all(|service| service.state == "stopping"));
+    world.signal(libc::SIGINT);
+    assert_eq!(world.ended(), Some(0), "{}", world.said());
+    let said = world.said();
+    assert!(!said.contains("cannot kill") && !said.contains("MFILE"), "{said}");
+}
