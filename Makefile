@@ -17,13 +17,16 @@ help: ## this list
 
 build: ## an installation under target/dist: bin, lib/sampan/plugins, share
 	$(CARGO) build --release -p sampan-supervisor -p sampan-ctl
+	@# By itself: what it needs of the libraries that they share is in no other program.
+	$(CARGO) build --release -p sampan-image
 	@# Each by itself and as a cdylib alone: beside the rlib that its tests link there is no whole-program optimization, and built
 	@# with the others it gets their features of the libraries they share. A third less to keep in memory.
 	set -e; for p in $(PLUGINS); do $(CARGO) rustc --release -p sampan-plugin-$$p --lib --crate-type cdylib; done
 	$(CARGO) build --profile sampan -p sampan-runtime --bin sampan $(STATIC)
 	$(CARGO) build --profile sampan -p sampan-example-web $(STATIC)
 	@install -d $(DIST)/bin $(DIST)/lib/sampan/plugins $(DIST)/share/sampan/examples
-	@install -m 0755 $(TARGET)/$(TRIPLE)/sampan/sampan $(TARGET)/release/sampand $(TARGET)/release/sampanctl $(DIST)/bin/
+	@install -m 0755 $(TARGET)/$(TRIPLE)/sampan/sampan $(TARGET)/release/sampand $(TARGET)/release/sampanctl \
+	  $(TARGET)/release/sampan-image $(DIST)/bin/
 	@for p in $(PLUGINS); do install -m 0755 $(TARGET)/release/lib$$p.so $(DIST)/lib/sampan/plugins/; done
 	@.ci/examples $(TARGET)/$(TRIPLE)/sampan/web $(DIST)/share/sampan/examples
 	@$(MAKE) -s man

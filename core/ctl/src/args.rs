@@ -1,5 +1,6 @@
 //! What people type.
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Commands sampand: shows, starts and stops its services.
@@ -119,6 +120,12 @@ pub enum Verb {
     /// List plugins, or ask one
     #[command(subcommand)]
     Plugin(PluginVerb),
+    /// Images: pull, list, inspect, rm, prune, import, export, mount (what sampan-image does; `image help` lists it)
+    #[command(disable_help_flag = true)]
+    Image {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "VERB")]
+        args: Vec<OsString>,
+    },
     /// Versions of sampanctl and sampand
     Version,
 }

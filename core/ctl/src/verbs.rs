@@ -45,6 +45,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         Verb::Apply => drop(ask.show("POST", "/v1/apply", None, print::applied)?),
         Verb::Config { service } => config(ask, service.as_deref())?,
         Verb::Plugin(verb) => plugin(ask, verb)?,
+        Verb::Image { args } => return become_program("sampan-image", |program| program.args(args)),
         Verb::Version => drop(ask.show("GET", "/v1/version", None, print::version)?),
     }
     Ok(DONE)
@@ -187,14 +188,19 @@ fn exec(ask: &Ask<'_>, service: &str, command: &[String], tty: bool) -> Result<u
         return Ok(FAILED);
     }
     let version: api::Version = ask.get("/v1/version")?;
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("sampan")));
-    let sampan = beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from("sampan"));
-    let mut program = Command::new(&sampan);
-    program.arg("--root").arg(&version.containers).arg("exec");
-    if tty || io::stdin().is_terminal() && io::stdout().is_terminal() {
-        program.arg("--tty");
-    }
-    program.arg(&inspect.container_id).args(command);
-    let error = program.exec();
-    Err(Error::Broken(io::Error::new(error.kind(), format!("cannot run {}: {error}", sampan.display()))))
+    become_program("sampan", |program| {
+        program.arg("--root").arg(&version.containers).arg("exec");
+        if tty || io::stdin().is_terminal() && io::stdout().is_terminal() {
+            program.arg("--tty");
+        }
+        program.arg(&inspect.container_id).args(command)
+    })
+}
+
+/// The one of our own installation, else the PATH's.
+fn become_program(name: &str, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Result<u8, Error> {
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(name)));
+    let path = beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(name));
+    let error = arguments(&mut Command::new(&path)).exec();
+    Err(Error::Broken(io::Error::new(error.kind(), format!("cannot run {}: {error}", path.display()))))
 }

@@ -77,6 +77,29 @@ fn places_to_mount_on_are_made_where_the_image_has_none() {
     assert!(said.contains("it is a file, and a folder is mounted there"), "{said}");
 }
 
+#[test]
+fn a_user_is_looked_up_in_the_image() {
+    let store = TestStore::new();
+    let layer = Layer::default()
+        .file("etc/passwd", "root:x:0:0::/root:/bin/sh\nweb:x:33:34:::\nbroken\n")
+        .file("etc/group", "root:x:0:\nlogs:x:4:mail,web\nteam:x:50:\n");
+    let view = View::new(&[store.layer(layer).unwrap()]);
+    for (text, uid, gid, groups) in [
+        ("", 0, 0, vec![]),
+        ("web", 33, 34, vec![4]),
+        ("33", 33, 34, vec![4]),
+        ("web:team", 33, 50, vec![]),
+        ("web:7", 33, 7, vec![]),
+        ("1000", 1000, 0, vec![]),
+        ("1000:1001", 1000, 1001, vec![]),
+    ] {
+        let found = view.user(text).unwrap();
+        assert_eq!((found.uid, found.gid, found.groups), (uid, gid, groups), "{text}");
+    }
+    assert!(view.user("nobody").unwrap_err().to_string().contains("no user nobody in its /etc/passwd"));
+    assert!(view.user("web:nobody").unwrap_err().to_string().contains("no group nobody in its /etc/group"));
+}
+
 struct Mounted(Folder);
 
 impl Drop for Mounted {

@@ -17,6 +17,7 @@ mod hooks_inside;
 mod host_programs;
 mod host_root;
 mod idmap;
+mod image;
 mod labels;
 mod late_groups;
 mod launch;

@@ -9,7 +9,7 @@ use sampan_image::get::Getter;
 use sampan_image::import::Import;
 use sampan_image::progress::Line;
 use sampan_image::registry::{self, Settings};
-use sampan_image::root::{self, Mode};
+use sampan_image::root::{self, Mode, View};
 use sampan_image::{Digest, Error, Image, Kind, Limits, Platform, Reference, Result, Store};
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ pub fn run(args: &Args, shown: &Shown) -> Result<()> {
         Verb::List { quiet, json } => list(path, *quiet, *json),
         Verb::Inspect { image } => {
             let store = Store::read(path)?;
-            out(&format!("{:#}\n", described(&store, &store.find(image)?)))
+            out(&format!("{:#}\n", described(&store, &store.find(image)?)?))
         }
         Verb::Rm { images } => rm(&Store::read(path)?, images),
         Verb::Prune { keep } => prune(&Store::open(path)?, keep),
@@ -98,8 +98,11 @@ fn summary(name: &str, image: &Image) -> Value {
     })
 }
 
-fn described(store: &Store, image: &Image) -> Value {
-    json!({
+/// Also what `sampan run --image` makes a container of.
+fn described(store: &Store, image: &Image) -> Result<Value> {
+    // None, if not all are here.
+    let layers = store.layers(image).unwrap_or_default();
+    Ok(json!({
         "names": image.names,
         "digest": image.digest,
         "id": image.id(),
@@ -107,8 +110,9 @@ fn described(store: &Store, image: &Image) -> Value {
         "created": image.document.created,
         "platform": image.document.platform.to_string(),
         "config": image.document.config,
-        "layers": store.layers(image).unwrap_or_default(),
-    })
+        "user": View::new(&layers).user(&image.document.config.user)?,
+        "layers": layers,
+    }))
 }
 
 fn rm(store: &Store, images: &[String]) -> Result<()> {

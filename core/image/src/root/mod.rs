@@ -4,8 +4,10 @@
 
 mod mount;
 mod points;
+mod user;
 mod view;
 
 pub use mount::{Mode, mount, unmount};
 pub use points::{Target, mount_points};
+pub use user::Ids;
 pub use view::{View, Whereabouts};

@@ -43,7 +43,7 @@ pub fn mount(layers: &[PathBuf], mode: &Mode, place: &Path) -> Result<()> {
             }
             Some(std::path::absolute(folder).map_err(|e| Error::io("find", folder, e))?)
         }
-        (_, memory) => memory.as_ref().map(|fd| fd_path(fd)),
+        (_, memory) => memory.as_ref().map(fd_path),
     };
     let upper = upper
         .map(|path| path.to_str().map(str::to_owned).ok_or_else(|| failed("its path is no UTF-8".into())));

@@ -145,6 +145,9 @@ fn lossy(word: impl AsRef<OsStr>) -> String {
 pub fn run(c: &Command, global: &Global) -> ops::Result<ops::run::Run> {
     let mut create = create(c, global)?;
     let scratch = c.given.has("scratch");
+    if let Some(name) = c.given.text("image")? {
+        return run_image(c, create, name);
+    }
     if scratch && !c.given.has("rootfs") {
         let annotation = sampan_plan::scratch::ANNOTATION;
         return Err(Error::new(format!(
@@ -168,19 +171,44 @@ pub fn run(c: &Command, global: &Global) -> ops::Result<ops::run::Run> {
             if create.id.is_empty() {
                 create.id = name_for(&program[0]);
             }
-            let ours = rustix::termios::isatty(rustix::stdio::stdin())
-                && rustix::termios::isatty(rustix::stdio::stdout());
-            let terminal = c.given.has("tty") || (ours && !c.given.has("detach"));
-            Some(ops::run::Rootfs { root: root.to_owned(), scratch, program, terminal })
+            let from = ops::run::RootFrom::Root(root.to_owned());
+            Some(ops::run::Rootfs { from, scratch, program, terminal: terminal(c) })
         }
     };
-    Ok(ops::run::Run {
+    Ok(run_of(c, create, rootfs))
+}
+
+fn run_of(c: &Command, create: ops::create::Options, rootfs: Option<ops::run::Rootfs>) -> ops::run::Run {
+    ops::run::Run {
         create,
         detach: c.given.has("detach"),
         keep: c.given.has("keep"),
         no_subreaper: c.given.has("no-subreaper"),
         rootfs,
-    })
+    }
+}
+
+fn terminal(c: &Command) -> bool {
+    use rustix::{stdio, termios::isatty};
+    c.given.has("tty") || (isatty(stdio::stdin()) && isatty(stdio::stdout()) && !c.given.has("detach"))
+}
+
+/// `run --image NAME [ID] [-- CMD..]`
+fn run_image(c: &Command, mut create: ops::create::Options, name: &str) -> ops::Result<ops::run::Run> {
+    if c.given.has("rootfs") {
+        return Err(Error::new("run: either --rootfs or --image"));
+    }
+    let given: Vec<String> = c.program.iter().flatten().map(lossy).collect();
+    let image = ops::image::Image::find(name)?;
+    let program: Vec<OsString> = image.program(&given).into_iter().map(OsString::from).collect();
+    let first = program.first().ok_or_else(|| {
+        Error::new(format!("run --image {name}: the image has no program of its own; put one after --"))
+    })?;
+    if create.id.is_empty() {
+        create.id = name_for(first);
+    }
+    let from = ops::run::RootFrom::Image(image);
+    Ok(run_of(c, create, Some(ops::run::Rootfs { from, scratch: true, program, terminal: terminal(c) })))
 }
 
 pub fn exec(c: &Command) -> ops::Result<ops::exec::Options> {

@@ -144,8 +144,14 @@ const RUN: &[Flag] = &[
     on("no-subreaper", ' ', "do not adopt the container's orphans"),
     on("trace", ' ', "print what each step cost"),
     value("rootfs", ' ', "host|DIR", "no bundle: run CMD in this root; host is this machine's, read-only"),
+    value(
+        "image",
+        ' ',
+        "NAME",
+        "no bundle: run this image, pulled if it is not here, or CMD in it; nothing of it stays",
+    ),
     on("scratch", ' ', "with --rootfs: let CMD write to the root, in memory; nothing of it stays"),
-    on("tty", 't', "with --rootfs: give it a terminal (default: if we have one)"),
+    on("tty", 't', "with --rootfs or --image: give it a terminal (default: if we have one)"),
 ];
 
 const EXEC: &[Flag] = &[

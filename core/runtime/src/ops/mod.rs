@@ -8,6 +8,7 @@ pub mod events;
 pub mod exec;
 pub mod features;
 pub mod foreground;
+pub mod image;
 pub mod kill;
 pub mod list;
 pub mod ns;

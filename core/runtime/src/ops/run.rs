@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use sampan_plan::seccomp::{Arch, docker};
 use sampan_plan::spec::{Rlimit, Root as SpecRoot, Spec, Str};
-use sampan_plan::{Plan, default};
+use sampan_plan::{Plan, default, layers};
 
 use super::create::{self, Config, Options};
 use super::foreground::{self, Forward, Relay};
+use super::image::Image;
 use super::{Error, Result, doing};
 use crate::destroy;
 use crate::error::Kind;
@@ -36,10 +37,17 @@ pub struct Run {
     pub rootfs: Option<Rootfs>,
 }
 
+/// What a container without a bundle has as its root.
+#[derive(Debug)]
+pub enum RootFrom {
+    /// `host`, or a folder.
+    Root(String),
+    Image(Image),
+}
+
 #[derive(Debug)]
 pub struct Rootfs {
-    /// `host`, or a folder.
-    pub root: String,
+    pub from: RootFrom,
     /// Writable, and gone at the end.
     pub scratch: bool,
     pub program: Vec<OsString>,
@@ -134,15 +142,19 @@ fn or_gone(result: Result<()>) -> Result<()> {
 fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
     let mut spec = default::spec();
     let owned = |text: String| Str(Cow::Owned(text));
-    if rootfs.root == "host" || is_host_root(Path::new(&rootfs.root)) {
-        default::host_rootfs(&mut spec);
-    } else {
-        let path = std::fs::canonicalize(&rootfs.root).map_err(doing(format!("--rootfs {}", rootfs.root)))?;
-        if !path.is_dir() {
-            let error = std::io::Error::from(std::io::ErrorKind::NotADirectory);
-            return Err(doing(format!("--rootfs {}", rootfs.root))(error));
+    match &rootfs.from {
+        RootFrom::Image(image) => of_image(&mut spec, image)?,
+        RootFrom::Root(root) if root == "host" || is_host_root(Path::new(root)) => {
+            default::host_rootfs(&mut spec)
         }
-        spec.root = Some(SpecRoot { path: owned(text(path)?), readonly: false });
+        RootFrom::Root(root) => {
+            let path = std::fs::canonicalize(root).map_err(doing(format!("--rootfs {root}")))?;
+            if !path.is_dir() {
+                let error = std::io::Error::from(std::io::ErrorKind::NotADirectory);
+                return Err(doing(format!("--rootfs {root}"))(error));
+            }
+            spec.root = Some(SpecRoot { path: owned(text(path)?), readonly: false });
+        }
     }
     if rootfs.scratch {
         default::scratch_rootfs(&mut spec);
@@ -174,6 +186,30 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
         }
     }
     serde_json::to_string(&spec).map_err(|e| Error::new(format!("cannot write the config: {e}")))
+}
+
+/// The image's layers, environment, user and working folder.
+fn of_image(spec: &mut Spec<'_>, image: &Image) -> Result<()> {
+    let owned = |text: &str| Str(Cow::Owned(text.to_owned()));
+    let layers = serde_json::to_string(&image.layers)
+        .map_err(|e| Error::new(format!("cannot write the config: {e}")))?;
+    // The root is mounted there until the pivot, where nobody else sees it.
+    let place = image.layers.last().map(String::as_str).unwrap_or_default();
+    spec.root = Some(SpecRoot { path: owned(place), readonly: false });
+    spec.annotations.insert(layers::ANNOTATION.into(), Str(Cow::Owned(layers)));
+    if let Some(process) = &mut spec.process {
+        let name = |variable: &str| variable.split('=').next().map(str::to_owned);
+        let names: Vec<_> = image.config.env.iter().map(|v| name(v)).collect();
+        process.env.retain(|v| !names.contains(&name(v.as_str())));
+        process.env.extend(image.config.env.iter().map(|v| owned(v)));
+        if !image.config.working_dir.is_empty() {
+            process.cwd = owned(&image.config.working_dir);
+        }
+        process.user.uid = image.user.uid;
+        process.user.gid = image.user.gid;
+        process.user.additional_gids = image.user.groups.clone();
+    }
+    Ok(())
 }
 
 /// The default asks for more descriptors than a user without CAP_SYS_RESOURCE may have; here nobody asked.
