@@ -285,6 +285,12 @@ fn what_a_container_does_below_its_groups_keeps_nobody_from_deleting_it() {
     here.delete();
     assert_eq!(leftovers(&here.id), [""; 0]);
     assert!(!here.groups().exists());
+    // `kill` by itself, too: init ends after all that are in its pid namespace.
+    here.run();
+    eventually("ready again", ready);
+    here.root.ok(["kill", &here.id, "KILL"]);
+    eventually("stopped", || here.status() == "stopped");
+    here.delete();
 }
 
 #[test]
