@@ -92,7 +92,7 @@ impl Plugin for Network {
     type Config = Config;
 
     async fn open(config: Config, host: Host) -> Result<Network> {
-        let facts = HostFacts { machine: machine_id(), etc: "/etc".into() };
+        let facts = HostFacts { machine: machine_id(), etc: "/etc".into(), ipv6: ipv6::is_there() };
         let engine = Engine::new(config, facts, read_records(&host)?);
         let folders = Folders::below(&host.about().run_dir);
         Ok(Network { host, folders, engine: Arc::new(Mutex::new(engine)), guard: Mutex::default() })

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use network::config::Config;
 use network::engine::{Engine, HostFacts};
+use network::ipv6;
 use network::records::{Effect, Records};
 use sampan_testkit::Folder;
 use serde_json::{Value, json};
@@ -51,7 +52,7 @@ impl Host {
                 None => panic!("{key}"),
             }
         }
-        let facts = HostFacts { machine: "test".into(), etc: self.folder.0.clone() };
+        let facts = HostFacts { machine: "test".into(), etc: self.folder.0.clone(), ipv6: ipv6::is_there() };
         self.engine = Some(Engine::new(config, facts, records));
     }
 

@@ -360,6 +360,45 @@ fn one_that_asks_without_end_does_not_keep_others_from_their_answers() {
     });
 }
 
+/// While a service comes and goes all the time: its name leads to it, or nowhere, and every question has an answer.
+#[test]
+fn while_services_come_and_go_no_answer_is_stale_or_missing() {
+    on_a_fresh_host(|| {
+        let mut host = Host::new(json!({}));
+        let _world = upstream("127.0.0.53", "192.0.2.53");
+        resolv_conf(&host, &["127.0.0.53"]);
+        host.start("web", json!({})).unwrap();
+        let socket = host.container("web").within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        socket.connect("10.144.0.1:53").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let ends = Arc::new(AtomicUsize::new(0));
+        let end = Arc::clone(&ends);
+        let asking = std::thread::spawn(move || {
+            let (mut ours, mut worlds) = (0, 0);
+            while end.load(Ordering::SeqCst) == 0 {
+                socket.send(&question(9, "db", TYPE::A, None)).unwrap();
+                let mut buffer = [0; 512];
+                let length = socket.recv(&mut buffer).expect("an answer");
+                match read(&buffer[..length]) {
+                    found if found == addresses(&["10.144.0.3"]) => ours += 1,
+                    found if found == addresses(&["192.0.2.53"]) => worlds += 1,
+                    found => panic!("{found:?}"),
+                }
+            }
+            (ours, worlds)
+        });
+        for n in 0..20 {
+            host.run(|engine, effects| engine.prepare("db", &json!({}), effects)).unwrap();
+            assert_eq!(ask(host.container("web"), "db"), addresses(&["10.144.0.3"]), "{n}: at once");
+            host.stop("db");
+            assert_eq!(ask(host.container("web"), "db"), addresses(&["192.0.2.53"]), "{n}: gone at once");
+        }
+        ends.store(1, Ordering::SeqCst);
+        let (ours, worlds) = asking.join().unwrap();
+        assert!(ours > 0 && worlds > 0, "{ours} {worlds}");
+    });
+}
+
 /// `cargo nextest run --release -p sampan-plugin-network how_many --run-ignored all --no-capture`
 #[test]
 #[ignore = "a measurement"]

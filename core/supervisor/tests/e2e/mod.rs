@@ -33,6 +33,7 @@ mod limits;
 mod orders;
 mod messages;
 mod metrics;
+mod names;
 mod others;
 mod plugins;
 mod records;

@@ -17,7 +17,7 @@ impl Engine {
     /// The first address of the network's /64; None: it has no IPv6.
     pub(super) fn prefix6(&self, network: &str) -> Option<Ipv6Addr> {
         let wanted = self.config.networks.get(network).is_none_or(|n| n.ipv6);
-        (wanted && ipv6::is_there()).then(|| ipv6::prefix(&self.host.machine, network))
+        (wanted && self.host.ipv6).then(|| ipv6::prefix(&self.host.machine, network))
     }
 
     pub(super) fn gateway6(&self, network: &str) -> Option<Ipv6Addr> {
@@ -68,7 +68,7 @@ impl Engine {
 
     /// Whether packets of a network with a way out are forwarded.
     pub(super) fn has_way_out6(&self) -> bool {
-        ipv6::is_there() && ipv6::forwards() != Forwards::No
+        self.host.ipv6 && ipv6::forwards() != Forwards::No
     }
 
     fn needs_forwarding6(&self) -> bool {

@@ -56,6 +56,8 @@ pub struct HostFacts {
     pub machine: String,
     /// Where its resolv.conf and its hosts are.
     pub etc: PathBuf,
+    /// It has IPv6.
+    pub ipv6: bool,
 }
 
 impl Kernel {
