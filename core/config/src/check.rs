@@ -31,6 +31,21 @@ pub fn check(
     host_roots(asked, drafts, errors, warnings);
 }
 
+/// Most likely a misspelt one: nothing would say why its services do not run.
+pub fn unused_profiles(active: &BTreeSet<String>, drafts: &BTreeMap<String, Draft>) -> Vec<Diagnostic> {
+    let known: BTreeSet<&str> =
+        drafts.values().flat_map(|draft| &draft.service.profiles).map(String::as_str).collect();
+    let unused = active.iter().filter(|name| !known.contains(name.as_str()));
+    let warning = |name: &String| {
+        let hint = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean --profile {near}?"),
+            None => String::new(),
+        };
+        Diagnostic::warning_nowhere("", format!("--profile {name}: no service has this profile"), hint)
+    };
+    unused.map(warning).collect()
+}
+
 fn dependencies(drafts: &BTreeMap<String, Draft>, errors: &mut Vec<Diagnostic>) {
     for (name, draft) in drafts {
         for (on, (key, condition_at)) in &draft.depends_on {

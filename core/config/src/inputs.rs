@@ -11,12 +11,15 @@ use serde::{Deserialize, Serialize};
 use crate::file::read_text;
 use crate::glob;
 
-/// Where sampand's own things are unless the config says otherwise.
+/// What sampand's program and its command line say beside the files: where its own things are unless the config says otherwise,
+/// and the profiles that are active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Builtin {
     pub run_dir: PathBuf,
     pub state_dir: PathBuf,
     pub plugin_dir: PathBuf,
+    #[serde(default)]
+    pub profiles: BTreeSet<String>,
 }
 
 impl Default for Builtin {
@@ -25,6 +28,7 @@ impl Default for Builtin {
             run_dir: "/run/sampan".into(),
             state_dir: "/var/lib/sampan".into(),
             plugin_dir: "/usr/lib/sampan/plugins".into(),
+            profiles: BTreeSet::new(),
         }
     }
 }

@@ -174,6 +174,8 @@ fn resolve(cx: &Cx<'_>, mut tree: Table, origins: &mut Origins, errors: &mut Vec
         .collect();
     let network_nodes = tree.get("networks").and_then(Node::table);
     check::check(cx.asked, &drafts, &networks, network_nodes, errors, &mut cx.warnings.borrow_mut());
+    let profiles = cx.asked.builtin().profiles;
+    cx.warnings.borrow_mut().extend(check::unused_profiles(&profiles, &drafts));
     for (name, node) in &tree {
         origins.collect(name, node);
     }
@@ -187,6 +189,7 @@ fn resolve(cx: &Cx<'_>, mut tree: Table, origins: &mut Origins, errors: &mut Vec
         volumes: stores.volumes.all,
         secrets: stores.secrets.all,
         plugins,
+        profiles,
     }
 }
 

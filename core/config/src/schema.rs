@@ -39,6 +39,17 @@ pub struct Config {
     pub secrets: BTreeMap<String, Secret>,
     /// Only those that config.toml names; the shipped three load from `plugin_dir` unasked.
     pub plugins: BTreeMap<String, Plugin>,
+    /// Those of the command line.
+    pub profiles: BTreeSet<String>,
+}
+
+impl Config {
+    /// Without a hand or another service that needs it.
+    pub fn starts_by_itself(&self, service: &Service) -> bool {
+        let in_profile =
+            service.profiles.is_empty() || service.profiles.iter().any(|name| self.profiles.contains(name));
+        service.autostart && in_profile
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,9 +1,9 @@
 //! Units, variables, words, globs, dotenv: tables, and what must hold for any input.
 
 use proptest::prelude::*;
-use sampan_config::{env_file, glob, units, variables, words};
+use sampan_config::{self as config, Builtin, env_file, glob, units, variables, words};
 
-use super::env;
+use super::{Folder, env};
 
 #[test]
 fn durations() {
@@ -237,4 +237,29 @@ proptest! {
         let expected = name.len() >= a.len() + b.len() && name.starts_with(&a) && name.ends_with(&b);
         prop_assert_eq!(glob::fits(&format!("{a}*{b}"), &name), expected);
     }
+}
+
+#[test]
+fn a_profile_that_is_active_is_kept_with_the_config_and_a_misspelt_one_is_told() {
+    let service = |name: &str, keys: &str| {
+        format!("[services.{name}]\nrootfs = \"/\"\ncommand = [\"a\"]\nuser = \"5\"\n{keys}\n")
+    };
+    let text = service("plain", "")
+        + &service("dev", "profiles = [\"dev\"]")
+        + &service("odd", "profiles = [\"x\"]");
+    let folder = Folder::new().with("c.toml", &text);
+    let profiles = ["dev".to_owned(), "devv".to_owned()].into();
+    let builtin = Builtin { profiles, ..Builtin::default() };
+    let loaded = config::load(&[folder.path("c.toml")], &|_| None, &builtin).unwrap();
+    let loaded = config::again(&loaded.inputs).unwrap();
+    let starts = |name: &str| loaded.config.starts_by_itself(&loaded.config.services[name]);
+    assert_eq!(["plain", "dev", "odd"].map(starts), [true, true, false]);
+    let told: Vec<_> = loaded.warnings.iter().map(|w| (w.title(), w.hint.clone())).collect();
+    assert_eq!(
+        told,
+        [(
+            "--profile devv: no service has this profile".to_owned(),
+            "did you mean --profile dev?".to_owned()
+        )]
+    );
 }

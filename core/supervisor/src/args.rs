@@ -1,5 +1,6 @@
 //! What people type to start `sampand`. `core/ctl/examples/manual.rs` makes its page and completions from this file.
 use clap::Parser;
+use clap::builder::NonEmptyStringValueParser;
 use std::path::PathBuf;
 
 /// Keeps the service containers of config.toml running.
@@ -12,6 +13,9 @@ pub struct Args {
     /// Config file; may be repeated, later ones win key by key [default: /etc/sampan/config.toml]
     #[arg(long = "config", short = 'c', value_name = "FILE")]
     pub config: Vec<PathBuf>,
+    /// Services of this profile start by themselves too; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub profile: Vec<String>,
     /// Only check the config: print all errors, exit 2 if there are any
     #[arg(long)]
     pub check: bool,

@@ -34,12 +34,13 @@ fn main() -> ExitCode {
         }
     };
     let args = Args::parse_from(arguments);
-    ExitCode::from(worker_main::run(keel, Source::new(args.config)))
+    ExitCode::from(worker_main::run(keel, Source::new(args.config, args.profile.into_iter().collect())))
 }
 
 fn say_check(args: Args) -> ExitCode {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let (text, code) = check::check(Source::new(args.config).files(), colour, args.json);
+    let source = Source::new(args.config, args.profile.into_iter().collect());
+    let (text, code) = check::check(source.files(), colour, args.json);
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes());
     ExitCode::from(code)

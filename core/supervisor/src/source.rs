@@ -5,6 +5,7 @@ use sampan_config::{
 };
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// What is read, and as seen from where: all that another process needs that reads it for us.
@@ -76,8 +77,8 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn new(paths: Vec<PathBuf>) -> Source {
-        let mut builtin = Builtin::default();
+    pub fn new(paths: Vec<PathBuf>, profiles: BTreeSet<String>) -> Source {
+        let mut builtin = Builtin { profiles, ..Builtin::default() };
         if let Some(plugins) = installed_plugins() {
             builtin.plugin_dir = plugins;
         }

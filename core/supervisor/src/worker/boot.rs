@@ -65,7 +65,9 @@ impl Worker {
             .collect();
         let services = configs
             .iter()
-            .map(|(name, config)| (name.clone(), Desired { config, autostart: config.autostart }))
+            .map(|(name, config)| {
+                (name.clone(), Desired { config, autostart: self.config.starts_by_itself(config) })
+            })
             .collect();
         let order: Vec<String> = self.graph.start_order().map(str::to_owned).collect();
         let events = sampan_service::desired::boot(&services, &self.held(), order.iter().map(String::as_str));

@@ -205,7 +205,7 @@ impl Worker {
                 .fleet
                 .entries
                 .values()
-                .filter(|e| e.machine.applied().autostart)
+                .filter(|e| self.config.starts_by_itself(e.machine.applied()))
                 .map(|e| e.name.clone())
                 .collect(),
             false => up.services.iter().map(|name| name.as_str().into()).collect(),

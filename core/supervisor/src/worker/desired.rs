@@ -30,7 +30,9 @@ pub fn replace(worker: &mut Worker, mut config: Config) -> api::Applied {
         config.services.iter().map(|(name, service)| (name, service.clone().into())).collect();
     let services = configs
         .iter()
-        .map(|(name, config)| ((*name).clone(), Desired { config, autostart: config.autostart }))
+        .map(|(name, settings)| {
+            ((*name).clone(), Desired { config: settings, autostart: config.starts_by_itself(settings) })
+        })
         .collect();
     let changes = diff.services.iter().map(|(name, change)| (name.clone(), verdict(change))).collect();
     let events = desired::reload(

@@ -171,6 +171,48 @@ fn stopped_by_hand_stays_stopped() {
 }
 
 #[test]
+fn a_service_with_profiles_starts_by_itself_when_one_is_active() {
+    let service = |name: &str, keys: &str| format!("[services.{name}]\n{LIVE}{keys}\n");
+    let services = [
+        service("always", ""),
+        service("dev", "profiles = [\"dev\", \"test\"]"),
+        service("other", "profiles = [\"other\"]"),
+        service("never", "profiles = [\"dev\"]\nautostart = false"),
+        service("base", "profiles = [\"none\"]"),
+        service("needs", "profiles = [\"dev\"]\ndepends_on = [\"base\"]"),
+    ]
+    .concat();
+    let mut world = world!("{services}");
+    let states = |world: &World| {
+        let states = world.services().into_iter().filter(|s| s.state == "running").map(|s| s.name);
+        states.collect::<Vec<String>>().join(" ")
+    };
+    world.start();
+    world.until_state("always", "running");
+    world.ok(&["up", "--wait"]);
+    assert_eq!(states(&world), "always");
+    world.ok(&["start", "other"]);
+    world.until_state("other", "running");
+    assert_eq!(world.interrupt(), Some(0));
+
+    world.profiles(&["test", "dev", "typo"]);
+    world.start();
+    for name in ["always", "dev", "needs"] {
+        world.until_state(name, "running");
+    }
+    assert_eq!(states(&world), "always base dev needs", "base for needs; by hand is not for ever");
+    assert!(world.said().contains("--profile typo: no service has this profile"), "{}", world.said());
+    // The worker that follows has them too, and so has whoever reads the config for it.
+    kill(world.worker().unwrap(), libc::SIGKILL);
+    world.configure(&(services + &service("new", "profiles = [\"test\"]")));
+    world.until("another worker answers", |world| world.ctl(&["apply"]).code == 0);
+    world.until_state("new", "running");
+    world.ok(&["stop", "dev"]);
+    world.ok(&["up", "--wait"]);
+    assert_eq!(states(&world), "always base dev needs new");
+}
+
+#[test]
 fn start_by_hand_brings_up_what_it_needs() {
     let mut world = world!(
         r#"[services.base]

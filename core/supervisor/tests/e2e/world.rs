@@ -30,6 +30,8 @@ pub struct World {
     /// So many seconds is the time since boot ahead of the host's, in a time namespace of sampand's own.
     ahead: u32,
     open_files: Option<u32>,
+    /// Of the command line.
+    profiles: Vec<String>,
 }
 
 /// A program's end.
@@ -58,7 +60,8 @@ impl World {
         let bin = program("sampand").parent().unwrap().to_owned();
         let bundle = Bundle::new("e2e").unwrap();
         let (env, umask) = (Vec::new(), "022");
-        let world = World { bundle, group, env, keel: None, bin, umask, ahead: 0, open_files: None };
+        let (keel, open_files, profiles) = (None, None, Vec::new());
+        let world = World { bundle, group, env, keel, bin, umask, ahead: 0, open_files, profiles };
         fs::create_dir(world.dir().join("plugins")).unwrap();
         // For volumes: nothing is made in the root of a service.
         ["data", "mnt", "out"]
@@ -123,6 +126,11 @@ impl World {
         self
     }
 
+    /// Of the next sampand.
+    pub fn profiles(&mut self, names: &[&str]) {
+        self.profiles = names.iter().map(|name| (*name).to_owned()).collect();
+    }
+
     /// The limit that sampand is started with.
     pub fn open_files(mut self, limit: u32) -> World {
         self.open_files = Some(limit);
@@ -182,6 +190,7 @@ impl World {
             .arg(self.bin.join("sampand"))
             .arg("--config")
             .arg(self.config())
+            .args(self.profiles.iter().map(|name| format!("--profile={name}")))
             .env(MARK, self.dir())
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
