@@ -27,4 +27,4 @@ pub use types::{
     Ctx, Failure, FailureKind, HostEnv, KeepFd, Lent, OnError, PluginConfig, Policy, SHIPPED, discover,
 };
 use world::World;
-pub use world::{Ask, Asker};
+pub use world::{Ask, Asker, Wish};

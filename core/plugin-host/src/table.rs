@@ -3,7 +3,7 @@
 //! None of these blocks for long, calls into a plugin, or panics: they check, copy and queue. `ctx` is the leaked `Plugin`, so
 //! a thread that outlives its plugin finds a host that still answers.
 use super::call::{Message, Outcome, Plugin};
-use super::{Ask, Asker};
+use super::{Ask, Asker, Wish};
 use crate::containers::Fd;
 use sampan_plugin::abi::{self, Bytes, Ctx, HostTable, Owned};
 use serde::Deserialize;
@@ -341,22 +341,10 @@ unsafe extern "C" fn submit(
                 abi::OK
             })
         }
-        abi::OP_SIGNAL | abi::OP_START | abi::OP_STOP | abi::OP_RESTART => {
-            let service = {
-                let containers = plugin.world.containers();
-                containers.get(container).map(|container| container.ctx.service.clone())
-            };
-            let named = args.get("service").and_then(Value::as_str).map(str::to_owned);
-            let Some(service) = service.or(named) else { return abi::E_NOSUCH };
-            if !plugin.promise_result() {
-                return abi::E_BUSY;
-            }
-            let asker = Asker::new(plugin, token);
-            // The loop is gone: dropping the asker answers it.
-            let _ = plugin.world.asks.send(Ask { op, service, args, asker });
-            abi::OK
-        }
-        _ => abi::E_UNSUPPORTED,
+        _ => match Wish::of(op, &args) {
+            Some(what) => plugin.wish(container, token, what, &args),
+            None => abi::E_UNSUPPORTED,
+        },
     }
 }
 

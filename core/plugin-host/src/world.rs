@@ -133,13 +133,67 @@ pub(crate) struct KeptFd {
     fd: Arc<OwnedFd>,
 }
 
-/// Something that a plugin wants done (`abi::OP_SIGNAL`, `OP_START`, `OP_STOP`, `OP_RESTART`). Dropped: cancelled.
+/// Something that a plugin wants done. Dropped: cancelled.
 #[derive(Debug)]
 pub struct Ask {
-    pub op: u32,
+    pub what: Wish,
     pub service: String,
-    pub args: Value,
     pub asker: Asker,
+}
+
+/// What `submit` of the header asks of the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// By the name or number that the plugin gave.
+    Signal(String),
+    Start,
+    Stop,
+    Restart,
+}
+
+impl Wish {
+    /// None: another operation of the header, or none of it.
+    pub(crate) fn of(op: u32, args: &Value) -> Option<Wish> {
+        match op {
+            abi::OP_SIGNAL => {
+                let given = args.get("signal").unwrap_or(&Value::Null);
+                Some(Wish::Signal(given.as_str().map_or_else(|| given.to_string(), str::to_owned)))
+            }
+            abi::OP_START => Some(Wish::Start),
+            abi::OP_STOP => Some(Wish::Stop),
+            abi::OP_RESTART => Some(Wish::Restart),
+            _ => None,
+        }
+    }
+
+    /// As the log says it.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Wish::Signal(_) => "signal",
+            Wish::Start => "start",
+            Wish::Stop => "stop",
+            Wish::Restart => "restart",
+        }
+    }
+}
+
+impl Plugin {
+    /// Tells the supervisor what it wishes: about a container, or about the service that `args` names.
+    pub(crate) fn wish(&'static self, container: u64, token: u64, what: Wish, args: &Value) -> i32 {
+        let service = {
+            let containers = self.world.containers();
+            containers.get(container).map(|container| container.ctx.service.clone())
+        };
+        let named = args.get("service").and_then(Value::as_str).map(str::to_owned);
+        let Some(service) = service.or(named) else { return abi::E_NOSUCH };
+        if !self.promise_result() {
+            return abi::E_BUSY;
+        }
+        let asker = Asker::new(self, token);
+        // The loop is gone: dropping the asker answers it.
+        let _ = self.world.asks.send(Ask { what, service, asker });
+        abi::OK
+    }
 }
 
 pub struct Asker {

@@ -92,8 +92,8 @@ fn timers_tick_and_asks_reach_the_supervisor() {
         plugins.notify_ready(&web);
         let asked = opened.asks.recv().await.unwrap();
         assert_eq!(
-            (asked.op, asked.service.as_str(), asked.asker.plugin()),
-            (sampan_plugin::abi::OP_RESTART, "web", "store")
+            (&asked.what, asked.service.as_str(), asked.asker.plugin()),
+            (&sampan_plugin_host::Wish::Restart, "web", "store")
         );
         // Dropped without an answer: the plugin hears that it is cancelled.
         drop(asked);

@@ -4,9 +4,8 @@
 use crate::message::Message;
 use crate::request::Request;
 use sampan_config::units;
-use sampan_plugin::abi;
-use sampan_plugin_host::Ask;
-use serde_json::{Value, json};
+use sampan_plugin_host::{Ask, Wish};
+use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -32,17 +31,19 @@ pub fn forward(
 }
 
 fn one(ask: Ask, send: &mpsc::UnboundedSender<Message>) {
-    let Ask { op, service: name, args, asker } = ask;
-    tracing::info!(service = name, plugin = asker.plugin(), "asked to {}", verb(op));
+    let Ask { what, service: name, asker } = ask;
+    tracing::info!(service = name, plugin = asker.plugin(), "asked to {}", what.verb());
     let (answer, answered) = oneshot::channel();
     let detach = false;
-    let request = match op {
-        abi::OP_START => Request::Start { name, detach, answer },
-        abi::OP_STOP => Request::Stop { name, detach, answer },
-        abi::OP_RESTART => Request::Restart { name, detach, answer },
-        _ => match signal(&args) {
-            Ok(signal) => Request::Kill { name, signal, answer },
-            Err(text) => return asker.answer(Err(text)),
+    let request = match what {
+        Wish::Start => Request::Start { name, detach, answer },
+        Wish::Stop => Request::Stop { name, detach, answer },
+        Wish::Restart => Request::Restart { name, detach, answer },
+        Wish::Signal(text) => match units::parse_signal(&text) {
+            Some(signal) => Request::Kill { name, signal, answer },
+            None => {
+                return asker.answer(Err(format!("no signal {text:?}; write \"SIGTERM\", \"TERM\" or 15")));
+            }
         },
     };
     // The loop has ended: `asker` is dropped, which says so.
@@ -56,20 +57,4 @@ fn one(ask: Ask, send: &mpsc::UnboundedSender<Message>) {
             Err(_) => drop(asker),
         }
     });
-}
-
-fn verb(op: u32) -> &'static str {
-    match op {
-        abi::OP_START => "start",
-        abi::OP_STOP => "stop",
-        abi::OP_RESTART => "restart",
-        _ => "signal",
-    }
-}
-
-/// `{"signal": "HUP"}`, or a number.
-fn signal(args: &Value) -> Result<i32, String> {
-    let given = args.get("signal").unwrap_or(&Value::Null);
-    let text = given.as_str().map_or_else(|| given.to_string(), str::to_owned);
-    units::parse_signal(&text).ok_or_else(|| format!("no signal {text:?}; write \"SIGTERM\", \"TERM\" or 15"))
 }

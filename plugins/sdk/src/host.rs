@@ -1,6 +1,6 @@
 //! Calls from the plugin to its host: the host's table with types.
 //!
-//! `Host` is cheap to clone, works from any thread and never calls back into the plugin: what takes time (`put`, `submit`) is
+//! `Host` is cheap to clone, works from any thread and never calls back into the plugin: what takes time (`put`, `ask`) is
 //! queued by the host and answered by a RESULT event, which `export/instance.rs` turns into the end of a future. Everything passed in
 //! is copied by the host before the call returns, descriptors are duplicated.
 use crate::abi::{self, Bytes, Ctx, HostTable};
@@ -65,6 +65,30 @@ struct Answer {
 unsafe impl Send for Inner {}
 // SAFETY: as above.
 unsafe impl Sync for Inner {}
+
+/// What a plugin may ask of the supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// By its number.
+    Signal(i32),
+    Start,
+    Stop,
+    Restart,
+}
+
+/// Of whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    Container(Container),
+    /// A service, by its name.
+    Service(String),
+}
+
+impl<C: Into<Container>> From<C> for Whom {
+    fn from(container: C) -> Whom {
+        Whom::Container(container.into())
+    }
+}
 
 impl Host {
     /// # Safety
@@ -248,17 +272,24 @@ impl Host {
 
     // ---- asking the supervisor to act --------------------------------------------------------------------------------
 
-    /// Asks the supervisor for one of `abi::OP_*`; ends with its answer. Do not wait for it inside `open`.
-    pub fn submit(&self, op: u32, container: impl Into<Container>, args: &Value) -> Done<Value> {
+    /// Asks the supervisor to act on a container's service, or on one by its name; ends when what was asked for has come true,
+    /// or with the reason why not. Do not wait for it inside `open`.
+    pub fn ask(&self, whom: impl Into<Whom>, what: Wish) -> Done<()> {
+        let (container, name) = match whom.into() {
+            Whom::Container(container) => (container, None),
+            Whom::Service(name) => (Container::HOST, Some(name)),
+        };
+        let (op, signal) = match what {
+            Wish::Signal(number) => (abi::OP_SIGNAL, Some(number)),
+            Wish::Start => (abi::OP_START, None),
+            Wish::Stop => (abi::OP_STOP, None),
+            Wish::Restart => (abi::OP_RESTART, None),
+        };
         let (token, receiver) = self.expect_result();
-        let sent = self.submit_raw(op, container.into(), token, args);
+        let sent = self.submit_raw(op, container, token, &json!({ "service": name, "signal": signal }));
         Box::pin(async move {
             sent?;
-            let answer = wait(receiver).await?;
-            match answer.body.is_empty() {
-                true => Ok(Value::Null),
-                false => Ok(serde_json::from_slice(&answer.body)?),
-            }
+            wait(receiver).await.map(drop)
         })
     }
 

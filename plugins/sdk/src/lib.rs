@@ -4,7 +4,7 @@
 //!  sampand's worker                    | the plugin's library
 //!  plugin-host/call   --- sp_request --> | export/: trampolines, panics caught, own tokio runtime --> impl Plugin
 //!                   <-- complete ----- |
-//!  the host's table <-- host.rs ------ | Host: put, get, keep_fd, log, metrics, submit
+//!  the host's table <-- host.rs ------ | Host: put, get, keep_fd, log, metrics, ask
 //! ```
 //! Below the trait is a C ABI (`abi.rs`, `include/sampan_plugin.h`), so plugins may be written in any language and built by
 //! any compiler. docs/plugins.md tells the whole story; `testing::Rig` drives a plugin through the C table in a unit test.
@@ -36,7 +36,7 @@ pub mod testing;
 pub use adjust::Adjust;
 pub use async_trait::async_trait;
 pub use error::{Context, Error, Result};
-pub use host::Host;
+pub use host::{Host, Whom, Wish};
 pub use plugin::{Cx, Plugin};
 pub use sampan_lock as lock;
 

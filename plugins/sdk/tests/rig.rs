@@ -2,6 +2,7 @@
 use sampan_plugin::abi;
 use sampan_plugin::prelude::*;
 use sampan_plugin::testing::{Event, Rig};
+use sampan_plugin::{Whom, Wish};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -86,6 +87,10 @@ impl Plugin for Sample {
         tracing::warn!(code = ev.code, oom = ev.oom, "exit");
         drop(_span);
         self.exits.add(cx, 1.0);
+        if ev.code == 137 {
+            self.host.ask(cx.container(), Wish::Restart).await?;
+            self.host.ask(Whom::Service("pager".into()), Wish::Signal(10)).await?;
+        }
         self.host.put(cx.container(), "last", &ev).await
     }
 
@@ -121,6 +126,19 @@ fn create(service: &str) -> Event {
 fn status(result: Result<sampan_plugin::testing::Answered>) -> (i32, String) {
     let error = result.unwrap_err();
     (error.status(), error.to_string())
+}
+
+#[test]
+fn what_a_plugin_asks_of_the_supervisor_is_seen() {
+    let rig = rig();
+    rig.fire(create("web")).unwrap();
+    assert!(rig.asked().is_empty());
+    rig.fire(Event::new(abi::EV_EXIT).of("web").exit(137, 9).flags(abi::F_OOM)).unwrap();
+    let until = Instant::now() + Duration::from_secs(5);
+    while rig.asked().len() < 2 && Instant::now() < until {
+        rig.deliver();
+    }
+    assert_eq!(rig.asked(), [(Wish::Restart, "web".into()), (Wish::Signal(10), "pager".into())]);
 }
 
 #[test]

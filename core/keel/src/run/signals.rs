@@ -104,7 +104,7 @@ impl Tender {
         worker.stopped = status.stopped();
     }
 
-    /// As PID 1 we are the parent of every orphan. What we did not clone we bury; ours wait for the worker.
+    /// As PID 1 we are the parent of every orphan. Those that we did not clone are reaped; ours stay zombies until the worker asks.
     fn reap_strangers(&self) {
         let mut text = [0u8; 4096];
         let Ok(file) = std::fs::File::open("/proc/thread-self/children") else { return };

@@ -1,6 +1,7 @@
 //! The host behind [`Rig`](super::Rig): what it hands out and what it was given, in memory, and the C table on top of it.
 use super::Line;
 use crate::abi::{self, Bytes, Ctx, HostTable};
+use crate::host::Wish;
 use crate::types::Container;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -30,6 +31,8 @@ pub(super) struct State {
     pub(super) kept: BTreeMap<(u64, String), OwnedFd>,
     pub(super) logs: Vec<Line>,
     pub(super) metrics: Vec<(String, String, f64)>,
+    /// What was asked of the supervisor, and for which service.
+    pub(super) asked: Vec<(Wish, String)>,
     pub(super) emitted: Vec<(String, Value)>,
     pub(super) done: BTreeMap<u64, (i32, Vec<u8>, Vec<OwnedFd>)>,
     pub(super) issued: std::collections::BTreeSet<u64>,
@@ -79,6 +82,7 @@ impl Fake {
                 kept: BTreeMap::new(),
                 logs: Vec::new(),
                 metrics: Vec::new(),
+                asked: Vec::new(),
                 emitted: Vec::new(),
                 done: BTreeMap::new(),
                 issued: Default::default(),
@@ -288,7 +292,7 @@ unsafe extern "C" fn put(ctx: *mut Ctx, container: u64, key: Bytes, value: Bytes
 unsafe extern "C" fn submit(
     ctx: *mut Ctx,
     op: u32,
-    _: u64,
+    container: u64,
     token: u64,
     args: Bytes,
     _: *const abi::Fd,
@@ -310,7 +314,24 @@ unsafe extern "C" fn submit(
             state.timers.remove(&token);
             abi::OK
         }
-        _ => abi::E_UNSUPPORTED,
+        _ => {
+            let signal = args.get("signal").and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
+            let what = match (op, signal) {
+                (abi::OP_SIGNAL, Some(signal)) => Wish::Signal(signal),
+                (abi::OP_SIGNAL, None) => return abi::E_INVAL,
+                (abi::OP_START, _) => Wish::Start,
+                (abi::OP_STOP, _) => Wish::Stop,
+                (abi::OP_RESTART, _) => Wish::Restart,
+                _ => return abi::E_UNSUPPORTED,
+            };
+            let of = args.get("service").and_then(Value::as_str).map(str::to_owned);
+            let of = if container == 0 { of } else { Some(state.name(container)) };
+            let Some(service) = of else { return abi::E_NOSUCH };
+            state.asked.push((what, service));
+            state.results.push_back((token, abi::OK));
+            fake.wake.notify_all();
+            abi::OK
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a plugin has done: what a test looks at.
 use super::{Line, Rig};
+use crate::host::Wish;
 use serde_json::Value;
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -26,6 +27,11 @@ impl Rig {
     pub fn metric(&self, name: &str) -> Option<f64> {
         let state = self.host.lock();
         state.metrics.iter().find(|(has, ..)| has == name).map(|(_, _, value)| *value)
+    }
+
+    /// What it has asked of the supervisor, oldest first, and for which service.
+    pub fn asked(&self) -> Vec<(Wish, String)> {
+        self.host.lock().asked.clone()
     }
 
     /// The keys of all kept descriptors, with their service ("" for the host).
