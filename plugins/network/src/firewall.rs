@@ -1,6 +1,7 @@
-//! Firewalls of others: what their chains do with a packet that is forwarded, as far as names of interfaces decide.
+//! Firewalls of others: what their chains do with a packet that is forwarded, or is for the host itself, as far as names of
+//! interfaces decide.
 //!
-//! A packet goes through every base chain of the forward hook, and from there by jumps. Rules are followed as the kernel follows them.
+//! A packet goes through every base chain of its hook, and from there by jumps. Rules are followed as the kernel follows them.
 //! What else a rule asks (addresses, states, sets) is not known: such a rule counts only if it accepts and names our bridge, because
 //! whoever wrote it knows us. Absent: tables of iptables-legacy, which cannot be seen.
 
@@ -26,7 +27,7 @@ pub struct Packet<'a> {
     pub is_redirected: bool,
 }
 
-/// A table with a base chain in the forward hook.
+/// A table with a base chain in one of the hooks.
 pub struct Table {
     family: u8,
     name: String,
@@ -36,8 +37,8 @@ pub struct Table {
 
 pub struct Chain {
     name: String,
-    /// A base chain of the forward hook, and whether its policy is to drop.
-    forwards: Option<Policy>,
+    /// Of a base chain: its hook, and whether its policy is to drop.
+    base: Option<(Hook, Policy)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,15 +66,15 @@ impl Table {
         self.chains.iter().any(|chain| chain.name == name)
     }
 
-    pub fn base_chains(&self) -> impl Iterator<Item = &Chain> {
-        self.chains.iter().filter(|chain| chain.forwards.is_some())
+    pub fn base_chains(&self, hook: Hook) -> impl Iterator<Item = &Chain> {
+        self.chains.iter().filter(move |chain| chain.base.is_some_and(|(its, _)| its == hook))
     }
 
     pub fn drops(&self, base: &Chain, packet: &Packet<'_>) -> bool {
         match self.walk(&base.name, packet, 0) {
             Outcome::Accepted { .. } => false,
             Outcome::Dropped => true,
-            Outcome::GoesOn => base.forwards == Some(Policy::Drop),
+            Outcome::GoesOn => base.base.is_some_and(|(_, policy)| policy == Policy::Drop),
         }
     }
 
@@ -173,7 +174,7 @@ impl Rule {
     }
 }
 
-/// Those that IPv4 goes through when it is forwarded, but for our own.
+/// Those that IPv4 goes through when it is forwarded or is for the host itself, but for our own.
 pub fn tables(socket: &mut Socket, ours: &str) -> Result<Vec<Table>> {
     const ANY: u8 = 0;
     let mut tables: BTreeMap<(u8, String), Vec<Chain>> = BTreeMap::new();
@@ -184,7 +185,7 @@ pub fn tables(socket: &mut Socket, ours: &str) -> Result<Vec<Table>> {
             tables.entry((family, table)).or_default().push(chain);
         }
     }
-    tables.retain(|_, chains| chains.iter().any(|chain| chain.forwards.is_some()));
+    tables.retain(|_, chains| chains.iter().any(|chain| chain.base.is_some()));
     let mut found = Vec::new();
     for ((family, name), chains) in tables {
         let request = dump_request(GETRULE, &[family, 0, 0, 0]).text(TABLE, &name);
@@ -207,8 +208,9 @@ fn chain(body: &[u8]) -> Option<(u8, String, Chain)> {
     let attributes = wire::after(body, FIXED);
     let hook = wire::attribute(attributes, 4).and_then(|hook| be32(hook, 1));
     let policy = if be32(attributes, 5) == Some(DROP) { Policy::Drop } else { Policy::Accept };
-    let forwards = (hook == Some(Hook::Forward as u32)).then_some(policy);
-    Some((*body.first()?, text(attributes, TABLE)?, Chain { name: text(attributes, 3)?, forwards }))
+    let hook = [Hook::Input, Hook::Forward].into_iter().find(|known| hook == Some(*known as u32));
+    let base = hook.map(|hook| (hook, policy));
+    Some((*body.first()?, text(attributes, TABLE)?, Chain { name: text(attributes, 3)?, base }))
 }
 
 /// What the last expression has put into a register.

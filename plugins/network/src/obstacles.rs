@@ -1,11 +1,12 @@
 //! Rules of others that keep traffic from our networks, and what to do about them.
 //!
-//! A packet goes through every base chain of the forward hook, and one of them is enough to drop it: what we accept does not count
+//! A packet goes through every base chain of its hook, and one of them is enough to drop it: what we accept does not count
 //! for others. docker sets `FORWARD` to DROP, firewalld rejects what comes from an interface of no zone that it may leave. Their rules
 //! are theirs to change, so the operator is told the command.
 
 use crate::firewall::{self, Chain, Packet, Table};
 use crate::netlink::{Result, Socket};
+use crate::nft::Hook;
 use crate::ports::TABLE;
 use crate::routes;
 
@@ -17,18 +18,23 @@ pub fn of(nft: &mut Socket, links: &mut Socket, networks: &[(String, String)]) -
     }
     let ways_out = routes::default_interfaces(links)?;
     for table in firewall::tables(nft, TABLE)? {
-        for chain in table.base_chains() {
-            for (network, bridge) in networks {
-                found.extend(obstacle(&table, chain, bridge, &ways_out).map(|what| {
-                    format!(
-                        "network {network}: chain {} of table {} {} drops what no rule of it accepts, so {what}; run: {}",
-                        chain.name(),
-                        table.family(),
-                        table.name(),
-                        remedy(&table, chain, bridge)
-                    )
-                }));
+        let said = |network: &str, chain: &Chain, what: &str, remedy: &str| {
+            let (chain, family, table) = (chain.name(), table.family(), table.name());
+            format!(
+                "network {network}: chain {chain} of table {family} {table} drops what no rule of it accepts, so {what}; run: {remedy}"
+            )
+        };
+        for (network, bridge) in networks {
+            for chain in table.base_chains(Hook::Forward) {
+                let what = obstacle(&table, chain, bridge, &ways_out);
+                found.extend(what.map(|what| said(network, chain, what, &remedy(&table, chain, bridge))));
             }
+            let question = Packet { bridge, way_in: Some(bridge), way_out: None, is_redirected: false };
+            let dropping = table.base_chains(Hook::Input).filter(|chain| table.drops(chain, &question));
+            let what = "its services find no names";
+            found.extend(
+                dropping.map(|chain| said(network, chain, what, &remedy_for_names(&table, chain, bridge))),
+            );
         }
     }
     Ok(found)
@@ -53,6 +59,26 @@ fn obstacle(table: &Table, chain: &Chain, bridge: &str, ways_out: &[String]) -> 
         (false, _) => None,
         (true, false) => Some("its services have no way out"),
         (true, true) => Some("no other host reaches ports published there and its services have no way out"),
+    }
+}
+
+/// For questions to the gateway, in the words of whoever made the chain.
+fn remedy_for_names(table: &Table, chain: &Chain, bridge: &str) -> String {
+    match (table.family(), table.name(), chain.name()) {
+        ("ip", "filter", "INPUT") if table.has_chain("ufw-user-input") => {
+            format!("ufw allow in on {bridge} to any port 53")
+        }
+        ("ip", "filter", "INPUT") => {
+            let insert =
+                |protocol| format!("iptables -I INPUT -i {bridge} -p {protocol} --dport 53 -j ACCEPT");
+            format!("{} && {}", insert("udp"), insert("tcp"))
+        }
+        ("inet", "firewalld", _) => remedy(table, chain, bridge),
+        (family, table, chain) => {
+            format!(
+                "nft insert rule {family} {table} {chain} iifname {bridge} meta l4proto '{{ udp, tcp }}' th dport 53 accept"
+            )
+        }
     }
 }
 

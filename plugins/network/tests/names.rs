@@ -17,7 +17,7 @@ use crate::world::{Namespace, lan, on_a_fresh_host, run};
 const PATIENCE: Duration = Duration::from_secs(6);
 
 /// What came back: the code and the addresses, or nothing in time.
-fn ask_at(to: &str, name: &str, kind: TYPE, patience: Duration) -> Option<(RCODE, Vec<IpAddr>)> {
+pub fn ask_at(to: &str, name: &str, kind: TYPE, patience: Duration) -> Option<(RCODE, Vec<IpAddr>)> {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.set_read_timeout(Some(patience)).unwrap();
     socket.connect(to).ok()?;

@@ -189,6 +189,49 @@ fn firewalld_that_forwards_by_the_way_out_is_no_obstacle() {
     });
 }
 
+/// With `wall` on the host: names are not found, we are told why, and what we are told to run helps.
+fn is_told_what_helps_names(wall: &str, command: &str) {
+    let (wall, command) = (wall.to_owned(), command.to_owned());
+    on_a_fresh_host(move || {
+        let (rig, web) = started();
+        let asks = |patience| {
+            web.within(|| crate::names::ask_at("10.144.0.1:53", "web", simple_dns::TYPE::A, patience))
+                .is_some()
+        };
+        assert!(asks(SOON));
+        run(&wall);
+        assert!(!asks(Duration::from_millis(300)), "there is nothing to be told");
+        soon("a warning", SOON, || !warnings(&rig).is_empty());
+        let said = warnings(&rig);
+        let (what, told) = said[0].split_once("; run: ").unwrap();
+        assert!(what.ends_with("so its services find no names"), "{what}");
+        assert_eq!(told, command);
+        run(told);
+        assert!(asks(SOON), "{}", run("nft list ruleset"));
+        soon("all is well", SOON, || status(&rig)["obstacles"] == json!([]));
+        assert_eq!(warnings(&rig).len(), 1, "once");
+    });
+}
+
+#[test]
+fn a_firewall_of_the_host_itself_keeps_questions_from_the_name_server() {
+    let wall = "nft add table inet wall && \
+                nft 'add chain inet wall in { type filter hook input priority 0; policy drop; }' && \
+                nft add rule inet wall in iifname lo accept && nft add rule inet wall in ct state established accept";
+    let command =
+        "nft insert rule inet wall in iifname sp-default meta l4proto '{ udp, tcp }' th dport 53 accept";
+    is_told_what_helps_names(wall, command);
+}
+
+#[test]
+fn so_does_one_of_iptables() {
+    if need("iptables on nf_tables", found("iptables-nft")) {
+        let command = "iptables -I INPUT -i sp-default -p udp --dport 53 -j ACCEPT && \
+                       iptables -I INPUT -i sp-default -p tcp --dport 53 -j ACCEPT";
+        is_told_what_helps_names("iptables -P INPUT DROP && iptables -A INPUT -i lo -j ACCEPT", command);
+    }
+}
+
 fn started() -> (Rig, Namespace) {
     let rig = Rig::new::<Network>(json!({})).unwrap();
     create(&rig, "web", web()).unwrap();
