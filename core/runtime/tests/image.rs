@@ -1,6 +1,7 @@
 //! `sampan run --image`, with the program `sampan-image` beside it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -44,6 +45,7 @@ fn an_image_runs_as_it_says_and_with_words_of_our_own() {
         "Entrypoint": ["/bin/sh", "-c"], "Cmd": ["echo $GREETING $HOME; pwd; id -u; id -g"],
         "Env": ["PATH=/bin", "GREETING=hello"], "User": "user", "WorkingDir": "/etc",
     });
+    fs::set_permissions(bundle.rootfs().join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
     let archive = archive(&bundle, config);
     let store = bundle.path().join("images");
     done(
