@@ -9,8 +9,9 @@ use std::process::{Command, Output};
 
 use sampan_image::{Digest, Store};
 use sampan_testkit::{Folder, need};
+use tar::EntryType;
 
-use crate::made::{Layer, gzip, in_memory, layout};
+use crate::made::{Layer, gzip, header, in_memory, layout};
 
 fn image(store: &Path, crash_at: Option<u32>, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sampan-image"));
@@ -179,4 +180,32 @@ fn on_a_full_disk_it_says_so_and_goes_on_when_there_is_room() {
         assert!(again.status.success(), "{size}: {again:?}");
         assert_eq!(fs::read_dir(path.join("tmp")).unwrap().count(), 0);
     }
+}
+
+/// However large a layer is: the same address space, which is more than memory, does.
+#[test]
+fn a_layer_larger_than_the_memory_there_is_comes_in() {
+    let mut state = 1u64;
+    let noise: Vec<u8> = (0..40 << 20)
+        .flat_map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 32).to_le_bytes()
+        })
+        .collect();
+    let folder = in_memory();
+    let layer =
+        Layer::default().with(header(EntryType::Regular, "large", noise.len() as u64), &noise, |_| ());
+    let made = layout("localhost/large:1", &[layer.bytes()], <[u8]>::to_vec);
+    let store = folder.path("store");
+    let limited = format!(
+        "ulimit -v 250000; exec {} --progress none --store {} import {}",
+        env!("CARGO_BIN_EXE_sampan-image"),
+        store.display(),
+        made.folder.0.display()
+    );
+    let out = Command::new("sh").args(["-c", &limited]).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    let store = Store::read(&store).unwrap();
+    let layer = store.layers(&store.find("localhost/large:1").unwrap()).unwrap().remove(0);
+    assert_eq!(fs::metadata(layer.join("large")).unwrap().len(), noise.len() as u64);
 }
