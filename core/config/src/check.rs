@@ -22,7 +22,7 @@ pub fn check(
     errors: &mut Vec<Diagnostic>,
     warnings: &mut Vec<Diagnostic>,
 ) {
-    dependencies(drafts, errors);
+    dependencies(drafts, errors, warnings);
     cycles(drafts, errors);
     ports(drafts, errors);
     memberships(drafts, networks, errors);
@@ -46,7 +46,11 @@ pub fn unused_profiles(active: &BTreeSet<String>, drafts: &BTreeMap<String, Draf
     unused.map(warning).collect()
 }
 
-fn dependencies(drafts: &BTreeMap<String, Draft>, errors: &mut Vec<Diagnostic>) {
+fn dependencies(
+    drafts: &BTreeMap<String, Draft>,
+    errors: &mut Vec<Diagnostic>,
+    warnings: &mut Vec<Diagnostic>,
+) {
     for (name, draft) in drafts {
         for (on, (key, condition_at)) in &draft.depends_on {
             let path = join(&join(&join("services", name), "depends_on"), on);
@@ -55,7 +59,13 @@ fn dependencies(drafts: &BTreeMap<String, Draft>, errors: &mut Vec<Diagnostic>) 
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("add [services.{on}]"),
                 };
-                errors.push(Diagnostic::error(&path, key, "no such service", hint));
+                match draft.service.depends_on.get(on).is_none_or(|need| need.required) {
+                    true => errors.push(Diagnostic::error(&path, key, "no such service", hint)),
+                    false => {
+                        let wrong = "no such service; goes on without it";
+                        warnings.push(Diagnostic::warning(&path, key, wrong, hint));
+                    }
+                }
                 continue;
             };
             match draft.service.depends_on.get(on).map(|d| d.condition) {

@@ -7,6 +7,7 @@
 
 mod lasting;
 mod files;
+mod life;
 mod resources;
 mod rights;
 mod metrics;
@@ -14,6 +15,7 @@ mod text;
 
 pub use files::{NamedVolume, Relabel, Secret, SecretSource, SecretUse, Tmpfs, Volume, VolumeSource};
 pub use lasting::Lasting;
+pub use life::{Condition, Dependency, Healthcheck, HttpProbe, Notify, OnUnhealthy, Probe, TestCommand};
 pub use metrics::MetricsAt;
 pub use resources::{Explicit, IoMax, OomPolicy, Resources};
 pub use rights::{
@@ -311,90 +313,6 @@ pub enum Policy {
     OnFailure,
     Always,
     UnlessStopped,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Healthcheck {
-    #[serde(flatten)]
-    pub probe: Probe,
-    #[serde(serialize_with = "text::duration")]
-    pub interval: Duration,
-    #[serde(serialize_with = "text::duration")]
-    pub timeout: Duration,
-    pub retries: u32,
-    #[serde(serialize_with = "text::duration")]
-    pub start_period: Duration,
-    #[serde(serialize_with = "text::duration")]
-    pub start_interval: Duration,
-    pub on_failure: OnUnhealthy,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Probe {
-    /// Run in the container: argv (`CMD-SHELL` is already `/bin/sh -c`).
-    Test(TestCommand),
-    /// By us, in the container's network namespace.
-    Http(HttpProbe),
-    Tcp(u16),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TestCommand {
-    Argv(Vec<String>),
-    Shell(String),
-}
-
-impl TestCommand {
-    pub fn argv(&self) -> Vec<String> {
-        match self {
-            TestCommand::Argv(argv) => argv.clone(),
-            TestCommand::Shell(text) => vec!["/bin/sh".into(), "-c".into(), text.clone()],
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct HttpProbe {
-    pub port: u16,
-    pub path: String,
-    /// Inclusive.
-    #[serde(serialize_with = "text::status")]
-    pub status: (u16, u16),
-    /// For the Host header and where to connect.
-    pub host: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnUnhealthy {
-    Restart,
-    Kill,
-    Stop,
-    None,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Dependency {
-    pub condition: Condition,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Condition {
-    #[serde(rename = "service_started")]
-    Started,
-    #[serde(rename = "service_healthy")]
-    Healthy,
-    #[serde(rename = "service_completed_successfully")]
-    CompletedSuccessfully,
-}
-
-/// What makes a service that runs a ready one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Notify {
-    None,
-    Healthy,
 }
 
 /// A signal's number; real-time ones as `SIGRTMIN+3`.

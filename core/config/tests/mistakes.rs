@@ -570,16 +570,32 @@ fn dependencies() {
     );
     service(
         "depends_on.web.bind = true",
+        &["2:12 services: dependency cycle web -> web [waits for itself: drop it]"],
+    );
+    check(
+        &format!("[services.a]{TWO}depends_on.b = {{ required = false, bind = true }}\n[services.b]{TWO}"),
         &[
-            "2:12 services: dependency cycle web -> web [waits for itself: drop it]",
-            "2:16 services.web.depends_on.web.bind: known, but not built in this version [leave it out]",
+            "4:43 services.a.depends_on.b.bind: it cannot stop with what it goes on without [drop bind, or required = false]",
+        ],
+    );
+    for key in ["required", "restart", "bind"] {
+        check(
+            &format!("[services.a]{TWO}depends_on.b.{key} = \"yes\"\n[services.b]{TWO}"),
+            &[&format!(
+                "4:{} services.a.depends_on.b.{key}: expected a boolean, found a string [write true]",
+                17 + key.len()
+            )],
+        );
+    }
+    check(
+        &format!("[services.a]{TWO}depends_on.b.condition = \"service_redy\"\n[services.b]{TWO}"),
+        &[
+            "4:26 services.a.depends_on.b.condition: no such condition [did you mean \"service_ready\"? Else: service_started, service_healthy, service_completed_successfully]",
         ],
     );
     check(
-        &format!("[services.a]{TWO}depends_on.b.condition = \"service_ready\"\n[services.b]{TWO}"),
-        &[
-            "4:26 services.a.depends_on.b.condition: known, but not built in this version [built: service_started, service_healthy, service_completed_successfully]",
-        ],
+        &format!("[services.a]{TWO}depends_on.bb.required = false\n[services.b]{TWO}"),
+        &["4:12 services.a.depends_on.bb: no such service; goes on without it [did you mean `b`?]"],
     );
     check(
         &format!(

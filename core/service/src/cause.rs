@@ -33,6 +33,8 @@ pub enum Restart {
     Config,
     /// `depends_on.S.restart`: S was restarted by hand.
     Dependency(String),
+    /// `depends_on.S.bind`: S is up no more. It comes back when S does.
+    Bound(String),
     /// It was stopped by a shutdown that did not come to its end.
     Interrupted,
 }
@@ -148,6 +150,7 @@ impl fmt::Display for Restart {
             Restart::Hand => f.write_str("restarted by hand"),
             Restart::Config => f.write_str("the config changed"),
             Restart::Dependency(name) => write!(f, "restarted with {name}"),
+            Restart::Bound(name) => write!(f, "stopped with {name}"),
             Restart::Interrupted => f.write_str("the shutdown was interrupted"),
         }
     }
@@ -160,7 +163,11 @@ impl Restart {
             "restarted by hand" => Some(Restart::Hand),
             "the config changed" => Some(Restart::Config),
             "the shutdown was interrupted" => Some(Restart::Interrupted),
-            _ => text.strip_prefix("restarted with ").map(|s| Restart::Dependency(s.to_owned())),
+            _ => {
+                let name = |before: &str| text.strip_prefix(before).map(str::to_owned);
+                let dependency = name("restarted with ").map(Restart::Dependency);
+                dependency.or_else(|| name("stopped with ").map(Restart::Bound))
+            }
         }
     }
 }

@@ -17,12 +17,14 @@ pub struct Need {
     pub required: bool,
     /// Restart with it, if that is by hand.
     pub restart: bool,
+    /// Stop with it, whatever ends it. Of one that is required: else a start without it would be stopped again.
+    pub bind: bool,
 }
 
 impl Need {
     #[must_use]
     pub fn new(on: &str, condition: Condition) -> Need {
-        Need { on: on.to_owned(), condition, required: true, restart: false }
+        Need { on: on.to_owned(), condition, required: true, restart: false, bind: false }
     }
 }
 
@@ -79,7 +81,7 @@ impl Graph {
         self.needs.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// `names` and all that they need, directly or not, in start order: what `up NAMES` brings up. With each the one for whom it
+    /// `names` and all that they cannot do without, directly or not, in start order: what `up NAMES` brings up. With each the one for whom it
     /// is there: one that is named for itself, another one for the first that needs it.
     #[must_use]
     pub fn with_needs<'g>(&'g self, names: impl IntoIterator<Item = &'g str>) -> Vec<(&'g str, &'g str)> {
@@ -89,7 +91,9 @@ impl Graph {
         for root in named {
             let mut open = vec![root];
             while let Some(name) = open.pop() {
-                for need in self.needs(name).iter().filter(|need| self.needs.contains_key(&need.on)) {
+                for need in
+                    self.needs(name).iter().filter(|need| need.required && self.needs.contains_key(&need.on))
+                {
                     if let Entry::Vacant(new) = found.entry(&need.on) {
                         new.insert(root);
                         open.push(&need.on);
@@ -138,6 +142,19 @@ impl Graph {
             None => need.required,
         })?;
         Some(WaitFor::Dependency { service: unmet.on.clone(), condition: unmet.condition })
+    }
+
+    /// Who is up and bound to one that is not, each with that one. `facts` knows nothing of a service that does not exist.
+    #[must_use]
+    pub fn bound_in_vain<'s>(&self, facts: impl Fn(&str) -> Option<&'s Facts>) -> Vec<(&str, &str)> {
+        let is_up = |name: &str| facts(name).is_some_and(|facts| facts.state.is_up());
+        let is_gone = |name: &str| facts(name).is_none_or(|facts| !facts.standing().started);
+        let bound = self.needs.iter().flat_map(|(service, list)| {
+            list.iter()
+                .filter(|need| need.bind && need.required)
+                .map(move |need| (service.as_str(), &*need.on))
+        });
+        bound.filter(|(service, on)| is_up(service) && is_gone(on)).collect()
     }
 
     /// During a shutdown: whom to tell [`Event::Shutdown`](crate::Event::Shutdown) now. Nobody is told twice, and what is being

@@ -209,6 +209,23 @@ impl State {
         }
     }
 
+    /// It runs, or is about to, and nobody has told it to end.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        match self {
+            State::Creating { .. }
+            | State::Created { .. }
+            | State::Starting { .. }
+            | State::Running { .. } => true,
+            State::Stopping { .. }
+            | State::Lingering { .. }
+            | State::Stopped { .. }
+            | State::Waiting { .. }
+            | State::Backoff { .. }
+            | State::Failed { .. } => false,
+        }
+    }
+
     /// On the way up, or stopped on it: its create or start is under way.
     #[must_use]
     pub fn is_launching(&self) -> bool {

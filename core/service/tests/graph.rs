@@ -1,10 +1,12 @@
 //! Order, cycles, who waits, who may stop.
 
+use crate::samples;
 use sampan_service::graph::{Error, Graph, Need};
-use sampan_service::{Condition, Standing};
+use sampan_service::state::Health;
+use sampan_service::{Condition, Facts, Ms, Standing, State};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// `"web: app healthy, db?; app"`: `?` = not required, `~` = restart.
+/// `"web: app healthy, db?; app"`: `?` = not required, `~` = restart, `!` = bind.
 fn needs(text: &str) -> BTreeMap<String, Vec<Need>> {
     let service = |line: &str| {
         let (name, list) = line.split_once(':').unwrap_or((line, ""));
@@ -13,7 +15,8 @@ fn needs(text: &str) -> BTreeMap<String, Vec<Need>> {
             Need {
                 required: !on.ends_with('?'),
                 restart: on.ends_with('~'),
-                ..Need::new(on.trim_end_matches(['?', '~']), Condition::parse(condition).unwrap())
+                bind: on.ends_with('!'),
+                ..Need::new(on.trim_end_matches(['?', '~', '!']), Condition::parse(condition).unwrap())
             }
         });
         (name.trim().to_owned(), list.collect())
@@ -64,6 +67,12 @@ fn a_start_brings_up_what_it_needs() {
     let all = [("db", "app"), ("app", "app"), ("other", "other"), ("web", "web")];
     assert_eq!(graph.with_needs(["web", "other", "app"]), all, "whoever is named is there for itself");
     assert_eq!(graph.with_needs(["nowhere"]), [("", ""); 0]);
+    let graph = self::graph("web: app, cache?; app; cache");
+    assert_eq!(
+        graph.with_needs(["web"]),
+        [("app", "web"), ("web", "web")],
+        "what it goes on without stays as it is"
+    );
 }
 
 fn blocker(text: &str, standing: Option<Standing>) -> String {
@@ -116,4 +125,27 @@ fn a_restart_by_hand_takes_along_who_asked_for_it() {
     };
     assert_eq!(events("db"), "db: restarted by hand; app: restarted with db; web: restarted with app");
     assert_eq!(events("web"), "web: restarted by hand");
+}
+
+/// Over all states of both: told is who is up, if what it is bound to is neither up and started nor a job that is done.
+#[test]
+fn who_is_bound_to_what_is_gone_is_told_and_nobody_else() {
+    let graph = graph("web: db!; loose: db; db");
+    let facts = |state: &State| Facts { state: state.clone(), ..Facts::default() };
+    let mut told = 0;
+    for (dependant, mine) in samples::states() {
+        for (needed, its) in samples::states() {
+            let (mine, its) = (facts(&mine), facts(&its));
+            let by_name = |name: &str| Some(if name == "db" { &its } else { &mine });
+            let is_up = ["creating", "created", "starting", "running"].contains(&mine.state.name());
+            let is_there =
+                ["starting", "running"].contains(&its.state.name()) || needed == "stopped, finished";
+            let expected: &[(&str, &str)] = if is_up && !is_there { &[("web", "db")] } else { &[] };
+            assert_eq!(graph.bound_in_vain(by_name), expected, "{dependant} bound to {needed}");
+            told += expected.len();
+        }
+    }
+    assert!(told > 20, "{told}");
+    let up = facts(&State::Running { since: Ms(0), health: Health::None, adopted: false, steady_at: None });
+    assert_eq!(graph.bound_in_vain(|name| (name != "db").then_some(&up)), [("web", "db")]);
 }

@@ -75,7 +75,7 @@ impl Random {
     }
 
     fn wish(&mut self) -> Op {
-        match self.below(10) {
+        match self.below(11) {
             0 => Op::Up(Up::Boot),
             1..4 => Op::Up(Up::Hand),
             4 => Op::Up(Up::Dependant("web".to_owned())),
@@ -83,6 +83,7 @@ impl Random {
             6 => Op::Down(Down::Removed),
             7 => Op::Restart(Restart::Hand),
             8 => Op::Restart(Restart::Dependency("db".to_owned())),
+            9 => Op::Restart(Restart::Bound("db".to_owned())),
             _ => Op::Signal(15),
         }
     }

@@ -92,7 +92,8 @@ fn why() -> impl Strategy<Value = Why> {
         Just(Restart::Hand),
         Just(Restart::Config),
         Just(Restart::Interrupted),
-        name().prop_map(Restart::Dependency)
+        name().prop_map(Restart::Dependency),
+        name().prop_map(Restart::Bound)
     ];
     prop_oneof![
         down().prop_map(Why::Down),

@@ -115,6 +115,7 @@ pub fn events() -> Vec<(&'static str, Event)> {
         ("restart, hand", Event::Restart(Restart::Hand)),
         ("restart, config", Event::Restart(Restart::Config)),
         ("restart, dependency", Event::Restart(Restart::Dependency("db".to_owned()))),
+        ("restart, bound", Event::Restart(Restart::Bound("db".to_owned()))),
         ("hurry", Event::Hurry),
         ("kill", Event::Kill(10)),
         ("live", Event::Live(Policy { health: None, ..changed() })),

@@ -6,7 +6,7 @@ use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor, Why};
 use sampan_service::event::{Found, Verdict};
 use sampan_service::policy::{HealthPolicy, OnFailure, Readiness, RestartPolicy};
 use sampan_service::state::{CleanupPhase, End, Failure, Health, Rest, Show};
-use sampan_service::{Event, Exit, Facts, Life, Ms, Now, Policy, Service, State, Wanted, step};
+use sampan_service::{Condition, Event, Exit, Facts, Life, Ms, Now, Policy, Service, State, Wanted, step};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -430,4 +430,27 @@ fn a_shutdown_on_an_old_record_is_read_as_what_was_wanted_before_it() {
         };
         assert_eq!(wanted(state), expected, "{name}");
     }
+}
+
+#[test]
+fn what_is_bound_stops_with_it_and_waits_for_it() {
+    let mut story = Story::new(Policy::default());
+    let db = || Event::Restart(Restart::Bound("db".to_owned()));
+    story.up().tell(db()).life(Life::Drained).tell(db()).exit(Exit::code(0)).tell(db());
+    let condition = Condition::Started;
+    story.tell(Event::Blocked(WaitFor::Dependency { service: "db".to_owned(), condition }));
+    insta::assert_snapshot!(story.text, @r"
+    started by hand => waiting turn [request start, announce] (started by hand)
+    its turn to start => creating [create, arm 90000] (its turn to start)
+    created => created [start] (created)
+    started => running 0s [disarm, release start, announce] (started)
+    stopped with db => stopping 0s [thaw, drain, arm 10000, announce] (stopped with db)
+    drained => stopping 0s of 10s [signal SIGTERM] (drained)
+    stopped with db => stopping 0s of 10s [] (drained)
+    exit 0 => lingering, cleaning up [cleanup, keep, disarm] (exit 0)
+    cleaned up => waiting turn [request start] (stopped with db)
+    stopped with db => waiting turn [] (stopped with db)
+    waits for db started => waiting db started [] (waits for db started)
+    ");
+    assert_eq!((story.service.restarts, story.service.wanted), (0, Wanted::Up));
 }

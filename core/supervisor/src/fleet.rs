@@ -228,9 +228,14 @@ impl Fleet {
 
 /// Who needs whom. The config has no cycles and no unknown names: `config::load` refuses both.
 pub fn graph(config: &Config) -> Graph {
-    let needs = |service: &schema::Service| {
-        service.depends_on.iter().map(|(on, how)| Need::new(on, condition(how.condition))).collect()
+    let need = |(on, how): (&String, &schema::Dependency)| Need {
+        on: on.clone(),
+        condition: condition(how.condition),
+        required: how.required,
+        restart: how.restart,
+        bind: how.bind,
     };
+    let needs = |service: &schema::Service| service.depends_on.iter().map(need).collect();
     let all = config.services.iter().map(|(name, service)| (name.clone(), needs(service))).collect();
     Graph::new(all).unwrap_or_default()
 }

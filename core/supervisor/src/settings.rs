@@ -91,6 +91,7 @@ fn statuses(list: &[ExitStatus]) -> Vec<Status> {
 pub fn condition(wish: Wish) -> Condition {
     match wish {
         Wish::Started => Condition::Started,
+        Wish::Ready => Condition::Ready,
         Wish::Healthy => Condition::Healthy,
         Wish::CompletedSuccessfully => Condition::CompletedSuccessfully,
     }

@@ -217,6 +217,7 @@ fn network_mode(f: &Field<'_>) -> Option<NetworkMode> {
 fn depends_on(t: &Fields<'_>) -> (BTreeMap<String, Dependency>, BTreeMap<String, (Spot, Spot)>) {
     const CONDITIONS: &[(&str, Condition)] = &[
         ("service_started", Condition::Started),
+        ("service_ready", Condition::Ready),
         ("service_healthy", Condition::Healthy),
         ("service_completed_successfully", Condition::CompletedSuccessfully),
     ];
@@ -227,12 +228,18 @@ fn depends_on(t: &Fields<'_>) -> (BTreeMap<String, Dependency>, BTreeMap<String,
             field.expected::<()>("a table");
             continue;
         }
-        let condition = field.fields().get("condition");
+        let fields = field.fields();
+        let condition = fields.get("condition");
         let at = condition.as_ref().map_or(&field.node.key, |c| &c.node.at).clone();
-        let condition = condition
-            .and_then(|f| f.word("condition", CONDITIONS, &["service_ready"]))
-            .unwrap_or(Condition::Started);
-        resolved.insert(name.to_string(), Dependency { condition });
+        let condition =
+            condition.and_then(|f| f.word("condition", CONDITIONS, &[])).unwrap_or(Condition::Started);
+        let required = fields.or("required", Field::boolean, true);
+        let restart = fields.or("restart", Field::boolean, false);
+        let bind = fields.or("bind", Field::boolean, false);
+        if let Some(f) = fields.get("bind").filter(|_| bind && !required) {
+            f.wrong("it cannot stop with what it goes on without", "drop bind, or required = false");
+        }
+        resolved.insert(name.to_string(), Dependency { condition, required, restart, bind });
         spots.insert(name.to_string(), (field.node.key.clone(), at));
     }
     (resolved, spots)

@@ -56,7 +56,10 @@ impl<C: HasPolicy> Turn<'_, C> {
             Wanted::Down(_) => return,
         }
         let by_config = *restart == Restart::Config;
+        let bound = matches!(restart, Restart::Bound(_));
         match &self.service.facts.state {
+            // Nothing of it is up, or will be: a start waits for what it is bound to.
+            no_life!() | State::Stopping { .. } | State::Lingering { .. } if bound => {}
             // A job that is done stays done until somebody asks for it, whatever its config says now.
             State::Stopped { why: Rest::Finished } if by_config && !broken(Invariant::DoneAgain) => {}
             State::Lingering { end, .. } if by_config && self.is_done(end) => {}

@@ -16,6 +16,7 @@ mod adopt;
 mod apply;
 mod behind;
 mod boot;
+mod bound;
 mod clients;
 mod desired;
 mod notify;
@@ -415,6 +416,7 @@ impl Worker {
         if !std::mem::take(&mut self.gate_dirty) || self.is_ending() {
             return false;
         }
+        let bound = self.stop_with_others();
         let (fleet, graph, config, plugins) = (&self.fleet, &self.graph, &self.config, &self.context.plugins);
         let standing = |name: &str| fleet.get(name).map(|entry| entry.machine.standing());
         let events = self.gate.turn(clock::boottime(), |name| {
@@ -428,7 +430,7 @@ impl Worker {
         for (name, event) in &events {
             self.apply(name, event);
         }
-        !events.is_empty()
+        bound || !events.is_empty()
     }
 
     /// Looks at the gate (and at clients with a limit) again at this time.

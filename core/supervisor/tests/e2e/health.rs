@@ -213,3 +213,88 @@ notify = "healthy"
     let why = world.ok(&["why", "late"]);
     assert!(why.contains("starting -> stopping (g2) time is up"), "{why}");
 }
+
+#[test]
+fn what_is_bound_stops_with_it_and_comes_back_with_it() {
+    let mut world = world!(
+        "[services.db]\n{LIVE}autostart = false\nrestart.delay = \"2s\"\n\
+         [services.app]\n{LIVE}depends_on.db.bind = true\n\
+         [services.top]\n{LIVE}depends_on.app.bind = true\n\
+         [services.loose]\n{LIVE}depends_on = [\"db\"]\n"
+    );
+    world.start();
+    let all = ["db", "app", "top", "loose"];
+    all.iter().for_each(|name| world.until_state(name, "running"));
+    let loose = world.pid("loose");
+    world.ok(&["stop", "db"]);
+    ["app", "top"].iter().for_each(|name| world.until_state(name, "waiting"));
+    assert!(world.ok(&["ps"]).contains("waiting db started"), "{}", world.ok(&["ps"]));
+    assert!(world.ok(&["why", "app"]).contains("stopped with db"), "{}", world.ok(&["why", "app"]));
+    super::applied::another_worker(&world);
+    world.ok(&["start", "db"]);
+    all.iter().for_each(|name| world.until_state(name, "running"));
+    assert_eq!(world.inspect("top").status.generation, 2);
+    // Whatever ends it.
+    super::world::kill(world.pid("db"), libc::SIGKILL);
+    world.until("all three live anew", |world| {
+        ["db", "app", "top"].iter().all(|name| {
+            let status = world.inspect(name).status;
+            status.generation == 3 && status.state == "running"
+        })
+    });
+    assert_eq!(world.pid("loose"), loose);
+    let events = world.events();
+    let last =
+        |service: &str, to: &str| events.iter().rposition(|e| e.service == service && e.to == to).unwrap();
+    let order =
+        [last("app", "stopping"), last("db", "running"), last("app", "running"), last("top", "running")];
+    assert!(order.is_sorted(), "{order:?} in {events:#?}");
+}
+
+#[test]
+fn a_need_that_is_not_required_holds_nothing_up_for_good() {
+    let mut world = world!(
+        r#"[services.job]
+command = ["/bin/false"]
+restart = {{ policy = "on-failure", max_attempts = 2, delay = "10ms" }}
+[services.app]
+{LIVE}depends_on.job = {{ condition = "service_completed_successfully", required = false }}
+depends_on.nowhere.required = false
+depends_on.debug.required = false
+[services.debug]
+{LIVE}profiles = ["debug"]
+"#
+    );
+    world.start();
+    world.until_state("app", "running");
+    assert_eq!(world.inspect("debug").status.state, "stopped", "it is not in an active profile");
+    assert!(world.place("job", "failed") < world.place("app", "creating"), "it waits for its end");
+    assert!(world.said().contains("services.app.depends_on.nowhere: no such service"), "{}", world.said());
+}
+
+#[test]
+fn a_restart_by_hand_takes_along_who_asked_for_it() {
+    let check = r#"healthcheck = { test = ["CMD", "/bin/test", "-e", "/tmp/well"], interval = "50ms", start_interval = "50ms" }
+notify = "healthy"
+"#;
+    let mut world = world!(
+        "[services.db]\n{LIVE}{check}[services.app]\n{LIVE}depends_on.db = {{ condition = \"service_ready\", restart = true }}\n\
+         [services.loose]\n{LIVE}depends_on = [\"db\"]\n"
+    );
+    world.start();
+    world.until_state("loose", "running");
+    world.until_state("app", "waiting");
+    assert!(world.ok(&["ps"]).contains("waiting db ready"), "{}", world.ok(&["ps"]));
+    world.ok(&["exec", "db", "touch", "/tmp/well"]);
+    world.until_state("app", "running");
+    world.ok(&["restart", "db", "-d"]);
+    world.until("it is on its way again", |world| {
+        let status = world.inspect("db").status;
+        (status.state.as_str(), status.generation) == ("starting", 2)
+    });
+    world.until_state("app", "waiting");
+    world.ok(&["exec", "db", "touch", "/tmp/well"]);
+    world.until("it lives anew, too", |world| world.inspect("app").status.generation == 2);
+    assert_eq!(world.inspect("loose").status.generation, 1);
+    assert!(world.ok(&["why", "app"]).contains("restarted with db"), "{}", world.ok(&["why", "app"]));
+}
