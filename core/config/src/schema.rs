@@ -10,13 +10,17 @@ mod files;
 mod life;
 mod resources;
 mod rights;
+mod group;
+mod logging;
 mod metrics;
 mod network;
 mod text;
 
 pub use files::{NamedVolume, Relabel, Secret, SecretSource, SecretUse, Tmpfs, Volume, VolumeSource};
+pub use group::Group;
 pub use lasting::Lasting;
 pub use life::{Condition, Dependency, Healthcheck, HttpProbe, Notify, OnUnhealthy, Probe, TestCommand};
+pub use logging::{LogDriver, Logging};
 pub use metrics::MetricsAt;
 pub use network::{ExtraHost, HostAddress, Membership, Network, Resolver, Subnet};
 pub use resources::{Explicit, IoMax, OomPolicy, Resources};
@@ -61,6 +65,10 @@ pub struct Supervisor {
     pub run_dir: PathBuf,
     pub state_dir: PathBuf,
     pub socket: PathBuf,
+    #[serde(serialize_with = "text::or_none")]
+    pub admin_group: Option<Group>,
+    #[serde(serialize_with = "text::or_none")]
+    pub read_group: Option<Group>,
     pub on_exit: OnExit,
     #[serde(serialize_with = "text::duration")]
     pub shutdown_timeout: Duration,
@@ -277,24 +285,6 @@ pub enum Policy {
 /// A signal's number; real-time ones as `SIGRTMIN+3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(pub i32);
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Logging {
-    pub driver: LogDriver,
-    #[serde(serialize_with = "text::size")]
-    pub max_size: u64,
-    pub max_file: u32,
-    #[serde(serialize_with = "text::size")]
-    pub max_line: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogDriver {
-    Local,
-    JsonFile,
-    None,
-}
 
 /// OCI's six kinds, each in the order written.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]

@@ -64,10 +64,27 @@ fn files() {
     );
     check("include = [\"*.none\", \"conf.d/*.toml\"]", &[]);
     check("[volumes.x]", &[]);
-    check(
-        "[supervisor]\nadmin_group = \"x\"",
-        &["2:1 supervisor.admin_group: known, but not built in this version [leave it out]"],
-    );
+    let nobody = "is nobody's: strangers may have it [name a group made for this]";
+    for (group, said) in [
+        ("root", None),
+        ("0", None),
+        ("1234", None),
+        ("none", None),
+        ("65534", Some(format!("group 65534 {nobody}"))),
+        ("4294967295", Some(format!("group 4294967295 {nobody}"))),
+        ("", Some("is empty [write a value or leave the key out]".into())),
+        (
+            "no group",
+            Some("no group no group in /etc/group [`groupadd` makes one; of others write the number]".into()),
+        ),
+    ] {
+        for key in ["admin_group", "read_group"] {
+            let at = format!("2:{} supervisor.{key}: ", key.len() + 4);
+            let says: Vec<String> = said.iter().map(|said| format!("{at}{said}")).collect();
+            let says: Vec<&str> = says.iter().map(String::as_str).collect();
+            check(&format!("[supervisor]\n{key} = {group:?}"), &says);
+        }
+    }
     let place = |at: &str, said: Option<&str>| {
         let says: Vec<String> = said.iter().map(|said| format!("2:11 supervisor.metrics: {said}")).collect();
         let says: Vec<&str> = says.iter().map(String::as_str).collect();
@@ -91,7 +108,9 @@ fn files() {
     );
     check(
         "[supervisor]\nsocket_mode = 1",
-        &["2:1 supervisor: unknown key `socket_mode` [not a key: root and our own user, always]"],
+        &[
+            "2:1 supervisor: unknown key `socket_mode` [not a key: root and our own user, and supervisor.admin_group, read_group]",
+        ],
     );
     check(
         "[supervisor]\non_exit = \"leave\"",

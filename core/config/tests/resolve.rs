@@ -461,7 +461,7 @@ fn what_lasts_is_taken_from_the_start() {
     let other = of(
         "[supervisor]\nrun_dir = \"run\"\nstate_dir = \"state\"\nsocket = \"sock\"\nplugin_dir = \"plugins\"\n\
          cgroup_parent = \"/other\"\non_exit = \"keep\"\nshutdown_timeout = \"1s\"\nmax_parallel_starts = 9\n\
-         restart_storm = { burst = 9, interval = \"9s\" }\nmetrics = \":9464\"\nlog_level = \"trace\"\nlog_format = \"json\"\n\
+         restart_storm = { burst = 9, interval = \"9s\" }\nmetrics = \":9464\"\nadmin_group = \"root\"\nread_group = \"1\"\nlog_level = \"trace\"\nlog_format = \"json\"\n\
          [plugins.new]\npath = \"/new\"\n\
          [plugins.x]\nenabled = false\npath = \"/y\"\nconfig = { a = 1 }\nafter = [\"new\"]\nservices = [\"z\"]\n\
          required = true\ntimeout = \"1500us\"\nhard_timeout = \"1h1s\"\nopen_timeout = \"9s\"\ngrants = [\"user\"]\n",

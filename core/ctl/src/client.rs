@@ -136,12 +136,17 @@ fn attempt(socket: &Path, method: &str, path: &str, body: Option<&str>, id: &str
     })?;
     let body = body.unwrap_or_default();
     let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-    write!(
-        stream,
+    // In one write: who is refused gets the answer before all is read.
+    let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: sampand\r\nConnection: close\r\n{}: {id}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
         sampan_api::REQUEST_ID,
         body.len()
-    )?;
+    );
+    match stream.write_all(request.as_bytes()) {
+        // It has closed: after its answer, perhaps. Reading tells.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
     wait(&stream, socket)?;
     let mut reader = BufReader::new(stream);
     let (status, mut reply) = head(&mut reader)?.body(reader);

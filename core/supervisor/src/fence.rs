@@ -1,6 +1,6 @@
 #![allow(unsafe_code)]
 //! The worker's own unsafe calls: what the standard library and tokio leave to their caller's word.
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -29,6 +29,43 @@ pub fn small_heap() {
 pub fn trim_heap() {
     // SAFETY: it takes the allocator's own lock and touches free memory alone.
     unsafe { libc::malloc_trim(0) };
+}
+
+/// Few have more: 64 KiB is NGROUPS_MAX.
+const GROUPS_AT_FIRST: usize = 64;
+
+/// The supplementary groups that the peer of a Unix socket had when it connected (SO_PEERGROUPS, unix(7)).
+pub fn peer_groups(socket: impl AsFd) -> std::io::Result<Vec<u32>> {
+    let fd = socket.as_fd().as_raw_fd();
+    let mut groups = vec![0_u32; GROUPS_AT_FIRST];
+    loop {
+        let mut bytes = libc::socklen_t::try_from(size_of_val(&*groups)).map_err(std::io::Error::other)?;
+        // SAFETY: the kernel writes at most `bytes` bytes, which is what `groups` has, and any bits are a u32; `bytes` is ours.
+        let result = unsafe {
+            libc::getsockopt(
+                fd,
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut bytes,
+            )
+        };
+        let count = bytes as usize / size_of::<u32>();
+        match result {
+            0 => {
+                groups.truncate(count);
+                return Ok(groups);
+            }
+            _ => {
+                let error = std::io::Error::last_os_error();
+                // It has said how much room it needs.
+                if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
+                    return Err(error);
+                }
+                groups.resize(count, 0);
+            }
+        }
+    }
 }
 
 /// A descriptor that nobody can close while it is shared.

@@ -33,6 +33,7 @@ pub mod check;
 // What comes into the loop, and from where.
 pub mod message;
 mod asks;
+mod callers;
 mod listen;
 mod seen;
 pub mod scrape;

@@ -1,10 +1,11 @@
 //! The control socket itself. The keel has it, so that no connection is refused while one worker follows another: who comes in
 //! between waits. A path that somebody removed, or put something else at, is noticed by inotify, and the socket made again.
-use rustix::fs::{Mode, OFlags, inotify};
+use rustix::fs::{Mode, OFlags, XattrFlags, inotify};
+use rustix::io::Errno;
 use sampan_keel::LoopKeel;
 use sampan_plugin::lock;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::time::Duration;
 /// What the keel knows the socket, and the file at its path, by.
 const SOCKET: &str = "api.socket";
 const FILE: &str = "api.file";
+const ACL: &str = "system.posix_acl_access";
 /// Where it cannot be made again: the folder is gone, or the disk is full.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -54,6 +56,25 @@ impl Listening {
         Ok(Listening { socket, file: file.into(), path: path.to_owned() })
     }
 
+    /// Lets root, our own user and these groups connect: an access list of the file (acl(5)), since one owning group may be too few.
+    pub fn let_in(&self, groups: &[u32]) -> io::Result<()> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let set = if groups.is_empty() {
+            match rustix::fs::removexattr(&path, ACL) {
+                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+                Err(error) => Err(error),
+            }
+        } else {
+            rustix::fs::setxattr(&path, ACL, &access_list(groups), XattrFlags::empty())
+        };
+        // Of a file with a list the bits of its group are the list's mask.
+        let mode = if groups.is_empty() { 0o600 } else { 0o660 };
+        let set = set.and_then(|()| rustix::fs::chmod(&path, Mode::from_raw_mode(mode)));
+        set.map_err(|error| {
+            io::Error::other(format!("cannot set the access list of {}: {error}", self.path.display()))
+        })
+    }
+
     /// Returns when the path leads elsewhere, with what listens there now.
     pub async fn replaced(&self, keel: &LoopKeel) -> Listening {
         let mut told = false;
@@ -78,6 +99,27 @@ impl Listening {
             }
         }
     }
+}
+
+/// As the kernel takes it: a version, then kind, rights and number of each entry (linux/posix_acl_xattr.h), sorted.
+fn access_list(groups: &[u32]) -> Vec<u8> {
+    const VERSION: u32 = 2;
+    const OWNER: u16 = 0x01;
+    const OWNING_GROUP: u16 = 0x04;
+    const GROUP: u16 = 0x08;
+    const MASK: u16 = 0x10;
+    const OTHERS: u16 = 0x20;
+    const NO_ID: u32 = u32::MAX;
+    let first = [(OWNER, 6, NO_ID), (OWNING_GROUP, 0, NO_ID)];
+    let last = [(MASK, 6, NO_ID), (OTHERS, 0, NO_ID)];
+    let named = groups.iter().map(|gid| (GROUP, 6, *gid));
+    let mut list = VERSION.to_le_bytes().to_vec();
+    for (kind, rights, id) in first.into_iter().chain(named).chain(last) {
+        list.extend(u16::to_le_bytes(kind));
+        list.extend(u16::to_le_bytes(rights));
+        list.extend(u32::to_le_bytes(id));
+    }
+    list
 }
 
 /// Readable when the folder of the socket has changed.

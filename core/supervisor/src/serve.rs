@@ -1,7 +1,8 @@
 //! The control socket: HTTP/1.1 and JSON over a Unix stream socket, so that curl is a client (sampan-api has the table).
 //!
-//! A handler turns a request into a message for the loop and waits for its answer; it decides nothing. The socket belongs
-//! to root and our own user: the peer's credentials are looked at once per connection, whatever the file's mode says.
+//! A handler turns a request into a message for the loop and waits for its answer; it decides nothing. Who may ask is decided
+//! by the peer's credentials, looked at once per connection, whatever the file's mode says (`callers`).
+use crate::callers::{self, Groups, Peer, Right};
 use crate::listen::Listening;
 use crate::message::Message;
 use crate::request::{Answer, EventStream, Request, failure};
@@ -25,8 +26,8 @@ use sampan_keel::LoopKeel;
 use serde::Deserialize;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::net::UnixListener;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 type Send = mpsc::UnboundedSender<Message>;
 type Reply<T> = Result<Json<T>, Refusal>;
@@ -36,43 +37,54 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Read from a log stream at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Who is at the other end of a connection.
-#[derive(Debug, Clone, Copy)]
-struct Peer {
-    uid: Option<u32>,
-}
-
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Peer {
-        let socket: &UnixStream = stream.io();
-        Peer { uid: socket.peer_cred().ok().map(|cred| cred.uid()) }
+        Peer::of(stream.io())
     }
 }
 
-/// Opens the socket and serves it until the process ends.
-pub fn start(config: &Supervisor, keel: &LoopKeel, send: Send) -> std::io::Result<()> {
+/// Opens the socket and serves it until the process ends. What is sent into the result is who may come from then on.
+pub fn start(config: &Supervisor, keel: &LoopKeel, send: Send) -> std::io::Result<watch::Sender<Groups>> {
     let mut listening = Listening::open(&config.socket, keel)?;
     let seen = Arc::new(Mutex::new(Seen::load(&config.run_dir)));
     let keel = keel.clone();
-    let mut serving = serve(&listening, send.clone(), seen.clone())?;
+    let (groups, mut changes) = watch::channel(Groups::from(config));
+    let mut serving = serve(&listening, send.clone(), seen.clone(), changes.clone())?;
     tokio::task::spawn_local(async move {
         loop {
-            listening = listening.replaced(&keel).await;
+            let now = changes.borrow_and_update().all();
+            if let Err(error) = listening.let_in(&now) {
+                tracing::error!("supervisor.admin_group, read_group: {error}; their members cannot connect");
+            }
+            tokio::select! {
+                anew = listening.replaced(&keel) => listening = anew,
+                Ok(()) = changes.changed() => continue,
+            }
             tracing::warn!("somebody removed the control socket: it is made again");
             drop(serving);
-            serving = match serve(&listening, send.clone(), seen.clone()) {
+            serving = match serve(&listening, send.clone(), seen.clone(), changes.clone()) {
                 Ok(serving) => serving,
                 Err(error) => return tracing::error!("the control socket is closed: {error}"),
             };
         }
     });
-    Ok(())
+    Ok(groups)
 }
 
-fn serve(listening: &Listening, send: Send, seen: Arc<Mutex<Seen>>) -> std::io::Result<Task> {
+fn serve(
+    listening: &Listening,
+    send: Send,
+    seen: Arc<Mutex<Seen>>,
+    groups: watch::Receiver<Groups>,
+) -> std::io::Result<Task> {
     let listener = UnixListener::from_std(listening.socket.try_clone()?)?;
     let once = from_fn(move |request: HttpRequest, next: Next| once(seen.clone(), request, next));
-    let service = routes(send).layer(once).into_make_service_with_connect_info::<Peer>();
+    // Outermost: who may not command leaves no note of it.
+    let allowed = from_fn(move |peer: ConnectInfo<Peer>, request: HttpRequest, next: Next| {
+        let groups = *groups.borrow();
+        allowed(peer, groups, request, next)
+    });
+    let service = routes(send).layer(once).layer(allowed).into_make_service_with_connect_info::<Peer>();
     Ok(Task::from(tokio::task::spawn_local(async move {
         if let Err(error) = axum::serve(listener, service).await {
             tracing::error!("the control socket is closed: {error}");
@@ -121,21 +133,23 @@ fn routes(send: Send) -> Router {
             Refusal(StatusCode::NOT_FOUND, failure("no-such-path", "no such path; see GET /v1/version"))
         })
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn(allowed))
         .with_state(send)
 }
 
-/// Root and our own user; nobody else.
-async fn allowed(ConnectInfo(peer): ConnectInfo<Peer>, request: HttpRequest, next: Next) -> Response {
-    let own = rustix::process::geteuid().as_raw();
-    match peer.uid {
-        Some(uid) if uid == 0 || uid == own => next.run(request).await,
-        _ => Refusal(
-            StatusCode::FORBIDDEN,
-            failure("refused", "only root and sampand's own user may command it"),
-        )
-        .into_response(),
-    }
+/// By who the caller is and what is asked.
+async fn allowed(
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    groups: Groups,
+    request: HttpRequest,
+    next: Next,
+) -> Response {
+    let needed = callers::needed(request.method(), request.uri().path());
+    let text = match peer.right(groups) {
+        right if right >= needed => return next.run(request).await,
+        Right::Look => "members of supervisor.read_group may look, and not read the config or command",
+        _ => "only root, sampand's own user and members of supervisor.admin_group may command it",
+    };
+    Refusal(StatusCode::FORBIDDEN, failure("refused", text)).into_response()
 }
 
 /// A refusal with its status.

@@ -131,7 +131,7 @@ async fn start(
     // First, so that nothing is started in a shutdown that goes on.
     worker.go_on(ending);
     worker.begin(then)?;
-    serve::start(&supervisor, &keel, send.clone()).map_err(|e| e.to_string())?;
+    worker.lets_in(serve::start(&supervisor, &keel, send.clone()).map_err(|e| e.to_string())?);
     worker.serve_metrics();
     crate::sources::orders(orders, &send).map_err(|e| format!("cannot hear the keel's orders: {e}"))?;
     let following = (follow && logged).then(|| follow::start(&context, &view));

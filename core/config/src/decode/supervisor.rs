@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Field, Fields};
 use crate::inputs::Builtin;
-use crate::schema::{LogFormat, LogLevel, MetricsAt, OnExit, RestartStorm, Supervisor};
+use crate::schema::{Group, LogFormat, LogLevel, MetricsAt, OnExit, RestartStorm, Supervisor};
 
 /// `sun_path` less its NUL (unix(7)).
 const SOCKET_BYTES_MAX: usize = 107;
@@ -20,6 +20,8 @@ pub fn supervisor(t: &Fields<'_>, builtin: &Builtin) -> Supervisor {
     let storm = t.table("restart_storm", "a table");
     Supervisor {
         socket,
+        admin_group: t.or("admin_group", group, None),
+        read_group: t.or("read_group", group, None),
         state_dir: t.or("state_dir", Field::host_path, builtin.state_dir.clone()),
         plugin_dir: t.or("plugin_dir", Field::host_path, builtin.plugin_dir.clone()),
         run_dir,
@@ -51,6 +53,47 @@ fn check_length(f: &Field<'_>, socket: &Path, hint: &str) {
         let wrong =
             format!("{} has {bytes} bytes, a socket's path {SOCKET_BYTES_MAX} at most", socket.display());
         f.wrong(wrong, hint);
+    }
+}
+
+/// What the kernel shows of a group that has no number here, as of a caller in another user namespace.
+const NOBODY: u32 = 65534;
+const GROUPS: &str = "/etc/group";
+
+/// A name is looked up once, when the config is read.
+fn group(f: &Field<'_>) -> Option<Option<Group>> {
+    let name = f.nonempty()?;
+    if name == "none" {
+        return Some(None);
+    }
+    let gid = match name.parse() {
+        Ok(gid) => gid,
+        Err(_) => named(f, &name)?,
+    };
+    // The last one is no group: it stands for "leave it" (chown(2)).
+    if gid == NOBODY || gid == u32::MAX {
+        f.wrong(format!("group {name} is nobody's: strangers may have it"), "name a group made for this");
+        return None;
+    }
+    Some(Some(Group { name, gid }))
+}
+
+/// `NAME:password:GID:members`, a line each (group(5)).
+fn named(f: &Field<'_>, name: &str) -> Option<u32> {
+    let text = f.text_file(Path::new(GROUPS), "write the group's number")?;
+    let found = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1).and_then(|gid| gid.parse().ok()))
+    });
+    match found.flatten() {
+        Some(gid) => Some(gid),
+        None => {
+            f.wrong(
+                format!("no group {name} in {GROUPS}"),
+                "`groupadd` makes one; of others write the number",
+            );
+            None
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 use super::Worker;
 use super::record::transition;
 use super::waiters::{Goal, Waiter};
+use crate::callers::Groups;
 use crate::clock;
 use crate::fleet::Entry;
 use crate::message::Asker;
@@ -14,6 +15,7 @@ use sampan_plugin_host::Reset;
 use sampan_service::Down;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 impl Worker {
     /// Long because it is one match, with an arm for each thing that a client may ask.
@@ -155,6 +157,21 @@ impl Worker {
     /// Serves metrics where the config says.
     pub fn serve_metrics(&mut self) {
         self.metrics.serve_at(self.config.supervisor.metrics.as_ref());
+    }
+
+    /// Who may come to the control socket hears of a changed config by `groups`.
+    pub fn lets_in(&mut self, groups: watch::Sender<Groups>) {
+        self.groups = Some(groups);
+        self.let_in();
+    }
+
+    pub(crate) fn let_in(&self) {
+        if let Some(groups) = &self.groups {
+            groups.send_if_modified(|holds| {
+                let before = std::mem::replace(holds, Groups::from(&self.config.supervisor));
+                before != *holds
+            });
+        }
     }
 
     pub async fn close_metrics(&mut self) {

@@ -53,6 +53,7 @@ pub fn replace(worker: &mut Worker, mut config: Config) -> api::Applied {
     worker.gate_dirty = true;
     crate::log::set(&config.supervisor);
     worker.serve_metrics();
+    worker.let_in();
     let others = others(&diff);
     for change in others.iter().filter(|change| change.what == NEXT_START) {
         tracing::warn!(

@@ -28,6 +28,7 @@ mod waiters;
 mod wishes;
 
 use crate::bus::Bus;
+use crate::callers::Groups;
 use crate::clock;
 use crate::fleet::{self, Ended, Fleet, Live};
 use crate::life::{self, Context, Created};
@@ -56,7 +57,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use turns::{Turn, Turns};
 use waiters::Waiter;
 use wishes::Wishes;
@@ -103,6 +104,8 @@ pub struct Worker {
     run: String,
     turns: Turns,
     metrics: scrape::Server,
+    /// None: the control socket is not served yet.
+    groups: Option<watch::Sender<Groups>>,
 
     fleet: Fleet,
     graph: Graph,
@@ -158,6 +161,7 @@ impl Worker {
             run,
             turns: Turns::new(Instant::now()),
             metrics,
+            groups: None,
             fleet: Fleet::default(),
             probes: Probes::new(reports),
             next_handle: 1,

@@ -15,6 +15,7 @@ macro_rules! world {
 
 mod applied;
 mod apply;
+mod callers;
 mod attack;
 mod chaos;
 mod descriptors;

@@ -1,0 +1,22 @@
+//! `logging` of a service.
+use serde::Serialize;
+
+use super::text;
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Logging {
+    pub driver: LogDriver,
+    #[serde(serialize_with = "text::size")]
+    pub max_size: u64,
+    pub max_file: u32,
+    #[serde(serialize_with = "text::size")]
+    pub max_line: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    Local,
+    JsonFile,
+    None,
+}
