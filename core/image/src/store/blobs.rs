@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::fs::OFlags;
 use sampan_journal::crash;
 
-use super::{Store, locks, open_ours, rename_new, sync_folder};
+use super::{Store, locks, open_ours, rename_new};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Kind, Result};
 use crate::limits::DOCUMENT_BYTES;
@@ -28,7 +28,6 @@ pub struct Partial {
     file: File,
     path: PathBuf,
     target: PathBuf,
-    blobs: PathBuf,
     digest: Digest,
     /// Bytes in the file.
     have: u64,
@@ -90,9 +89,8 @@ impl Store {
             return self.open_blob(digest).map(Blob::There);
         }
         let have = file.metadata().map_err(|e| Error::io("look at", &path, e))?.len();
-        let blobs = self.path().join("blobs").join(digest.algorithm());
         let target = self.blob_path(digest);
-        Ok(Blob::Partial(Partial { file, path, target, blobs, digest: digest.clone(), have }))
+        Ok(Blob::Partial(Partial { file, path, target, digest: digest.clone(), have }))
     }
 
     /// Bytes that are at hand.
@@ -170,7 +168,6 @@ impl Partial {
             Err(e) => return Err(Error::io("name", &self.target, e)),
         }
         crash::point("a blob is named, its folder not synced");
-        sync_folder(&self.blobs)?;
         let mut file = self.file;
         file.seek(SeekFrom::Start(0)).map_err(|e| Error::io("read", &self.target, e))?;
         Ok(file)
@@ -226,8 +223,7 @@ impl Store {
         crash::point("an archive's blob is written, not named");
         let target = self.blob_path(&new.digest);
         match rename_new(path, &target) {
-            Ok(()) => target.parent().map_or(Ok(()), sync_folder),
-            Err(rustix::io::Errno::EXIST) => Ok(()),
+            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
             Err(e) => Err(Error::io("name", &target, e)),
         }
     }

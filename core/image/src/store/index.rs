@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use sampan_journal::{atomic, crash};
 
-use super::{ChainId, Store, Writer};
+use super::{ChainId, Store, Writer, sync_folder};
 use crate::config::ConfigDocument;
 use crate::digest::Digest;
 use crate::documents::{Descriptor, Document, Index, Manifest, REF_NAME, parse};
@@ -71,6 +71,10 @@ impl Store {
 
     /// From now on `name` is this image, and no other any more. All its blobs and layers are here.
     pub fn tag(&self, _may: &Writer, name: &str, manifest: &Descriptor) -> Result<()> {
+        // Whoever named them: before an image leads there, their names are on the disk. Once for all.
+        for folder in ["blobs/sha256", "blobs/sha512", "layers"] {
+            sync_folder(&self.path().join(folder))?;
+        }
         let _lock = self.index_lock()?;
         let mut index = self.read_index()?;
         index.manifests.retain(|known| known.annotations.get(REF_NAME).map(String::as_str) != Some(name));

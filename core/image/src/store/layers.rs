@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, fsync, open, syncfs};
+use rustix::fs::{Mode, OFlags, open, syncfs};
 use sampan_journal::crash;
 
 use super::blobs::serial;
-use super::{Store, locks, rename_new, sync_folder};
+use super::{Store, locks, rename_new};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 
@@ -64,7 +65,8 @@ pub enum Claim {
 pub struct Staging {
     path: PathBuf,
     target: PathBuf,
-    layers: PathBuf,
+    /// Open since before anything was written: syncfs tells what went wrong since then.
+    folder: OwnedFd,
     lock: File,
     lock_path: PathBuf,
 }
@@ -93,8 +95,9 @@ impl Store {
         }
         let path = self.tmp().join(format!("unpack-{}-{}-{}", chain.short(), std::process::id(), serial()));
         DirBuilder::new().mode(0o755).create(&path).map_err(|e| Error::io("make", &path, e))?;
-        let (target, layers) = (self.layer_path(chain), self.path().join("layers"));
-        Ok(Claim::Ours(Staging { path, target, layers, lock, lock_path }))
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = open(&path, flags, Mode::empty()).map_err(|e| Error::io("open", &path, e))?;
+        Ok(Claim::Ours(Staging { path, target: self.layer_path(chain), folder, lock, lock_path }))
     }
 }
 
@@ -112,20 +115,16 @@ impl Staging {
 
     /// All of it is there: to the disk, and then under its name.
     pub fn commit(self) -> Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = open(&self.path, flags, Mode::empty()).map_err(|e| Error::io("open", &self.path, e))?;
         crash::point("a layer is unpacked, not synced");
         // One call for all files of it; each by itself takes many times as long.
-        syncfs(&folder).map_err(|e| Error::io("sync", &self.path, e))?;
-        // Errors of files whose descriptors are closed are told by the file system's error, which syncfs gave; the folder's own here.
-        fsync(&folder).map_err(|e| Error::io("sync", &self.path, e))?;
+        syncfs(&self.folder).map_err(|e| Error::io("sync", &self.path, e))?;
         crash::point("a layer is synced, not named");
         match rename_new(&self.path, &self.target) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(e) => return Err(Error::io("name", &self.target, e)),
         }
         crash::point("a layer is named, its folder not synced");
-        sync_folder(&self.layers)
+        Ok(())
     }
 }
 
