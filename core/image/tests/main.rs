@@ -9,3 +9,4 @@ mod registry;
 mod roots;
 mod server;
 mod stores;
+mod tools;
