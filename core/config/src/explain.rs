@@ -88,7 +88,7 @@ pub fn toml(config: &Config, origins: &Origins, service: Option<&str>) -> Option
 fn bundle(service: &Service) -> Option<&std::path::Path> {
     match &service.source {
         Source::Bundle(folder) => Some(folder),
-        Source::Rootfs(_) => None,
+        Source::Rootfs(_) | Source::Image(_) => None,
     }
 }
 

@@ -75,9 +75,15 @@ pub fn overlay_config(lower: &mut Table, mut upper: Table) {
 }
 
 fn exclude(lower: &mut Table, upper: &Table, group: &str) {
+    // `rootfs = { mode = .. }` says how to write to whatever it is.
+    let says = |name: &str| {
+        upper.get(name).is_some_and(|node| {
+            name != "rootfs" || node.table().is_none_or(|rootfs| rootfs.contains_key("path"))
+        })
+    };
     for (_, names) in EXCLUSIVE.iter().filter(|(g, _)| *g == group) {
-        if names.iter().any(|n| upper.contains_key(*n)) {
-            lower.retain(|name, _| upper.contains_key(name) || !names.contains(&name.as_str()));
+        if names.iter().any(|name| says(name)) {
+            lower.retain(|name, _| says(name) || !names.contains(&name.as_str()));
         }
     }
 }

@@ -34,7 +34,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -181,29 +182,74 @@ pub struct Service {
     pub stop_grace_period: Duration,
     pub logging: Logging,
     pub hooks: Hooks,
-    /// The keys the service itself sets (`environment`, `security.seccomp_profile`), not built-in or from
-    /// `[defaults]`: over a bundle's own config.json these and no others count.
+    /// What counts over a bundle's own config.json: the keys the service itself sets (`environment`,
+    /// `security.seccomp_profile`), not built-in or from `[defaults]`. What counts over an image's config: those of
+    /// `[defaults]` too.
     #[serde(skip)]
     pub own: BTreeSet<String>,
 }
 
 impl Service {
-    /// entrypoint and command, joined: what the container runs. Empty only with a bundle.
+    /// entrypoint and command, joined: what the container runs. Empty only with a bundle or an image.
     pub fn argv(&self) -> Vec<String> {
         self.entrypoint.iter().chain(&self.command).cloned().collect()
     }
 
-    /// Whether the service's own table sets `key` or a part of it.
+    /// Whether the service sets `key` or a part of it over its bundle or image.
     pub fn sets(&self, key: &str) -> bool {
         self.own.iter().any(|k| k == key || k.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Source {
     Rootfs(Rootfs),
     Bundle(PathBuf),
+    Image(Image),
+}
+
+impl Source {
+    /// How its root is written to; a bundle says that itself.
+    pub fn mode(&self) -> Option<RootMode> {
+        match self {
+            Source::Rootfs(rootfs) => Some(rootfs.mode),
+            Source::Image(image) => Some(image.mode),
+            Source::Bundle(_) => None,
+        }
+    }
+}
+
+impl Serialize for Source {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        match self {
+            Source::Rootfs(rootfs) => map.serialize_entry("rootfs", rootfs)?,
+            Source::Bundle(folder) => map.serialize_entry("bundle", folder)?,
+            Source::Image(Image { reference, pull, mode }) => {
+                map.serialize_entry("image", reference)?;
+                map.serialize_entry("pull", pull)?;
+                map.serialize_entry("rootfs", &BTreeMap::from([("mode", mode)]))?;
+            }
+        }
+        map.end()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// As it was written: `nginx`, `registry.example.org/app@sha256:..`.
+    pub reference: String,
+    pub pull: Pull,
+    pub mode: RootMode,
+}
+
+/// When an image is asked for at its registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pull {
+    Missing,
+    Always,
+    Never,
 }
 
 /// `rootfs = "host"` is `{ path = "/", mode = "ro" }`.

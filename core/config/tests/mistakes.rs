@@ -135,7 +135,7 @@ fn a_file_that_is_not_there() {
 fn what_to_run() {
     check(
         "[services.a]\ncommand = \"x\"",
-        &["1:11 services.a: nothing to run [add rootfs = \"PATH\", rootfs = \"host\" or bundle = \"PATH\"]"],
+        &["1:11 services.a: nothing to run [add image = \"NAME\", rootfs = \"PATH\", rootfs = \"host\" or bundle = \"PATH\"]"],
     );
     check(
         "[services.a]\nrootfs = \"/\"",
@@ -143,11 +143,7 @@ fn what_to_run() {
     );
     check(
         "[services.a]\nrootfs = \"/\"\nbundle = \"/\"",
-        &["3:1 services.a: two things to run [drop one: rootfs or bundle]"],
-    );
-    check(
-        "[services.a]\nimage = \"x\"\ncommand = \"x\"",
-        &["2:1 services.a.image: known, but not built in this version [leave it out]"],
+        &["3:1 services.a: two things to run [drop one: rootfs, bundle or image]"],
     );
     check(
         "[services.a]\nread_only = false\nrootfs = { path = \"/\", mode = \"ro\" }\ncommand = \"x\"",

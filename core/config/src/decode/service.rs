@@ -9,12 +9,13 @@ use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
 use crate::near::nearest;
 use crate::schema::{
-    Condition, Dependency, Hook, Hooks, LogDriver, Logging, Membership, NameOrId, NamedVolume, NetworkMode,
-    Notify, Policy, Port, RootMode, Rootfs, Secret, Service, Signal, Source, User,
+    Condition, Dependency, Hook, Hooks, Image, LogDriver, Logging, Membership, NameOrId, NamedVolume,
+    NetworkMode, Notify, Policy, Port, Pull, RootMode, Rootfs, Secret, Service, Signal, Source, User,
 };
 use crate::source::Spot;
 use crate::tree::Node;
 use crate::{units, words};
+use sampan_image::Reference;
 
 /// A service and where the parts stand that are checked against other services.
 pub struct Draft {
@@ -39,7 +40,8 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
     let t = Fields::new(cx, Some(node), super::join("services", name));
     let source = source(&t, &node.key);
     let bundle = matches!(source, Source::Bundle(_));
-    if !bundle && t.get("command").is_none() {
+    let image = matches!(source, Source::Image(_));
+    if !bundle && !image && t.get("command").is_none() {
         t.missing("command", "as command = [\"PROGRAM\", \"ARGUMENT\"]");
     }
     let privileged = t.or("privileged", Field::boolean, false);
@@ -49,10 +51,11 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
     let (depends_on, dependency_spots) = depends_on(&t);
     let networks = network::memberships(&t, node);
     let healthcheck = life::healthcheck(&t);
-    let has_healthcheck = healthcheck.is_some() || life::says_healthcheck(&t);
+    // What an image says of it is known when it is here.
+    let may_be_images = image && t.get("healthcheck").is_none();
+    let has_healthcheck = healthcheck.is_some() || life::says_healthcheck(&t) || may_be_images;
     let mut service = Service {
         name: name.to_string(),
-        source,
         entrypoint: t.or("entrypoint", command, Vec::new()),
         command: t.or("command", command, Vec::new()),
         working_dir: t.or("working_dir", Field::inside_path, "/".into()),
@@ -93,7 +96,12 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         stop_grace_period: t.or("stop_grace_period", Field::duration, Duration::from_secs(10)),
         logging: logging(&t.table("logging", "a driver or a table")),
         hooks: hooks(&t.table("hooks", "a table")),
-        own: if bundle { own(node) } else { BTreeSet::new() },
+        own: match source {
+            Source::Bundle(_) => said(node, &|key, node| key.oci && !node.inherited),
+            Source::Image(_) => said(node, &|_, _| true),
+            Source::Rootfs(_) => BTreeSet::new(),
+        },
+        source,
         healthcheck,
     };
     if service.environment.is_empty() {
@@ -139,23 +147,37 @@ fn adjust(t: &Fields<'_>) -> BTreeMap<String, String> {
 
 fn source(t: &Fields<'_>, at: &Spot) -> Source {
     let rootfs = t.table("rootfs", "a path or a table");
-    let said: Vec<Field<'_>> = ["rootfs", "bundle"].iter().filter_map(|name| t.get(name)).collect();
+    // Beside an image it may say how that is written to.
+    let is_source = |f: &Field<'_>| f.node.table().is_none() || rootfs.get("path").is_some();
+    let path = t.get("rootfs").filter(|f| t.get("image").is_none() || is_source(f));
+    let said: Vec<Field<'_>> = path.into_iter().chain(t.get("bundle")).chain(t.get("image")).collect();
     if let [first, second, ..] = said.as_slice() {
         let mut errors = t.cx.errors.borrow_mut();
+        let hint = "drop one: rootfs, bundle or image";
         errors.push(
-            Diagnostic::error(&t.path, &second.node.key, "two things to run", "drop one: rootfs or bundle")
+            Diagnostic::error(&t.path, &second.node.key, "two things to run", hint)
                 .also(&first.node.key, "the other"),
         );
+    }
+    if let Some(f) = t.get("pull").filter(|_| t.get("image").is_none()) {
+        f.wrong("there is no image", "add image = \"NAME\" or drop pull");
     }
     if let Some(f) = t.get("bundle") {
         return Source::Bundle(f.host_path().unwrap_or_default());
     }
+    if let Some(f) = t.get("image") {
+        return Source::Image(Image {
+            reference: reference(&f).unwrap_or_default(),
+            pull: t.or("pull", pull, Pull::Missing),
+            mode: rootfs.or("mode", root_mode, RootMode::Rw),
+        });
+    }
     let path = match rootfs.get("path") {
         Some(f) => f.host_path(),
         None => {
-            // An image, a table of the wrong kind: already said.
-            if t.get("image").is_none() && t.get("rootfs").is_none_or(|f| f.node.table().is_some()) {
-                let hint = "add rootfs = \"PATH\", rootfs = \"host\" or bundle = \"PATH\"";
+            // A table of the wrong kind: already said.
+            if t.get("rootfs").is_none_or(|f| f.node.table().is_some()) {
+                let hint = "add image = \"NAME\", rootfs = \"PATH\", rootfs = \"host\" or bundle = \"PATH\"";
                 t.cx.errors.borrow_mut().push(Diagnostic::error(&t.path, at, "nothing to run", hint));
             }
             None
@@ -165,6 +187,23 @@ fn source(t: &Fields<'_>, at: &Spot) -> Source {
         path: path.unwrap_or_else(|| PathBuf::from("/")),
         mode: rootfs.or("mode", root_mode, RootMode::Ro),
     })
+}
+
+fn reference(f: &Field<'_>) -> Option<String> {
+    let text = f.nonempty()?;
+    match Reference::parse(&text) {
+        Ok(_) => Some(text),
+        Err(why) => {
+            f.wrong(why.to_string(), "");
+            None
+        }
+    }
+}
+
+fn pull(f: &Field<'_>) -> Option<Pull> {
+    const WORDS: &[(&str, Pull)] =
+        &[("missing", Pull::Missing), ("always", Pull::Always), ("never", Pull::Never)];
+    f.word("answer", WORDS, &[])
 }
 
 fn root_mode(f: &Field<'_>) -> Option<RootMode> {
@@ -309,22 +348,25 @@ fn hook(f: &Field<'_>) -> Option<Hook> {
     })
 }
 
-/// The keys of config.json's matter that the service's own table sets.
-fn own(node: &Node) -> BTreeSet<String> {
+/// Which of its keys count.
+type Counts<'c> = &'c dyn Fn(&keys::Key, &Node) -> bool;
+
+/// The keys that the service's table sets, of those that count.
+fn said(node: &Node, counts: Counts<'_>) -> BTreeSet<String> {
     let mut out = BTreeSet::new();
-    collect(node, &mut Vec::new(), &mut out);
+    collect(node, counts, &mut Vec::new(), &mut out);
     out
 }
 
-fn collect<'n>(node: &'n Node, path: &mut Vec<&'n str>, out: &mut BTreeSet<String>) {
-    for (name, child) in node.table().into_iter().flatten().filter(|(_, child)| !child.inherited) {
+fn collect<'n>(node: &'n Node, counts: Counts<'_>, path: &mut Vec<&'n str>, out: &mut BTreeSet<String>) {
+    for (name, child) in node.table().into_iter().flatten() {
         path.push(name);
         match keys::find(keys::SERVICE, path) {
             // What env_file gives is the environment.
-            Found::Key(key) if key.oci => {
+            Found::Key(key) if counts(key, child) => {
                 out.insert(if key.path == "env_file" { "environment".into() } else { key.path.into() });
             }
-            Found::Group { .. } => collect(child, path, out),
+            Found::Group { .. } => collect(child, counts, path, out),
             _ => {}
         }
         path.pop();
