@@ -59,10 +59,23 @@ pub struct Inspect {
     pub attempt: u32,
     /// RFC 3339, of the present life.
     pub started_at: Option<String>,
+    /// What the root of the present life is made of, where that is an image.
+    #[serde(default)]
+    pub image: Option<Image>,
     /// What each plugin changed in the container's config, leaf by leaf.
     pub owners: std::collections::BTreeMap<String, String>,
     /// The last run of the health check.
     pub last_check: Option<HealthResult>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// As the config names it.
+    pub reference: String,
+    /// Of its manifest: what it is pinned by.
+    pub digest: String,
+    /// As `80/tcp`: what it says that it listens on; nothing is published for that.
+    pub exposed_ports: Vec<String>,
 }
 
 /// What is counted over all runs of sampand: it outlives reboots.

@@ -11,6 +11,7 @@
 mod dev;
 mod error;
 mod folders;
+pub mod image;
 mod leaves;
 mod limits;
 mod look;
@@ -28,7 +29,7 @@ use sampan_plan::seccomp::{Arch, docker};
 use sampan_plan::spec::Str;
 use serde_json::{Value, json};
 
-use sampan_config::schema::{RootMode, Rootfs, SeccompProfile, Service, Source};
+use sampan_config::schema::{Image, RootMode, Rootfs, SeccompProfile, Service, Source};
 use sampan_runtime::kernel::trust;
 
 pub use error::Error;
@@ -62,11 +63,20 @@ pub fn check(service: &Service, look: &Look) -> Result<Built, Error> {
 
 /// `facts`: of the service's own paths, as they are now.
 pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
-    let Request { service, .. } = *request;
+    let with_image;
+    let service = match &facts.image {
+        None => request.service,
+        Some(image) => {
+            with_image = image.below(request.service)?;
+            &with_image
+        }
+    };
     let mut warnings = facts.warnings.clone();
     let mut spec = match &service.source {
-        Source::Rootfs(rootfs) => fresh(service, rootfs, facts)?,
         Source::Bundle(folder) => existing(service, folder, facts)?,
+        Source::Rootfs(Rootfs { mode, .. }) | Source::Image(Image { mode, .. }) => {
+            fresh(service, *mode, facts)?
+        }
     };
     let bundle = matches!(service.source, Source::Bundle(_));
     let asked = |key: &str| !bundle || service.sets(key);
@@ -108,6 +118,12 @@ pub fn write(run_dir: &Path, service: &str, spec: &Value) -> Result<PathBuf, Err
         .mode(trust::closed(0o700).as_raw_mode())
         .create(&folder)
         .map_err(|e| wrong("make the bundle's folder", &folder, e))?;
+    if spec.pointer("/root/path").and_then(Value::as_str) == Some(look::BELOW_THE_BUNDLE) {
+        let root = folder.join(look::BELOW_THE_BUNDLE);
+        std::fs::create_dir(&root)
+            .or_else(|e| if e.kind() == std::io::ErrorKind::AlreadyExists { Ok(()) } else { Err(e) })
+            .map_err(|e| wrong("make the folder for the root", &root, e))?;
+    }
     let path = folder.join("config.json");
     // Whoever reads it while it is replaced (`sampan plan`) sees one or the other; it does not outlive the boot.
     let new = folder.join(".config.json");
@@ -136,15 +152,20 @@ pub fn cgroups_path(parent: &str, service: &str) -> String {
 }
 
 /// The default spec on a rootfs.
-fn fresh(service: &Service, rootfs: &Rootfs, facts: &Facts) -> Result<Value, Error> {
+fn fresh(service: &Service, mode: RootMode, facts: &Facts) -> Result<Value, Error> {
     let mut spec = sampan_plan::default::spec();
-    let path = if facts.is_host { Path::new("/") } else { &rootfs.path };
-    spec.root =
-        Some(sampan_plan::spec::Root { path: path.to_string_lossy().into_owned().into(), readonly: false });
-    match rootfs.mode {
+    let path = if facts.is_host { Path::new("/") } else { &facts.root };
+    // What an image lacks for mounts is made in memory; in a root of somebody's nothing is made.
+    let readonly = facts.image.is_some() && mode == RootMode::Ro;
+    spec.root = Some(sampan_plan::spec::Root { path: path.to_string_lossy().into_owned().into(), readonly });
+    match mode {
+        RootMode::Ro if facts.image.is_some() => {}
         RootMode::Ro => sampan_plan::default::ro_rootfs(&mut spec),
         RootMode::Scratch => sampan_plan::default::scratch_rootfs(&mut spec),
         RootMode::Rw => {}
+    }
+    if let Some(image) = &facts.image {
+        image.annotate(&mut spec.annotations);
     }
     sampan_plan::default::temporary(&mut spec, |path| {
         facts.folders.iter().any(|folder| folder == path) && !mounts::covers(service, path)

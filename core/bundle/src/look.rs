@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use sampan_config::read_text;
 use sampan_config::schema::{
-    NameOrId, RootMode, Rootfs, SeccompProfile, Service, Source, User, Volume, VolumeSource,
+    NameOrId, RootMode, SeccompProfile, Service, Source, User, Volume, VolumeSource,
 };
 use sampan_runtime::kernel::host_root::is_host_root;
 
 use super::Error;
 use super::folders::{self, Make};
+use super::image::{self, Found, Image};
 use super::root::Root;
 use super::users::{self, Resolved};
 use super::{dev, rights, secrets};
@@ -75,6 +76,7 @@ impl Device {
 enum From {
     Rootfs(PathBuf),
     Bundle(PathBuf),
+    Image(image::Ask),
 }
 
 /// What was found.
@@ -84,6 +86,8 @@ pub struct Facts {
     pub root: PathBuf,
     /// It is the host's own, whatever it is called.
     pub is_host: bool,
+    /// What the root is made of, if it is an image's: then `root` is where it lies before the pivot.
+    pub image: Option<Image>,
     /// config.json of a bundle.
     pub config: Option<String>,
     /// Who was asked for, by the root's /etc/passwd and /etc/group.
@@ -120,16 +124,22 @@ pub struct Node {
     pub gid: u32,
 }
 
+/// Where a root that is no folder lies until the pivot.
+pub const BELOW_THE_BUNDLE: &str = "rootfs";
+
 /// Files of a root that say how its network is.
 pub const NETWORK_FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 
 impl Look {
-    /// `run_dir`: for secrets.
-    pub fn of(service: &Service, run_dir: &Path) -> Look {
-        let (source, folders, is_bundle) = match &service.source {
-            Source::Rootfs(rootfs) => (From::Rootfs(rootfs.path.clone()), temporary(rootfs), false),
-            Source::Bundle(folder) => (From::Bundle(folder.clone()), Vec::new(), true),
+    /// `run_dir`: for secrets; `state_dir`: for images.
+    pub fn of(service: &Service, run_dir: &Path, state_dir: &Path) -> Look {
+        let source = match &service.source {
+            Source::Rootfs(rootfs) => From::Rootfs(rootfs.path.clone()),
+            Source::Bundle(folder) => From::Bundle(folder.clone()),
+            Source::Image(image) => From::Image(image::Ask::of(service, image, state_dir)),
         };
+        let is_bundle = matches!(service.source, Source::Bundle(_));
+        let folders = service.source.mode().map(temporary).unwrap_or_default();
         let asked = |key: &str| !is_bundle || service.sets(key);
         let volumes = || service.volumes.iter().filter(|_| asked("volumes"));
         Look {
@@ -158,13 +168,18 @@ impl Look {
     /// Makes no folder and reads no secret.
     #[must_use]
     pub fn changing_nothing(self) -> Look {
-        Look { make: Vec::new(), secrets: None, ..self }
+        let source = match self.source {
+            From::Image(ask) => From::Image(ask.changing_nothing()),
+            other => other,
+        };
+        Look { make: Vec::new(), secrets: None, source, ..self }
     }
 
     /// What it looks at first, for people who wait.
     pub fn at(&self) -> &Path {
         match &self.source {
             From::Rootfs(path) | From::Bundle(path) => path,
+            From::Image(ask) => ask.store(),
         }
     }
 }
@@ -206,8 +221,8 @@ fn devices(service: &Service, asked: &dyn Fn(&str) -> bool) -> Vec<(Device, Path
     all
 }
 
-fn temporary(rootfs: &Rootfs) -> Vec<String> {
-    match rootfs.mode {
+fn temporary(mode: RootMode) -> Vec<String> {
+    match mode {
         RootMode::Rw => Vec::new(),
         RootMode::Ro | RootMode::Scratch => {
             sampan_plan::default::TEMPORARY.map(|(path, _)| path.into()).to_vec()
@@ -226,13 +241,12 @@ fn needed(service: &Service) -> Vec<String> {
             let secrets = secrets::mounts(service, Path::new("")).into_iter().map(|(_, target)| target);
             mounts.chain(tmpfs).chain(volumes).chain(secrets).chain([service.working_dir.clone()]).collect()
         }
-        Source::Rootfs(_) | Source::Bundle(_) => Vec::new(),
+        Source::Rootfs(_) | Source::Bundle(_) | Source::Image(_) => Vec::new(),
     }
 }
 
-/// Changes nothing but that it makes folders of volumes that say `create`.
-pub fn look(look: &Look) -> Result<Facts, Error> {
-    let mut facts = Facts::default();
+/// The root, and who an image says runs.
+fn opened(look: &Look, facts: &mut Facts) -> Result<(Root, Option<User>), Error> {
     match &look.source {
         From::Rootfs(path) => {
             facts.root.clone_from(path);
@@ -248,9 +262,24 @@ pub fn look(look: &Look) -> Result<Facts, Error> {
             facts.root = folder.join(rootfs);
             facts.config = Some(text);
         }
+        From::Image(ask) => {
+            let Found { image, root, user } = ask.look(&look.service)?;
+            // In the bundle's folder.
+            facts.root = BELOW_THE_BUNDLE.into();
+            facts.warnings.extend(image.notes());
+            facts.image = Some(image);
+            return Ok((root, user));
+        }
     }
-    let root = Root::open(&look.service, &facts.root)?;
-    if let Some(asked) = &look.user {
+    Ok((Root::open(&look.service, &facts.root)?, None))
+}
+
+/// Changes nothing but that it makes folders of volumes that say `create`, or that an image names, and the one for what is
+/// written to an image's root.
+pub fn look(look: &Look) -> Result<Facts, Error> {
+    let mut facts = Facts::default();
+    let (root, of_image) = opened(look, &mut facts)?;
+    if let Some(asked) = of_image.as_ref().or(look.user.as_ref()) {
         let wrong = |why| Error::new(&look.service, "user", "find the user in").path(&facts.root).why(why);
         let read = |path: &str| match root.read(path) {
             Ok(text) => Ok(text.unwrap_or_default()),
@@ -299,7 +328,8 @@ fn of_the_host(look: &Look, facts: &mut Facts) -> Result<(), Error> {
             .why(why)
             .hint("leave out z or Z, and label it: chcon -R -t container_file_t"));
     }
-    for folder in &look.make {
+    let of_image = facts.image.iter().flat_map(Image::made);
+    for folder in look.make.iter().chain(of_image) {
         folder.make().map_err(|e| wrong("make the folder", &folder.path).because(&e))?;
     }
     if let Some(Secrets { folder, asks }) = &look.secrets {

@@ -29,6 +29,17 @@ impl Root {
         }
     }
 
+    /// A tree that is open already; `path` is what people call it.
+    pub fn of(fd: OwnedFd, path: &Path) -> Root {
+        Root { fd, path: path.into() }
+    }
+
+    /// Owner, group and mode of a folder.
+    pub fn owner(&self, path: &str) -> Option<(u32, u32, u32)> {
+        let found = fstat(self.openat(path, OFlags::PATH | OFlags::DIRECTORY).ok()?).ok()?;
+        Some((found.st_uid, found.st_gid, found.st_mode & 0o7777))
+    }
+
     /// The text of a regular file, None if there is none.
     pub fn read(&self, path: &str) -> std::io::Result<Option<String>> {
         // Not blocked by a FIFO that lies in a file's place.

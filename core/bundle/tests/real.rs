@@ -49,7 +49,7 @@ fn run_all(
     let parent = format!("/sampan-test-{}-{name}", std::process::id());
     let _groups = Groups(parent.clone());
     let request = bundle::Request { service: &config.services["web"], cgroup_parent: &parent };
-    let facts = bundle::look(&bundle::Look::of(request.service, run_dir)).unwrap();
+    let facts = bundle::look(&bundle::Look::of(request.service, run_dir, &folder.path("var"))).unwrap();
     let mut built = bundle::build(&request, &facts).map_err(|e| e.to_string())?;
     adjust(&mut built.spec);
     let path = bundle::write(run_dir, "web", &built.spec).unwrap();
@@ -230,7 +230,11 @@ fn a_seccomp_profile_that_may_not_be_read_is_said() {
         std::fs::set_permissions(&profile, std::fs::Permissions::from_mode(mode)).unwrap();
         // Of this thread alone, and with it the right to read what modes forbid.
         nix::unistd::setfsuid(65534.into());
-        let looked = bundle::look(&bundle::Look::of(&config.services["web"], &folder.path("run")));
+        let looked = bundle::look(&bundle::Look::of(
+            &config.services["web"],
+            &folder.path("run"),
+            &folder.path("var"),
+        ));
         nix::unistd::setfsuid(0.into());
         looked.map(|facts| facts.profile).map_err(|e| e.to_string())
     };

@@ -154,10 +154,10 @@ pub const SERVICE: &[Key] = &[
     key(
         "rootfs.mode",
         "ro, rw, scratch",
-        "ro; of an image rw",
+        "ro",
         R,
         B,
-        "ro: nothing is written there, so /proc, /dev, /sys, working_dir, targets of volumes and tmpfs must exist; scratch: writes go to memory (the service's) and are gone at its end. rw of an image: kept over restarts, gone with a new image",
+        "ro: nothing is written there, so /proc, /dev, /sys, working_dir, targets of volumes and tmpfs must exist; scratch: writes go to memory (the service's) and are gone at its end. of an image: rw unless it says otherwise, kept over restarts and gone with a new image",
     ),
     key("read_only", "boolean", "true", R, B, "compose's word: ro, or false = rw; not beside rootfs.mode"),
     key(

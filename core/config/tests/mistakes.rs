@@ -135,7 +135,9 @@ fn a_file_that_is_not_there() {
 fn what_to_run() {
     check(
         "[services.a]\ncommand = \"x\"",
-        &["1:11 services.a: nothing to run [add image = \"NAME\", rootfs = \"PATH\", rootfs = \"host\" or bundle = \"PATH\"]"],
+        &[
+            "1:11 services.a: nothing to run [add image = \"NAME\", rootfs = \"PATH\", rootfs = \"host\" or bundle = \"PATH\"]",
+        ],
     );
     check(
         "[services.a]\nrootfs = \"/\"",

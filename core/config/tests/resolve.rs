@@ -98,6 +98,8 @@ fn the_key_table_tells_the_truth_about_defaults() {
             let silent = [
                 "read_only",
                 "bundle",
+                "image",
+                "pull",
                 "env_file",
                 "healthcheck.test",
                 "healthcheck.tcp",

@@ -69,6 +69,15 @@ fn is_path(path: &str) -> bool {
 }
 
 impl Layers {
+    /// An overlay without an upper folder takes no new mount point: what `root.readonly` alone asks for, that those which are
+    /// missing are made first, is done in memory.
+    pub fn mode(&self, asked: RootMode) -> RootMode {
+        match asked {
+            RootMode::AsSpecified if self.upper.is_none() => RootMode::Scratch,
+            RootMode::AsSpecified | RootMode::NeverWritten | RootMode::Scratch => asked,
+        }
+    }
+
     /// With the ids of the container's own user namespace, so that root's files are those of its root.
     pub fn slot(
         self,

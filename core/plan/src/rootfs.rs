@@ -44,6 +44,7 @@ pub fn root(
     layers: Option<Layers>,
     context: &MountContext<'_>,
 ) -> Result<(), Error> {
+    let mode = layers.as_ref().map_or(mode, |layers| layers.mode(mode));
     // overlayfs looks past what is mounted below.
     let (recursive, field) = (mode != RootMode::Scratch, "root.path");
     let part = Part { path, recursive, follow: true, propagation: None, idmap: None, field };

@@ -72,6 +72,13 @@ fn read_only_it_shows_the_highest_and_cannot_be_written_to() {
     image.bundle.set("/root/readonly", json!(true));
     image.annotate("org.sampan.rootfs.mode", "ro");
     image.prints("cat /etc/new; ls /etc; touch /x 2>/dev/null || echo closed", "2\nnew\nclosed");
+    // What is missing for a mount is made in memory, unless nothing may be made at all.
+    let mut mounted = self::image("layers-ro-mount", 1);
+    mounted.bundle.set("/root/readonly", json!(true));
+    let mount = json!({ "destination": "/some/where", "type": "tmpfs", "source": "tmpfs" });
+    mounted.bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+    mounted.prints("touch /some/where/x && ls /some/where; touch /x 2>/dev/null || echo closed", "x\nclosed");
+    assert!(mounted.layers.iter().all(|layer| !layer.join("some").exists()));
     // As many as an image may have.
     let mut many = self::image("layers-many", 200);
     many.bundle.set("/root/readonly", json!(true));

@@ -10,7 +10,7 @@ use crate::places::key_of;
 use crate::source::{Files, Loading};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair, sockopt};
 use sampan_bundle::{self as bundle, Look};
-use sampan_config::schema::{Service, Source};
+use sampan_config::schema::{Pull, Service, Source, Supervisor};
 use sampan_config::{Diagnostic, Loaded, Tell};
 use sampan_plan::{Plan, Spec};
 use sampan_runtime::launch;
@@ -98,8 +98,9 @@ pub fn look() -> u8 {
 
 /// With what cannot work as things are now.
 fn with_launches(loading: Loading, tell: &Tell<'_>) -> Loading {
-    let loaded = loading?;
-    let mut wrong = of_launches(&loaded, tell);
+    let mut loaded = loading?;
+    let (mut wrong, notes) = of_launches(&loaded, tell);
+    loaded.warnings.extend(notes);
     if wrong.is_empty() {
         return Ok(loaded);
     }
@@ -108,8 +109,9 @@ fn with_launches(loading: Loading, tell: &Tell<'_>) -> Loading {
     Err(wrong)
 }
 
-fn of_launches(loaded: &Loaded, tell: &Tell<'_>) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
+/// Errors, and notes.
+fn of_launches(loaded: &Loaded, tell: &Tell<'_>) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    let (mut found, mut notes) = (Vec::new(), Vec::new());
     let mut wrong = |key: String, message: String, hint: &str| {
         found.push(match loaded.origins.spot(&key) {
             Some(at) => Diagnostic::error(&key, at, message, hint),
@@ -117,9 +119,18 @@ fn of_launches(loaded: &Loaded, tell: &Tell<'_>) -> Vec<Diagnostic> {
         });
     };
     for (name, service) in &loaded.config.services {
-        if let Err(Wrong { key, message, hint }) = of_launch(service, &loaded.config.supervisor.run_dir, tell)
-        {
-            wrong(format!("services.{name}{}{key}", if key.is_empty() { "" } else { "." }), message, &hint);
+        match of_launch(service, &loaded.config.supervisor, tell) {
+            Ok(said) => {
+                let key = format!("services.{name}.image");
+                let at = loaded.origins.spot(&key);
+                let note =
+                    |text| Some(Diagnostic::warning(&key, at?, text, "name one of its own in volumes"));
+                notes.extend(said.into_iter().filter_map(note));
+            }
+            Err(Wrong { key, message, hint }) => {
+                let dot = if key.is_empty() { "" } else { "." };
+                wrong(format!("services.{name}{dot}{key}"), message, &hint);
+            }
         }
     }
     for (name, plugin) in loaded.config.plugins.iter().filter(|(_, plugin)| plugin.enabled) {
@@ -130,7 +141,7 @@ fn of_launches(loaded: &Loaded, tell: &Tell<'_>) -> Vec<Diagnostic> {
             wrong(format!("plugins.{name}"), message, hint);
         }
     }
-    found
+    (found, notes)
 }
 
 /// What is wrong with a service: its key, or "".
@@ -140,15 +151,21 @@ struct Wrong {
     hint: String,
 }
 
-/// As a launch would go about it (`job`), up to the plan, which changes nothing.
-fn of_launch(service: &Service, run_dir: &Path, tell: &Tell<'_>) -> Result<(), Wrong> {
-    let look = Look::of(service, Path::new("")).changing_nothing();
-    let source = if matches!(service.source, Source::Bundle(_)) { "bundle" } else { "rootfs" };
+/// As a launch would go about it (`job`), up to the plan, which changes nothing. What is to be known of its image.
+fn of_launch(service: &Service, supervisor: &Supervisor, tell: &Tell<'_>) -> Result<Vec<String>, Wrong> {
+    let look = Look::of(service, Path::new(""), &supervisor.state_dir).changing_nothing();
+    let source = match service.source {
+        Source::Rootfs(_) => "rootfs",
+        Source::Bundle(_) => "bundle",
+        Source::Image(_) => "image",
+    };
     tell(look.at(), &format!("services.{}.{source}", service.name));
-    let spec = match bundle::check(service, &look) {
-        Ok(built) => built.spec,
+    let (spec, warnings) = match bundle::check(service, &look) {
+        Ok(built) => (built.spec, built.warnings),
         // A warning of its own.
-        Err(error) if error.key == "rootfs" => return Ok(()),
+        Err(error) if error.key == "rootfs" => return Ok(Vec::new()),
+        // A start gets it.
+        Err(_) if !is_here(service, supervisor) => return Ok(Vec::new()),
         Err(error) => {
             let message = error.sentence();
             return Err(Wrong { key: error.key.to_owned(), message, hint: error.hint.into() });
@@ -158,23 +175,38 @@ fn of_launch(service: &Service, run_dir: &Path, tell: &Tell<'_>) -> Result<(), W
     let of_spec = |field: &str, message: String| about(field, message, service, &spec);
     let of_plan = |error: sampan_plan::Error| of_spec(&error.field, error.problem);
     let parsed = Spec::parse(&text).map_err(of_plan)?;
-    let folder = bundle::folder(run_dir, &service.name);
+    let folder = bundle::folder(&supervisor.run_dir, &service.name);
     let host = launch::host_facts(&parsed, &folder, &service.name, true)
         .map_err(|error| of_spec(&error.field, error.clone().field("").to_string()))?;
-    Plan::compile(&parsed, &host, &job::options(&service.name, &folder)).map(drop).map_err(of_plan)
+    Plan::compile(&parsed, &host, &job::options(&service.name, &folder)).map_err(of_plan)?;
+    Ok(match service.source {
+        Source::Image(_) => warnings,
+        Source::Rootfs(_) | Source::Bundle(_) => Vec::new(),
+    })
+}
+
+/// What can be looked into without getting it first.
+fn is_here(service: &Service, supervisor: &Supervisor) -> bool {
+    match &service.source {
+        Source::Image(image) => {
+            image.pull == Pull::Never
+                || bundle::image::is_here(&supervisor.state_dir, &image.reference).unwrap_or(true)
+        }
+        Source::Rootfs(_) | Source::Bundle(_) => true,
+    }
 }
 
 /// The key that made a field of the spec; of a bundle's own field, its file and the field.
 fn about(field: &str, problem: String, service: &Service, spec: &serde_json::Value) -> Wrong {
     let key = key_of(field, service, spec);
     let (key, message) = match (&service.source, key) {
-        (Source::Rootfs(_), Some(key)) => (key, problem),
+        (Source::Rootfs(_) | Source::Image(_), Some(key)) => (key, problem),
         (Source::Bundle(_), Some(key)) if service.sets(&key) => (key, problem),
         (Source::Bundle(folder), _) => {
             let file = folder.join("config.json");
             ("bundle".to_owned(), format!("{}: {}", file.display(), with(field, &problem)))
         }
-        (Source::Rootfs(_), None) => (String::new(), with(field, &problem)),
+        (Source::Rootfs(_) | Source::Image(_), None) => (String::new(), with(field, &problem)),
     };
     Wrong { key, message, hint: String::new() }
 }

@@ -7,6 +7,7 @@ use crate::probe::Last;
 use crate::settings::{Service, condition};
 use crate::task::Task;
 use sampan_api as api;
+use sampan_bundle::image::Used;
 use sampan_config::Config;
 use sampan_config::schema;
 use sampan_keel::Handle;
@@ -68,6 +69,8 @@ pub struct Entry {
     pub under_way: Option<Rc<UnderWay>>,
     /// Leaf of the container's config -> the plugin that set it.
     pub owners: BTreeMap<String, String>,
+    /// What the root of the present life is made of, where that is an image.
+    pub image: Option<Used>,
 }
 
 impl Entry {
@@ -81,6 +84,7 @@ impl Entry {
             untold: None,
             under_way: None,
             owners: BTreeMap::new(),
+            image: None,
         }
     }
 
@@ -162,6 +166,11 @@ impl Entry {
             attempt: self.machine.attempts,
             started_at: self.live.as_ref().and_then(|live| live.started_at).map(crate::clock::rfc3339),
             owners: self.owners.clone(),
+            image: self.image.as_ref().map(|used| api::Image {
+                reference: used.reference.clone(),
+                digest: used.digest.clone(),
+                exposed_ports: used.exposed_ports.clone(),
+            }),
             last_check: check.map(|last| api::HealthResult {
                 ok: last.outcome.ok,
                 output: last.outcome.output,

@@ -4,6 +4,7 @@
 
 pub mod bundle;
 pub mod folder;
+pub mod image;
 pub mod need;
 pub mod observer;
 pub mod plugin;

@@ -36,6 +36,7 @@ mod context;
 use crate::hooks;
 use rustix::io::Errno;
 use sampan_bundle as bundle;
+use sampan_bundle::image::Used;
 use sampan_config::schema::{self, LogDriver, NetworkMode};
 use sampan_keel::Handle;
 use sampan_plugin_host::digest::{Digest, digest};
@@ -84,6 +85,8 @@ pub struct Created {
     pub process: Process,
     pub netns: Option<Arc<OwnedFd>>,
     pub owners: BTreeMap<String, String>,
+    /// What its root is made of, where that is an image; and the service as this life is led.
+    pub image: Option<(Used, Arc<schema::Service>)>,
     /// Its start. Dropped, the container's process exits.
     pub gate: StartGate,
 }
@@ -118,7 +121,7 @@ async fn create_with(
 ) -> Result<Box<Created>, Problem> {
     let Wanted { config, generation, ctx, networks, under_way } = wanted;
     let launcher = context.launchers.take(&under_way).await?;
-    let (mut spec, network_files) = build(context, &config, &launcher, &under_way).await?;
+    let Made { mut spec, network_files, image } = build(context, &config, &launcher, &under_way).await?;
     under_way.now("the plugins' create");
     let table = service_table(&config, networks, network_files);
     let made = context.plugins.create(&ctx, &table, needs(&config), &mut spec).await.map_err(of_plugin)?;
@@ -169,7 +172,7 @@ async fn create_with(
     for warning in &warnings {
         context.warn(&config.name, warning);
     }
-    Ok(Box::new(Created { process, netns, owners: made.owners, gate: StartGate(launcher) }))
+    Ok(Box::new(Created { process, netns, owners: made.owners, image, gate: StartGate(launcher) }))
 }
 
 /// What the hooks of a launch that failed have printed is in the pipe, and nobody would come for it.
@@ -180,14 +183,21 @@ async fn attach_output_of_hooks(context: &Context, ctx: &Ctx, claimant: &str) {
     }
 }
 
-/// The spec of a service as the config says it, from what is found in its root; and files of it that a plugin may mount over.
+/// The spec of a service as the config says it, from what is found in its root.
+struct Made {
+    spec: serde_json::Value,
+    /// Files of the root that a plugin may mount over.
+    network_files: Vec<String>,
+    image: Option<(Used, Arc<schema::Service>)>,
+}
+
 async fn build(
     context: &Context,
     config: &schema::Service,
     launcher: &Launcher,
     under_way: &UnderWay,
-) -> Result<(serde_json::Value, Vec<String>), Problem> {
-    let look = bundle::Look::of(config, &context.dirs.run);
+) -> Result<Made, Problem> {
+    let look = bundle::Look::of(config, &context.dirs.run, &context.dirs.state);
     under_way.now(format!("a look at {}", look.at().display()));
     launcher.send(&Order::Look(look.into()), "")?;
     let facts = match launcher.next(under_way).await? {
@@ -200,7 +210,14 @@ async fn build(
     for warning in &built.warnings {
         context.warn(&config.name, warning);
     }
-    Ok((built.spec, built.network_files))
+    let image = match facts.image.map(|image| image.used()) {
+        Some(used) => {
+            let led = used.leads(config).map_err(Problem::Config)?;
+            Some((used, led))
+        }
+        None => None,
+    };
+    Ok(Made { spec: built.spec, network_files: built.network_files, image })
 }
 
 /// Where a service's output goes.

@@ -48,6 +48,7 @@ impl Worker {
         let networks = serde_json::to_value(&self.config.networks).unwrap_or_default();
         let Some(entry) = self.fleet.get_mut(name) else { return };
         entry.owners.clear();
+        entry.image = None;
         // Each life has its own number in the plugins' eyes, so that a late reply never meets the next one.
         entry.handle = self.next_handle;
         self.next_handle += 1;

@@ -10,7 +10,9 @@ use crate::clock;
 use crate::fleet::Entry;
 use crate::hooks;
 use crate::life::{self, Process};
-use crate::settings::{Event, Service};
+use crate::settings::{Event, Service, Settings};
+use sampan_bundle::image::Used;
+use sampan_config::schema::Source;
 use sampan_journal::{Record, Replay};
 use sampan_keel::{self as keel, Child, Executed, Handle, rundir};
 use sampan_runtime::store::dir::Root;
@@ -138,11 +140,19 @@ fn take_up(
         }
         return;
     };
+    let image;
     let machine = match Facts::from_record(get) {
         Ok(facts) => {
             let same_run = get(RUN) == Some(&worker.run);
             let facts = if same_run { facts } else { facts.in_a_new_run() };
-            Service::with(entry.machine.config().clone(), facts)
+            let config = entry.machine.config().clone();
+            // Its life is led as before.
+            image = match config.source {
+                Source::Image(_) => Used::of(&worker.context.spec_of(name)),
+                Source::Rootfs(_) | Source::Bundle(_) => None,
+            };
+            let led = image.as_ref().and_then(|used| used.leads(&config).ok());
+            Service::with(led.map_or(config, Settings::from), facts)
         }
         Err(error) => {
             tracing::error!(
@@ -162,6 +172,7 @@ fn take_up(
         && (hooked || state_of(worker, name).is_some_and(|state| hooks::poststart_due(&state)));
     let Some(entry) = worker.fleet.get_mut(name) else { return };
     entry.machine = machine;
+    entry.image = image;
     if goes_on {
         worker.context.finish_poststart(entry.config(), generation);
     }

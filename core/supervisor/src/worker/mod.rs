@@ -44,6 +44,7 @@ use crate::tidy::Tidy;
 use behind::Behind;
 use opening::Then;
 use sampan_api as api;
+use sampan_bundle::image::Used;
 use sampan_config::{Config, schema};
 use sampan_journal::{self as journal, Journal};
 use sampan_keel::{Child, Handle, Order};
@@ -274,11 +275,26 @@ impl Worker {
         }
     }
 
+    /// A life from an image has the image's stop signal and health check, where the service has none of its own.
+    fn led_by_its_image(&mut self, name: &str, image: Option<(Used, Arc<schema::Service>)>) {
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        let Some((used, led)) = image else {
+            entry.image = None;
+            return;
+        };
+        entry.image = Some(used);
+        // Where another config is due, this life ends soon.
+        if entry.machine.next_config().is_none() && *led != **entry.machine.config() {
+            self.apply(name, &Event::Live(led.into()));
+        }
+    }
+
     fn created(&mut self, name: &str, generation: u64, result: Result<Box<Created>, Problem>) {
         self.tidy.soon();
         let life = match result {
             Ok(created) => {
                 let send = self.send.clone();
+                self.led_by_its_image(name, created.image);
                 if let Some(entry) = self.fleet.get_mut(name) {
                     entry.owners = created.owners;
                     let (process, netns, gate) = (created.process, created.netns, Some(created.gate));

@@ -55,6 +55,9 @@ fn record_data(entry: &Entry, run: &str) -> serde_json::Value {
         entry.machine.to_record().into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
     data.insert(RUN.into(), run.into());
     data.insert("handle".into(), entry.handle.into());
+    if let Some(image) = &entry.image {
+        data.insert("image".into(), image.digest.as_str().into());
+    }
     if let Some(live) = &entry.live {
         data.insert("pid".into(), live.pid.into());
         data.insert("oom_before".into(), live.oom_before.into());

@@ -28,6 +28,7 @@ mod health;
 mod holder;
 mod hooks;
 mod hundred;
+mod images;
 mod kept;
 mod launches;
 mod limits;
