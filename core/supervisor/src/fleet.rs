@@ -15,6 +15,7 @@ use sampan_plugin_host::Ctx;
 use sampan_service::graph::{Graph, Need};
 use sampan_service::limits::Bucket;
 use sampan_service::{Exit, Ms, State, Status, WaitFor, Wanted};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -71,6 +72,20 @@ pub struct Entry {
     pub owners: BTreeMap<String, String>,
     /// What the root of the present life is made of, where that is an image.
     pub image: Option<Used>,
+    /// Before the next life's turn.
+    pub fetch: Option<Fetch>,
+    /// Why the image of the next life could not be got.
+    pub no_image: Option<String>,
+}
+
+/// An image that is being got, or looked for. Dropped, nobody of this service waits for it any more.
+#[derive(Debug)]
+pub struct Fetch {
+    pub number: u64,
+    pub image: schema::Image,
+    /// For people; none as long as nothing is got.
+    pub how_far: Rc<RefCell<Option<String>>>,
+    pub _task: Task,
 }
 
 impl Entry {
@@ -85,6 +100,8 @@ impl Entry {
             under_way: None,
             owners: BTreeMap::new(),
             image: None,
+            fetch: None,
+            no_image: None,
         }
     }
 
@@ -140,6 +157,10 @@ impl Entry {
     /// Its state; a launch that takes a while says what it waits for.
     fn text(&self, now: Ms) -> String {
         let state = &self.machine.state;
+        let how_far = self.fetch.as_ref().and_then(|fetch| fetch.how_far.borrow().clone());
+        if let (State::Waiting { .. }, Some(how_far)) = (state, how_far) {
+            return format!("waiting image {how_far}");
+        }
         let text = state.show(now).to_string();
         match &self.under_way {
             Some(under_way) if state.is_launching() && under_way.age() >= SLOW => {

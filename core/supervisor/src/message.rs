@@ -19,6 +19,12 @@ pub enum Message {
         name: Arc<str>,
         event: Event,
     },
+    /// A service's image is here, or cannot be: the answer to the fetch of this number.
+    Fetched {
+        name: Arc<str>,
+        number: u64,
+        result: Result<(), String>,
+    },
     /// The answer to `Action::Create`.
     Created {
         name: Arc<str>,
@@ -61,6 +67,7 @@ impl Message {
     pub fn kind(&self) -> &'static str {
         match self {
             Message::Service { .. } => "service",
+            Message::Fetched { .. } => "fetched",
             Message::Created { .. } => "created",
             Message::Started { .. } => "started",
             Message::Discarded { .. } => "discarded",

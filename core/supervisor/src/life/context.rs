@@ -2,7 +2,7 @@
 //! keel's client and plain data go to the pool of blocking threads.
 //!
 //! Absent on purpose: the config and a way to the loop. A job has what it needs from whoever started it, and returns a value.
-use super::{Launchers, RestartCache};
+use super::{Launchers, Pulls, RestartCache};
 use crate::hooks;
 use crate::inside::Inside;
 use crate::probe::Exec;
@@ -64,6 +64,7 @@ pub struct Context {
     pub launchers: Rc<Launchers>,
     /// Turns to kill all of a service's groups.
     pub kills: Semaphore,
+    pub pulls: Rc<Pulls>,
     kept: RefCell<BTreeMap<String, RestartCache>>,
     /// Services whose groups saw a kill of all: the next life does not take them over (`Cgroup::kill_if_any` says why).
     killed_in: RefCell<BTreeSet<String>>,
@@ -78,10 +79,12 @@ impl Context {
         cgroup_parent: String,
         dirs: Dirs,
     ) -> Context {
+        let launchers = Rc::new(Launchers::new(loop_keel.clone(), pool_keel.clone()));
         Context {
+            pulls: Rc::new(Pulls::new(launchers.clone(), pool_keel.clone(), dirs.state.clone())),
             cgroup_parent,
             exec: Arc::new(Inside { keel: pool_keel.clone(), containers: dirs.containers() }),
-            launchers: Rc::new(Launchers::new(loop_keel.clone(), pool_keel.clone())),
+            launchers,
             loop_keel,
             pool_keel,
             kills: Semaphore::new(crate::open_files::kills_at_once()),

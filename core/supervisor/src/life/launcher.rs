@@ -164,17 +164,23 @@ impl Launchers {
     async fn start(&self) -> Result<Launcher, Problem> {
         let keel = self.pool_keel.clone();
         let (socket, process) = on_pool(move || begin(&keel).map_err(of_io)).await?;
-        let (keel, ended) = (self.loop_keel.clone(), fence::readable(process.pidfd.clone()).map_err(of_io)?);
-        let (pid, held) = (process.pid, self.held.clone());
+        self.reap_later(process.pid, process.pidfd.clone())?;
+        Ok(Launcher { socket: fence::readable(socket).map_err(of_io)?, process })
+    }
+
+    /// A child of the keel that works for us: reaped when it has ended, and waited for when sampand ends.
+    pub fn reap_later(&self, pid: i32, pidfd: Arc<OwnedFd>) -> Result<(), Problem> {
+        let (keel, ended) = (self.loop_keel.clone(), fence::readable(pidfd).map_err(of_io)?);
+        let held = self.held.clone();
         held.set(held.get() + 1);
         tokio::task::spawn_local(async move {
             drop(ended.readable().await);
             if let Err(error) = keel.reap(pid) {
-                tracing::warn!(pid, "cannot reap a launching process: {error}");
+                tracing::warn!(pid, "cannot reap a process of ours: {error}");
             }
             held.set(held.get() - 1);
         });
-        Ok(Launcher { socket: fence::readable(socket).map_err(of_io)?, process })
+        Ok(())
     }
 
     /// After the end of a launch that went on for too long: waits until nothing is done for it any more, as far as that can be.

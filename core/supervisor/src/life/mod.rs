@@ -27,6 +27,7 @@ mod groups;
 mod stdio;
 pub mod talk;
 mod launcher;
+mod pulls;
 pub mod job;
 pub mod reading;
 mod process;
@@ -54,6 +55,7 @@ pub use groups::{identity, kill_all, last_look, remove_cgroup_parent, thaw, upda
 use launcher::Launcher;
 pub use launcher::{Launchers, UnderWay, own_tag};
 pub use process::{end, exit_status, netns_of, reaped, signal};
+pub use pulls::Pulls;
 use stdio::Output;
 pub use stdio::{drop_stdio, lent, reads, write_line};
 use talk::{Launch, Order, Said};
@@ -67,6 +69,8 @@ pub struct Wanted {
     /// `networks` of config.toml: a service may name them.
     pub networks: serde_json::Value,
     pub under_way: Rc<UnderWay>,
+    /// Why its image could not be got.
+    pub no_image: Option<String>,
 }
 
 /// A main process, wherever it came from.
@@ -119,7 +123,10 @@ async fn create_with(
     wanted: Wanted,
     kept: &mut Kept,
 ) -> Result<Box<Created>, Problem> {
-    let Wanted { config, generation, ctx, networks, under_way } = wanted;
+    let Wanted { config, generation, ctx, networks, under_way, no_image } = wanted;
+    if let Some(why) = no_image {
+        return Err(Problem::Io(why));
+    }
     let launcher = context.launchers.take(&under_way).await?;
     let Made { mut spec, network_files, image } = build(context, &config, &launcher, &under_way).await?;
     under_way.now("the plugins' create");

@@ -229,6 +229,7 @@ impl Worker {
     fn take(&mut self, message: Message) {
         match message {
             Message::Service { name, event } => self.apply(&name, &event),
+            Message::Fetched { name, number, result } => self.fetched(&name, number, result),
             Message::Created { name, generation, result } => self.created(&name, generation, result),
             Message::Started { name, generation, result } => self.started(&name, generation, result),
             Message::Discarded { name } => self.discarded(&name),

@@ -5,8 +5,13 @@ use super::{LIVE, World};
 use sampan_testkit::{bundle::BUSYBOX, image, need};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
 
 /// Busybox with this config, as `docker save` writes it.
 fn archive(world: &World, name: &str, config: &Value) -> PathBuf {
@@ -121,7 +126,7 @@ fn check_says_what_becomes_of_an_images_volumes() {
         run(Command::new(program("sampand")).arg("--config").arg(world.config()).arg("--check"))
     };
     let ran = checked(&world);
-    assert!(ran.code == 2 && ran.out.contains("neither pulled nor imported"), "{ran:?}");
+    assert!(ran.code == 2 && ran.out.contains("nothing was pulled or imported"), "{ran:?}");
     import(&world, "app", &json!({ "Cmd": ["/bin/sh"], "Volumes": { "/data": {} } }));
     let ran = checked(&world);
     assert!(ran.code == 0 && ran.out.contains("its image keeps /data in a volume"), "{ran:?}");
@@ -130,4 +135,165 @@ fn check_says_what_becomes_of_an_images_volumes() {
     world.configure("[services.web]\nimage = \"other\"");
     let ran = checked(&world);
     assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+/// A registry on loopback with all that is in a store, under the name `app`. It waits in the middle of a layer until it may go on.
+struct Registry {
+    port: u16,
+    blobs_asked: Arc<AtomicU32>,
+    may_go_on: Arc<AtomicBool>,
+    is_there: Arc<AtomicBool>,
+}
+
+impl Registry {
+    fn new(store: PathBuf) -> Registry {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let registry = Registry {
+            port,
+            blobs_asked: Arc::default(),
+            may_go_on: Arc::default(),
+            is_there: Arc::default(),
+        };
+        let (asked, go, there) =
+            (registry.blobs_asked.clone(), registry.may_go_on.clone(), registry.is_there.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (store, asked, go, there) = (store.clone(), asked.clone(), go.clone(), there.clone());
+                std::thread::spawn(move || answer(stream, &store, &asked, &go, &there));
+            }
+        });
+        registry
+    }
+
+    fn reference(&self) -> String {
+        format!("127.0.0.1:{}/app", self.port)
+    }
+}
+
+fn answer(stream: TcpStream, store: &Path, asked: &AtomicU32, go: &AtomicBool, there: &AtomicBool) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut stream = stream;
+    loop {
+        let mut request = String::new();
+        if reader.read_line(&mut request).unwrap_or(0) == 0 {
+            return;
+        }
+        let mut header = String::new();
+        while reader.read_line(&mut header).is_ok_and(|n| n > 2) {
+            header.clear();
+        }
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        let index: Value = serde_json::from_slice(&fs::read(store.join("index.json")).unwrap()).unwrap();
+        let digest = path.rsplit('/').next().unwrap_or_default();
+        let digest =
+            if digest == "latest" { index["manifests"][0]["digest"].as_str().unwrap() } else { digest };
+        let blob = fs::read(store.join("blobs").join(digest.replacen(':', "/", 1)));
+        let is_layer = path.contains("/blobs/") && blob.as_ref().is_ok_and(|blob| blob.len() > 100_000);
+        let (status, body) = match (path, blob) {
+            _ if !there.load(SeqCst) => ("404 Not Found", Vec::new()),
+            ("/v2/", _) => ("200 OK", Vec::new()),
+            (_, Ok(blob)) => ("200 OK", blob),
+            (_, Err(_)) => ("404 Not Found", Vec::new()),
+        };
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nDocker-Content-Digest: {digest}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let (first, rest) = body.split_at(if is_layer { body.len() / 2 } else { 0 });
+        if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(first)).is_err() {
+            return;
+        }
+        if is_layer {
+            asked.fetch_add(1, SeqCst);
+            while !go.load(SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        if stream.write_all(rest).is_err() {
+            return;
+        }
+    }
+}
+
+/// The image `app` in a registry that waits.
+fn registry(world: &World) -> Registry {
+    let archive =
+        archive(world, "app", &json!({ "Cmd": ["/bin/sh", "-c", "sleep 100000"], "StopSignal": "SIGKILL" }));
+    let store = world.dir().join("registry");
+    let mut command = Command::new(program("sampan-image"));
+    let ran = run(command.arg("--store").arg(&store).arg("import").arg(&archive));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    Registry::new(store)
+}
+
+fn text(world: &World, name: &str) -> String {
+    world.inspect(name).status.text
+}
+
+#[test]
+fn an_image_that_is_missing_is_got_once_for_all_and_holds_up_nobody() {
+    let mut world = world!("");
+    if !there() {
+        return;
+    }
+    let registry = registry(&world);
+    registry.is_there.store(true, SeqCst);
+    let reference = registry.reference();
+    world.configure(&format!(
+        "max_parallel_starts = 1\n---\n[services.a]\nimage = \"{reference}\"\n[services.b]\nimage = \"{reference}\"\n\
+         [services.z]\n{LIVE}"
+    ));
+    world.start();
+    world.until_state("z", "running");
+    for name in ["a", "b"] {
+        let begins = format!("waiting image {reference} ");
+        world.until("it says how far it is", |world| text(world, name).starts_with(&begins));
+        assert!(text(&world, name).ends_with(" %"), "{}", text(&world, name));
+    }
+    // The worker dies with the pull, and the next begins it anew, from where it was.
+    kill_the_worker(&world);
+    world.until("a worker is back", |world| {
+        world.get::<sampan_api::Version>("/v1/version").is_ok_and(|v| v.worker_lives == 2)
+    });
+    world.until("it goes on", |world| text(world, "a").starts_with("waiting image"));
+    // One that is not wanted any more is not waited for.
+    world.ok(&["stop", "b"]);
+    assert_eq!(world.inspect("b").status.state, "stopped");
+    world.until("somebody asks", |_| registry.blobs_asked.load(SeqCst) == 2);
+    registry.may_go_on.store(true, SeqCst);
+    world.until_state("a", "running");
+    world.ok(&["start", "b"]);
+    world.until_state("b", "running");
+    let digest = |name| world.inspect(name).image.unwrap().digest;
+    assert_eq!(digest("a"), digest("b"));
+    assert_eq!(registry.blobs_asked.load(SeqCst), 2, "one pull for each worker");
+}
+
+#[test]
+fn an_image_that_cannot_be_got_is_a_failure_with_its_reason_and_tried_again() {
+    let mut world = world!("");
+    if !there() {
+        return;
+    }
+    let registry = registry(&world);
+    registry.may_go_on.store(true, SeqCst);
+    let reference = registry.reference();
+    world.configure(&format!(
+        "[services.a]\nimage = \"{reference}\"\nrestart = {{ policy = \"always\", max_delay = \"200ms\" }}\n\
+         [services.b]\nimage = \"{reference}\"\nrestart = \"no\"\n[services.c]\nimage = \"{reference}\"\npull = \"always\"\n"
+    ));
+    world.start();
+    world.until_state("b", "failed");
+    assert!(text(&world, "b").contains(&reference), "{}", text(&world, "b"));
+    world.until("it is tried again", |world| world.inspect("a").attempt >= 2);
+    registry.is_there.store(true, SeqCst);
+    world.until_state("a", "running");
+    world.until_state("c", "running");
+    // Without an answer what is here runs.
+    registry.is_there.store(false, SeqCst);
+    world.ok(&["restart", "c"]);
+    world.until_state("c", "running");
+    assert!(world.said().contains("what is here of it runs"), "{}", world.said());
 }
