@@ -14,6 +14,7 @@ mod group;
 mod logging;
 mod metrics;
 mod network;
+mod source;
 mod text;
 
 pub use files::{NamedVolume, Relabel, Secret, SecretSource, SecretUse, Tmpfs, Volume, VolumeSource};
@@ -27,6 +28,7 @@ pub use resources::{Explicit, IoMax, OomPolicy, Resources};
 pub use rights::{
     Device, NameOrId, NamespaceMode, Namespaces, NoUser, SeccompProfile, Security, UNLIMITED, Ulimit, User,
 };
+pub use source::{Image, Pull, RootMode, Rootfs, Source};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -34,8 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -199,72 +200,6 @@ impl Service {
     pub fn sets(&self, key: &str) -> bool {
         self.own.iter().any(|k| k == key || k.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
     }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum Source {
-    Rootfs(Rootfs),
-    Bundle(PathBuf),
-    Image(Image),
-}
-
-impl Source {
-    /// How its root is written to; a bundle says that itself.
-    pub fn mode(&self) -> Option<RootMode> {
-        match self {
-            Source::Rootfs(rootfs) => Some(rootfs.mode),
-            Source::Image(image) => Some(image.mode),
-            Source::Bundle(_) => None,
-        }
-    }
-}
-
-impl Serialize for Source {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let mut map = s.serialize_map(None)?;
-        match self {
-            Source::Rootfs(rootfs) => map.serialize_entry("rootfs", rootfs)?,
-            Source::Bundle(folder) => map.serialize_entry("bundle", folder)?,
-            Source::Image(Image { reference, pull, mode }) => {
-                map.serialize_entry("image", reference)?;
-                map.serialize_entry("pull", pull)?;
-                map.serialize_entry("rootfs", &BTreeMap::from([("mode", mode)]))?;
-            }
-        }
-        map.end()
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
-    /// As it was written: `nginx`, `registry.example.org/app@sha256:..`.
-    pub reference: String,
-    pub pull: Pull,
-    pub mode: RootMode,
-}
-
-/// When an image is asked for at its registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Pull {
-    Missing,
-    Always,
-    Never,
-}
-
-/// `rootfs = "host"` is `{ path = "/", mode = "ro" }`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Rootfs {
-    pub path: PathBuf,
-    pub mode: RootMode,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RootMode {
-    Ro,
-    Rw,
-    Scratch,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -112,6 +112,9 @@ pub struct Kept {
 
 /// Plugins' `create`, bundle, launch up to OCI state created with `attach` on the way.
 pub async fn create(context: &Rc<Context>, wanted: Wanted) -> Result<Box<Created>, Problem> {
+    if let Some(why) = wanted.no_image {
+        return Err(Problem::Io(why));
+    }
     let cache = context.restart_cache(&wanted.config.name);
     let mut kept = cache.lock().await;
     let under_way = wanted.under_way.clone();
@@ -123,12 +126,9 @@ async fn create_with(
     wanted: Wanted,
     kept: &mut Kept,
 ) -> Result<Box<Created>, Problem> {
-    let Wanted { config, generation, ctx, networks, under_way, no_image } = wanted;
-    if let Some(why) = no_image {
-        return Err(Problem::Io(why));
-    }
+    let Wanted { config, generation, ctx, networks, under_way, .. } = wanted;
     let launcher = context.launchers.take(&under_way).await?;
-    let Made { mut spec, network_files, image } = build(context, &config, &launcher, &under_way).await?;
+    let Prepared { mut spec, network_files, image } = build(context, &config, &launcher, &under_way).await?;
     under_way.now("the plugins' create");
     let table = service_table(&config, networks, network_files);
     let made = context.plugins.create(&ctx, &table, needs(&config), &mut spec).await.map_err(of_plugin)?;
@@ -191,7 +191,7 @@ async fn attach_output_of_hooks(context: &Context, ctx: &Ctx, claimant: &str) {
 }
 
 /// The spec of a service as the config says it, from what is found in its root.
-struct Made {
+struct Prepared {
     spec: serde_json::Value,
     /// Files of the root that a plugin may mount over.
     network_files: Vec<String>,
@@ -203,7 +203,7 @@ async fn build(
     config: &schema::Service,
     launcher: &Launcher,
     under_way: &UnderWay,
-) -> Result<Made, Problem> {
+) -> Result<Prepared, Problem> {
     let look = bundle::Look::of(config, &context.dirs.run, &context.dirs.state);
     under_way.now(format!("a look at {}", look.at().display()));
     launcher.send(&Order::Look(look.into()), "")?;
@@ -224,7 +224,7 @@ async fn build(
         }
         None => None,
     };
-    Ok(Made { spec: built.spec, network_files: built.network_files, image })
+    Ok(Prepared { spec: built.spec, network_files: built.network_files, image })
 }
 
 /// Where a service's output goes.

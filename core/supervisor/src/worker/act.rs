@@ -1,18 +1,14 @@
 //! What the machine asks for, carried out: one function for each action. What is quick is done at once; the rest is a job of
 //! `life` that returns a value, and the value comes back as a message.
 use super::Worker;
-use crate::fleet::Fetch;
 use crate::life::{self, UnderWay, Wanted};
 use crate::message::{Message, Sender};
 use crate::probe::Target;
 use crate::settings::Event;
 use crate::task::sleep_until;
-use sampan_config::schema;
 use sampan_service::{Action, Life, Ms};
-use std::cell::RefCell;
 use std::future::Future;
 use std::os::fd::AsFd;
-use std::rc::Rc;
 use std::sync::Arc;
 
 impl Worker {
@@ -51,47 +47,10 @@ impl Worker {
         }
     }
 
-    fn request_start(&mut self, name: &str) {
+    pub(super) fn request_start(&mut self, name: &str) {
         let again = self.fleet.get(name).is_some_and(|entry| entry.machine.attempts > 0);
         self.gate.request(name, again);
         self.gate_dirty = true;
-    }
-
-    /// Before its turn, so that it holds up nobody else's: whether the image is got first, or looked for.
-    fn fetch_image(&mut self, name: &str) -> bool {
-        let Some(entry) = self.fleet.get_mut(name) else { return false };
-        entry.no_image = None;
-        let config = entry.machine.config().shared();
-        let schema::Source::Image(image) = &config.source else { return false };
-        if image.pull == schema::Pull::Never {
-            return false;
-        }
-        let (image, number) = (image.clone(), self.next_handle);
-        self.next_handle += 1;
-        let (pulls, send, name) = (self.context.pulls.clone(), self.send.clone(), entry.name.clone());
-        let how_far = Rc::new(RefCell::new(None));
-        let (told, wanted) = (how_far.clone(), image.clone());
-        let task = tokio::task::spawn_local(async move {
-            let result = pulls.ensure(&wanted, |text| *told.borrow_mut() = Some(text)).await;
-            let _ = send.send(Message::Fetched { name, number, result });
-        });
-        entry.fetch = Some(Fetch { number, image, how_far, _task: task.into() });
-        true
-    }
-
-    /// The answer to `fetch_image`. That there is no image is the launch's failure: it is tried again like any other.
-    pub(super) fn fetched(&mut self, name: &str, number: u64, result: Result<(), String>) {
-        let Some(entry) = self.fleet.get_mut(name) else { return };
-        let Some(fetch) = entry.fetch.take_if(|fetch| fetch.number == number) else { return };
-        let is_another =
-            !matches!(&entry.config().source, schema::Source::Image(image) if *image == fetch.image);
-        if is_another && self.fetch_image(name) {
-            return;
-        }
-        if let (false, Some(entry)) = (is_another, self.fleet.get_mut(name)) {
-            entry.no_image = result.err();
-        }
-        self.request_start(name);
     }
 
     fn create(&mut self, name: &str) {

@@ -10,9 +10,7 @@ use crate::clock;
 use crate::fleet::Entry;
 use crate::hooks;
 use crate::life::{self, Process};
-use crate::settings::{Event, Service, Settings};
-use sampan_bundle::image::Used;
-use sampan_config::schema::Source;
+use crate::settings::{Event, Service};
 use sampan_journal::{Record, Replay};
 use sampan_keel::{self as keel, Child, Executed, Handle, rundir};
 use sampan_runtime::store::dir::Root;
@@ -145,14 +143,9 @@ fn take_up(
         Ok(facts) => {
             let same_run = get(RUN) == Some(&worker.run);
             let facts = if same_run { facts } else { facts.in_a_new_run() };
-            let config = entry.machine.config().clone();
-            // Its life is led as before.
-            image = match config.source {
-                Source::Image(_) => Used::of(&worker.context.spec_of(name)),
-                Source::Rootfs(_) | Source::Bundle(_) => None,
-            };
-            let led = image.as_ref().and_then(|used| used.leads(&config).ok());
-            Service::with(led.map_or(config, Settings::from), facts)
+            let led;
+            (led, image) = worker.led_as_before(name, entry.machine.config());
+            Service::with(led, facts)
         }
         Err(error) => {
             tracing::error!(

@@ -8,11 +8,9 @@ use sampan_api as api;
 use sampan_config::Config;
 use sampan_config::diff::{self, Change, Field};
 use sampan_config::keys::Applies;
-use sampan_config::schema::Service;
 use sampan_service::Action;
 use sampan_service::desired::{self, Desired};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Puts `config` in the place of what holds. Cannot fail: it was checked when it was loaded.
 pub fn replace(worker: &mut Worker, mut config: Config) -> api::Applied {
@@ -29,7 +27,7 @@ pub fn replace(worker: &mut Worker, mut config: Config) -> api::Applied {
         take_over(worker, name, change, &config);
     }
     let configs: BTreeMap<&String, Settings> =
-        config.services.iter().map(|(name, service)| (name, settings(worker, service))).collect();
+        config.services.iter().map(|(name, service)| (name, worker.led_under(service))).collect();
     let services = configs
         .iter()
         .map(|(name, settings)| {
@@ -67,12 +65,6 @@ pub fn replace(worker: &mut Worker, mut config: Config) -> api::Applied {
     tracing::info!("config applied");
     let changes = diff.services.iter().map(|(name, change)| show(name, change)).collect();
     api::Applied { changes, others }
-}
-
-/// What its image says of the present life goes on to hold.
-fn settings(worker: &Worker, service: &Arc<Service>) -> Settings {
-    let used = worker.fleet.get(&service.name).and_then(|entry| entry.image.as_ref());
-    used.and_then(|used| used.leads(service).ok()).unwrap_or_else(|| service.clone()).into()
 }
 
 /// What has no entry gets one; what has one hears of its new config by an event.

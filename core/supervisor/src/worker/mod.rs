@@ -19,6 +19,7 @@ mod boot;
 mod bound;
 mod clients;
 mod desired;
+mod images;
 mod notify;
 pub mod opening;
 pub mod record;
@@ -44,7 +45,6 @@ use crate::tidy::Tidy;
 use behind::Behind;
 use opening::Then;
 use sampan_api as api;
-use sampan_bundle::image::Used;
 use sampan_config::{Config, schema};
 use sampan_journal::{self as journal, Journal};
 use sampan_keel::{Child, Handle, Order};
@@ -273,20 +273,6 @@ impl Worker {
         if entry.machine.wanted == Wanted::Down(Down::Removed) && entry.machine.is_over() {
             self.context.forget(name);
             self.fleet.entries.remove(name);
-        }
-    }
-
-    /// A life from an image has the image's stop signal and health check, where the service has none of its own.
-    fn led_by_its_image(&mut self, name: &str, image: Option<(Used, Arc<schema::Service>)>) {
-        let Some(entry) = self.fleet.get_mut(name) else { return };
-        let Some((used, led)) = image else {
-            entry.image = None;
-            return;
-        };
-        entry.image = Some(used);
-        // Where another config is due, this life ends soon.
-        if entry.machine.next_config().is_none() && *led != **entry.machine.config() {
-            self.apply(name, &Event::Live(led.into()));
         }
     }
 

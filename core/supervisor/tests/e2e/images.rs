@@ -286,7 +286,8 @@ fn an_image_that_cannot_be_got_is_a_failure_with_its_reason_and_tried_again() {
     ));
     world.start();
     world.until_state("b", "failed");
-    assert!(text(&world, "b").contains(&reference), "{}", text(&world, "b"));
+    let why = world.ok(&["why", "b"]);
+    assert!(why.contains(&format!("cannot pull {reference}")), "{why}");
     world.until("it is tried again", |world| world.inspect("a").attempt >= 2);
     registry.is_there.store(true, SeqCst);
     world.until_state("a", "running");
