@@ -1,0 +1,27 @@
+# Counts visits: all of them in the database, those of this minute in the cache.
+import http.server
+import time
+
+import psycopg2
+import redis
+
+database = psycopg2.connect(host="db", user="postgres")
+database.autocommit = True
+database.cursor().execute("CREATE TABLE IF NOT EXISTS visits (at timestamptz DEFAULT now())")
+cache = redis.Redis(host="cache")
+
+
+class Visit(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        rows = database.cursor()
+        rows.execute("INSERT INTO visits DEFAULT VALUES")
+        rows.execute("SELECT count(*) FROM visits")
+        minute = cache.incr(f"visits {int(time.time()) // 60}")
+        text = f"visits: {rows.fetchone()[0]}, in this minute: {minute}\n".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+http.server.ThreadingHTTPServer(("", 8000), Visit).serve_forever()
