@@ -9,13 +9,17 @@
 //! | `GET /v1/version` | [`Version`] |
 //! | `GET /v1/loop` | [`Loop`] |
 //! | `GET /v1/metrics` | text of OpenMetrics (docs/metrics.md) |
-//! | `GET /v1/services` | `[`[`Status`]`]` |
+//! | `GET /v1/services?filter=label=K=V&filter=state=S` | `[`[`Status`]`]`, those for which every key has one of its values |
 //! | `GET /v1/services/NAME` | [`Inspect`] |
 //! | `GET /v1/services/NAME/why` | `[`[`Transition`]`]`, newest last |
+//! | `GET /v1/services/NAME/processes` | `[`[`Process`]`]` |
+//! | `GET /v1/services/NAME/wait?condition=running&timeout_ms=N` | [`Done`], when the [`Condition`] holds |
+//! | `GET /v1/usage?service=A&service=B` | `[`[`Usage`]`]` of those that live |
+//! | `GET /v1/graph` | `[`[`Needs`]`]` |
 //! | `POST /v1/services/NAME/{start,stop,restart}` | [`Act`] -> [`Done`] |
 //! | `POST /v1/services/NAME/kill` | [`Kill`] -> [`Done`] |
 //! | `POST /v1/up` | [`Up`] -> [`Done`] |
-//! | `POST /v1/apply` | [`Applied`] |
+//! | `POST /v1/apply` | [`Apply`] -> [`Applied`] |
 //! | `POST /v1/down` | [`Done`], sent when the last container is gone |
 //! | `GET /v1/events?since=SEQ&follow=BOOL` | lines of [`Transition`] or [`Gap`] |
 //! | `GET /v1/logs?service=A&service=B&follow=BOOL&tail=N` | lines `SERVICE TIME STREAM F|P TEXT` |

@@ -1,5 +1,6 @@
 //! The types of the control API. Times are RFC 3339 in UTC, durations whole milliseconds with the unit in the name.
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Reply of `GET /v1/version`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +39,11 @@ pub struct Status {
     /// Published ports as `127.0.0.1:8080->80/tcp`.
     pub ports: Vec<String>,
     pub generation: u64,
+    /// `last_exit` as a number, 128 + N for signal N; none if there was none or if it is unknown.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Reply of `GET /v1/services/NAME`.
@@ -45,8 +51,7 @@ pub struct Status {
 pub struct Inspect {
     #[serde(flatten)]
     pub status: Status,
-    /// `last_exit` in numbers; none if there was none or if it is unknown.
-    pub exit_code: Option<i32>,
+    /// Of `last_exit`.
     pub signal: Option<i32>,
     pub oom: bool,
     /// Over all runs of sampand.
@@ -63,7 +68,7 @@ pub struct Inspect {
     #[serde(default)]
     pub image: Option<Image>,
     /// What each plugin changed in the container's config, leaf by leaf.
-    pub owners: std::collections::BTreeMap<String, String>,
+    pub owners: BTreeMap<String, String>,
     /// The last run of the health check.
     pub last_check: Option<HealthResult>,
 }
@@ -145,6 +150,92 @@ pub struct Up {
     pub wait: bool,
     /// With `wait`: how long at most.
     pub timeout_ms: Option<u64>,
+}
+
+/// Body of `POST /v1/apply`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Apply {
+    /// Say what would change, and change nothing.
+    pub dry_run: bool,
+}
+
+/// What `GET /v1/services/NAME/wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    Running,
+    /// Running, and healthy where there is a check.
+    Healthy,
+    /// The present life has ended, or the next one where nothing lives.
+    Exited,
+}
+
+/// A process of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// As the host numbers them; the same for parent and user.
+    pub pid: i32,
+    pub parent: i32,
+    pub uid: u32,
+    /// A letter as in proc(5): `R` runs, `S` sleeps, `D` waits for a disk, `T` is stopped, `Z` has ended.
+    pub state: char,
+    /// CPU time of all its threads.
+    pub cpu_ms: u64,
+    /// Memory that is resident.
+    pub rss_bytes: u64,
+    /// Arguments with spaces between; `[name]` where it has none.
+    pub command: String,
+}
+
+/// What a service uses. What only grows is counted since its control group was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    pub service: String,
+    /// When it was read, in the host's time since boot.
+    pub at_ms: u64,
+    pub cpu_ns: u64,
+    /// Page cache included.
+    pub memory_bytes: u64,
+    /// None: no limit. The same for `processes_limit`.
+    pub memory_limit_bytes: Option<u64>,
+    /// Threads are counted as well.
+    pub processes: u64,
+    pub processes_limit: Option<u64>,
+    pub io_read_bytes: u64,
+    pub io_written_bytes: u64,
+    /// Of its network namespace but for loopback; none where it has the host's.
+    pub network: Option<Traffic>,
+    /// The part of the last 10 s in which something of it waited; none where the kernel does not tell.
+    pub pressure: Option<Waits>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+}
+
+/// In percent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Waits {
+    pub cpu: f64,
+    pub memory: f64,
+    pub io: f64,
+}
+
+/// One service of `GET /v1/graph`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    pub service: String,
+    pub needs: Vec<Need>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Need {
+    pub on: String,
+    /// As in config.toml: `service_started` and so on.
+    pub condition: String,
 }
 
 /// Reply of what changes something.

@@ -44,4 +44,4 @@ pub use error::{Error, Result};
 pub use limits::Limits;
 pub use mark::Mark;
 pub use remove::REMOVE_WITHIN;
-pub use stats::Stats;
+pub use stats::{Psi, Stats};

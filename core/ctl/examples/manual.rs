@@ -3,6 +3,9 @@
 //! `sampan` has a table of its own and prints its page itself (`sampan generate man`).
 
 #[allow(dead_code)] // parsed into, never read here
+#[path = "../src/moment.rs"]
+mod moment;
+#[allow(dead_code)]
 #[path = "../src/args.rs"]
 mod sampanctl;
 #[allow(dead_code)]

@@ -44,11 +44,48 @@ pub enum Verb {
         /// Names alone
         #[arg(short, long)]
         quiet: bool,
+        /// Only those with label=KEY, label=KEY=VALUE, state=STATE or health=HEALTH (repeatable)
+        #[arg(short, long, value_name = "FILTER")]
+        filter: Vec<String>,
     },
     /// Show services with their last transitions (default: all)
     Status { services: Vec<String> },
-    /// Everything about one service
-    Inspect { service: String },
+    /// Everything about services, as JSON
+    Inspect {
+        #[arg(required = true)]
+        services: Vec<String>,
+    },
+    /// Show where a service's ports are published
+    Port {
+        service: String,
+        /// This port of the container alone, as 80 or 53/udp: prints the address
+        port: Option<String>,
+    },
+    /// List a service's processes, with the numbers and users that the host knows them by
+    Top { service: String },
+    /// Show what services use (default: all that run)
+    Stats {
+        services: Vec<String>,
+        /// Once, over one second
+        #[arg(long)]
+        no_stream: bool,
+    },
+    /// Wait until services are as asked; for `exited` prints their exit codes, and exits with the first that is not 0
+    Wait {
+        #[arg(required = true)]
+        services: Vec<String>,
+        #[arg(long, value_enum, default_value_t = Condition::Exited)]
+        condition: Condition,
+        /// How long at most, in seconds
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u64>,
+    },
+    /// Show what each service needs, in the order in which they start
+    Graph {
+        /// In the language of graphviz
+        #[arg(long)]
+        dot: bool,
+    },
     /// Start services and what they depend on
     Start {
         #[arg(required = true)]
@@ -73,9 +110,10 @@ pub enum Verb {
         #[arg(short, long)]
         detach: bool,
     },
-    /// Send a signal to the main process
+    /// Send a signal to the main processes of services
     Kill {
-        service: String,
+        #[arg(required = true)]
+        services: Vec<String>,
         /// Name or number
         #[arg(short, long, default_value = "SIGKILL")]
         signal: String,
@@ -92,18 +130,30 @@ pub enum Verb {
         /// With the time of each line
         #[arg(short, long)]
         timestamps: bool,
+        /// Only lines from then on: a time in UTC (2026-12-01T08:00:00Z), or how long ago (10m)
+        #[arg(long, value_name = "TIME", value_parser = crate::moment::ago)]
+        since: Option<String>,
+        /// Only lines until then
+        #[arg(long, value_name = "TIME", value_parser = crate::moment::ago)]
+        until: Option<String>,
+        /// Without the names of the services
+        #[arg(long)]
+        no_prefix: bool,
     },
     /// Show transitions
     Events {
         /// Go on as they come
         #[arg(short, long)]
         follow: bool,
-        /// From this sequence number on
-        #[arg(long, value_name = "SEQ")]
-        since: Option<u64>,
+        /// From then on: a sequence number, a time in UTC (2026-12-01T08:00:00Z), or how long ago (10m)
+        #[arg(long, value_name = "SEQ|TIME", value_parser = crate::moment::Since::parse)]
+        since: Option<crate::moment::Since>,
     },
-    /// Why a service is as it is: its last transitions and their causes
-    Why { service: String },
+    /// Why services are as they are: their last transitions and their causes
+    Why {
+        #[arg(required = true)]
+        services: Vec<String>,
+    },
     /// Run a program in a service's container
     Exec {
         service: String,
@@ -112,9 +162,25 @@ pub enum Verb {
         /// Give it a terminal (default: if this is one)
         #[arg(short, long)]
         tty: bool,
+        /// For docker's `-it`; standard input is always passed on
+        #[arg(short, long)]
+        interactive: bool,
+        /// As this user, in numbers
+        #[arg(short, long, value_name = "UID[:GID]")]
+        user: Option<String>,
+        /// Add to the environment (repeatable)
+        #[arg(short, long, value_name = "NAME=VALUE")]
+        env: Vec<String>,
+        /// In this folder of the container
+        #[arg(short, long, value_name = "DIR")]
+        workdir: Option<String>,
     },
     /// Read the config again and apply what changed
-    Apply,
+    Apply {
+        /// Say what would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// The config as it holds, each key with where it comes from
     Config { service: Option<String> },
     /// List plugins, or ask one
@@ -128,6 +194,15 @@ pub enum Verb {
     },
     /// Versions of sampanctl and sampand
     Version,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Condition {
+    Running,
+    /// Running, and healthy where there is a check
+    Healthy,
+    /// The present life has ended; where nothing lives, the next one
+    Exited,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,9 @@ use serde::de::DeserializeOwned;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+pub const DONE: u8 = 0;
+pub const FAILED: u8 = 1;
+
 /// The way to sampand, and how its replies are shown.
 pub struct Ask<'a>(&'a Args);
 
@@ -66,6 +69,12 @@ pub fn pretty(text: &str) -> String {
 
 pub fn of(service: &str, verb: &str) -> String {
     format!("/v1/services/{}{verb}", client::quoted(service))
+}
+
+/// `?NAME=VALUE&NAME=VALUE`, of as many values as there are.
+pub fn query(name: &str, values: &[String]) -> String {
+    let pairs: Vec<String> = values.iter().map(|value| format!("{name}={}", client::quoted(value))).collect();
+    if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
 }
 
 pub fn complain(text: &str) {

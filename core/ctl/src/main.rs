@@ -1,4 +1,6 @@
 //! sampanctl: each verb is one request to sampand, printed. What is decided is decided there.
+mod moment;
+
 mod args;
 
 mod client;
@@ -13,15 +15,16 @@ mod waits;
 
 mod streams;
 
+mod looks;
+
 mod verbs;
 
 use args::Args;
-use ask::complain;
+use ask::{FAILED, complain};
 use clap::Parser;
 use client::Error;
 use std::io;
 use std::process::ExitCode;
-use verbs::FAILED;
 
 const USAGE: u8 = 2;
 const NO_SUPERVISOR: u8 = 3;

@@ -1,5 +1,8 @@
 //! Replies as people read them: tables that fit the terminal, one line a transition.
-use sampan_api::{Applied, Inspect, Loop, PluginStatus, Status, Transition, Turn, Version};
+use sampan_api::{
+    Applied, Inspect, Loop, Needs, PluginStatus, Process, Status, Transition, Turn, Usage, Version,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 
 /// The terminal's width; as wide as it takes where there is none.
@@ -164,6 +167,129 @@ pub fn applied(done: &Applied) -> String {
     services.chain(others).collect()
 }
 
+pub fn processes(all: &[Process]) -> String {
+    let row = |p: &Process| {
+        vec![
+            p.pid.to_string(),
+            p.parent.to_string(),
+            p.uid.to_string(),
+            p.state.to_string(),
+            seconds(p.cpu_ms),
+            bytes(p.rss_bytes),
+            printable(&p.command),
+        ]
+    };
+    table(
+        &["PID", "PARENT", "USER", "STATE", "CPU", "RSS", "COMMAND"],
+        &all.iter().map(row).collect::<Vec<_>>(),
+    )
+}
+
+/// A program may call itself anything.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn seconds(ms: u64) -> String {
+    match ms / 60_000 {
+        0 => format!("{}.{:02}s", ms / 1000, ms % 1000 / 10),
+        minutes => format!("{minutes}m{:02}s", ms / 1000 % 60),
+    }
+}
+
+/// `512B`, `1.5K`, `16M`: of 1024 each.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["K", "M", "G", "T", "P"];
+    if count < 1024 {
+        return format!("{count}B");
+    }
+    let mut value = count as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let places = usize::from(value < 9.95);
+    format!("{value:.places$}{}", UNITS.get(unit).copied().unwrap_or_default())
+}
+
+/// What was used between two looks; of what was there in the first look alone there is nothing to tell.
+pub fn usage(before: &[Usage], now: &[Usage]) -> String {
+    let before: BTreeMap<&str, &Usage> = before.iter().map(|one| (one.service.as_str(), one)).collect();
+    let limit = |limit: Option<u64>, show: fn(u64) -> String| limit.map_or("-".into(), show);
+    let row = |u: &Usage| {
+        let cpu = before.get(u.service.as_str()).and_then(|b| cpu_percent(b, u));
+        let both = |one: u64, other: u64| format!("{} / {}", bytes(one), bytes(other));
+        vec![
+            u.service.clone(),
+            cpu.map_or("-".into(), |percent| format!("{percent:.1}%")),
+            format!("{} / {}", bytes(u.memory_bytes), limit(u.memory_limit_bytes, bytes)),
+            both(u.io_read_bytes, u.io_written_bytes),
+            u.network.map_or("-".into(), |n| both(n.received_bytes, n.sent_bytes)),
+            u.pressure.map_or("-".into(), |p| format!("{:.1} / {:.1} / {:.1}", p.cpu, p.memory, p.io)),
+            format!("{} / {}", u.processes, limit(u.processes_limit, |count| count.to_string())),
+        ]
+    };
+    let rows: Vec<_> = now.iter().map(row).collect();
+    table(
+        &["NAME", "CPU", "MEMORY / LIMIT", "READ / WRITTEN", "NET IN / OUT", "WAITS CPU / MEM / IO", "PIDS"],
+        &rows,
+    )
+}
+
+/// Of one CPU. None: its groups were made anew in between, or no time has passed.
+fn cpu_percent(before: &Usage, now: &Usage) -> Option<f64> {
+    let used = now.cpu_ns.checked_sub(before.cpu_ns)?;
+    let passed = now.at_ms.checked_sub(before.at_ms).filter(|passed| *passed > 0)?;
+    Some(used as f64 / (passed as f64 * 1e6) * 100.0)
+}
+
+/// A service a line, after all that it needs.
+pub fn graph(all: &[Needs]) -> String {
+    let of: BTreeMap<&str, &Needs> = all.iter().map(|one| (one.service.as_str(), one)).collect();
+    let mut order = Vec::new();
+    let mut seen = BTreeSet::new();
+    // Without recursion: a chain may be as long as the config. What is seen a second time has all that it needs before it.
+    let mut next: Vec<(&str, bool)> = of.keys().rev().map(|name| (*name, false)).collect();
+    while let Some((name, its_needs_are_there)) = next.pop() {
+        if its_needs_are_there {
+            order.push(name);
+        } else if seen.insert(name) {
+            next.push((name, true));
+            let needs = of.get(name).into_iter().flat_map(|one| one.needs.iter().rev());
+            next.extend(needs.map(|need| (need.on.as_str(), false)));
+        }
+    }
+    let row = |name: &&str| {
+        let needs = of.get(name).into_iter().flat_map(|one| &one.needs);
+        let needs: Vec<String> =
+            needs.map(|need| format!("{} ({})", need.on, brief(&need.condition))).collect();
+        vec![(*name).to_owned(), needs.join(", ")]
+    };
+    table(&["SERVICE", "NEEDS"], &order.iter().map(row).collect::<Vec<_>>())
+}
+
+/// For graphviz: an arrow from each service to what it needs. Names of services need no escapes.
+pub fn dot(all: &[Needs]) -> String {
+    let mut out = String::from("digraph services {\n");
+    for one in all {
+        out.push_str(&format!("  \"{}\";\n", one.service));
+        for need in &one.needs {
+            out.push_str(&format!(
+                "  \"{}\" -> \"{}\" [label=\"{}\"];\n",
+                one.service,
+                need.on,
+                brief(&need.condition)
+            ));
+        }
+    }
+    out + "}\n"
+}
+
+fn brief(condition: &str) -> &str {
+    condition.trim_start_matches("service_")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,5 +325,63 @@ mod tests {
             fit(&["NAME", "STATE"], &rows(), 24),
             "NAME      STATE\nweb       running 3m\ndatabase  waiting for s…\n"
         );
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        for (count, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.0K"),
+            (16 << 20, "16M"),
+            (1 << 30, "1.0G"),
+            ((1 << 20) - 1, "1.0M"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+        assert!(bytes(u64::MAX).ends_with('P'));
+        assert_eq!((seconds(1234), seconds(61_000)), ("1.23s".into(), "1m01s".into()));
+    }
+
+    #[test]
+    fn use_is_what_came_between_two_looks() {
+        let at = |at_ms, cpu_ns| Usage {
+            service: "a".into(),
+            at_ms,
+            cpu_ns,
+            memory_bytes: 1 << 20,
+            memory_limit_bytes: None,
+            processes: 2,
+            processes_limit: Some(64),
+            io_read_bytes: 0,
+            io_written_bytes: 512,
+            network: None,
+            pressure: None,
+        };
+        let shown = usage(&[at(1000, 0)], &[at(3000, 1_000_000_000)]);
+        let row: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(row.join(" "), "a 50.0% 1.0M / - 0B / 512B - - 2 / 64");
+        assert_eq!(cpu_percent(&at(1000, 5), &at(3000, 4)), None, "its groups are new");
+        assert_eq!(cpu_percent(&at(1000, 5), &at(1000, 9)), None);
+    }
+
+    #[test]
+    fn the_graph_has_what_is_needed_first() {
+        let one = |service: &str, needs: &[&str]| Needs {
+            service: service.into(),
+            needs: needs
+                .iter()
+                .map(|on| sampan_api::Need { on: (*on).into(), condition: "service_started".into() })
+                .collect(),
+        };
+        let all = [one("app", &["db", "cache"]), one("cache", &["db"]), one("db", &[])];
+        assert_eq!(
+            graph(&all),
+            "SERVICE  NEEDS\ndb\ncache    db (started)\napp      db (started), cache (started)\n"
+        );
+        assert!(dot(&all).contains("  \"app\" -> \"db\" [label=\"started\"];\n"));
+        let chain: Vec<Needs> =
+            (0..20_000).map(|n| one(&format!("s{n:05}"), &[&format!("s{:05}", n + 1)])).collect();
+        assert_eq!(graph(&chain).lines().nth(1), Some("s20000"));
     }
 }

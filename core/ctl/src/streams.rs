@@ -2,6 +2,7 @@
 use crate::ask::{Ask, out};
 use crate::client::{self, Error};
 use crate::follow::{self, Shown};
+use crate::moment::{self, Since};
 use crate::print;
 use sampan_api as api;
 use std::io::{self, BufRead, BufReader, Write};
@@ -12,6 +13,11 @@ pub struct Logs<'a> {
     pub follow: bool,
     pub tail: Option<u64>,
     pub timestamps: bool,
+    /// Times as `moment` gives them.
+    pub since: Option<&'a str>,
+    pub until: Option<&'a str>,
+    /// The service's name before each line.
+    pub prefix: bool,
 }
 
 impl Logs<'_> {
@@ -27,75 +33,91 @@ impl Logs<'_> {
             query.extend(tail.map(|lines| format!("tail={lines}")));
             let body = ask.send("GET", &format!("/v1/logs?{}", query.join("&")), None)?;
             shown.begin_anew();
-            logs(body, &mut shown, self.services.len() == 1, self.timestamps, ask.wants_json())
+            self.lines(body, &mut shown, ask.wants_json())
         };
         if self.follow { follow::over_deaths(stream) } else { stream(false) }
+    }
+
+    /// `SERVICE TIME STREAM F|P TEXT` -> what was asked to be seen of it. stdout and stderr stay apart, and a text comes out byte
+    /// by byte as it went in; JSON knows no bytes, so there what is no UTF-8 is replaced.
+    fn lines(&self, body: client::Body, seen: &mut Shown, json: bool) -> Result<(), Error> {
+        let mut reader = BufReader::new(body);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if reader.read_until(b'\n', &mut line)? == 0 {
+                return Ok(());
+            }
+            let whole = line.strip_suffix(b"\n").unwrap_or(&line);
+            let fields: Vec<&[u8]> = whole.splitn(5, |byte| *byte == b' ').collect();
+            let [service, time, stream, tag, text] = fields.as_slice() else { continue };
+            let time = String::from_utf8_lossy(time);
+            if self.until.is_some_and(|until| moment::is_before(until, &time)) {
+                // Each service's lines come in order, those of several do not.
+                if self.services.len() == 1 {
+                    return Ok(());
+                }
+                continue;
+            }
+            let is_early = self.since.is_some_and(|since| moment::is_before(&time, since));
+            if is_early || !seen.is_new(service, stream, time.as_bytes()) {
+                continue;
+            }
+            let partial = *tag == b"P";
+            if json {
+                let [service, stream, text] =
+                    [service, stream, text].map(|field| String::from_utf8_lossy(field));
+                let value = serde_json::json!({
+                    "service": service, "time": time, "stream": stream, "partial": partial, "text": text,
+                });
+                out(format!("{value}\n").as_bytes())?;
+                continue;
+            }
+            let mut shown = Vec::with_capacity(line.len());
+            if self.prefix {
+                shown.extend_from_slice(service);
+                shown.extend_from_slice(b" | ");
+            }
+            if self.timestamps {
+                shown.extend_from_slice(time.as_bytes());
+                shown.push(b' ');
+            }
+            shown.extend_from_slice(text);
+            if !partial || self.prefix {
+                shown.push(b'\n');
+            }
+            match *stream {
+                b"stderr" => io::stderr().lock().write_all(&shown)?,
+                _ => out(&shown)?,
+            }
+        }
     }
 }
 
 /// What has been, unless only what comes is asked for.
-pub fn show_events(ask: &Ask<'_>, follow: bool, since: Option<u64>) -> Result<(), Error> {
-    let mut next = since.or((!follow).then_some(1));
+pub fn show_events(ask: &Ask<'_>, follow: bool, since: Option<&Since>) -> Result<(), Error> {
+    let (mut next, from) = match since {
+        Some(Since::Number(seq)) => (Some(*seq), None),
+        Some(Since::Time(time)) => (Some(1), Some(time.as_str())),
+        None => ((!follow).then_some(1), None),
+    };
     let mut stream = |_| {
         let since = next.map(|seq| format!("&since={seq}")).unwrap_or_default();
         let body = ask.send("GET", &format!("/v1/events?follow={follow}{since}"), None)?;
-        events(body, &mut next, ask.wants_json())
+        events(body, &mut next, from, ask.wants_json())
     };
     if follow { follow::over_deaths(stream) } else { stream(false) }
 }
 
-/// `SERVICE TIME STREAM F|P TEXT` -> what was asked to be seen of it. stdout and stderr stay apart, and a text comes out byte
-/// by byte as it went in; JSON knows no bytes, so there what is no UTF-8 is replaced.
-fn logs(body: client::Body, seen: &mut Shown, one: bool, timestamps: bool, json: bool) -> Result<(), Error> {
-    let mut reader = BufReader::new(body);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if reader.read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
-        }
-        let whole = line.strip_suffix(b"\n").unwrap_or(&line);
-        let fields: Vec<&[u8]> = whole.splitn(5, |byte| *byte == b' ').collect();
-        let [service, time, stream, tag, text] = fields.as_slice() else { continue };
-        if !seen.is_new(service, stream, time) {
-            continue;
-        }
-        let partial = *tag == b"P";
-        if json {
-            let [service, time, stream, text] =
-                [service, time, stream, text].map(|field| String::from_utf8_lossy(field));
-            let value = serde_json::json!({
-                "service": service, "time": time, "stream": stream, "partial": partial, "text": text,
-            });
-            out(format!("{value}\n").as_bytes())?;
-            continue;
-        }
-        let mut shown = Vec::with_capacity(line.len());
-        if !one {
-            shown.extend_from_slice(service);
-            shown.extend_from_slice(b" | ");
-        }
-        if timestamps {
-            shown.extend_from_slice(time);
-            shown.push(b' ');
-        }
-        shown.extend_from_slice(text);
-        if !partial || !one {
-            shown.push(b'\n');
-        }
-        match *stream {
-            b"stderr" => io::stderr().lock().write_all(&shown)?,
-            _ => out(&shown)?,
-        }
-    }
-}
-
-fn events(body: client::Body, next: &mut Option<u64>, json: bool) -> Result<(), Error> {
+fn events(body: client::Body, next: &mut Option<u64>, from: Option<&str>, json: bool) -> Result<(), Error> {
     for line in BufReader::new(body).lines() {
         let line = line?;
         let transition = serde_json::from_str::<api::Transition>(&line);
         if let Ok(transition) = &transition {
             *next = Some(transition.seq + 1);
+            if from.is_some_and(|from| moment::is_before(&transition.time, from)) {
+                continue;
+            }
         }
         match transition {
             Ok(transition) if !json => out(print::transition(&transition).as_bytes())?,

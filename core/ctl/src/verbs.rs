@@ -1,7 +1,8 @@
 //! What each verb asks for, and its exit code.
 use crate::args::{Args, PluginVerb, Verb};
-use crate::ask::{Ask, complain, copy, of, out, pretty, to_json};
+use crate::ask::{Ask, DONE, FAILED, complain, copy, of, out, pretty, query, to_json};
 use crate::client::{self, Error};
+use crate::looks;
 use crate::print;
 use crate::streams::{Logs, show_events};
 use crate::waits;
@@ -11,8 +12,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub const DONE: u8 = 0;
-pub const FAILED: u8 = 1;
 const NOT_HEALTHY: u8 = 4;
 
 pub fn run(args: &Args) -> Result<u8, Error> {
@@ -20,29 +19,46 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     match &args.verb {
         Verb::Up { services, wait, timeout } => return up(ask, services, *wait, *timeout),
         Verb::Down => return down(ask),
-        Verb::Ps { quiet } => ps(ask, *quiet)?,
+        Verb::Ps { quiet, filter } => ps(ask, *quiet, filter)?,
         Verb::Status { services } => status(ask, services)?,
-        Verb::Inspect { service } => {
-            let path = of(service, "");
-            out(pretty(&client::text(&mut ask.send("GET", &path, None)?)?).as_bytes())?;
+        Verb::Inspect { services } => {
+            for service in services {
+                let path = of(service, "");
+                out(pretty(&client::text(&mut ask.send("GET", &path, None)?)?).as_bytes())?;
+            }
         }
+        Verb::Port { service, port } => looks::port(ask, service, port.as_deref())?,
+        Verb::Top { service } => looks::top(ask, service)?,
+        Verb::Stats { services, no_stream } => looks::stats(ask, services, *no_stream)?,
+        Verb::Wait { services, condition, timeout } => {
+            return looks::wait(ask, services, *condition, *timeout);
+        }
+        Verb::Graph { dot } => looks::graph(ask, *dot)?,
         Verb::Start { services, detach } => return each(ask, services, "start", *detach),
         Verb::Stop { services, detach } => return all_at_once(ask, services, "stop", *detach),
         Verb::Restart { services, detach } => return each(ask, services, "restart", *detach),
-        Verb::Kill { service, signal } => {
-            let body = to_json(&api::Kill { signal: signal.clone() });
-            ask.show::<api::Done>("POST", &of(service, "/kill"), Some(&body), |_| String::new())?;
+        Verb::Kill { services, signal } => return kill(ask, services, signal),
+        Verb::Logs { services, follow, tail, timestamps, since, until, no_prefix } => {
+            let prefix = services.len() != 1 && !no_prefix;
+            let (since, until) = (since.as_deref(), until.as_deref());
+            let (follow, tail, timestamps) = (*follow, *tail, *timestamps);
+            Logs { services, follow, tail, timestamps, since, until, prefix }.show(ask)?;
         }
-        Verb::Logs { services, follow, tail, timestamps } => {
-            Logs { services, follow: *follow, tail: *tail, timestamps: *timestamps }.show(ask)?;
-        }
-        Verb::Events { follow, since } => show_events(ask, *follow, *since)?,
-        Verb::Why { service } => {
+        Verb::Events { follow, since } => show_events(ask, *follow, since.as_ref())?,
+        Verb::Why { services } => {
             let print = |all: &Vec<api::Transition>| all.iter().map(print::transition).collect();
-            ask.show("GET", &of(service, "/why"), None, print)?;
+            for service in services {
+                ask.show("GET", &of(service, "/why"), None, print)?;
+            }
         }
-        Verb::Exec { service, command, tty } => return exec(ask, service, command, *tty),
-        Verb::Apply => drop(ask.show("POST", "/v1/apply", None, print::applied)?),
+        Verb::Exec { service, command, tty, interactive: _, user, env, workdir } => {
+            let with = Exec { tty: *tty, user: user.as_deref(), env, workdir: workdir.as_deref() };
+            return exec(ask, service, command, &with);
+        }
+        Verb::Apply { dry_run } => {
+            let body = to_json(&api::Apply { dry_run: *dry_run });
+            ask.show("POST", "/v1/apply", Some(&body), print::applied)?;
+        }
         Verb::Config { service } => config(ask, service.as_deref())?,
         Verb::Plugin(verb) => plugin(ask, verb)?,
         Verb::Image { args } => return become_program("sampan-image", |program| program.args(args)),
@@ -67,10 +83,27 @@ fn down(ask: &Ask<'_>) -> Result<u8, Error> {
     Ok(FAILED)
 }
 
-fn ps(ask: &Ask<'_>, quiet: bool) -> Result<(), Error> {
+fn ps(ask: &Ask<'_>, quiet: bool, filters: &[String]) -> Result<(), Error> {
     let names = |all: &Vec<api::Status>| all.iter().map(|s| format!("{}\n", s.name)).collect();
     let print = |all: &Vec<api::Status>| if quiet { names(all) } else { print::services(all) };
-    ask.show("GET", "/v1/services", None, print).map(drop)
+    ask.show("GET", &format!("/v1/services{}", query("filter", filters)), None, print).map(drop)
+}
+
+/// What failed is said, and the rest goes on.
+fn kill(ask: &Ask<'_>, services: &[String], signal: &str) -> Result<u8, Error> {
+    let body = to_json(&api::Kill { signal: signal.to_owned() });
+    let mut code = DONE;
+    for service in services {
+        match ask.show::<api::Done>("POST", &of(service, "/kill"), Some(&body), |_| String::new()) {
+            Err(Error::Refused(failure)) if failure.code != "usage" => {
+                complain(&Error::Refused(failure).to_string());
+                code = FAILED;
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+    }
+    Ok(code)
 }
 
 fn config(ask: &Ask<'_>, service: Option<&str>) -> Result<(), Error> {
@@ -180,8 +213,16 @@ fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
     if ask.wants_json() { out(format!("{:#}\n", serde_json::Value::from(values)).as_bytes()) } else { Ok(()) }
 }
 
+/// How a program is run in a container.
+struct Exec<'a> {
+    tty: bool,
+    user: Option<&'a str>,
+    env: &'a [String],
+    workdir: Option<&'a str>,
+}
+
 /// Becomes `sampan exec`: terminal, signals and exit code are the runtime's own.
-fn exec(ask: &Ask<'_>, service: &str, command: &[String], tty: bool) -> Result<u8, Error> {
+fn exec(ask: &Ask<'_>, service: &str, command: &[String], with: &Exec<'_>) -> Result<u8, Error> {
     let inspect: api::Inspect = ask.get(&of(service, ""))?;
     if inspect.status.pid.is_none() {
         complain(&format!("{service} is not running: {}", inspect.status.text));
@@ -190,9 +231,12 @@ fn exec(ask: &Ask<'_>, service: &str, command: &[String], tty: bool) -> Result<u
     let version: api::Version = ask.get("/v1/version")?;
     become_program("sampan", |program| {
         program.arg("--root").arg(&version.containers).arg("exec");
-        if tty || io::stdin().is_terminal() && io::stdout().is_terminal() {
+        if with.tty || io::stdin().is_terminal() && io::stdout().is_terminal() {
             program.arg("--tty");
         }
+        program.args(with.env.iter().flat_map(|variable| ["--env", variable]));
+        program.args(with.user.iter().flat_map(|user| ["--user", *user]));
+        program.args(with.workdir.iter().flat_map(|folder| ["--cwd", *folder]));
         program.arg(&inspect.container_id).args(command)
     })
 }

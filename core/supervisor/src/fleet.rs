@@ -146,6 +146,8 @@ impl Entry {
             pid: self.live.as_ref().map(|live| live.pid),
             ports: self.config().ports.iter().map(show_port).collect(),
             generation: machine.generation,
+            exit_code: machine.last_exit.and_then(|exit| exit.number()),
+            labels: self.config().labels.clone(),
         }
     }
 
@@ -175,7 +177,6 @@ impl Entry {
         let totals = self.machine.totals();
         api::Inspect {
             status,
-            exit_code: exit.and_then(|exit| exit.number()),
             signal: exit.and_then(|exit| match exit.status {
                 Status::Signal(signal) => Some(signal),
                 Status::Code(_) | Status::Unknown => None,

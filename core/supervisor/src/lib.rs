@@ -26,6 +26,7 @@ pub mod hooks;
 pub mod probe;
 pub mod inside;
 pub mod metrics;
+pub mod usage;
 pub mod request;
 pub mod life;
 pub mod check;

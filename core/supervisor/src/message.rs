@@ -88,5 +88,7 @@ impl Message {
 pub enum Asker {
     Signal,
     Apply(Answer<api::Applied>),
+    /// What would change.
+    DryRun(Answer<api::Applied>),
     Up(api::Up, Answer<api::Done>),
 }

@@ -1,6 +1,7 @@
 //! What clients ask of the worker. `serve` turns HTTP into these and waits; the loop answers each exactly once, at once
 //! or when what was asked for has come true. A request whose client has gone is carried out all the same.
 use crate::metrics;
+use crate::usage;
 use sampan_api as api;
 use std::os::fd::OwnedFd;
 use tokio::sync::{broadcast, oneshot};
@@ -66,8 +67,23 @@ pub enum Request {
     },
     /// Stops everything and ends sampand; answered when the last container is gone.
     Down(Answer<api::Done>),
-    /// Reads the config again; with an error nothing changes.
-    Apply(Answer<api::Applied>),
+    /// Reads the config again; with an error, or for a dry run, nothing changes.
+    Apply {
+        dry_run: bool,
+        answer: Answer<api::Applied>,
+    },
+    Wait {
+        name: String,
+        condition: api::Condition,
+        timeout_ms: Option<u64>,
+        answer: Answer<api::Done>,
+    },
+    /// None named: all that live.
+    Lives {
+        services: Vec<String>,
+        answer: Answer<usage::Lives>,
+    },
+    Graph(Answer<Vec<api::Needs>>),
     Events {
         since: Option<u64>,
         answer: Answer<EventStream>,

@@ -41,6 +41,10 @@ impl Worker {
                 Err(text) => tracing::error!("the config has errors, nothing changed\n{text}"),
             },
             Asker::Apply(answer) => drop(answer.send(self.apply_for_client(result))),
+            Asker::DryRun(answer) => {
+                let would = read_well(result).map(|loaded| desired::would(&self.config, &loaded.config));
+                drop(answer.send(would));
+            }
             Asker::Up(up, answer) => match self.apply_for_client(result) {
                 Ok(_) => self.up(&up, answer),
                 Err(failure) => drop(answer.send(Err(failure))),
@@ -56,11 +60,7 @@ impl Worker {
         if self.is_ending() {
             return Err(stopping());
         }
-        let loaded = result.map_err(|text| api::Failure {
-            error: "the config has errors, nothing changed".into(),
-            code: "config".into(),
-            detail: Some(text),
-        })?;
+        let loaded = read_well(result)?;
         self.replace_config(*loaded).map_err(|why| failure("internal", format!("{why}; nothing changed")))
     }
 
@@ -133,6 +133,14 @@ impl Worker {
         }
         (lives, parting)
     }
+}
+
+fn read_well(result: Result<Box<Loaded>, String>) -> Result<Box<Loaded>, api::Failure> {
+    result.map_err(|text| api::Failure {
+        error: "the config has errors, nothing changed".into(),
+        code: "config".into(),
+        detail: Some(text),
+    })
 }
 
 fn keep(prepared: Prepared) -> Result<(), String> {

@@ -9,6 +9,7 @@ use crate::message::Asker;
 use crate::metrics;
 use crate::request::{Answer, ControlReply, EventStream, Request, failure, stopping};
 use crate::settings::Event;
+use crate::usage;
 use sampan_api as api;
 use sampan_journal::{HISTORY, Since};
 use sampan_plugin_host::Reset;
@@ -27,7 +28,7 @@ impl Worker {
             {
                 send(answer, Err(stopping()));
             }
-            Request::Apply(answer) if self.is_ending() => send(answer, Err(stopping())),
+            Request::Apply { answer, dry_run: false } if self.is_ending() => send(answer, Err(stopping())),
             Request::Version(answer) => send(answer, Ok(self.version())),
             Request::Loop(answer) => send(answer, Ok(self.turns.show(Instant::now()))),
             Request::Metrics(answer) => send(answer, Ok(self.facts_to_count())),
@@ -74,7 +75,17 @@ impl Worker {
             }
             Request::Up { up, answer } => self.read_config(Asker::Up(up, answer)),
             Request::Down(answer) => self.farewell(answer),
-            Request::Apply(answer) => self.read_config(Asker::Apply(answer)),
+            Request::Apply { dry_run, answer } => {
+                self.read_config(if dry_run { Asker::DryRun(answer) } else { Asker::Apply(answer) });
+            }
+            Request::Wait { name, condition, timeout_ms, answer } => {
+                if let Some(answer) = self.known(&name, answer) {
+                    let limit = timeout_ms.map(Duration::from_millis);
+                    self.wait(&[name.as_str()], self.goal(&name, condition), false, limit, answer);
+                }
+            }
+            Request::Lives { services, answer } => send(answer, self.lives_of(&services)),
+            Request::Graph(answer) => send(answer, Ok(self.needs())),
             Request::Events { since, answer } => send(answer, self.events(since)),
             Request::Logs { services, follow, tail, answer } => {
                 if let Some(unknown) = services.iter().find(|name| self.fleet.get(name).is_none()) {
@@ -200,6 +211,51 @@ impl Worker {
             plugins: self.context.plugins.statuses(),
             hierarchies: self.context.hierarchies,
         }
+    }
+
+    fn goal(&self, name: &str, condition: api::Condition) -> Goal {
+        match condition {
+            api::Condition::Running => Goal::Up,
+            api::Condition::Healthy => Goal::Healthy,
+            api::Condition::Exited => Goal::Ended(
+                self.fleet
+                    .get(name)
+                    .map_or(0, |entry| entry.machine.generation + u64::from(!entry.machine.state.has_life())),
+            ),
+        }
+    }
+
+    fn lives_of(&self, services: &[String]) -> Result<usage::Lives, api::Failure> {
+        if let Some(unknown) = services.iter().find(|name| self.fleet.get(name).is_none()) {
+            return Err(self.no_such(unknown));
+        }
+        let is_asked =
+            |entry: &&Entry| services.is_empty() || services.iter().any(|name| **name == *entry.name);
+        let of = |entry: &Entry| {
+            let live = entry.live.as_ref()?;
+            Some(usage::Life {
+                service: entry.name.clone(),
+                cgroup: self.context.cgroup(&entry.name),
+                pidfd: live.pidfd.clone(),
+                has_network: live.netns.is_some(),
+            })
+        };
+        let all = self.fleet.entries.values().filter(is_asked).filter_map(of).collect();
+        Ok(usage::Lives { hierarchies: self.context.hierarchies, all })
+    }
+
+    fn needs(&self) -> Vec<api::Needs> {
+        let of = |service: &sampan_config::schema::Service| {
+            let need = |(on, how): (&String, &sampan_config::schema::Dependency)| api::Need {
+                on: on.clone(),
+                condition: serde_json::to_value(how.condition)
+                    .ok()
+                    .and_then(|value| Some(value.as_str()?.to_owned()))
+                    .unwrap_or_default(),
+            };
+            api::Needs { service: service.name.clone(), needs: service.depends_on.iter().map(need).collect() }
+        };
+        self.config.services.values().map(|service| of(service)).collect()
     }
 
     fn inspect(&self, name: &str) -> Result<api::Inspect, api::Failure> {

@@ -63,8 +63,17 @@ pub fn replace(worker: &mut Worker, mut config: Config) -> api::Applied {
         );
     }
     tracing::info!("config applied");
-    let changes = diff.services.iter().map(|(name, change)| show(name, change)).collect();
-    api::Applied { changes, others }
+    api::Applied { changes: show_all(&diff), others }
+}
+
+/// What [`replace`] would say.
+pub fn would(old: &Config, new: &Config) -> api::Applied {
+    let diff = diff::diff(old, new);
+    api::Applied { changes: show_all(&diff), others: others(&diff) }
+}
+
+fn show_all(diff: &diff::Diff) -> Vec<api::Change> {
+    diff.services.iter().map(|(name, change)| show(name, change)).collect()
 }
 
 /// What has no entry gets one; what has one hears of its new config by an event.

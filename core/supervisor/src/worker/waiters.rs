@@ -23,6 +23,8 @@ pub enum Goal {
     /// Running, and healthy where there is a check.
     Healthy,
     AtRest,
+    /// This life is over, or it is at rest.
+    Ended(u64),
     /// A later life than this one runs, or it is at rest.
     Beyond(u64),
 }
@@ -77,6 +79,7 @@ fn reached(entry: Option<&Entry>, goal: Goal) -> bool {
     let rest = entry.is_at_rest();
     match goal {
         Goal::AtRest => rest,
+        Goal::Ended(generation) => rest || fulfilled(Some(entry), Goal::Ended(generation)),
         Goal::Up => rest || machine.standing().started,
         Goal::Healthy => rest || fulfilled(Some(entry), goal),
         Goal::Beyond(generation) => rest || (machine.generation > generation && machine.standing().started),
@@ -85,9 +88,15 @@ fn reached(entry: Option<&Entry>, goal: Goal) -> bool {
 
 /// Whether what the client asked for is so.
 fn fulfilled(entry: Option<&Entry>, goal: Goal) -> bool {
-    let Some(entry) = entry else { return goal == Goal::AtRest };
-    let standing = entry.machine.standing();
+    let Some(entry) = entry else { return matches!(goal, Goal::AtRest | Goal::Ended(_)) };
+    let machine = &entry.machine;
+    let standing = machine.standing();
     match goal {
+        Goal::Ended(generation) => {
+            standing.at_rest
+                || machine.generation > generation
+                || machine.generation == generation && !machine.state.has_life()
+        }
         Goal::AtRest => standing.at_rest,
         Goal::Up | Goal::Beyond(_) => standing.started,
         Goal::Healthy => {

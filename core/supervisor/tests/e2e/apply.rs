@@ -141,7 +141,7 @@ fn a_job_that_is_done_stays_done_when_its_config_changes() {
     let mut world = world!("{job}");
     world.start();
     world.ok(&["start", "job"]);
-    world.until("it is done", |world| world.inspect("job").exit_code == Some(0));
+    world.until("it is done", |world| world.inspect("job").status.exit_code == Some(0));
     world.until_state("job", "stopped");
     world.configure(&format!("{job}user = \"65534:65534\"\n"));
     world.ok(&["apply"]);

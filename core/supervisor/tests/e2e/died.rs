@@ -185,7 +185,7 @@ stop_signal = "SIGKILL"
             let crash = world.inspect("crash");
             assert!(crash.status.restarts >= restarts, "{} after {restarts}", crash.status.restarts);
             restarts = crash.status.restarts;
-            assert!(matches!(crash.exit_code, None | Some(3)), "{crash:?}");
+            assert!(matches!(crash.status.exit_code, None | Some(3)), "{crash:?}");
         }
         std::thread::sleep(Duration::from_millis(random.below(150)));
     }
@@ -222,10 +222,10 @@ fn an_exit_while_no_worker_lives_is_reported() {
     std::thread::sleep(Duration::from_millis(100));
     world.signal(libc::SIGCONT);
     world.until_state("once", "failed");
-    assert_eq!(world.inspect("once").exit_code, Some(37));
+    assert_eq!(world.inspect("once").status.exit_code, Some(37));
     world.until("the other lives again", |world| world.inspect("again").status.generation == 2);
     let again = world.inspect("again");
-    assert_eq!((again.exit_code, again.status.restarts), (Some(37), 1));
+    assert_eq!((again.status.exit_code, again.status.restarts), (Some(37), 1));
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn the_next_sampand_adopts_what_a_killed_keel_leaves() {
     let known = World::kernel() >= (6, 15);
     let (exit, code) = if known { ("37", Some(37)) } else { ("unknown", None) };
     let gone = world.inspect("gone");
-    assert_eq!((gone.status.last_exit.as_deref(), gone.exit_code), (Some(exit), code), "never 0");
+    assert_eq!((gone.status.last_exit.as_deref(), gone.status.exit_code), (Some(exit), code), "never 0");
     world.until("back is back", |world| world.inspect("back").status.generation == 2);
     assert_eq!(world.inspect("back").status.last_exit.as_deref(), Some(exit));
     world.ok(&["stop", "once"]);
@@ -306,7 +306,7 @@ fn dies_at(boundary: u64) -> Option<bool> {
     world.until_state("a", "running");
     world.until_state("b", "running");
     let (job, once) = (world.inspect("job"), world.inspect("once"));
-    assert_eq!((job.exit_code, once.exit_code), (Some(0), Some(37)), "{}", world.said());
+    assert_eq!((job.status.exit_code, once.status.exit_code), (Some(0), Some(37)), "{}", world.said());
     assert_eq!((world.processes("a"), world.processes("b")), (vec![world.pid("a")], vec![world.pid("b")]));
     // The answer may be lost with a worker; what was asked for may not be half done.
     world.until("a is stopped", |world| {

@@ -34,7 +34,7 @@ restart = "no"
     std::fs::remove_file(hog).unwrap();
     kill(world.pid("talks"), libc::SIGUSR1);
     world.until_state("talks", "failed");
-    assert_eq!(world.inspect("talks").exit_code, Some(37), "it could write");
+    assert_eq!(world.inspect("talks").status.exit_code, Some(37), "it could write");
     world.until("each line is in its log, or counted there as dropped", |world| {
         let ran = world.ctl(&["logs", "talks"]);
         let said = ["first", "last"].iter().filter(|line| ran.out.contains(**line)).count();

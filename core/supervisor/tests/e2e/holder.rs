@@ -145,7 +145,11 @@ fn all_three_are_killed_and_it_is_said_that_lines_may_be_missing() {
     for name in ["once", "slow"] {
         world.until_state(name, "failed");
         let exit = world.inspect(name);
-        assert_eq!((exit.status.last_exit.as_deref(), exit.exit_code), (Some("unknown"), None), "{name}");
+        assert_eq!(
+            (exit.status.last_exit.as_deref(), exit.status.exit_code),
+            (Some("unknown"), None),
+            "{name}"
+        );
     }
     let many = numbers(&world).len() + 50;
     world.until("it is read again", |world| numbers(world).len() > many);

@@ -77,7 +77,7 @@ fn a_service_from_an_image_is_led_as_the_image_says_over_a_dead_worker() {
     assert_eq!((inspect.status.pid, inspect.image), (Some(pid), Some(image)));
     // The image's signal, by the new worker: SIGTERM would do nothing for 50 s.
     world.ok(&["stop", "web"]);
-    assert_eq!(world.inspect("web").exit_code, Some(0), "{}", world.said());
+    assert_eq!(world.inspect("web").status.exit_code, Some(0), "{}", world.said());
     assert_eq!(fs::read_to_string(world.dir().join("state/images/roots/web/upper/state")).unwrap(), "here\n");
 }
 

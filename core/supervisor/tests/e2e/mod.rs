@@ -32,6 +32,7 @@ mod images;
 mod kept;
 mod launches;
 mod limits;
+mod looks;
 mod orders;
 mod messages;
 mod metrics;

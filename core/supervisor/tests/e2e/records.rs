@@ -10,7 +10,7 @@ fn every_transition_is_on_record() {
         world!("[services.a]\n{LIVE}[services.job]\ncommand = [\"/bin/true\"]\nrestart = \"no\"\n");
     world.start();
     world.until_state("a", "running");
-    world.until("the job is done", |world| world.inspect("job").exit_code == Some(0));
+    world.until("the job is done", |world| world.inspect("job").status.exit_code == Some(0));
     world.until_state("job", "stopped");
     for verb in ["restart", "stop", "start"] {
         world.ok(&[verb, "a"]);

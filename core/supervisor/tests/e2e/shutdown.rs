@@ -18,7 +18,7 @@ fn in_the_middle(world: &mut World, how: impl FnOnce(&World)) {
     for name in ["top", "base", "beside"] {
         world.until_state(name, "running");
     }
-    world.until("the job is done", |world| world.inspect("job").exit_code == Some(0));
+    world.until("the job is done", |world| world.inspect("job").status.exit_code == Some(0));
     world.ok(&["stop", "held"]);
     how(world);
     world.until_state("top", "stopping");

@@ -24,7 +24,7 @@ fn a_group_that_somebody_has_frozen_is_stopped_all_the_same() {
     for name in names {
         world.ok(&["stop", name]);
     }
-    assert_eq!(world.inspect("polite").exit_code, Some(0), "it was asked, not killed");
+    assert_eq!(world.inspect("polite").status.exit_code, Some(0), "it was asked, not killed");
 }
 
 #[test]
@@ -74,5 +74,5 @@ restart = {{ policy = "on-failure", delay = "10ms", max_delay = "10ms" }}
     });
     let job = world.inspect("job");
     assert_eq!((job.status.state.as_str(), job.status.generation), ("stopped", 1), "{}", world.said());
-    assert_eq!((job.exit_code, job.oom), (Some(0), true), "what happened is still told");
+    assert_eq!((job.status.exit_code, job.oom), (Some(0), true), "what happened is still told");
 }

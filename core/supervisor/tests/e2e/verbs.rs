@@ -44,7 +44,10 @@ restart = {{ policy = "on-failure", delay = "1s", max_delay = "1h", multiplier =
     assert_eq!(status.pid.map(|pid| world.processes("web").contains(&pid)), Some(true));
     assert_eq!((status.generation, status.wanted.as_str(), status.last_exit), (1, "up", None));
     let crash = world.inspect("crash");
-    assert_eq!((crash.exit_code, crash.signal, crash.status.restarts, crash.attempt), (Some(3), None, 2, 2));
+    assert_eq!(
+        (crash.status.exit_code, crash.signal, crash.status.restarts, crash.attempt),
+        (Some(3), None, 2, 2)
+    );
     let shown: serde_json::Value = serde_json::from_str(&world.ok(&["inspect", "web"])).unwrap();
     assert_eq!(shown["container_id"], "web");
     assert!(world.ok(&["status"]).contains("web: running"), "{}", world.ok(&["status"]));
@@ -123,7 +126,7 @@ fn verbs_change_one_service() {
     let again = world.inspect("a").status;
     assert_eq!((again.generation, again.state.as_str()), (2, "running"));
     assert!(again.pid.is_some_and(|pid| pid != a));
-    assert_eq!(world.inspect("a").exit_code, Some(0), "it ends well when asked to");
+    assert_eq!(world.inspect("a").status.exit_code, Some(0), "it ends well when asked to");
 
     world.ok(&["kill", "a", "-s", "USR1"]);
     world.until("a third life", |world| world.inspect("a").status.generation == 3);

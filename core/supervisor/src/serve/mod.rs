@@ -2,6 +2,8 @@
 //!
 //! A handler turns a request into a message for the loop and waits for its answer; it decides nothing. Who may ask is decided
 //! by the peer's credentials, looked at once per connection, whatever the file's mode says (`callers`).
+mod reads;
+
 use crate::callers::{self, Groups, Peer, Right};
 use crate::listen::Listening;
 use crate::message::Message;
@@ -109,13 +111,18 @@ async fn once(seen: Arc<Mutex<Seen>>, request: HttpRequest, next: Next) -> Respo
 
 fn routes(send: Send) -> Router {
     let (asked, turn) = (send.clone(), scrape::Turn::default());
+    let (looks, used) = (scrape::Turn::default(), scrape::Turn::default());
     Router::new()
         .route("/v1/version", get(version))
         .route("/v1/loop", get(turns))
         .route("/v1/metrics", get(move || scrape::page(asked.clone(), turn.clone())))
-        .route("/v1/services", get(services))
+        .route("/v1/services", get(reads::services))
         .route("/v1/services/{name}", get(service))
         .route("/v1/services/{name}/why", get(why))
+        .route("/v1/services/{name}/wait", get(reads::wait))
+        .route("/v1/services/{name}/processes", get(move |send, name| reads::processes(send, looks, name)))
+        .route("/v1/usage", get(move |send, query| reads::used(send, used, query)))
+        .route("/v1/graph", get(reads::graph))
         .route("/v1/services/{name}/start", post(start_service))
         .route("/v1/services/{name}/stop", post(stop_service))
         .route("/v1/services/{name}/restart", post(restart_service))
@@ -202,10 +209,6 @@ async fn turns(State(send): State<Send>) -> Reply<api::Loop> {
     ask(&send, Request::Loop).await.map(Json)
 }
 
-async fn services(State(send): State<Send>) -> Reply<Vec<api::Status>> {
-    ask(&send, Request::Services).await.map(Json)
-}
-
 async fn service(State(send): State<Send>, Path(name): Path<String>) -> Reply<api::Inspect> {
     ask(&send, |answer| Request::Service { name, answer }).await.map(Json)
 }
@@ -249,8 +252,9 @@ async fn down(State(send): State<Send>) -> Reply<api::Done> {
     ask(&send, Request::Down).await.map(Json)
 }
 
-async fn apply(State(send): State<Send>) -> Reply<api::Applied> {
-    ask(&send, Request::Apply).await.map(Json)
+async fn apply(State(send): State<Send>, bytes: Bytes) -> Reply<api::Applied> {
+    let dry_run = body::<api::Apply>(&bytes)?.dry_run;
+    ask(&send, |answer| Request::Apply { dry_run, answer }).await.map(Json)
 }
 
 async fn plugins(State(send): State<Send>) -> Reply<Vec<api::PluginStatus>> {

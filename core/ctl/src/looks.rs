@@ -1,0 +1,130 @@
+//! Verbs that only look.
+use crate::args::Condition;
+use crate::ask::{Ask, DONE, FAILED, complain, of, out, query};
+use crate::client::{self, Error};
+use crate::print;
+use sampan_api as api;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+/// Between two looks at what services use.
+const PAUSE: Duration = Duration::from_secs(1);
+/// To the upper left, and nothing below it.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+pub fn port(ask: &Ask<'_>, service: &str, port: Option<&str>) -> Result<(), Error> {
+    let status = ask.get::<api::Inspect>(&of(service, ""))?.status;
+    // `127.0.0.1:8080->80/tcp`
+    let published: Vec<(&str, &str)> =
+        status.ports.iter().filter_map(|port| port.split_once("->")).map(|(host, own)| (own, host)).collect();
+    let wanted = port.map(|port| if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") });
+    let shown: Vec<_> =
+        published.iter().filter(|(own, _)| wanted.as_deref().is_none_or(|w| w == *own)).collect();
+    if let (Some(wanted), true) = (&wanted, shown.is_empty()) {
+        let all: Vec<&str> = published.iter().map(|(own, _)| *own).collect();
+        let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+        let error = format!("{service} publishes no port {wanted}; it publishes: {all}");
+        return Err(Error::Refused(api::Failure { error, code: "refused".into(), detail: None }));
+    }
+    if ask.wants_json() {
+        let all: Vec<_> =
+            shown.iter().map(|(own, host)| serde_json::json!({ "port": own, "at": host })).collect();
+        return out(format!("{:#}\n", serde_json::Value::from(all)).as_bytes());
+    }
+    let line = |(own, host): &&(&str, &str)| match wanted {
+        Some(_) => format!("{host}\n"),
+        None => format!("{own} -> {host}\n"),
+    };
+    out(shown.iter().map(line).collect::<String>().as_bytes())
+}
+
+pub fn top(ask: &Ask<'_>, service: &str) -> Result<(), Error> {
+    let print = |all: &Vec<api::Process>| print::processes(all);
+    ask.show("GET", &of(service, "/processes"), None, print).map(drop)
+}
+
+pub fn stats(ask: &Ask<'_>, services: &[String], once: bool) -> Result<(), Error> {
+    let path = format!("/v1/usage{}", query("service", services));
+    let is_terminal = io::stdout().is_terminal();
+    let mut before: Vec<api::Usage> = ask.get(&path)?;
+    loop {
+        if ask.wants_json() {
+            out(format!("{}\n", crate::ask::to_json(&before)).as_bytes())?;
+            if once {
+                return Ok(());
+            }
+        }
+        std::thread::sleep(PAUSE);
+        let now: Vec<api::Usage> = ask.get(&path)?;
+        if !ask.wants_json() {
+            let clear = if once || !is_terminal { "" } else { CLEAR };
+            out(format!("{clear}{}", print::usage(&before, &now)).as_bytes())?;
+        }
+        if once {
+            return Ok(());
+        }
+        before = now;
+    }
+}
+
+/// For all at once; the answers come in the order of the names.
+pub fn wait(
+    ask: &Ask<'_>,
+    services: &[String],
+    condition: Condition,
+    timeout: Option<u64>,
+) -> Result<u8, Error> {
+    let socket = ask.socket();
+    let condition_name = match condition {
+        Condition::Running => "running",
+        Condition::Healthy => "healthy",
+        Condition::Exited => "exited",
+    };
+    let limit =
+        timeout.map(|seconds| format!("&timeout_ms={}", seconds.saturating_mul(1000))).unwrap_or_default();
+    let asked: Vec<Result<String, Error>> = std::thread::scope(|scope| {
+        let one = |service: &String| {
+            let path = of(service, &format!("/wait?condition={condition_name}{limit}"));
+            scope.spawn(move || client::text(&mut client::send(socket, "GET", &path, None)?))
+        };
+        let threads: Vec<_> = services.iter().map(one).collect();
+        let broken = |_| Err(Error::Broken(io::Error::other("the thread that asked has ended")));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(broken)).collect()
+    });
+    let mut code = DONE;
+    for (service, answer) in services.iter().zip(asked) {
+        let print = |done: &api::Done| match (condition, done.services.first()) {
+            (Condition::Exited, Some(status)) if done.complete => {
+                format!("{}\n", status.exit_code.map_or("unknown".into(), |code| code.to_string()))
+            }
+            _ => String::new(),
+        };
+        let done = match answer.and_then(|text| ask.print(&text, print)) {
+            Err(Error::Refused(failure)) => {
+                complain(&Error::Refused(failure).to_string());
+                code = FAILED;
+                continue;
+            }
+            answer => answer?,
+        };
+        let status = done.services.first();
+        let one = match status.and_then(|status| status.exit_code) {
+            _ if !done.complete => {
+                let text = status.map_or("gone", |status| &status.text);
+                complain(&format!(
+                    "{service} is not {condition_name}: {text}\n  see `sampanctl why {service}`"
+                ));
+                FAILED
+            }
+            Some(exit) if condition == Condition::Exited => u8::try_from(exit).unwrap_or(FAILED),
+            _ => DONE,
+        };
+        code = if code == DONE { one } else { code };
+    }
+    Ok(code)
+}
+
+pub fn graph(ask: &Ask<'_>, dot: bool) -> Result<(), Error> {
+    let print = |all: &Vec<api::Needs>| if dot { print::dot(all) } else { print::graph(all) };
+    ask.show("GET", "/v1/graph", None, print).map(drop)
+}
