@@ -43,7 +43,7 @@ const LINES: &[&str] = &[
     "resources = { cpus = 0.5, memory = \"1.5G\", pids = 0 }",
     "resources.cpu_weight = 1",
     "logging = \"none\"",
-    "logging = { max_size = 5000, max_line = \"1K\" }",
+    "logging = { max_size = 5000, max_line = \"1K\", max_age = \"7d\" }",
     "hooks.poststop = [{ path = \"/x\", env = [\"A=$$b\"], timeout = 3 }]",
     "hooks.startContainer = [{ path = \"/in\" }]",
     "depends_on = [\"b\"]",

@@ -176,10 +176,11 @@ fn what_to_run() {
 #[test]
 fn what_the_start_would_refuse_is_refused_before() {
     service(
-        "logging = { max_size = \"0\", max_line = \"1M\" }\nshm_size = 0\nsecurity.seccomp_profile = \"/no/such.json\"",
+        "logging = { max_size = \"0\", max_line = \"1M\", max_age = \"0s\" }\nshm_size = 0\nsecurity.seccomp_profile = \"/no/such.json\"",
         &[
             "2:24 services.web.logging.max_size: 0 bytes is out of range [4K to 1T]",
             "2:40 services.web.logging.max_line: 1048576 bytes is out of range [256 bytes to 64K]",
+            "2:56 services.web.logging.max_age: must be more than 0 [as \"1s\"]",
             "3:12 services.web.shm_size: 0 bytes is out of range [1 byte to 1T]",
             "4:28 services.web.security.seccomp_profile: cannot read /no/such.json: no such file or directory [or write \"default\"]",
         ],

@@ -3,6 +3,7 @@
 //! A service's settings are read once, at `create`, and stored: the log of a container goes on as it was begun, over crashes
 //! and reloads, until it is created anew. Sizes are numbers of bytes or text such as "20M"; K, M and G are powers of 1024.
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sampan_plugin::prelude::*;
 
@@ -50,11 +51,14 @@ pub struct Settings {
     pub max_file: u32,
     /// Longer lines are written in parts.
     pub max_line: u64,
+    /// A segment goes so long after its last record, and is left when it is so old.
+    #[serde(default)]
+    pub max_age: Option<Duration>,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { driver: Driver::Local, max_size: 20 << 20, max_file: 5, max_line: 16 << 10 }
+        Settings { driver: Driver::Local, max_size: 20 << 20, max_file: 5, max_line: 16 << 10, max_age: None }
     }
 }
 
@@ -91,8 +95,40 @@ impl Settings {
             max_size: number("max_size", default.max_size, SEGMENT_BYTES_MIN, 1 << 40)?,
             max_file: number("max_file", default.max_file.into(), 1, 10_000)? as u32,
             max_line: number("max_line", default.max_line, LINE_BYTES_MIN, LINE_BYTES_MAX)?,
+            max_age: match table.get("max_age") {
+                None | Some(Value::Null) => None,
+                Some(Value::String(none)) if none == "none" => None,
+                Some(value) => match value.as_str().and_then(duration) {
+                    Some(age) if !age.is_zero() => Some(age),
+                    _ => return Err((at("max_age"), format!("{value} is no time; write \"7d\" or \"12h\""))),
+                },
+            },
         }))
     }
+}
+
+/// "7d", "1h30m", "250ms".
+pub fn duration(text: &str) -> Option<Duration> {
+    let (mut rest, mut micros) = (text.trim(), 0_u64);
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        let each = match unit.trim() {
+            "us" => 1,
+            "ms" => 1_000,
+            "s" => 1_000_000,
+            "m" => 60_000_000,
+            "h" => 3_600_000_000,
+            "d" => 86_400_000_000,
+            _ => return None,
+        };
+        micros = micros.checked_add(number.parse::<u64>().ok()?.checked_mul(each)?)?;
+        rest = after;
+    }
+    Some(Duration::from_micros(micros))
 }
 
 /// 20, "20", "20K", "20M", "20MiB", "1.5G" in bytes.

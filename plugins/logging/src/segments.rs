@@ -10,6 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use memchr::{memrchr, memrchr_iter};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -234,6 +235,26 @@ impl Segments {
         while self.all.len() > max.max(1) {
             self.remove_oldest();
         }
+    }
+
+    /// What is over its time: the oldest whose last record is older than `max` go, and the current one is left when it was begun
+    /// so long ago. Returns how long there is nothing to do; `None`: until something is written.
+    pub fn expire(&mut self, max: Duration) -> io::Result<Option<Duration>> {
+        let left = |time: SystemTime| max.saturating_sub(time.elapsed().unwrap_or_default());
+        let begun = self.file()?.metadata().and_then(|meta| meta.created().or_else(|_| meta.modified()))?;
+        if self.bytes > 0 && left(begun).is_zero() {
+            self.rotate()?;
+        }
+        while self.all.len() > 1 {
+            let Some((number, driver)) = self.all.front().copied() else { break };
+            let written = fs::metadata(path(&self.dir, number, driver)).and_then(|meta| meta.modified());
+            match written.map(left) {
+                Ok(left) if !left.is_zero() => return Ok(Some(left)),
+                // Of one that somebody else has removed nothing is known but that.
+                _ => self.remove_oldest(),
+            };
+        }
+        Ok((self.bytes > 0).then(|| left(begun)))
     }
 
     /// Frees space: removes the oldest, unless it is `needed` or a later one.

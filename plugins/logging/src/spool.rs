@@ -310,6 +310,7 @@ impl Spool {
             // Nothing is removed before a transfer is done.
             max_file: u32::MAX,
             max_line: load(&head.max_line).min(LINE_BYTES_MAX),
+            max_age: None,
         };
         let (segment, bytes) = (Number(load(&head.segment)), load(&head.bytes));
         let (time, flush) = (load(&head.time), load(&head.flush) == 1);

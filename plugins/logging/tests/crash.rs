@@ -22,7 +22,7 @@ use crate::world::{Fifo, Folder, records, written};
 const ROLE: &str = "SAMPAN_TEST_LOGGER";
 
 fn settings(driver: Driver) -> Settings {
-    Settings { driver, max_size: 256 << 10, max_file: 10_000, max_line: 1024 }
+    Settings { driver, max_size: 256 << 10, max_file: 10_000, max_line: 1024, max_age: None }
 }
 
 fn start(dir: &Path, spool: Spool, driver: Driver, pipes: [Option<OwnedFd>; 2]) -> Engine {

@@ -1,4 +1,6 @@
 //! `logging` of a service: forms, defaults, errors.
+use std::time::Duration;
+
 use logging::config::{Driver, Settings, size};
 use serde_json::{Value, json};
 
@@ -28,11 +30,21 @@ fn forms_and_defaults() {
     assert_eq!(of(json!("json-file")), Ok(Some(Settings { driver: Driver::JsonFile, ..default })));
     let given = json!({ "driver": "local", "max_size": 1_048_576, "max_file": 2, "max_line": "1K" });
     assert_eq!(of(given), Ok(Some(Settings { max_size: 1 << 20, max_file: 2, max_line: 1024, ..default })));
+    assert_eq!(of(json!({ "max_age": "none" })), Ok(Some(default)));
+    for (text, seconds) in [("90s", 90), ("1h30m", 5400), ("7d", 604_800), (" 2m ", 120)] {
+        let max_age = Some(Duration::from_secs(seconds));
+        assert_eq!(of(json!({ "max_age": text })), Ok(Some(Settings { max_age, ..default })), "{text}");
+    }
     let wrong = |key: &str, text: &str| Err((format!("/logging/{key}"), text.to_owned()));
     assert_eq!(
         of(json!("syslog")),
         wrong("driver", "\"syslog\" is no driver of this plugin: local, json-file, none")
     );
+    for text in ["", "0s", "7", "d", "7w", "-1s", "1s2", "99999999999999999999d", "999999999999d", "é"] {
+        let said = format!("{text:?} is no time; write \"7d\" or \"12h\"");
+        assert_eq!(of(json!({ "max_age": text })), wrong("max_age", &said));
+    }
+    assert_eq!(of(json!({ "max_age": 7 })), wrong("max_age", "7 is no time; write \"7d\" or \"12h\""));
     assert_eq!(of(json!({ "max_file": 0 })), wrong("max_file", "0 is not in 1 to 10000"));
     assert_eq!(
         of(json!({ "max_size": "big" })),

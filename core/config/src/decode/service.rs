@@ -313,6 +313,14 @@ fn logging(t: &Fields<'_>) -> Logging {
         max_size: t.or("max_size", |f| f.size_in(4 << 10..=1 << 40, "4K to 1T"), 20 << 20),
         max_file: t.or("max_file", |f| f.integer(1..=1000), 5) as u32,
         max_line: t.or("max_line", |f| f.size_in(256..=64 << 10, "256 bytes to 64K"), 16 << 10),
+        max_age: t.or("max_age", max_age, None),
+    }
+}
+
+fn max_age(f: &Field<'_>) -> Option<Option<Duration>> {
+    match &f.node.value {
+        Value::Text(text) if text == "none" => Some(None),
+        _ => f.period().map(Some),
     }
 }
 

@@ -1,4 +1,6 @@
 //! `logging` of a service.
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::text;
@@ -11,6 +13,8 @@ pub struct Logging {
     pub max_file: u32,
     #[serde(serialize_with = "text::size")]
     pub max_line: u64,
+    #[serde(serialize_with = "text::duration_or_none")]
+    pub max_age: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

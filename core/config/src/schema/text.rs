@@ -17,6 +17,10 @@ pub fn duration<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(&units::show_duration(*d))
 }
 
+pub fn duration_or_none<S: Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(&d.map_or("none".into(), units::show_duration))
+}
+
 pub fn to_duration<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
     units::parse_duration(&String::deserialize(d)?).map_err(D::Error::custom)
 }

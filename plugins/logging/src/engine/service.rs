@@ -18,6 +18,8 @@ use crate::time;
 
 /// An unfinished line is held for so long.
 pub(super) const SILENCE: Duration = Duration::from_secs(1);
+/// The age of segments is looked at this often at most.
+const SHORT: Duration = Duration::from_millis(100);
 /// A segment may grow so far over max_size while a line is unfinished: it is not torn over two segments.
 const OVERTIME_BYTES: u64 = 1 << 20;
 
@@ -74,6 +76,8 @@ pub(super) struct Service {
     pub full_until: Option<Instant>,
     /// It was detached, and goes when its log says what was dropped.
     pub leaving: bool,
+    /// A timer for the age of its segments runs.
+    pub aging: bool,
     last_time: u64,
     /// When the segment was looked for.
     looked: Option<Instant>,
@@ -93,6 +97,7 @@ impl Service {
             reported: Figures::default(),
             full_until,
             leaving: false,
+            aging: false,
             last_time,
             looked: None,
         }
@@ -110,6 +115,27 @@ impl Service {
     /// The streams of which something was dropped that the log does not say.
     pub fn with_loss(&self) -> Vec<usize> {
         (0..2).filter(|n| !self.streams[*n].loss.is_empty()).collect()
+    }
+
+    /// Whether a time will come when a segment is too old.
+    pub fn ages(&self) -> bool {
+        self.settings.max_age.is_some() && (self.segments.bytes() > 0 || self.segments.count() > 1)
+    }
+
+    /// Removes and leaves what is too old; how long until the next look. No line is torn over two segments.
+    pub fn expire(&mut self) -> Option<Duration> {
+        let max = self.settings.max_age?;
+        if self.full_until.is_some() || self.streams.iter().any(|stream| stream.mid) {
+            return Some(AGAIN);
+        }
+        match self.segments.expire(max) {
+            Ok(next) => next.map(|next| next.max(SHORT)),
+            Err(error) => {
+                self.figures.write_errors += 1;
+                tracing::debug!(service = self.name, %error, "cannot look after the age of its log");
+                Some(AGAIN)
+            }
+        }
     }
 
     /// Never backwards within the log of a service.

@@ -19,9 +19,10 @@ use crate::spool::{READ_BYTES_MAX, Spool};
 /// Reads of one pipe in one turn: 128 KiB.
 const READS_PER_TURN: usize = 2;
 
-/// What a timer is for: a stream's silence, or (2) a full disk.
+/// What a timer is for: a stream's silence, (2) a full disk, or (3) the age of segments.
 pub(super) type Timer = (Instant, u64, usize);
 const FULL: usize = 2;
+const AGE: usize = 3;
 
 pub(super) struct LogThread {
     pub(super) dir: PathBuf,
@@ -97,6 +98,13 @@ impl LogThread {
                 self.end_if_all_is_said(key);
                 continue;
             }
+            if what == AGE {
+                let next = service.expire();
+                service.aging = next.is_some();
+                self.timers.extend(next.map(|next| Reverse((now + next, key, AGE))));
+                self.wrote = true;
+                continue;
+            }
             service.streams[what].timed = false;
             match service.streams[what].held {
                 Some(since) if since + SILENCE <= now => self.transfer_nothing(key, true, what),
@@ -138,6 +146,10 @@ impl LogThread {
                 stream.timed = true;
                 self.timers.push(Reverse((since + SILENCE, key, n)));
             }
+        }
+        if service.ages() && !service.aging {
+            service.aging = true;
+            self.timers.push(Reverse((Instant::now(), key, AGE)));
         }
         if !service.with_loss().is_empty()
             && !self.timers.iter().any(|Reverse((_, of, what))| *of == key && *what == FULL)
