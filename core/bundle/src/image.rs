@@ -348,6 +348,8 @@ fn check(image: &Healthcheck) -> Option<schema::Healthcheck> {
         retries: if image.retries == 0 { 3 } else { image.retries },
         start_period: Duration::from_nanos(image.start_period),
         start_interval: or(image.start_interval, 5),
+        success_threshold: 1,
+        stop_grace_period: None,
         on_failure: OnUnhealthy::Restart,
     })
 }

@@ -483,7 +483,7 @@ pub const SERVICE: &[Key] = &[
         "failures do not count; ends at the first success",
     ),
     key("healthcheck.start_interval", "duration", "1s", L, B, "between tests in the start period"),
-    key("healthcheck.success_threshold", "integer", "1", L, X, ""),
+    key("healthcheck.success_threshold", "integer", "1", L, B, "successes in a row until it is healthy"),
     key(
         "healthcheck.on_failure",
         "restart, kill, stop, none",
@@ -492,7 +492,14 @@ pub const SERVICE: &[Key] = &[
         B,
         "restart: stop, then the restart policy, as a failure; kill: cgroup.kill instead of stop. docker: none",
     ),
-    key("healthcheck.stop_grace_period", "duration", "= service's", L, X, ""),
+    key(
+        "healthcheck.stop_grace_period",
+        "duration",
+        "= service's",
+        L,
+        B,
+        "of a service that is stopped because it is unhealthy; then cgroup.kill",
+    ),
     key(
         "notify",
         "none, healthy",

@@ -37,7 +37,7 @@ const LINES: &[&str] = &[
     "dns_opt = [\"ndots:2\"]",
     "extra_hosts = [\"a:host-gateway\", \"b=::1\"]",
     "healthcheck.http = { port = 80, status = 204 }",
-    "healthcheck = { test = [\"CMD\", \"a\", \"b c\"], retries = 9 }",
+    "healthcheck = { test = [\"CMD\", \"a\", \"b c\"], retries = 9, success_threshold = 2, stop_grace_period = \"3s\" }",
     "healthcheck.test = \"a | b\"",
     "healthcheck = \"none\"",
     "resources = { cpus = 0.5, memory = \"1.5G\", pids = 0 }",

@@ -24,6 +24,7 @@ fn each_key_applies_as_the_reference_says() {
     check("", "restart.delay = \"5s\"", "web: live (restart.delay)");
     check("", "resources.memory = \"1G\"", "web: live (resources.memory)");
     check("", "healthcheck.interval = \"1s\"", "web: live (healthcheck.interval)");
+    check("", "healthcheck.stop_grace_period = \"1s\"", "web: live (healthcheck.stop_grace_period)");
     check("", "stop_grace_period = \"1s\"; autostart = false", "web: live (autostart, stop_grace_period)");
     check("", "logging.max_size = \"1M\"", "web: live (logging.max_size)");
     check("", "logging.driver = \"none\"", "web: restart (logging.driver)");

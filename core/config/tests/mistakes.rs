@@ -340,6 +340,13 @@ fn health() {
         "healthcheck = { tcp = 80, interval = \"0s\" }",
         &["2:38 services.web.healthcheck.interval: must be more than 0 [as \"1s\"]"],
     );
+    for (keys, wrong) in [
+        ("success_threshold = 0", "2:47 services.web.healthcheck.success_threshold: "),
+        ("stop_grace_period = 5", "2:47 services.web.healthcheck.stop_grace_period: "),
+    ] {
+        let said = said(&format!("healthcheck = {{ tcp = 80, {keys} }}"));
+        assert!(matches!(said.as_slice(), [one] if one.starts_with(wrong)), "{said:?}");
+    }
     service(
         "healthcheck.unix = \"/x\"",
         &[

@@ -103,6 +103,7 @@ fn the_key_table_tells_the_truth_about_defaults() {
                 "env_file",
                 "healthcheck.test",
                 "healthcheck.tcp",
+                "healthcheck.stop_grace_period",
                 "sysctls",
                 "ulimits",
             ];

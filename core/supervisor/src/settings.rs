@@ -73,7 +73,7 @@ fn policy(config: &schema::Service) -> Policy {
                 OnUnhealthy::Stop => OnFailure::Stop,
                 OnUnhealthy::None => OnFailure::None,
             },
-            stop_grace: None,
+            stop_grace: check.stop_grace_period,
         }),
         stop_signal: config.stop_signal.0,
         stop_grace: config.stop_grace_period,

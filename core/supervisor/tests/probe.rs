@@ -267,6 +267,8 @@ fn plan(port: u16) -> Healthcheck {
         retries: 2,
         start_period: Duration::from_secs(5),
         start_interval: Duration::from_millis(5),
+        success_threshold: 1,
+        stop_grace_period: None,
         on_failure: OnUnhealthy::Restart,
     }
 }

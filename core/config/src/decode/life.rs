@@ -107,6 +107,8 @@ pub fn healthcheck(t: &Fields<'_>) -> Option<Healthcheck> {
         retries: t.or("retries", |f| f.integer(1..=1000), 3) as u32,
         start_period: t.or("start_period", Field::duration, Duration::from_secs(30)),
         start_interval: t.or("start_interval", Field::period, Duration::from_secs(1)),
+        success_threshold: t.or("success_threshold", |f| f.integer(1..=1000), 1) as u32,
+        stop_grace_period: t.or("stop_grace_period", |f| f.duration().map(Some), None),
         on_failure: t.or("on_failure", |f| f.word("answer", ON_FAILURE, &[]), OnUnhealthy::Restart),
         probe: probe.clone().unwrap_or(Probe::Tcp(0)),
     };

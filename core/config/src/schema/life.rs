@@ -19,7 +19,11 @@ pub struct Healthcheck {
     pub start_period: Duration,
     #[serde(serialize_with = "text::duration")]
     pub start_interval: Duration,
+    pub success_threshold: u32,
     pub on_failure: OnUnhealthy,
+    /// None: the service's own.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text::duration_or_none")]
+    pub stop_grace_period: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

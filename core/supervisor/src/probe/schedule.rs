@@ -85,14 +85,14 @@ impl Drop for Probes {
     }
 }
 
-/// The config's numbers for the pure tally. `success_threshold` is not a key yet.
+/// The config's numbers for the pure tally.
 fn rules(plan: &Healthcheck) -> Rules {
     Rules {
         interval: plan.interval,
         retries: plan.retries,
         start_period: plan.start_period,
         start_interval: plan.start_interval,
-        success_threshold: 1,
+        success_threshold: plan.success_threshold,
     }
 }
 

@@ -298,3 +298,28 @@ notify = "healthy"
     assert_eq!(world.inspect("loose").status.generation, 1);
     assert!(world.ok(&["why", "app"]).contains("restarted with db"), "{}", world.ok(&["why", "app"]));
 }
+
+/// The check says how often it was asked; the service does not hear its stop signal.
+#[test]
+fn it_is_healthy_after_enough_successes_and_stopped_with_the_grace_of_its_check() {
+    let toml = |grace: &str| {
+        format!(
+            r#"[services.sick]
+command = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"]
+stop_grace_period = "{grace}"
+healthcheck = {{ test = "echo >>/tmp/asked; test ! -e /tmp/sick || exit 1; wc -l </tmp/asked", interval = "50ms", retries = 2, success_threshold = 3, stop_grace_period = "200ms" }}
+"#
+        )
+    };
+    let mut world = world!("{}", toml("10m"));
+    world.start();
+    healthy(&world, "sick");
+    let asked: u32 = world.inspect("sick").last_check.unwrap().output.parse().unwrap();
+    assert!(asked >= 3, "after {asked} successes");
+    world.ok(&["exec", "sick", "touch", "/tmp/sick"]);
+    world.until("it lives anew", |world| world.inspect("sick").status.generation == 2);
+    let why = world.ok(&["why", "sick"]);
+    assert!(why.contains("unhealthy: ") && why.contains("exit 137 SIGKILL"), "{why}");
+    world.configure(&toml("100ms"));
+    world.ok(&["apply"]);
+}
