@@ -10,7 +10,7 @@ PLUGINS := network logging cgroups
 # A program that needs no library of the machine: for `sampan`, and for what runs in a root file system of its own.
 STATIC := --target $(TRIPLE) --config "target.$(TRIPLE).rustflags=['-Ctarget-feature=+crt-static']"
 
-.PHONY: help build run test test-all root-test attack simulate sabotage test-vm bench fence man fmt lint doc smoke install clean deps
+.PHONY: help build images run test test-all root-test attack simulate sabotage test-vm bench fence man fmt lint doc smoke install clean deps
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t12
@@ -34,6 +34,9 @@ build: ## an installation under target/dist: bin, lib/sampan/plugins, share
 run: build ## the main job: sampand in the foreground with config.toml (as root)
 	@[ "$$(id -u)" = 0 ] || { echo "make run: needs root: it makes namespaces, cgroups and a bridge"; exit 1; }
 	@SAMPAN_EXAMPLES=$(abspath $(DIST)/share/sampan/examples) exec $(DIST)/bin/sampand --config config.toml
+
+images: build ## the images of examples/app, from Debian's packages, into sampand's store (as root; mmdebstrap)
+	@PATH="$(abspath $(DIST)/bin):$$PATH" examples/app/images $(TARGET)/images
 
 test: ## the whole test suite (as root; installs what it needs with apt-get)
 	@.ci/test

@@ -146,17 +146,13 @@ fn sections<'c>(config: &'c Config, service: Option<&str>) -> Option<Vec<Section
     Some(out)
 }
 
-/// What an image says where neither the service nor `[defaults]` does.
-const OF_IMAGES: [&str; 7] =
-    ["entrypoint", "command", "working_dir", "environment", "user", "stop_signal", "healthcheck"];
-
 /// Of a bundle's or an image's service, what those describe is shown only where the service overrides it.
 pub(super) fn service_leaves(service: &Service) -> Leaves {
     let mut all = leaves(service, keys::SERVICE);
     let described: fn(&Key) -> bool = match &service.source {
         Source::Rootfs(_) => return all,
         Source::Bundle(_) => |key| key.oci,
-        Source::Image(_) => |key| OF_IMAGES.iter().any(|of| key.path.split('.').next() == Some(of)),
+        Source::Image(_) => keys::is_of_images,
     };
     all.retain(|(path, _)| {
         governing(keys::SERVICE, path).is_none_or(|key| !described(key) || service.sets(key.path))

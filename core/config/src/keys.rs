@@ -63,6 +63,21 @@ const fn oci(
     Key { path, forms, default, applies, stage, oci: true, meaning }
 }
 
+/// What an image says where neither the service nor `[defaults]` does.
+pub fn is_of_images(key: &Key) -> bool {
+    const THEY: [&str; 8] = [
+        "entrypoint",
+        "command",
+        "working_dir",
+        "environment",
+        "env_file",
+        "user",
+        "stop_signal",
+        "healthcheck",
+    ];
+    THEY.contains(&key.path.split('.').next().unwrap_or_default())
+}
+
 /// The sections of a config, with the path their keys hang below.
 pub const SECTIONS: [(&str, &[Key]); 7] = [
     ("", TOP),

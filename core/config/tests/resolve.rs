@@ -285,7 +285,7 @@ fn the_shipped_configs_have_no_mistakes() {
         .filter(|p| p.extension().is_some_and(|e| e == "toml"))
         .collect();
     assert!(files.len() >= 2);
-    files.push(top.join("config.toml"));
+    files.extend([top.join("config.toml"), top.join("examples/app/config.toml")]);
     for file in files {
         let loaded = config::load(std::slice::from_ref(&file), &|_| None, &config::Builtin::default());
         let (text, code) = config::report(&[file], &loaded, false, false);

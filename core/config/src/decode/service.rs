@@ -98,7 +98,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         hooks: hooks(&t.table("hooks", "a table")),
         own: match source {
             Source::Bundle(_) => said(node, &|key, node| key.oci && !node.inherited),
-            Source::Image(_) => said(node, &|_, _| true),
+            Source::Image(_) => said(node, &|key, _| keys::is_of_images(key)),
             Source::Rootfs(_) => BTreeSet::new(),
         },
         source,
