@@ -15,6 +15,7 @@ mod logging;
 mod metrics;
 mod network;
 mod source;
+mod steps;
 mod text;
 
 pub use files::{NamedVolume, Relabel, Secret, SecretSource, SecretUse, Tmpfs, Volume, VolumeSource};
@@ -29,6 +30,7 @@ pub use rights::{
     Device, NameOrId, NamespaceMode, Namespaces, NoUser, SeccompProfile, Security, UNLIMITED, Ulimit, User,
 };
 pub use source::{Image, Pull, RootMode, Rootfs, Source};
+pub use steps::{Hook, Hooks, Ids, Lifecycle, On, Place, Step};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -183,6 +185,8 @@ pub struct Service {
     pub stop_grace_period: Duration,
     pub logging: Logging,
     pub hooks: Hooks,
+    pub lifecycle: Lifecycle,
+    pub on: On,
     /// What counts over a bundle's own config.json: the keys the service itself sets (`environment`,
     /// `security.seccomp_profile`), not built-in or from `[defaults]`. What counts over an image's config: those of
     /// `[defaults]` too.
@@ -266,28 +270,6 @@ pub enum Policy {
 /// A signal's number; real-time ones as `SIGRTMIN+3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(pub i32);
-
-/// OCI's six kinds, each in the order written.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Hooks {
-    pub prestart: Vec<Hook>,
-    pub create_runtime: Vec<Hook>,
-    pub create_container: Vec<Hook>,
-    pub start_container: Vec<Hook>,
-    pub poststart: Vec<Hook>,
-    pub poststop: Vec<Hook>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Hook {
-    pub path: PathBuf,
-    /// With `argv[0]`.
-    pub args: Vec<String>,
-    pub env: Vec<String>,
-    /// Seconds, as in OCI.
-    pub timeout: u32,
-}
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plugin {

@@ -301,8 +301,8 @@ fn kinds() {
     );
     service("init = true", &["2:1 services.web.init: known, but not built in this version [leave it out]"]);
     service(
-        "lifecycle.pre_start = []",
-        &["2:1 services.web.lifecycle: known, but not built in this version [leave it out]"],
+        "reload.signal = \"HUP\"",
+        &["2:1 services.web.reload: known, but not built in this version [leave it out]"],
     );
     service(
         "hooks.poststart = [{ args = [] }]",
@@ -778,4 +778,38 @@ fn a_socket_has_a_path_that_fits() {
     }
     let fits = format!("[supervisor]\nrun_dir = \"{long}\"\nsocket = \"/run/s\"");
     assert_eq!(messages(&fits), Vec::<String>::new());
+}
+
+#[test]
+fn steps() {
+    service(
+        "lifecycle.pre_start = [{ command = \"a b\" }]\non.exit = [{ command = [\"x\"], user = \"1:2\", timeout = \"1s\" }]",
+        &[],
+    );
+    service(
+        "lifecycle.pre_start = [{ command = [\"a\"], in = \"container\" }]",
+        &[
+            "2:48 services.web.lifecycle.pre_start.in: there is no container before its start [write \"host\", or leave it out]",
+        ],
+    );
+    service(
+        "on.failure = [\"page\"]",
+        &["2:15 services.web.on.failure: expected a table: { command, in, user, timeout }, found a string"],
+    );
+    service(
+        "on.health = [{}]",
+        &["2:14 services.web.on.health: command is missing [add command = [\"PROGRAM\", \"ARGUMENT\"]]"],
+    );
+    service(
+        "lifecycle.pre_stop = [{ command = [\"a\"], user = \"web\", time = 3, in = \"guest\" }]",
+        &[
+            "2:49 services.web.lifecycle.pre_stop.user: the user of a step is two numbers [as \"1000:1000\"]",
+            "2:56 services.web.lifecycle.pre_stop: unknown key `time` [known: command, in, user, timeout]",
+            "2:71 services.web.lifecycle.pre_stop.in: no such place [one of container, host]",
+        ],
+    );
+    service(
+        "lifecycle.prestart = []",
+        &["2:11 services.web.lifecycle: unknown key `prestart` [did you mean `pre_start`?]"],
+    );
 }

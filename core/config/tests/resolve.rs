@@ -381,6 +381,14 @@ fn the_references_shortest_example() {
     hooks.startContainer = []              # default
     hooks.poststart = []                   # default
     hooks.poststop = []                    # default
+    lifecycle.pre_start = []               # default
+    lifecycle.post_start = []              # default
+    lifecycle.pre_stop = []                # default
+    lifecycle.post_stop = []               # default
+    on.exit = []                           # default
+    on.failure = []                        # default
+    on.oom = []                            # default
+    on.health = []                         # default
     secrets = []                           # default
     "#);
 }

@@ -43,6 +43,8 @@ pub struct Live {
     pub gate: Option<crate::life::StartGate>,
     /// Waits for the pidfd.
     pub watch: Task,
+    /// Its lifecycle.post_start; whatever of it is not over ends with the life.
+    pub steps: Option<Task>,
 }
 
 /// The end of a main process, as plugins are told of it.

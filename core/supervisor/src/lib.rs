@@ -25,6 +25,7 @@ pub mod settings;
 pub mod hooks;
 pub mod probe;
 pub mod inside;
+pub mod steps;
 pub mod metrics;
 pub mod usage;
 pub mod request;

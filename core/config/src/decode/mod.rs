@@ -9,6 +9,7 @@ mod ports;
 mod resources;
 mod rights;
 mod service;
+mod steps;
 mod stores;
 mod supervisor;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cx, Field, Fields, Named, Value, files, life, network, ports, resources, rights, stores};
+use super::{Cx, Field, Fields, Named, Value, files, life, network, ports, resources, rights, steps, stores};
 use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
 use crate::near::nearest;
@@ -96,6 +96,8 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         stop_grace_period: t.or("stop_grace_period", Field::duration, Duration::from_secs(10)),
         logging: logging(&t.table("logging", "a driver or a table")),
         hooks: hooks(&t.table("hooks", "a table")),
+        lifecycle: steps::lifecycle(&t.table("lifecycle", "a table")),
+        on: steps::on(&t.table("on", "a table")),
         own: match source {
             Source::Bundle(_) => said(node, &|key, node| key.oci && !node.inherited),
             Source::Image(_) => said(node, &|key, _| keys::is_of_images(key)),

@@ -133,12 +133,9 @@ pub fn see_out(
     let judged = match watch(hook.child, pipe, hook.limit, runner.log) {
         Err(e) => Err(Cause::Watch(e.into())),
         Ok(false) => Err(Cause::Timeout(which.hook.limit().unwrap_or_default())),
-        Ok(true) => match hook.report.map_or(Ok(None), next_report) {
-            // Its end without execve: the report says why.
-            Ok(Some(Told { report: Report::Failed { errno, .. }, .. })) => {
-                Err(Cause::Start(io::Error::from_raw_os_error(errno.into())))
-            }
-            _ => match runner.spawn.peek(hook.child) {
+        Ok(true) => match hook.report.and_then(not_executed) {
+            Some(error) => Err(Cause::Start(error)),
+            None => match runner.spawn.peek(hook.child) {
                 Ok(exit) => judge(exit),
                 Err(e) => Err(Cause::Watch(io::Error::other(e.doing.clone()))),
             },
@@ -153,6 +150,16 @@ pub fn see_out(
     let reaped = runner.spawn.reap_hook(hook.child, which);
     judged.map_err(|cause| failed(which, cause, pipe.printed.tail()))?;
     reaped.map_err(|e| failed(which, Cause::Watch(io::Error::other(e.doing.clone())), String::new()))
+}
+
+/// Why a process of the host that has ended did not come to execute its program, by its report.
+pub fn not_executed(report: &OwnedFd) -> Option<io::Error> {
+    match next_report(report) {
+        Ok(Some(Told { report: Report::Failed { errno, .. }, .. })) => {
+            Some(io::Error::from_raw_os_error(errno.into()))
+        }
+        Ok(_) | Err(_) => None,
+    }
 }
 
 fn failed(which: &Which<'_>, cause: Cause, output: String) -> HookError {

@@ -48,6 +48,7 @@ pub async fn cleanup(context: &Rc<Context>, order: Cleanup) -> Result<(), Proble
         if keep { Ok(()) } else { scene.remove() }
     })
     .await?;
+    context.steps.each(&config.name, "post_stop", &config.lifecycle.post_stop, None).await;
     context.plugins.notify_removed(&ctx);
     Ok(())
 }

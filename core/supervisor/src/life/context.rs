@@ -4,10 +4,11 @@
 //! Absent on purpose: the config and a way to the loop. A job has what it needs from whoever started it, and returns a value.
 use super::{Launchers, Pulls, RestartCache};
 use crate::hooks;
-use crate::inside::Inside;
+use crate::inside::{self, Inside};
 use crate::probe::Exec;
 use crate::request::failure;
 use crate::scope;
+use crate::steps::{self, Steps};
 use sampan_api as api;
 use sampan_cgroups::Hierarchies;
 use sampan_config::schema::Service;
@@ -57,6 +58,7 @@ pub struct Context {
     pub dirs: Dirs,
     /// Runs health checks' commands.
     pub exec: Arc<dyn Exec>,
+    pub steps: Steps,
     /// Absolute path below which our cgroups are, in every hierarchy.
     pub cgroup_parent: String,
     /// Warnings that were given: each is given once.
@@ -84,6 +86,7 @@ impl Context {
             pulls: Rc::new(Pulls::new(launchers.clone(), pool_keel.clone(), dirs.state.clone())),
             cgroup_parent,
             exec: Arc::new(Inside { keel: pool_keel.clone(), containers: dirs.containers() }),
+            steps: Steps::new(pool_keel.clone(), dirs.containers()),
             launchers,
             loop_keel,
             pool_keel,
@@ -233,7 +236,12 @@ impl Context {
     /// A child of the keel that nobody waits for: killed and reaped.
     pub fn end_stray(&self, child: Child) {
         let keel = self.keel_for_the_pool();
-        tokio::task::spawn_blocking(move || super::end(&keel, &child));
+        tokio::task::spawn_blocking(move || {
+            if steps::is_step(&child) {
+                inside::ask_overseer(&child.pidfd);
+            }
+            super::end(&keel, &child);
+        });
     }
 
     /// A worker before us was interrupted when it let go of what a service had kept.

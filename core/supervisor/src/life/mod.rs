@@ -118,7 +118,21 @@ pub async fn create(context: &Rc<Context>, wanted: Wanted) -> Result<Box<Created
     let cache = context.restart_cache(&wanted.config.name);
     let mut kept = cache.lock().await;
     let under_way = wanted.under_way.clone();
-    under_way.unless_ended(&context.launchers, create_with(context, wanted, &mut kept)).await
+    let created = async {
+        pre_start(context, &wanted).await?;
+        create_with(context, wanted, &mut kept).await
+    };
+    under_way.unless_ended(&context.launchers, created).await
+}
+
+/// What must go well before anything is made.
+async fn pre_start(context: &Context, wanted: &Wanted) -> Result<(), Problem> {
+    let (service, steps) = (&wanted.config.name, &wanted.config.lifecycle.pre_start);
+    if !steps.is_empty() {
+        wanted.under_way.now("lifecycle.pre_start");
+    }
+    let gate = context.steps.all_or_none(service, "pre_start", steps).await;
+    gate.map_err(|text| Problem::Hook { kind: "pre_start".into(), text })
 }
 
 async fn create_with(

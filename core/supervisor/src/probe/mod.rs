@@ -128,7 +128,7 @@ fn addresses(host: &str) -> Vec<IpAddr> {
 }
 
 /// Text that can do no harm to a terminal, a journal or a table: control characters but the newline become `?`.
-fn clean(bytes: &[u8]) -> String {
+pub fn clean(bytes: &[u8]) -> String {
     let bytes = bytes.get(..OUTPUT_BYTES_MAX).unwrap_or(bytes);
     let text = String::from_utf8_lossy(bytes);
     let plain = |c: char| if c.is_control() && c != '\n' { '?' } else { c };

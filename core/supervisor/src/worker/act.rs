@@ -90,8 +90,15 @@ impl Worker {
         let Some(entry) = self.fleet.get(name) else { return };
         let (ctx, name) = (entry.ctx(), entry.name.clone());
         let (reason, grace) = (entry.machine.cause.clone(), entry.config().stop_grace_period);
+        let (steps, container) =
+            (entry.config().lifecycle.pre_stop.clone(), entry.live.as_ref().map(|live| live.pidfd.clone()));
         let context = self.context.clone();
         self.job(&name.clone(), entry.machine.generation, async move {
+            let before = context.steps.each(&name, "pre_stop", &steps, container.as_ref());
+            // What goes on is killed: the stop goes on without it then.
+            if tokio::time::timeout(grace, before).await.is_err() {
+                tracing::warn!(service = &*name, "lifecycle.pre_stop: not over in stop_grace_period: killed");
+            }
             context.report(&name, &context.plugins.stop(&ctx, &reason, grace).await);
             Life::Drained
         });
@@ -196,6 +203,24 @@ impl Worker {
             };
             self.probes.begin(target, check, entry.machine.state.health());
         }
+    }
+
+    /// Its program runs.
+    pub(super) fn begin_post_start(&mut self, name: &str, generation: u64) -> Life {
+        let context = self.context.clone();
+        if let Some(entry) = self.fleet.get_mut(name) {
+            let (service, steps) = (entry.name.clone(), entry.config().lifecycle.post_start.clone());
+            if let Some(live) = entry.live.as_mut().filter(|live| live.generation == generation)
+                && !steps.is_empty()
+            {
+                let container = live.pidfd.clone();
+                let task = tokio::task::spawn_local(async move {
+                    context.steps.each(&service, "post_start", &steps, Some(&container)).await;
+                });
+                live.steps = Some(task.into());
+            }
+        }
+        Life::Started
     }
 
     /// A job of this life; what it returns happens to the life.

@@ -52,7 +52,7 @@ use sampan_plugin_host::Plugins;
 use sampan_service::graph::Graph;
 use sampan_service::limits::Gate;
 use sampan_service::sabotage::{Invariant, broken};
-use sampan_service::{Down, Exit, Life, Ms, Now, Problem, State, WaitFor, Wanted};
+use sampan_service::{Down, Exit, Life, Ms, Now, Problem, WaitFor, Wanted};
 use shutdown::Ends;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -262,10 +262,7 @@ impl Worker {
     /// What follows from a transition beside its actions.
     fn after(&mut self, name: &str, before: &Service) {
         let Some(entry) = self.fleet.get_mut(name) else { return };
-        let is_ready = |state: &State| matches!(state, State::Running { .. });
-        if is_ready(&entry.machine.state) && !is_ready(&before.state) {
-            notify::ready(&self.context, entry);
-        }
+        notify::moved(&self.context, entry, &before.state);
         // A life that is over by the machine's account gives up what belonged to it.
         if before.state.has_life() && !entry.machine.state.has_life() {
             entry.live = None;
@@ -306,7 +303,7 @@ impl Worker {
 
     fn started(&mut self, name: &str, generation: u64, result: Result<(), Problem>) {
         let life = match (result, self.fleet.get(name)) {
-            (Ok(()), _) => Life::Started,
+            (Ok(()), _) => self.begin_post_start(name, generation),
             (Err(problem), None) => Life::StartFailed(problem),
             (Err(problem), Some(entry)) => {
                 let problem = self.located(problem, entry.config());
@@ -483,6 +480,7 @@ fn watch(
         netns,
         gate,
         watch,
+        steps: None,
     }
 }
 

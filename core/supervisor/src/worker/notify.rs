@@ -1,13 +1,25 @@
-//! What plugins are told of a service's life beside its launch and its end.
+//! What plugins are told of a service's life beside its launch and its end, and what its config has run then (`on`).
 use super::Worker;
 use crate::fleet::{Ended, Entry, Live};
 use crate::hooks;
 use crate::life::{self, Context};
+use crate::steps;
 use sampan_plugin_host::{ExitFacts, Role, Running};
-use sampan_service::{Status, Verdict};
+use sampan_service::{Exit, Health, State, Status, Verdict};
 
-pub(super) fn ready(context: &Context, entry: &Entry) {
-    context.plugins.notify_ready(&entry.ctx());
+/// To its present state, from another.
+pub(super) fn moved(context: &Context, entry: &Entry, before: &State) {
+    let is_ready = |state: &State| matches!(state, State::Running { .. });
+    let has_failed = |state: &State| matches!(state, State::Failed { .. });
+    let now = &entry.machine.state;
+    if is_ready(now) && !is_ready(before) {
+        context.plugins.notify_ready(&entry.ctx());
+    }
+    // It stays so until somebody asks for it.
+    if has_failed(now) && !has_failed(before) {
+        let facts = facts_of(entry, entry.machine.last_exit);
+        context.steps.follow(&entry.config().name, "failure", &entry.config().on.failure, facts);
+    }
 }
 
 /// The OOM kills come before the end that they caused.
@@ -24,6 +36,24 @@ pub(super) fn ended(context: &Context, entry: &Entry, ended: Ended) {
     let runtime = lived.unwrap_or_default();
     let facts = ExitFacts { code, signal, oom: exit.oom, unknown, runtime, cause: exit.to_string() };
     context.plugins.notify_exit(&entry.ctx(), &facts);
+    let (service, on) = (&entry.config().name, &entry.config().on);
+    if oom_kills > 0 {
+        context.steps.follow(service, "oom", &on.oom, facts_of(entry, Some(exit)));
+    }
+    context.steps.follow(service, "exit", &on.exit, facts_of(entry, Some(exit)));
+}
+
+fn facts_of(entry: &Entry, exit: Option<Exit>) -> steps::Facts {
+    let (code, signal) = match exit.map(|exit| exit.status) {
+        Some(Status::Code(code)) => (Some(code), None),
+        Some(Status::Signal(signal)) => (None, Some(signal)),
+        Some(Status::Unknown) | None => (None, None),
+    };
+    let health = match entry.machine.state.health() {
+        Health::None => None,
+        health => Some(health.to_string()),
+    };
+    steps::Facts { code, signal, health }
 }
 
 pub(super) fn health(context: &Context, entry: &Entry, verdict: &Verdict) {
@@ -32,6 +62,8 @@ pub(super) fn health(context: &Context, entry: &Entry, verdict: &Verdict) {
         Verdict::Unhealthy(output) => ("unhealthy", output.as_str()),
     };
     context.plugins.notify_health(&entry.ctx(), status, output);
+    let facts = steps::Facts { health: Some(status.to_owned()), ..facts_of(entry, None) };
+    context.steps.follow(&entry.config().name, "health", &entry.config().on.health, facts);
 }
 
 /// Attaches a container that ran on while no worker, or another one, looked.

@@ -45,6 +45,7 @@ mod runtime;
 mod sealed;
 mod shutdown;
 mod stops;
+mod steps;
 mod socket;
 mod verbs;
 mod world;
