@@ -89,7 +89,7 @@ fn the_images_health_check_counts_and_a_new_image_begins_anew() {
     if !there() {
         return;
     }
-    let check = |script: &str| json!({ "Healthcheck": { "Test": ["CMD-SHELL", script], "StartInterval": 100_000_000u64 } });
+    let check = |script: &str| json!({ "Healthcheck": { "Test": ["CMD-SHELL", script], "Interval": 100_000_000u64 } });
     import(&world, "app", &check("touch /checked; test -e /ok"));
     world.start();
     let checked = world.dir().join("state/images/roots/web/upper/checked");
