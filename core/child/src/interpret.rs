@@ -81,7 +81,7 @@ fn run(c: &mut Context<'_>, step: Step, report: Option<Fd>) -> Result<()> {
         Step::Root { from, at, host } => mounts::root(c, from, at, host),
         Step::Scratch { from, at, host, data, flags } => scratch::root(c, from, at, host, data, flags),
         Step::EmptyRoot { data, host } => scratch::empty_root(c, host, data),
-        Step::Overlay { to } => scratch::overlay_of_lower(c, c.slot(to)?),
+        Step::Overlay { data, attributes, to } => scratch::send_overlay(c, data, attributes, c.slot(to)?),
         Step::SendMount { path, to } => scratch::send_mount(c, c.text(path), c.slot(to)?),
         Step::Mount { kind, target, data, attributes, propagation, flags } => {
             mounts::mount(c, c.text(kind), c.text(target), data, attributes, propagation, flags)

@@ -62,14 +62,10 @@ pub(crate) fn empty_root(c: &mut Context<'_>, host: Propagation, data: List) -> 
 }
 
 /// Whoever opens a file of an overlay must be allowed to by its own modes, and the overlay's maker by the modes of the layer.
-/// Without a layer to write to there must be two, so `empty` is the second.
-pub(crate) fn overlay_of_lower(c: &mut Context<'_>, to: Fd) -> Result<()> {
+pub(crate) fn send_overlay(c: &mut Context<'_>, data: List, attributes: u32, to: Fd) -> Result<()> {
     let overlay = targets::in_directory(c.root()?, || {
         let fs = sys::fsopen(b"overlay\0")?;
-        let made = sys::fsconfig_string(fs, b"source\0", b"overlay\0")
-            .and_then(|()| sys::fsconfig_string(fs, b"lowerdir\0", b"lower:empty\0"))
-            .and_then(|()| sys::fsmount(fs, uapi::MOUNT_ATTR_RDONLY));
-        c.done_with(fs, made)
+        c.done_with(fs, mounts::configure(c, fs, data).and_then(|()| sys::fsmount(fs, attributes)))
     })?;
     sys::send_fd(to, overlay)?;
     sys::close(overlay);

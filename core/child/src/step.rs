@@ -184,9 +184,9 @@ steps! {
     /// The limit on its user's processes, if one is `given`; but until the child of `GoOnInChild` is there that user may have one
     /// more: it has this one too.
     63 OneMoreProcess { given: u32, soft: u64, hard: u64 }
-    /// A read-only overlay of the root's folder `lower`, made with the rights that this process has by now, and the only ones that
-    /// anybody has through it. Its mount goes through `to`.
-    64 Overlay { to: Slot }
+    /// An overlay of folders of the root, which `data` names from there, made with the rights that this process has by now, and the
+    /// only ones that anybody has through it. Its mount goes through `to`.
+    64 Overlay { data: List, attributes: u32, to: Slot }
     /// Goes on in a child and stays to see it out: what it leaves when it fails, or is told to end (SIGTERM), is ended too,
     /// whatever group or session that is in. Then this process ends as its child did.
     65 Oversee {}

@@ -150,7 +150,7 @@ impl Reader<'_> {
                 options.push(format!("host's mounts {}", host.name()));
                 format!("use a new tmpfs as the root{}", bracket(&options))
             }
-            Step::Overlay { .. } => "make a read-only overlay of it".to_owned(),
+            Step::Overlay { data, .. } => format!("make an overlay{}", bracket(&self.options(data).0)),
             Step::SendMount { path, .. } => format!("clone what is at {}", self.text(path)),
             Step::Scratch { from, host, data, .. } => {
                 let (mut options, _) = self.options(data);

@@ -429,7 +429,7 @@ fn a_file_system_without_id_maps_is_refused_by_name() {
     for words in [
         "root.path: cannot map the ids of /opt/proc",
         "EINVAL",
-        "it cannot be shown in place of that: root.path: cannot make a read-only overlay",
+        "it cannot be shown in place of that: root.path: cannot make an overlay",
     ] {
         assert!(err.contains(words), "{err}");
     }

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat, open, openat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -76,19 +76,21 @@ fn copy<F: FnOnce(Errno) -> Error>(
     file.write_all(&bytes).map_err(|e| Error::io("cannot copy it", &e))?;
     fchmod(&file, mode & Mode::from_raw_mode(0o444)).map_err(failed("fchmod"))?;
     let plan = nobody::file("its copy", COPY).map_err(|e| Error::new(e.problem))?;
-    made_by_child(&plan, &folder)
+    made_by_child(&plan, &[folder.as_fd()])
 }
 
 fn overlay(tree: &OwnedFd, path: &str) -> Result<OwnedFd> {
     let plan = nobody::overlay(path).map_err(|e| Error::new(e.problem))?;
-    made_by_child(&plan, tree)
+    made_by_child(&plan, &[tree.as_fd()])
 }
 
 /// The child ends as soon as it has sent its mount: in a mount namespace of its own, so that nobody else sees what it does.
-fn made_by_child(plan: &Plan<'_>, tree: &OwnedFd) -> Result<OwnedFd> {
+pub(super) fn made_by_child(plan: &Plan<'_>, trees: &[BorrowedFd<'_>]) -> Result<OwnedFd> {
     let (read, write) = pipe()?;
     let (ours, theirs) = sockets()?;
-    let child = Direct.spawn(&plan.image, &[write.as_fd(), tree.as_fd(), theirs.as_fd()])?;
+    let slots: Vec<BorrowedFd<'_>> =
+        [write.as_fd()].into_iter().chain(trees.iter().copied()).chain([theirs.as_fd()]).collect();
+    let child = Direct.spawn(&plan.image, &slots)?;
     drop((write, theirs));
     let sent = receive_fd(ours.as_fd()).map_err(|e| Error::new("cannot take a mount").call("recvmsg", e));
     let told = next_report(&read);
