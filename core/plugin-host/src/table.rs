@@ -2,8 +2,8 @@
 //!
 //! None of these blocks for long, calls into a plugin, or panics: they check, copy and queue. `ctx` is the leaked `Plugin`, so
 //! a thread that outlives its plugin finds a host that still answers.
+use super::Wish;
 use super::call::{Message, Outcome, Plugin};
-use super::{Ask, Asker, Wish};
 use crate::containers::Fd;
 use sampan_plugin::abi::{self, Bytes, Ctx, HostTable, Owned};
 use serde::Deserialize;
