@@ -23,7 +23,7 @@ pub struct Version {
 pub struct Status {
     pub name: String,
     /// The state's name: `stopped`, `waiting`, `creating`, `created`, `starting`, `running`, `stopping`,
-    /// `lingering`, `backoff` or `failed`.
+    /// `lingering`, `backoff` or `failed`; `paused` where it runs and is frozen.
     pub state: String,
     /// The state as people read it: `running 3m`, `backoff 4.2s left`, `failed exit 3`.
     pub text: String,

@@ -118,6 +118,16 @@ pub enum Verb {
         #[arg(short, long, default_value = "SIGKILL")]
         signal: String,
     },
+    /// Freeze services: they keep their memory, get no CPU, and are not checked
+    Pause {
+        #[arg(required = true)]
+        services: Vec<String>,
+    },
+    /// Let services that are paused go on
+    Unpause {
+        #[arg(required = true)]
+        services: Vec<String>,
+    },
     /// Show output (default: of all services)
     Logs {
         services: Vec<String>,

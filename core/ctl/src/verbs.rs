@@ -38,6 +38,8 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         Verb::Stop { services, detach } => return all_at_once(ask, services, "stop", *detach),
         Verb::Restart { services, detach } => return each(ask, services, "restart", *detach),
         Verb::Kill { services, signal } => return kill(ask, services, signal),
+        Verb::Pause { services } => return all_at_once(ask, services, "pause", false),
+        Verb::Unpause { services } => return all_at_once(ask, services, "unpause", false),
         Verb::Logs { services, follow, tail, timestamps, since, until, no_prefix } => {
             let prefix = services.len() != 1 && !no_prefix;
             let (since, until) = (since.as_deref(), until.as_deref());

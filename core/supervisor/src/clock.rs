@@ -14,6 +14,18 @@ pub fn boottime() -> sampan_service::Ms {
     sampan_service::Ms(u64::try_from(ms).unwrap_or(0))
 }
 
+/// For one step of a machine.
+pub fn now() -> sampan_service::Now {
+    sampan_service::Now::new(boottime(), jitter_share())
+}
+
+/// The part of the jitter to apply. It need not be secret, only different from one start to the next.
+fn jitter_share() -> u32 {
+    let mut bytes = [0; 4];
+    let _ = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::NONBLOCK);
+    u32::from_ne_bytes(bytes)
+}
+
 /// Now as RFC 3339 in UTC with milliseconds.
 pub fn rfc3339_now() -> String {
     rfc3339(SystemTime::now())

@@ -35,6 +35,8 @@ pub struct Live {
     pub handle: Option<Handle>,
     /// OOM kills that its cgroup had counted when it began.
     pub oom_before: u64,
+    /// Frozen by us, and not checked.
+    pub paused_since: Option<Ms>,
     /// Real time, for people; none for an adopted one whose beginning nobody noted.
     pub started_at: Option<SystemTime>,
     /// Its network namespace; none where it has the host's.
@@ -133,7 +135,7 @@ impl Entry {
         let machine = &self.machine;
         api::Status {
             name: self.name.to_string(),
-            state: machine.state.name().into(),
+            state: if self.paused_since().is_some() { "paused" } else { machine.state.name() }.into(),
             text: self.text(now),
             health: match (&machine.state, self.config().healthcheck.is_some()) {
                 (State::Starting { .. } | State::Running { .. }, true) => machine.state.health().to_string(),
@@ -153,6 +155,11 @@ impl Entry {
         }
     }
 
+    /// None also while it is stopped: that thaws it first.
+    fn paused_since(&self) -> Option<Ms> {
+        self.live.as_ref()?.paused_since.filter(|_| matches!(self.machine.state, State::Running { .. }))
+    }
+
     /// It rests, and nothing of it is being done any more.
     pub fn is_at_rest(&self) -> bool {
         self.machine.state.is_at_rest() && self.machine.job.is_none()
@@ -164,6 +171,9 @@ impl Entry {
         let how_far = self.fetch.as_ref().and_then(|fetch| fetch.how_far.borrow().clone());
         if let (State::Waiting { .. }, Some(how_far)) = (state, how_far) {
             return format!("waiting image {how_far}");
+        }
+        if let Some(since) = self.paused_since() {
+            return format!("paused {}", sampan_service::time::Span(now.since(since)));
         }
         let text = state.show(now).to_string();
         match &self.under_way {

@@ -54,6 +54,8 @@ pub enum Message {
         asker: Asker,
         result: Result<Box<Loaded>, String>,
     },
+    /// The answer to a pause or unpause.
+    Froze(Box<crate::worker::pause::Froze>),
     /// The start gate may say something else now.
     Gate,
     /// `shutdown_timeout` is over.
@@ -76,6 +78,7 @@ impl Message {
             Message::Request(_) => "request",
             Message::Order(_) => "order",
             Message::Config { .. } => "config",
+            Message::Froze(_) => "froze",
             Message::Gate => "gate",
             Message::Hurry => "hurry",
             Message::GiveUp => "give-up",

@@ -61,6 +61,12 @@ pub enum Request {
         signal: i32,
         answer: Answer<api::Done>,
     },
+    Pause {
+        name: String,
+        /// False: unpause.
+        frozen: bool,
+        answer: Answer<api::Done>,
+    },
     Up {
         up: api::Up,
         answer: Answer<api::Done>,

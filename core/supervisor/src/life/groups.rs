@@ -41,6 +41,21 @@ pub fn update(hierarchies: &Hierarchies, cgroup: &str, resources: &str) -> Resul
     group(hierarchies, cgroup).and_then(|group| group.update(&resources)).map_err(|error| error.to_string())
 }
 
+/// All of a life, `groups` as `identity` gave them, or none of it.
+pub fn set_frozen(
+    hierarchies: &Hierarchies,
+    cgroup: &str,
+    groups: Result<Identity, sampan_cgroups::Error>,
+    frozen: bool,
+) -> Result<(), sampan_cgroups::Error> {
+    let groups = group(hierarchies, cgroup)?.hold_identified(&groups?)?;
+    if frozen { groups.groups().freeze(KILL_MAX) } else { groups.groups().thaw(KILL_MAX) }
+}
+
+pub fn is_frozen(hierarchies: &Hierarchies, cgroup: &str) -> bool {
+    group(hierarchies, cgroup).and_then(|group| group.is_frozen()).unwrap_or(false)
+}
+
 /// Whoever has frozen it. A look is cheaper than a write, and almost nothing is ever frozen.
 pub fn thaw(hierarchies: &Hierarchies, cgroup: &str) {
     let thaw = |group: Cgroup<'_>| if group.is_frozen()? { group.thaw(KILL_MAX) } else { Ok(()) };

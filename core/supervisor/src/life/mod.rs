@@ -51,7 +51,7 @@ use std::time::SystemTime;
 
 pub use cleanup::{Cleanup, cleanup, discard, let_go};
 pub use context::{Context, Dirs};
-pub use groups::{identity, kill_all, last_look, remove_cgroup_parent, thaw, update};
+pub use groups::{identity, is_frozen, kill_all, last_look, remove_cgroup_parent, set_frozen, thaw, update};
 use launcher::Launcher;
 pub use launcher::{Launchers, UnderWay, own_tag};
 pub use process::{end, exit_status, netns_of, reaped, signal};

@@ -98,7 +98,8 @@ fn serve(
 async fn once(seen: Arc<Mutex<Seen>>, request: HttpRequest, next: Next) -> Response {
     let id = request.headers().get(api::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
     let path = request.uri().path();
-    let is_goal = ["/v1/up", "/v1/down", "/v1/apply"].contains(&path) || path.ends_with("/stop");
+    let is_goal = ["/v1/up", "/v1/down", "/v1/apply"].contains(&path)
+        || ["/stop", "/pause"].iter().any(|verb| path.ends_with(verb));
     let is_new = is_goal
         || request.method() == Method::GET
         || seen.lock().unwrap_or_else(PoisonError::into_inner).begin(id);
@@ -127,6 +128,8 @@ fn routes(send: Send) -> Router {
         .route("/v1/services/{name}/stop", post(stop_service))
         .route("/v1/services/{name}/restart", post(restart_service))
         .route("/v1/services/{name}/kill", post(kill_service))
+        .route("/v1/services/{name}/pause", post(|send, name| pause(send, name, true)))
+        .route("/v1/services/{name}/unpause", post(|send, name| pause(send, name, false)))
         .route("/v1/up", post(up))
         .route("/v1/down", post(down))
         .route("/v1/apply", post(apply))
@@ -241,6 +244,10 @@ async fn kill_service(State(send): State<Send>, Path(name): Path<String>, bytes:
     let signal = sampan_config::units::parse_signal(&asked)
         .ok_or_else(|| failure("usage", format!("no signal {asked:?}; write SIGTERM, TERM or 15")))?;
     ask(&send, |answer| Request::Kill { name, signal, answer }).await.map(Json)
+}
+
+async fn pause(State(send): State<Send>, Path(name): Path<String>, frozen: bool) -> Reply<api::Done> {
+    ask(&send, |answer| Request::Pause { name, frozen, answer }).await.map(Json)
 }
 
 async fn up(State(send): State<Send>, bytes: Bytes) -> Reply<api::Done> {

@@ -152,7 +152,7 @@ impl Worker {
         });
     }
 
-    fn thaw(&self, name: &str) {
+    pub(super) fn thaw(&self, name: &str) {
         let (cgroup, hierarchies) = (self.context.cgroup(name), self.context.hierarchies);
         tokio::task::spawn_blocking(move || life::thaw(hierarchies, &cgroup));
     }
@@ -190,9 +190,12 @@ impl Worker {
         entry.timer = Some(sleep_until(at, move || answer(&send, name, generation, Life::Timer)));
     }
 
-    fn begin_checks(&mut self, name: &str) {
+    /// Not of what is paused: it cannot answer.
+    pub(super) fn begin_checks(&mut self, name: &str) {
         let Some(entry) = self.fleet.get(name) else { return };
-        if let (Some(check), Some(live)) = (&entry.config().healthcheck, &entry.live) {
+        if let (Some(check), Some(live)) = (&entry.config().healthcheck, &entry.live)
+            && live.paused_since.is_none()
+        {
             let target = Target {
                 service: name.to_owned(),
                 generation: entry.machine.generation,

@@ -73,6 +73,11 @@ impl Worker {
                     self.wait(&[name.as_str()], Goal::Up, true, None, answer);
                 }
             }
+            Request::Pause { name, frozen, answer } => {
+                if let Some(answer) = self.known(&name, answer) {
+                    self.pause(&name, frozen, answer);
+                }
+            }
             Request::Up { up, answer } => self.read_config(Asker::Up(up, answer)),
             Request::Down(answer) => self.farewell(answer),
             Request::Apply { dry_run, answer } => {

@@ -22,6 +22,7 @@ mod desired;
 mod images;
 mod notify;
 pub mod opening;
+pub mod pause;
 pub mod record;
 mod shutdown;
 mod turns;
@@ -52,7 +53,7 @@ use sampan_plugin_host::Plugins;
 use sampan_service::graph::Graph;
 use sampan_service::limits::Gate;
 use sampan_service::sabotage::{Invariant, broken};
-use sampan_service::{Down, Exit, Life, Ms, Now, Problem, WaitFor, Wanted};
+use sampan_service::{Down, Exit, Life, Ms, Problem, WaitFor, Wanted};
 use shutdown::Ends;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -238,6 +239,7 @@ impl Worker {
             Message::Request(request) => self.request(request),
             Message::Order(order) => self.order(order),
             Message::Config { asker, result } => self.config_read(asker, result),
+            Message::Froze(froze) => self.froze(*froze),
             Message::Gate => self.gate_dirty = true,
             Message::Hurry => self.hurry(),
             Message::GiveUp => self.give_up(),
@@ -246,7 +248,7 @@ impl Worker {
 
     /// One event of one service: step, write down, act.
     pub fn apply(&mut self, name: &str, event: &Event) {
-        let now = Now::new(clock::boottime(), jitter_share());
+        let now = clock::now();
         let Some(entry) = self.fleet.get_mut(name) else { return };
         let before = entry.machine.clone();
         let actions = sampan_service::step(&mut entry.machine, event, now);
@@ -476,6 +478,7 @@ fn watch(
         pidfd,
         handle: process.handle,
         oom_before: process.oom_before,
+        paused_since: None,
         started_at: process.started_at,
         netns,
         gate,
@@ -488,11 +491,4 @@ fn watch(
 fn missing_plugin(plugins: &Plugins, config: &Config, service: &str) -> Option<String> {
     let needs = config.services.get(service).map_or(&[][..], |service| life::needs(service));
     plugins.waiting_for(service, needs).map(|failure| failure.plugin)
-}
-
-/// The part of the jitter to apply. It need not be secret, only different from one start to the next.
-fn jitter_share() -> u32 {
-    let mut bytes = [0; 4];
-    let _ = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::NONBLOCK);
-    u32::from_ne_bytes(bytes)
 }

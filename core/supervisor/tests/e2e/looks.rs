@@ -209,3 +209,63 @@ stop_signal = "SIGKILL"
         "red /mnt 7\n"
     );
 }
+
+#[test]
+fn a_paused_service_keeps_still_and_is_not_checked() {
+    let mut world = world!(
+        r#"[services.web]
+command = ["/bin/sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /out/now; sleep 0.02; done"]
+stop_signal = "SIGKILL"
+volumes = ["{}:/out"]
+[services.web.healthcheck]
+test = ["CMD", "true"]
+interval = "200ms"
+timeout = "500ms"
+retries = 1
+on_failure = "restart"
+[services.rests]
+{LIVE}
+autostart = false
+"#,
+        "OUT"
+    );
+    let out = world.dir().join("data");
+    std::fs::create_dir(&out).unwrap();
+    let text = std::fs::read_to_string(world.config()).unwrap().replace("OUT", out.to_str().unwrap());
+    std::fs::write(world.config(), text).unwrap();
+    world.start();
+    world.until("it is healthy", |world| world.inspect("web").status.health == "healthy");
+    let pid = world.pid("web");
+    let beats = || {
+        let read = || std::fs::read_to_string(out.join("now")).unwrap_or_default();
+        let before = read();
+        std::thread::sleep(Duration::from_millis(700));
+        read() != before
+    };
+    assert!(beats());
+    world.ok(&["pause", "web"]);
+    world.ok(&["pause", "web"]);
+    assert!(!beats() && !beats(), "its time stands still, for longer than its check may take");
+    assert!(world.ok(&["ps"]).contains("paused "), "{}", world.ok(&["ps"]));
+    assert_eq!(world.ok(&["ps", "-q", "--filter", "state=paused"]), "web\n");
+
+    // The next worker finds it as it is.
+    super::world::kill(world.worker().unwrap(), libc::SIGKILL);
+    world.until("a next worker says so", |world| world.inspect("web").status.state == "paused");
+    assert!(!beats());
+    let web = world.inspect("web").status;
+    assert_eq!((web.pid, web.generation), (Some(pid), 1), "no check has failed");
+
+    world.ok(&["unpause", "web"]);
+    assert!(beats());
+    world.until("it is checked again", |world| world.inspect("web").last_check.is_some_and(|check| check.ok));
+    assert_eq!(world.inspect("web").status.state, "running");
+    world.ok(&["pause", "web"]);
+    world.ok(&["stop", "web"]);
+    assert_eq!(world.processes("web"), Vec::<i32>::new());
+    let none = world.ctl(&["pause", "rests"]);
+    assert!(none.code == 1 && none.err.contains("cannot pause rests: it is stopped"), "{none:?}");
+    world.ok(&["start", "web"]);
+    assert_eq!(world.inspect("web").status.state, "running");
+    world.ok(&["pause", "web"]);
+}
