@@ -7,7 +7,7 @@
 use super::Worker;
 use super::record::RUN;
 use crate::clock;
-use crate::fleet::{Entry, Live};
+use crate::fleet::Entry;
 use crate::hooks;
 use crate::life::{self, Process};
 use crate::settings::{Event, Service};
@@ -163,8 +163,6 @@ fn take_up(
     let Finding { process, found } = find(worker, executed, name, number("oom_before"), get, child);
     let goes_on = matches!(found, Found::Alive { started: true })
         && (hooked || state_of(worker, name).is_some_and(|state| hooks::poststart_due(&state)));
-    let paused =
-        process.is_some() && life::is_frozen(worker.context.hierarchies, &worker.context.cgroup(name));
     let Some(entry) = worker.fleet.get_mut(name) else { return };
     entry.machine = machine;
     entry.image = image;
@@ -177,10 +175,10 @@ fn take_up(
     }
     if let Some(process) = process {
         let netns = life::netns_of(process.pid).map(Arc::new);
-        let live = super::watch(worker.send.clone(), &entry.name, generation, process, netns, None);
-        entry.live = Some(Live { paused_since: paused.then(clock::boottime), ..live });
+        entry.live = Some(super::watch(worker.send.clone(), &entry.name, generation, process, netns, None));
+        worker.notice_pause(name);
     }
-    worker.adopted.push((entry.name.clone(), Event::life(generation, Life::Adopted(found))));
+    worker.adopted.push((name.into(), Event::life(generation, Life::Adopted(found))));
 }
 
 /// Looks for the main process of a life.

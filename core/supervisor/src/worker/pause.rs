@@ -42,6 +42,14 @@ impl Worker {
         });
     }
 
+    /// Of a life that an earlier worker began, and may have paused.
+    pub(super) fn notice_pause(&mut self, name: &str) {
+        let paused = life::is_frozen(self.context.hierarchies, &self.context.cgroup(name));
+        if let Some(live) = self.fleet.get_mut(name).and_then(|entry| entry.live.as_mut()) {
+            live.paused_since = paused.then(clock::boottime);
+        }
+    }
+
     pub(super) fn froze(&mut self, froze: Froze) {
         let Froze { name, generation, frozen, result, answer } = froze;
         let now = clock::boottime();
