@@ -45,6 +45,7 @@ pub mod order;
 pub mod exec;
 pub mod host_process;
 pub mod nobody;
+pub mod short_names;
 pub mod visitor;
 pub mod default;
 pub mod render;

@@ -55,7 +55,7 @@ pub enum Message {
         result: Result<Box<Loaded>, String>,
     },
     /// The answer to a pause or unpause.
-    Froze(Box<crate::worker::pause::Froze>),
+    Froze(Box<Froze>),
     /// The start gate may say something else now.
     Gate,
     /// `shutdown_timeout` is over.
@@ -94,4 +94,14 @@ pub enum Asker {
     /// What would change.
     DryRun(Answer<api::Applied>),
     Up(api::Up, Answer<api::Done>),
+}
+
+/// What became of a freeze or a thaw.
+#[derive(Debug)]
+pub struct Froze {
+    pub name: Arc<str>,
+    pub generation: u64,
+    pub frozen: bool,
+    pub result: Result<(), String>,
+    pub answer: Answer<api::Done>,
 }

@@ -3,7 +3,7 @@
 //! Layers are handed to overlayfs as descriptors (Linux 6.13): no path is resolved twice, and none needs an escape. Before that
 //! they are paths, each by itself (6.5). Ids are mapped on private clones of the layers, which overlayfs takes where they are
 //! attached to nothing from 6.15 on. On an older kernel a process with a mount namespace of its own attaches the layers under
-//! short names and makes the overlay of them (`layers::by_short_names`).
+//! short names and makes the overlay of them (`sampan_plan::short_names`).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -12,7 +12,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
 };
-use sampan_plan::layers;
+use sampan_plan::short_names;
 use sampan_plan::slots::IdMap;
 
 use crate::error::{Errno, Error, Result};
@@ -61,7 +61,7 @@ impl Wanted<'_> {
     }
 
     fn by_child(&self, namespaces: &mut UserNamespaces) -> Result<OwnedFd> {
-        let plan = layers::by_short_names(self.lower.len(), self.upper.is_some(), self.in_user_namespace)
+        let plan = short_names::plan(self.lower.len(), self.upper.is_some(), self.in_user_namespace)
             .map_err(|e| Error::new(e.problem).field(self.field.to_owned()))?;
         let mut trees = Vec::new();
         for path in self.lower {

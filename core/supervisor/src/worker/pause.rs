@@ -3,20 +3,10 @@
 use super::Worker;
 use crate::clock;
 use crate::life;
-use crate::message::Message;
+use crate::message::{Froze, Message};
 use crate::request::{Answer, failure};
 use sampan_api as api;
 use sampan_service::State;
-
-/// What became of a freeze or a thaw.
-#[derive(Debug)]
-pub struct Froze {
-    pub name: std::sync::Arc<str>,
-    pub generation: u64,
-    pub frozen: bool,
-    pub result: Result<(), String>,
-    pub answer: Answer<api::Done>,
-}
 
 impl Worker {
     pub(super) fn pause(&mut self, name: &str, frozen: bool, answer: Answer<api::Done>) {
