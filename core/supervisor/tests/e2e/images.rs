@@ -252,6 +252,7 @@ fn an_image_that_is_missing_is_got_once_for_all_and_holds_up_nobody() {
         world.until("it says how far it is", |world| text(world, name).starts_with(&begins));
         assert!(text(&world, name).ends_with(" %"), "{}", text(&world, name));
     }
+    world.until("the registry is asked", |_| registry.blobs_asked.load(SeqCst) == 1);
     // The worker dies with the pull, and the next begins it anew, from where it was.
     kill_the_worker(&world);
     world.until("a worker is back", |world| {
