@@ -101,7 +101,7 @@ pub fn store(state_dir: &Path) -> PathBuf {
 }
 
 /// Where what a service of mode rw has written is kept.
-pub fn kept(state_dir: &Path, service: &str) -> PathBuf {
+fn kept(state_dir: &Path, service: &str) -> PathBuf {
     store(state_dir).join("roots").join(service)
 }
 
@@ -143,6 +143,10 @@ impl Ask {
             |why: String| Error::new(service, "image", "use").path(Path::new(&self.reference)).why(why);
         let found = Store::read(&self.store).and_then(|store| {
             let image = store.find(&self.reference)?;
+            if self.makes == Makes::All && store.used_by(service).as_ref() != Some(&image.digest) {
+                // No prune goes on meanwhile, and each later one knows of it.
+                store.note_use(&store.writer()?, service, &image.digest)?;
+            }
             Ok((store.layers(&image)?, image))
         });
         let (layers, found) = found.map_err(|error| wrong(error.to_string()))?;
@@ -200,8 +204,20 @@ fn keep(folder: &Path, digest: &str, top: &Path) -> io::Result<()> {
     fs::rename(&new, folder)
 }
 
+/// A service has left for good: what it has written to its root goes, and `prune` may take its image.
+pub fn forget(state_dir: &Path, service: &str) -> Result<(), String> {
+    let written = kept(state_dir, service);
+    remove(&written)
+        .map_err(|e| format!("cannot remove {}: {}", written.display(), sampan_config::plain(&e)))?;
+    match Store::read(&store(state_dir)) {
+        Ok(store) => store.forget_use(service).map_err(|e| e.to_string()),
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// All of it; what is not there is no error.
-pub fn remove(folder: &Path) -> io::Result<()> {
+fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
         _ => Ok(()),

@@ -569,9 +569,9 @@ pub const SERVICE: &[Key] = &[
         B,
         "CRI lines in state_dir/logs; without the plugin raw files",
     ),
-    key("logging.max_size", "size", "20M", L, B, "of one file"),
-    key("logging.max_file", "integer", "5", L, B, "docker local's"),
-    key("logging.max_line", "size", "16K", L, B, "longer: parts"),
+    key("logging.max_size", "size", "20M", N, B, "of one file"),
+    key("logging.max_file", "integer", "5", N, B, "docker local's"),
+    key("logging.max_line", "size", "16K", N, B, "longer: parts"),
     key(
         "logging.max_age",
         "duration",

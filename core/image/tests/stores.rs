@@ -60,6 +60,28 @@ fn a_name_moves_and_prune_removes_what_nothing_leads_to() {
     assert_eq!((store.count("layers"), store.count("blobs/sha256"), store.count("tmp")), (0, 0, 0));
 }
 
+/// `pull = "always"` moves a name on while the container of the older image runs.
+#[test]
+fn what_a_service_runs_is_not_pruned_whatever_its_name_means_now() {
+    let store = TestStore::new();
+    let first = layout("localhost/app:v1", &[one("base"), one("first")], gzip);
+    let second = layout("localhost/app:v1", &[one("base"), one("second")], gzip);
+    store.import_as(&first.folder.0, None).unwrap();
+    let writer = store.store.writer().unwrap();
+    store.store.note_use(&writer, "web", &first.manifest).unwrap();
+    // Of a service whose image somebody took out of the store by hand.
+    store.store.note_use(&writer, "gone", &second.manifest).unwrap();
+    drop(writer);
+    store.import_as(&second.folder.0, None).unwrap();
+    store.store.forget_use("gone").unwrap();
+    let prune = || store.store.prune(&store.store.alone(Duration::ZERO).unwrap(), &[]).unwrap().layers;
+    assert_eq!((prune(), store.store.used_by("web")), (0, Some(first.manifest.clone())));
+    let writer = store.store.writer().unwrap();
+    store.store.note_use(&writer, "web", &second.manifest).unwrap();
+    drop(writer);
+    assert_eq!(prune(), 1);
+}
+
 #[test]
 fn nothing_is_removed_while_somebody_adds() {
     let store = TestStore::new();

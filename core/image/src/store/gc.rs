@@ -22,14 +22,15 @@ pub struct Pruned {
 }
 
 impl Store {
-    /// Removes what neither a name nor a digest of `keep` needs. These are manifests' digests, of containers that run. If any
+    /// Removes what neither a name, nor a service's note, nor a digest of `keep` needs. These are manifests' digests. If any
     /// document that leads on cannot be read nothing is removed: what it needs is not known.
     pub fn prune(&self, _may: &Alone, keep: &[Digest]) -> Result<Pruned> {
         let mut blobs = BTreeSet::new();
         let mut layers = BTreeSet::new();
         let named = self.names()?.into_iter().map(|name| name.manifest);
         // A container may run an image that somebody removed by hand.
-        let kept = keep.iter().filter(|digest| self.has_blob(digest)).cloned();
+        let uses = self.uses()?;
+        let kept = keep.iter().chain(&uses).filter(|digest| self.has_blob(digest)).cloned();
         for digest in named.chain(kept) {
             let manifest = self.manifest(&digest)?;
             let document = ConfigDocument::parse(&self.read_document(&manifest.config.digest)?)?;

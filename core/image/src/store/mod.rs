@@ -4,6 +4,7 @@
 //!   oci-layout  index.json      names -> manifests          written beside, synced, renamed
 //!   blobs/sha256/HEX            manifests, configs, layers  under its name only when whole, right and synced
 //!   layers/HEX/                 one unpacked layer, by its chain id: it depends on what lies below it
+//!   used/SERVICE/digest         what a service runs: no prune takes it away
 //!   tmp/                        all that is not whole yet
 //!   lock, index.lock            for writers (store/locks.rs); who reads takes none
 //! ```
@@ -15,6 +16,7 @@ mod gc;
 mod index;
 mod layers;
 mod locks;
+mod uses;
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};

@@ -203,11 +203,11 @@ impl Context {
         self.kept.borrow_mut().remove(name);
         self.killed_in.borrow_mut().remove(name);
         let (io, keel) = (self.dirs.io(name), self.keel_for_the_pool());
-        let (written, name) = (sampan_bundle::image::kept(&self.dirs.state, name), name.to_owned());
+        let (state, name) = (self.dirs.state.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || {
             super::drop_stdio(&keel, &io, &name);
-            if let Err(error) = sampan_bundle::image::remove(&written) {
-                tracing::warn!(service = name, "cannot remove {}: {error}", written.display());
+            if let Err(why) = sampan_bundle::image::forget(&state, &name) {
+                tracing::warn!(service = name, "{why}");
             }
         });
     }
