@@ -70,7 +70,7 @@ pub enum Verb {
         #[arg(long)]
         no_stream: bool,
     },
-    /// Wait until services are as asked; for `exited` prints their exit codes, and exits with the first that is not 0
+    /// Wait until services are as asked; for `exited` prints their exit codes, and exits with the first that is not 0 (1: unknown)
     Wait {
         #[arg(required = true)]
         services: Vec<String>,
@@ -134,8 +134,8 @@ pub enum Verb {
         /// Go on as it comes
         #[arg(short, long)]
         follow: bool,
-        /// Begin with the last N lines of each
-        #[arg(short = 'n', long, value_name = "N")]
+        /// Begin with the last N lines of each, counted from the end of its log
+        #[arg(short = 'n', long, value_name = "N", conflicts_with = "until")]
         tail: Option<u64>,
         /// With the time of each line
         #[arg(short, long)]
@@ -143,7 +143,7 @@ pub enum Verb {
         /// Only lines from then on: a time in UTC (2026-12-01T08:00:00Z), or how long ago (10m)
         #[arg(long, value_name = "TIME", value_parser = crate::moment::ago)]
         since: Option<String>,
-        /// Only lines until then
+        /// Only lines until then; not with --tail
         #[arg(long, value_name = "TIME", value_parser = crate::moment::ago)]
         until: Option<String>,
         /// Without the names of the services
@@ -223,4 +223,19 @@ pub enum PluginVerb {
     Reset { name: String },
     /// Send a plugin its control request
     Call { name: String, request: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_counted_from_the_end_of_the_log_so_until_is_refused_with_them() {
+        let parsed = |line: &str| Args::try_parse_from(line.split(' ')).map_err(|e| e.to_string());
+        let refused = parsed("sampanctl logs web -n 10 --until 10m").unwrap_err();
+        assert!(refused.contains("--tail") && refused.contains("--until"), "{refused}");
+        for line in ["logs web -n 10 --since 10m", "logs web --since 2h --until 10m"] {
+            assert!(parsed(&format!("sampanctl {line}")).is_ok(), "{line}");
+        }
+    }
 }

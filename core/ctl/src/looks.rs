@@ -75,16 +75,11 @@ pub fn wait(
     timeout: Option<u64>,
 ) -> Result<u8, Error> {
     let socket = ask.socket();
-    let condition_name = match condition {
-        Condition::Running => "running",
-        Condition::Healthy => "healthy",
-        Condition::Exited => "exited",
-    };
     let limit =
         timeout.map(|seconds| format!("&timeout_ms={}", seconds.saturating_mul(1000))).unwrap_or_default();
     let asked: Vec<Result<String, Error>> = std::thread::scope(|scope| {
         let one = |service: &String| {
-            let path = of(service, &format!("/wait?condition={condition_name}{limit}"));
+            let path = of(service, &format!("/wait?condition={}{limit}", name_of(condition)));
             scope.spawn(move || client::text(&mut client::send(socket, "GET", &path, None)?))
         };
         let threads: Vec<_> = services.iter().map(one).collect();
@@ -107,24 +102,73 @@ pub fn wait(
             }
             answer => answer?,
         };
-        let status = done.services.first();
-        let one = match status.and_then(|status| status.exit_code) {
-            _ if !done.complete => {
-                let text = status.map_or("gone", |status| &status.text);
-                complain(&format!(
-                    "{service} is not {condition_name}: {text}\n  see `sampanctl why {service}`"
-                ));
-                FAILED
-            }
-            Some(exit) if condition == Condition::Exited => u8::try_from(exit).unwrap_or(FAILED),
-            _ => DONE,
-        };
+        let one = outcome(service, condition, &done).unwrap_or_else(|why| {
+            complain(&why);
+            FAILED
+        });
         code = if code == DONE { one } else { code };
     }
     Ok(code)
 }
 
+/// With what to end for this service, or why it is not as it was to be.
+fn outcome(service: &str, condition: Condition, done: &api::Done) -> Result<u8, String> {
+    let status = done.services.first();
+    if !done.complete {
+        let text = status.map_or("gone", |status| &status.text);
+        let condition = name_of(condition);
+        return Err(format!("{service} is not {condition}: {text}\n  see `sampanctl why {service}`"));
+    }
+    match (condition, status.and_then(|status| status.exit_code)) {
+        (Condition::Running | Condition::Healthy, _) => Ok(DONE),
+        (Condition::Exited, Some(exit)) => Ok(u8::try_from(exit).unwrap_or(FAILED)),
+        // It has not run, or ended where nobody could ask the kernel for its status.
+        (Condition::Exited, None) => Err(format!(
+            "{service}: its exit code is unknown: {}\n  see `sampanctl why {service}`",
+            status.map_or("gone", |status| &status.text)
+        )),
+    }
+}
+
+fn name_of(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Running => "running",
+        Condition::Healthy => "healthy",
+        Condition::Exited => "exited",
+    }
+}
+
 pub fn graph(ask: &Ask<'_>, dot: bool) -> Result<(), Error> {
     let print = |all: &Vec<api::Needs>| if dot { print::dot(all) } else { print::graph(all) };
     ask.show("GET", "/v1/graph", None, print).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A service that has ended so.
+    fn ended(exit_code: Option<i32>) -> api::Done {
+        let status = serde_json::json!({
+            "name": "job", "state": "stopped", "text": "stopped", "health": "-", "wanted": "down", "restarts": 0,
+            "last_exit": exit_code.map(|code| code.to_string()), "pid": null, "ports": [], "generation": 1,
+            "exit_code": exit_code,
+        });
+        api::Done { services: vec![serde_json::from_value(status).unwrap()], complete: true }
+    }
+
+    #[test]
+    fn an_exit_code_that_nobody_knows_is_no_success() {
+        let exited = |done: &api::Done| outcome("job", Condition::Exited, done);
+        assert_eq!(exited(&ended(Some(0))), Ok(DONE));
+        assert_eq!(exited(&ended(Some(7))), Ok(7));
+        for unknown in [ended(None), api::Done { services: Vec::new(), complete: true }] {
+            let why = exited(&unknown).unwrap_err();
+            assert!(why.contains("job") && why.contains("unknown"), "{why}");
+            // Whether it has been healthy does not hang on how it ended.
+            assert_eq!(outcome("job", Condition::Healthy, &unknown), Ok(DONE));
+        }
+        let late = api::Done { complete: false, ..ended(None) };
+        assert!(exited(&late).unwrap_err().contains("job is not exited: stopped"));
+    }
 }

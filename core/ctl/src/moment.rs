@@ -1,5 +1,5 @@
 //! Points in time as people type them: a time in UTC, or how long ago. Kept as sampand writes times, so that text is compared with text.
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// RFC 3339 in UTC to the millisecond; what sampand writes may go on after that.
 const CHARS: usize = "2026-12-01T08:00:00.000".len();
@@ -24,7 +24,8 @@ impl Since {
 pub fn ago(text: &str) -> Result<String, String> {
     let text = text.trim();
     let time = match humantime::parse_duration(text) {
-        Ok(before) => SystemTime::now().checked_sub(before),
+        // Before 1970 there are no lines, and no text of such a time.
+        Ok(before) => Some(SystemTime::now().checked_sub(before).unwrap_or(UNIX_EPOCH).max(UNIX_EPOCH)),
         // A day is its beginning.
         Err(_) => humantime::parse_rfc3339_weak(text)
             .or_else(|_| humantime::parse_rfc3339_weak(&format!("{text}T00:00:00")))
@@ -57,6 +58,9 @@ mod tests {
         assert!(is_before(&hour, &minute) && !is_before(&minute, &hour));
         for wrong in ["", "yesterday", "10", "2026-13-01", "99999999999999y"] {
             assert!(ago(wrong).is_err(), "{wrong:?}");
+        }
+        for long in ["100y", "57y", "10000y"] {
+            assert_eq!(ago(long).as_deref(), Ok("1970-01-01T00:00:00.000Z"), "{long}");
         }
         assert_eq!(Since::parse("12"), Ok(Since::Number(12)));
         assert!(matches!(Since::parse("12m"), Ok(Since::Time(_))));
