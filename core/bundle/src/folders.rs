@@ -1,12 +1,14 @@
 //! Folders of the host that a service's volumes are: made where they are missing, and never on the disk below a mount that is
 //! not there yet.
 
-use std::fs::{read_to_string, remove_dir};
+use std::ffi::OsString;
+use std::fs::remove_dir;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::AtFlags;
-use rustix::fs::{CWD, Gid, Mode, RenameFlags, Uid, chmodat, chownat, mkdirat, renameat_with};
+use rustix::fs::{CWD, Gid, Mode, OFlags, RenameFlags, Uid, fchmod, fchown, mkdirat, openat, renameat_with};
 use rustix::io::Errno;
 use sampan_runtime::kernel::trust::make_folders;
 use serde::{Deserialize, Serialize};
@@ -30,23 +32,14 @@ impl Make {
         let parent = self.path.parent().ok_or(Errno::EXIST)?;
         let name = self.path.file_name().ok_or(Errno::EXIST)?;
         make_folders(parent, Mode::from_raw_mode(0o755))?;
-        let new = parent.join(format!(".{}.new", name.to_string_lossy()));
-        match mkdirat(CWD, &new, Mode::from_raw_mode(0o700)) {
-            // Of somebody who was killed: empty, or not ours.
-            Err(Errno::EXIST) => {
-                remove_dir(&new)?;
-                mkdirat(CWD, &new, Mode::from_raw_mode(0o700))?;
-            }
-            other => other?,
-        }
-        chownat(
-            CWD,
-            &new,
-            Some(Uid::from_raw(self.uid)),
-            Some(Gid::from_raw(self.gid)),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?;
-        chmodat(CWD, &new, Mode::from_raw_mode(self.mode), AtFlags::empty())?;
+        // Of this launch alone: others may be making the same folder.
+        let new = parent.join(format!(".{}.{}.new", name.to_string_lossy(), unique()));
+        mkdirat(CWD, &new, Mode::from_raw_mode(0o700))?;
+        // By descriptor: the parent may be another user's, who puts a link in its place.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = openat(CWD, &new, flags, Mode::empty())?;
+        fchown(&made, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
+        fchmod(&made, Mode::from_raw_mode(self.mode))?;
         match renameat_with(CWD, &new, CWD, &self.path, RenameFlags::NOREPLACE) {
             // Another service's launch was faster.
             Err(Errno::EXIST) => remove_dir(&new),
@@ -55,29 +48,39 @@ impl Make {
     }
 }
 
+/// Of no other process, and of no other call of this one.
+fn unique() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// The mount point above `path` that /etc/fstab names and where nothing is mounted yet: what is written below it would land on
 /// the disk under it, and be hidden once it is mounted (systemd's RequiresMountsFor).
 pub fn missing_mount(path: &Path) -> Option<PathBuf> {
-    let table = read_to_string("/etc/fstab").unwrap_or_default();
-    let mounted = read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // As bytes: any user may have mounted something, with FUSE, whose name is no UTF-8.
+    let table = std::fs::read("/etc/fstab").unwrap_or_default();
+    let mounted = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
     missing_in(path, &table, &mounted)
 }
 
-fn missing_in(path: &Path, table: &str, mounted: &str) -> Option<PathBuf> {
-    let lines = table.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let points = lines.filter_map(|line| line.split_whitespace().nth(1)).map(unescaped);
+fn missing_in(path: &Path, table: &[u8], mounted: &[u8]) -> Option<PathBuf> {
+    let points = lines(table).filter(|line| !line.starts_with(b"#")).filter_map(|line| field(line, 1));
     let above =
         points.filter(|point| point != Path::new("/") && point.is_absolute() && path.starts_with(point));
     let deepest = above.max_by_key(|point| point.components().count())?;
-    let is_mounted =
-        mounted.lines().filter_map(|line| line.split(' ').nth(4)).any(|at| unescaped(at) == deepest);
+    let is_mounted = lines(mounted).filter_map(|line| field(line, 4)).any(|at| at == deepest);
     (!is_mounted).then_some(deepest)
 }
 
-/// Both tables write a space as `\040`.
-fn unescaped(text: &str) -> PathBuf {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii)
+}
+
+/// A path of a table of mounts, which write a space as `\040`.
+fn field(line: &[u8], number: usize) -> Option<PathBuf> {
+    let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+    let mut rest = fields.nth(number)?;
+    let mut out = Vec::with_capacity(rest.len());
     while let [first, after @ ..] = rest {
         let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
         match (first, octal.and_then(|digits| u8::from_str_radix(digits, 8).ok())) {
@@ -91,7 +94,7 @@ fn unescaped(text: &str) -> PathBuf {
             }
         }
     }
-    PathBuf::from(String::from_utf8_lossy(&out).into_owned())
+    Some(OsString::from_vec(out).into())
 }
 
 #[cfg(test)]
@@ -104,7 +107,11 @@ mod tests {
 
     #[track_caller]
     fn check(path: &str, mounted: &str, missing: Option<&str>) {
-        assert_eq!(missing_in(Path::new(path), TABLE, mounted).as_deref(), missing.map(Path::new), "{path}");
+        assert_eq!(
+            missing_in(Path::new(path), TABLE.as_bytes(), mounted.as_bytes()).as_deref(),
+            missing.map(Path::new),
+            "{path}"
+        );
     }
 
     #[test]
@@ -115,5 +122,28 @@ mod tests {
         check("/srv/a b/c", MOUNTED, Some("/srv/a b"));
         check("/srvx", "", None);
         check("/home/x", "", None);
+        let mut any = b"9 1 0:9 / /home/\xff rw - fuse x rw\n".to_vec();
+        any.extend_from_slice(MOUNTED.as_bytes());
+        assert_eq!(missing_in(Path::new("/srv/x"), TABLE.as_bytes(), &any), None);
+    }
+
+    /// Services that start together with one volume.
+    #[test]
+    fn many_who_make_one_folder_make_it_whole() {
+        let folder = sampan_testkit::Folder::new();
+        for round in 0..50 {
+            let path = folder.path(&format!("{round}/data"));
+            let uid = rustix::process::geteuid().as_raw();
+            let make =
+                Make { path: path.clone(), uid, gid: rustix::process::getegid().as_raw(), mode: 0o750 };
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(|| make.make())).collect();
+                all.into_iter().for_each(|one| one.join().unwrap().unwrap());
+            });
+            let mode =
+                std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+            assert_eq!(mode & 0o7777, 0o750);
+            assert_eq!(std::fs::read_dir(folder.path(&round.to_string())).unwrap().count(), 1);
+        }
     }
 }

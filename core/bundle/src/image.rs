@@ -167,7 +167,9 @@ impl Ask {
             _ if self.has_user => None,
             text => Some(text.parse().map_err(|e: schema::NoUser| wrong(format!("its user: {e}")))?),
         };
-        let volumes = config.volumes.iter().filter(|target| !self.covered.contains(target));
+        // As paths: an image's may end with a slash.
+        let is_covered = |target: &String| self.covered.iter().any(|at| Path::new(at) == Path::new(target));
+        let volumes = config.volumes.iter().filter(|target| !is_covered(target));
         let volumes = volumes.map(|target| self.volume(service, target, &root)).collect();
         let (reference, kept, makes) = (self.reference.clone(), self.kept.clone(), self.makes);
         Ok(Found { image: Image { reference, digest, layers, kept, config, volumes, makes }, root, user })
@@ -184,8 +186,14 @@ impl Ask {
 
 /// The folder for what is written, of this image: what another one's life has written goes.
 fn keep(folder: &Path, digest: &str, top: &Path) -> io::Result<()> {
-    if fs::read_to_string(folder.join(DIGEST)).is_ok_and(|of| of == digest) {
-        return Ok(());
+    match fs::read_to_string(folder.join(DIGEST)) {
+        Ok(of) if of == digest => return Ok(()),
+        // Another image's.
+        Ok(_) => {}
+        // None yet, or half removed.
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        // Whose it is cannot be told: it is not thrown away for that.
+        Err(e) => return Err(e),
     }
     remove(folder)?;
     // No service has such a name.
@@ -200,7 +208,8 @@ fn keep(folder: &Path, digest: &str, top: &Path) -> io::Result<()> {
     let top = fs::metadata(top)?;
     chown(&upper, Some(top.uid()), Some(top.gid()))?;
     fs::set_permissions(&upper, Permissions::from_mode(top.mode() & 0o7777))?;
-    fs::write(new.join(DIGEST), digest)?;
+    // On the disk before it has its name: after a power cut an empty one would be another image's.
+    sampan_journal::atomic::replace(&new, DIGEST, digest.as_bytes())?;
     fs::rename(&new, folder)
 }
 
@@ -218,6 +227,11 @@ pub fn forget(state_dir: &Path, service: &str) -> Result<(), String> {
 
 /// All of it; what is not there is no error.
 fn remove(folder: &Path) -> io::Result<()> {
+    // First: what is half removed is nobody's.
+    match fs::remove_file(folder.join(DIGEST)) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
         _ => Ok(()),

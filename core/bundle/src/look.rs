@@ -333,9 +333,17 @@ fn of_the_host(look: &Look, facts: &mut Facts) -> Result<(), Error> {
         folder.make().map_err(|e| wrong("make the folder", &folder.path).because(&e))?;
     }
     if let Some(Secrets { folder, asks }) = &look.secrets {
-        let user = facts.user.as_ref().map_or((0, 0), |user| (user.uid, user.gid));
+        let user = facts.user.as_ref().map(|user| (user.uid, user.gid));
+        let user = user.unwrap_or_else(|| user_of(facts.config.as_deref()));
         secrets::write(&look.service, asks, folder, user)?;
         facts.secrets = Some(folder.clone());
     }
     Ok(())
+}
+
+/// Who runs by a bundle's own config.json.
+fn user_of(config: Option<&str>) -> (u32, u32) {
+    let spec: serde_json::Value = config.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let id = |key| spec["process"]["user"][key].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    (id("uid"), id("gid"))
 }

@@ -129,9 +129,12 @@ fn paths(said: &[String], built_in: &[&str]) -> Vec<String> {
 }
 
 fn push(spec: &mut Value, pointer: &str, value: Value) {
-    let mut all = spec.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
-    all.push(value);
-    set(spec, pointer, all.into());
+    if !spec.pointer(pointer).is_some_and(Value::is_array) {
+        set(spec, pointer, json!([]));
+    }
+    if let Some(all) = spec.pointer_mut(pointer).and_then(Value::as_array_mut) {
+        all.push(value);
+    }
 }
 
 fn shown(node: &Node, target: &Path) -> Value {

@@ -11,10 +11,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fstatfs};
+use rustix::fs::{Mode, OFlags, fstatfs};
 use rustix::process::{Pid, Signal, kill_process_group};
 use sampan_config::plain;
 use sampan_config::schema::{SecretSource, Service};
+use sampan_runtime::kernel::trust::make_folders;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -105,7 +106,8 @@ fn write_all(service: &str, asks: &[Ask], folder: &Path, (uid, gid): (u32, u32))
         let text = read(service, ask)?;
         let path = folder.join(&ask.file);
         let above = path.parent().unwrap_or(folder);
-        make(above, 0o755).map_err(|e| io(above, e))?;
+        // Whatever the umask is: the service's user goes through it.
+        make_folders(above, Mode::from_raw_mode(0o755)).map_err(|e| io(above, e))?;
         let mut file = File::options();
         file.write(true).create_new(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
         let owned = |mut file: File| {

@@ -55,7 +55,7 @@ fn the_image_says_what_the_service_does_not() {
     }
     let image = json!({
         "Entrypoint": ["/entry"], "Cmd": ["serve"], "Env": ["A=image", "B=image"], "User": "www",
-        "WorkingDir": "/data", "Volumes": { "/data": {}, "/own": {} },
+        "WorkingDir": "/data", "Volumes": { "/data": {}, "/own/": {} },
     });
     let folder = folder(&image, "environment = { B = \"service\" }\ntmpfs = [\"/own\"]");
     let spec = try_of(&folder).unwrap().spec;

@@ -44,6 +44,8 @@ fn a_secret_is_a_file_of_the_services_user() {
         .replace("rootfs = \"root\"", "rootfs.path = \"root\"");
     let folder = folder.with("config.toml", &toml);
     std::fs::copy(sampan_testkit::bundle::BUSYBOX, folder.path("root/bin/cat")).unwrap();
+    // As the process has it that launches.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let (text, code) = run_in(&folder, "secret", &run.0);
     let path = std::env::var("PATH").unwrap();
     assert_eq!((text.as_str(), code), (format!("s3cret{path}madero\n").as_str(), 0));

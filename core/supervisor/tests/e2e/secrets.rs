@@ -28,11 +28,12 @@ fn a_secret_is_told_to_its_service_and_to_nobody_else() {
     let in_memory = Small::new(run.clone(), "8M");
     std::fs::create_dir_all(dir.join("rootfs/run")).unwrap();
     std::fs::create_dir_all(dir.join("shared")).unwrap();
+    std::os::unix::fs::chown(dir.join("shared"), Some(33), Some(33)).unwrap();
     std::fs::write(dir.join("pass"), "hunter-one").unwrap();
     let mut world = world.env("DB_PASSWORD", "hunter-two");
     world.configure(&format!(
         "[secrets.one]\nfile = \"{0}/pass\"\n[secrets.two]\nenvironment = \"DB_PASSWORD\"\n\
-         [services.a]\nstop_signal = \"SIGKILL\"\nvolumes = [\"{0}/shared:/out\"]\nsecrets = [\"one\", \"two\"]\n\
+         [services.a]\nuser = \"33:33\"\nstop_signal = \"SIGKILL\"\nvolumes = [\"{0}/shared:/out\"]\nsecrets = [\"one\", \"two\"]\n\
          command = [\"sh\", \"-c\", \"cat /run/secrets/one /run/secrets/two > /out/seen; exec sleep 1000\"]\n",
         dir.display()
     ));
