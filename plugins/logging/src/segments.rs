@@ -66,6 +66,11 @@ const REMARK_BYTES: u64 = 512;
 /// So much must be free before a full disk is written to again.
 const ROOM_BYTES: u64 = 16 * 1024;
 
+/// An unfinished line that was not written to for so long is not waited for.
+const STILL: Duration = Duration::from_secs(1);
+/// Nor is one that goes on for so long after its segment was too old.
+const OVERTIME: Duration = Duration::from_secs(60);
+
 /// A write that failed: how many of its bytes are in the file nevertheless.
 #[derive(Debug)]
 pub struct Short {
@@ -238,11 +243,16 @@ impl Segments {
     }
 
     /// What is over its time: the oldest whose last record is older than `max` go, and the current one is left when it was begun
-    /// so long ago. Returns how long there is nothing to do; `None`: until something is written.
-    pub fn expire(&mut self, max: Duration) -> io::Result<Option<Duration>> {
-        let left = |time: SystemTime| max.saturating_sub(time.elapsed().unwrap_or_default());
-        let begun = self.file()?.metadata().and_then(|meta| meta.created().or_else(|_| meta.modified()))?;
-        if self.bytes > 0 && left(begun).is_zero() {
+    /// so long ago, unless an `unfinished` line is just being written: one that comes in parts is not torn over two segments,
+    /// within reason. Returns how long there is nothing to do; `None`: until something is written.
+    pub fn expire(&mut self, max: Duration, unfinished: bool) -> io::Result<Option<Duration>> {
+        let age = |time: SystemTime| time.elapsed().unwrap_or_default();
+        let left = |time: SystemTime| max.saturating_sub(age(time));
+        let meta = self.file()?.metadata()?;
+        let written = meta.modified()?;
+        let begun = meta.created().unwrap_or(written);
+        let is_too_old = self.bytes > 0 && left(begun).is_zero();
+        if is_too_old && !(unfinished && age(written) < STILL && age(begun) < max.saturating_add(OVERTIME)) {
             self.rotate()?;
         }
         while self.all.len() > 1 {
@@ -254,7 +264,7 @@ impl Segments {
                 _ => self.remove_oldest(),
             };
         }
-        Ok((self.bytes > 0).then(|| left(begun)))
+        Ok((self.bytes > 0).then(|| if is_too_old { STILL } else { left(begun) }))
     }
 
     /// Frees space: removes the oldest, unless it is `needed` or a later one.

@@ -1,10 +1,12 @@
 //! `max_age`: lines stay so long, and not much longer, also of a service that says no more.
+use std::fs::File;
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use logging::config::{Driver, Settings};
 use logging::follow::{self, Wanted};
-use logging::segments::list;
+use logging::segments::{Number, Segments, list};
 use logging::spool::Spool;
 
 use crate::crash::start_with;
@@ -59,4 +61,49 @@ fn what_an_earlier_engine_wrote_grows_old_too() {
     let settings = Settings { max_age: Some(AGE), ..Settings::default() };
     let _engine = start_with(&logs, Spool::create().unwrap(), settings, [Some(out.read_end()), None]);
     soon("it is gone", LONG, || written(&logs, "web", "stdout").is_empty());
+}
+
+/// What went wrong: a service that leaves a line unfinished (a prompt, a bar of progress) kept its log for ever, and the thread awake.
+#[test]
+fn an_unfinished_line_keeps_nothing_for_longer() {
+    let dir = Folder::new();
+    let (out, logs) = (Fifo::new(&dir.0, "out"), dir.0.join("logs"));
+    let settings = Settings { max_age: Some(AGE), ..Settings::default() };
+    let _engine = start_with(&logs, Spool::create().unwrap(), settings, [Some(out.read_end()), None]);
+    write!(&out.container, "old\nhalf a line").unwrap();
+    soon("its first part is there", LONG, || written(&logs, "web", "stdout") == b"old\nhalf a line");
+    soon("it is gone", LONG, || written(&logs, "web", "stdout").is_empty());
+    let before = wakings();
+    std::thread::sleep(AGE + Duration::from_millis(500));
+    assert!(wakings() <= before + 1, "nothing is to be done: {before}, {}", wakings());
+    writeln!(&out.container, ", and its rest").unwrap();
+    soon("the rest is there", LONG, || written(&logs, "web", "stdout") == b", and its rest\n");
+}
+
+#[test]
+fn a_line_that_is_just_being_written_is_not_torn_over_two_files() {
+    let dir = Folder::new();
+    let mut segments = Segments::open(&dir.0, Driver::Local, &Arc::default()).unwrap();
+    let max = Duration::from_millis(10);
+    segments.append(b"2026-12-01T08:00:00.000000000Z stdout P half\n").unwrap();
+    let path = segments.path();
+    let modified = |time| File::options().append(true).open(&path).unwrap().set_modified(time);
+    std::thread::sleep(max + COARSE);
+    // Seen from here it is written all the time, however busy the machine is.
+    modified(SystemTime::now() + LONG).unwrap();
+    let next = segments.expire(max, true).unwrap();
+    assert!(next.is_some_and(|next| next > max), "a later look: {next:?}");
+    assert_eq!(segments.count(), 1);
+    modified(SystemTime::now() - Duration::from_secs(2)).unwrap();
+    assert_eq!(segments.expire(max, true).unwrap(), None, "all is gone, there is nothing to do");
+    assert_eq!((segments.number(), segments.count()), (Number(2), 1));
+}
+
+/// How often the logging thread has gone to sleep.
+fn wakings() -> u32 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let mut its = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
+    let status = its.find(|status| status.starts_with("Name:\tsp-logging\n")).expect("a thread of that name");
+    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -122,13 +122,14 @@ impl Service {
         self.settings.max_age.is_some() && (self.segments.bytes() > 0 || self.segments.count() > 1)
     }
 
-    /// Removes and leaves what is too old; how long until the next look. No line is torn over two segments.
+    /// Removes and leaves what is too old; how long until the next look.
     pub fn expire(&mut self) -> Option<Duration> {
         let max = self.settings.max_age?;
-        if self.full_until.is_some() || self.streams.iter().any(|stream| stream.mid) {
+        if self.full_until.is_some() {
             return Some(AGAIN);
         }
-        match self.segments.expire(max) {
+        let unfinished = self.streams.iter().any(|stream| stream.mid);
+        match self.segments.expire(max, unfinished) {
             Ok(next) => next.map(|next| next.max(SHORT)),
             Err(error) => {
                 self.figures.write_errors += 1;
