@@ -198,3 +198,36 @@ fn a_store_is_closed_to_others_and_reading_makes_none() {
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
     Store::read(&path).unwrap();
 }
+
+/// `nginx@sha256:..` is what a registry gave for that digest. An archive can say anything.
+#[test]
+fn a_name_with_a_digest_comes_from_a_registry_alone() {
+    let pinned = format!("nginx@sha256:{}", "a".repeat(64));
+    let layer = one("somebody else's");
+    let config = serde_json::json!({"os": "linux", "rootfs": {"diff_ids": [Digest::of(&layer)]}}).to_string();
+    let saved = |tags: &[&str]| {
+        let manifest =
+            serde_json::json!([{"Config": "config.json", "RepoTags": tags, "Layers": ["layer.tar"]}]);
+        let layer = String::from_utf8(layer.clone()).unwrap();
+        let archive = Layer::default().file("config.json", &config).file("layer.tar", &layer);
+        sampan_testkit::Folder::new().with(
+            "a.tar",
+            &String::from_utf8(archive.file("manifest.json", &manifest.to_string()).bytes()).unwrap(),
+        )
+    };
+    let oci = layout(&pinned, std::slice::from_ref(&layer), gzip);
+    let docker = saved(&[&pinned]);
+    for path in [oci.folder.0.clone(), docker.path("a.tar")] {
+        let store = TestStore::new();
+        let said = store.import_as(&path, None).unwrap_err().to_string();
+        assert!(said.contains("--name NAME gives it one"), "{said}");
+        let said = store.import_as(&path, Some(&pinned)).unwrap_err();
+        assert!(said.to_string().contains("`sampan-image pull`"), "{said}");
+        assert_eq!(said.kind(), sampan_image::Kind::Usage);
+        assert!(store.store.find(&pinned).is_err() && store.store.names().unwrap().is_empty());
+    }
+    // Its other names hold.
+    let store = TestStore::new();
+    let imported = store.import_as(&saved(&[&pinned, "app:1"]).path("a.tar"), None).unwrap();
+    assert_eq!(imported[0].names, ["docker.io/library/app:1"]);
+}

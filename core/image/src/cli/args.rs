@@ -98,7 +98,7 @@ pub enum Verb {
     /// Read images from an archive (docker save, OCI; packed or not), a folder with an OCI layout, or - for standard input
     Import {
         path: PathBuf,
-        /// Call it so, whatever the archive calls it
+        /// Call it so, whatever the archive calls it: a name without a digest
         #[arg(long)]
         name: Option<String>,
         #[command(flatten)]

@@ -96,6 +96,11 @@ impl Import<'_> {
             let why = format!("it has {} images", images.len());
             return Err(Error::new(Kind::Usage, "--name is for one image", why));
         }
+        if let Some(name) = self.name.filter(|name| name.digest().is_some()) {
+            let why = "a name with a digest says what a registry gave for it";
+            return Err(Error::new(Kind::Usage, format!("--name {name} is none for an import"), why)
+                .hint("`sampan-image pull` gets it by that name"));
+        }
         let mut imported = Vec::new();
         for image in images {
             let names = match self.name {
@@ -104,7 +109,9 @@ impl Import<'_> {
             };
             if names.is_empty() {
                 return Err(Error::new(Kind::Usage, "the image has no name", "the archive gives it none")
-                    .hint("--name NAME gives it one"));
+                    .hint(
+                        "--name NAME gives it one; names with a digest come from `sampan-image pull` alone",
+                    ));
             }
             let digest = get(&image, &names)?;
             imported.push(Imported { names, digest });
@@ -113,8 +120,10 @@ impl Import<'_> {
     }
 }
 
-/// A name that an archive gives, in full. One word alone (`v1`) is a tag of nobody knows what.
+/// A name that an archive gives, in full. One word alone (`v1`) is a tag of nobody knows what. One with a digest may be that of an
+/// index, which nobody can check here: it is believed from the registry alone.
 fn full_name(text: &str) -> Option<String> {
     let is_name = text.contains(['/', ':']);
-    Reference::parse(text).ok().filter(|_| is_name).map(|reference| reference.to_string())
+    let reference = Reference::parse(text).ok().filter(|found| is_name && found.digest().is_none());
+    reference.map(|reference| reference.to_string())
 }

@@ -131,10 +131,11 @@ impl Store {
     fn by_name(&self, text: &str, names: &[Name]) -> Result<Option<Digest>> {
         let Ok(reference) = Reference::parse(text) else { return Ok(None) };
         let full = reference.to_string();
-        let named = names.iter().find(|name| name.reference == full).map(|name| name.manifest.clone());
-        // A digest may be that of an index: then the image was pulled by it, and has it in its name.
+        let named = || names.iter().find(|name| name.reference == full).map(|name| name.manifest.clone());
+        // Whatever a name says, a digest is that of the image, or of an index: then the image was pulled by it, and has it in
+        // its name.
         let pinned = reference.digest().filter(|digest| self.manifest(digest).is_ok());
-        Ok(named.or_else(|| pinned.cloned()))
+        Ok(pinned.cloned().or_else(named))
     }
 
     fn by_prefix(&self, text: &str, names: &[Name]) -> Result<Digest> {
