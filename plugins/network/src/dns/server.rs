@@ -176,7 +176,11 @@ async fn by_tcp(shared: Arc<Shared>, network: Arc<str>, listener: TcpListener) {
                 continue;
             }
         };
-        // One too many is closed.
+        // One too many is closed, and so is one from an address of no service: a container that may send what it likes has as many
+        // of those as it wants.
+        if !shared.knows(&network, from.ip()) {
+            continue;
+        }
         if let Some(admitted) = Quota::admit(&shared.connections, from.ip()) {
             let (shared, network) = (Arc::clone(&shared), Arc::clone(&network));
             tokio::spawn(async move {
@@ -187,7 +191,7 @@ async fn by_tcp(shared: Arc<Shared>, network: Arc<str>, listener: TcpListener) {
     }
 }
 
-/// One question after the other, until the asker has no more or says nothing for a while.
+/// One question after the other, until the asker has no more, or says nothing or takes nothing for a while.
 async fn converse(
     shared: &Shared,
     network: &str,
@@ -214,12 +218,17 @@ async fn converse(
             },
         };
         let length = u16::try_from(reply.len()).unwrap_or(u16::MAX).to_be_bytes();
-        let sent = stream.write_all(&[&length, &*reply].concat()).await;
-        sent?;
+        let reply = [&length, &*reply].concat();
+        let sent = timeout(IDLE_MAX, stream.write_all(&reply)).await;
+        sent.map_err(|_| std::io::ErrorKind::TimedOut)??;
     }
 }
 
 impl Shared {
+    fn knows(&self, network: &str, from: IpAddr) -> bool {
+        lock(&self.zone).asker(network, from).is_some()
+    }
+
     fn verdict(&self, network: &str, from: IpAddr, bytes: &[u8], by: Transport) -> Verdict {
         let zone = Arc::clone(&lock(&self.zone));
         verdict(&zone, network, from, bytes, by)
