@@ -29,6 +29,7 @@ pub mod steps;
 pub mod metrics;
 pub mod usage;
 pub mod request;
+mod turn;
 pub mod life;
 pub mod check;
 

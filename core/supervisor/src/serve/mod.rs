@@ -11,6 +11,7 @@ use crate::request::{Answer, EventStream, Request, failure};
 use crate::scrape;
 use crate::seen::Seen;
 use crate::task::Task;
+use crate::turn::Turn;
 use axum::Json;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -111,8 +112,8 @@ async fn once(seen: Arc<Mutex<Seen>>, request: HttpRequest, next: Next) -> Respo
 }
 
 fn routes(send: Send) -> Router {
-    let (asked, turn) = (send.clone(), scrape::Turn::default());
-    let (looks, used) = (scrape::Turn::default(), scrape::Turn::default());
+    let (asked, turn) = (send.clone(), Turn::default());
+    let (looks, used) = (Turn::default(), Turn::default());
     Router::new()
         .route("/v1/version", get(version))
         .route("/v1/loop", get(turns))

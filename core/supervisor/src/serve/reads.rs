@@ -1,7 +1,7 @@
 //! Requests that only look: lists with filters, what services use, waiting for a condition.
 use super::{Refusal, Reply, Send, ask};
 use crate::request::{Request, failure};
-use crate::scrape::Turn;
+use crate::turn::Turn;
 use crate::usage::{self, Lives};
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -117,15 +117,8 @@ async fn look<T: std::marker::Send + 'static>(
     services: Vec<String>,
     read: fn(&Lives) -> T,
 ) -> Reply<T> {
-    let looked = tokio::time::timeout(LOOK_MAX, async {
-        let turn = turn.lock_owned().await;
-        let lives = ask(send, |answer| Request::Lives { services, answer }).await?;
-        let read = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            read(&lives)
-        });
-        read.await.map_err(|error| Refusal::from(failure("internal", error.to_string())))
-    });
+    let asked = ask(send, |answer| Request::Lives { services, answer });
+    let looked = tokio::time::timeout(LOOK_MAX, turn.take(asked, move |lives| read(&lives)));
     let late = |_| failure("timeout", "the kernel did not tell in 5 s; try again");
     looked.await.map_err(late)?.map(Json)
 }

@@ -3,7 +3,8 @@ use super::LIVE;
 use super::world::{World, kill, library};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
 /// The body of a reply, if it is a page of ours.
 fn ask(mut stream: impl Read + Write, path: &str) -> Option<String> {
@@ -131,4 +132,84 @@ fn a_port_that_is_taken_is_told_once_and_taken_when_it_is_free() {
         TcpStream::connect(("127.0.0.1", port)).is_ok_and(|stream| ask(stream, "/metrics").is_some())
     });
     assert_eq!(world.said().matches(&told).count(), 1, "{}", world.said());
+}
+
+/// Metrics are served to whoever comes, and so is nothing that the worker needs: it takes 16 connections at a time.
+fn idle_connections_are_few<C: Read + Write>(at: &str, connect: impl Fn(&World) -> std::io::Result<C>) {
+    let Some(mut world) = World::new("") else { return };
+    let at = at.replace("DIR", &world.dir().display().to_string());
+    world.configure(&format!("metrics = \"{at}\"\n---\n[services.a]\n{LIVE}"));
+    world.start();
+    world.until("it is served", |world| connect(world).is_ok_and(|stream| ask(stream, "/metrics").is_some()));
+    let worker = world.worker().unwrap();
+    let open = || std::fs::read_dir(format!("/proc/{worker}/fd")).unwrap().count();
+    world.until_state("a", "running");
+    let before = open();
+    let idle: Vec<C> = (0..40).map(|_| connect(&world).unwrap()).collect();
+    let mut most = 0;
+    let end = Instant::now() + Duration::from_millis(500);
+    while Instant::now() < end {
+        most = most.max(open());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(most <= before + 24, "{before} descriptors, then {most}");
+    let asked = Instant::now();
+    assert!(ask(connect(&world).unwrap(), "/metrics").is_some(), "{}", world.said());
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    world.until("they are ended", |_| open() <= before);
+    drop(idle);
+    // One that has come before `apply` does not outlive the place.
+    let mut last = connect(&world).unwrap();
+    world.configure(&format!("[services.a]\n{LIVE}"));
+    world.ok(&["apply"]);
+    let mut read = Vec::new();
+    assert_eq!(last.read_to_end(&mut read).unwrap_or(0), 0);
+    world.until("nobody listens", |world| connect(world).is_err());
+}
+
+#[test]
+fn idle_connections_to_the_port_are_few_and_end() {
+    let port = free_port();
+    idle_connections_are_few(&format!(":{port}"), |_| {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(stream)
+    });
+}
+
+#[test]
+fn idle_connections_to_the_socket_are_few_and_end() {
+    idle_connections_are_few("DIR/metrics.sock", |world| {
+        let stream = UnixStream::connect(world.dir().join("metrics.sock"))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(stream)
+    });
+}
+
+#[test]
+fn a_socket_of_somebody_else_stays() {
+    let mut world = world!("");
+    let (others, ours) = (world.dir().join("others.sock"), world.dir().join("ours.sock"));
+    let _other = UnixListener::bind(&others).unwrap();
+    let configure = |world: &World, at: &std::path::Path| {
+        world.configure(&format!("metrics = \"{}\"\n---\n[services.a]\n{LIVE}", at.display()));
+    };
+    let is_served =
+        |_: &World| UnixStream::connect(&ours).is_ok_and(|stream| ask(stream, "/metrics").is_some());
+    configure(&world, &others);
+    world.start();
+    world.until("it is told", |world| world.said().contains("supervisor.metrics: cannot listen on"));
+    configure(&world, &ours);
+    world.ok(&["apply"]);
+    world.until("it is served", is_served);
+    assert!(UnixStream::connect(&others).is_ok(), "corrected, the other's is still there");
+    // Somebody takes the place of ours.
+    std::fs::remove_file(&ours).unwrap();
+    let _next = UnixListener::bind(&ours).unwrap();
+    configure(&world, &others);
+    world.ok(&["apply"]);
+    world.until_state("a", "running");
+    assert_eq!(world.interrupt(), Some(0));
+    assert!(UnixStream::connect(&ours).is_ok(), "it was ours no more");
+    assert!(UnixStream::connect(&others).is_ok(), "sampand has ended");
 }
