@@ -128,6 +128,7 @@ impl Plugin for Network {
         if ev.replay && !lock(&self.engine).is_held(name(cx)) {
             // It was attached before this plugin was there to see its creation.
             let table = cx.service_config().await?;
+            self.ask_for_patience(cx);
             self.run(|engine, effects| engine.prepare(name(cx), &table, effects)).await?;
         }
         if !lock(&self.engine).is_held(name(cx)) {

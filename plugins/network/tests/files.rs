@@ -8,7 +8,7 @@ use sampan_plugin::abi;
 use sampan_plugin::testing::{Event, Rig};
 use serde_json::{Value, json};
 
-use crate::host::Host;
+use crate::host::{Host, nothing_is_left};
 use crate::plugin::{attach, detach};
 use crate::world::{Namespace, on_a_fresh_host};
 
@@ -138,8 +138,10 @@ fn without_a_name_server_of_ours_the_world_is_asked_directly() {
         let _other = std::net::UdpSocket::bind("0.0.0.0:53").unwrap();
         let mut host = Host::new(json!({}));
         fs::write(host.folder.path("resolv.conf"), "nameserver 127.0.0.53\nnameserver 192.0.2.1\n").unwrap();
-        host.start("web", json!({})).unwrap();
+        // At its first start already: nothing of the network is there yet.
         let files = of(&mut host, "web", json!({}));
         assert_eq!(text(&files, "/etc/resolv.conf"), "nameserver 192.0.2.1\noptions ndots:0\n");
+        host.stop("web");
+        nothing_is_left(&mut host);
     });
 }

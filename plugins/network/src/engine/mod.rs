@@ -1,8 +1,9 @@
 //! The network of this host: what it should be, and the steps that make it so. Knows the kernel, not the plugin ABI.
 //!
 //! ```text
-//!   prepare   addresses leased, ports held, written down        (create: nothing of the container exists yet)
-//!   attach    bridge, veth, address, route; rules; forwarding   (its namespace exists)
+//!   prepare   addresses leased, ports held, written down; bridges and their name servers, which its files tell of
+//!                                                               (create: nothing of the container exists yet)
+//!   attach    veth, address, route; rules; forwarding           (its namespace exists)
 //!   release   rules, ports, links, forwarding, addresses        (the last of it is gone)
 //!   reconcile everything at once, from the records              (after a crash, or when others took our rules away)
 //! ```
@@ -266,6 +267,7 @@ impl Engine {
         }
     }
 
+    /// The bridge of a network in use, with its name server; found again, or made anew where somebody took it away.
     fn ensure_bridge(&mut self, network: &str, effects: &mut Vec<Effect>) -> Result<(u32, Bridge)> {
         let subnet = self
             .networks

@@ -1,4 +1,4 @@
-//! Before a container is made: its subnet, its addresses and its ports, or why it cannot have them.
+//! Before a container is made: its subnet, its addresses, its ports and its bridges, or why it cannot have them.
 
 use std::net::Ipv4Addr;
 
@@ -12,7 +12,7 @@ use crate::records::{self, Effect, Network, Place, Service};
 use crate::{bridge, config, held, link, routes};
 
 impl Engine {
-    /// Leases and ports for a service that is about to be created. What is in `effects` must be done before it goes on, and
+    /// Leases, ports and bridges for a service that is about to be created. What is in `effects` must be done before it goes on, and
     /// if it fails, too.
     pub fn prepare(&mut self, name: &str, table: &Value, effects: &mut Vec<Effect>) -> Result<()> {
         let wanted = config::Service::parse(table).map_err(|e| format!("service {name}: {e}"))?;
@@ -35,7 +35,9 @@ impl Engine {
         effects.push(Effect::put(records::service_key(name), &service));
         self.services.insert(name.to_owned(), service);
         self.publish_names();
-        Ok(())
+        // Whether its gateways answer questions is known from here on: its resolv.conf names them only if they do. Once it holds
+        // its places, so that what is made here goes with its release, whatever fails.
+        networks.iter().try_for_each(|network| self.ensure_bridge(&network.name, effects).map(drop))
     }
 
     /// A network that this service needs, with its subnet. Written even if it was known, as the service is.
