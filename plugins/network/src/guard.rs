@@ -265,8 +265,8 @@ impl Watcher {
     }
 
     fn look_for_obstacles(&mut self) {
-        let networks = lock(&self.engine).bridges_with_a_way_out();
-        let found = match obstacles::of(&mut self.nft, &mut self.links, &networks) {
+        let bridges = lock(&self.engine).bridges_in_use();
+        let found = match obstacles::of(&mut self.nft, &mut self.links, &bridges) {
             Ok(found) => found,
             Err(e) => return tracing::warn!("{e}"),
         };

@@ -4,16 +4,17 @@
 //! for others. docker sets `FORWARD` to DROP, firewalld rejects what comes from an interface of no zone that it may leave. Their rules
 //! are theirs to change, so the operator is told the command.
 
+use crate::engine::UsedBridge;
 use crate::firewall::{self, Chain, Packet, Table};
 use crate::netlink::{Result, Socket};
 use crate::nft::Hook;
 use crate::ports::TABLE;
 use crate::routes;
 
-/// A sentence for each network with a way out that does not have it.
-pub fn of(nft: &mut Socket, links: &mut Socket, networks: &[(String, String)]) -> Result<Vec<String>> {
+/// A sentence for each network with a way out that does not have it, and for each whose services cannot ask for names.
+pub fn of(nft: &mut Socket, links: &mut Socket, bridges: &[UsedBridge]) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    if networks.is_empty() {
+    if bridges.is_empty() {
         return Ok(found);
     }
     let ways_out = routes::default_interfaces(links)?;
@@ -24,8 +25,8 @@ pub fn of(nft: &mut Socket, links: &mut Socket, networks: &[(String, String)]) -
                 "network {network}: chain {chain} of table {family} {table} drops what no rule of it accepts, so {what}; run: {remedy}"
             )
         };
-        for (network, bridge) in networks {
-            for chain in table.base_chains(Hook::Forward) {
+        for UsedBridge { network, name: bridge, has_way_out } in bridges {
+            for chain in table.base_chains(Hook::Forward).filter(|_| *has_way_out) {
                 let what = obstacle(&table, chain, bridge, &ways_out);
                 found.extend(what.map(|what| said(network, chain, what, &remedy(&table, chain, bridge))));
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use network::Network;
 use sampan_plugin::testing::Rig;
 use sampan_testkit::need::need;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::plugin::{attach, create, status, web};
 use crate::world::{Namespace, found, lan, on_a_fresh_host, run, soon};
@@ -191,9 +191,13 @@ fn firewalld_that_forwards_by_the_way_out_is_no_obstacle() {
 
 /// With `wall` on the host: names are not found, we are told why, and what we are told to run helps.
 fn is_told_what_helps_names(wall: &str, command: &str) {
+    is_told_what_helps_names_of(json!({}), web(), wall, command);
+}
+
+fn is_told_what_helps_names_of(config: Value, service: Value, wall: &str, command: &str) {
     let (wall, command) = (wall.to_owned(), command.to_owned());
     on_a_fresh_host(move || {
-        let (rig, web) = started();
+        let (rig, web) = started_with(config, service);
         let asks = |patience| {
             web.within(|| crate::names::ask_at("10.144.0.1:53", "web", simple_dns::TYPE::A, patience))
                 .is_some()
@@ -223,6 +227,24 @@ fn a_firewall_of_the_host_itself_keeps_questions_from_the_name_server() {
     is_told_what_helps_names(wall, command);
 }
 
+/// It has no way out that a firewall could be in, so nothing is said of what is forwarded.
+#[test]
+fn a_network_without_a_way_out_has_names_all_the_same() {
+    let wall = "nft add table inet wall && \
+                nft 'add chain inet wall in { type filter hook input priority 0; policy drop; }' && \
+                nft 'add chain inet wall way { type filter hook forward priority 0; policy drop; }' && \
+                nft add rule inet wall in iifname lo accept";
+    let command =
+        "nft insert rule inet wall in iifname sp-back meta l4proto '{ udp, tcp }' th dport 53 accept";
+    let config = json!({ "networks": { "back": { "internal": true } } });
+    is_told_what_helps_names_of(
+        config,
+        json!({ "network_mode": "bridge", "networks": ["back"] }),
+        wall,
+        command,
+    );
+}
+
 #[test]
 fn so_does_one_of_iptables() {
     if need("iptables on nf_tables", found("iptables-nft")) {
@@ -233,8 +255,12 @@ fn so_does_one_of_iptables() {
 }
 
 fn started() -> (Rig, Namespace) {
-    let rig = Rig::new::<Network>(json!({})).unwrap();
-    create(&rig, "web", web()).unwrap();
+    started_with(json!({}), web())
+}
+
+fn started_with(config: Value, service: Value) -> (Rig, Namespace) {
+    let rig = Rig::new::<Network>(config).unwrap();
+    create(&rig, "web", service).unwrap();
     let ns = Namespace::new();
     attach(&rig, "web", &ns).unwrap();
     ns.serve_tcp(80);

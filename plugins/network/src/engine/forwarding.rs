@@ -23,8 +23,7 @@ impl Engine {
         if self.kernel.is_none() || !self.needs_forwarding() {
             return Ok(());
         }
-        let bridges: Vec<String> =
-            self.bridges_with_a_way_out().into_iter().map(|(_, bridge)| bridge).collect();
+        let bridges = self.bridges_with_a_way_out();
         let kernel = self.kernel()?;
         let now = forwarding::read(&mut kernel.host).map_err(text)?;
         let mut links = link::all(&mut kernel.host).map_err(text)?;

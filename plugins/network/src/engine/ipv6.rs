@@ -100,8 +100,7 @@ impl Engine {
             }
             return Ok(());
         }
-        let bridges: Vec<String> =
-            self.bridges_with_a_way_out().into_iter().map(|(_, bridge)| bridge).collect();
+        let bridges = self.bridges_with_a_way_out();
         let kernel = self.kernel()?;
         let links = link::all(&mut kernel.host).map_err(text)?;
         let may_bring_packets = |link: &&Link| !link.loopback && !link.is_ours() && link.master == 0;

@@ -32,6 +32,8 @@ use crate::ports::{Guarded, HostPort, Publication, ROUTER, Rules};
 use crate::records::{self, Effect, Network, Records, Service};
 use crate::{conntrack, link, routes};
 
+pub use status::UsedBridge;
+
 pub type Result<T> = std::result::Result<T, String>;
 
 /// Our means of reaching the kernel, from the moment that we have the right to.
@@ -473,17 +475,6 @@ impl Engine {
 
     fn kernel(&mut self) -> Result<&mut Kernel> {
         self.kernel.as_mut().ok_or_else(|| "the network is not claimed".into())
-    }
-
-    /// Networks with a way out, and their bridges.
-    pub fn bridges_with_a_way_out(&self) -> Vec<(String, String)> {
-        let open = self.networks_in_use().filter(|(name, _)| !self.is_internal(name));
-        open.map(|(name, _)| (name.clone(), bridge::bridge_name(name))).collect()
-    }
-
-    /// As seen between requests; for `status`.
-    pub fn set_obstacles(&mut self, obstacles: Vec<String>) {
-        self.obstacles = obstacles;
     }
 
     /// The netlink port of our transactions.

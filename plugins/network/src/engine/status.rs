@@ -1,4 +1,4 @@
-//! What `sampanctl` shows of the network.
+//! What `sampanctl` shows of the network, and what is looked at between requests.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,36 @@ use crate::bridge;
 use crate::ports::TABLE;
 use crate::records::Place;
 
+/// The bridge of a network in use, as rules of the host meet it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedBridge {
+    pub network: String,
+    pub name: String,
+    /// What comes from it may be forwarded; questions for names it brings in any case.
+    pub has_way_out: bool,
+}
+
 impl Engine {
+    pub fn bridges_in_use(&self) -> Vec<UsedBridge> {
+        let used = |network: &String| UsedBridge {
+            network: network.clone(),
+            name: bridge::bridge_name(network),
+            has_way_out: !self.is_internal(network),
+        };
+        self.networks_in_use().map(|(network, _)| used(network)).collect()
+    }
+
+    /// Their names.
+    pub(super) fn bridges_with_a_way_out(&self) -> Vec<String> {
+        let open = self.bridges_in_use().into_iter().filter(|bridge| bridge.has_way_out);
+        open.map(|bridge| bridge.name).collect()
+    }
+
+    /// As seen between requests; for `status`.
+    pub fn set_obstacles(&mut self, obstacles: Vec<String>) {
+        self.obstacles = obstacles;
+    }
+
     pub fn status(&mut self) -> Value {
         let forwarding = self.guarded_interfaces();
         let services: BTreeMap<&String, Value> = self
