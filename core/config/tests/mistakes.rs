@@ -188,6 +188,20 @@ fn what_the_start_would_refuse_is_refused_before() {
 }
 
 #[test]
+fn rates_of_logs() {
+    let says = |rate: &str, what: &str| {
+        service(
+            &format!("logging.rate_limit = {rate}"),
+            &[&format!("2:22 services.web.logging.rate_limit: {what} [as \"1M/s\": 1K/s to 1T/s]")],
+        );
+    };
+    says("\"1M\"", "is no rate");
+    says("\"1M/m\"", "is no rate");
+    says("\"1/s\"", "1 bytes a second is out of range");
+    says("\"x/s\"", "`x` is not a size");
+}
+
+#[test]
 fn names_of_others() {
     service(
         "cpus = 1.5",

@@ -375,6 +375,7 @@ fn the_references_shortest_example() {
     logging.max_file = 5                   # default
     logging.max_line = "16K"               # default
     logging.max_age = "none"               # default
+    logging.rate_limit = "none"            # default
     hooks.prestart = []                    # default
     hooks.createRuntime = []               # default
     hooks.createContainer = []             # default

@@ -2,6 +2,7 @@
 //!
 //! A service's settings are read once, at `create`, and stored: the log of a container goes on as it was begun, over crashes
 //! and reloads, until it is created anew. Sizes are numbers of bytes or text such as "20M"; K, M and G are powers of 1024.
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// Below it, headers would outweigh text.
 pub const LINE_BYTES_MIN: u64 = 256;
 pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024;
+/// Bytes a second.
+const RATES: RangeInclusive<u64> = 1024..=1 << 40;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -54,56 +57,97 @@ pub struct Settings {
     /// A segment goes so long after its last record, and is left when it is so old.
     #[serde(default)]
     pub max_age: Option<Duration>,
+    /// Bytes a second, of both streams together; what comes faster is dropped.
+    #[serde(default)]
+    pub rate_limit: Option<u64>,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { driver: Driver::Local, max_size: 20 << 20, max_file: 5, max_line: 16 << 10, max_age: None }
+        Settings {
+            driver: Driver::Local,
+            max_size: 20 << 20,
+            max_file: 5,
+            max_line: 16 << 10,
+            max_age: None,
+            rate_limit: None,
+        }
     }
 }
 
 impl Settings {
     /// From a service's table. `None`: its stdio is not for this plugin (`driver = "none"`). The error is a JSON pointer and
     /// what is wrong there.
-    pub fn of(service: &Value) -> Result<Option<Settings>, (String, String)> {
+    pub fn of(service: &Value) -> Result<Option<Settings>, Mistake> {
         let table = match service.get("logging") {
             None | Some(Value::Null) => return Ok(Some(Settings::default())),
             Some(Value::String(driver)) => json!({ "driver": driver }),
             Some(table) => table.clone(),
         };
-        let at = |key: &str| format!("/logging/{key}");
         let driver = match table.get("driver").map(|d| d.as_str().unwrap_or("")) {
             None | Some("local") => Driver::Local,
             Some("json-file") => Driver::JsonFile,
             Some("none") => return Ok(None),
             Some(_) => {
                 let text = format!("{} is no driver of this plugin: local, json-file, none", table["driver"]);
-                return Err((at("driver"), text));
+                return Err(("/logging/driver".to_owned(), text));
             }
         };
-        let default = Settings::default();
-        let number = |key: &str, default: u64, min: u64, max: u64| match table.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => match size(value) {
-                Some(n) if (min..=max).contains(&n) => Ok(n),
-                Some(n) => Err((at(key), format!("{n} is not in {min} to {max}"))),
-                None => Err((at(key), format!("{value} is no size; write 20971520 or \"20M\""))),
-            },
-        };
+        let (keys, default) = (Keys(&table), Settings::default());
         Ok(Some(Settings {
             driver,
-            max_size: number("max_size", default.max_size, SEGMENT_BYTES_MIN, 1 << 40)?,
-            max_file: number("max_file", default.max_file.into(), 1, 10_000)? as u32,
-            max_line: number("max_line", default.max_line, LINE_BYTES_MIN, LINE_BYTES_MAX)?,
-            max_age: match table.get("max_age") {
-                None | Some(Value::Null) => None,
-                Some(Value::String(none)) if none == "none" => None,
-                Some(value) => match value.as_str().and_then(duration) {
-                    Some(age) if !age.is_zero() => Some(age),
-                    _ => return Err((at("max_age"), format!("{value} is no time; write \"7d\" or \"12h\""))),
-                },
-            },
+            max_size: keys.number("max_size", default.max_size, SEGMENT_BYTES_MIN, 1 << 40)?,
+            max_file: keys.number("max_file", default.max_file.into(), 1, 10_000)? as u32,
+            max_line: keys.number("max_line", default.max_line, LINE_BYTES_MIN, LINE_BYTES_MAX)?,
+            max_age: keys.optional("max_age", "is no time; write \"7d\" or \"12h\"", |value| {
+                value.as_str().and_then(duration).filter(|age| !age.is_zero())
+            })?,
+            rate_limit: keys.optional("rate_limit", "is no rate; write \"1M/s\"", |value| {
+                let bytes = size(&value.as_str()?.trim().strip_suffix("/s")?.into())?;
+                RATES.contains(&bytes).then_some(bytes)
+            })?,
         }))
+    }
+}
+
+/// The keys of a service's `logging`.
+struct Keys<'a>(&'a Value);
+
+type Mistake = (String, String);
+
+impl Keys<'_> {
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    fn mistake<T>(key: &str, text: String) -> Result<T, Mistake> {
+        Err((format!("/logging/{key}"), text))
+    }
+
+    fn number(&self, key: &str, default: u64, min: u64, max: u64) -> Result<u64, Mistake> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        match size(value) {
+            Some(n) if (min..=max).contains(&n) => Ok(n),
+            Some(n) => Self::mistake(key, format!("{n} is not in {min} to {max}")),
+            None => Self::mistake(key, format!("{value} is no size; write 20971520 or \"20M\"")),
+        }
+    }
+
+    /// One whose default is "none".
+    fn optional<T>(
+        &self,
+        key: &str,
+        wrong: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Option<T>, Mistake> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(none)) if none == "none" => Ok(None),
+            Some(value) => match read(value) {
+                Some(is) => Ok(Some(is)),
+                None => Self::mistake(key, format!("{value} {wrong}")),
+            },
+        }
     }
 }
 

@@ -53,6 +53,8 @@ struct Head {
     driver: AtomicU64,
     max_size: AtomicU64,
     max_line: AtomicU64,
+    /// 0: all of it, else one more than the bytes.
+    allowed: AtomicU64,
 }
 
 #[repr(C)]
@@ -85,6 +87,8 @@ pub struct Transfer {
     pub bytes: u64,
     pub time: u64,
     pub flush: bool,
+    /// So many bytes of it may be written, the rest is dropped. None: all of it.
+    pub allowed: Option<u64>,
     pub settings: Settings,
 }
 
@@ -211,6 +215,8 @@ impl Spool {
         head.driver.store(u64::from(transfer.settings.driver == Driver::JsonFile), Ordering::Relaxed);
         head.max_size.store(transfer.settings.max_size, Ordering::Relaxed);
         head.max_line.store(transfer.settings.max_line, Ordering::Relaxed);
+        let allowed = transfer.allowed.map_or(0, |bytes| bytes.saturating_add(1));
+        head.allowed.store(allowed, Ordering::Relaxed);
         let next = self.armed + 1;
         // Our own death is no reordering of memory, but the compiler's order has to be this one.
         head.armed.store(next, Ordering::Release);
@@ -310,11 +316,12 @@ impl Spool {
             // Nothing is removed before a transfer is done.
             max_file: u32::MAX,
             max_line: load(&head.max_line).min(LINE_BYTES_MAX),
-            max_age: None,
+            ..Settings::default()
         };
         let (segment, bytes) = (Number(load(&head.segment)), load(&head.bytes));
         let (time, flush) = (load(&head.time), load(&head.flush) == 1);
-        Ok(Some(Transfer { slot, segment, bytes, time, flush, settings }))
+        let allowed = load(&head.allowed).checked_sub(1);
+        Ok(Some(Transfer { slot, segment, bytes, time, flush, allowed, settings }))
     }
 
     // ---- slots -------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ use crate::world::{Fifo, Folder, records, written};
 const ROLE: &str = "SAMPAN_TEST_LOGGER";
 
 fn settings(driver: Driver) -> Settings {
-    Settings { driver, max_size: 256 << 10, max_file: 10_000, max_line: 1024, max_age: None }
+    Settings { driver, max_size: 256 << 10, max_file: 10_000, max_line: 1024, ..Settings::default() }
 }
 
 fn start(dir: &Path, spool: Spool, driver: Driver, pipes: [Option<OwnedFd>; 2]) -> Engine {
@@ -41,14 +41,11 @@ pub fn start_with(dir: &Path, spool: Spool, settings: Settings, pipes: [Option<O
 #[test]
 fn logger() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let mut words = role.splitn(6, ' ');
+    let mut words = role.splitn(4, ' ');
     // SAFETY: inherited from the test that started us, and owned by nobody else here.
     let mut fd = || unsafe { OwnedFd::from_raw_fd(words.next().unwrap().parse::<RawFd>().unwrap()) };
     let (spool, out, err) = (fd(), fd(), fd());
-    let driver = if words.next() == Some("json") { Driver::JsonFile } else { Driver::Local };
-    let max_size = words.next().unwrap().parse().unwrap();
-    let dir = PathBuf::from(words.next().unwrap());
-    let settings = Settings { max_size, ..settings(driver) };
+    let (settings, dir): (Settings, PathBuf) = serde_json::from_str(words.next().unwrap()).unwrap();
     let engine = start_with(&dir, Spool::adopt(spool).unwrap(), settings, [Some(out), Some(err)]);
     println!("attached");
     std::thread::sleep(Duration::from_secs(60));
@@ -70,8 +67,8 @@ pub fn child(dir: &Path, spool: &OwnedFd, settings: Settings, pipes: [&OwnedFd; 
 
 fn spawn(dir: &Path, spool: &OwnedFd, settings: Settings, pipes: [&OwnedFd; 2]) -> Child {
     let fds = [spool.as_raw_fd(), pipes[0].as_raw_fd(), pipes[1].as_raw_fd()];
-    let name = if settings.driver == Driver::JsonFile { "json" } else { "local" };
-    let role = format!("{} {} {} {name} {} {}", fds[0], fds[1], fds[2], settings.max_size, dir.display());
+    let rest = serde_json::to_string(&(settings, dir)).unwrap();
+    let role = format!("{} {} {} {rest}", fds[0], fds[1], fds[2]);
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["crash::logger", "--exact", "--nocapture"]).env(ROLE, role).stdout(Stdio::piped());
     // SAFETY: fcntl is async-signal-safe; the descriptors are open in the child, copied by fork.
@@ -219,7 +216,15 @@ impl Stage {
     fn arm(&mut self) {
         let bytes = fs::metadata(self.segment()).unwrap().len();
         let (segment, settings) = (Number(1), settings(Driver::Local));
-        self.spool.arm(&Transfer { slot: self.slot, segment, bytes, time: 0, flush: false, settings });
+        self.spool.arm(&Transfer {
+            slot: self.slot,
+            segment,
+            bytes,
+            time: 0,
+            flush: false,
+            allowed: None,
+            settings,
+        });
     }
 
     fn append(&self, text: &[u8]) {

@@ -12,7 +12,7 @@ use logging::spool::{Spool, Transfer};
 use sampan_plugin::types::Container;
 
 use crate::crash::{self, child, start_with};
-use crate::world::{Fifo, Folder, lines, records, soon};
+use crate::world::{Fifo, Folder, kept_and_dropped, lines, records, soon};
 
 /// The thread gets a mount namespace of its own, which the logging thread inherits.
 fn on_a_small_disk(test: impl FnOnce(&std::path::Path) + Send + 'static) {
@@ -68,17 +68,6 @@ impl Hog {
     fn go(self) {
         fs::remove_file(self.0).unwrap();
     }
-}
-
-/// Lines that are in the log, and lines of which it says that they were dropped.
-fn kept_and_dropped(logs: &std::path::Path) -> (u64, u64) {
-    let all = records(logs, "web");
-    let (said, lines): (Vec<_>, Vec<_>) =
-        all.iter().partition(|(_, _, text)| text.starts_with("dropped lines="));
-    let count =
-        |text: &str| text["dropped lines=".len()..].split(' ').next().unwrap().parse::<u64>().unwrap();
-    let dropped = said.iter().map(|(_, _, text)| count(text)).sum();
-    (lines.iter().filter(|(_, end, _)| *end).count() as u64, dropped)
 }
 
 /// One segment, so that retention takes nothing.
@@ -232,7 +221,7 @@ fn interrupt(spool: std::os::fd::OwnedFd, pipe: &std::os::fd::OwnedFd, bytes: u6
     let mut spool = Spool::adopt(spool).unwrap();
     let slot = spool.find("web", 0).unwrap();
     let (segment, settings) = (Number(1), one_segment());
-    spool.arm(&Transfer { slot, segment, bytes, time: 0, flush: false, settings });
+    spool.arm(&Transfer { slot, segment, bytes, time: 0, flush: false, allowed: None, settings });
     spool.take(std::os::fd::AsFd::as_fd(pipe)).unwrap();
 }
 

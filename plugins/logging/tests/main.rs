@@ -5,6 +5,7 @@ mod crash;
 mod disk;
 mod framing;
 mod lifecycle;
+mod limited;
 mod memory;
 mod rotation;
 mod settings;

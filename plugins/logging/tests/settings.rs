@@ -45,6 +45,15 @@ fn forms_and_defaults() {
         assert_eq!(of(json!({ "max_age": text })), wrong("max_age", &said));
     }
     assert_eq!(of(json!({ "max_age": 7 })), wrong("max_age", "7 is no time; write \"7d\" or \"12h\""));
+    for (text, bytes) in [("1M/s", 1 << 20), ("2048/s", 2048), ("1.5 KiB/s", 1536)] {
+        let rate_limit = Some(bytes);
+        assert_eq!(of(json!({ "rate_limit": text })), Ok(Some(Settings { rate_limit, ..default })), "{text}");
+    }
+    assert_eq!(of(json!({ "rate_limit": "none" })), Ok(Some(default)));
+    for text in ["", "/s", "1M", "1M/m", "0/s", "1023/s", "-1M/s", "2T/s", "M/s", "1M/s/s"] {
+        let said = format!("{text:?} is no rate; write \"1M/s\"");
+        assert_eq!(of(json!({ "rate_limit": text })), wrong("rate_limit", &said));
+    }
     assert_eq!(of(json!({ "max_file": 0 })), wrong("max_file", "0 is not in 1 to 10000"));
     assert_eq!(
         of(json!({ "max_size": "big" })),

@@ -66,6 +66,17 @@ pub fn records(dir: &Path, service: &str) -> Vec<(String, bool, String)> {
     all
 }
 
+/// Lines that are in the log, and lines of which it says that they were dropped.
+pub fn kept_and_dropped(logs: &Path) -> (u64, u64) {
+    let all = records(logs, "web");
+    let (said, lines): (Vec<_>, Vec<_>) =
+        all.iter().partition(|(_, _, text)| text.starts_with("dropped lines="));
+    let count =
+        |text: &str| text["dropped lines=".len()..].split(' ').next().unwrap().parse::<u64>().unwrap();
+    let dropped = said.iter().map(|(_, _, text)| count(text)).sum();
+    (lines.iter().filter(|(_, end, _)| *end).count() as u64, dropped)
+}
+
 /// What the container wrote to one stream.
 pub fn written(dir: &Path, service: &str, stream: &str) -> Vec<u8> {
     let dir = dir.join(service);

@@ -3,6 +3,7 @@
 
 mod files;
 mod life;
+mod logging;
 mod network;
 mod plugin;
 mod ports;

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cx, Field, Fields, Named, Value, files, life, network, ports, resources, rights, steps, stores};
+use super::{
+    Cx, Field, Fields, Named, Value, files, life, logging, network, ports, resources, rights, steps, stores,
+};
 use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
 use crate::near::nearest;
 use crate::schema::{
-    Condition, Dependency, Hook, Hooks, Image, LogDriver, Logging, Membership, NameOrId, NamedVolume,
-    NetworkMode, Notify, Policy, Port, Pull, RootMode, Rootfs, Secret, Service, Signal, Source, User,
+    Condition, Dependency, Hook, Hooks, Image, Membership, NameOrId, NamedVolume, NetworkMode, Notify,
+    Policy, Port, Pull, RootMode, Rootfs, Secret, Service, Signal, Source, User,
 };
 use crate::source::Spot;
 use crate::tree::Node;
@@ -94,7 +96,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         start_timeout: t.or("start_timeout", Field::duration, Duration::from_secs(90)),
         stop_signal: t.or("stop_signal", signal, Signal(libc::SIGTERM)),
         stop_grace_period: t.or("stop_grace_period", Field::duration, Duration::from_secs(10)),
-        logging: logging(&t.table("logging", "a driver or a table")),
+        logging: logging::logging(&t.table("logging", "a driver or a table")),
         hooks: hooks(&t.table("hooks", "a table")),
         lifecycle: steps::lifecycle(&t.table("lifecycle", "a table")),
         on: steps::on(&t.table("on", "a table")),
@@ -302,27 +304,6 @@ pub fn signal(f: &Field<'_>) -> Option<Signal> {
             f.wrong("no such signal", hint);
             None
         }
-    }
-}
-
-fn logging(t: &Fields<'_>) -> Logging {
-    const DRIVERS: &[(&str, LogDriver)] =
-        &[("local", LogDriver::Local), ("json-file", LogDriver::JsonFile), ("none", LogDriver::None)];
-    const LATER: &[&str] = &["k8s-file", "raw", "journald", "passthrough", "plugin:*", "syslog"];
-    Logging {
-        driver: t.or("driver", |f| f.word("driver", DRIVERS, LATER), LogDriver::Local),
-        // As the shipped plugin's.
-        max_size: t.or("max_size", |f| f.size_in(4 << 10..=1 << 40, "4K to 1T"), 20 << 20),
-        max_file: t.or("max_file", |f| f.integer(1..=1000), 5) as u32,
-        max_line: t.or("max_line", |f| f.size_in(256..=64 << 10, "256 bytes to 64K"), 16 << 10),
-        max_age: t.or("max_age", max_age, None),
-    }
-}
-
-fn max_age(f: &Field<'_>) -> Option<Option<Duration>> {
-    match &f.node.value {
-        Value::Text(text) if text == "none" => Some(None),
-        _ => f.period().map(Some),
     }
 }
 

@@ -15,6 +15,9 @@ pub struct Logging {
     pub max_line: u64,
     #[serde(serialize_with = "text::duration_or_none")]
     pub max_age: Option<Duration>,
+    /// Bytes a second.
+    #[serde(serialize_with = "text::rate_or_none")]
+    pub rate_limit: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -33,6 +33,10 @@ pub fn size_or_none<S: Serializer>(n: &Option<u64>, s: S) -> Result<S::Ok, S::Er
     s.serialize_str(&n.map_or("none".into(), units::show_size))
 }
 
+pub fn rate_or_none<S: Serializer>(n: &Option<u64>, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(&n.map_or("none".into(), |n| format!("{}/s", units::show_size(n))))
+}
+
 pub fn or_none<T: Serialize, S: Serializer>(v: &Option<T>, s: S) -> Result<S::Ok, S::Error> {
     match v {
         Some(v) => v.serialize(s),

@@ -191,7 +191,7 @@ impl LogThread {
         for stream in 0..2 {
             let Some(service) = self.services.get_mut(&key) else { return };
             if !service.streams[stream].loss.is_empty() {
-                service.full_until = None;
+                service.hurry();
                 self.transfer_nothing(key, false, stream);
             }
         }

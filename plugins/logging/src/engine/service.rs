@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use sampan_plugin::prelude::*;
 
+use super::limit::Limiter;
 use super::{AGAIN, Figures, LOOK_EVERY, OUT_BYTES};
 use crate::config::Settings;
 use crate::notifier::Removed;
@@ -38,7 +39,7 @@ pub(super) fn redo(dir: &Path, spool: &mut Spool, removed: &Arc<Removed>) -> io:
     let mut service = Service::new(name, Container::HOST, settings, segments);
     service.take_up(spool);
     let time = if transfer.time == 0 { time::now() } else { transfer.time };
-    service.transfer(stream, transfer.slot, spool, &mut Vec::new(), transfer.flush, time)
+    service.transfer(stream, spool, &mut Vec::new(), &Transfer { time, ..transfer })
 }
 
 #[derive(Default)]
@@ -81,6 +82,7 @@ pub(super) struct Service {
     last_time: u64,
     /// When the segment was looked for.
     looked: Option<Instant>,
+    limiter: Limiter,
 }
 
 impl Service {
@@ -100,6 +102,7 @@ impl Service {
             aging: false,
             last_time,
             looked: None,
+            limiter: Limiter::new(Instant::now()),
         }
     }
 
@@ -145,15 +148,29 @@ impl Service {
         self.last_time
     }
 
-    pub fn next_transfer(&self, slot: usize, flush: bool, time: u64) -> Transfer {
+    pub fn next_transfer(&mut self, slot: usize, flush: bool, time: u64) -> Transfer {
+        let rate = self.settings.rate_limit;
         Transfer {
             slot,
             segment: self.segments.number(),
             bytes: self.segments.bytes(),
             time,
             flush,
+            allowed: rate.map(|rate| self.limiter.left(rate, Instant::now())),
             settings: self.settings,
         }
+    }
+
+    /// When what was dropped can be said.
+    pub fn loss_can_be_said_at(&self) -> Instant {
+        let times = [self.full_until, self.limiter.closed_until()];
+        times.into_iter().flatten().max().unwrap_or_else(Instant::now)
+    }
+
+    /// What was dropped is said now if that is possible at all.
+    pub fn hurry(&mut self) {
+        self.full_until = None;
+        self.limiter.open();
     }
 
     /// Before a transfer: a segment that somebody has removed is begun anew. Looked for seldom, and always after a pause.
@@ -208,26 +225,35 @@ impl Service {
     pub fn transfer(
         &mut self,
         stream: usize,
-        slot: usize,
         spool: &mut Spool,
         out: &mut Vec<u8>,
-        flush: bool,
-        now: u64,
+        transfer: &Transfer,
     ) -> io::Result<()> {
-        let needed = self.segments.number();
+        let (needed, slot, now) = (self.segments.number(), transfer.slot, transfer.time);
         let before = spool.carry(slot).state;
         let (mut mid, mut line_time) = (before.mid, if before.mid { before.time } else { now });
         let mut writer = RecordWriter::new(self.settings.driver, STREAMS[stream], line_time);
-        let mut pieces = Pieces::new(spool.tail(slot), spool.data(), self.settings.max_line as usize, flush);
+        let max_line = self.settings.max_line as usize;
+        let mut pieces = Pieces::new(spool.tail(slot), spool.data(), max_line, transfer.flush);
+        let mut spent = 0;
         for piece in pieces.by_ref() {
             let text = piece.head.len() + piece.text.len();
-            if self.is_full(out.len(), text, mid || self.streams[1 - stream].mid) {
-                self.write(stream, out, needed);
-                self.rotate();
-            }
-            writer.write(out, piece);
+            let bytes = (text + usize::from(piece.end)) as u64;
             self.figures.lines += u64::from(piece.end);
-            self.figures.bytes += (text + usize::from(piece.end)) as u64;
+            self.figures.bytes += bytes;
+            if transfer.allowed.is_some_and(|allowed| spent >= allowed) {
+                self.write(stream, out, needed);
+                self.limiter.close();
+                self.streams[stream].loss.add(u64::from(piece.end), bytes, now);
+                self.figures.dropped += u64::from(piece.end);
+            } else {
+                if self.is_full(out.len(), text, mid || self.streams[1 - stream].mid) {
+                    self.write(stream, out, needed);
+                    self.rotate();
+                }
+                writer.write(out, piece);
+                spent += bytes;
+            }
             mid = !piece.end;
             if piece.end && line_time != now {
                 line_time = now;
@@ -238,6 +264,9 @@ impl Service {
             }
         }
         self.write(stream, out, needed);
+        if let Some(rate) = self.settings.rate_limit {
+            self.limiter.spend(spent, rate, Instant::now());
+        }
         let rest = pieces.rest();
         spool.commit(slot, rest, State { mid, time: line_time, loss: self.streams[stream].loss })?;
         self.streams[stream].take_up(slot, spool.carry(slot));
@@ -267,7 +296,8 @@ impl Service {
     /// Empties `out`: into the segment, behind what was dropped of this stream before it, or into what is dropped. Segments before
     /// `needed` may go to make room.
     fn write(&mut self, stream: usize, out: &mut Vec<u8>, needed: Number) {
-        if !self.may_write() || !self.say_what_was_dropped(stream, needed) {
+        let is_limited = self.limiter.closed_until().is_some();
+        if !self.may_write() || !(is_limited || self.say_what_was_dropped(stream, needed)) {
             self.lose(stream, out);
         } else if let Err(done) = self.append(out, needed) {
             self.lose(stream, &out[done..]);

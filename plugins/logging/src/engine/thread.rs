@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::service::{SILENCE, Service};
 use super::{AGAIN, COMMANDS, Command, Report};
 use crate::notifier::Notifier;
-use crate::spool::{READ_BYTES_MAX, Spool};
+use crate::spool::{READ_BYTES_MAX, Spool, Transfer};
 
 /// Reads of one pipe in one turn: 128 KiB.
 const READS_PER_TURN: usize = 2;
@@ -131,9 +131,10 @@ impl LogThread {
         let Some(slot) = service.streams[stream].slot else { return };
         service.see_to_segment();
         let now = service.now();
-        self.spool.arm(&service.next_transfer(slot, flush, now));
+        let transfer = service.next_transfer(slot, flush, now);
+        self.spool.arm(&transfer);
         self.out.clear();
-        let done = service.transfer(stream, slot, &mut self.spool, &mut self.out, flush, now);
+        let done = service.transfer(stream, &mut self.spool, &mut self.out, &transfer);
         self.wrote = true;
         self.report_error(key, done);
         self.arm_timers(key);
@@ -154,8 +155,7 @@ impl LogThread {
         if !service.with_loss().is_empty()
             && !self.timers.iter().any(|Reverse((_, of, what))| *of == key && *what == FULL)
         {
-            let at = service.full_until.unwrap_or_else(Instant::now);
-            self.timers.push(Reverse((at, key, FULL)));
+            self.timers.push(Reverse((service.loss_can_be_said_at(), key, FULL)));
         }
     }
 
@@ -175,8 +175,9 @@ impl LogThread {
         let service = self.services.get_mut(&key)?;
         let slot = service.streams[stream].slot.filter(|_| service.streams[stream].pipe.is_some())?;
         service.see_to_segment();
+        let transfer = service.next_transfer(slot, false, 0);
         let pipe = service.streams[stream].pipe.as_ref()?;
-        self.spool.arm(&service.next_transfer(slot, false, 0));
+        self.spool.arm(&transfer);
         match self.spool.take(pipe.as_fd()) {
             Ok(0) => {
                 // Nobody has it open for writing: nothing comes until it is attached again, but epoll would not sleep.
@@ -190,7 +191,8 @@ impl LogThread {
                 let now = service.now();
                 self.spool.set_time(now);
                 self.out.clear();
-                let done = service.transfer(stream, slot, &mut self.spool, &mut self.out, false, now);
+                let transfer = Transfer { time: now, ..transfer };
+                let done = service.transfer(stream, &mut self.spool, &mut self.out, &transfer);
                 self.wrote = true;
                 self.report_error(key, done);
                 Some(taken)

@@ -1,0 +1,39 @@
+//! `logging` of a service. The bounds are the shipped plugin's.
+use super::{Field, Fields};
+use crate::schema::{LogDriver, Logging};
+use crate::units;
+
+pub fn logging(t: &Fields<'_>) -> Logging {
+    const DRIVERS: &[(&str, LogDriver)] =
+        &[("local", LogDriver::Local), ("json-file", LogDriver::JsonFile), ("none", LogDriver::None)];
+    const LATER: &[&str] = &["k8s-file", "raw", "journald", "passthrough", "plugin:*", "syslog"];
+    Logging {
+        driver: t.or("driver", |f| f.word("driver", DRIVERS, LATER), LogDriver::Local),
+        max_size: t.or("max_size", |f| f.size_in(4 << 10..=1 << 40, "4K to 1T"), 20 << 20),
+        max_file: t.or("max_file", |f| f.integer(1..=1000), 5) as u32,
+        max_line: t.or("max_line", |f| f.size_in(256..=64 << 10, "256 bytes to 64K"), 16 << 10),
+        max_age: t.or("max_age", |f| f.or_none(Field::period), None),
+        rate_limit: t.or("rate_limit", |f| f.or_none(rate), None),
+    }
+}
+
+/// Bytes a second.
+fn rate(f: &Field<'_>) -> Option<u64> {
+    let text = f.text()?;
+    let hint = "as \"1M/s\": 1K/s to 1T/s";
+    let Some(size) = text.trim().strip_suffix("/s") else {
+        f.wrong("is no rate", hint);
+        return None;
+    };
+    match units::parse_size(size) {
+        Ok(bytes) if (1 << 10..=1 << 40).contains(&bytes) => Some(bytes),
+        Ok(bytes) => {
+            f.wrong(format!("{bytes} bytes a second is out of range"), hint);
+            None
+        }
+        Err(why) => {
+            f.wrong(why, hint);
+            None
+        }
+    }
+}
