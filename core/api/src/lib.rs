@@ -11,7 +11,7 @@
 //! | `GET /v1/metrics` | text of OpenMetrics (docs/metrics.md) |
 //! | `GET /v1/services?filter=label=K=V&filter=state=S` | `[`[`Status`]`]`, those for which every key has one of its values |
 //! | `GET /v1/services/NAME` | [`Inspect`] |
-//! | `GET /v1/services/NAME/why` | `[`[`Transition`]`]`, newest last |
+//! | `GET /v1/services/NAME/why` | [`Why`] |
 //! | `GET /v1/services/NAME/processes` | `[`[`Process`]`]` |
 //! | `GET /v1/services/NAME/wait?condition=running&timeout_ms=N` | [`Done`], when the [`Condition`] holds |
 //! | `GET /v1/usage?service=A&service=B` | `[`[`Usage`]`]` of those that live |

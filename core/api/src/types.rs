@@ -291,6 +291,15 @@ pub struct Transition {
     pub data: serde_json::Map<String, serde_json::Value>,
 }
 
+/// Reply of `GET /v1/services/NAME/why`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Why {
+    /// Why it is as it is, in words.
+    pub sentence: String,
+    /// Its last transitions, oldest first.
+    pub chain: Vec<Transition>,
+}
+
 /// Stands in the event stream where `since` is older than what is kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Gap {

@@ -47,6 +47,9 @@ pub enum Verb {
         /// Only those with label=KEY, label=KEY=VALUE, state=STATE or health=HEALTH (repeatable)
         #[arg(short, long, value_name = "FILTER")]
         filter: Vec<String>,
+        /// Again every second, until it is ended
+        #[arg(short, long)]
+        watch: bool,
     },
     /// Show services with their last transitions (default: all)
     Status { services: Vec<String> },

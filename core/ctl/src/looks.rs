@@ -12,6 +12,20 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// To the upper left, and nothing below it.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
+pub fn ps(ask: &Ask<'_>, quiet: bool, filters: &[String], watch: bool) -> Result<(), Error> {
+    let path = format!("/v1/services{}", query("filter", filters));
+    let clear = if watch && !ask.wants_json() && io::stdout().is_terminal() { CLEAR } else { "" };
+    let names = |all: &[api::Status]| all.iter().map(|s| format!("{}\n", s.name)).collect::<String>();
+    let table = |all: &[api::Status]| if quiet { names(all) } else { print::services(all) };
+    loop {
+        ask.show("GET", &path, None, |all: &Vec<api::Status>| format!("{clear}{}", table(all)))?;
+        if !watch {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
 pub fn port(ask: &Ask<'_>, service: &str, port: Option<&str>) -> Result<(), Error> {
     let status = ask.get::<api::Inspect>(&of(service, ""))?.status;
     // `127.0.0.1:8080->80/tcp`

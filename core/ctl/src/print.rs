@@ -1,6 +1,6 @@
 //! Replies as people read them: tables that fit the terminal, one line a transition.
 use sampan_api::{
-    Applied, Inspect, Loop, Needs, PluginStatus, Process, Status, Transition, Turn, Usage, Version,
+    Applied, Inspect, Loop, Needs, PluginStatus, Process, Status, Transition, Turn, Usage, Version, Why,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
@@ -69,9 +69,9 @@ pub fn services(services: &[Status]) -> String {
 }
 
 /// `systemctl status`, for one service.
-pub fn status(service: &Inspect, why: &[Transition]) -> String {
+pub fn status(service: &Inspect, why: &Why) -> String {
     let s = &service.status;
-    let mut out = format!("{}: {}\n", s.name, s.text);
+    let mut out = format!("{}: {}\n  {}\n", s.name, s.text, why.sentence);
     let mut line = |name: &str, value: &str| out.push_str(&format!("  {name:<10} {value}\n"));
     if s.health != "-" {
         line("health", &s.health);
@@ -96,17 +96,25 @@ pub fn status(service: &Inspect, why: &[Transition]) -> String {
     if let Some(result) = &service.last_check {
         line("last check", &format!("{} ({} ms)", result.output.trim(), result.took_ms));
     }
-    for transition in why.iter().rev().take(5).rev() {
+    let shown = why.chain.len().saturating_sub(5);
+    for transition in why.chain.iter().skip(shown) {
         out.push_str(&format!("  {}", self::transition(transition)));
     }
     out
 }
 
+/// The sentence first, then what led to it.
+pub fn why(why: &Why) -> String {
+    let chain: String = why.chain.iter().map(transition).collect();
+    let gap = if chain.is_empty() { "" } else { "\n" };
+    format!("{}\n{gap}{chain}", why.sentence)
+}
+
 pub fn transition(t: &Transition) -> String {
     if t.from == t.to {
-        return format!("{} {} {} (g{}) {}\n", t.time, t.service, t.to, t.generation, t.cause);
+        return format!("{} {} {} (run {}) {}\n", t.time, t.service, t.to, t.generation, t.cause);
     }
-    format!("{} {} {} -> {} (g{}) {}\n", t.time, t.service, t.from, t.to, t.generation, t.cause)
+    format!("{} {} {} -> {} (run {}) {}\n", t.time, t.service, t.from, t.to, t.generation, t.cause)
 }
 
 pub fn plugins(plugins: &[PluginStatus]) -> String {

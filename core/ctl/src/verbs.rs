@@ -1,6 +1,6 @@
 //! What each verb asks for, and its exit code.
 use crate::args::{Args, PluginVerb, Verb};
-use crate::ask::{Ask, DONE, FAILED, complain, copy, of, out, pretty, query, to_json};
+use crate::ask::{Ask, DONE, FAILED, complain, copy, of, out, pretty, to_json};
 use crate::client::{self, Error};
 use crate::looks;
 use crate::print;
@@ -19,7 +19,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     match &args.verb {
         Verb::Up { services, wait, timeout } => return up(ask, services, *wait, *timeout),
         Verb::Down => return down(ask),
-        Verb::Ps { quiet, filter } => ps(ask, *quiet, filter)?,
+        Verb::Ps { quiet, filter, watch } => looks::ps(ask, *quiet, filter, *watch)?,
         Verb::Status { services } => status(ask, services)?,
         Verb::Inspect { services } => {
             for service in services {
@@ -48,9 +48,8 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         }
         Verb::Events { follow, since } => show_events(ask, *follow, since.as_ref())?,
         Verb::Why { services } => {
-            let print = |all: &Vec<api::Transition>| all.iter().map(print::transition).collect();
             for service in services {
-                ask.show("GET", &of(service, "/why"), None, print)?;
+                ask.show("GET", &of(service, "/why"), None, print::why)?;
             }
         }
         Verb::Exec { service, command, tty, interactive: _, user, env, workdir } => {
@@ -83,12 +82,6 @@ fn down(ask: &Ask<'_>) -> Result<u8, Error> {
     }
     complain("not all is stopped; what sampand said last tells what is left, and why");
     Ok(FAILED)
-}
-
-fn ps(ask: &Ask<'_>, quiet: bool, filters: &[String]) -> Result<(), Error> {
-    let names = |all: &Vec<api::Status>| all.iter().map(|s| format!("{}\n", s.name)).collect();
-    let print = |all: &Vec<api::Status>| if quiet { names(all) } else { print::services(all) };
-    ask.show("GET", &format!("/v1/services{}", query("filter", filters)), None, print).map(drop)
 }
 
 /// What failed is said, and the rest goes on.
@@ -205,7 +198,7 @@ fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
     let mut values = Vec::new();
     for name in names {
         let inspect: api::Inspect = ask.get(&of(&name, ""))?;
-        let why: Vec<api::Transition> = ask.get(&of(&name, "/why"))?;
+        let why: api::Why = ask.get(&of(&name, "/why"))?;
         if ask.wants_json() {
             values.push(serde_json::json!({ "service": inspect, "why": why }));
         } else {

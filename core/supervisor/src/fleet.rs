@@ -14,7 +14,7 @@ use sampan_keel::Handle;
 use sampan_plugin_host::Ctx;
 use sampan_service::graph::{Graph, Need};
 use sampan_service::limits::Bucket;
-use sampan_service::{Exit, Ms, State, Status, WaitFor, Wanted};
+use sampan_service::{Down, Exit, Ms, Rest, State, Status, WaitFor, Wanted};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -175,7 +175,12 @@ impl Entry {
         if let Some(since) = self.paused_since() {
             return format!("paused {}", sampan_service::time::Span(now.since(since)));
         }
-        let text = state.show(now).to_string();
+        let text = match state {
+            State::Stopped { why: Rest::Finished } => "done".into(),
+            State::Stopped { .. } if self.machine.generation == 0 => "never started".into(),
+            State::Stopped { why: Rest::Down(Down::Hand) } => "stopped by hand".into(),
+            _ => state.show(now).to_string(),
+        };
         match &self.under_way {
             Some(under_way) if state.is_launching() && under_way.age() >= SLOW => {
                 format!("{text} {}s: {}", under_way.age().as_secs(), under_way.doing())

@@ -46,6 +46,7 @@ pub mod follow;
 
 // The loop: services and what moves them.
 pub mod bus;
+pub mod explain;
 pub mod fleet;
 mod tidy;
 pub mod worker;

@@ -39,7 +39,7 @@ pub enum Request {
     },
     Why {
         name: String,
-        answer: Answer<Vec<api::Transition>>,
+        answer: Answer<api::Why>,
     },
     Start {
         name: String,

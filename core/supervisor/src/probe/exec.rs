@@ -32,6 +32,12 @@ pub async fn run(target: &Target, helper: &Helper, argv: &[String]) -> Answer {
     let turn = helper.turn().map_err(failed)?;
     let ran = target.exec.run(target, argv, OUTPUT_BYTES_MAX, turn).await.map_err(failed)?;
     let ok = ran.code == 0;
-    let output = if ran.output.is_empty() { format!("exit {}", ran.code).into_bytes() } else { ran.output };
+    let mut output =
+        if ok && !ran.output.is_empty() { Vec::new() } else { format!("exit {}", ran.code).into_bytes() };
+    if !ok && !ran.output.is_empty() {
+        output.extend(b": ");
+    }
+    output.extend(ran.output);
+    output.truncate(OUTPUT_BYTES_MAX);
     Ok((ok, output))
 }

@@ -217,7 +217,7 @@ async fn service(State(send): State<Send>, Path(name): Path<String>) -> Reply<ap
     ask(&send, |answer| Request::Service { name, answer }).await.map(Json)
 }
 
-async fn why(State(send): State<Send>, Path(name): Path<String>) -> Reply<Vec<api::Transition>> {
+async fn why(State(send): State<Send>, Path(name): Path<String>) -> Reply<api::Why> {
     ask(&send, |answer| Request::Why { name, answer }).await.map(Json)
 }
 

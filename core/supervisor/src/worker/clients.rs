@@ -4,6 +4,7 @@ use super::record::transition;
 use super::waiters::{Goal, Waiter};
 use crate::callers::Groups;
 use crate::clock;
+use crate::explain::{Known, explain};
 use crate::fleet::Entry;
 use crate::message::Asker;
 use crate::metrics;
@@ -13,7 +14,7 @@ use crate::usage;
 use sampan_api as api;
 use sampan_journal::{HISTORY, Since};
 use sampan_plugin_host::Reset;
-use sampan_service::Down;
+use sampan_service::{Down, State, WaitFor};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -270,10 +271,27 @@ impl Worker {
         Ok(entry.inspect(self.fleet.status(entry, clock::boottime()), bundle, self.probes.last(name)))
     }
 
-    fn why(&self, name: &str) -> Result<Vec<api::Transition>, api::Failure> {
-        self.fleet.get(name).ok_or_else(|| self.no_such(name))?;
+    fn why(&self, name: &str) -> Result<api::Why, api::Failure> {
+        let entry = self.fleet.get(name).ok_or_else(|| self.no_such(name))?;
+        let now = clock::boottime();
         let records = self.journal.last_of(name, HISTORY).map_err(unreadable)?;
-        Ok(records.iter().map(transition).collect())
+        let chain: Vec<_> = records.iter().map(transition).collect();
+        let awaited = match &entry.machine.state {
+            State::Waiting { on: WaitFor::Dependency { service, .. }, .. } => self.fleet.get(service),
+            _ => None,
+        };
+        let last_check = self.probes.last(name).map(|last| last.outcome.output);
+        let sentence = explain(&Known {
+            config: entry.config(),
+            state: &entry.machine.state,
+            generation: entry.machine.generation,
+            now,
+            starts_by_itself: self.config.starts_by_itself(entry.machine.applied()),
+            chain: &chain,
+            last_check: last_check.as_deref(),
+            awaited: awaited.map(|on| self.fleet.status(on, now).text),
+        });
+        Ok(api::Why { sentence, chain })
     }
 
     /// What follows `apply`; none named: all.

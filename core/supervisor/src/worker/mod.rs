@@ -252,9 +252,7 @@ impl Worker {
         let Some(entry) = self.fleet.get_mut(name) else { return };
         let before = entry.machine.clone();
         let actions = sampan_service::step(&mut entry.machine, event, now);
-        if entry.machine != before {
-            self.record(name, &before, event);
-        }
+        self.record(name, &before, event);
         for action in actions {
             self.act(name, action);
         }

@@ -15,7 +15,10 @@ impl Worker {
     pub(super) fn record(&mut self, name: &str, before: &Service, event: &Event) {
         let Some(entry) = self.fleet.get_mut(name) else { return };
         let machine = &entry.machine;
-        if machine.state == before.state && machine.wanted == before.wanted && machine.job == before.job {
+        let is_same =
+            machine.state == before.state && machine.wanted == before.wanted && machine.job == before.job;
+        // Somebody's signal changes nothing by itself, and may be why a program ends.
+        if is_same && !matches!(event, Event::Kill(_)) {
             return;
         }
         if broken(Invariant::LostRecord) && machine.state.name() == "running" {

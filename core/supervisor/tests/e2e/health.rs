@@ -211,7 +211,7 @@ notify = "healthy"
     assert_eq!(world.ctl(&["up", "slow", "--wait", "--timeout", "20"]).code, 0);
     world.until_state("late", "failed");
     let why = world.ok(&["why", "late"]);
-    assert!(why.contains("starting -> stopping (g2) time is up"), "{why}");
+    assert!(why.contains("starting -> stopping (run 2) time is up"), "{why}");
 }
 
 #[test]

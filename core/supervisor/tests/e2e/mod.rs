@@ -48,6 +48,7 @@ mod stops;
 mod steps;
 mod socket;
 mod verbs;
+mod why;
 mod world;
 
 use world::{LIVE, World};

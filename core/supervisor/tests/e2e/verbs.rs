@@ -35,7 +35,7 @@ restart = {{ policy = "on-failure", delay = "1s", max_delay = "1h", multiplier =
     let row = |name: &str| ps.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{ps}"));
     assert!(ps.starts_with("NAME") && ps.lines().count() == 4, "{ps}");
     assert!(row("web").contains("running "), "{ps}");
-    assert_eq!(row("job").split_whitespace().collect::<Vec<_>>(), ["job", "stopped", "-", "0", "0"], "{ps}");
+    assert_eq!(row("job").split_whitespace().collect::<Vec<_>>(), ["job", "done", "-", "0", "0"], "{ps}");
     assert!(row("crash").contains(" left ") && row("crash").trim_end().ends_with("2         3"), "{ps}");
     assert_eq!(world.ok(&["ps", "-q"]), "crash\njob\nweb\n");
 
