@@ -83,7 +83,7 @@ impl Context {
     ) -> Context {
         let launchers = Rc::new(Launchers::new(loop_keel.clone(), pool_keel.clone()));
         Context {
-            pulls: Rc::new(Pulls::new(launchers.clone(), pool_keel.clone(), dirs.state.clone())),
+            pulls: Rc::new(Pulls::new(launchers.clone(), dirs.state.clone())),
             cgroup_parent,
             exec: Arc::new(Inside { keel: pool_keel.clone(), containers: dirs.containers() }),
             steps: Steps::new(pool_keel.clone(), dirs.containers()),

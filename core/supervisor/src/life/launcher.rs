@@ -5,8 +5,9 @@ use super::{of_io, on_pool};
 use crate::fence::{self, Held};
 use crate::hooks;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
-use sampan_keel::{Keel, LoopKeel};
+use sampan_keel::{Child, Keel, LoopKeel};
 use sampan_plan::host_process::{HostProcess, host};
+use sampan_runtime::error::Error;
 use sampan_runtime::kernel::pidfd;
 use sampan_runtime::launch::slots::{SlotInputs, Slots};
 use sampan_service::Problem;
@@ -30,7 +31,7 @@ const END_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Launcher {
     socket: AsyncFd<Held>,
-    process: Process,
+    running: Running,
 }
 
 #[derive(Debug, Clone)]
@@ -39,9 +40,13 @@ struct Process {
     pidfd: Arc<OwnedFd>,
 }
 
-impl Drop for Launcher {
+/// A child of the keel that works for whoever has this. Dropped, it is killed; it is reaped whenever it has ended.
+#[derive(Debug)]
+pub struct Running(Process);
+
+impl Drop for Running {
     fn drop(&mut self) {
-        let _ = pidfd::send(self.process.pidfd.as_fd(), libc::SIGKILL);
+        let _ = pidfd::send(self.0.pidfd.as_fd(), libc::SIGKILL);
     }
 }
 
@@ -78,8 +83,8 @@ pub struct Launchers {
     idle: RefCell<Vec<(Instant, Launcher)>>,
     /// A task looks after the idle ones.
     looked_after: Cell<bool>,
-    /// So many are there or have ended, and the keel holds them: it takes them for something that runs on.
-    held: Rc<Cell<usize>>,
+    /// Shared by each that is begun, there, or has ended and the keel holds it: it takes them for something that runs on.
+    held: Rc<()>,
     /// By service: one that was killed and is not gone. No new life of that service before it is.
     stuck: RefCell<BTreeMap<String, Stuck>>,
 }
@@ -115,7 +120,7 @@ impl Launchers {
     fn take_idle(&self) -> Option<Launcher> {
         let mut idle = self.idle.borrow_mut();
         while let Some((_, launcher)) = idle.pop() {
-            if !pidfd::ended(launcher.process.pidfd.as_fd()).unwrap_or(true) {
+            if !pidfd::ended(launcher.running.0.pidfd.as_fd()).unwrap_or(true) {
                 return Some(launcher);
             }
         }
@@ -154,33 +159,41 @@ impl Launchers {
 
     /// sampand ends: those that wait go first. Returns when the keel holds none that can end.
     pub async fn close(&self) {
-        drop(self.idle.take());
         let end = Instant::now() + END_MAX;
-        while self.held.get() > 0 && Instant::now() < end {
+        while Rc::strong_count(&self.held) > 1 && Instant::now() < end {
+            // Also one that was expected, and comes only now.
+            drop(self.idle.take());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     async fn start(&self) -> Result<Launcher, Problem> {
-        let keel = self.pool_keel.clone();
-        let (socket, process) = on_pool(move || begin(&keel).map_err(of_io)).await?;
-        self.reap_later(process.pid, process.pidfd.clone())?;
-        Ok(Launcher { socket: fence::readable(socket).map_err(of_io)?, process })
+        let (socket, running) = self.begin(begin).await?;
+        Ok(Launcher { socket: fence::readable(socket).map_err(of_io)?, running })
     }
 
-    /// A child of the keel that works for us: reaped when it has ended, and waited for when sampand ends.
-    pub fn reap_later(&self, pid: i32, pidfd: Arc<OwnedFd>) -> Result<(), Problem> {
-        let (keel, ended) = (self.loop_keel.clone(), fence::readable(pidfd).map_err(of_io)?);
-        let held = self.held.clone();
-        held.set(held.get() + 1);
-        tokio::task::spawn_local(async move {
-            drop(ended.readable().await);
-            if let Err(error) = keel.reap(pid) {
-                tracing::warn!(pid, "cannot reap a process of ours: {error}");
-            }
-            held.set(held.get() - 1);
+    /// A child of the keel that works for whoever asks, and what `clone` made besides it. A thread that clones cannot be made to
+    /// end: where nobody waits for it any more, what it has cloned is killed and reaped all the same. `close` waits for all of them.
+    pub async fn begin<T: Send + 'static>(
+        &self,
+        clone: impl FnOnce(&Keel) -> Result<(T, Child), Error> + Send + 'static,
+    ) -> Result<(T, Running), Problem> {
+        let (loop_keel, pool_keel, held) =
+            (self.loop_keel.clone(), self.pool_keel.clone(), self.held.clone());
+        let begun = tokio::task::spawn_local(async move {
+            let (made, Child { pid, pidfd, .. }) = on_pool(move || clone(&pool_keel).map_err(of_io)).await?;
+            let running = Running(Process { pid, pidfd: Arc::new(pidfd) });
+            let ended = fence::readable(running.0.pidfd.clone()).map_err(of_io)?;
+            tokio::task::spawn_local(async move {
+                drop(ended.readable().await);
+                if let Err(error) = loop_keel.reap(pid) {
+                    tracing::warn!(pid, "cannot reap a process of ours: {error}");
+                }
+                drop(held);
+            });
+            Ok((made, running))
         });
-        Ok(())
+        begun.await.map_err(of_io)?
     }
 
     /// After the end of a launch that went on for too long: waits until nothing is done for it any more, as far as that can be.
@@ -261,7 +274,7 @@ impl UnderWay {
     }
 
     pub fn is_done_by(&self, launcher: &Launcher) {
-        *self.process.borrow_mut() = Some(launcher.process.clone());
+        *self.process.borrow_mut() = Some(launcher.running.0.clone());
     }
 
     /// Ends it; what it comes to is its answer. Once this returns its launching process is gone, unless it hangs in the kernel.
@@ -307,10 +320,9 @@ pub fn own_tag() -> String {
 }
 
 /// The program that runs here, once more: whoever the keel clones has its file as its own.
-fn begin(keel: &Keel) -> Result<(OwnedFd, Process), sampan_runtime::error::Error> {
-    let failed = |call: &'static str| {
-        move |errno| sampan_runtime::error::Error::new("cannot start a launching process").call(call, errno)
-    };
+fn begin(keel: &Keel) -> Result<(OwnedFd, Child), Error> {
+    let failed =
+        |call: &'static str| move |errno| Error::new("cannot start a launching process").call(call, errno);
     let env: Vec<String> = std::env::vars_os()
         .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
         .collect();
@@ -320,8 +332,7 @@ fn begin(keel: &Keel) -> Result<(OwnedFd, Process), sampan_runtime::error::Error
         env: env.iter().map(String::as_str).collect(),
         ..HostProcess::default()
     };
-    let plan = host(&process)
-        .map_err(|error| sampan_runtime::error::Error::new(error.problem).field(error.field))?;
+    let plan = host(&process).map_err(|error| Error::new(error.problem).field(error.field))?;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(failed("socketpair"))?;
     let link = keel.connect()?;
@@ -335,5 +346,5 @@ fn begin(keel: &Keel) -> Result<(OwnedFd, Process), sampan_runtime::error::Error
     let mut slots = Slots::open(&given, None)?;
     let child = keel.launch(&plan.image, &slots.fds(), &own_tag())?;
     slots.handed_over();
-    Ok((ours, Process { pid: child.pid, pidfd: Arc::new(child.pidfd) }))
+    Ok((ours, child))
 }

@@ -13,7 +13,6 @@ use sampan_image::progress::Line;
 use sampan_keel::Keel;
 use sampan_plan::host_process::{HostProcess, host};
 use sampan_runtime::error::Error;
-use sampan_runtime::kernel::pidfd;
 use sampan_runtime::kernel::seal::installed_path;
 use sampan_runtime::launch::slots::{SlotInputs, Slots};
 use sampan_service::Problem;
@@ -22,7 +21,6 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use tokio::sync::watch;
 
 /// What it is known by at the keel.
@@ -35,7 +33,6 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Pulls {
     launchers: Rc<Launchers>,
-    keel: Keel,
     state_dir: PathBuf,
     under_way: RefCell<BTreeMap<String, Weak<OnePull>>>,
 }
@@ -54,8 +51,8 @@ struct OnePull {
 }
 
 impl Pulls {
-    pub fn new(launchers: Rc<Launchers>, keel: Keel, state_dir: PathBuf) -> Pulls {
-        Pulls { launchers, keel, state_dir, under_way: RefCell::default() }
+    pub fn new(launchers: Rc<Launchers>, state_dir: PathBuf) -> Pulls {
+        Pulls { launchers, state_dir, under_way: RefCell::default() }
     }
 
     /// Returns when the image is here; or why it cannot be. `tell` hears how far it is.
@@ -106,10 +103,10 @@ impl Pulls {
             return pull;
         }
         let (say, progress) = watch::channel(Progress::Percent(None));
-        let (launchers, keel) = (self.launchers.clone(), self.keel.clone());
+        let launchers = self.launchers.clone();
         let (store, name) = (image::store(&self.state_dir), reference.to_owned());
         let task = tokio::task::spawn_local(async move {
-            let result = run(&launchers, keel, store, name, &say).await;
+            let result = run(&launchers, store, name, &say).await;
             let _ = say.send(Progress::Done(result));
         });
         let pull = Rc::new(OnePull { progress, _task: task.into() });
@@ -118,29 +115,16 @@ impl Pulls {
     }
 }
 
-/// Ends with whoever waits for it.
-struct Running(Arc<OwnedFd>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = pidfd::send(self.0.as_fd(), libc::SIGKILL);
-    }
-}
-
 async fn run(
     launchers: &Launchers,
-    keel: Keel,
     store: PathBuf,
     reference: String,
     say: &watch::Sender<Progress>,
 ) -> Result<(), String> {
     let failed = |why: &dyn std::fmt::Display| format!("cannot run {PROGRAM}: {why}");
-    let (output, child) = on_pool(move || begin(&keel, &store, &reference).map_err(super::of_io))
-        .await
-        .map_err(|problem| failed(&problem))?;
-    let pidfd = Arc::new(child.pidfd);
-    let _running = Running(pidfd.clone());
-    launchers.reap_later(child.pid, pidfd).map_err(|problem| failed(&problem))?;
+    let begun = launchers.begin(move |keel| begin(keel, &store, &reference));
+    // Ends with whoever waits for it.
+    let (output, _running) = begun.await.map_err(|problem| failed(&problem))?;
     let output = fence::readable(output).map_err(|error| failed(&error))?;
     let mut text = Vec::new();
     let mut last = None;

@@ -299,3 +299,37 @@ fn an_image_that_cannot_be_got_is_a_failure_with_its_reason_and_tried_again() {
     world.until_state("c", "running");
     assert!(world.said().contains("what is here of it runs"), "{}", world.said());
 }
+
+/// The processes of `sampan-image` that a keel holds, also those that have ended.
+fn pulls_of(keel: i32) -> usize {
+    let children = fs::read_to_string(format!("/proc/{keel}/task/{keel}/children")).unwrap_or_default();
+    let name = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    children.split_whitespace().filter(|pid| name(pid).trim_end() == "sampan-image").count()
+}
+
+#[test]
+fn a_pull_given_up_while_it_is_begun_leaves_nothing() {
+    let mut world = world!("");
+    if !there() {
+        return;
+    }
+    let registry = registry(&world);
+    registry.is_there.store(true, SeqCst);
+    world.configure(&format!("[services.a]\nimage = \"{}\"\nautostart = false\n", registry.reference()));
+    world.start();
+    world.until("it is known", |world| world.inspect("a").status.state == "stopped");
+    // It clones nothing before it goes on.
+    world.signal(libc::SIGSTOP);
+    world.ok(&["start", "a", "-d"]);
+    world.until("it is begun", |world| text(world, "a").starts_with("waiting image"));
+    // The look for the image has its time, then the keel is asked.
+    std::thread::sleep(Duration::from_millis(300));
+    world.ok(&["stop", "a"]);
+    world.signal(libc::SIGCONT);
+    // What comes after it at the keel: the clone is done by then.
+    world.until("the keel answers", |world| world.ctl(&["version"]).code == 0);
+    std::thread::sleep(Duration::from_millis(300));
+    world.until("what was begun is gone", |world| pulls_of(world.keel()) == 0);
+    assert_eq!(world.inspect("a").status.state, "stopped");
+    registry.may_go_on.store(true, SeqCst);
+}
