@@ -645,7 +645,7 @@ pub const SERVICE: &[Key] = &[
         "[]",
         L,
         B,
-        "on the host, beside all else: its program has ended. SAMPAN_SERVICE, _EVENT, _EXIT_CODE or _SIGNAL, _HEALTH",
+        "on the host, beside all else: its program has ended. SAMPAN_SERVICE, _EVENT, _EXIT_CODE or _SIGNAL, _HEALTH. When sampand ends, all lists of `on` together have 5 s, and what is killed then is counted in a warning",
     ),
     key("on.failure", "[{ command, in, user, timeout }]", "[]", L, B, "it is failed: nobody starts it again"),
     key(

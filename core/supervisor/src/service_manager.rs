@@ -1,8 +1,8 @@
 //! What the service manager that started us (systemd) is told, by sd_notify(3). Without one nothing is sent.
 use std::time::Duration;
 
-/// What is left to do when the last container has ended: plugins, folders, answers to clients.
-const AFTER_THE_LAST: Duration = Duration::from_secs(15);
+/// What is left to do when the last container has ended: lists of `on`, plugins, folders, answers to clients.
+const AFTER_THE_LAST: Duration = Duration::from_secs(20);
 
 pub fn is_ready() {
     tell("READY=1");

@@ -34,6 +34,8 @@ const OUTPUT_BYTES_MAX: usize = 2048;
 const AT_ONCE: usize = 8;
 /// More than these are dropped, with a warning.
 const FOLLOWING_MAX: usize = 256;
+/// When sampand ends, the lists of `on` that are left have so long to be over, all together.
+const FOLLOWING_END_MAX: Duration = Duration::from_secs(5);
 /// How long killed ones may take to be gone.
 const END_MAX: Duration = Duration::from_secs(3);
 
@@ -101,10 +103,15 @@ impl Steps {
         });
     }
 
-    /// sampand ends: what still follows is ended. Returns when the keel holds no step that can end.
+    /// sampand ends: what still follows has its time, then it is ended. Returns when the keel holds no step that can end.
     pub async fn close(&self) {
         let mut following = self.following.take();
-        following.shutdown().await;
+        let all = async { while following.join_next().await.is_some() {} };
+        if tokio::time::timeout(FOLLOWING_END_MAX, all).await.is_err() {
+            let limit = units::show_duration(FOLLOWING_END_MAX);
+            tracing::warn!("sampand ends: lists of `on` not over in {limit}, killed: {}", following.len());
+            following.shutdown().await;
+        }
         let end = Instant::now() + END_MAX;
         while Arc::strong_count(&self.held) > 1 && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -144,7 +144,36 @@ fn a_step_holds_up_no_stop_and_no_end() {
     assert_eq!(world.inspect("b").status.state, "running");
     assert_eq!(world.interrupt(), Some(0));
     assert!(!is_there("87654"), "sampand has ended");
+    assert!(
+        world.said().contains("sampand ends: lists of `on` not over in 5s, killed: 1\n"),
+        "{}",
+        world.said()
+    );
     assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn what_follows_from_the_last_that_ends_is_done_before_sampand_ends() {
+    for how in ["down", "SIGINT"] {
+        let mut world = world!("");
+        let file = file(&world);
+        let services: String = (0..12)
+            .map(|n| {
+                let list = step("on.exit", &format!("sleep 0.2; echo $SAMPAN_SERVICE >> {file}"), "");
+                format!("[services.s{n}]\n{LIVE}{list}")
+            })
+            .collect();
+        world.configure(&services);
+        world.start();
+        (0..12).for_each(|n| world.until_state(&format!("s{n}"), "running"));
+        match how {
+            "down" => drop(world.ok(&["down"])),
+            _ => world.signal(libc::SIGINT),
+        }
+        assert_eq!(world.ended(), Some(0));
+        assert_eq!(read(&file).lines().count(), 12, "{how}: {}", world.said());
+        assert!(!world.said().contains("not over in"), "{}", world.said());
+    }
 }
 
 #[test]
