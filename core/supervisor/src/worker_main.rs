@@ -140,6 +140,7 @@ async fn start(
 
     let (outcome, mut worker) = worker.run(messages).await;
     worker.save_desired();
+    worker.end_fetches();
     context.launchers.close().await;
     context.steps.close().await;
     let code = end(outcome, &mut worker, &supervisor, &keel, following).await;

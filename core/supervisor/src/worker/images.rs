@@ -48,6 +48,11 @@ impl Worker {
         self.request_start(name);
     }
 
+    /// sampand ends, and nothing is started any more: no image is waited for.
+    pub fn end_fetches(&mut self) {
+        self.fleet.entries.values_mut().for_each(|entry| entry.fetch = None);
+    }
+
     /// A life from an image has the image's stop signal and health check, where the service has none of its own.
     pub(super) fn led_by_its_image(&mut self, name: &str, image: Option<(Used, Arc<schema::Service>)>) {
         let Some(entry) = self.fleet.get_mut(name) else { return };

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Busybox with this config, as `docker save` writes it.
 fn archive(world: &World, name: &str, config: &Value) -> PathBuf {
@@ -332,4 +332,29 @@ fn a_pull_given_up_while_it_is_begun_leaves_nothing() {
     world.until("what was begun is gone", |world| pulls_of(world.keel()) == 0);
     assert_eq!(world.inspect("a").status.state, "stopped");
     registry.may_go_on.store(true, SeqCst);
+}
+
+#[test]
+fn a_sampand_that_leaves_its_containers_takes_its_pulls_along() {
+    let mut world = world!("");
+    if !there() {
+        return;
+    }
+    let registry = registry(&world);
+    registry.is_there.store(true, SeqCst);
+    world
+        .configure(&format!("on_exit = \"keep\"\n---\n[services.a]\nimage = \"{}\"\n", registry.reference()));
+    world.start();
+    world.until("the registry is asked", |_| registry.blobs_asked.load(SeqCst) == 1);
+    let begun = Instant::now();
+    world.signal(libc::SIGTERM);
+    assert_eq!(world.ended(), Some(0), "{}", world.said());
+    assert!(begun.elapsed() < Duration::from_millis(1500), "it waited in vain: {:?}", begun.elapsed());
+    registry.may_go_on.store(true, SeqCst);
+    assert!(!world.leftovers().iter().any(|left| left.contains("sampan-image")), "{:?}", world.leftovers());
+    // The next one goes on.
+    world.start();
+    world.until_state("a", "running");
+    world.signal(libc::SIGINT);
+    assert_eq!(world.ended(), Some(0), "{}", world.said());
 }
