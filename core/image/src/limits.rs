@@ -1,9 +1,16 @@
 //! What an image may cost at most: a bomb is refused long before the disk is full.
 
-/// Of one layer, unless it says otherwise.
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+
+/// Of an image, all its layers together, or of all images that come in at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes that are written for all files of a layer, and bytes of its archive.
+    /// Of the layers' archives, and of what is copied from one layer into another.
     pub bytes: u64,
     /// Files, folders, links.
     pub entries: u64,
@@ -28,4 +35,89 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits { bytes: 64 << 30, entries: 2_000_000, ratio: 200, layers: 500 }
     }
+}
+
+/// What is spent of the limits by now. It is one for all layers: a blob that a manifest lists 500 times is unpacked 500 times.
+#[derive(Debug)]
+pub struct Budget {
+    limits: Limits,
+    bytes: AtomicU64,
+    entries: AtomicU64,
+}
+
+impl Budget {
+    #[must_use]
+    pub fn new(limits: Limits) -> Arc<Budget> {
+        Arc::new(Budget { limits, bytes: AtomicU64::new(0), entries: AtomicU64::new(0) })
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+}
+
+/// What one layer spends; given back if the layer comes to nothing and may be begun anew.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    bytes: Cell<u64>,
+    entries: Cell<u64>,
+}
+
+impl Share {
+    #[must_use]
+    pub fn new(budget: &Arc<Budget>) -> Rc<Share> {
+        Rc::new(Share { budget: Arc::clone(budget), bytes: Cell::new(0), entries: Cell::new(0) })
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.budget.limits
+    }
+
+    /// So many more are read of the archive, or written by what it says.
+    pub fn bytes(&self, bytes: u64) -> Result<()> {
+        let max = self.budget.limits.bytes;
+        match spend(&self.budget.bytes, &self.bytes, bytes, max) {
+            true => Ok(()),
+            false => Err(too_much(format!("its layers have more than {} MiB", max >> 20), "--max-size")),
+        }
+    }
+
+    /// One more file, folder or link.
+    pub fn entry(&self) -> Result<()> {
+        let max = self.budget.limits.entries;
+        match spend(&self.budget.entries, &self.entries, 1, max) {
+            true => Ok(()),
+            false => Err(too_much(format!("its layers have more than {max} files"), "--max-entries")),
+        }
+    }
+
+    /// The layer is there now, and so is what it took.
+    pub fn keep(&self) {
+        self.bytes.set(0);
+        self.entries.set(0);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.bytes.fetch_sub(self.bytes.get(), Ordering::Relaxed);
+        self.budget.entries.fetch_sub(self.entries.get(), Ordering::Relaxed);
+    }
+}
+
+/// Nothing is spent beyond `max`, so no sum is ever too large for its number.
+fn spend(total: &AtomicU64, own: &Cell<u64>, more: u64, max: u64) -> bool {
+    let sum = |spent: u64| spent.checked_add(more).filter(|sum| *sum <= max);
+    let is_spent = total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok();
+    if is_spent {
+        own.set(own.get() + more);
+    }
+    is_spent
+}
+
+fn too_much(why: String, flag: &str) -> Error {
+    Error::bad("the image is refused", why).hint(format!("if that is meant: {flag}"))
 }

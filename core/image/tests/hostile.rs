@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sampan_image::get::Getter;
+use sampan_image::limits::Budget;
 use sampan_image::registry::{Pulled, Settings, pull};
 use sampan_image::{Digest, Platform, Reference, Result};
 
@@ -17,7 +18,7 @@ pub fn pull_from(store: &TestStore, settings: &Settings, name: &str) -> Result<P
     let getter = Getter {
         store: &store.store,
         writer: &writer,
-        limits: store.limits,
+        budget: Budget::new(store.limits),
         platform: &platform,
         progress: &store.notes,
     };

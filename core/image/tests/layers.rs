@@ -335,6 +335,53 @@ fn bombs_are_refused_before_the_disk_is_full() {
     store.layer(layer).unwrap();
 }
 
+/// A blob that is listed many times is unpacked many times.
+#[test]
+fn layers_that_are_small_by_themselves_are_refused_together() {
+    let mut store = TestStore::new();
+    store.limits.bytes = 1 << 20;
+    let one = || new().file("a", &"x".repeat(100 << 10)).bytes();
+    store.layers(&vec![one(); 9]).unwrap();
+    let said =
+        store.layers(&vec![new().file("b", &"x".repeat(100 << 10)).bytes(); 30]).unwrap_err().to_string();
+    assert!(said.contains("the image is refused") && said.contains("--max-size"), "{said}");
+    assert!(store.count("layers") < 20);
+    let mut store = TestStore::new();
+    store.limits.entries = 10;
+    store.layers(&vec![new().file("a", "").bytes(); 10]).unwrap();
+    let said = store.layers(&vec![new().file("b", "").bytes(); 11]).unwrap_err().to_string();
+    assert!(said.contains("the image is refused") && said.contains("--max-entries"), "{said}");
+}
+
+#[test]
+fn a_copy_of_what_is_below_costs_its_data_and_keeps_its_holes() {
+    let mut store = TestStore::new();
+    store.limits.bytes = 1 << 20;
+    // Data in the middle and at the end of a hole, and none at all.
+    let holes = |map: &[u8], size: &[u8], name: &str, data: &str| {
+        new().pax(&[("GNU.sparse.map", map), ("GNU.sparse.size", size)]).file(name, data)
+    };
+    for (map, size, data) in [
+        ("100000000,4,299999999,1", "300000000", "text."),
+        ("0,1", "300000000", "x"),
+        ("0,0", "300000000", ""),
+    ] {
+        let below = holes(map.as_bytes(), size.as_bytes(), "a", data).bytes();
+        let layers = store.layers(&[below, new().hard("b", "a").bytes()]).unwrap();
+        let (old, new) = (layers[0].join("a"), layers[1].join("b"));
+        let copy = fs::metadata(&new).unwrap();
+        assert_eq!(copy.len(), 300_000_000);
+        assert!(copy.blocks() * 512 < 1 << 20, "{map}: {} blocks", copy.blocks());
+        let cmp = std::process::Command::new("cmp").args([old, new]).status().unwrap();
+        assert!(cmp.success(), "{map}");
+    }
+    let below = new().file("a", &"x".repeat(300 << 10)).bytes();
+    store.layers(&[below.clone(), new().hard("b", "a").hard("c", "a").bytes()]).unwrap();
+    let often = new().hard("d", "a").hard("e", "a").hard("f", "a").hard("g", "a");
+    let said = store.layers(&[below, often.bytes()]).unwrap_err().to_string();
+    assert!(said.contains("--max-size"), "{said}");
+}
+
 #[test]
 fn what_unpacks_to_more_than_so_many_times_its_size_is_refused() {
     let mut store = TestStore::new();

@@ -44,10 +44,10 @@ pub struct Incoming {
     /// For another machine than this one: os/architecture, as linux/arm64
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
-    /// MiB that a layer may unpack to
+    /// MiB that the layers of an image may unpack to, together
     #[arg(long, value_name = "MIB")]
     pub max_size: Option<u64>,
-    /// Files that a layer may have
+    /// Files that the layers of an image may have, together
     #[arg(long, value_name = "N")]
     pub max_entries: Option<u64>,
     /// How many times its size a layer may unpack to

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sampan_image::get::Getter;
 use sampan_image::import::Import;
+use sampan_image::limits::Budget;
 use sampan_image::progress::Line;
 use sampan_image::registry::{self, Settings};
 use sampan_image::root::{self, Mode, View};
@@ -161,9 +162,9 @@ fn pull(
     let references = images.iter().map(|text| Reference::parse(text)).collect::<Result<Vec<_>>>()?;
     let platform = platform(incoming)?;
     let writer = store.writer()?;
-    let getter =
-        Getter { store, writer: &writer, limits: limits(incoming), platform: &platform, progress: shown };
     for reference in &references {
+        let budget = Budget::new(limits(incoming));
+        let getter = Getter { store, writer: &writer, budget, platform: &platform, progress: shown };
         let pulled = registry::pull(&getter, settings, reference)?;
         came_in(shown, vec![pulled.name], pulled.digest)?;
     }

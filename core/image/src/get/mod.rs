@@ -11,13 +11,14 @@ mod turns;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::config::ConfigDocument;
 use crate::digest::{Digest, Hasher};
 use crate::documents::{DOCKER_MANIFEST, Descriptor, Document, Manifest, OCI_MANIFEST, Platform};
 use crate::error::{Error, Kind, Result};
-use crate::limits::{DOCUMENT_BYTES, Limits};
+use crate::limits::{Budget, DOCUMENT_BYTES, Share};
 use crate::progress::{Progress, Stage};
 use crate::store::{Blob, ChainId, Claim, Staging, Store, Writer};
 use crate::tar::Archive;
@@ -53,7 +54,7 @@ impl Source for Nowhere {
 pub struct Getter<'a> {
     pub store: &'a Store,
     pub writer: &'a Writer,
-    pub limits: Limits,
+    pub budget: Arc<Budget>,
     pub platform: &'a Platform,
     pub progress: &'a dyn Progress,
 }
@@ -107,15 +108,12 @@ impl Getter<'_> {
         if !media.is_empty() && !is_config.iter().any(|known| media.starts_with(known)) {
             return refused(format!("it is no image of a container: its config is {media}"));
         }
-        if manifest.layers.len() > self.limits.layers {
-            return refused(format!(
-                "it has {} layers, more than {}",
-                manifest.layers.len(),
-                self.limits.layers
-            ));
+        let limits = self.budget.limits();
+        if manifest.layers.len() > limits.layers {
+            return refused(format!("it has {} layers, more than {}", manifest.layers.len(), limits.layers));
         }
         for layer in &manifest.layers {
-            if layer.size > self.limits.bytes {
+            if layer.size > limits.bytes {
                 return refused(format!("the layer {} is of {} MiB", layer.digest.short(), layer.size >> 20));
             }
             if layer.media_type.contains("encrypted") {
@@ -241,8 +239,9 @@ impl Getter<'_> {
     }
 
     fn unpack(&self, job: &Job<'_>, staging: Staging, reader: impl Read) -> Result<()> {
-        let stream = Unpacked::layer(reader, job.diff_id, self.limits)?;
-        let mut unpack = Unpack::new(staging.path(), job.index > 0, self.limits)?;
+        let share = Share::new(&self.budget);
+        let stream = Unpacked::layer(reader, job.diff_id, &share)?;
+        let mut unpack = Unpack::new(staging.path(), job.index > 0, &share)?;
         let mut archive = Archive::new(stream);
         unpack.all(&mut archive)?;
         let found = archive.into_inner().finish()?;
@@ -271,7 +270,9 @@ impl Getter<'_> {
                 format!("{}: {} extended attributes left out", job.layer.digest.short(), left_out.xattrs);
             self.progress.note(&text);
         }
-        staging.commit()
+        staging.commit()?;
+        share.keep();
+        Ok(())
     }
 }
 

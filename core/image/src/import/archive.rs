@@ -7,7 +7,7 @@ use super::{Found, layout};
 use crate::digest::{Digest, Hasher};
 use crate::documents::{Document, Platform};
 use crate::error::{Error, Result};
-use crate::limits::{DOCUMENT_BYTES, Limits};
+use crate::limits::{Budget, DOCUMENT_BYTES, Limits, Share};
 use crate::store::{Store, Whole};
 use crate::tar::{Archive, Kind, show};
 use crate::unpack::{Place, Unpacked};
@@ -25,7 +25,7 @@ pub struct Files {
 
 impl Files {
     pub fn read(store: &Store, reader: impl Read, limits: Limits) -> Result<Files> {
-        let mut archive = Archive::new(Unpacked::archive(reader, limits)?);
+        let mut archive = Archive::new(Unpacked::archive(reader, &Share::new(&Budget::new(limits)))?);
         let mut found = Files::default();
         while let Some(entry) = archive.member()? {
             let name = name(&entry.path)?;

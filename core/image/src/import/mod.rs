@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::documents::Platform;
 use crate::error::{Error, Kind, Result};
 use crate::get::{Getter, Nowhere};
-use crate::limits::Limits;
+use crate::limits::{Budget, Limits};
 use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::store::Store;
@@ -78,7 +78,7 @@ impl Import<'_> {
         Getter {
             store: self.store,
             writer,
-            limits: self.limits,
+            budget: Budget::new(self.limits),
             platform: self.platform,
             progress: self.progress,
         }

@@ -1,12 +1,13 @@
 //! What a layer takes from those below it: the target of a hard link, and how a folder looks that it only passes through.
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, XattrFlags, chownat, fchmod, fchown,
-    fgetxattr, flistxattr, fsetxattr, fstat, futimens, getxattr, open, openat, openat2, readlinkat,
+    fgetxattr, flistxattr, fsetxattr, fstat, futimens, getxattr, open, openat, openat2, readlinkat, seek,
     symlinkat, utimensat,
 };
 use rustix::io::Errno;
@@ -16,7 +17,7 @@ use super::Unpack;
 use super::folders::{OPAQUE, fd_path, is_whiteout, times};
 use super::member::is_kept;
 use super::path::Place;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind as Failure, Result, from_reader};
 use crate::tar::{Entry, Kind, Time, show};
 
 /// The kernel's limits for an extended attribute and for a list of them.
@@ -41,16 +42,15 @@ impl Unpack {
         let (uid, gid) = owner(&stat);
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
-                self.count(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512), &entry)?;
                 let source =
                     open(fd_path(&found), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file =
                     openat(self.open(folder)?, name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
-                let mut file = File::from(file);
-                std::io::copy(&mut File::from(source), &mut file)
-                    .map_err(|e| Error::io("copy from a layer below", &place, e))?;
+                let file = File::from(file);
+                self.data(&File::from(source), &file)
+                    .map_err(|e| from_reader(e, Failure::Host, "cannot copy from a layer below"))?;
                 look_like(&file, &found, &stat, self.is_root).map_err(fail)
             }
             FileType::Symlink => {
@@ -68,6 +68,25 @@ impl Unpack {
                 Err(Error::bad("the layer is refused", why))
             }
         }
+    }
+
+    /// All that is data, and the holes between: a file of a few bytes may be of any length.
+    fn data(&self, from: &File, to: &File) -> io::Result<()> {
+        let mut at = 0;
+        loop {
+            let start = match seek(from, rustix::fs::SeekFrom::Data(at)) {
+                // There is none from here on.
+                Err(Errno::NXIO) => break,
+                other => other?,
+            };
+            at = seek(from, rustix::fs::SeekFrom::Hole(start))?;
+            let length = at.saturating_sub(start);
+            self.share.bytes(length)?;
+            seek(from, rustix::fs::SeekFrom::Start(start))?;
+            seek(to, rustix::fs::SeekFrom::Start(start))?;
+            io::copy(&mut from.take(length), &mut &*to)?;
+        }
+        to.set_len(from.metadata()?.len())
     }
 
     /// A folder that was only on the way shows what the layers below say of it.

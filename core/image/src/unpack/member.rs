@@ -75,8 +75,9 @@ impl Unpack {
     pub(super) fn open(&mut self, folder: &Path) -> Result<BorrowedFd<'_>> {
         let mut made = Vec::new();
         self.folders.open(folder, &mut made)?;
-        if self.is_above {
-            for path in made {
+        for path in made {
+            self.share.entry()?;
+            if self.is_above {
                 self.defer(Later::Folder(path))?;
             }
         }
@@ -90,7 +91,6 @@ impl Unpack {
         name: &OsStr,
         entry: &Entry,
     ) -> Result<()> {
-        self.count(entry.stored, entry)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(self.open(folder)?, name, flags, Mode::from_raw_mode(0o600));
         let mut file = File::from(fd.map_err(|e| failed("make", entry, e))?);

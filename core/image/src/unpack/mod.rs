@@ -9,7 +9,7 @@
 //! | hard links | to what this layer has; to what a layer below has: a copy of it |
 //! | `.wh.NAME`, `.wh..wh..opq` | overlayfs's own whiteouts and opaque folders |
 //! | xattrs | user.*, security.capability, ACLs; those that overlayfs obeys, and others, are left out |
-//! | more than [`Limits`] | refuses the layer |
+//! | more than [`Limits`](crate::limits::Limits), with all layers of the image | refuses the image |
 
 mod below;
 mod folders;
@@ -19,6 +19,7 @@ mod stream;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use sampan_journal::crash;
 
@@ -29,16 +30,14 @@ pub use stream::Unpacked;
 use self::folders::Folders;
 pub use self::path::Place;
 use crate::error::{Error, Result};
-use crate::limits::{DEFERRED, Limits};
-use crate::tar::{Archive, Entry, show};
+use crate::limits::{DEFERRED, Share};
+use crate::tar::{Archive, show};
 
 /// A layer on its way into a folder.
 #[derive(Debug)]
 pub struct Unpack {
     folders: Folders,
-    limits: Limits,
-    entries: u64,
-    bytes: u64,
+    share: Rc<Share>,
     /// There are layers below.
     is_above: bool,
     /// Ids can be given: else all is ours.
@@ -64,12 +63,10 @@ pub struct LeftOut {
 
 impl Unpack {
     /// `is_above`: it is not the lowest layer.
-    pub fn new(folder: &Path, is_above: bool, limits: Limits) -> Result<Unpack> {
+    pub fn new(folder: &Path, is_above: bool, share: &Rc<Share>) -> Result<Unpack> {
         Ok(Unpack {
             folders: Folders::new(folder)?,
-            limits,
-            entries: 0,
-            bytes: 0,
+            share: Rc::clone(share),
             is_above,
             is_root: rustix::process::geteuid().is_root(),
             later: Vec::new(),
@@ -81,11 +78,7 @@ impl Unpack {
     /// All members of the archive.
     pub fn all<R: Read>(&mut self, archive: &mut Archive<R>) -> Result<()> {
         while let Some(entry) = archive.member()? {
-            self.entries += 1;
-            if self.entries > self.limits.entries {
-                let why = format!("it has more than {} files", self.limits.entries);
-                return Err(Error::bad("the layer is refused", why).hint("if that is meant: --max-entries"));
-            }
+            self.share.entry()?;
             self.member(archive, &entry).map_err(|e| {
                 let of_it = e.to_string().contains(&show(&entry.path));
                 if of_it { e } else { e.within(format!("cannot unpack {}", show(&entry.path))) }
@@ -121,16 +114,6 @@ impl Unpack {
             return Err(Error::bad("the layer is refused", why));
         }
         self.later.push(later);
-        Ok(())
-    }
-
-    /// So many bytes more are written.
-    fn count(&mut self, bytes: u64, entry: &Entry) -> Result<()> {
-        self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > self.limits.bytes {
-            let why = format!("with {} it has more than {} MiB", show(&entry.path), self.limits.bytes >> 20);
-            return Err(Error::bad("the layer is refused", why).hint("if that is meant: --max-size"));
-        }
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Kind, Result, from_reader};
-use crate::limits::{Limits, RATIO_FROM};
+use crate::limits::{RATIO_FROM, Share};
 
 const PIECE: usize = 128 << 10;
 /// As zstd's own program: a frame that asks for more memory is refused. 128 MiB at most.
@@ -21,7 +21,7 @@ pub struct Unpacked<R: Read> {
     packed: Rc<Cell<u64>>,
     unpacked: u64,
     hasher: Option<Hasher>,
-    limits: Limits,
+    share: Rc<Share>,
 }
 
 enum Decoder<R: Read> {
@@ -45,11 +45,11 @@ impl<R: Read> Read for Counted<R> {
 
 impl<R: Read> Unpacked<R> {
     /// A layer, of which the archive's own digest is wanted.
-    pub fn layer(reader: R, diff_id: &Digest, limits: Limits) -> Result<Unpacked<R>> {
-        Ok(Unpacked { hasher: Some(diff_id.hasher()), ..Unpacked::archive(reader, limits)? })
+    pub fn layer(reader: R, diff_id: &Digest, share: &Rc<Share>) -> Result<Unpacked<R>> {
+        Ok(Unpacked { hasher: Some(diff_id.hasher()), ..Unpacked::archive(reader, share)? })
     }
 
-    pub fn archive(reader: R, limits: Limits) -> Result<Unpacked<R>> {
+    pub fn archive(reader: R, share: &Rc<Share>) -> Result<Unpacked<R>> {
         let packed = Rc::new(Cell::new(0));
         let mut reader = BufReader::with_capacity(PIECE, Counted { reader, bytes: Rc::clone(&packed) });
         let fail = |e| from_reader(e, Kind::BadImage, WHAT);
@@ -69,7 +69,7 @@ impl<R: Read> Unpacked<R> {
             [b'B', b'Z', b'h', ..] => return other("bzip2"),
             _ => Decoder::Plain(reader),
         };
-        Ok(Unpacked { inner, packed, unpacked: 0, hasher: None, limits })
+        Ok(Unpacked { inner, packed, unpacked: 0, hasher: None, share: Rc::clone(share) })
     }
 
     /// The rest of it, of which nothing is used: it counts for both digests.
@@ -94,15 +94,10 @@ impl<R: Read> Unpacked<R> {
     }
 
     fn check(&self) -> Result<()> {
-        let Limits { bytes, ratio, .. } = self.limits;
-        let too_much = |why: String, hint: &str| {
-            Err(Error::bad("the layer is refused", why).hint(format!("if that is meant: {hint}")))
-        };
-        if self.unpacked > bytes {
-            return too_much(format!("it is larger than {} MiB", bytes >> 20), "--max-size");
-        }
+        let ratio = self.share.limits().ratio;
         if self.unpacked > RATIO_FROM && self.unpacked / ratio.max(1) > self.packed.get() {
-            return too_much(format!("it unpacks to more than {ratio} times its size"), "--max-ratio");
+            let why = format!("it unpacks to more than {ratio} times its size");
+            return Err(Error::bad("the layer is refused", why).hint("if that is meant: --max-ratio"));
         }
         Ok(())
     }
@@ -119,6 +114,7 @@ impl<R: Read> Read for Unpacked<R> {
             hasher.update(buffer.get(..n).unwrap_or_default());
         }
         self.unpacked += n as u64;
+        self.share.bytes(n as u64)?;
         self.check()?;
         Ok(n)
     }
