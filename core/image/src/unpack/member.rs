@@ -13,9 +13,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::Unpack;
 use super::folders::{Before, is_whiteout, set_opaque};
 use super::path::Place;
-use super::{Later, Unpack};
 use crate::error::{Error, Result};
 use crate::tar::{Archive, Entry, Kind, Segment, Time, show};
 
@@ -78,7 +78,8 @@ impl Unpack {
         for path in made {
             self.share.entry()?;
             if self.is_above {
-                self.defer(Later::Folder(path))?;
+                self.on_the_way.insert(path);
+                self.deferred()?;
             }
         }
         self.folders.open(folder, &mut Vec::new())
@@ -139,8 +140,7 @@ impl Unpack {
         }
         self.left_out.xattrs += self.attributes(fd.as_fd(), entry)?;
         // It says itself now what it is like.
-        let path = folder.join(name);
-        self.later.retain(|later| !matches!(later, Later::Folder(known) if *known == path));
+        self.on_the_way.remove(&folder.join(name));
         Ok(())
     }
 
@@ -211,7 +211,7 @@ impl Unpack {
             let why = format!("a hard link to {}, which is not in the layer", show(&entry.target));
             return Err(refused(entry, &why));
         }
-        self.defer(Later::HardLink { from, to: to.clone() })
+        self.defer(from, to.clone())
     }
 
     /// To what this layer has, if it has it.

@@ -17,6 +17,7 @@ mod member;
 mod path;
 mod stream;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -42,16 +43,12 @@ pub struct Unpack {
     is_above: bool,
     /// Ids can be given: else all is ours.
     is_root: bool,
-    later: Vec<Later>,
+    /// Hard links to layers below, from and to.
+    links: Vec<(Place, Place)>,
+    /// Folders that were only on the way to a member, until they are one.
+    on_the_way: BTreeSet<PathBuf>,
     left_out: LeftOut,
     buffer: Vec<u8>,
-}
-
-/// What the layers below must be there for.
-#[derive(Debug)]
-enum Later {
-    HardLink { from: Place, to: Place },
-    Folder(PathBuf),
 }
 
 /// Counted, to be told.
@@ -69,7 +66,8 @@ impl Unpack {
             share: Rc::clone(share),
             is_above,
             is_root: rustix::process::geteuid().is_root(),
-            later: Vec::new(),
+            links: Vec::new(),
+            on_the_way: BTreeSet::new(),
             left_out: LeftOut::default(),
             buffer: vec![0; 128 << 10],
         })
@@ -92,28 +90,34 @@ impl Unpack {
     /// Must the layers below be there before [`Unpack::finish`]?
     #[must_use]
     pub fn needs_lower(&self) -> bool {
-        !self.later.is_empty()
+        !self.links.is_empty() || !self.on_the_way.is_empty()
     }
 
     /// With the layers below, the nearest first.
     pub fn finish(mut self, lower: &[PathBuf]) -> Result<LeftOut> {
-        for later in std::mem::take(&mut self.later) {
+        for (from, to) in std::mem::take(&mut self.links) {
             self.folders.settle();
-            match later {
-                Later::HardLink { from, to } => self.copy_up(lower, &from, &to)?,
-                Later::Folder(path) => self.like_below(lower, &path)?,
-            }
+            self.copy_up(lower, &from, &to)?;
         }
         self.folders.settle();
+        // Those within before those around them, which may be closed to us then.
+        for path in std::mem::take(&mut self.on_the_way).iter().rev() {
+            self.like_below(lower, path)?;
+        }
         Ok(self.left_out)
     }
 
-    fn defer(&mut self, later: Later) -> Result<()> {
-        if self.later.len() >= DEFERRED {
+    fn defer(&mut self, from: Place, to: Place) -> Result<()> {
+        self.links.push((from, to));
+        self.deferred()
+    }
+
+    /// How much waits for the layers below.
+    fn deferred(&self) -> Result<()> {
+        if self.links.len() + self.on_the_way.len() > DEFERRED {
             let why = "too many of its hard links and folders are those of layers below";
             return Err(Error::bad("the layer is refused", why));
         }
-        self.later.push(later);
         Ok(())
     }
 }
