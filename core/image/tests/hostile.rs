@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sampan_image::get::Getter;
 use sampan_image::limits::Budget;
-use sampan_image::registry::{Pulled, Settings, pull};
+use sampan_image::registry::{Patience, Pulled, Settings, pull};
 use sampan_image::{Digest, Platform, Reference, Result};
 
 use crate::made::{Layer, Layout, TestStore, gzip, layout};
@@ -329,6 +329,59 @@ fn a_registry_that_vanishes_is_an_error_in_good_time() {
     let settings = Settings { plain_http: vec!["127.0.0.1:9".into()], ..Settings::default() };
     let said = pull_from(&store, &settings, "127.0.0.1:9/x/app:1").unwrap_err().to_string();
     assert!(said.contains("cannot ask 127.0.0.1:9"), "{said}");
+}
+
+/// A byte now and then, until nobody listens.
+fn trickle(to: &mut TcpStream, status: &str) {
+    head(to, status, &[("Content-Length", "100000")]);
+    while to.write_all(b" ").is_ok() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn trickles(words: &str, bad: impl Fn(&Image, &Request, &mut TcpStream) -> bool + Send + Sync + 'static) {
+    let (server, _image) = server(bad);
+    let settings = Settings { patience: Patience(Duration::from_millis(300)), ..Settings::default() };
+    let name = format!("{}/x/app:1", server.host);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(pull_from(&TestStore::new(), &settings, &name)));
+    let said = receiver.recv_timeout(Duration::from_secs(60)).unwrap().unwrap_err().to_string();
+    assert!(said.contains(words), "{said}");
+}
+
+#[test]
+fn a_manifest_that_trickles_holds_nobody() {
+    trickles("too slow", |_, request, to| {
+        let is_it = request.path.contains("/manifests/");
+        if is_it {
+            trickle(to, "200 OK");
+        }
+        is_it
+    });
+}
+
+#[test]
+fn a_reason_that_trickles_holds_nobody() {
+    trickles("404", |_, request, to| {
+        let is_it = request.path.contains("/manifests/");
+        if is_it {
+            trickle(to, "404 Not Found");
+        }
+        is_it
+    });
+}
+
+#[test]
+fn a_token_that_trickles_holds_nobody() {
+    trickles("too slow", |_, request, to| {
+        if request.path.starts_with("/token") {
+            trickle(to, "200 OK");
+            return true;
+        }
+        let realm = format!("Bearer realm=\"http://{}/token\"", to.local_addr().unwrap());
+        head(to, "401 Unauthorized", &[("WWW-Authenticate", &realm), ("Content-Length", "0")]);
+        true
+    });
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub fn run(args: &Args, shown: &Shown) -> Result<()> {
     match &args.verb {
         Verb::Pull { images, mirror, plain_http, ca, incoming } => {
             let mirrors = mirror.iter().map(|text| mirror_of(text)).collect::<Result<_>>()?;
-            let settings = Settings { mirrors, plain_http: plain_http.clone(), authorities: ca.clone() };
+            let (plain_http, authorities) = (plain_http.clone(), ca.clone());
+            let settings = Settings { mirrors, plain_http, authorities, ..Settings::default() };
             pull(&Store::open(path)?, images, &settings, incoming, shown)
         }
         Verb::List { quiet, json } => list(path, *quiet, *json),

@@ -3,11 +3,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use ureq::Agent;
 
 use super::challenge::Challenge;
 use super::credentials::Credentials;
-use super::http;
+use super::http::{Http, failed};
 use crate::error::{Error, Kind, Result};
 
 const TOKEN_BYTES: u64 = 1 << 20;
@@ -20,7 +19,7 @@ struct Token {
 
 /// The `Authorization` for what this challenge asks, if we have what it takes.
 pub fn answer(
-    agent: &Agent,
+    http: &Http,
     challenge: &Challenge,
     credentials: Option<&Credentials>,
     repository: &str,
@@ -39,14 +38,14 @@ pub fn answer(
                 return Err(Error::new(Kind::Denied, "the registry cannot be trusted", why));
             }
             let scope = scope.clone().unwrap_or_else(|| format!("repository:{repository}:pull"));
-            token(agent, realm, service.as_deref(), &scope, credentials)
+            token(http, realm, service.as_deref(), &scope, credentials)
                 .map(|token| Some(format!("Bearer {token}")))
         }
     }
 }
 
 fn token(
-    agent: &Agent,
+    http: &Http,
     realm: &str,
     service: Option<&str>,
     scope: &str,
@@ -61,19 +60,18 @@ fn token(
                 ("refresh_token", token.as_str()),
                 ("client_id", "sampan-image"),
             ];
-            agent.post(realm).send_form(fields.chain(more))
+            http.agent.post(realm).send_form(fields.chain(more))
         }
         Some(Credentials::Password { user, password }) => {
-            agent.get(realm).query_pairs(fields).header("Authorization", basic(user, password)).call()
+            http.agent.get(realm).query_pairs(fields).header("Authorization", basic(user, password)).call()
         }
-        None => agent.get(realm).query_pairs(fields).call(),
+        None => http.agent.get(realm).query_pairs(fields).call(),
     };
-    let response = response.map_err(|e| http::failed(realm, &e))?;
+    let response = response.map_err(|e| failed(realm, &e))?;
     if !response.status().is_success() {
-        return Err(http::refused(realm, response, "a token"));
+        return Err(http.refused(realm, response, "a token"));
     }
-    let text = response.into_body().into_with_config().limit(TOKEN_BYTES).read_to_vec();
-    let text = text.map_err(|e| http::failed(realm, &e))?;
+    let text = http.small(realm, response, "the token", TOKEN_BYTES)?;
     let token: Option<Token> = serde_json::from_slice(&text).ok();
     let token = token.and_then(|t| t.token.filter(|t| !t.is_empty()).or(t.access_token));
     token.ok_or_else(|| {

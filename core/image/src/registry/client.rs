@@ -4,14 +4,14 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ureq::Body;
 use ureq::http::Response;
 use ureq::tls::Certificate;
-use ureq::{Agent, Body};
 
 use super::auth;
 use super::challenge::Challenge;
 use super::credentials::Credentials;
-use super::http::{self, Paced, Scheme};
+use super::http::{self, Http, Paced, Patience, Scheme};
 use crate::documents::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, OCI_INDEX, OCI_MANIFEST};
 use crate::error::{Error, Kind, Result};
 use crate::limits::DOCUMENT_BYTES;
@@ -28,7 +28,7 @@ pub struct Client {
     address: String,
     repository: String,
     scheme: Scheme,
-    agent: Agent,
+    http: Http,
     credentials: Option<Credentials>,
     state: Mutex<State>,
 }
@@ -49,10 +49,11 @@ impl Client {
         scheme: Scheme,
         authorities: Arc<Vec<Certificate<'static>>>,
         credentials: Option<Credentials>,
+        patience: Patience,
     ) -> Client {
-        let agent = http::agent(&authorities, scheme == Scheme::Tls);
+        let http = Http::new(&authorities, scheme == Scheme::Tls, patience);
         let state = Mutex::default();
-        Client { name, address: address.to_owned(), repository, scheme, agent, credentials, state }
+        Client { name, address: address.to_owned(), repository, scheme, http, credentials, state }
     }
 
     pub fn name(&self) -> &str {
@@ -93,20 +94,12 @@ impl Client {
     ) -> Result<(Vec<u8>, String), (Error, Option<Duration>)> {
         if !response.status().is_success() {
             let pause = retry_after(&response);
-            return Err((
-                http::refused(&self.name, response, &format!("{}:{wanted}", self.repository)),
-                pause,
-            ));
+            let what = format!("{}:{wanted}", self.repository);
+            return Err((self.http.refused(&self.name, response, &what), pause));
         }
         let media_type = header(&response, "content-type").unwrap_or_default().to_owned();
-        let text = response.into_body().into_with_config().limit(DOCUMENT_BYTES + 1).read_to_vec();
-        let text = text.map_err(|e| match e {
-            ureq::Error::BodyExceedsLimit(_) => {
-                (Error::bad("cannot read the manifest", "it is larger than 8 MiB"), None)
-            }
-            e => (http::failed(&self.name, &e), None),
-        })?;
-        Ok((text, media_type))
+        let text = self.http.small(&self.name, response, "the manifest", DOCUMENT_BYTES);
+        Ok((text.map_err(|e| (e, None))?, media_type))
     }
 
     /// The blob's bytes from `offset` on.
@@ -119,7 +112,7 @@ impl Client {
         let status = response.status().as_u16();
         if !matches!(status, 200 | 206) {
             let pause = retry_after(&response).unwrap_or_default().min(PAUSE_MAX);
-            let error = http::refused(&self.name, response, &what());
+            let error = self.http.refused(&self.name, response, &what());
             std::thread::sleep(pause);
             return Err(error);
         }
@@ -157,7 +150,7 @@ impl Client {
         let is_tls = self.is_tls().map_err(|e| (e, None))?;
         let url = format!("{}/v2/{}/{path}", self.base(is_tls), self.repository);
         let ask = || {
-            let mut request = self.agent.get(&url);
+            let mut request = self.http.agent.get(&url);
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
@@ -173,7 +166,7 @@ impl Client {
         let values = response.headers().get_all("www-authenticate").iter().filter_map(|v| v.to_str().ok());
         let Some(challenge) = Challenge::choose(values) else { return Ok(response) };
         let answer =
-            auth::answer(&self.agent, &challenge, self.credentials.as_ref(), &self.repository, is_tls);
+            auth::answer(&self.http, &challenge, self.credentials.as_ref(), &self.repository, is_tls);
         match answer.map_err(|e| (e, None))? {
             Some(authorization) => {
                 self.set(|state| state.authorization = Some(authorization));
@@ -193,7 +186,7 @@ impl Client {
             (Scheme::Plain, _) => Ok(false),
             (Scheme::Either, Some(known)) => Ok(known),
             (Scheme::Either, None) => {
-                let found = match self.agent.get(format!("{}/v2/", self.base(true))).call() {
+                let found = match self.http.agent.get(format!("{}/v2/", self.base(true))).call() {
                     Ok(_) => true,
                     // It has TLS, and a certificate of somebody whom we do not know.
                     Err(e) if e.to_string().contains("certificate") => {

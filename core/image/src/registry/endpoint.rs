@@ -30,6 +30,7 @@ pub struct Settings {
     pub plain_http: Vec<String>,
     /// PEM files of authorities, besides the host's own.
     pub authorities: Vec<PathBuf>,
+    pub patience: http::Patience,
 }
 
 /// One for each who may have the image.
@@ -53,7 +54,15 @@ fn client(settings: &Settings, reference: &Reference, place: &str) -> Result<Cli
         () if is_loopback(host) => http::Scheme::Either,
         () => http::Scheme::Tls,
     };
-    Ok(Client::new(place.to_owned(), address, repository, scheme, authorities, credentials))
+    Ok(Client::new(
+        place.to_owned(),
+        address,
+        repository,
+        scheme,
+        authorities,
+        credentials,
+        settings.patience,
+    ))
 }
 
 /// Nobody is between us and it.

@@ -9,12 +9,14 @@ use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 
 const CONNECT: Duration = Duration::from_secs(15);
 /// Until the answer begins, and between two pieces of it.
 const SILENCE: Duration = Duration::from_secs(30);
 const REDIRECTS: u32 = 6;
+/// Of the reason for a refusal.
+const REASON_BYTES: u64 = 64 << 10;
 /// Slower than this is as good as dead: somebody keeps us busy.
 const WINDOW: Duration = Duration::from_secs(30);
 const WINDOW_BYTES: u64 = 16 << 10;
@@ -27,7 +29,80 @@ pub enum Scheme {
     Plain,
 }
 
-pub fn agent(authorities: &Arc<Vec<Certificate<'static>>>, tls_only: bool) -> Agent {
+/// How long a registry may take to send what is small: a manifest, a token, the reason for a refusal.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience(pub Duration);
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience(Duration::from_secs(60))
+    }
+}
+
+/// Who asks, and how long it waits for an answer.
+#[derive(Debug)]
+pub struct Http {
+    pub agent: Agent,
+    patience: Patience,
+}
+
+impl Http {
+    pub fn new(authorities: &Arc<Vec<Certificate<'static>>>, tls_only: bool, patience: Patience) -> Http {
+        Http { agent: agent(authorities, tls_only), patience }
+    }
+
+    /// All of a body that is small. It comes as a whole within our patience, at whatever pace.
+    pub fn small(&self, host: &str, response: Response<Body>, what: &str, max: u64) -> Result<Vec<u8>> {
+        let Patience(within) = self.patience;
+        let start = Instant::now();
+        let mut reader = response.into_body().into_with_config().limit(u64::MAX).reader();
+        let (mut text, mut piece) = (Vec::new(), [0; 8 << 10]);
+        loop {
+            let n = reader.read(&mut piece).map_err(|e| failed(host, &ureq::Error::from(e)))?;
+            if n == 0 {
+                return Ok(text);
+            }
+            text.extend_from_slice(piece.get(..n).unwrap_or_default());
+            if text.len() as u64 > max {
+                let why = match max >> 20 {
+                    0 => format!("it is larger than {} KiB", max >> 10),
+                    mib => format!("it is larger than {mib} MiB"),
+                };
+                return Err(Error::bad(format!("cannot use {what} of {host}"), why));
+            }
+            if start.elapsed() > within {
+                let why = format!("only {} bytes of {what} came in {within:?}", text.len());
+                return Err(Error::new(Kind::Temporary, format!("{host} is too slow"), why));
+            }
+        }
+    }
+
+    /// What a status says, if it is no success.
+    pub fn refused(&self, host: &str, response: Response<Body>, what: &str) -> Error {
+        let status = response.status();
+        let doing = format!("{host} does not give {what}");
+        let said = self.reason(host, response);
+        let why = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
+        match status.as_u16() {
+            401 | 403 => Error::new(Kind::Denied, doing, why)
+                .hint("`podman login` or `docker login` there; their files are read"),
+            404 => Error::new(Kind::NotFound, doing, why),
+            408 | 425 | 429 | 500..=599 => Error::new(Kind::Temporary, doing, why),
+            _ => Error::new(Kind::BadImage, doing, why),
+        }
+    }
+
+    /// The first of the registry's own words, as far as they are fit to be shown. The status alone is enough.
+    fn reason(&self, host: &str, response: Response<Body>) -> String {
+        let text = self.small(host, response, "the reason", REASON_BYTES).unwrap_or_default();
+        let document: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        let error = document.pointer("/errors/0");
+        let words = error.and_then(|e| e.get("message").or(e.get("code"))).and_then(|m| m.as_str());
+        words.unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
+    }
+}
+
+fn agent(authorities: &Arc<Vec<Certificate<'static>>>, tls_only: bool) -> Agent {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::Specific(Arc::clone(authorities)))
@@ -81,30 +156,6 @@ fn tls_hint(text: &str) -> &'static str {
         return "does it speak TLS? --plain-http HOST asks without";
     }
     ""
-}
-
-/// What a status says, if it is no success.
-pub fn refused(host: &str, response: Response<Body>, what: &str) -> Error {
-    let status = response.status();
-    let doing = format!("{host} does not give {what}");
-    let said = reason(response);
-    let why = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
-    match status.as_u16() {
-        401 | 403 => Error::new(Kind::Denied, doing, why)
-            .hint("`podman login` or `docker login` there; their files are read"),
-        404 => Error::new(Kind::NotFound, doing, why),
-        408 | 425 | 429 | 500..=599 => Error::new(Kind::Temporary, doing, why),
-        _ => Error::new(Kind::BadImage, doing, why),
-    }
-}
-
-/// The first of the registry's own words, as far as they are fit to be shown.
-fn reason(response: Response<Body>) -> String {
-    let text = response.into_body().into_with_config().limit(64 << 10).read_to_vec().unwrap_or_default();
-    let document: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-    let error = document.pointer("/errors/0");
-    let words = error.and_then(|e| e.get("message").or(e.get("code"))).and_then(|m| m.as_str());
-    words.unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// A body that must not trickle.

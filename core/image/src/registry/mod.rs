@@ -14,6 +14,7 @@ use std::io::Read;
 
 pub use credentials::Credentials;
 pub use endpoint::Settings;
+pub use http::Patience;
 
 use self::client::Client;
 use crate::digest::Digest;
