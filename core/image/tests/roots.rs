@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::StatVfsMountFlags;
 use sampan_image::root::{Mode, Target, View, mount, mount_points, unmount};
 use sampan_testkit::{Folder, need};
 use tar::EntryType;
@@ -108,6 +109,12 @@ impl Drop for Mounted {
     }
 }
 
+/// A stranger's setuid programs and devices do nothing for this host's users.
+fn closed(place: &Mounted) {
+    let flags = rustix::fs::statvfs(&place.0.0).unwrap().f_flag;
+    assert!(flags.contains(StatVfsMountFlags::NOSUID | StatVfsMountFlags::NODEV), "{flags:?}");
+}
+
 #[test]
 fn an_image_is_mounted_by_hand_in_each_mode() {
     if !need::root() {
@@ -125,6 +132,7 @@ fn an_image_is_mounted_by_hand_in_each_mode() {
         assert!(!place.0.path("hidden").exists() && place.0.path("lib/a").exists());
         assert_eq!(fs::metadata(place.0.path("etc")).unwrap().mode() & 0o7777, 0o751);
         assert_eq!(fs::write(place.0.path("x"), "x").is_ok(), writes, "{mode:?}");
+        closed(&place);
         unmount(&place.0.0).unwrap();
         assert_eq!(fs::read_dir(&place.0.0).unwrap().count(), 0);
     }
@@ -133,4 +141,5 @@ fn an_image_is_mounted_by_hand_in_each_mode() {
     let place = Mounted(Folder::new());
     mount(&layers[..1], &Mode::ReadOnly, &place.0.0).unwrap();
     assert!(fs::write(place.0.path("x"), "x").is_err() && place.0.path("hidden/x").exists());
+    closed(&place);
 }

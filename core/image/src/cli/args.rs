@@ -104,7 +104,7 @@ pub enum Verb {
         #[command(flatten)]
         incoming: Incoming,
     },
-    /// Mount an image on a folder
+    /// Mount an image on a folder; setuid programs and devices in it do nothing
     Mount {
         image: String,
         place: PathBuf,

@@ -9,7 +9,7 @@ use rustix::mount::{
     fsopen, move_mount,
 };
 use sampan_runtime::launch::idmap::UserNamespaces;
-use sampan_runtime::launch::layers::Wanted;
+use sampan_runtime::launch::layers::{Wanted, restrict};
 
 use crate::error::{Error, Kind, Result};
 use crate::unpack::fd_path;
@@ -51,10 +51,13 @@ pub fn mount(layers: &[PathBuf], mode: &Mode, place: &Path) -> Result<()> {
     let wanted =
         Wanted { lower: &lower, upper: upper.as_deref(), in_user_namespace: false, idmap: None, field: "" };
     let overlay = wanted.overlay(&mut UserNamespaces::default()).map_err(|e| failed(e.to_string()))?;
-    if *mode == Mode::ReadOnly && lower.len() == 1 {
-        // One layer by itself is no overlay, and must not be written to.
-        sampan_runtime::launch::layers::read_only(overlay.as_fd()).map_err(|e| failed(e.to_string()))?;
+    // All users of the host can look into it: no setuid program of a stranger runs from there.
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    if *mode == Mode::ReadOnly {
+        // One layer by itself is no overlay, and could be written to.
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
+    restrict(overlay.as_fd(), attributes).map_err(|e| failed(e.to_string()))?;
     move_mount(&overlay, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(|e| Error::io("mount the image on", place, e))
 }

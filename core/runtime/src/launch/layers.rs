@@ -139,13 +139,12 @@ impl Wanted<'_> {
     }
 }
 
-/// A layer by itself, without an overlay that would keep it as it is.
-pub fn read_only(tree: BorrowedFd<'_>) -> Result<()> {
-    sampan_child::sys::set_attributes(tree.as_raw_fd(), sampan_child::sys::uapi::MOUNT_ATTR_RDONLY, 0, false)
-        .map_err(|fault| {
-            let errno = Errno::from_raw_os_error(fault.errno.into());
-            Error::new("cannot make the layer read-only").call(fault.call.name(), errno)
-        })
+/// What nobody may do in the root of layers, before it is attached.
+pub fn restrict(tree: BorrowedFd<'_>, attributes: MountAttrFlags) -> Result<()> {
+    sampan_child::sys::set_attributes(tree.as_raw_fd(), attributes.bits(), 0, false).map_err(|fault| {
+        let errno = Errno::from_raw_os_error(fault.errno.into());
+        Error::new("cannot restrict the mount of the layers").call(fault.call.name(), errno)
+    })
 }
 
 /// The kernel's own words: the first line that it has for this context.
