@@ -103,7 +103,9 @@ fn plain(error: &io::Error) -> String {
 
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull => "make room there; `sampan-image prune` removes what no image needs",
+        io::ErrorKind::StorageFull => {
+            "make room there; `sampan-image prune` removes what no image needs; mounts and `sampan run --image` must be named to it (--keep)"
+        }
         io::ErrorKind::QuotaExceeded => "the quota there is used up",
         io::ErrorKind::ReadOnlyFilesystem => "the file system there is read-only",
         io::ErrorKind::PermissionDenied => "is it another user's? --store names another place",

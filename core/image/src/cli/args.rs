@@ -89,9 +89,12 @@ pub enum Verb {
         #[arg(required = true)]
         images: Vec<String>,
     },
-    /// Remove what no name leads to
+    /// Remove what neither a name nor a service of sampand needs
+    ///
+    /// What `mount` has mounted and what `sampan run --image` runs is not known. If its name is gone or has moved on, give
+    /// its digest to --keep, or its files are removed while it runs.
     Prune {
-        /// A manifest's digest that is in use; may be repeated
+        /// A manifest's digest that is in use, by a mount or a container of `sampan run --image`; may be repeated
         #[arg(long, value_name = "DIGEST")]
         keep: Vec<String>,
     },
