@@ -592,7 +592,14 @@ pub const SERVICE: &[Key] = &[
     key("logging.mode", "blocking, non-blocking", "blocking", L, X, ""),
     key("logging.max_buffer_size", "size", "1M", L, X, ""),
     key("logging.drop", "oldest, newest", "oldest", L, X, ""),
-    key("logging.on_full", "drop, block", "drop", L, X, "full disk: the service runs on"),
+    key(
+        "logging.on_full",
+        "drop, block",
+        "drop",
+        N,
+        B,
+        "full disk: lines are dropped and counted, or the service waits for room",
+    ),
     // Hooks, steps, actions, secrets.
     oci(
         "hooks.prestart",

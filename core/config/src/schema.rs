@@ -22,7 +22,7 @@ pub use files::{NamedVolume, Relabel, Secret, SecretSource, SecretUse, Tmpfs, Vo
 pub use group::Group;
 pub use lasting::Lasting;
 pub use life::{Condition, Dependency, Healthcheck, HttpProbe, Notify, OnUnhealthy, Probe, TestCommand};
-pub use logging::{LogDriver, Logging};
+pub use logging::{LogDriver, Logging, OnFull};
 pub use metrics::MetricsAt;
 pub use network::{ExtraHost, HostAddress, Membership, Network, Resolver, Subnet};
 pub use resources::{Explicit, IoMax, OomPolicy, Resources};

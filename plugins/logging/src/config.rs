@@ -37,6 +37,17 @@ impl Driver {
     }
 }
 
+/// What becomes of records that a full disk has no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFull {
+    /// They are dropped, counted and said; the service runs on.
+    #[default]
+    Drop,
+    /// They wait for room, and so does the service when its pipe is full.
+    Block,
+}
+
 /// A tail of a line has to fit into the spool (spool.rs).
 pub const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// Below it, headers would outweigh text.
@@ -60,6 +71,8 @@ pub struct Settings {
     /// Bytes a second, of both streams together; what comes faster is dropped.
     #[serde(default)]
     pub rate_limit: Option<u64>,
+    #[serde(default)]
+    pub on_full: OnFull,
 }
 
 impl Default for Settings {
@@ -71,6 +84,7 @@ impl Default for Settings {
             max_line: 16 << 10,
             max_age: None,
             rate_limit: None,
+            on_full: OnFull::Drop,
         }
     }
 }
@@ -106,6 +120,7 @@ impl Settings {
                 let bytes = size(&value.as_str()?.trim().strip_suffix("/s")?.into())?;
                 RATES.contains(&bytes).then_some(bytes)
             })?,
+            on_full: keys.word("on_full", &[("drop", OnFull::Drop), ("block", OnFull::Block)])?,
         }))
     }
 }
@@ -130,6 +145,18 @@ impl Keys<'_> {
             Some(n) if (min..=max).contains(&n) => Ok(n),
             Some(n) => Self::mistake(key, format!("{n} is not in {min} to {max}")),
             None => Self::mistake(key, format!("{value} is no size; write 20971520 or \"20M\"")),
+        }
+    }
+
+    /// The first one is the default.
+    fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<T, Mistake> {
+        let Some(value) = self.get(key) else { return Ok(words[0].1) };
+        match words.iter().find(|(word, _)| value.as_str() == Some(word)) {
+            Some((_, is)) => Ok(*is),
+            None => {
+                let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                Self::mistake(key, format!("{value} is none of {}", all.join(", ")))
+            }
         }
     }
 

@@ -62,7 +62,7 @@ pub struct Segments {
 /// File systems allocate blocks of this size, or of a multiple of it.
 const BLOCK_BYTES: u64 = 4096;
 /// What is left free at the end of a block when the disk is full: some remarks on what was dropped.
-const REMARK_BYTES: u64 = 512;
+pub const REMARK_BYTES: u64 = 512;
 /// So much must be free before a full disk is written to again.
 const ROOM_BYTES: u64 = 16 * 1024;
 
@@ -205,6 +205,14 @@ impl Segments {
         !matches!(asked, Err(Errno::NOSPC | Errno::DQUOT))
     }
 
+    /// Makes sure of room for `bytes` more. Where that cannot be asked, writing tells.
+    pub fn reserve(&self, bytes: u64) -> io::Result<()> {
+        match fallocate(self.file()?, FallocateFlags::KEEP_SIZE, self.bytes, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            done => Ok(done?),
+        }
+    }
+
     /// Whether the file that is written is the one that a reader finds.
     pub fn is_in_place(&self) -> bool {
         self.file().is_ok_and(|file| sampan_plugin::lock::is_at(file, &self.path()))
@@ -227,7 +235,8 @@ impl Segments {
     }
 
     pub fn rotate(&mut self) -> io::Result<()> {
-        self.file()?;
+        // What was reserved behind its end is free again; if that fails it is so when it is removed.
+        let _ = self.file()?.set_len(self.bytes);
         let next = Number(self.number().0 + 1);
         self.file = Some(create(&path(&self.dir, next, self.driver))?);
         self.all.push_back((next, self.driver));

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::pipe::SpliceFlags;
 
-use crate::config::{Driver, LINE_BYTES_MAX, Settings};
+use crate::config::{Driver, LINE_BYTES_MAX, OnFull, Settings};
 use crate::record::Rest;
 use crate::segments::Number;
 
@@ -55,6 +55,7 @@ struct Head {
     max_line: AtomicU64,
     /// 0: all of it, else one more than the bytes.
     allowed: AtomicU64,
+    blocks: AtomicU64,
 }
 
 #[repr(C)]
@@ -217,20 +218,22 @@ impl Spool {
         head.max_line.store(transfer.settings.max_line, Ordering::Relaxed);
         let allowed = transfer.allowed.map_or(0, |bytes| bytes.saturating_add(1));
         head.allowed.store(allowed, Ordering::Relaxed);
+        head.blocks.store((transfer.settings.on_full == OnFull::Block).into(), Ordering::Relaxed);
         let next = self.armed + 1;
         // Our own death is no reordering of memory, but the compiler's order has to be this one.
         head.armed.store(next, Ordering::Release);
         self.armed = next;
     }
 
-    /// Takes what there is off the pipe: 0 at its end, `Errno::AGAIN` if it is empty.
-    pub fn take(&mut self, pipe: BorrowedFd<'_>) -> Result<usize, Errno> {
+    /// Takes what there is off the pipe, `most` bytes at most: 0 at its end, `Errno::AGAIN` if it is empty.
+    pub fn take(&mut self, pipe: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
+        let most = most.min(READ_BYTES_MAX);
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        let taken = match rustix::pipe::splice(pipe, None, &self.fd, None, READ_BYTES_MAX, flags) {
+        let taken = match rustix::pipe::splice(pipe, None, &self.fd, None, most, flags) {
             // A terminal's master, not a pipe. A crash between the two calls loses this one read of it.
             Err(Errno::INVAL) => {
                 // SAFETY: inside of the mapping, and `&mut self`: no slice of the data exists.
-                let data = unsafe { std::slice::from_raw_parts_mut(self.map.add(DATA_AT), READ_BYTES_MAX) };
+                let data = unsafe { std::slice::from_raw_parts_mut(self.map.add(DATA_AT), most) };
                 let taken = match rustix::io::read(pipe, data) {
                     // The last process of a terminal has left it.
                     Err(Errno::IO) => 0,
@@ -257,10 +260,22 @@ impl Spool {
 
     /// The transfer is done; `rest` of the tail and the data is the new tail.
     pub fn commit(&mut self, slot: usize, rest: Rest, state: State) -> io::Result<()> {
+        let gone = if rest.tail { 0 } else { self.carry(slot).bytes };
+        self.keep(slot, gone, rest.from, state)
+    }
+
+    /// The transfer is done: it was one of the tail alone, of which the first `gone` bytes are not needed any more.
+    pub fn commit_of_tail(&mut self, slot: usize, gone: usize, state: State) -> io::Result<()> {
+        self.keep(slot, gone, self.taken, state)
+    }
+
+    fn keep(&mut self, slot: usize, gone: usize, from: usize, state: State) -> io::Result<()> {
         let old = self.active(slot);
         let new = 1 - old;
-        let kept = if rest.tail { self.carry(slot).bytes } else { 0 };
-        let fresh = self.taken.saturating_sub(rest.from);
+        let had = self.carry(slot).bytes;
+        let gone = gone.min(had);
+        let (kept, from) = (had - gone, from.min(self.taken));
+        let fresh = self.taken - from;
         if kept + fresh > HALF_BYTES || slot >= SLOTS_MAX {
             return Err(io::Error::other("an unfinished line is longer than the spool has room for"));
         }
@@ -268,12 +283,8 @@ impl Spool {
         // any of them exists.
         unsafe {
             let to = self.map.add(half_at(slot, new));
-            std::ptr::copy_nonoverlapping(self.map.add(half_at(slot, old)), to, kept);
-            std::ptr::copy_nonoverlapping(
-                self.map.add(DATA_AT + rest.from.min(self.taken)),
-                to.add(kept),
-                fresh,
-            );
+            std::ptr::copy_nonoverlapping(self.map.add(half_at(slot, old) + gone), to, kept);
+            std::ptr::copy_nonoverlapping(self.map.add(DATA_AT + from), to.add(kept), fresh);
         }
         let half = &self.slot(slot).halves[new];
         half.bytes.store((kept + fresh) as u64, Ordering::Relaxed);
@@ -316,6 +327,7 @@ impl Spool {
             // Nothing is removed before a transfer is done.
             max_file: u32::MAX,
             max_line: load(&head.max_line).min(LINE_BYTES_MAX),
+            on_full: if load(&head.blocks) == 1 { OnFull::Block } else { OnFull::Drop },
             ..Settings::default()
         };
         let (segment, bytes) = (Number(load(&head.segment)), load(&head.bytes));
@@ -378,6 +390,17 @@ impl Spool {
         let punch = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
         // Only to give memory back: nothing depends on it.
         let _ = rustix::fs::fallocate(&self.fd, punch, half_at(slot, 0) as u64, 2 * HALF_BYTES as u64);
+    }
+
+    /// So much may be taken that all of it can be kept.
+    pub fn room(&self, slot: usize) -> usize {
+        HALF_BYTES - self.carry(slot).bytes
+    }
+
+    /// The tail is more than an unfinished line: it is what a full disk had no room for.
+    pub fn waits(&self, slot: usize, max_line: u64) -> bool {
+        let tail = self.tail(slot);
+        tail.len() as u64 > max_line || memchr::memchr(b'\n', tail).is_some()
     }
 
     pub fn carry(&self, slot: usize) -> Carry {

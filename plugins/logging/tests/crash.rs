@@ -262,7 +262,7 @@ fn killed_when_armed() {
 fn killed_after_the_read() {
     let mut stage = stage();
     stage.arm();
-    assert_eq!(stage.spool.take(std::os::fd::AsFd::as_fd(&stage.pipe)), Ok(8));
+    assert_eq!(stage.spool.take(std::os::fd::AsFd::as_fd(&stage.pipe), usize::MAX), Ok(8));
     stage.die();
 }
 
@@ -270,7 +270,7 @@ fn killed_after_the_read() {
 fn killed_within_the_write() {
     let mut stage = stage();
     stage.arm();
-    stage.spool.take(std::os::fd::AsFd::as_fd(&stage.pipe)).unwrap();
+    stage.spool.take(std::os::fd::AsFd::as_fd(&stage.pipe), usize::MAX).unwrap();
     stage.append(b"2026-11-25T01:36:53.12345");
     stage.die();
 }
@@ -279,7 +279,7 @@ fn killed_within_the_write() {
 fn killed_after_the_write_and_a_rotation() {
     let mut stage = stage();
     stage.arm();
-    stage.spool.take(std::os::fd::AsFd::as_fd(&stage.pipe)).unwrap();
+    stage.spool.take(std::os::fd::AsFd::as_fd(&stage.pipe), usize::MAX).unwrap();
     stage.append(b"2026-11-25T01:36:53.123456789Z stdout F held\n");
     fs::write(stage.dir.0.join("web/0000000002.log"), b"2026-11-25T01:36:53.123456789Z stdout F held\n")
         .unwrap();
@@ -290,7 +290,7 @@ fn killed_after_the_write_and_a_rotation() {
 fn killed_after_the_commit() {
     let mut stage = stage();
     stage.arm();
-    stage.spool.take(std::os::fd::AsFd::as_fd(&stage.pipe)).unwrap();
+    stage.spool.take(std::os::fd::AsFd::as_fd(&stage.pipe), usize::MAX).unwrap();
     stage.append(b"2026-11-25T01:36:53.123456789Z stdout F held\n");
     let slot = stage.slot;
     stage.spool.commit(slot, Rest { tail: false, from: 3 }, State::default()).unwrap();

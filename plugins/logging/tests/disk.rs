@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use logging::config::{Driver, Settings};
+use logging::config::{Driver, OnFull, Settings};
 use logging::engine::{Attachment, Engine};
 use logging::follow::{self, Wanted};
 use logging::segments::{Number, list, path};
@@ -78,8 +78,7 @@ fn one_segment() -> Settings {
 const LINES: u64 = 4000;
 
 fn write_lines(mut to: &fs::File) {
-    let all: String = (0..LINES).map(|n| format!("line {n} {}\n", "x".repeat(60))).collect();
-    to.write_all(all.as_bytes()).unwrap();
+    to.write_all(all_lines().as_bytes()).unwrap();
 }
 
 #[test]
@@ -118,6 +117,129 @@ fn where_there_is_no_room_for_the_remark_either_it_comes_when_there_is() {
         soon("the end of the service", Duration::from_secs(5), || {
             engine.status().blocking_recv().unwrap().is_empty()
         });
+    });
+}
+
+fn all_lines() -> String {
+    (0..LINES).map(|n| format!("line {n} {}\n", "x".repeat(60))).collect()
+}
+
+/// All that `write_lines` wrote, each line whole and once.
+fn assert_all_is_there(logs: &std::path::Path) {
+    let found = String::from_utf8(crate::world::written(logs, "web", "stdout")).unwrap();
+    let expected = all_lines();
+    let pairs = found.lines().zip(expected.lines());
+    let differs = pairs.enumerate().find(|(_, (found, expected))| found != expected);
+    assert!(found == expected, "{} bytes of {}, {differs:?}", found.len(), expected.len());
+    assert_eq!(kept_and_dropped(logs), (LINES, 0));
+}
+
+#[test]
+fn with_on_full_block_a_service_waits_for_room_and_nothing_is_dropped() {
+    for driver in Driver::ALL {
+        on_a_small_disk(move |disk| {
+            let (elsewhere, logs) = (Folder::new(), disk.join("logs"));
+            let out = Fifo::new(&elsewhere.0, "out");
+            let settings = Settings { driver, on_full: OnFull::Block, ..one_segment() };
+            let pipes = [Some(out.read_end()), None];
+            let engine = start_with(&logs, Spool::create().unwrap(), settings, pipes);
+            let hog = Hog::take_all(disk);
+            let to = out.container.try_clone().unwrap();
+            let writer = std::thread::spawn(move || write_lines(&to));
+            std::thread::sleep(Duration::from_millis(2500));
+            assert!(!writer.is_finished(), "the container waits");
+            assert_eq!(kept_and_dropped(&logs), (0, 0));
+            hog.go();
+            writer.join().unwrap();
+            soon("all lines", Duration::from_secs(10), || kept_and_dropped(&logs) == (LINES, 0));
+            assert_all_is_there(&logs);
+            let status = engine.status().blocking_recv().unwrap()["web"];
+            assert_eq!((status.lines, status.dropped), (LINES, 0));
+        });
+    }
+}
+
+#[test]
+fn a_service_that_ends_while_it_waits_for_room_is_counted() {
+    on_a_small_disk(|disk| {
+        let (elsewhere, logs) = (Folder::new(), disk.join("logs"));
+        let out = Fifo::new(&elsewhere.0, "out");
+        let settings = Settings { on_full: OnFull::Block, ..one_segment() };
+        let engine = start_with(&logs, Spool::create().unwrap(), settings, [Some(out.read_end()), None]);
+        let hog = Hog::take_all(disk);
+        let to = out.container.try_clone().unwrap();
+        let writer = std::thread::spawn(move || write_lines(&to));
+        std::thread::sleep(Duration::from_millis(300));
+        while !writer.is_finished() {
+            engine.detach("web").blocking_recv().unwrap();
+            let pipes = [Some(Arc::new(out.read_end())), None];
+            let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
+            engine.attach(attachment).blocking_recv().unwrap().unwrap();
+        }
+        writer.join().unwrap();
+        engine.detach("web").blocking_recv().unwrap();
+        hog.go();
+        soon("all is counted", Duration::from_secs(10), || {
+            let (kept, dropped) = kept_and_dropped(&logs);
+            kept + dropped == LINES && dropped > 0
+        });
+    });
+}
+
+#[test]
+fn kills_while_it_waits_for_room_lose_and_double_nothing() {
+    on_a_small_disk(|disk| {
+        let (elsewhere, logs) = (Folder::new(), disk.join("logs"));
+        let (out, err) = (Fifo::new(&elsewhere.0, "out"), Fifo::new(&elsewhere.0, "err"));
+        let pipes = [out.read_end(), err.read_end()];
+        let settings = Settings { on_full: OnFull::Block, max_line: 64 << 10, ..one_segment() };
+        let first = Spool::create().unwrap();
+        let spool = first.fd().try_clone_to_owned().unwrap();
+        drop(first);
+        let to = out.container.try_clone().unwrap();
+        let writer = std::thread::spawn(move || write_lines(&to));
+        for n in 0..12 {
+            let hog = Hog::take_all(disk);
+            let mut child = child(&logs, &spool, settings, [&pipes[0], &pipes[1]]);
+            std::thread::sleep(Duration::from_millis(n * 17 % 90));
+            let room = (n % 3 == 1).then(|| hog.go());
+            std::thread::sleep(Duration::from_micros(n * 900));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            if room.is_none() {
+                fs::remove_file(disk.join("hog")).unwrap();
+            }
+        }
+        let engine = start_with(&logs, Spool::adopt(spool).unwrap(), settings, pipes.map(Some));
+        writer.join().unwrap();
+        engine.detach("web").blocking_recv().unwrap();
+        assert_all_is_there(&logs);
+    });
+}
+
+/// A line that does not end, and is as long as the spool has room for.
+#[test]
+fn an_endless_line_waits_for_room_too() {
+    on_a_small_disk(|disk| {
+        let (elsewhere, logs) = (Folder::new(), disk.join("logs"));
+        let out = Fifo::new(&elsewhere.0, "out");
+        for max_line in [1024, 64 << 10] {
+            let settings = Settings { on_full: OnFull::Block, max_line, ..one_segment() };
+            let engine = start_with(&logs, Spool::create().unwrap(), settings, [Some(out.read_end()), None]);
+            let hog = Hog::take_all(disk);
+            let to = out.container.try_clone().unwrap();
+            let writer = std::thread::spawn(move || (&to).write_all(&vec![b'x'; 200_000]).unwrap());
+            std::thread::sleep(Duration::from_millis(1500));
+            assert!(!writer.is_finished());
+            hog.go();
+            writer.join().unwrap();
+            soon("all of it", Duration::from_secs(10), || {
+                crate::world::written(&logs, "web", "stdout").len() == 200_000
+            });
+            engine.detach("web").blocking_recv().unwrap();
+            drop(engine);
+            fs::remove_dir_all(&logs).unwrap();
+        }
     });
 }
 
@@ -222,7 +344,7 @@ fn interrupt(spool: std::os::fd::OwnedFd, pipe: &std::os::fd::OwnedFd, bytes: u6
     let slot = spool.find("web", 0).unwrap();
     let (segment, settings) = (Number(1), one_segment());
     spool.arm(&Transfer { slot, segment, bytes, time: 0, flush: false, allowed: None, settings });
-    spool.take(std::os::fd::AsFd::as_fd(pipe)).unwrap();
+    spool.take(std::os::fd::AsFd::as_fd(pipe), usize::MAX).unwrap();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `logging` of a service: forms, defaults, errors.
 use std::time::Duration;
 
-use logging::config::{Driver, Settings, size};
+use logging::config::{Driver, OnFull, Settings, size};
 use serde_json::{Value, json};
 
 #[test]
@@ -54,6 +54,10 @@ fn forms_and_defaults() {
         let said = format!("{text:?} is no rate; write \"1M/s\"");
         assert_eq!(of(json!({ "rate_limit": text })), wrong("rate_limit", &said));
     }
+    let block = Settings { on_full: OnFull::Block, ..default };
+    assert_eq!(of(json!({ "on_full": "block" })), Ok(Some(block)));
+    assert_eq!(of(json!({ "on_full": "drop" })), Ok(Some(default)));
+    assert_eq!(of(json!({ "on_full": "wait" })), wrong("on_full", "\"wait\" is none of drop, block"));
     assert_eq!(of(json!({ "max_file": 0 })), wrong("max_file", "0 is not in 1 to 10000"));
     assert_eq!(
         of(json!({ "max_size": "big" })),

@@ -1,12 +1,13 @@
 //! `logging` of a service. The bounds are the shipped plugin's.
 use super::{Field, Fields};
-use crate::schema::{LogDriver, Logging};
+use crate::schema::{LogDriver, Logging, OnFull};
 use crate::units;
 
 pub fn logging(t: &Fields<'_>) -> Logging {
     const DRIVERS: &[(&str, LogDriver)] =
         &[("local", LogDriver::Local), ("json-file", LogDriver::JsonFile), ("none", LogDriver::None)];
     const LATER: &[&str] = &["k8s-file", "raw", "journald", "passthrough", "plugin:*", "syslog"];
+    const ON_FULL: &[(&str, OnFull)] = &[("drop", OnFull::Drop), ("block", OnFull::Block)];
     Logging {
         driver: t.or("driver", |f| f.word("driver", DRIVERS, LATER), LogDriver::Local),
         max_size: t.or("max_size", |f| f.size_in(4 << 10..=1 << 40, "4K to 1T"), 20 << 20),
@@ -14,6 +15,7 @@ pub fn logging(t: &Fields<'_>) -> Logging {
         max_line: t.or("max_line", |f| f.size_in(256..=64 << 10, "256 bytes to 64K"), 16 << 10),
         max_age: t.or("max_age", |f| f.or_none(Field::period), None),
         rate_limit: t.or("rate_limit", |f| f.or_none(rate), None),
+        on_full: t.or("on_full", |f| f.word("on_full", ON_FULL, &[]), OnFull::Drop),
     }
 }
 

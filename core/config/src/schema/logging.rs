@@ -18,6 +18,15 @@ pub struct Logging {
     /// Bytes a second.
     #[serde(serialize_with = "text::rate_or_none")]
     pub rate_limit: Option<u64>,
+    pub on_full: OnFull,
+}
+
+/// What becomes of lines that a full disk has no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFull {
+    Drop,
+    Block,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -7,7 +7,7 @@ use sampan_plugin::prelude::*;
 use super::service::Service;
 use super::thread::LogThread;
 use super::{Attachment, Command, Figures};
-use crate::config::{Driver, Settings};
+use crate::config::{Driver, OnFull, Settings};
 use crate::segments::{Segments, list};
 
 /// Reads of one pipe until a detach gives up on a writer that never stops: 64 MiB.
@@ -94,7 +94,7 @@ impl LogThread {
             stream.take_up(slot, self.spool.carry(slot));
             let data = epoll::EventData::new_u64(key << 1 | n as u64);
             epoll::add(&self.epoll, &pipe, data, epoll::EventFlags::IN)?;
-            stream.pipe = Some(pipe);
+            (stream.pipe, stream.paused) = (Some(pipe), false);
         }
         // The other stream's state counts from the first read on, also if its pipe is not here yet.
         self.wrote = true;
@@ -134,6 +134,7 @@ impl LogThread {
         }
         match self.names.get(name).copied() {
             Some(key) => {
+                self.block_no_more(key);
                 self.drain(key);
                 self.flush(key);
                 self.let_go_of_pipes(key);
@@ -143,6 +144,13 @@ impl LogThread {
             None => self.release_slots(name),
         }
         self.wrote = true;
+    }
+
+    /// Nobody is left to be held up: what finds no room is dropped and counted.
+    fn block_no_more(&mut self, key: u64) {
+        if let Some(service) = self.services.get_mut(&key) {
+            (service.settings.on_full, service.is_blocked) = (OnFull::Drop, false);
+        }
     }
 
     /// A crash left it in the spool, and nobody has attached it since.

@@ -10,7 +10,7 @@ use sampan_plugin::prelude::*;
 
 use super::limit::Limiter;
 use super::{AGAIN, Figures, LOOK_EVERY, OUT_BYTES};
-use crate::config::Settings;
+use crate::config::{OnFull, Settings};
 use crate::notifier::Removed;
 use crate::record::{OVERHEAD_BYTES_MAX, Pieces, RecordWriter, STREAMS, parse};
 use crate::segments::{Number, Segments};
@@ -51,6 +51,8 @@ pub(super) struct Stream {
     /// Since when an unfinished line is held.
     pub held: Option<Instant>,
     pub timed: bool,
+    /// Its pipe is not looked at: see `Service::is_blocked`.
+    pub paused: bool,
     /// As in the spool.
     pub loss: Loss,
 }
@@ -75,6 +77,8 @@ pub(super) struct Service {
     pub reported: Figures,
     /// The disk is full, or no segment can be opened: not tried again before.
     pub full_until: Option<Instant>,
+    /// The disk had no room, and what was read waits for it in the spool: nothing more is read.
+    pub is_blocked: bool,
     /// It was detached, and goes when its log says what was dropped.
     pub leaving: bool,
     /// A timer for the age of its segments runs.
@@ -98,6 +102,7 @@ impl Service {
             figures: Figures::default(),
             reported: Figures::default(),
             full_until,
+            is_blocked: false,
             leaving: false,
             aging: false,
             last_time,
@@ -231,10 +236,17 @@ impl Service {
     ) -> io::Result<()> {
         let (needed, slot, now) = (self.segments.number(), transfer.slot, transfer.time);
         let before = spool.carry(slot).state;
+        if self.settings.on_full == OnFull::Block && !self.has_room_for(spool.tail(slot), spool.data()) {
+            return self.wait_for_room(stream, slot, spool, before);
+        }
         let (mut mid, mut line_time) = (before.mid, if before.mid { before.time } else { now });
         let mut writer = RecordWriter::new(self.settings.driver, STREAMS[stream], line_time);
         let max_line = self.settings.max_line as usize;
-        let mut pieces = Pieces::new(spool.tail(slot), spool.data(), max_line, transfer.flush);
+        // Lines that waited for room come alone: nothing is read behind them before they are written.
+        let waited = spool.waits(slot, self.settings.max_line);
+        let (tail, data) =
+            if waited { (&[][..], spool.tail(slot)) } else { (spool.tail(slot), spool.data()) };
+        let mut pieces = Pieces::new(tail, data, max_line, transfer.flush && !waited);
         let mut spent = 0;
         for piece in pieces.by_ref() {
             let text = piece.head.len() + piece.text.len();
@@ -243,9 +255,7 @@ impl Service {
             self.figures.bytes += bytes;
             if transfer.allowed.is_some_and(|allowed| spent >= allowed) {
                 self.write(stream, out, needed);
-                self.limiter.close();
-                self.streams[stream].loss.add(u64::from(piece.end), bytes, now);
-                self.figures.dropped += u64::from(piece.end);
+                self.drop_piece(stream, piece.end, bytes, now);
             } else {
                 if self.is_full(out.len(), text, mid || self.streams[1 - stream].mid) {
                     self.write(stream, out, needed);
@@ -268,10 +278,21 @@ impl Service {
             self.limiter.spend(spent, rate, Instant::now());
         }
         let rest = pieces.rest();
-        spool.commit(slot, rest, State { mid, time: line_time, loss: self.streams[stream].loss })?;
+        let state = State { mid, time: line_time, loss: self.streams[stream].loss };
+        match waited {
+            true => spool.commit_of_tail(slot, rest.from, state)?,
+            false => spool.commit(slot, rest, state)?,
+        }
         self.streams[stream].take_up(slot, spool.carry(slot));
         self.segments.prune(self.settings.max_file as usize);
         Ok(())
+    }
+
+    /// It came faster than `rate_limit`.
+    fn drop_piece(&mut self, stream: usize, end: bool, bytes: u64, now: u64) {
+        self.limiter.close();
+        self.streams[stream].loss.add(u64::from(end), bytes, now);
+        self.figures.dropped += u64::from(end);
     }
 
     /// Whether a record of `text` bytes belongs into the next segment.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::service::{SILENCE, Service};
 use super::{AGAIN, COMMANDS, Command, Report};
+use crate::config::OnFull;
 use crate::notifier::Notifier;
 use crate::spool::{READ_BYTES_MAX, Spool, Transfer};
 
@@ -137,6 +138,7 @@ impl LogThread {
         let done = service.transfer(stream, &mut self.spool, &mut self.out, &transfer);
         self.wrote = true;
         self.report_error(key, done);
+        self.go_on(key);
         self.arm_timers(key);
     }
 
@@ -172,13 +174,20 @@ impl LogThread {
 
     /// One read; `None` if there is nothing to read.
     pub(super) fn read(&mut self, key: u64, stream: usize) -> Option<usize> {
+        if !self.may_read(key, stream) {
+            return None;
+        }
         let service = self.services.get_mut(&key)?;
         let slot = service.streams[stream].slot.filter(|_| service.streams[stream].pipe.is_some())?;
         service.see_to_segment();
         let transfer = service.next_transfer(slot, false, 0);
+        let most = match service.settings.on_full {
+            OnFull::Drop => READ_BYTES_MAX,
+            OnFull::Block => self.spool.room(slot),
+        };
         let pipe = service.streams[stream].pipe.as_ref()?;
         self.spool.arm(&transfer);
-        match self.spool.take(pipe.as_fd()) {
+        match self.spool.take(pipe.as_fd(), most) {
             Ok(0) => {
                 // Nobody has it open for writing: nothing comes until it is attached again, but epoll would not sleep.
                 let _ = epoll::delete(&self.epoll, pipe);
@@ -206,6 +215,44 @@ impl LogThread {
                 }
                 self.report_error(key, disarmed);
                 None
+            }
+        }
+    }
+
+    /// What waited for room is written first. While it waits the pipe is not looked at.
+    fn may_read(&mut self, key: u64, stream: usize) -> bool {
+        let Some(service) = self.services.get(&key) else { return false };
+        let held = service.streams[stream].slot.filter(|_| service.streams[stream].held.is_some());
+        if let Some(slot) = held.filter(|_| !service.is_blocked) {
+            let is_full = self.spool.room(slot) == 0;
+            if is_full || self.spool.waits(slot, service.settings.max_line) {
+                self.transfer_nothing(key, is_full, stream);
+            }
+        }
+        let Some(service) = self.services.get_mut(&key) else { return false };
+        let its = &mut service.streams[stream];
+        if service.is_blocked
+            && !its.paused
+            && let Some(pipe) = &its.pipe
+        {
+            let _ = epoll::delete(&self.epoll, pipe);
+            its.paused = true;
+        }
+        !service.is_blocked
+    }
+
+    /// After a transfer: there is room again.
+    fn go_on(&mut self, key: u64) {
+        let Some(service) = self.services.get_mut(&key).filter(|service| !service.is_blocked) else { return };
+        for (n, stream) in service.streams.iter_mut().enumerate() {
+            if std::mem::take(&mut stream.paused)
+                && let Some(pipe) = &stream.pipe
+            {
+                let data = epoll::EventData::new_u64(key << 1 | n as u64);
+                let added = epoll::add(&self.epoll, pipe, data, epoll::EventFlags::IN);
+                if let Err(error) = added {
+                    tracing::error!(service = service.name, %error, "its pipe cannot be watched any more");
+                }
             }
         }
     }
