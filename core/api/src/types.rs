@@ -271,9 +271,9 @@ pub struct Other {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Change {
     pub service: String,
-    /// `nothing`, `live`, `restart`, `new` or `removed`.
+    /// `nothing`, `live`, `next run` (new containers have it), `restart`, `new` or `removed`.
     pub what: String,
-    /// The keys that differ.
+    /// The keys that are the reason.
     pub keys: Vec<String>,
 }
 

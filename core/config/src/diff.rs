@@ -173,14 +173,47 @@ pub fn show(diff: &Diff) -> String {
 }
 
 fn verdict_text(change: &Change) -> String {
-    let names = |fields: &[Field], applies: &dyn Fn(Applies) -> bool| {
-        fields.iter().filter(|f| applies(f.applies)).map(|f| f.key.as_str()).collect::<Vec<_>>().join(", ")
-    };
-    match change {
-        Change::Nothing => "nothing".into(),
-        Change::Live(fields) => format!("live ({})", names(fields, &|_| true)),
-        Change::Restart(fields) => format!("restart ({})", names(fields, &|a| a == Applies::Restart)),
-        Change::New => "new".into(),
-        Change::Removed => "removed, stops".into(),
+    match (change, change.keys()) {
+        (Change::Removed, _) => "removed, stops".into(),
+        (_, keys) if keys.is_empty() => change.word().into(),
+        (_, keys) => format!("{} ({})", change.word(), keys.join(", ")),
     }
 }
+
+impl Change {
+    /// What is done about it. What only new containers see waits for the next one.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Change::Nothing => "nothing",
+            Change::Live(fields) if fields.iter().all(|field| field.applies == Applies::NewContainers) => {
+                NEXT_RUN
+            }
+            Change::Live(_) => "live",
+            Change::Restart(_) => "restart",
+            Change::New => "new",
+            Change::Removed => "removed",
+        }
+    }
+
+    /// The keys that are the reason for that. Of those that work live, each that does not yet says so.
+    pub fn keys(&self) -> Vec<String> {
+        let name = |field: &Field| field.key.clone();
+        match self {
+            Change::Nothing | Change::New | Change::Removed => Vec::new(),
+            Change::Restart(fields) => {
+                fields.iter().filter(|field| field.applies == Applies::Restart).map(name).collect()
+            }
+            Change::Live(fields) if self.word() == NEXT_RUN => fields.iter().map(name).collect(),
+            Change::Live(fields) => fields
+                .iter()
+                .map(|field| match field.applies {
+                    Applies::NewContainers => format!("{} ({NEXT_RUN})", field.key),
+                    Applies::Live | Applies::Restart | Applies::Supervisor => field.key.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// When a service has what only new containers see.
+const NEXT_RUN: &str = "next run";

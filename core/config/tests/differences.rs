@@ -26,13 +26,18 @@ fn each_key_applies_as_the_reference_says() {
     check("", "healthcheck.interval = \"1s\"", "web: live (healthcheck.interval)");
     check("", "healthcheck.stop_grace_period = \"1s\"", "web: live (healthcheck.stop_grace_period)");
     check("", "stop_grace_period = \"1s\"; autostart = false", "web: live (autostart, stop_grace_period)");
-    check("", "logging.max_size = \"1M\"", "web: live (logging.max_size)");
+    check("", "logging.max_size = \"1M\"", "web: next run (logging.max_size)");
+    check(
+        "",
+        "logging.max_size = \"1M\"; autostart = false",
+        "web: live (autostart, logging.max_size (next run))",
+    );
     check("", "logging.driver = \"none\"", "web: restart (logging.driver)");
     check("", "user = \"5\"", "web: restart (user)");
     check("environment.A = \"1\"", "environment.A = \"2\"; restart = \"no\"", "web: restart (environment.A)");
     check("environment.A = \"1\"", "", "web: restart (environment.A)");
     check("", "ports = [\"80:80\"]", "web: restart (ports)");
-    check("", "hooks.poststop = [{ path = \"/x\" }]", "web: live (hooks.poststop)");
+    check("", "hooks.poststop = [{ path = \"/x\" }]", "web: next run (hooks.poststop)");
     check("", "networks = [\"n\"]", "web: restart (networks)");
     check("", "[services.b]; rootfs = \"/\"; command = \"b\"", "b: new\nweb: nothing");
     check("[services.b]; rootfs = \"/\"; command = \"b\"", "", "b: removed, stops\nweb: nothing");

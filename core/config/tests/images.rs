@@ -58,7 +58,7 @@ fn another_image_is_another_container_and_another_pull_is_not() {
         .with("3", &of("image = \"a\"\npull = \"never\""));
     let diff = |new| diff::show(&diff::diff(&folder.config(&["1"]), &folder.config(&[new])));
     assert_eq!(diff("2"), "web: restart (image)\n");
-    assert_eq!(diff("3"), "web: live (pull)\n");
+    assert_eq!(diff("3"), "web: next run (pull)\n");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn what_a_service_names_is_its_own_matter() {
         sampan_config::diff::show(&sampan_config::diff::diff(&folder.config(&[old]), &folder.config(&[new])))
     };
     assert_eq!(diff("1", "2"), "a: restart (volumes.v.path)\nb: nothing\n");
-    assert_eq!(diff("1", "3"), "a: live (secrets.s.file)\nb: nothing\n");
+    assert_eq!(diff("1", "3"), "a: next run (secrets.s.file)\nb: nothing\n");
 }
 
 #[test]

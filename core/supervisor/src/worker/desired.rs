@@ -114,15 +114,7 @@ fn verdict(change: &Change) -> desired::Change {
 }
 
 fn show(name: &str, change: &Change) -> api::Change {
-    let keys = |fields: &[Field]| fields.iter().map(|field| field.key.clone()).collect();
-    let (what, keys) = match change {
-        Change::Nothing => ("nothing", Vec::new()),
-        Change::Live(fields) => ("live", keys(fields)),
-        Change::Restart(fields) => ("restart", keys(fields)),
-        Change::New => ("new", Vec::new()),
-        Change::Removed => ("removed", Vec::new()),
-    };
-    api::Change { service: name.to_owned(), what: what.into(), keys }
+    api::Change { service: name.to_owned(), what: change.word().into(), keys: change.keys() }
 }
 
 const NEXT_START: &str = "at sampand's next start";
