@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use rustix::fd::OwnedFd;
 use sampan_config::schema::{
-    self, NamedVolume, OnUnhealthy, Probe, RootMode, Service, Signal, TestCommand, User, Volume, VolumeSource,
+    self, IdMaps, NamedVolume, OnUnhealthy, Probe, RootMode, Service, Signal, TestCommand, User, Volume,
+    VolumeSource,
 };
 use sampan_config::units;
 use sampan_image::{Healthcheck, ImageConfig, Kind, Store};
@@ -138,7 +139,8 @@ impl Ask {
         &self.store
     }
 
-    pub fn look(&self, service: &str) -> Result<Found, Error> {
+    /// `maps`: of a user namespace of the service's own.
+    pub fn look(&self, service: &str, maps: Option<&IdMaps>) -> Result<Found, Error> {
         let wrong =
             |why: String| Error::new(service, "image", "use").path(Path::new(&self.reference)).why(why);
         let found = Store::read(&self.store).and_then(|store| {
@@ -153,7 +155,7 @@ impl Ask {
         let digest = found.digest.to_string();
         if let Some(kept) = self.kept.as_ref().filter(|_| self.makes == Makes::All) {
             let top = layers.last().ok_or_else(|| wrong("it has no layers".into()))?;
-            keep(kept, &digest, top)
+            keep(kept, &digest, top, maps)
                 .map_err(|e| Error::new(service, "image", "make").path(kept).because(&e))?;
         }
         // With what the service has written: it may have a user more.
@@ -184,10 +186,20 @@ impl Ask {
     }
 }
 
-/// The folder for what is written, of this image: what another one's life has written goes.
-fn keep(folder: &Path, digest: &str, top: &Path) -> io::Result<()> {
+/// The folder for what is written, of this image: what another one's life has written goes. It belongs to the host's ids of the
+/// container's users, so other users cannot go on with it.
+fn keep(folder: &Path, digest: &str, top: &Path, maps: Option<&IdMaps>) -> io::Result<()> {
+    let of_maps = maps.map(|maps| format!("\n{}", to_json(maps))).unwrap_or_default();
     match fs::read_to_string(folder.join(DIGEST)) {
-        Ok(of) if of == digest => return Ok(()),
+        Ok(of) if of.split('\n').next() == Some(digest) => {
+            return match of.get(digest.len()..) {
+                Some(of) if of == of_maps => Ok(()),
+                _ => Err(io::Error::other(
+                    "what was written there belongs to other ids, since security.userns was another one: put that back, or \
+                     remove this folder",
+                )),
+            };
+        }
         // Another image's.
         Ok(_) => {}
         // None yet, or half removed.
@@ -206,10 +218,13 @@ fn keep(folder: &Path, digest: &str, top: &Path) -> io::Result<()> {
     make(&upper)?;
     // The merged top looks like the upper one.
     let top = fs::metadata(top)?;
-    chown(&upper, Some(top.uid()), Some(top.gid()))?;
+    let of_host = |id: u32, found: Option<u32>| if maps.is_some() { found } else { Some(id) };
+    let uid = of_host(top.uid(), maps.and_then(|maps| maps.uid(top.uid())));
+    let gid = of_host(top.gid(), maps.and_then(|maps| maps.gid(top.gid())));
+    chown(&upper, uid, gid)?;
     fs::set_permissions(&upper, Permissions::from_mode(top.mode() & 0o7777))?;
     // On the disk before it has its name: after a power cut an empty one would be another image's.
-    sampan_journal::atomic::replace(&new, DIGEST, digest.as_bytes())?;
+    sampan_journal::atomic::replace(&new, DIGEST, format!("{digest}{of_maps}").as_bytes())?;
     fs::rename(&new, folder)
 }
 

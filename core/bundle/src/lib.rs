@@ -21,6 +21,7 @@ mod rights;
 mod root;
 mod secrets;
 mod users;
+pub mod userns;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -87,6 +88,7 @@ pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     mounts::add(&mut spec, service, facts, &asked);
     mounts::have_targets(&spec, service, facts)?;
     rights::add(&mut spec, service, facts, &asked);
+    userns::add(&mut spec, service, facts, asked("security.userns"))?;
     if asked("security.seccomp_profile") {
         seccomp(&mut spec, service, facts)?;
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use sampan_config::read_text;
 use sampan_config::schema::{
-    NameOrId, RootMode, SeccompProfile, Service, Source, User, Volume, VolumeSource,
+    IdMaps, NameOrId, RootMode, SeccompProfile, Service, Source, User, Volume, VolumeSource,
 };
 use sampan_runtime::kernel::host_root::is_host_root;
 
@@ -17,6 +17,7 @@ use super::Error;
 use super::folders::{self, Make};
 use super::image::{self, Found, Image};
 use super::root::Root;
+use super::userns::{self, Users};
 use super::users::{self, Resolved};
 use super::{dev, rights, secrets};
 
@@ -45,6 +46,7 @@ pub struct Look {
     /// Volumes that SELinux is to give another label.
     relabel: Vec<PathBuf>,
     secrets: Option<Secrets>,
+    users: Option<userns::Ask>,
 }
 
 /// Secrets to write, and where.
@@ -106,6 +108,8 @@ pub struct Facts {
     pub devices: BTreeMap<PathBuf, Vec<Node>>,
     /// Where the service's secrets were written.
     pub secrets: Option<PathBuf>,
+    /// Of a user namespace of its own.
+    pub users: Option<Users>,
     /// What could not be had as asked, for the log.
     pub warnings: Vec<String>,
 }
@@ -162,6 +166,7 @@ impl Look {
                 folder: secrets::folder(run_dir, &service.name),
                 asks: secrets::asks(service),
             }),
+            users: userns::Ask::of(service, state_dir).filter(|_| asked("security.userns")),
         }
     }
 
@@ -172,7 +177,8 @@ impl Look {
             From::Image(ask) => From::Image(ask.changing_nothing()),
             other => other,
         };
-        Look { make: Vec::new(), secrets: None, source, ..self }
+        let users = self.users.map(userns::Ask::changing_nothing);
+        Look { make: Vec::new(), secrets: None, source, users, ..self }
     }
 
     /// What it looks at first, for people who wait.
@@ -246,7 +252,7 @@ fn needed(service: &Service) -> Vec<String> {
 }
 
 /// The root, and who an image says runs.
-fn opened(look: &Look, facts: &mut Facts) -> Result<(Root, Option<User>), Error> {
+fn opened(look: &Look, facts: &mut Facts, maps: Option<&IdMaps>) -> Result<(Root, Option<User>), Error> {
     match &look.source {
         From::Rootfs(path) => {
             facts.root.clone_from(path);
@@ -263,7 +269,7 @@ fn opened(look: &Look, facts: &mut Facts) -> Result<(Root, Option<User>), Error>
             facts.config = Some(text);
         }
         From::Image(ask) => {
-            let Found { image, root, user } = ask.look(&look.service)?;
+            let Found { image, root, user } = ask.look(&look.service, maps)?;
             // In the bundle's folder.
             facts.root = BELOW_THE_BUNDLE.into();
             facts.warnings.extend(image.notes());
@@ -278,7 +284,9 @@ fn opened(look: &Look, facts: &mut Facts) -> Result<(Root, Option<User>), Error>
 /// written to an image's root.
 pub fn look(look: &Look) -> Result<Facts, Error> {
     let mut facts = Facts::default();
-    let (root, of_image) = opened(look, &mut facts)?;
+    let users = look.users.as_ref().map(|ask| ask.look(&look.service, &mut facts.warnings));
+    let maps = users.transpose()?;
+    let (root, of_image) = opened(look, &mut facts, maps.as_ref())?;
     if let Some(asked) = of_image.as_ref().or(look.user.as_ref()) {
         let wrong = |why| Error::new(&look.service, "user", "find the user in").path(&facts.root).why(why);
         let read = |path: &str| match root.read(path) {
@@ -303,12 +311,12 @@ pub fn look(look: &Look) -> Result<Facts, Error> {
         };
         facts.profile = Some(read_text(path).map_err(wrong)?.0);
     }
-    of_the_host(look, &mut facts)?;
+    of_the_host(look, maps, &mut facts)?;
     Ok(facts)
 }
 
 /// What the service has besides its root.
-fn of_the_host(look: &Look, facts: &mut Facts) -> Result<(), Error> {
+fn of_the_host(look: &Look, maps: Option<IdMaps>, facts: &mut Facts) -> Result<(), Error> {
     for (kind, path) in &look.devices {
         let wrong = |why| Error::new(&look.service, kind.key(), "use the device").path(path).why(why);
         let nodes = dev::nodes(path).map_err(wrong)?;
@@ -335,8 +343,18 @@ fn of_the_host(look: &Look, facts: &mut Facts) -> Result<(), Error> {
     if let Some(Secrets { folder, asks }) = &look.secrets {
         let user = facts.user.as_ref().map(|user| (user.uid, user.gid));
         let user = user.unwrap_or_else(|| user_of(facts.config.as_deref()));
-        secrets::write(&look.service, asks, folder, user)?;
+        secrets::write(&look.service, asks, folder, user, maps.as_ref())?;
         facts.secrets = Some(folder.clone());
+    }
+    if let Some(maps) = maps {
+        let of_image = facts.image.iter().flat_map(|image| &image.volumes);
+        let volumes: Vec<&Path> = look
+            .volumes
+            .iter()
+            .map(PathBuf::as_path)
+            .chain(of_image.map(|v| v.folder.path.as_path()))
+            .collect();
+        facts.users = Some(Users::of(maps, &volumes, &mut facts.warnings));
     }
     Ok(())
 }

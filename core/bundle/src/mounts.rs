@@ -15,7 +15,7 @@ pub fn add(spec: &mut Value, service: &Service, facts: &Facts, asked: &dyn Fn(&s
         ours.extend(service.tmpfs.iter().map(tmpfs));
     }
     if asked("volumes") {
-        ours.extend(service.volumes.iter().map(bind));
+        ours.extend(service.volumes.iter().map(|volume| bind(volume, facts)));
     }
     for (source, target) in facts.secrets.iter().flat_map(|folder| secrets::mounts(service, folder)) {
         ours.push(secret(&source, &target));
@@ -87,7 +87,7 @@ pub fn not_covered(spec: &Value, paths: &[String]) -> Vec<String> {
     paths.iter().filter(|path| !mounts.iter().any(|mount| covers(path, mount))).cloned().collect()
 }
 
-fn bind(volume: &Volume) -> oci::Mount {
+fn bind(volume: &Volume, facts: &Facts) -> oci::Mount {
     let mut options: Vec<String> = ["rbind", "rprivate", "nosuid", "nodev"].map(String::from).to_vec();
     if volume.read_only {
         // With all that is mounted below it: nobody means the top alone.
@@ -96,6 +96,9 @@ fn bind(volume: &Volume) -> oci::Mount {
     for option in &volume.options {
         options.retain(|had| !excludes(had, option));
         options.push(option.clone());
+    }
+    if facts.users.as_ref().is_some_and(|users| users.maps(volume.source.path())) {
+        options.push("ridmap".into());
     }
     let mut mount = oci::Mount::default();
     mount

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, fstatfs};
 use rustix::process::{Pid, Signal, kill_process_group};
 use sampan_config::plain;
-use sampan_config::schema::{SecretSource, Service};
+use sampan_config::schema::{IdMaps, SecretSource, Service};
 use sampan_runtime::kernel::trust::make_folders;
 use serde::{Deserialize, Serialize};
 
@@ -82,11 +82,39 @@ pub fn mounts(service: &Service, folder: &Path) -> Vec<(PathBuf, String)> {
 }
 
 /// Writes all of a service's secrets anew, for a user who reads them; all, or none.
-pub fn write(service: &str, asks: &[Ask], folder: &Path, user: (u32, u32)) -> Result<(), Error> {
-    write_all(service, asks, folder, user).inspect_err(|_| drop(remove_dir_all(folder)))
+pub fn write(
+    service: &str,
+    asks: &[Ask],
+    folder: &Path,
+    user: (u32, u32),
+    maps: Option<&IdMaps>,
+) -> Result<(), Error> {
+    let to = Place { folder, maps };
+    write_all(service, asks, to, user).inspect_err(|_| drop(remove_dir_all(folder)))
 }
 
-fn write_all(service: &str, asks: &[Ask], folder: &Path, (uid, gid): (u32, u32)) -> Result<(), Error> {
+/// Where secrets are written, and for whose users.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    folder: &'p Path,
+    /// Of a user namespace of the service's own: its ids on the host.
+    maps: Option<&'p IdMaps>,
+}
+
+impl Place<'_> {
+    /// Ids of the host; or which has none.
+    fn owner(self, uid: u32, gid: u32) -> Result<(u32, u32), String> {
+        let Some(maps) = self.maps else { return Ok((uid, gid)) };
+        let of_host = |found: Option<u32>, what: &str| {
+            found.ok_or_else(|| format!("{what} has no id of the host: map it in security.userns"))
+        };
+        let owner = of_host(maps.uid(uid), &format!("uid {uid}"))?;
+        Ok((owner, of_host(maps.gid(gid), &format!("gid {gid}"))?))
+    }
+}
+
+fn write_all(service: &str, asks: &[Ask], to: Place<'_>, (uid, gid): (u32, u32)) -> Result<(), Error> {
+    let folder = to.folder;
     let wrong = |path: &Path, why: String| Error::new(service, "secrets", "write").path(path).why(why);
     let io = |path: &Path, e: std::io::Error| wrong(path, plain(&e));
     let parent = folder.parent().unwrap_or(folder);
@@ -105,6 +133,8 @@ fn write_all(service: &str, asks: &[Ask], folder: &Path, (uid, gid): (u32, u32))
     for ask in asks {
         let text = read(service, ask)?;
         let path = folder.join(&ask.file);
+        let (owner, group) =
+            to.owner(ask.uid.unwrap_or(uid), ask.gid.unwrap_or(gid)).map_err(|why| wrong(&path, why))?;
         let above = path.parent().unwrap_or(folder);
         // Whatever the umask is: the service's user goes through it.
         make_folders(above, Mode::from_raw_mode(0o755)).map_err(|e| io(above, e))?;
@@ -112,7 +142,7 @@ fn write_all(service: &str, asks: &[Ask], folder: &Path, (uid, gid): (u32, u32))
         file.write(true).create_new(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
         let owned = |mut file: File| {
             file.write_all(&text)?;
-            chown(&path, Some(ask.uid.unwrap_or(uid)), Some(ask.gid.unwrap_or(gid)))?;
+            chown(&path, Some(owner), Some(group))?;
             file.set_permissions(Permissions::from_mode(ask.mode))
         };
         file.open(&path).and_then(owned).map_err(|e| io(&path, e))?;

@@ -349,7 +349,14 @@ pub const SERVICE: &[Key] = &[
         B,
         "\"default\" stands for the built-in ones",
     ),
-    oci("security.userns", "none, auto, { uid_map, gid_map }", "none", R, X, ""),
+    oci(
+        "security.userns",
+        "none, auto, { uid_map = [\"INSIDE:HOST:SIZE\"], gid_map }",
+        "none",
+        R,
+        B,
+        "auto: 65536 ids of `sampan`, or else of `root`, in /etc/subuid and /etc/subgid; see security.md",
+    ),
     // Resources.
     oci("resources.cpus", "float", "none", L, B, "CPUQuota"),
     oci("resources.cpu_weight", "1-10000", "100", L, B, "cpu_shares 1024 = 100"),

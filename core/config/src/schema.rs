@@ -17,6 +17,7 @@ mod network;
 mod source;
 mod steps;
 mod text;
+mod userns;
 
 pub use files::{NamedVolume, Relabel, Secret, SecretSource, SecretUse, Tmpfs, Volume, VolumeSource};
 pub use group::Group;
@@ -31,6 +32,7 @@ pub use rights::{
 };
 pub use source::{Image, Pull, RootMode, Rootfs, Source};
 pub use steps::{Hook, Hooks, Ids, Lifecycle, On, Place, Step};
+pub use userns::{IdMaps, IdRange, UserNamespace};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -61,6 +61,50 @@ fn one(keys: &str, expected: &str) {
 }
 
 #[test]
+fn a_user_namespace_is_none_auto_or_maps() {
+    same("security.userns = \"none\"", "");
+    assert_eq!(web("security.userns = \"auto\"").security.userns, UserNamespace::Auto);
+    let keys = "security.userns = { uid_map = [\"0:100000:65536\"], gid_map = [\"0:5:1\", \"1:100:9\"] }";
+    let UserNamespace::Maps(maps) = web(keys).security.userns else { panic!("{keys}") };
+    assert_eq!(
+        (maps.uid(7), maps.uid(65_536), maps.gid(0), maps.gid(2)),
+        (Some(100_007), None, Some(5), Some(101))
+    );
+}
+
+#[test]
+fn what_is_wrong_with_maps_is_said() {
+    const FORM: &str = "[as \"INSIDE:HOST:SIZE\", \"0:100000:65536\"]";
+    let map = |map: &str| format!("security.userns = {{ uid_map = [{map}], gid_map = [\"0:1:1\"] }}");
+    for (ranges, expected) in [
+        ("\"0:1\"", format!("not three numbers {FORM}")),
+        ("\"0:1:0\"", format!("a range of no ids {FORM}")),
+        ("\"0:4294967290:6\"", format!("it goes beyond 4294967294, the last id {FORM}")),
+        ("\"1:2:3\"", "0 has no id [a container is set up by its root: begin with \"0:HOST:SIZE\"]".into()),
+        ("\"0:5:5\", \"7:9:1\"", "0:5:5 and 7:9:1 overlap [each id stands for one]".into()),
+        ("\"0:5:5\", \"4:100:1\"", "0:5:5 and 4:100:1 overlap [each id stands for one]".into()),
+    ] {
+        one(&map(ranges), &format!("services.web.security.userns.uid_map: {expected}"));
+    }
+    one(
+        "security.userns = { uid_map = [\"0:1:1\"] }",
+        "services.web.security.userns: gid_map is missing [as { uid_map = [\"0:100000:65536\"], gid_map = [\"0:100000:65536\"] }]",
+    );
+    one(
+        "security.userns = \"host\"",
+        "services.web.security.userns: no such user namespace [one of none, auto]",
+    );
+    one(
+        "privileged = true\nsecurity.userns = \"auto\"",
+        "services.web.security.userns: beside privileged [who owns the host's devices has its ids: drop one]",
+    );
+    one(
+        "pid = \"host\"\nsecurity.userns = \"auto\"",
+        "services.web.security.userns: beside pid = \"host\" [the kernel shows the host's processes to its own root: drop one]",
+    );
+}
+
+#[test]
 fn mistakes() {
     one(
         "pid = \"service:db\"",

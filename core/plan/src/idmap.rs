@@ -8,9 +8,14 @@ use crate::build::Build;
 use crate::error::Error;
 use crate::host::Host;
 use crate::slots::{Gate, IdMap, SlotSource};
-use crate::spec::{IdMapping, Mount};
+use crate::spec::{IdMapping, Mount, Spec};
 use sampan_child::step::{Numbers, Step};
 use sampan_child::sys::uapi::CLONE_NEWUSER;
+
+/// Of config.json, which has no field for it: the root shows the files of the host's root as those of the container's, through
+/// the map of its user namespace. A root of layers does so unasked.
+pub const ROOT_ANNOTATION: &str = "org.sampan.rootfs.idmap";
+pub const USERS: &str = "users";
 
 /// What the options of a mount say of its ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +64,33 @@ pub fn of_mount(
         recursive: asked == IdMapOption::Recursive,
         field: field.to_owned(),
     }))
+}
+
+/// The map that the root asks for.
+pub fn of_root(
+    spec: &Spec<'_>,
+    users: (&[IdMapping], &[IdMapping]),
+    recursive: bool,
+    host: &Host,
+) -> Result<Option<IdMap>, Error> {
+    let Some((_, value)) = spec.annotations.iter().find(|(key, _)| key.as_str() == ROOT_ANNOTATION) else {
+        return Ok(None);
+    };
+    let field = format!("annotations[{ROOT_ANNOTATION:?}]");
+    if value.as_str() != USERS {
+        return Err(Error::new(field, format!("{:?} is not {USERS:?}", value.as_str())));
+    }
+    if !host.privileged || host.in_user_namespace {
+        return Err(Error::new(field, "the kernel leaves id-mapped mounts to the host's root"));
+    }
+    let (uids, gids) = (users.0.to_vec(), users.1.to_vec());
+    if uids.is_empty() || gids.is_empty() {
+        return Err(Error::new(
+            field,
+            "needs a user namespace, and both linux.uidMappings and linux.gidMappings",
+        ));
+    }
+    Ok(Some(IdMap { uids, gids, recursive, field }))
 }
 
 /// The image of a process that is born in a new user namespace and waits there: whoever cloned it writes the map, takes the

@@ -160,7 +160,7 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
             Some(shown) => host_root::root(b, shown, spec, self.root, &context)?,
             None => {
                 let mode = scratch::asked(spec)?;
-                rootfs::root(b, &self.path, at, mode, layers::asked(spec, mode)?, &context)?;
+                rootfs::root(b, &self.path, at, mode, layers::asked(spec, mode)?, spec, &context)?;
             }
         }
         let mut made = MountOutcome::default();

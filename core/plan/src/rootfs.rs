@@ -3,6 +3,7 @@
 use crate::build::Build;
 use crate::error::Error;
 use crate::host::Host;
+use crate::idmap;
 use crate::layers::Layers;
 use crate::mounts::{Dev, MountContext, MountOutcome, Part};
 use crate::namespaces::Namespaces;
@@ -42,12 +43,17 @@ pub fn root(
     at: &str,
     mode: RootMode,
     layers: Option<Layers>,
+    spec: &Spec<'_>,
     context: &MountContext<'_>,
 ) -> Result<(), Error> {
     let mode = layers.as_ref().map_or(mode, |layers| layers.mode(mode));
     // overlayfs looks past what is mounted below.
     let (recursive, field) = (mode != RootMode::Scratch, "root.path");
-    let part = Part { path, recursive, follow: true, propagation: None, idmap: None, field };
+    let idmap = match layers {
+        Some(_) => None,
+        None => idmap::of_root(spec, context.users, recursive, context.host)?,
+    };
+    let part = Part { path, recursive, follow: true, propagation: None, idmap: idmap.as_ref(), field };
     let (host, own_users) = (context.propagation.host, context.namespaces.own_users());
     let from = match layers {
         Some(layers) => {

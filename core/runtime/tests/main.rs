@@ -28,6 +28,7 @@ mod ownership;
 mod planted;
 mod podman;
 mod refused;
+mod root_ids;
 mod rootless;
 mod differential;
 mod sampan;

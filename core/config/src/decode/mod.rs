@@ -13,6 +13,7 @@ mod service;
 mod steps;
 mod stores;
 mod supervisor;
+mod userns;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::{Field, Fields, Value, clean};
+use super::{Field, Fields, Value, clean, userns};
 use crate::near::nearest;
 use crate::schema::{
     Device, NameOrId, NamespaceMode, Namespaces, NetworkMode, NoUser, SeccompProfile, Security, UNLIMITED,
@@ -95,7 +95,7 @@ pub const CAPABILITIES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
-pub fn security(t: &Fields<'_>, privileged: bool) -> Security {
+pub fn security(t: &Fields<'_>, privileged: bool, namespaces: &Namespaces) -> Security {
     let (profile, paths) = match privileged {
         true => (SeccompProfile::Unconfined, Vec::new()),
         false => (SeccompProfile::Default, vec![DEFAULT.to_owned()]),
@@ -105,6 +105,7 @@ pub fn security(t: &Fields<'_>, privileged: bool) -> Security {
         seccomp_profile: t.or("seccomp_profile", seccomp_profile, profile),
         apparmor: t.or("apparmor", |f| f.or_none(Field::nonempty), None),
         selinux: t.or("selinux", |f| f.or_none(Field::nonempty), None),
+        userns: userns::userns(t, privileged, namespaces),
         masked_paths: t.or("masked_paths", |f| f.list(path_or_default), paths.clone()),
         readonly_paths: t.or("readonly_paths", |f| f.list(path_or_default), paths),
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::text;
+use super::{UserNamespace, text};
 
 /// `"uid[:gid]"` or `"name[:group]"`; names are looked up in the rootfs when the bundle is built.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -37,6 +37,7 @@ pub struct Security {
     pub apparmor: Option<String>,
     #[serde(serialize_with = "text::or_none")]
     pub selinux: Option<String>,
+    pub userns: UserNamespace,
     /// `default` stands for the built-in ones.
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,

@@ -206,7 +206,10 @@ impl Context {
         let (state, name) = (self.dirs.state.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || {
             super::drop_stdio(&keel, &io, &name);
-            if let Err(why) = sampan_bundle::image::forget(&state, &name) {
+            let image = sampan_bundle::image::forget(&state, &name);
+            for why in
+                [image, sampan_bundle::userns::forget(&state, &name)].into_iter().filter_map(Result::err)
+            {
                 tracing::warn!(service = name, "{why}");
             }
         });

@@ -33,12 +33,12 @@ fn store(world: &World, args: &[&str]) -> String {
     ran.out
 }
 
-fn import(world: &World, name: &str, config: &Value) {
+pub fn import(world: &World, name: &str, config: &Value) {
     let archive = archive(world, name, config);
     store(world, &["import", archive.to_str().unwrap()]);
 }
 
-fn there() -> bool {
+pub fn there() -> bool {
     let path = program("sampan-image");
     need::need(&format!("{} (cargo build --workspace)", path.display()), path.exists())
 }

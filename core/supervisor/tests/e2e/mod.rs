@@ -47,6 +47,7 @@ mod shutdown;
 mod stops;
 mod steps;
 mod socket;
+mod userns;
 mod verbs;
 mod why;
 mod world;

@@ -8,7 +8,7 @@ use std::fs;
 use std::process::Command;
 
 /// In a network namespace of the test's own, which all that it starts is in, too.
-fn world_of_its_own(toml: &str) -> Option<World> {
+pub fn world_of_its_own(toml: &str) -> Option<World> {
     let ip = Command::new("ip").arg("-V").output().is_ok();
     if !need("ip (iproute2)", ip) {
         return None;
