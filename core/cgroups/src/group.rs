@@ -79,10 +79,12 @@ impl<'a> Group<'a> {
         write_all(fd.as_fd(), value)
     }
 
-    /// True if it was made, false if it existed.
+    /// True if it was made, false if it existed. Whatever the umask, a container whose root is none of the host's finds its
+    /// group: on v1 it is a folder that is bound from the host.
     pub(crate) fn mkdir(&self) -> io::Result<bool> {
-        match fs::mkdirat(self.hierarchy.root(), self.path, Mode::from_raw_mode(0o755)) {
-            Ok(()) => Ok(true),
+        let mode = Mode::from_raw_mode(0o755);
+        match fs::mkdirat(self.hierarchy.root(), self.path, mode) {
+            Ok(()) => fs::chmodat(self.hierarchy.root(), self.path, mode, AtFlags::empty()).map(|()| true),
             Err(Errno::EXIST) => Ok(false),
             Err(e) => Err(e),
         }
