@@ -141,8 +141,8 @@ fn unified(r: &Resources, kernel: Kernel) -> Vec<File<'_>> {
     let mut file = |key, name, value: Option<String>, there| {
         files.extend(value.map(|value| File { key, name, value, there }));
     };
-    let kill = r.oom_policy == OomPolicy::Kill;
-    file(OOM, "memory.oom.group", kill.then(|| "1".into()), kernel.memory_v2);
+    let all = r.oom_policy != OomPolicy::Continue;
+    file(OOM, "memory.oom.group", all.then(|| "1".into()), kernel.memory_v2);
     file("resources.memory_high", "memory.high", r.memory_high.map(|n| n.to_string()), kernel.memory_v2);
     file(
         "resources.memory_min",

@@ -385,11 +385,11 @@ pub const SERVICE: &[Key] = &[
     ),
     oci(
         "resources.oom_policy",
-        "kill, continue",
+        "kill, stop, continue",
         "kill",
         R,
         B,
-        "kill: with one process all of the service ends, on cgroup v2. stop is not built yet",
+        "kill: with one process all of the service ends, on cgroup v2; stop: so, too, and it is failed, whatever `restart` says; continue: that process alone",
     ),
     key("resources.pressure", "table", "{}", L, X, "PSI: an event, no action"),
     oci(

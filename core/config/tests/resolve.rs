@@ -337,6 +337,7 @@ fn the_references_shortest_example() {
     security.selinux = "none"              # default
     security.masked_paths = ["default"]    # default
     security.readonly_paths = ["default"]  # default
+    security.userns = "none"               # default
     resources.cpus = "none"                # default
     resources.cpu_weight = 100             # default
     resources.io_weight = 100              # default

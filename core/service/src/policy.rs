@@ -21,6 +21,7 @@ pub struct Policy {
     pub success: Vec<Status>,
     pub prevent: Vec<Status>,
     pub force: Vec<Status>,
+    pub oom: OnOom,
     pub readiness: Readiness,
     /// From the beginning of a life until it is ready; none = as long as it takes.
     pub start_timeout: Option<Duration>,
@@ -36,6 +37,15 @@ pub enum RestartPolicy {
     OnFailure,
     Always,
     UnlessStopped,
+}
+
+/// What an end that the kernel's OOM killer had a hand in means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnOom {
+    /// What its status means.
+    AsExit,
+    /// `failed`, whatever the lists and the restart policy say.
+    Fail,
 }
 
 /// When a started service counts as ready.
@@ -74,6 +84,7 @@ impl Default for Policy {
             success: vec![Status::Code(0)],
             prevent: Vec::new(),
             force: Vec::new(),
+            oom: OnOom::AsExit,
             readiness: Readiness::Started,
             start_timeout: Some(Duration::from_secs(90)),
             health: None,
@@ -106,6 +117,9 @@ impl Policy {
     pub fn answer(&self, exit: Option<Exit>, attempts: u32) -> Answer {
         let success = exit.is_some_and(|e| self.is_success(e));
         let listed = |list: &[Status]| exit.is_some_and(|e| list.contains(&e.status));
+        if self.oom == OnOom::Fail && exit.is_some_and(|exit| exit.oom) {
+            return Answer::Fail;
+        }
         let again = match self.restart {
             _ if listed(&self.force) => true,
             _ if listed(&self.prevent) => false,

@@ -4,7 +4,7 @@ use crate::samples;
 use sampan_service::Status;
 use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor, Why};
 use sampan_service::event::{Found, Verdict};
-use sampan_service::policy::{HealthPolicy, OnFailure, Readiness, RestartPolicy};
+use sampan_service::policy::{HealthPolicy, OnFailure, OnOom, Readiness, RestartPolicy};
 use sampan_service::state::{CleanupPhase, End, Failure, Health, Rest, Show};
 use sampan_service::{Condition, Event, Exit, Facts, Life, Ms, Now, Policy, Service, State, Wanted, step};
 use std::fmt::Write;
@@ -228,8 +228,18 @@ fn how_lives_end() {
         }
         policy
     };
+    let stops =
+        |restart| Policy { restart, oom: OnOom::Fail, force: vec![Status::Signal(9)], ..Policy::default() };
     for (policy, lives, exit, expected) in [
-        (restart(no), &[][..], Exit::code(0), "stopped"),
+        (
+            stops(RestartPolicy::Always),
+            &[][..],
+            Exit { oom: true, ..Exit::signal(9) },
+            "failed out of memory",
+        ),
+        (stops(RestartPolicy::Always), &[], Exit { oom: true, ..Exit::code(0) }, "failed out of memory"),
+        (stops(RestartPolicy::Always), &[], Exit::signal(9), "backoff 0.1s left"),
+        (restart(no), &[], Exit::code(0), "stopped"),
         (restart(no), &[], Exit::code(3), "failed exit 3"),
         (restart(no), &[], Exit::UNKNOWN, "failed exit unknown"),
         (restart(no), &[], Exit { oom: true, ..Exit::signal(9) }, "failed out of memory"),

@@ -1,6 +1,8 @@
 //! The config of one service as its machine carries it: the table of config.toml, and what of it the machine reads.
-use sampan_config::schema::{self, Condition as Wish, ExitStatus, Notify, OnUnhealthy, Policy as Restart};
-use sampan_service::policy::{HealthPolicy, OnFailure, Readiness, RestartPolicy};
+use sampan_config::schema::{
+    self, Condition as Wish, ExitStatus, Notify, OnUnhealthy, OomPolicy, Policy as Restart,
+};
+use sampan_service::policy::{HealthPolicy, OnFailure, OnOom, Readiness, RestartPolicy};
 use sampan_service::{Condition, HasPolicy, Policy, Status};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -61,6 +63,10 @@ fn policy(config: &schema::Service) -> Policy {
         success: statuses(&config.restart.success_exit_status),
         prevent: statuses(&config.restart.prevent_exit_status),
         force: statuses(&config.restart.force_exit_status),
+        oom: match config.resources.oom_policy {
+            OomPolicy::Kill | OomPolicy::Continue => OnOom::AsExit,
+            OomPolicy::Stop => OnOom::Fail,
+        },
         readiness: match config.notify {
             Notify::None => Readiness::Started,
             Notify::Healthy => Readiness::Healthy,

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::{Field, Fields, Value};
 use crate::schema::{Explicit, IoMax, OomPolicy, Resources};
 
-const OOM_POLICIES: &[(&str, OomPolicy)] = &[("kill", OomPolicy::Kill), ("continue", OomPolicy::Continue)];
+const OOM_POLICIES: &[(&str, OomPolicy)] =
+    &[("kill", OomPolicy::Kill), ("stop", OomPolicy::Stop), ("continue", OomPolicy::Continue)];
 
 pub fn resources(t: &Fields<'_>) -> Resources {
     let swap = t.or("memory_swap", |f| f.or_none(Field::size), None);
@@ -29,7 +30,7 @@ pub fn resources(t: &Fields<'_>) -> Resources {
         cpuset: t.or("cpuset", |f| f.or_none(cpuset), None),
         io_weight: t.or("io_weight", |f| f.integer(1..=10_000), 100) as u32,
         io_max: io_max(t),
-        oom_policy: t.or("oom_policy", |f| f.word("policy", OOM_POLICIES, &["stop"]), OomPolicy::Kill),
+        oom_policy: t.or("oom_policy", |f| f.word("policy", OOM_POLICIES, &[]), OomPolicy::Kill),
         unified: unified(t),
         pids: t.or("pids", |f| f.integer(0..=4 << 20), 4096) as u64,
         explicit: Explicit(t.entries().map(|(name, _)| name.to_owned()).collect()),

@@ -59,6 +59,8 @@ pub struct IoMax {
 pub enum OomPolicy {
     /// All of the service: nothing is left half dead.
     Kill,
+    /// All of the service, and it is failed.
+    Stop,
     /// Nothing.
     Continue,
 }

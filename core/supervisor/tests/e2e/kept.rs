@@ -107,6 +107,30 @@ fn an_oom_kill_of_one_life_is_not_held_against_the_next() {
     assert!(exits[0].contains("oom") && !exits[1].contains("oom"), "{exits:?}");
 }
 
+/// On a host of v1 alone the kernel's victim is one process, here the main one.
+#[test]
+fn what_says_stop_is_failed_after_an_oom_kill_and_not_started_again() {
+    let eats = r#"command = ["/bin/sh", "-c", "x=x; while :; do x=$x$x$x; done"]"#;
+    let mut world = world!(
+        "[services.a]\n{eats}\nresources = {{ memory = \"16M\", oom_policy = \"stop\" }}\n\
+         restart = {{ policy = \"always\", delay = \"10ms\", max_delay = \"10ms\" }}\n\
+         [services.b]\n{LIVE}{QUICK}resources.oom_policy = \"stop\"\n"
+    );
+    world.start();
+    world.until_state("a", "failed");
+    let a = world.inspect("a");
+    assert_eq!(
+        (a.status.generation, a.oom, a.status.text.as_str()),
+        (1, true, "failed out of memory"),
+        "{}",
+        world.said()
+    );
+    // What ends otherwise is started again.
+    world.until_state("b", "running");
+    world.kill_and_wait("b");
+    world.until_state("b", "running");
+}
+
 #[test]
 fn a_group_that_a_process_hides_in_is_emptied_before_the_next_life() {
     let mut world = world!(
