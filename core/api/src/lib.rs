@@ -16,6 +16,11 @@
 //! | `GET /v1/services/NAME/wait?condition=running&timeout_ms=N` | [`Done`], when the [`Condition`] holds |
 //! | `GET /v1/usage?service=A&service=B` | `[`[`Usage`]`]` of those that live |
 //! | `GET /v1/graph` | `[`[`Needs`]`]` |
+//! | `GET /v1/volumes` | `[`[`Volume`]`]` |
+//! | `DELETE /v1/volumes/NAME` | [`Volume`], when it and all in it is gone |
+//! | `GET /v1/secrets` | `[`[`Secret`]`]` |
+//! | `GET /v1/networks` | `[`[`Network`]`]` |
+//! | `GET /v1/networks/NAME` | [`Network`] |
 //! | `POST /v1/services/NAME/{start,stop,restart}` | [`Act`] -> [`Done`] |
 //! | `POST /v1/services/NAME/kill` | [`Kill`] -> [`Done`] |
 //! | `POST /v1/services/NAME/{pause,unpause}` | [`Done`] |

@@ -17,6 +17,7 @@ use sampan_config::schema::{
     VolumeSource,
 };
 use sampan_config::units;
+use sampan_image::store::remove_deep;
 use sampan_image::{Healthcheck, ImageConfig, Kind, Store};
 use sampan_plan::layers;
 use sampan_plan::spec::Str;
@@ -247,7 +248,8 @@ fn remove(folder: &Path) -> io::Result<()> {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    match fs::remove_dir_all(folder) {
+    // A service may have made folders in folders without end.
+    match remove_deep(folder) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }

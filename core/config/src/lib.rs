@@ -11,7 +11,7 @@
 
 #[expect(clippy::disallowed_methods, reason = "for inputs.rs")]
 pub mod glob;
-mod near;
+pub mod near;
 pub mod units;
 pub mod variables;
 pub mod words;

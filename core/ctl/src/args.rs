@@ -28,15 +28,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Apply the config and start services (default: all)
-    Up {
-        services: Vec<String>,
-        /// Until all are running, and healthy where there is a check
-        #[arg(long)]
-        wait: bool,
-        /// With --wait: how long at most, in seconds
-        #[arg(long, value_name = "SECONDS", requires = "wait")]
-        timeout: Option<u64>,
-    },
+    Up(Up),
     /// Stop everything in reverse order; sampand ends
     Down,
     /// List the services (restarts and exits of this run of sampand; `inspect` has totals)
@@ -132,27 +124,7 @@ pub enum Verb {
         services: Vec<String>,
     },
     /// Show output (default: of all services)
-    Logs {
-        services: Vec<String>,
-        /// Go on as it comes
-        #[arg(short, long)]
-        follow: bool,
-        /// Begin with the last N lines of each, counted from the end of its log
-        #[arg(short = 'n', long, value_name = "N", conflicts_with = "until")]
-        tail: Option<u64>,
-        /// With the time of each line
-        #[arg(short, long)]
-        timestamps: bool,
-        /// Only lines from then on: a time in UTC (2026-12-01T08:00:00Z), or how long ago (10m)
-        #[arg(long, value_name = "TIME", value_parser = crate::moment::ago)]
-        since: Option<String>,
-        /// Only lines until then; not with --tail
-        #[arg(long, value_name = "TIME", value_parser = crate::moment::ago)]
-        until: Option<String>,
-        /// Without the names of the services
-        #[arg(long)]
-        no_prefix: bool,
-    },
+    Logs(Logs),
     /// Show transitions
     Events {
         /// Go on as they come
@@ -168,26 +140,7 @@ pub enum Verb {
         services: Vec<String>,
     },
     /// Run a program in a service's container
-    Exec {
-        service: String,
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-        command: Vec<String>,
-        /// Give it a terminal (default: if this is one)
-        #[arg(short, long)]
-        tty: bool,
-        /// For docker's `-it`; standard input is always passed on
-        #[arg(short, long)]
-        interactive: bool,
-        /// As this user, in numbers
-        #[arg(short, long, value_name = "UID[:GID]")]
-        user: Option<String>,
-        /// Add to the environment (repeatable)
-        #[arg(short, long, value_name = "NAME=VALUE")]
-        env: Vec<String>,
-        /// In this folder of the container
-        #[arg(short, long, value_name = "DIR")]
-        workdir: Option<String>,
-    },
+    Exec(Exec),
     /// Read the config again and apply what changed
     Apply {
         /// Say what would change, and change nothing
@@ -199,6 +152,15 @@ pub enum Verb {
     /// List plugins, or ask one
     #[command(subcommand)]
     Plugin(PluginVerb),
+    /// Named volumes: list or remove them
+    #[command(subcommand)]
+    Volume(VolumeVerb),
+    /// Secrets: which there are
+    #[command(subcommand)]
+    Secret(SecretVerb),
+    /// Networks: list them, or show who is in one
+    #[command(subcommand)]
+    Network(NetworkVerb),
     /// Images: pull, list, inspect, rm, prune, import, export, mount (what sampan-image does; `image help` lists it)
     #[command(disable_help_flag = true)]
     Image {
@@ -207,6 +169,74 @@ pub enum Verb {
     },
     /// Versions of sampanctl and sampand
     Version,
+}
+
+/// What is to be up.
+#[derive(Debug, clap::Args)]
+pub struct Up {
+    pub services: Vec<String>,
+    /// Where no sampand runs, start one in the background first
+    #[arg(short, long)]
+    pub detach: bool,
+    /// With -d: the config file of a sampand that is started; may be repeated
+    #[arg(long, short = 'c', value_name = "FILE", requires = "detach")]
+    pub config: Vec<PathBuf>,
+    /// With -d: a profile of a sampand that is started; may be repeated
+    #[arg(long, value_name = "NAME", requires = "detach")]
+    pub profile: Vec<String>,
+    /// Until all are running, and healthy where there is a check
+    #[arg(long)]
+    pub wait: bool,
+    /// With --wait: how long at most, in seconds
+    #[arg(long, value_name = "SECONDS", requires = "wait")]
+    pub timeout: Option<u64>,
+}
+
+/// Which output, and how it is shown.
+#[derive(Debug, clap::Args)]
+pub struct Logs {
+    pub services: Vec<String>,
+    /// Go on as it comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Begin with the last N lines of each, counted from the end of its log
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "until")]
+    pub tail: Option<u64>,
+    /// With the time of each line
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Only lines from then on: a time in UTC (2026-12-01T08:00:00Z), or how long ago (10m)
+    #[arg(long, value_name = "TIME", value_parser = crate::moment::ago)]
+    pub since: Option<String>,
+    /// Only lines until then; not with --tail
+    #[arg(long, value_name = "TIME", value_parser = crate::moment::ago)]
+    pub until: Option<String>,
+    /// Without the names of the services
+    #[arg(long)]
+    pub no_prefix: bool,
+}
+
+/// How a program is run in a container.
+#[derive(Debug, clap::Args)]
+pub struct Exec {
+    pub service: String,
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+    /// Give it a terminal (default: if this is one)
+    #[arg(short, long)]
+    pub tty: bool,
+    /// For docker's `-it`; standard input is always passed on
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// As this user, in numbers
+    #[arg(short, long, value_name = "UID[:GID]")]
+    pub user: Option<String>,
+    /// Add to the environment (repeatable)
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// In this folder of the container
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -226,6 +256,38 @@ pub enum PluginVerb {
     Reset { name: String },
     /// Send a plugin its control request
     Call { name: String, request: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum VolumeVerb {
+    /// List them, with path, size and who has them
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Remove volumes that no service has, with all that is in them
+    #[command(visible_alias = "remove")]
+    Rm {
+        #[arg(required = true)]
+        volumes: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SecretVerb {
+    /// List them, with where they come from and who has them; what they are is not shown
+    #[command(visible_alias = "list")]
+    Ls,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NetworkVerb {
+    /// List them
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Everything about networks, as JSON
+    Inspect {
+        #[arg(required = true)]
+        networks: Vec<String>,
+    },
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub enum Error {
     Dead { keel: i32 },
     /// sampand refused.
     Refused(sampan_api::Failure),
+    /// On our side: what and why.
+    Here(String),
 }
 
 impl fmt::Display for Error {
@@ -44,7 +46,7 @@ impl fmt::Display for Error {
             Error::NoSupervisor { socket, error } => {
                 write!(
                     f,
-                    "no sampand at {socket}: {error}\n  start it with `sampand`, or name its socket with --socket"
+                    "no sampand at {socket}: {error}\n  start it with `sampanctl up -d`, or name its socket with --socket"
                 )
             }
             Error::Forbidden { socket } => {
@@ -61,6 +63,7 @@ impl fmt::Display for Error {
                 "sampand, process {keel}, was killed; its services run on\n  start it again: it goes on with them"
             ),
             Error::Broken(error) => write!(f, "sampand's answer broke off: {error}"),
+            Error::Here(text) => f.write_str(text),
             Error::Refused(failure) => match &failure.detail {
                 Some(detail) => write!(f, "{}\n{}", failure.error, detail.trim_end()),
                 None => f.write_str(&failure.error),

@@ -37,8 +37,7 @@ pub fn port(ask: &Ask<'_>, service: &str, port: Option<&str>) -> Result<(), Erro
     if let (Some(wanted), true) = (&wanted, shown.is_empty()) {
         let all: Vec<&str> = published.iter().map(|(own, _)| *own).collect();
         let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
-        let error = format!("{service} publishes no port {wanted}; it publishes: {all}");
-        return Err(Error::Refused(api::Failure { error, code: "refused".into(), detail: None }));
+        return Err(Error::Here(format!("{service} publishes no port {wanted}; it publishes: {all}")));
     }
     if ask.wants_json() {
         let all: Vec<_> =

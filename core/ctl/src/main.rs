@@ -17,6 +17,8 @@ mod streams;
 
 mod looks;
 
+mod stores;
+
 mod verbs;
 
 use args::Args;
@@ -40,9 +42,11 @@ fn main() -> ExitCode {
             ExitCode::from(match error {
                 Error::NoSupervisor { .. } | Error::Dead { .. } => NO_SUPERVISOR,
                 Error::Refused(failure) if failure.code == "config" || failure.code == "usage" => USAGE,
-                Error::Forbidden { .. } | Error::Refused(_) | Error::Broken(_) | Error::Stopped { .. } => {
-                    FAILED
-                }
+                Error::Forbidden { .. }
+                | Error::Refused(_)
+                | Error::Broken(_)
+                | Error::Here(_)
+                | Error::Stopped { .. } => FAILED,
             })
         }
     }

@@ -1,6 +1,7 @@
 //! Replies as people read them: tables that fit the terminal, one line a transition.
 use sampan_api::{
-    Applied, Inspect, Loop, Needs, PluginStatus, Process, Status, Transition, Turn, Usage, Version, Why,
+    Applied, Inspect, Loop, Needs, Network, PluginStatus, Process, Secret, Status, Transition, Turn, Usage,
+    Version, Volume, Why,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
@@ -173,6 +174,38 @@ pub fn applied(done: &Applied) -> String {
     let services = done.changes.iter().map(|change| line(&change.service, &change.what, &change.keys));
     let others = done.others.iter().map(|other| line(&other.of, &other.what, &other.keys));
     services.chain(others).collect()
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "-".into() } else { names.join(", ") }
+}
+
+pub fn volumes(all: &[Volume], sizes: &[Option<u64>]) -> String {
+    let row = |(v, size): (&Volume, &Option<u64>)| {
+        let size = size.map_or("-".into(), bytes);
+        vec![printable(&v.name), v.kind.clone(), size, listed(&v.services), printable(&v.path)]
+    };
+    let rows: Vec<_> = all.iter().zip(sizes).map(row).collect();
+    table(&["NAME", "OF", "SIZE", "SERVICES", "PATH"], &rows)
+}
+
+pub fn secrets(all: &[Secret]) -> String {
+    let row = |s: &Secret| vec![s.name.clone(), s.kind.clone(), printable(&s.from), listed(&s.services)];
+    table(&["NAME", "KIND", "FROM", "SERVICES"], &all.iter().map(row).collect::<Vec<_>>())
+}
+
+pub fn networks(all: &[Network]) -> String {
+    let row = |n: &Network| {
+        let state = match (n.up, n.internal) {
+            (true, false) => "up",
+            (true, true) => "up, internal",
+            (false, false) => "down",
+            (false, true) => "down, internal",
+        };
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+        vec![n.name.clone(), state.into(), or_none(&n.subnet), or_none(&n.bridge), listed(&n.services)]
+    };
+    table(&["NAME", "STATE", "SUBNET", "BRIDGE", "SERVICES"], &all.iter().map(row).collect::<Vec<_>>())
 }
 
 pub fn processes(all: &[Process]) -> String {

@@ -1,4 +1,5 @@
 //! Logs and events as they come, over the deaths of sampand's worker if they are followed.
+use crate::args;
 use crate::ask::{Ask, out};
 use crate::client::{self, Error};
 use crate::follow::{self, Shown};
@@ -20,7 +21,19 @@ pub struct Logs<'a> {
     pub prefix: bool,
 }
 
-impl Logs<'_> {
+impl<'a> Logs<'a> {
+    pub fn of(asked: &'a args::Logs) -> Logs<'a> {
+        Logs {
+            services: &asked.services,
+            follow: asked.follow,
+            tail: asked.tail,
+            timestamps: asked.timestamps,
+            since: asked.since.as_deref(),
+            until: asked.until.as_deref(),
+            prefix: asked.services.len() != 1 && !asked.no_prefix,
+        }
+    }
+
     pub fn show(&self, ask: &Ask<'_>) -> Result<(), Error> {
         let mut query: Vec<String> =
             self.services.iter().map(|name| format!("service={}", client::quoted(name))).collect();

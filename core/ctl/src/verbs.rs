@@ -1,23 +1,25 @@
 //! What each verb asks for, and its exit code.
-use crate::args::{Args, PluginVerb, Verb};
+use crate::args::{self, Args, PluginVerb, Verb};
 use crate::ask::{Ask, DONE, FAILED, complain, copy, of, out, pretty, to_json};
 use crate::client::{self, Error};
 use crate::looks;
 use crate::print;
+use crate::stores;
 use crate::streams::{Logs, show_events};
 use crate::waits;
 use sampan_api as api;
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const NOT_HEALTHY: u8 = 4;
 
 pub fn run(args: &Args) -> Result<u8, Error> {
     let ask = &Ask::new(args);
     match &args.verb {
-        Verb::Up { services, wait, timeout } => return up(ask, services, *wait, *timeout),
+        Verb::Up(with) => return up(ask, with),
         Verb::Down => return down(ask),
         Verb::Ps { quiet, filter, watch } => looks::ps(ask, *quiet, filter, *watch)?,
         Verb::Status { services } => status(ask, services)?,
@@ -40,39 +42,62 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         Verb::Kill { services, signal } => return kill(ask, services, signal),
         Verb::Pause { services } => return all_at_once(ask, services, "pause", false),
         Verb::Unpause { services } => return all_at_once(ask, services, "unpause", false),
-        Verb::Logs { services, follow, tail, timestamps, since, until, no_prefix } => {
-            let prefix = services.len() != 1 && !no_prefix;
-            let (since, until) = (since.as_deref(), until.as_deref());
-            let (follow, tail, timestamps) = (*follow, *tail, *timestamps);
-            Logs { services, follow, tail, timestamps, since, until, prefix }.show(ask)?;
-        }
+        Verb::Logs(which) => Logs::of(which).show(ask)?,
         Verb::Events { follow, since } => show_events(ask, *follow, since.as_ref())?,
         Verb::Why { services } => {
             for service in services {
                 ask.show("GET", &of(service, "/why"), None, print::why)?;
             }
         }
-        Verb::Exec { service, command, tty, interactive: _, user, env, workdir } => {
-            let with = Exec { tty: *tty, user: user.as_deref(), env, workdir: workdir.as_deref() };
-            return exec(ask, service, command, &with);
-        }
+        Verb::Exec(with) => return exec(ask, with),
         Verb::Apply { dry_run } => {
             let body = to_json(&api::Apply { dry_run: *dry_run });
             ask.show("POST", "/v1/apply", Some(&body), print::applied)?;
         }
         Verb::Config { service } => config(ask, service.as_deref())?,
         Verb::Plugin(verb) => plugin(ask, verb)?,
+        Verb::Volume(verb) => return stores::volume(ask, verb),
+        Verb::Secret(verb) => stores::secret(ask, verb)?,
+        Verb::Network(verb) => stores::network(ask, verb)?,
         Verb::Image { args } => return become_program("sampan-image", |program| program.args(args)),
         Verb::Version => drop(ask.show("GET", "/v1/version", None, print::version)?),
     }
     Ok(DONE)
 }
 
-fn up(ask: &Ask<'_>, services: &[String], wait: bool, timeout: Option<u64>) -> Result<u8, Error> {
+fn up(ask: &Ask<'_>, with: &args::Up) -> Result<u8, Error> {
+    let args::Up { services, wait, timeout, .. } = with;
+    let wait = *wait;
+    if with.detach
+        && let Some(failed) = background(ask, &with.config, &with.profile)?
+    {
+        return Ok(failed);
+    }
     let timeout_ms = timeout.map(|seconds| seconds.saturating_mul(1000));
-    let up = api::Up { services: services.to_vec(), wait, timeout_ms };
+    let up = api::Up { services: services.clone(), wait, timeout_ms };
     let done: api::Done = ask.show("POST", "/v1/up", Some(&to_json(&up)), print_done)?;
     Ok(if wait && !done.complete { NOT_HEALTHY } else { DONE })
+}
+
+/// Starts a sampand where there is none; its exit code if it does not come up, when it has said why.
+fn background(ask: &Ask<'_>, config: &[PathBuf], profile: &[String]) -> Result<Option<u8>, Error> {
+    match ask.get::<api::Version>("/v1/version") {
+        Err(Error::NoSupervisor { .. }) => {}
+        Err(error) => return Err(error),
+        Ok(_) => return Ok(None),
+    }
+    let path = beside_us("sampand");
+    let mut sampand = Command::new(&path);
+    sampand.arg("--detach");
+    sampand.args(config.iter().flat_map(|file| [OsStr::new("--config"), file.as_os_str()]));
+    sampand.args(profile.iter().flat_map(|name| ["--profile", name]));
+    // What is printed on standard output is the services alone.
+    let ran = sampand
+        .stdin(Stdio::null())
+        .stdout(io::stderr())
+        .status()
+        .map_err(|error| cannot_run(&path, &error))?;
+    Ok((!ran.success()).then(|| ran.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)))
 }
 
 fn down(ask: &Ask<'_>) -> Result<u8, Error> {
@@ -208,16 +233,9 @@ fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
     if ask.wants_json() { out(format!("{:#}\n", serde_json::Value::from(values)).as_bytes()) } else { Ok(()) }
 }
 
-/// How a program is run in a container.
-struct Exec<'a> {
-    tty: bool,
-    user: Option<&'a str>,
-    env: &'a [String],
-    workdir: Option<&'a str>,
-}
-
 /// Becomes `sampan exec`: terminal, signals and exit code are the runtime's own.
-fn exec(ask: &Ask<'_>, service: &str, command: &[String], with: &Exec<'_>) -> Result<u8, Error> {
+fn exec(ask: &Ask<'_>, with: &args::Exec) -> Result<u8, Error> {
+    let service = &with.service;
     let inspect: api::Inspect = ask.get(&of(service, ""))?;
     if inspect.status.pid.is_none() {
         complain(&format!("{service} is not running: {}", inspect.status.text));
@@ -230,16 +248,24 @@ fn exec(ask: &Ask<'_>, service: &str, command: &[String], with: &Exec<'_>) -> Re
             program.arg("--tty");
         }
         program.args(with.env.iter().flat_map(|variable| ["--env", variable]));
-        program.args(with.user.iter().flat_map(|user| ["--user", *user]));
-        program.args(with.workdir.iter().flat_map(|folder| ["--cwd", *folder]));
-        program.arg(&inspect.container_id).args(command)
+        program.args(with.user.iter().flat_map(|user| ["--user", user]));
+        program.args(with.workdir.iter().flat_map(|folder| ["--cwd", folder]));
+        program.arg(&inspect.container_id).args(&with.command)
     })
 }
 
-/// The one of our own installation, else the PATH's.
 fn become_program(name: &str, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Result<u8, Error> {
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(name)));
-    let path = beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(name));
+    let path = beside_us(name);
     let error = arguments(&mut Command::new(&path)).exec();
-    Err(Error::Broken(io::Error::new(error.kind(), format!("cannot run {}: {error}", path.display()))))
+    Err(cannot_run(&path, &error))
+}
+
+/// The program of our own installation, else the PATH's.
+fn beside_us(name: &str) -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(name)));
+    beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(name))
+}
+
+fn cannot_run(path: &Path, error: &io::Error) -> Error {
+    Error::Here(format!("cannot run {}: {error}", path.display()))
 }

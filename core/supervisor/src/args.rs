@@ -16,6 +16,12 @@ pub struct Args {
     /// Services of this profile start by themselves too; may be repeated
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub profile: Vec<String>,
+    /// In the background: returns when sampand is ready, or says why it is not. Its own lines are in state_dir/sampand.log
+    #[arg(short, long, conflicts_with = "check")]
+    pub detach: bool,
+    /// What --detach starts
+    #[arg(long, hide = true)]
+    pub background: bool,
     /// Only check the config: print all errors, exit 2 if there are any
     #[arg(long)]
     pub check: bool,

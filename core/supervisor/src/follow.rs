@@ -1,8 +1,9 @@
 //! The services' output on sampand's own: one stream of all services from the plugin that keeps the logs, line by line to
-//! the view. Not under systemd, whose journal is not meant to get everything twice, and not at log levels above info.
+//! the view. Not under systemd, whose journal is not meant to get everything twice, not into the file of a sampand in
+//! the background, and not at log levels above info.
 use crate::life::Context;
 use crate::task::Task;
-use crate::view::View;
+use crate::view::{Output, View};
 use sampan_config::Config;
 use sampan_config::schema::LogLevel;
 use std::os::fd::OwnedFd;
@@ -12,7 +13,10 @@ use std::sync::Arc;
 /// A line longer than this is cut: it is for eyes.
 const LINE_MAX: usize = 16 * 1024;
 
-pub fn wanted(config: &Config) -> bool {
+pub fn wanted(config: &Config, view: &View) -> bool {
+    if view.leads_to() == Output::File {
+        return false;
+    }
     let talks = matches!(config.supervisor.log_level, LogLevel::Info | LogLevel::Debug | LogLevel::Trace);
     talks && !sampan_systemd::notify::is_listened_to() && std::env::var_os("JOURNAL_STREAM").is_none()
 }

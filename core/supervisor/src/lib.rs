@@ -28,10 +28,12 @@ pub mod inside;
 pub mod steps;
 pub mod metrics;
 pub mod usage;
+mod volumes;
 pub mod request;
 mod turn;
 pub mod life;
 pub mod check;
+pub mod background;
 
 // What comes into the loop, and from where.
 pub mod message;

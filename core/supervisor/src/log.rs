@@ -4,7 +4,7 @@
 //! happened, then numbers with their units. JSON is one object a line with the same facts. For systemd's journal the level
 //! is a priority in front (sd-daemon(3)). Absent on purpose: spans, filters by target and regular expressions; one level for
 //! all (`log_level`).
-use crate::view::{View, colour_of};
+use crate::view::{Output, View, colour_of};
 use sampan_config::schema::{LogFormat, LogLevel, Supervisor};
 use std::fmt::Write;
 use std::os::fd::AsFd;
@@ -83,6 +83,9 @@ impl Subscriber for Lines {
         event.record(&mut facts);
         let level = *event.metadata().level();
         let line = match now().1 {
+            Format::Text if self.view.leads_to() == Output::File => {
+                format!("{} {}", crate::clock::rfc3339_now(), facts.text(level, false))
+            }
             Format::Text => facts.text(level, self.view.colour()),
             Format::Journal => facts.journal(level),
             Format::Json => facts.json(level, event.metadata().target()),

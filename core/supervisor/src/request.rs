@@ -3,6 +3,7 @@
 use crate::metrics;
 use crate::usage;
 use sampan_api as api;
+use sampan_config::near::nearest;
 use std::os::fd::OwnedFd;
 use tokio::sync::{broadcast, oneshot};
 
@@ -90,6 +91,13 @@ pub enum Request {
         answer: Answer<usage::Lives>,
     },
     Graph(Answer<Vec<api::Needs>>),
+    Volumes(Answer<Vec<api::Volume>>),
+    RemoveVolume {
+        name: String,
+        answer: Answer<api::Volume>,
+    },
+    Secrets(Answer<Vec<api::Secret>>),
+    Networks(Answer<Vec<api::Network>>),
     Events {
         since: Option<u64>,
         answer: Answer<EventStream>,
@@ -127,4 +135,37 @@ pub fn failure(code: &str, error: impl Into<String>) -> api::Failure {
 /// What is asked for while sampand ends.
 pub fn stopping() -> api::Failure {
     failure("stopping", "sampand is stopping")
+}
+
+/// There is nothing of that name; the nearest one, or all of them.
+pub fn no_such(kind: &str, name: &str, names: &[&str]) -> api::Failure {
+    /// As many are read at a glance.
+    const SHOWN: usize = 20;
+    let hint = match (nearest(name, names.iter().copied()), names.len()) {
+        (_, 0) => "there is none".to_owned(),
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, count) if count > SHOWN => {
+            format!("there are {count}: {}, ..", names.get(..SHOWN).unwrap_or_default().join(", "))
+        }
+        (None, _) => format!("there are: {}", names.join(", ")),
+    };
+    failure(&format!("no-such-{kind}"), format!("no {kind} {name:?}; {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::no_such;
+
+    #[test]
+    fn the_nearest_name_is_offered_or_all_as_long_as_they_can_be_read() {
+        let said = |name: &str, names: &[&str]| no_such("service", name, names).error;
+        assert_eq!(said("wbe", &["db", "web"]), "no service \"wbe\"; did you mean `web`?");
+        assert_eq!(said("cache", &["db", "web"]), "no service \"cache\"; there are: db, web");
+        assert_eq!(said("web", &[]), "no service \"web\"; there is none");
+        let many: Vec<String> = (0..1000).map(|n| format!("worker-{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(said("x", &many).starts_with("no service \"x\"; there are 1000: worker-0, "));
+        assert!(said("x", &many).len() < 400);
+        assert_eq!(no_such("volume", "a", &[]).code, "no-such-volume");
+    }
 }

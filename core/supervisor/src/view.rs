@@ -25,6 +25,15 @@ enum Line {
     Flush(SyncSender<()>),
 }
 
+/// Where standard output leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Somebody looks: a terminal, the journal, whoever started sampand.
+    Foreground,
+    /// A file of sampand's own lines, each with its time; the services' output is in their logs.
+    File,
+}
+
 /// A handle on the output thread. Clones share the queue.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -32,11 +41,12 @@ pub struct View {
     dropped: Arc<AtomicU64>,
     width: Arc<AtomicUsize>,
     colour: bool,
+    output: Output,
 }
 
 impl View {
     /// Starts the output thread. Colour is for terminals alone, and not where `NO_COLOR` is set (no-color.org).
-    pub fn start() -> std::io::Result<View> {
+    pub fn start(output: Output) -> std::io::Result<View> {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let (lines, queue) = bounded(LINES_MAX);
         let view = View {
@@ -44,6 +54,7 @@ impl View {
             dropped: Arc::new(AtomicU64::new(0)),
             width: Arc::new(AtomicUsize::new(0)),
             colour,
+            output,
         };
         let (dropped, width) = (view.dropped.clone(), view.width.clone());
         std::thread::Builder::new()
@@ -56,6 +67,10 @@ impl View {
     /// Whether lines may carry colour.
     pub fn colour(&self) -> bool {
         self.colour
+    }
+
+    pub fn leads_to(&self) -> Output {
+        self.output
     }
 
     /// Makes room for these names in the first column.

@@ -2,7 +2,7 @@
 use crate::life::{Context, Dirs};
 use crate::source::Source;
 use crate::task::Task;
-use crate::view::View;
+use crate::view::{Output, View};
 use crate::worker::opening::{self, Configs, Opening};
 use crate::worker::record;
 use crate::worker::{Begin, Outcome, Worker};
@@ -33,7 +33,7 @@ const FLUSH_MAX: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_millis(20);
 
 /// The worker, from its first breath to its exit code.
-pub fn run(keel: Keel, source: Source) -> u8 {
+pub fn run(keel: Keel, source: Source, output: Output) -> u8 {
     crate::fence::small_heap();
     // What we and our plugins make is for nobody else, unless whoever makes it says so (fchmod). The keel keeps the umask
     // it was started with: hooks have it.
@@ -66,7 +66,7 @@ pub fn run(keel: Keel, source: Source) -> u8 {
             return CONFIG;
         }
     };
-    let view = match View::start() {
+    let view = match View::start(output) {
         Ok(view) => view,
         Err(error) => return fail(&format!("cannot start the output thread: {error}")),
     };
@@ -111,7 +111,7 @@ async fn start(
     let plugins = Arc::new(opened.plugins);
     let Configs { first: config, then } = configs;
     view.names(config.services.keys().map(String::as_str));
-    let follow = follow::wanted(&config);
+    let follow = follow::wanted(&config, &view);
     let logged = config.services.values().any(|service| service.logging.driver != LogDriver::None);
     let dirs = Dirs { run: config.supervisor.run_dir.clone(), state: config.supervisor.state_dir.clone() };
     let context = Rc::new(Context::new(keel.clone(), pool_keel, plugins, hierarchies, cgroup_parent, dirs));

@@ -9,9 +9,10 @@
 //! what the other needs: who holds a layer waits for blobs and for lower layers only, who holds a blob for nothing.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::{Errno, retry_on_intr};
@@ -122,26 +123,51 @@ pub(super) fn remove_tree(path: &Path) {
     if !is_folder {
         let _ = fs::remove_file(path);
     } else if fs::remove_dir_all(path).is_err() {
-        remove_deep(path);
+        let _ = remove_deep(path);
     }
 }
 
-/// Folders in folders, more than there can be descriptors or bytes in a path: each is moved up beside the first before it is
-/// emptied.
-fn remove_deep(path: &Path) {
+/// Folders in folders, more than there can be descriptors, bytes in a path, or calls on a stack: each is moved up into the first
+/// before it is emptied. What cannot go keeps nothing else from going; the first such error is told.
+pub fn remove_deep(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return fs::remove_file(path);
+    }
+    let mut first = Ok(());
+    let mut note = |result: io::Result<()>| {
+        if first.is_ok() {
+            first = result;
+        }
+    };
     let mut todo = vec![path.to_owned()];
     while let Some(folder) = todo.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        // The first one is read whole before anything is moved into it.
+        let entries = fs::read_dir(&folder).map(|entries| entries.flatten().collect::<Vec<_>>());
+        for entry in entries.unwrap_or_else(|error| {
+            note(Err(error));
+            Vec::new()
+        }) {
             let inner = entry.path();
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let _ = fs::remove_file(inner);
+                note(fs::remove_file(inner));
             } else if fs::remove_dir(&inner).is_err() {
-                let beside = path.with_file_name(format!("deep-{}-{}", std::process::id(), serial()));
-                if fs::rename(&inner, &beside).is_ok() {
-                    todo.push(beside);
+                let up = path.join(unused());
+                match fs::rename(&inner, &up) {
+                    Ok(()) => todo.push(up),
+                    Err(error) => note(Err(error)),
                 }
             }
         }
-        let _ = fs::remove_dir(&folder);
+        if folder != path {
+            note(fs::remove_dir(&folder));
+        }
     }
+    note(fs::remove_dir(path));
+    first
+}
+
+/// A name that nobody can have guessed.
+fn unused() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("deep-{}-{}-{}", std::process::id(), serial(), now.as_nanos())
 }

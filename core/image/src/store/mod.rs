@@ -29,7 +29,7 @@ pub use blobs::{Blob, Partial};
 pub use gc::Pruned;
 pub use index::{Image, Name};
 pub use layers::{ChainId, Claim, Staging};
-pub use locks::{Alone, Writer};
+pub use locks::{Alone, Writer, remove_deep};
 
 use crate::error::{Error, Kind, Result};
 

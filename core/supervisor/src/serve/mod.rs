@@ -3,6 +3,7 @@
 //! A handler turns a request into a message for the loop and waits for its answer; it decides nothing. Who may ask is decided
 //! by the peer's credentials, looked at once per connection, whatever the file's mode says (`callers`).
 mod reads;
+mod stores;
 
 use crate::callers::{self, Groups, Peer, Right};
 use crate::listen::Listening;
@@ -20,7 +21,7 @@ use axum::extract::{ConnectInfo, Path, Query, Request as HttpRequest, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::serve::IncomingStream;
 use futures_util::stream;
 use sampan_api as api;
@@ -125,6 +126,11 @@ fn routes(send: Send) -> Router {
         .route("/v1/services/{name}/processes", get(move |send, name| reads::processes(send, looks, name)))
         .route("/v1/usage", get(move |send, query| reads::used(send, used, query)))
         .route("/v1/graph", get(reads::graph))
+        .route("/v1/volumes", get(stores::volumes))
+        .route("/v1/volumes/{name}", delete(stores::remove_volume))
+        .route("/v1/secrets", get(stores::secrets))
+        .route("/v1/networks", get(stores::networks))
+        .route("/v1/networks/{name}", get(stores::network))
         .route("/v1/services/{name}/start", post(start_service))
         .route("/v1/services/{name}/stop", post(stop_service))
         .route("/v1/services/{name}/restart", post(restart_service))
@@ -170,7 +176,7 @@ struct Refusal(StatusCode, api::Failure);
 impl From<api::Failure> for Refusal {
     fn from(failure: api::Failure) -> Refusal {
         let status = match failure.code.as_str() {
-            "no-such-service" | "no-such-plugin" => StatusCode::NOT_FOUND,
+            code if code.starts_with("no-such-") => StatusCode::NOT_FOUND,
             "config" => StatusCode::UNPROCESSABLE_ENTITY,
             "refused" => StatusCode::CONFLICT,
             "stopping" => StatusCode::SERVICE_UNAVAILABLE,

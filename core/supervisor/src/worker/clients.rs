@@ -8,7 +8,7 @@ use crate::explain::{Known, explain};
 use crate::fleet::Entry;
 use crate::message::Asker;
 use crate::metrics;
-use crate::request::{Answer, ControlReply, EventStream, Request, failure, stopping};
+use crate::request::{Answer, ControlReply, EventStream, Request, failure, no_such, stopping};
 use crate::settings::Event;
 use crate::usage;
 use sampan_api as api;
@@ -92,6 +92,10 @@ impl Worker {
             }
             Request::Lives { services, answer } => send(answer, self.lives_of(&services)),
             Request::Graph(answer) => send(answer, Ok(self.needs())),
+            Request::Volumes(answer) => self.volumes(answer),
+            Request::RemoveVolume { name, answer } => self.remove_volume(name, answer),
+            Request::Secrets(answer) => send(answer, Ok(self.secrets())),
+            Request::Networks(answer) => self.networks(answer),
             Request::Events { since, answer } => send(answer, self.events(since)),
             Request::Logs { services, follow, tail, answer } => {
                 if let Some(unknown) = services.iter().find(|name| self.fleet.get(name).is_none()) {
@@ -363,8 +367,7 @@ impl Worker {
     }
 
     fn no_such(&self, name: &str) -> api::Failure {
-        let names: Vec<&str> = self.fleet.entries.keys().map(|name| &**name).collect();
-        failure("no-such-service", format!("no service {name:?}; there are: {}", names.join(", ")))
+        no_such("service", name, &self.fleet.entries.keys().map(|name| &**name).collect::<Vec<_>>())
     }
 }
 

@@ -25,6 +25,7 @@ pub mod opening;
 pub mod pause;
 pub mod record;
 mod shutdown;
+mod stores;
 mod turns;
 mod waiters;
 mod wishes;

@@ -71,6 +71,13 @@ fn services_find_each_other_on_roots_of_all_kinds_from_their_first_instruction_o
     let found = world.finds("db", "front");
     assert!(found.contains("10.144."), "{found}");
     assert_eq!(world.finds("early", "postgres"), "", "it is not in that network");
+    let back: sampan_api::Network = serde_json::from_str(&world.ok(&["network", "inspect", "back"])).unwrap();
+    let there: Vec<&str> = back.members.iter().map(|member| member.service.as_str()).collect();
+    assert_eq!((back.up, back.internal, there), (true, true, vec!["db"]), "{back:?}");
+    let address = back.members[0].address.as_deref().unwrap();
+    assert!(world.inside("db", "/bin/busybox ip address").contains(address), "{back:?}");
+    let table = world.ok(&["network", "ls"]);
+    assert!(table.contains("default  up ") && table.contains("up, internal"), "{table}");
     // Over the death of a worker, and over a restart.
     kill(world.worker().unwrap(), libc::SIGKILL);
     assert_eq!(world.finds("db", "front"), found);

@@ -16,7 +16,7 @@ pub const LONG: Duration = Duration::from_secs(60);
 /// Runs until it is killed, as one process.
 pub const LIVE: &str = "command = [\"/bin/sleep\", \"100000\"]\nstop_signal = \"SIGKILL\"\n";
 /// In the environment of keel and worker.
-const MARK: &str = "SAMPAN_TEST_WORLD";
+pub const MARK: &str = "SAMPAN_TEST_WORLD";
 
 pub struct World {
     bundle: Bundle,
@@ -430,8 +430,9 @@ impl World {
             let _ = keel.kill();
             let _ = keel.wait();
         }
-        if let Some(holder) = self.holder() {
-            kill(holder, libc::SIGKILL);
+        for process in self.marked() {
+            let pid = process.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            pid.into_iter().for_each(|pid| kill(pid, libc::SIGKILL));
         }
         for _ in 0..100 {
             let groups = self.groups();
