@@ -1,5 +1,6 @@
 //! docs/config.md from the key table.
 
+use crate::elsewhere::{self, Name};
 use crate::keys::{Applies, Key, SECTIONS, Stage};
 
 pub fn markdown() -> String {
@@ -37,7 +38,45 @@ pub fn markdown() -> String {
             out.push_str(&format!("\nLater: {}.\n", names.join(", ")));
         }
     }
+    out.push_str(&names_elsewhere());
     out
+}
+
+fn names_elsewhere() -> String {
+    let mut out = String::from(
+        "\n## Names elsewhere\n\n\
+         What compose, Quadlet and systemd call each key. In brackets: how the value is written here, where it cannot stay as it is. An option\n\
+         of Quadlet's column is one of podman run, for `PodmanArgs=`; what is in systemd's stands in the `[Service]` and `[Unit]` of a Quadlet\n\
+         file too. Whoever writes one of these names into config.toml is told ours. Keys that nobody else has are left out.\n",
+    );
+    for (path, rows) in elsewhere::SECTIONS {
+        let title = match path {
+            "" => "Top level".to_string(),
+            path => format!("[{}]", path.replace('*', "X")),
+        };
+        out.push_str(&format!("\n### {title}\n\n| key | compose | Quadlet | systemd |\n|---|---|---|---|\n"));
+        for row in rows {
+            let cells = row.columns().map(|(whose, names)| cell(whose, &names));
+            if cells.iter().any(|cell| !cell.is_empty()) {
+                out.push_str(&format!("| `{}` | {} |\n", row.key().replace('*', "X"), cells.join(" | ")));
+            }
+        }
+    }
+    out.push_str("\n### What has no key\n\n| whose | name | here |\n|---|---|---|\n");
+    for (whose, name, here) in elsewhere::NOTHING {
+        out.push_str(&format!("| {whose} | `{name}` | {here} |\n"));
+    }
+    out
+}
+
+fn cell(whose: &str, names: &[Name]) -> String {
+    let one = |name: &Name| {
+        // As each of them writes it.
+        let equals = if whose == "compose" || name.name.starts_with("--") { "" } else { "=" };
+        let written = if name.written.is_empty() { String::new() } else { format!(" ({})", name.written) };
+        format!("`{}{equals}`{written}", name.name)
+    };
+    names.iter().map(one).collect::<Vec<_>>().join(", ").replace('|', "\\|")
 }
 
 fn row(key: &Key) -> String {

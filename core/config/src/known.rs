@@ -1,6 +1,7 @@
 //! Whether a tree has only keys that exist and are built; hints for those that do not.
 
 use crate::diagnostic::Diagnostic;
+use crate::elsewhere;
 use crate::keys::{self, Found, Key, Stage};
 use crate::merge::join;
 use crate::tree::{Node, Table, Value};
@@ -103,7 +104,7 @@ fn unknown(
     node: &Node,
     errors: &mut Vec<Diagnostic>,
 ) {
-    let hint = keys::instead(section, above, name, node.at.text());
+    let hint = elsewhere::instead(path, section, above, name, node.at.text());
     errors.push(Diagnostic::error(path, &node.key, format!("unknown key `{name}`"), hint));
 }
 

@@ -18,6 +18,7 @@ pub mod words;
 
 pub mod env_file;
 pub mod keys;
+pub mod elsewhere;
 pub mod schema;
 pub mod source;
 

@@ -3,6 +3,7 @@
 
 mod any;
 mod differences;
+mod elsewhere;
 mod images;
 mod mistakes;
 mod resolve;

@@ -211,6 +211,34 @@ fn names_of_others() {
         "MemoryMax = \"1G\"",
         &["2:1 services.web: unknown key `MemoryMax` [systemd's name; here: resources.memory = \"1G\"]"],
     );
+    service(
+        "\"Environment=\" = \"A=b\"",
+        &[
+            "2:1 services.web: unknown key `Environment=` [Quadlet's and systemd's name; here: environment = \"A=b\"]",
+        ],
+    );
+    service(
+        "deploy.replicas = 2",
+        &[
+            "2:1 services.web: unknown key `deploy` [compose's name; here: resources.cpus, resources.memory, resources.memory_low, resources.pids, restart.policy, restart.delay, restart.reset_after, restart.max_attempts]",
+        ],
+    );
+    service(
+        "CPUQuota = \"50%\"",
+        &["2:1 services.web: unknown key `CPUQuota` [systemd's name; here: resources.cpus (100% = 1.0)]"],
+    );
+    service(
+        "LimitNOFILE = 1024",
+        &[
+            "2:1 services.web: unknown key `LimitNOFILE` [systemd's name; here: ulimits (LimitNOFILE: { nofile = N })]",
+        ],
+    );
+    check(
+        "mem_limit = \"1G\"",
+        &[
+            "1:1 unknown key `mem_limit` [compose's name; here: resources.memory = \"1G\", in [services.NAME]]",
+        ],
+    );
     service("mounts = []", &["2:1 services.web: unknown key `mounts` [not a key: write volumes]"]);
     service(
         "restart.mode = \"always\"",
