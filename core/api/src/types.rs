@@ -1,6 +1,7 @@
 //! The types of the control API. Times are RFC 3339 in UTC, durations whole milliseconds with the unit in the name.
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// Reply of `GET /v1/version`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,6 +68,17 @@ pub struct Inspect {
     /// What the root of the present life is made of, where that is an image.
     #[serde(default)]
     pub image: Option<Image>,
+    /// Its own, in its network namespace, without loopback and link-local ones; none where it has the host's network.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// Names alone of what the config gives: a value may be a password.
+    #[serde(default)]
+    pub environment: Vec<String>,
+    /// `resources` of the config.
+    #[serde(default)]
+    pub limits: serde_json::Value,
     /// What each plugin changed in the container's config, leaf by leaf.
     pub owners: BTreeMap<String, String>,
     /// The last run of the health check.
@@ -81,6 +93,17 @@ pub struct Image {
     pub digest: String,
     /// As `80/tcp`: what it says that it listens on; nothing is published for that.
     pub exposed_ports: Vec<String>,
+}
+
+/// What a service has of the host's files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// `volume`, `tmpfs` or `secret`.
+    pub kind: String,
+    /// A path of the host; the secret's name; empty for a tmpfs.
+    pub source: String,
+    pub target: String,
+    pub read_only: bool,
 }
 
 /// What is counted over all runs of sampand: it outlives reboots.

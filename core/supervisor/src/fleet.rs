@@ -204,6 +204,10 @@ impl Entry {
             bundle,
             attempt: self.machine.attempts,
             started_at: self.live.as_ref().and_then(|live| live.started_at).map(crate::clock::rfc3339),
+            addresses: Vec::new(),
+            mounts: mounts(self.config()),
+            environment: self.config().environment.keys().cloned().collect(),
+            limits: serde_json::to_value(&self.config().resources).unwrap_or_default(),
             owners: self.owners.clone(),
             image: self.image.as_ref().map(|used| api::Image {
                 reference: used.reference.clone(),
@@ -218,6 +222,22 @@ impl Entry {
             }),
         }
     }
+}
+
+fn mounts(config: &schema::Service) -> Vec<api::Mount> {
+    let mount = |kind: &str, source: String, target: &str, read_only| api::Mount {
+        kind: kind.into(),
+        source,
+        target: target.to_owned(),
+        read_only,
+    };
+    let volumes = config.volumes.iter().map(|volume| {
+        mount("volume", volume.source.path().display().to_string(), &volume.target, volume.read_only)
+    });
+    let tmpfs = config.tmpfs.iter().map(|tmpfs| mount("tmpfs", String::new(), &tmpfs.target, false));
+    let secrets =
+        config.secrets.iter().map(|secret| mount("secret", secret.source.clone(), &secret.target, true));
+    volumes.chain(tmpfs).chain(secrets).collect()
 }
 
 /// `0`, `137 SIGKILL`, `137 oom`, `unknown`.

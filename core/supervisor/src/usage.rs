@@ -3,6 +3,7 @@
 use sampan_api as api;
 use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies, Psi, Stats};
 use sampan_runtime::kernel::pidfd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -97,6 +98,37 @@ fn counted_on_interfaces(table: &str) -> api::Traffic {
     sum
 }
 
+/// Of those that have a network namespace of their own.
+pub fn addresses(lives: &Lives) -> Vec<IpAddr> {
+    let of = |life: &Life| {
+        let read = |name| pidfd::read(life.pidfd.as_fd(), name).unwrap_or_default();
+        let (v4, v6) = (read("net/fib_trie"), read("net/if_inet6"));
+        own_addresses(&String::from_utf8_lossy(&v4), &String::from_utf8_lossy(&v6))
+    };
+    lives.all.iter().filter(|life| life.has_network).flat_map(of).collect()
+}
+
+/// `/proc/PID/net/fib_trie` has `|-- ADDRESS` before `/32 host LOCAL`, in each table once; `if_inet6` an address in hex on each line.
+fn own_addresses(fib_trie: &str, if_inet6: &str) -> Vec<IpAddr> {
+    let mut all = Vec::new();
+    let mut last = None;
+    for line in fib_trie.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            last = address.parse::<Ipv4Addr>().ok();
+        } else if line == "/32 host LOCAL"
+            && let Some(address) = last.filter(|address| !address.is_loopback())
+            && !all.contains(&IpAddr::V4(address))
+        {
+            all.push(IpAddr::V4(address));
+        }
+    }
+    let v6 =
+        if_inet6.lines().filter_map(|line| u128::from_str_radix(line.split_whitespace().next()?, 16).ok());
+    let v6 = v6.map(Ipv6Addr::from).filter(|a| !a.is_loopback() && !a.is_unicast_link_local());
+    all.extend(v6.map(IpAddr::V6));
+    all
+}
+
 /// In the order of their numbers.
 pub fn processes(lives: &Lives) -> Vec<api::Process> {
     let groups = lives.all.iter().filter_map(|life| life.group(lives.hierarchies));
@@ -153,6 +185,15 @@ mod tests {
         for cut in 0..stat.len() - 30 {
             let _ = told(7, &stat[..cut], status, b"");
         }
+    }
+
+    #[test]
+    fn addresses_are_its_own() {
+        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.144.0.0\n        /20 link UNICAST\n     |-- 10.144.0.2\n        /32 host LOCAL\n     |-- 127.0.0.1\n        /32 host LOCAL\nLocal:\n     |-- 10.144.0.2\n        /32 host LOCAL\n";
+        let v6 = "fe800000000000000000000000000001 04 40 20 80 eth0\nfd000000000000000000000000000002 04 40 00 82 eth0\n00000000000000000000000000000001 01 80 10 80 lo\n";
+        let all: Vec<String> = own_addresses(trie, v6).iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["10.144.0.2", "fd00::2"]);
+        assert!(own_addresses("|-- x\n/32 host LOCAL\n", "zz\n\n").is_empty());
     }
 
     #[test]

@@ -114,13 +114,13 @@ async fn once(seen: Arc<Mutex<Seen>>, request: HttpRequest, next: Next) -> Respo
 
 fn routes(send: Send) -> Router {
     let (asked, turn) = (send.clone(), Turn::default());
-    let (looks, used) = (Turn::default(), Turn::default());
+    let (looks, used, inspected) = (Turn::default(), Turn::default(), Turn::default());
     Router::new()
         .route("/v1/version", get(version))
         .route("/v1/loop", get(turns))
         .route("/v1/metrics", get(move || scrape::page(asked.clone(), turn.clone())))
         .route("/v1/services", get(reads::services))
-        .route("/v1/services/{name}", get(service))
+        .route("/v1/services/{name}", get(move |send, name| reads::inspect(send, inspected, name)))
         .route("/v1/services/{name}/why", get(why))
         .route("/v1/services/{name}/wait", get(reads::wait))
         .route("/v1/services/{name}/processes", get(move |send, name| reads::processes(send, looks, name)))
@@ -217,10 +217,6 @@ async fn version(State(send): State<Send>) -> Reply<api::Version> {
 
 async fn turns(State(send): State<Send>) -> Reply<api::Loop> {
     ask(&send, Request::Loop).await.map(Json)
-}
-
-async fn service(State(send): State<Send>, Path(name): Path<String>) -> Reply<api::Inspect> {
-    ask(&send, |answer| Request::Service { name, answer }).await.map(Json)
 }
 
 async fn why(State(send): State<Send>, Path(name): Path<String>) -> Reply<api::Why> {

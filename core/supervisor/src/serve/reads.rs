@@ -110,6 +110,18 @@ pub async fn processes(
     look(&send, turn, vec![name], usage::processes).await
 }
 
+/// What the loop knows, and what the kernel says of its network.
+pub async fn inspect(State(send): State<Send>, turn: Turn, Path(name): Path<String>) -> Reply<api::Inspect> {
+    let asked = name.clone();
+    let mut inspect = ask(&send, |answer| Request::Service { name: asked, answer }).await?;
+    if inspect.status.pid.is_some() {
+        // The rest is worth showing without.
+        let found = look(&send, turn, vec![name], usage::addresses).await;
+        inspect.addresses = found.map(|Json(found)| found).unwrap_or_default();
+    }
+    Ok(Json(inspect))
+}
+
 /// On a thread of the pool, one at a time: whoever asks often waits.
 async fn look<T: std::marker::Send + 'static>(
     send: &Send,

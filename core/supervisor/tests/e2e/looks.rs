@@ -24,6 +24,10 @@ restart = "no"
     world.until_state("web", "running");
     world.until_state("done", "stopped");
 
+    let web = world.inspect("web");
+    assert_eq!((web.addresses.len(), web.environment.is_empty()), (0, true), "loopback is not told");
+    assert_eq!(web.limits["memory"], serde_json::json!("64M"), "{}", web.limits);
+
     let names = |filters: &[&str]| {
         let mut args = vec!["ps", "-q"];
         filters.iter().for_each(|filter| args.extend(["--filter", *filter]));

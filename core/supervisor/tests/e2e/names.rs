@@ -70,6 +70,8 @@ fn services_find_each_other_on_roots_of_all_kinds_from_their_first_instruction_o
     assert!(!world.inside("own", "cat /etc/hosts").contains("localhost"), "its own volume stays");
     let found = world.finds("db", "front");
     assert!(found.contains("10.144."), "{found}");
+    let own = world.inspect("web").addresses;
+    assert!(own.iter().any(|address| found.contains(&address.to_string())), "{own:?} {found}");
     assert_eq!(world.finds("early", "postgres"), "", "it is not in that network");
     let back: sampan_api::Network = serde_json::from_str(&world.ok(&["network", "inspect", "back"])).unwrap();
     let there: Vec<&str> = back.members.iter().map(|member| member.service.as_str()).collect();

@@ -42,6 +42,13 @@ fn a_secret_is_told_to_its_service_and_to_nobody_else() {
     world.until("it has read them", |_| {
         std::fs::read_to_string(dir.join("shared/seen")).is_ok_and(|text| text == "hunter-onehunter-two")
     });
+    let told = |target: &str| {
+        let mounts = world.inspect("a").mounts;
+        mounts.into_iter().find(|mount| mount.target == target).expect("it is a mount of it")
+    };
+    let (volume, secret) = (told("/out"), told("/run/secrets/one"));
+    assert_eq!((volume.kind.as_str(), volume.read_only), ("volume", false));
+    assert_eq!((secret.kind.as_str(), secret.source.as_str(), secret.read_only), ("secret", "one", true));
     let secrets = run.join("secrets");
     let kept = contents(&run, &secrets) + &contents(&dir.join("state"), &secrets);
     let said = world.ok(&["inspect", "a"])
