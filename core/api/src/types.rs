@@ -83,6 +83,20 @@ pub struct Inspect {
     pub owners: BTreeMap<String, String>,
     /// The last run of the health check.
     pub last_check: Option<HealthResult>,
+    /// Of a service that has a NOTIFY_SOCKET, while it runs.
+    #[serde(default)]
+    pub notified: Option<Notified>,
+}
+
+/// What a service has said of itself (sd_notify(3)), as far as this worker has heard it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notified {
+    /// Its last word: `ready`, `reloading` or `stopping`.
+    pub says: Option<String>,
+    /// STATUS=
+    pub status: Option<String>,
+    /// Messages, or parts of them, that could not be heeded. sampand's log has the reason, once for each.
+    pub dropped: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,8 +149,8 @@ pub struct Loop {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Turn {
     pub took_us: u64,
-    /// The kind of its first message: `start`, `service`, `created`, `started`, `discarded`, `exited`, `probed`, `request`, `order`,
-    /// `config`, `gate`, `hurry` or `give-up`; empty if there was no turn.
+    /// The kind of its first message: `start`, `service`, `created`, `started`, `discarded`, `exited`, `probed`, `notified`, `request`,
+    /// `order`, `config`, `gate`, `hurry` or `give-up`; empty if there was no turn.
     pub first: String,
     pub messages: u32,
 }

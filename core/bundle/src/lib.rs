@@ -16,6 +16,7 @@ mod leaves;
 mod limits;
 mod look;
 mod mounts;
+pub mod notify;
 mod resources;
 mod rights;
 mod root;
@@ -86,6 +87,7 @@ pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     warnings.extend(resources::add(&mut spec, service, facts, resources::Kernel::of_host(), &asked));
     leaves::hooks(&mut spec, service);
     mounts::add(&mut spec, service, facts, &asked);
+    notify::add(&mut spec, service, facts);
     mounts::have_targets(&spec, service, facts)?;
     rights::add(&mut spec, service, facts, &asked);
     userns::add(&mut spec, service, facts, asked("security.userns"))?;

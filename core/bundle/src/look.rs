@@ -19,7 +19,7 @@ use super::image::{self, Found, Image};
 use super::root::Root;
 use super::userns::{self, Users};
 use super::users::{self, Resolved};
-use super::{dev, rights, secrets};
+use super::{dev, notify, rights, secrets};
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub struct Look {
     relabel: Vec<PathBuf>,
     secrets: Option<Secrets>,
     users: Option<userns::Ask>,
+    /// Where its socket will be.
+    notify: Option<PathBuf>,
 }
 
 /// Secrets to write, and where.
@@ -110,6 +112,8 @@ pub struct Facts {
     pub secrets: Option<PathBuf>,
     /// Of a user namespace of its own.
     pub users: Option<Users>,
+    /// Where the socket is that it says on how it is.
+    pub notify: Option<PathBuf>,
     /// What could not be had as asked, for the log.
     pub warnings: Vec<String>,
 }
@@ -167,6 +171,7 @@ impl Look {
                 asks: secrets::asks(service),
             }),
             users: userns::Ask::of(service, state_dir).filter(|_| asked("security.userns")),
+            notify: service.may_notify().then(|| notify::folder(run_dir, &service.name)),
         }
     }
 
@@ -245,7 +250,9 @@ fn needed(service: &Service) -> Vec<String> {
             let tmpfs = service.tmpfs.iter().map(|tmpfs| tmpfs.target.clone());
             let volumes = service.volumes.iter().map(|volume| volume.target.clone());
             let secrets = secrets::mounts(service, Path::new("")).into_iter().map(|(_, target)| target);
-            mounts.chain(tmpfs).chain(volumes).chain(secrets).chain([service.working_dir.clone()]).collect()
+            let notify = service.may_notify().then(|| notify::FOLDER.to_owned());
+            let ours = secrets.chain(notify).chain([service.working_dir.clone()]);
+            mounts.chain(tmpfs).chain(volumes).chain(ours).collect()
         }
         Source::Rootfs(_) | Source::Bundle(_) | Source::Image(_) => Vec::new(),
     }
@@ -297,6 +304,7 @@ pub fn look(look: &Look) -> Result<Facts, Error> {
             .map_err(|why| wrong(why).hint("name a user of the rootfs, or write numbers"))?;
         facts.user = Some(user);
     }
+    facts.notify.clone_from(&look.notify);
     facts.groups = added(look, &root, &facts.root)?;
     facts.folders = look.folders.iter().filter(|path| root.has_folder(path)).cloned().collect();
     let files = NETWORK_FILES.iter().filter(|path| !look.is_ro || !root.lacks(path));

@@ -6,7 +6,7 @@ use oci_spec::runtime as oci;
 use serde_json::{Value, json};
 
 use super::leaves::{set, to_json};
-use super::{Error, Facts, secrets};
+use super::{Error, Facts, notify, secrets};
 use sampan_config::schema::{Service, Tmpfs, Volume};
 
 pub fn add(spec: &mut Value, service: &Service, facts: &Facts, asked: &dyn Fn(&str) -> bool) {
@@ -18,7 +18,7 @@ pub fn add(spec: &mut Value, service: &Service, facts: &Facts, asked: &dyn Fn(&s
         ours.extend(service.volumes.iter().map(|volume| bind(volume, facts)));
     }
     for (source, target) in facts.secrets.iter().flat_map(|folder| secrets::mounts(service, folder)) {
-        ours.push(secret(&source, &target));
+        ours.push(bound(&source, &target));
     }
     // The outer before the inner, whichever way they were written.
     ours.sort_by_key(|m| m.destination().components().count());
@@ -68,6 +68,7 @@ fn key_of(service: &Service, path: &str) -> &'static str {
     match () {
         () if service.volumes.iter().any(|v| v.target == path) => "volumes",
         () if service.tmpfs.iter().any(|t| t.target == path) => "tmpfs",
+        () if path == notify::FOLDER => "notify",
         () if secrets::mounts(service, Path::new("")).iter().any(|(_, target)| target == path) => "secrets",
         () => "rootfs.mode",
     }
@@ -109,7 +110,12 @@ fn bind(volume: &Volume, facts: &Facts) -> oci::Mount {
     mount
 }
 
-fn secret(source: &Path, target: &str) -> oci::Mount {
+/// A folder of ours, which the container can look into.
+pub fn closed(source: &Path, target: &str) -> Value {
+    to_json(&bound(source, target))
+}
+
+fn bound(source: &Path, target: &str) -> oci::Mount {
     let options = ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"].map(String::from).to_vec();
     let mut mount = oci::Mount::default();
     mount

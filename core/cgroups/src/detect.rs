@@ -170,6 +170,18 @@ impl Hierarchies {
         Ok(self.list.iter().zip(own).map(folder).collect())
     }
 
+    /// To ask which processes are in this group or below it. One hierarchy is enough: each process is in every one.
+    pub fn members(&self, path: &CgroupsPath) -> Result<Members<'_>> {
+        let at = self.list.len().saturating_sub(1);
+        let folder = self.folders(path)?.into_iter().nth(at);
+        let (Some(hierarchy), Some(folder)) = (self.list.get(at), folder) else {
+            return Err(Error::new(Doing::Detect, "/proc/self/mountinfo").problem("no hierarchy"));
+        };
+        let mounts = read("/proc/self/mountinfo")?;
+        let mount_root = mount_root(&mounts, &hierarchy.mount).unwrap_or("/").to_owned();
+        Ok(Members { hierarchy, mount_root, folder })
+    }
+
     /// Our own group in each hierarchy.
     fn own_folders(&self) -> Result<Vec<String>> {
         let groups = read("/proc/self/cgroup")?;
@@ -179,6 +191,23 @@ impl Hierarchies {
             below_mount(path, mount_root(&mounts, &h.mount).unwrap_or("/")).to_owned()
         };
         Ok(self.list.iter().map(folder).collect())
+    }
+}
+
+/// Whose processes are those of one group and of the groups below it.
+#[derive(Debug)]
+pub struct Members<'h> {
+    hierarchy: &'h Hierarchy,
+    mount_root: String,
+    folder: String,
+}
+
+impl Members<'_> {
+    /// By what its /proc/PID/cgroup says.
+    pub fn has(&self, groups: &str) -> bool {
+        let path = own_group(groups, self.hierarchy).map(|path| below_mount(path, &self.mount_root));
+        let below = path.and_then(|path| path.strip_prefix(self.folder.as_str()));
+        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
     }
 }
 
@@ -292,6 +321,26 @@ mod tests {
         assert_eq!(own(Version::V1, "/sys/fs/cgroup/cpu,cpuacct", &["cpu", "cpuacct"]), Some("/c"));
         assert_eq!(own(Version::V2, "/sys/fs/cgroup/unified", &["hugetlb"]), Some("/u"));
         assert_eq!(own(Version::V1, "/sys/fs/cgroup/pids", &["pids"]), None);
+    }
+
+    #[test]
+    fn a_group_has_the_processes_of_those_below_it() {
+        let members = Members {
+            hierarchy: &hierarchy(Version::V2, "/sys/fs/cgroup", &[]),
+            mount_root: "/docker/abc".into(),
+            folder: "sampan/web".into(),
+        };
+        for (groups, has) in [
+            ("0::/docker/abc/sampan/web\n", true),
+            ("4:memory:/x\n0::/docker/abc/sampan/web/init.scope\n", true),
+            ("0::/docker/abc/sampan/web2\n", false),
+            ("0::/docker/abc/sampan/evil/sampan/web\n", false),
+            ("4:memory:/docker/abc/sampan/web\n0::/\n", false),
+            ("0::/docker/abc/sampan\n", false),
+            ("", false),
+        ] {
+            assert_eq!(members.has(groups), has, "{groups}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ mod stats;
 
 pub use cgroup::{Cgroup, Held, Identity};
 pub use cgroups_path::CgroupsPath;
-pub use detect::{Hierarchies, Layout};
+pub use detect::{Hierarchies, Layout, Members};
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use mark::Mark;

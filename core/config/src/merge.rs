@@ -8,8 +8,11 @@ use crate::tree::{Node, Table, Value};
 use crate::variables;
 
 /// Keys that exclude each other: of two layers the upper one's stays.
-const EXCLUSIVE: [(&str, &[&str]); 2] =
-    [("", &["rootfs", "bundle", "image"]), ("healthcheck", &["test", "http", "tcp", "unix", "notify"])];
+const EXCLUSIVE: [(&str, &[&str]); 3] = [
+    ("", &["rootfs", "bundle", "image"]),
+    ("healthcheck", &["test", "http", "tcp", "unix", "notify"]),
+    ("reload", &["signal", "command"]),
+];
 
 /// Adds an included file's tree: the two are peers.
 pub fn unite(tree: &mut Table, other: Table, path: &str, errors: &mut Vec<Diagnostic>) {

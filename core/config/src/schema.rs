@@ -22,7 +22,10 @@ mod userns;
 pub use files::{NamedVolume, Relabel, Secret, SecretSource, SecretUse, Tmpfs, Volume, VolumeSource};
 pub use group::Group;
 pub use lasting::Lasting;
-pub use life::{Condition, Dependency, Healthcheck, HttpProbe, Notify, OnUnhealthy, Probe, TestCommand};
+pub use life::{
+    ByWatchdog, Condition, Dependency, Healthcheck, HttpProbe, Notify, OnUnhealthy, Probe, Reload,
+    TestCommand,
+};
 pub use logging::{LogDriver, Logging, OnFull};
 pub use metrics::MetricsAt;
 pub use network::{ExtraHost, HostAddress, Membership, Network, Resolver, Subnet};
@@ -182,6 +185,11 @@ pub struct Service {
     /// From the beginning of a life until it is ready; 0 = as long as it takes.
     #[serde(serialize_with = "text::duration")]
     pub start_timeout: Duration,
+    /// How long it may be silent (WATCHDOG=1); 0 = for ever.
+    #[serde(skip_serializing)]
+    pub watchdog: Duration,
+    #[serde(skip_serializing)]
+    pub reload: Option<Reload>,
     pub stop_signal: Signal,
     #[serde(serialize_with = "text::duration")]
     pub stop_grace_period: Duration,
@@ -197,6 +205,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether it has a socket to say how it is (NOTIFY_SOCKET).
+    pub fn may_notify(&self) -> bool {
+        self.notify == Notify::Ready || !self.watchdog.is_zero()
+    }
+
     /// entrypoint and command, joined: what the container runs. Empty only with a bundle or an image.
     pub fn argv(&self) -> Vec<String> {
         self.entrypoint.iter().chain(&self.command).cloned().collect()

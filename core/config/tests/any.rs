@@ -15,6 +15,8 @@ const LINES: &[&str] = &[
     "restart = { prevent_exit_status = [\"SIGRTMAX\"], force_exit_status = [1, 1] }",
     "restart.force_exit_status = [\"SIG64\", 256]",
     "notify = \"healthy\"",
+    "notify = \"ready\"",
+    "healthcheck.unix = \"/run/x.sock\"",
     "stop_signal = \"SIGRTMIN+1\"",
     "environment = { A = \"$x\", \"B.C\" = \"\\n\\t\\\"\" }",
     "environment = [\"A=1\", \"NAME\"]",

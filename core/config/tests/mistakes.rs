@@ -297,12 +297,16 @@ fn kinds() {
         ],
     );
     service(
-        "notify = \"ready\"",
-        &["2:10 services.web.notify: known, but not built in this version [built: none, healthy]"],
+        "notify = \"redy\"",
+        &["2:10 services.web.notify: no such readiness [did you mean \"ready\"? Else: none, healthy]"],
     );
     service(
         "notify = { fd = 3 }",
-        &["2:10 services.web.notify: known, but not built in this version [built: none, healthy]"],
+        &["2:10 services.web.notify: known, but not built in this version [built: none, ready, healthy]"],
+    );
+    service(
+        "healthcheck.unix = \"run/x\"",
+        &["2:20 services.web.healthcheck.unix: a path in the container begins with / [write \"/run/x\"]"],
     );
     service("restart.jitter = 2", &["2:18 services.web.restart.jitter: 2 is out of range [0 to 1]"]);
     service(
@@ -366,7 +370,7 @@ fn kinds() {
 fn health() {
     service(
         "healthcheck.interval = \"1s\"",
-        &["2:1 services.web.healthcheck: nothing to test [add test, http or tcp]"],
+        &["2:1 services.web.healthcheck: nothing to test [add test, http, tcp, unix or notify]"],
     );
     service(
         "healthcheck = { http = 80, tcp = 80 }",
@@ -389,13 +393,6 @@ fn health() {
         let said = said(&format!("healthcheck = {{ tcp = 80, {keys} }}"));
         assert!(matches!(said.as_slice(), [one] if one.starts_with(wrong)), "{said:?}");
     }
-    service(
-        "healthcheck.unix = \"/x\"",
-        &[
-            "2:1 services.web.healthcheck: nothing to test [add test, http or tcp]",
-            "2:13 services.web.healthcheck.unix: known, but not built in this version [leave it out]",
-        ],
-    );
     service(
         "healthcheck.http.path = \"/\"",
         &[

@@ -103,6 +103,8 @@ fn the_key_table_tells_the_truth_about_defaults() {
                 "env_file",
                 "healthcheck.test",
                 "healthcheck.tcp",
+                "healthcheck.unix",
+                "healthcheck.notify",
                 "healthcheck.stop_grace_period",
                 "sysctls",
                 "ulimits",

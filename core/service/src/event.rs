@@ -4,7 +4,9 @@
 use crate::cause::{Down, Problem, Restart, SHUTDOWN, Up, WaitFor};
 use crate::exit::{Exit, SignalName};
 use crate::policy::Policy;
+use crate::time::Span;
 use std::fmt;
+use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event<C = Policy> {
@@ -38,6 +40,12 @@ pub enum Life {
     Started,
     StartFailed(Problem),
     Health(Verdict),
+    /// It says that it is ready.
+    Ready,
+    /// Its start takes so long from now, if that is longer than it has.
+    Extend(Duration),
+    /// Its watchdog was missed: what a check that finds it unhealthy would say.
+    Silent(String),
     Drained,
     /// `empty`: no process was left in the cgroup when the status was read.
     Exited {
@@ -108,6 +116,9 @@ impl fmt::Display for Life {
             Life::StartFailed(problem) => write!(f, "start failed: {problem}"),
             Life::Health(Verdict::Healthy) => f.write_str("healthy"),
             Life::Health(Verdict::Unhealthy(output)) => write!(f, "unhealthy: {output}"),
+            Life::Ready => f.write_str("it says that it is ready"),
+            Life::Extend(span) => write!(f, "its start takes {} more", Span(*span)),
+            Life::Silent(text) => write!(f, "unhealthy: {text}"),
             Life::Drained => f.write_str("drained"),
             Life::Exited { exit, .. } => write!(f, "exit {exit}"),
             Life::Killed { empty: true } => f.write_str("no process left"),

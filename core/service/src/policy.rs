@@ -53,6 +53,8 @@ pub enum OnOom {
 pub enum Readiness {
     Started,
     Healthy,
+    /// When it says so itself.
+    Notified,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +145,12 @@ impl Policy {
         let capped = grown.min(self.delay_max.as_secs_f64());
         let part = self.jitter.clamp(0.0, 1.0) * f64::from(jitter_share) / f64::from(u32::MAX);
         Duration::try_from_secs_f64(capped * (1.0 + part)).unwrap_or(self.delay_max)
+    }
+
+    /// What follows from a service that is not well; one whose watchdog is missed need not have a health check.
+    #[must_use]
+    pub fn on_unhealthy(&self) -> OnFailure {
+        self.health.map_or(OnFailure::Restart, |health| health.on_failure)
     }
 
     /// How long a life that is stopped because it is unhealthy gets.

@@ -3,6 +3,7 @@
 mod every_pair;
 mod graph;
 mod growth;
+mod notified;
 mod parts;
 mod random;
 mod record;

@@ -43,7 +43,7 @@ impl Random {
     }
 
     fn op(&mut self) -> Op {
-        match self.below(60) {
+        match self.below(63) {
             0..4 => self.wish(),
             4..6 => Op::Live(self.policy()),
             6..8 => Op::Replace(self.policy()),
@@ -69,6 +69,9 @@ impl Random {
                 let done = usize::try_from(self.below(4)).unwrap();
                 Op::CrashInside(done, self.crash())
             }
+            59 => Op::Notes(Life::Ready),
+            60 => Op::Notes(Life::Extend(Duration::from_millis(self.of(&[0, 1, 200_000])))),
+            61 => Op::Notes(Life::Silent("no WATCHDOG=1".to_owned())),
             _ if self.percent(15) => Op::Shutdown,
             _ => Op::Hurry,
         }
@@ -130,10 +133,10 @@ impl Random {
         let health = checked.filter(|_| self.percent(80));
         Policy {
             restart,
-            readiness: if health.is_some() && self.percent(50) {
-                Readiness::Healthy
-            } else {
-                Readiness::Started
+            readiness: match self.below(3) {
+                0 if health.is_some() => Readiness::Healthy,
+                1 => Readiness::Notified,
+                _ => Readiness::Started,
             },
             health,
             attempts_max: u32::try_from(self.below(4)).unwrap(),

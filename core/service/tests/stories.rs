@@ -11,18 +11,18 @@ use std::fmt::Write;
 use std::time::Duration;
 
 /// A service and its clock. Timers fire when time passes; jobs are answered by hand.
-struct Story {
-    service: Service,
-    now: Ms,
-    text: String,
+pub struct Story {
+    pub service: Service,
+    pub now: Ms,
+    pub text: String,
 }
 
 impl Story {
-    fn new(policy: Policy) -> Story {
+    pub fn new(policy: Policy) -> Story {
         Story { service: Service::new(policy), now: Ms(0), text: String::new() }
     }
 
-    fn tell(&mut self, event: Event) -> &mut Story {
+    pub fn tell(&mut self, event: Event) -> &mut Story {
         let actions = step(&mut self.service, &event, Now::new(self.now, 0));
         let actions = actions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let state = self.service.state.show(self.now).to_string();
@@ -30,20 +30,20 @@ impl Story {
         self
     }
 
-    fn life(&mut self, life: Life) -> &mut Story {
+    pub fn life(&mut self, life: Life) -> &mut Story {
         let generation = self.service.generation;
         self.tell(Event::life(generation, life))
     }
 
-    fn up(&mut self) -> &mut Story {
+    pub fn up(&mut self) -> &mut Story {
         self.tell(Event::Up(Up::Hand)).tell(Event::Granted).life(Life::Created).life(Life::Started)
     }
 
-    fn exit(&mut self, exit: Exit) -> &mut Story {
+    pub fn exit(&mut self, exit: Exit) -> &mut Story {
         self.life(Life::Exited { exit, empty: true }).life(Life::CleanedUp)
     }
 
-    fn pass(&mut self, ms: u64) -> &mut Story {
+    pub fn pass(&mut self, ms: u64) -> &mut Story {
         self.now.0 += ms;
         if self.service.state.deadline().is_some_and(|at| at <= self.now) {
             self.life(Life::Timer);
@@ -202,7 +202,7 @@ fn one_that_does_not_become_healthy_is_not_ready_in_time() {
 }
 
 /// `up`, then `life`s, then the exit: what remains.
-fn end(policy: Policy, lives: &[Life], exit: Exit) -> String {
+pub fn end(policy: Policy, lives: &[Life], exit: Exit) -> String {
     let mut story = Story::new(policy);
     story.up();
     for life in lives {

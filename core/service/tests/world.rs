@@ -5,7 +5,7 @@
 use crate::samples;
 use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor};
 use sampan_service::event::{Found, Verdict};
-use sampan_service::policy::RestartPolicy;
+use sampan_service::policy::{Readiness, RestartPolicy};
 use sampan_service::state::{CleanupPhase, Rest};
 use sampan_service::{Action, Exit, Facts, HasPolicy, Job, Life, Ms, Now, Policy, State, Wanted, step};
 
@@ -77,6 +77,8 @@ pub enum Op {
     Empties,
     Freeze,
     Says(Verdict),
+    /// What the service says of itself, or does not say any more.
+    Notes(Life),
     /// Of the life before.
     Late(Life),
     Crash(Crash),
@@ -209,6 +211,11 @@ impl World {
             Op::Says(verdict) => {
                 if self.main == (Main::Alive { started: true }) {
                     self.live(Life::Health(verdict.clone()));
+                }
+            }
+            Op::Notes(life) => {
+                if self.main == (Main::Alive { started: true }) {
+                    self.live(life.clone());
                 }
             }
             Op::Late(life) => {
@@ -461,6 +468,13 @@ impl World {
             };
             assert_eq!(after.last_exit, Some(told), "an exit status that nobody has seen ({event})");
         }
+        let runs = |service: &Service| matches!(service.state, State::Running { .. });
+        if runs(after) && !runs(before) && after.config().policy.readiness == Readiness::Notified {
+            assert!(
+                matches!(event, Event::Life { life: Life::Ready, .. }),
+                "ready though it has not said so: {event}"
+            );
+        }
         let done = |service: &Service| service.state == State::Stopped { why: Rest::Finished };
         if done(before) && !done(after) {
             assert!(
@@ -527,7 +541,10 @@ impl World {
             } else if self.asking && !self.shutdown {
                 Op::Grant
             } else if matches!(self.service.state, State::Starting { .. }) {
-                Op::Says(Verdict::Healthy)
+                match self.config.policy.readiness {
+                    Readiness::Notified => Op::Notes(Life::Ready),
+                    Readiness::Started | Readiness::Healthy => Op::Says(Verdict::Healthy),
+                }
             } else if let Some(at) = self.timer {
                 Op::Pass(at.0.saturating_sub(self.now.0))
             } else {

@@ -68,6 +68,52 @@ pub fn peer_groups(socket: impl AsFd) -> std::io::Result<Vec<u32>> {
     }
 }
 
+/// A datagram, and who has sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peeked {
+    /// Of the buffer.
+    pub bytes: usize,
+    /// It is longer than the buffer.
+    pub is_cut: bool,
+    /// The sender's number here (SCM_CREDENTIALS, unix(7)); 0: it has none, or the socket does not ask who sends.
+    pub pid: i32,
+}
+
+/// Looks at the next datagram, which stays in the queue with the descriptors that came with it: none of them is opened here.
+/// rustix cannot say that a sender has no number, and nix says nothing of a message whose descriptors had no room.
+pub fn peek(socket: impl AsFd, into: &mut [u8]) -> std::io::Result<Peeked> {
+    #[repr(align(8))]
+    struct Room([u8; CREDENTIALS_SPACE]);
+    let mut room = Room([0; CREDENTIALS_SPACE]);
+    let mut buffer = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    // SAFETY: a msghdr of zeros is one without name, buffers and control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut buffer;
+    message.msg_iovlen = 1;
+    message.msg_control = room.0.as_mut_ptr().cast();
+    message.msg_controllen = CREDENTIALS_SPACE as _;
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the kernel writes no more than these buffers have room for; they live until after the call.
+    let bytes = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
+    let Ok(bytes) = usize::try_from(bytes) else { return Err(std::io::Error::last_os_error()) };
+    let mut pid = 0;
+    // SAFETY: the kernel has written `msg_controllen` bytes of control data into `room`, which is aligned for it.
+    let head = unsafe { libc::CMSG_FIRSTHDR(&raw const message).as_ref() };
+    if let Some(head) = head
+        && (head.cmsg_level, head.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_CREDENTIALS)
+        && head.cmsg_len >= CREDENTIALS_LEN
+    {
+        // SAFETY: by its length the whole ucred is there; any bits are one.
+        pid = unsafe { libc::CMSG_DATA(head).cast::<libc::ucred>().read_unaligned() }.pid;
+    }
+    Ok(Peeked { bytes, is_cut: message.msg_flags & libc::MSG_TRUNC != 0, pid })
+}
+
+// SAFETY: the two do arithmetic with a length, and nothing else.
+const CREDENTIALS_SPACE: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) } as usize;
+// SAFETY: as above.
+const CREDENTIALS_LEN: usize = unsafe { libc::CMSG_LEN(size_of::<libc::ucred>() as u32) } as usize;
+
 /// A descriptor that nobody can close while it is shared.
 #[derive(Debug, Clone)]
 pub struct Held(Arc<OwnedFd>);

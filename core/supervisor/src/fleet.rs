@@ -4,6 +4,7 @@
 //! until it has left the config and is at rest.
 use crate::life::UnderWay;
 use crate::probe::Last;
+use crate::sd_notify::Says;
 use crate::settings::{Service, condition};
 use crate::task::Task;
 use sampan_api as api;
@@ -47,6 +48,8 @@ pub struct Live {
     pub watch: Task,
     /// Its lifecycle.post_start; whatever of it is not over ends with the life.
     pub steps: Option<Task>,
+    /// What it says of itself; none: it cannot, or does not run yet.
+    pub says: Option<Says>,
 }
 
 /// The end of a main process, as plugins are told of it.
@@ -181,11 +184,13 @@ impl Entry {
             State::Stopped { why: Rest::Down(Down::Hand) } => "stopped by hand".into(),
             _ => state.show(now).to_string(),
         };
+        let says =
+            self.live.as_ref().and_then(|live| live.says.as_ref()).map(Says::aside).unwrap_or_default();
         match &self.under_way {
             Some(under_way) if state.is_launching() && under_way.age() >= SLOW => {
                 format!("{text} {}s: {}", under_way.age().as_secs(), under_way.doing())
             }
-            Some(_) | None => text,
+            Some(_) | None => text + &says,
         }
     }
 
@@ -214,6 +219,7 @@ impl Entry {
                 digest: used.digest.clone(),
                 exposed_ports: used.exposed_ports.clone(),
             }),
+            notified: self.live.as_ref().and_then(|live| live.says.as_ref()).map(Says::told),
             last_check: check.map(|last| api::HealthResult {
                 ok: last.outcome.ok,
                 output: last.outcome.output,

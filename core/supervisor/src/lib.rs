@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod usage;
 mod volumes;
 pub mod request;
+pub mod sd_notify;
 mod turn;
 pub mod life;
 pub mod check;

@@ -47,6 +47,11 @@ pub enum Message {
         generation: u64,
     },
     Probed(Report),
+    /// There is something on the socket by which a service says how it is.
+    Notified {
+        name: Arc<str>,
+        generation: u64,
+    },
     Request(Request),
     Order(Order),
     /// config.toml was read.
@@ -75,6 +80,7 @@ impl Message {
             Message::Discarded { .. } => "discarded",
             Message::Exited { .. } => "exited",
             Message::Probed(_) => "probed",
+            Message::Notified { .. } => "notified",
             Message::Request(_) => "request",
             Message::Order(_) => "order",
             Message::Config { .. } => "config",

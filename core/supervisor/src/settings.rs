@@ -70,6 +70,7 @@ fn policy(config: &schema::Service) -> Policy {
         readiness: match config.notify {
             Notify::None => Readiness::Started,
             Notify::Healthy => Readiness::Healthy,
+            Notify::Ready | Notify::Fd(_) => Readiness::Notified,
         },
         start_timeout: (!config.start_timeout.is_zero()).then_some(config.start_timeout),
         health: config.healthcheck.as_ref().map(|check| HealthPolicy {

@@ -1,13 +1,11 @@
-//! `restart`, `healthcheck` and `notify`.
+//! `restart` and `healthcheck`.
 
 use std::time::Duration;
 
 use super::service::{command, signal};
-use super::{Field, Fields, Value, choose};
+use super::{Field, Fields, Value, choose, ready};
 use crate::diagnostic::Diagnostic;
-use crate::schema::{
-    ExitStatus, Healthcheck, HttpProbe, Notify, OnUnhealthy, Policy, Probe, Restart, TestCommand,
-};
+use crate::schema::{ExitStatus, Healthcheck, HttpProbe, OnUnhealthy, Policy, Probe, Restart, TestCommand};
 
 const POLICIES: [(&str, Policy); 4] = [
     ("no", Policy::No),
@@ -73,6 +71,9 @@ fn policy(f: &Field<'_>, path: &str) -> Option<Policy> {
     None
 }
 
+/// How a service can be found well.
+const PROBES: [&str; 5] = ["test", "http", "tcp", "unix", "notify"];
+
 /// Whether there is meant to be one, even if it is wrong.
 pub fn says_healthcheck(t: &Fields<'_>) -> bool {
     let t = Fields::new(t.cx, t.get("healthcheck").map(|f| f.node), "");
@@ -81,7 +82,7 @@ pub fn says_healthcheck(t: &Fields<'_>) -> bool {
         Value::Array(items) => items.first().and_then(|i| i.text()) == Some("NONE"),
         _ => false,
     });
-    !off && ["test", "http", "tcp"].iter().any(|name| t.get(name).is_some())
+    !off && PROBES.iter().any(|name| t.get(name).is_some())
 }
 
 pub fn healthcheck(t: &Fields<'_>) -> Option<Healthcheck> {
@@ -89,16 +90,15 @@ pub fn healthcheck(t: &Fields<'_>) -> Option<Healthcheck> {
     let t = t.table("healthcheck", "a table");
     let probe = probe(&t);
     if probe.is_none()
-        && let Some(f) = said.filter(|f| {
-            f.node.table().is_some() && !["test", "http", "tcp"].iter().any(|n| t.get(n).is_some())
-        })
+        && let Some(f) =
+            said.filter(|f| f.node.table().is_some() && !PROBES.iter().any(|n| t.get(n).is_some()))
         && !f.node.inherited
     {
         f.cx.errors.borrow_mut().push(Diagnostic::error(
             &f.path,
             &f.node.key,
             "nothing to test",
-            "add test, http or tcp",
+            "add test, http, tcp, unix or notify",
         ));
     }
     let check = Healthcheck {
@@ -122,23 +122,8 @@ const ON_FAILURE: &[(&str, OnUnhealthy)] = &[
     ("none", OnUnhealthy::None),
 ];
 
-/// Of a service with a health check, or without.
-pub fn notify(f: &Field<'_>, has_healthcheck: bool, service: &str) -> Option<Notify> {
-    const WORDS: &[(&str, Notify)] = &[("none", Notify::None), ("healthy", Notify::Healthy)];
-    if f.node.table().is_some() {
-        f.not_built("", "built: none, healthy");
-        return None;
-    }
-    let notify = f.word("readiness", WORDS, &["ready"])?;
-    if notify == Notify::Healthy && !has_healthcheck {
-        f.wrong("there is no healthcheck", format!("add [{service}.healthcheck] or drop notify"));
-        return None;
-    }
-    Some(notify)
-}
-
 fn probe(t: &Fields<'_>) -> Option<Probe> {
-    let said: Vec<Field<'_>> = ["test", "http", "tcp"].iter().filter_map(|name| t.get(name)).collect();
+    let said: Vec<Field<'_>> = PROBES.iter().filter_map(|name| t.get(name)).collect();
     if let [first, second, ..] = said.as_slice() {
         let error = Diagnostic::error(&t.path, &second.node.key, "two kinds of test", "drop one");
         t.cx.errors.borrow_mut().push(error.also(&first.node.key, "the other"));
@@ -160,6 +145,12 @@ fn probe(t: &Fields<'_>) -> Option<Probe> {
             status: http.or("status", status, (200, 399)),
             host: http.or("host", host, "localhost".into()),
         }));
+    }
+    if let Some(f) = t.get("unix") {
+        return f.inside_path().map(|path| Probe::Unix(path.into()));
+    }
+    if let Some(f) = t.get("notify") {
+        return ready::by_watchdog(&f).map(Probe::Notify);
     }
     t.get("tcp").and_then(|f| f.port()).map(Probe::Tcp)
 }

@@ -7,6 +7,7 @@ mod logging;
 mod network;
 mod plugin;
 mod ports;
+mod ready;
 mod resources;
 mod rights;
 mod service;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Cx, Field, Fields, Named, Value, files, life, logging, network, ports, resources, rights, steps, stores,
+    Cx, Field, Fields, Named, Value, files, life, logging, network, ports, ready, resources, rights, steps,
+    stores,
 };
 use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
@@ -55,6 +56,8 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
     let healthcheck = life::healthcheck(&t);
     // What an image says of it is known when it is here.
     let may_be_images = image && t.get("healthcheck").is_none();
+    let watchdog = t.or("watchdog", ready::watchdog, Duration::ZERO);
+    ready::have_watchdog(&t, healthcheck.as_ref(), watchdog);
     let has_healthcheck = healthcheck.is_some() || life::says_healthcheck(&t) || may_be_images;
     let mut service = Service {
         name: name.to_string(),
@@ -92,8 +95,10 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         ports,
         restart: life::restart(&t.table("restart", "a policy or a table")),
         depends_on,
-        notify: t.or("notify", |f| life::notify(f, has_healthcheck, &t.path), Notify::None),
+        notify: t.or("notify", |f| ready::notify(f, has_healthcheck, &t.path), Notify::None),
         start_timeout: t.or("start_timeout", Field::duration, Duration::from_secs(90)),
+        watchdog,
+        reload: t.or("reload", |f| f.or_none(ready::reload), None),
         stop_signal: t.or("stop_signal", signal, Signal(libc::SIGTERM)),
         stop_grace_period: t.or("stop_grace_period", Field::duration, Duration::from_secs(10)),
         logging: logging::logging(&t.table("logging", "a driver or a table")),

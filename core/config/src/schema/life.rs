@@ -1,10 +1,11 @@
 //! How a service is: when it is ready and well, and what it needs of others.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::text;
+use super::{Signal, text};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Healthcheck {
@@ -34,7 +35,15 @@ pub enum Probe {
     /// By us, in the container's network namespace.
     Http(HttpProbe),
     Tcp(u16),
+    /// A path in the container.
+    Unix(PathBuf),
+    /// None of ours: the service says so itself, by its watchdog.
+    Notify(ByWatchdog),
 }
+
+/// Written `true`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByWatchdog;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TestCommand {
@@ -100,4 +109,18 @@ pub enum Condition {
 pub enum Notify {
     None,
     Healthy,
+    /// It says READY=1 (sd_notify(3)).
+    Ready,
+    /// It writes a newline to this descriptor.
+    Fd(u32),
+}
+
+/// How a service is told to read its configuration again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reload {
+    /// To its main process.
+    Signal(Signal),
+    /// Run in the container.
+    Command(Vec<String>),
 }

@@ -8,8 +8,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    ExitStatus, ExtraHost, Healthcheck, HostAddress, Membership, NameOrId, NoUser, Signal, Subnet,
-    TestCommand, Tmpfs, User,
+    ByWatchdog, ExitStatus, ExtraHost, Healthcheck, HostAddress, Membership, NameOrId, NoUser, Signal,
+    Subnet, TestCommand, Tmpfs, User,
 };
 use crate::units;
 
@@ -67,6 +67,12 @@ pub fn healthcheck<S: Serializer>(check: &Option<Healthcheck>, s: S) -> Result<S
     match check {
         Some(check) => check.serialize(s),
         None => Without { test: ["NONE"] }.serialize(s),
+    }
+}
+
+impl Serialize for ByWatchdog {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_bool(true)
     }
 }
 

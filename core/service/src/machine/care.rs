@@ -1,4 +1,4 @@
-//! While it runs: health.
+//! While it runs: health, and what it says of itself.
 
 use super::Turn;
 use crate::cause::Why;
@@ -6,6 +6,7 @@ use crate::event::Verdict;
 use crate::policy::{OnFailure, Readiness};
 use crate::service::HasPolicy;
 use crate::state::{Health, State};
+use std::time::Duration;
 
 impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn health(&mut self, verdict: &Verdict) {
@@ -31,9 +32,36 @@ impl<C: HasPolicy> Turn<'_, C> {
         }
     }
 
+    /// What is ready stays so, whatever it says.
+    pub(super) fn ready(&mut self) {
+        match &self.service.facts.state {
+            State::Starting { since, health, .. } if self.policy().readiness == Readiness::Notified => {
+                let (since, health) = (*since, *health);
+                self.running(since, health, false);
+            }
+            runs!() | no_life!() | launching!() | State::Stopping { .. } | State::Lingering { .. } => {}
+        }
+    }
+
+    /// Of its start alone: a service has no say in how long its stop takes.
+    pub(super) fn extend(&mut self, span: Duration) {
+        let until = self.now.at.after(span);
+        match &mut self.service.facts.state {
+            State::Starting { deadline: Some(at), .. } => *at = until.max(*at),
+            runs!() | no_life!() | launching!() | State::Stopping { .. } | State::Lingering { .. } => {}
+        }
+    }
+
+    pub(super) fn silent(&mut self, text: &str) {
+        match &self.service.facts.state {
+            runs!() => self.unhealthy(text),
+            no_life!() | launching!() | State::Stopping { .. } | State::Lingering { .. } => {}
+        }
+    }
+
     pub(super) fn unhealthy(&mut self, output: &str) {
         let why = Why::Unhealthy(output.to_owned());
-        match self.policy().health.map_or(OnFailure::None, |h| h.on_failure) {
+        match self.policy().on_unhealthy() {
             OnFailure::Restart | OnFailure::Stop => self.stop(why, self.policy().health_grace()),
             OnFailure::Kill => self.kill_for(why),
             OnFailure::None => match &mut self.service.facts.state {

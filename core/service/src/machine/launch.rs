@@ -102,7 +102,7 @@ impl<C: HasPolicy> Turn<'_, C> {
         let health = if self.policy().health.is_some() { Health::Starting } else { Health::None };
         match self.policy().readiness {
             Readiness::Started => self.running(self.now.at, health, adopted),
-            Readiness::Healthy => {
+            Readiness::Healthy | Readiness::Notified => {
                 self.go(State::Starting { since: self.now.at, deadline, health });
             }
         }

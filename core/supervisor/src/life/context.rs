@@ -8,6 +8,7 @@ use crate::inside::{self, Inside};
 use crate::probe::Exec;
 use crate::request::failure;
 use crate::scope;
+use crate::sd_notify;
 use crate::steps::{self, Steps};
 use sampan_api as api;
 use sampan_cgroups::Hierarchies;
@@ -203,9 +204,10 @@ impl Context {
         self.kept.borrow_mut().remove(name);
         self.killed_in.borrow_mut().remove(name);
         let (io, keel) = (self.dirs.io(name), self.keel_for_the_pool());
-        let (state, name) = (self.dirs.state.clone(), name.to_owned());
+        let (Dirs { run, state }, name) = (self.dirs.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || {
             super::drop_stdio(&keel, &io, &name);
+            sd_notify::socket::forget(&keel, &run, &name);
             let image = sampan_bundle::image::forget(&state, &name);
             for why in
                 [image, sampan_bundle::userns::forget(&state, &name)].into_iter().filter_map(Result::err)

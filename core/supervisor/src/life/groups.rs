@@ -1,5 +1,5 @@
 //! A service's control groups outside of its launch: looked at, emptied, thawed, given other limits.
-use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies, Identity};
+use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies, Identity, Members};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -76,4 +76,9 @@ pub fn remove_cgroup_parent(hierarchies: &Hierarchies, parent: &str) {
 
 pub fn group<'h>(hierarchies: &'h Hierarchies, path: &str) -> Result<Cgroup<'h>, sampan_cgroups::Error> {
     Cgroup::at(hierarchies, &CgroupsPath::Absolute(path.to_owned()))
+}
+
+/// To ask which processes are a service's.
+pub fn members<'h>(hierarchies: &'h Hierarchies, path: &str) -> Result<Members<'h>, sampan_cgroups::Error> {
+    hierarchies.members(&CgroupsPath::Absolute(path.to_owned()))
 }

@@ -8,6 +8,7 @@ use super::reading::look_at;
 use super::stdio::{self, Places};
 use super::talk::{self, Launch, Order, Said};
 use super::{of_config, of_io, of_launch, tag};
+use crate::sd_notify;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use sampan_bundle as bundle;
@@ -190,6 +191,10 @@ impl Job<'_> {
         let order = self.order;
         let places = Places { service: &order.service, io: &order.io, logs: &order.logs };
         let stdio = stdio::open(order.stdio, self.keel, places, stdio::owner(spec, plan))?;
+        if order.notifies {
+            sd_notify::socket::make(self.keel, &order.run, &order.service)
+                .map_err(|error| Problem::Io(format!("cannot make its NOTIFY_SOCKET: {error}")))?;
+        }
         let log = self.hook_log();
         let root = Root::new(Some(&order.containers)).map_err(of_io)?;
         let folder = root.create(&order.service).map_err(of_io)?;

@@ -51,7 +51,9 @@ use std::time::SystemTime;
 
 pub use cleanup::{Cleanup, cleanup, discard, let_go};
 pub use context::{Context, Dirs};
-pub use groups::{identity, is_frozen, kill_all, last_look, remove_cgroup_parent, set_frozen, thaw, update};
+pub use groups::{
+    identity, is_frozen, kill_all, last_look, members, remove_cgroup_parent, set_frozen, thaw, update,
+};
 use launcher::Launcher;
 pub use launcher::{Launchers, UnderWay, own_tag};
 pub use process::{end, exit_status, netns_of, reaped, signal};
@@ -165,6 +167,7 @@ async fn create_with(
         stdio,
         hook_log: hook_log(context, &config, stdio, has_hooks),
         groups_are_ready,
+        notifies: config.may_notify(),
     };
     let text = context.plugins.spec(ctx.handle).unwrap_or_else(|| spec.to_string().into());
     drop(spec);
@@ -190,9 +193,7 @@ async fn create_with(
         }
     };
     *kept = Kept { groups: resources, spec: Some(bundled) };
-    for warning in &warnings {
-        context.warn(&config.name, warning);
-    }
+    warnings.iter().for_each(|warning| context.warn(&config.name, warning));
     Ok(Box::new(Created { process, netns, owners: made.owners, image, gate: StartGate(launcher) }))
 }
 

@@ -62,6 +62,8 @@ pub struct Launch {
     pub hook_log: hooks::Log,
     /// The groups are those of the life before, with the same limits.
     pub groups_are_ready: bool,
+    /// It has a socket to say how it is.
+    pub notifies: bool,
 }
 
 /// What a launching process says.

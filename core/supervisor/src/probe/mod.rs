@@ -51,9 +51,10 @@ pub enum Check {
     },
 }
 
-impl From<&schema::Probe> for Check {
-    fn from(probe: &schema::Probe) -> Check {
-        match probe {
+impl Check {
+    /// None: the service says itself how it is.
+    pub fn of(probe: &schema::Probe) -> Option<Check> {
+        Some(match probe {
             schema::Probe::Http(http) => Check::Http {
                 port: http.port,
                 path: http.path.clone(),
@@ -61,8 +62,10 @@ impl From<&schema::Probe> for Check {
                 host: http.host.clone(),
             },
             schema::Probe::Tcp(port) => Check::Tcp { port: *port },
+            schema::Probe::Unix(path) => Check::Unix { path: path.clone() },
             schema::Probe::Test(test) => Check::Exec { argv: test.argv() },
-        }
+            schema::Probe::Notify(_) => return None,
+        })
     }
 }
 

@@ -48,13 +48,14 @@ impl Probes {
         Probes { reports, running: HashMap::new() }
     }
 
-    /// Begins to check `target`; `health` is what its state says now. Replaces a former schedule of the same service.
+    /// Begins to check `target`, where there is something to check; `health` is what its state says now. Replaces a former schedule of the same service.
     pub fn begin(&mut self, target: Target, plan: &Healthcheck, health: Health) {
         let service = target.service.clone();
         self.end(&service);
+        let Some(check) = Check::of(&plan.probe) else { return };
         let last = Arc::new(Mutex::new(None));
         let schedule = Schedule {
-            check: Check::from(&plan.probe),
+            check,
             rules: rules(plan),
             timeout: plan.timeout,
             reports: self.reports.clone(),

@@ -20,6 +20,7 @@ mod bound;
 mod clients;
 mod desired;
 mod images;
+mod notified;
 mod notify;
 pub mod opening;
 pub mod pause;
@@ -237,6 +238,7 @@ impl Worker {
             Message::Discarded { name } => self.discarded(&name),
             Message::Exited { name, generation } => self.exited(&name, generation),
             Message::Probed(report) => self.probed(&report),
+            Message::Notified { name, generation } => self.notified(&name, generation),
             Message::Request(request) => self.request(request),
             Message::Order(order) => self.order(order),
             Message::Config { asker, result } => self.config_read(asker, result),
@@ -264,6 +266,7 @@ impl Worker {
     fn after(&mut self, name: &str, before: &Service) {
         let Some(entry) = self.fleet.get_mut(name) else { return };
         notify::moved(&self.context, entry, &before.state);
+        notified::hear(&self.context, &self.send, entry);
         // A life that is over by the machine's account gives up what belonged to it.
         if before.state.has_life() && !entry.machine.state.has_life() {
             entry.live = None;
@@ -483,6 +486,7 @@ fn watch(
         gate,
         watch,
         steps: None,
+        says: None,
     }
 }
 

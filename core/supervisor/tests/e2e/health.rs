@@ -1,5 +1,6 @@
 //! Health checks of each kind, what follows from a bad one, and the order that dependencies ask for.
 use super::{LIVE, World};
+use sampan_testkit::need;
 
 /// Answers HTTP on port 8000 of its own loopback.
 const HTTPD: &str = r#"command = ["/bin/busybox", "httpd", "-f", "-p", "8000", "-h", "/etc"]
@@ -54,6 +55,37 @@ fn a_check_runs_in_the_services_working_directory_also_on_a_volume() {
     world.start();
     for name in ["root", "user"] {
         healthy(&world, name);
+    }
+}
+
+/// A socket is looked for in the container alone, wherever links lead.
+#[test]
+fn a_unix_socket_that_accepts_is_healthy() {
+    let mut world = world!("");
+    if !need::programs(&["python3"], "python3") {
+        return;
+    }
+    let listens = "import os, socket, time; s = socket.socket(socket.AF_UNIX); s.bind('/run/x'); s.listen(); \
+                   os.symlink('/run/x', '/run/link'); os.symlink('../../../..', '/run/out'); time.sleep(100000)";
+    let service = |name: &str, path: &str| {
+        format!(
+            "[services.{name}]\nrootfs = \"host\"\ncommand = [\"/usr/bin/python3\", \"-c\", \"{listens}\"]\n\
+             stop_signal = \"SIGKILL\"\nhealthcheck = {{ unix = \"{path}\", interval = \"100ms\", \
+             start_period = \"0s\", retries = 1, on_failure = \"none\" }}\n"
+        )
+    };
+    let outside = world.dir().join("outside");
+    let _listener = std::os::unix::net::UnixListener::bind(&outside).unwrap();
+    let outside = format!("/run/out{}", outside.display());
+    world.configure(
+        &[service("there", "/run/link"), service("missing", "/run/y"), service("out", &outside)].concat(),
+    );
+    world.start();
+    healthy(&world, "there");
+    for name in ["missing", "out"] {
+        world.until(&format!("{name} is not"), |world| world.inspect(name).status.health == "unhealthy");
+        let said = world.inspect(name).last_check.unwrap().output;
+        assert!(said.starts_with("connect to /run/") && said.contains("no such file"), "{said}");
     }
 }
 

@@ -43,6 +43,7 @@ mod plugins;
 mod records;
 mod secrets;
 mod runtime;
+mod sd_notify;
 mod sealed;
 mod shutdown;
 mod stops;

@@ -1,0 +1,46 @@
+//! A service that says how it is (sd_notify(3)): its socket, where its programs look for it, and how often they are to say so.
+//!
+//! The folder is mounted, not the socket: one that is made anew is there at once, for whoever sends next. Where it is mounted is
+//! what a container's manager uses by systemd's container interface.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::leaves::set;
+use super::{Facts, mounts};
+use sampan_config::schema::{NamespaceMode, Service};
+
+/// In the container.
+pub const FOLDER: &str = "/run/host";
+/// In that folder.
+pub const SOCKET: &str = "notify";
+
+/// Where a service's socket is on the host, whether it has one or not.
+pub fn folder(run_dir: &Path, service: &str) -> PathBuf {
+    run_dir.join("notify").join(service)
+}
+
+pub fn add(spec: &mut Value, service: &Service, facts: &Facts) {
+    let Some(folder) = &facts.notify else { return };
+    let mut all = spec.pointer("/mounts").and_then(Value::as_array).cloned().unwrap_or_default();
+    all.retain(|mount| mount["destination"] != FOLDER);
+    all.push(mounts::closed(folder, FOLDER));
+    set(spec, "/mounts", all.into());
+    let mut said = vec![format!("NOTIFY_SOCKET={FOLDER}/{SOCKET}")];
+    if !service.watchdog.is_zero() {
+        said.push(format!("WATCHDOG_USEC={}", service.watchdog.as_micros()));
+        // Whom it means; in a namespace of others nobody can know.
+        if service.namespaces.pid == NamespaceMode::Private {
+            said.push("WATCHDOG_PID=1".into());
+        }
+    }
+    let mut env = spec.pointer("/process/env").and_then(Value::as_array).cloned().unwrap_or_default();
+    let is_ours = |entry: &Value| {
+        let name = entry.as_str().and_then(|entry| entry.split_once('=')).map_or("", |(name, _)| name);
+        ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"].contains(&name)
+    };
+    env.retain(|entry| !is_ours(entry));
+    env.extend(said.into_iter().map(Value::from));
+    set(spec, "/process/env", json!(env));
+}

@@ -1,0 +1,72 @@
+//! What a service says of itself: `notify`, `watchdog`, `healthcheck.notify`; and `reload`, which asks it to.
+
+use std::time::Duration;
+
+use super::service::{command, signal};
+use super::{Field, Fields};
+use crate::schema::{ByWatchdog, Healthcheck, Notify, Probe, Reload};
+
+/// One that is shorter would be missed by a busy machine, not by a service that hangs.
+const WATCHDOG_MIN: Duration = Duration::from_millis(100);
+const WORDS: &[(&str, Notify)] =
+    &[("none", Notify::None), ("ready", Notify::Ready), ("healthy", Notify::Healthy)];
+
+/// Of a service with a health check, or without.
+pub fn notify(f: &Field<'_>, has_healthcheck: bool, service: &str) -> Option<Notify> {
+    if f.node.table().is_some() {
+        f.not_built("", "built: none, ready, healthy");
+        return None;
+    }
+    let notify = f.word("readiness", WORDS, &[])?;
+    if notify == Notify::Healthy && !has_healthcheck {
+        f.wrong("there is no healthcheck", format!("add [{service}.healthcheck] or drop notify"));
+        return None;
+    }
+    Some(notify)
+}
+
+pub fn watchdog(f: &Field<'_>) -> Option<Duration> {
+    let watchdog = f.duration()?;
+    if !watchdog.is_zero() && watchdog < WATCHDOG_MIN {
+        f.wrong("too short", "100ms or more; 0s: none");
+        return None;
+    }
+    Some(watchdog)
+}
+
+pub fn by_watchdog(f: &Field<'_>) -> Option<ByWatchdog> {
+    if f.boolean()? {
+        return Some(ByWatchdog);
+    }
+    f.wrong("can be true alone", "leave it out");
+    None
+}
+
+/// A health that nothing could tell.
+pub fn have_watchdog(t: &Fields<'_>, check: Option<&Healthcheck>, watchdog: Duration) {
+    let by_watchdog = check.is_some_and(|check| matches!(check.probe, Probe::Notify(_)));
+    let check = Fields::new(t.cx, t.get("healthcheck").map(|f| f.node), format!("{}.healthcheck", t.path));
+    if let Some(f) = check.get("notify").filter(|_| by_watchdog && watchdog.is_zero()) {
+        f.wrong("there is no watchdog", format!("add {}.watchdog = \"30s\"", t.path));
+    }
+}
+
+pub fn reload(f: &Field<'_>) -> Option<Reload> {
+    if f.node.table().is_none() {
+        return f.expected("a table: { signal } or { command }");
+    }
+    let t = f.fields();
+    t.only(&["signal", "command"], &[]);
+    match (t.get("signal"), t.get("command")) {
+        (Some(f), None) => signal(&f).map(Reload::Signal),
+        (None, Some(f)) => command(&f).map(Reload::Command),
+        (Some(_), Some(f)) => {
+            f.wrong("beside signal", "drop one");
+            None
+        }
+        (None, None) => {
+            t.missing("signal", "as reload = { signal = \"SIGHUP\" }, or { command = [\"PROGRAM\"] }");
+            None
+        }
+    }
+}

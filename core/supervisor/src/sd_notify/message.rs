@@ -1,0 +1,193 @@
+//! What a message of sd_notify(3) says. Any bytes may come; nothing is asked of anybody here.
+use crate::probe;
+use std::fmt;
+use std::time::Duration;
+
+/// A longer message is none.
+pub const BYTES_MAX: usize = 4096;
+/// What is shown of a STATUS.
+const STATUS_BYTES_MAX: usize = 200;
+
+/// One assignment that means something to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// READY=1: also after a reload.
+    Ready,
+    /// RELOADING=1
+    Reloading,
+    /// STOPPING=1
+    Stopping,
+    /// STATUS=, as it can be shown.
+    Status(String),
+    /// MAINPID=, by the numbers of who says it.
+    MainPid(u32),
+    /// EXTEND_TIMEOUT_USEC=
+    Extend(Duration),
+    /// WATCHDOG=1
+    Alive,
+    /// WATCHDOG=trigger
+    Trigger,
+    /// WATCHDOG_USEC=
+    Watchdog(Duration),
+    /// BARRIER=1: it waits until the descriptor that came with it is closed.
+    Barrier,
+    /// FDSTORE=1
+    StoreFds,
+}
+
+/// Why something is not done, and counted instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// Of a process that is none of the service's.
+    Foreign,
+    TooLong,
+    /// No assignment that sd_notify(3) knows, or one with a value that it does not have.
+    Unclear,
+    /// Another main process than ours.
+    MainPid,
+    StoreFds,
+}
+
+impl Dropped {
+    pub const COUNT: usize = 5;
+
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dropped::Foreign => {
+                f.write_str("it comes from a process that is not in the service's control group")
+            }
+            Dropped::TooLong => write!(f, "it is longer than {BYTES_MAX} bytes"),
+            Dropped::Unclear => f.write_str("it has no assignment, or no value, that sd_notify(3) knows"),
+            Dropped::MainPid => {
+                f.write_str("MAINPID: the main process is the one that sampand has started, and no other")
+            }
+            Dropped::StoreFds => {
+                f.write_str("FDSTORE: this version keeps no descriptors for a service; they are closed")
+            }
+        }
+    }
+}
+
+/// What a message says, in its order.
+pub fn parse(message: &[u8]) -> (Vec<Said>, Option<Dropped>) {
+    let (mut said, mut dropped, mut known) = (Vec::new(), None, false);
+    for line in message.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        match assignment(line) {
+            Ok(Some(one)) => {
+                known = true;
+                said.push(one);
+            }
+            Ok(None) => known = true,
+            Err(Unknown) => dropped = Some(Dropped::Unclear),
+        }
+    }
+    // Whoever knows more than we do says that beside what we know.
+    let only_unknown = !known && dropped.is_none();
+    (said, dropped.or(only_unknown.then_some(Dropped::Unclear)))
+}
+
+struct Unknown;
+
+/// None: it is of sd_notify(3), or somebody's own (`X_`), and there is nothing to do about it.
+fn assignment(line: &[u8]) -> Result<Option<Said>, Unknown> {
+    let at = line.iter().position(|byte| *byte == b'=').ok_or(Unknown)?;
+    let (name, value) = (line.get(..at).unwrap_or_default(), line.get(at + 1..).unwrap_or_default());
+    let one = |said: Said| if value == b"1" { Ok(Some(said)) } else { Err(Unknown) };
+    match name {
+        b"READY" => one(Said::Ready),
+        b"RELOADING" => one(Said::Reloading),
+        b"STOPPING" => one(Said::Stopping),
+        b"BARRIER" => one(Said::Barrier),
+        b"FDSTORE" => one(Said::StoreFds),
+        b"STATUS" => Ok(Some(Said::Status(shown(value)))),
+        b"MAINPID" => Ok(Some(Said::MainPid(number(value)?.try_into().map_err(|_| Unknown)?))),
+        b"EXTEND_TIMEOUT_USEC" => Ok(Some(Said::Extend(Duration::from_micros(number(value)?)))),
+        b"WATCHDOG_USEC" => match number(value)? {
+            0 => Err(Unknown),
+            micros => Ok(Some(Said::Watchdog(Duration::from_micros(micros)))),
+        },
+        b"WATCHDOG" if value == b"trigger" => Ok(Some(Said::Trigger)),
+        b"WATCHDOG" => one(Said::Alive),
+        b"MONOTONIC_USEC" | b"ERRNO" | b"BUSERROR" | b"VARLINKERROR" | b"EXIT_STATUS" | b"NOTIFYACCESS"
+        | b"FDNAME" | b"FDPOLL" | b"FDSTOREREMOVE" | b"MAINPIDFDID" | b"MAINPIDFD" => Ok(None),
+        _ if name.starts_with(b"X_") => Ok(None),
+        _ => Err(Unknown),
+    }
+}
+
+fn number(value: &[u8]) -> Result<u64, Unknown> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(value).ok().filter(|_| digits);
+    text.and_then(|text| text.parse().ok()).ok_or(Unknown)
+}
+
+/// One line that can do no harm to a terminal.
+fn shown(value: &[u8]) -> String {
+    let mut text = probe::clean(value.get(..STATUS_BYTES_MAX).unwrap_or(value));
+    while text.len() > STATUS_BYTES_MAX {
+        text.pop();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sd_notify_knows_is_understood() {
+        let message =
+            b"READY=1\nSTATUS=\x1b[31mgoes on\nMAINPID=12\nEXTEND_TIMEOUT_USEC=1500000\nX_MINE=5\nERRNO=2";
+        assert_eq!(
+            parse(message),
+            (
+                vec![
+                    Said::Ready,
+                    Said::Status("?[31mgoes on".into()),
+                    Said::MainPid(12),
+                    Said::Extend(Duration::from_millis(1500))
+                ],
+                None
+            )
+        );
+        assert_eq!(parse(b"RELOADING=1\nMONOTONIC_USEC=17\n"), (vec![Said::Reloading], None));
+        let watchdog = vec![Said::Alive, Said::Trigger, Said::Watchdog(Duration::from_secs(2))];
+        assert_eq!(parse(b"WATCHDOG=1\nWATCHDOG=trigger\nWATCHDOG_USEC=2000000"), (watchdog, None));
+    }
+
+    #[test]
+    fn what_nobody_understands_is_counted_and_the_rest_holds() {
+        let unclear = Some(Dropped::Unclear);
+        for message in [
+            &b""[..],
+            b"\n\n",
+            b"READY",
+            b"READY=0",
+            b"READY=1 ",
+            b" READY=1",
+            b"=",
+            b"\xff\xfe\0",
+            b"WATCHDOG_USEC=0",
+            b"WATCHDOG=yes",
+            b"MAINPID=-1",
+            b"MAINPID=99999999999999999999",
+            b"EXTEND_TIMEOUT_USEC=+5",
+        ] {
+            assert_eq!(parse(message), (vec![], unclear), "{message:?}");
+        }
+        assert_eq!(parse(b"READY=1\nNONSENSE"), (vec![Said::Ready], unclear));
+    }
+
+    #[test]
+    fn a_status_is_short_and_plain() {
+        let (said, _) = parse(&[b"STATUS=".as_slice(), &[0xff; 4000]].concat());
+        let Some(Said::Status(text)) = said.first() else { panic!("{said:?}") };
+        assert!(text.len() <= STATUS_BYTES_MAX && !text.chars().any(char::is_control));
+    }
+}

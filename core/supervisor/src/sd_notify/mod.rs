@@ -1,0 +1,230 @@
+//! What services say of themselves, as sd_notify(3) has it: a datagram socket for each life of each service that may notify.
+//!
+//! ```text
+//!   service ── READY=1 ──> run_dir/notify/X/notify ── look ─► parse ─► the loop ─► journal ─► take
+//!                          (the keel holds it too)
+//! ```
+//! A message is looked at, done, and only then taken from the queue: a worker that dies in between leaves it to the next one.
+//! Doing it twice does no harm.
+//!
+//! Any process of the container may send any bytes. The socket is in no other container, and besides, the kernel says who has
+//! sent: a process outside of the service's control group is not heard. One that has ended by then (a shell's `systemd-notify`)
+//! cannot be asked where it was, and is believed: it had the socket.
+pub mod message;
+pub mod socket;
+
+use crate::fence;
+use crate::task::Task;
+use message::{BYTES_MAX, Dropped, Said};
+use rustix::net::{RecvFlags, recv};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use sampan_api as api;
+use sampan_cgroups::Members;
+use sampan_runtime::kernel::pidfd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Of a status in a table.
+const STATUS_CHARS_MAX: usize = 60;
+
+/// One service's socket, to be heard.
+#[derive(Debug, Clone)]
+pub struct Socket(Arc<OwnedFd>);
+
+/// A message that is still in the queue.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// As the kernel translates it; none where the sender has no number here.
+    pub pid: Option<Pid>,
+    pub said: Vec<Said>,
+    pub dropped: Option<Dropped>,
+}
+
+impl From<OwnedFd> for Socket {
+    fn from(fd: OwnedFd) -> Socket {
+        Socket(Arc::new(fd))
+    }
+}
+
+impl Socket {
+    pub fn shared(&self) -> Arc<OwnedFd> {
+        self.0.clone()
+    }
+
+    /// The next message; it stays where it is.
+    pub fn look(&self) -> io::Result<Option<Heard>> {
+        let mut bytes = [0; BYTES_MAX];
+        let peeked = match fence::peek(&*self.0, &mut bytes) {
+            Ok(peeked) => peeked,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let (said, dropped) = match peeked.is_cut {
+            true => (Vec::new(), Some(Dropped::TooLong)),
+            false => message::parse(bytes.get(..peeked.bytes).unwrap_or_default()),
+        };
+        Ok(Some(Heard { pid: Pid::from_raw(peeked.pid), said, dropped }))
+    }
+
+    /// Takes it from the queue. The kernel closes the descriptors that came with it, for which there is no room: whoever waits
+    /// for that (BARRIER=1) knows that all that was sent before is done.
+    pub fn take(&self) -> io::Result<()> {
+        recv(&*self.0, &mut [0_u8; 1], RecvFlags::DONTWAIT)?;
+        Ok(())
+    }
+}
+
+/// What one life says of itself.
+#[derive(Debug)]
+pub struct Says {
+    pub socket: Socket,
+    pub members: Members<'static>,
+    /// For what comes next. Dropped, nobody listens.
+    pub wait: Task,
+    last: Option<Word>,
+    status: Option<String>,
+    dropped: [u64; Dropped::COUNT],
+}
+
+/// How it is by its own account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    Ready,
+    Reloading,
+    Stopping,
+}
+
+impl Word {
+    fn word(self) -> &'static str {
+        match self {
+            Word::Ready => "ready",
+            Word::Reloading => "reloading",
+            Word::Stopping => "stopping",
+        }
+    }
+}
+
+impl Says {
+    pub fn new(socket: Socket, members: Members<'static>, wait: Task) -> Says {
+        Says { socket, members, wait, last: None, status: None, dropped: [0; Dropped::COUNT] }
+    }
+
+    pub fn is(&mut self, word: Word) {
+        self.last = Some(word);
+    }
+
+    pub fn has_status(&mut self, status: String) {
+        self.status = Some(status).filter(|status| !status.is_empty());
+    }
+
+    /// True: for this reason it is the first.
+    pub fn count(&mut self, dropped: Dropped) -> bool {
+        let Some(count) = self.dropped.get_mut(dropped.index()) else { return false };
+        *count = count.saturating_add(1);
+        *count == 1
+    }
+
+    /// Behind its state: ` (reloading: reads 3 files)`.
+    pub fn aside(&self) -> String {
+        let word = self.last.filter(|word| *word != Word::Ready).map(Word::word);
+        let brief: Option<String> =
+            self.status.as_ref().map(|status| status.chars().take(STATUS_CHARS_MAX).collect());
+        match (word, brief) {
+            (None, None) => String::new(),
+            (Some(word), None) => format!(" ({word})"),
+            (None, Some(status)) => format!(" ({status})"),
+            (Some(word), Some(status)) => format!(" ({word}: {status})"),
+        }
+    }
+
+    pub fn told(&self) -> api::Notified {
+        api::Notified {
+            says: self.last.map(|word| word.word().to_owned()),
+            status: self.status.clone(),
+            dropped: self.dropped.iter().fold(0, |sum, count| sum.saturating_add(*count)),
+        }
+    }
+}
+
+/// Whether a message may be one of the service's. A number can be another process's by now, which is then asked in the sender's
+/// place: a pidfd says whether the one that was asked still lives.
+pub fn is_of(members: &Members<'_>, pid: Option<Pid>) -> bool {
+    // None: of a namespace of processes that is neither ours nor below it.
+    let Some(pid) = pid else { return false };
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero()));
+    match groups {
+        Ok(groups) if members.has(&groups) => true,
+        Ok(_) | Err(_) => has_ended(&process),
+    }
+}
+
+fn has_ended(process: &OwnedFd) -> bool {
+    pidfd::wait(process.as_fd(), Some(Duration::ZERO)).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{
+        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+        sendmsg, socketpair,
+    };
+    use std::io::{IoSlice, Read};
+    use std::mem::MaybeUninit;
+
+    /// The kernel sends no more with one message.
+    const FDS_MAX: usize = 253;
+
+    fn pair() -> (Socket, OwnedFd) {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::sockopt::set_socket_passcred(&ours, true).unwrap();
+        (ours.into(), theirs)
+    }
+
+    fn send(socket: &OwnedFd, text: &[u8], fds: &[rustix::fd::BorrowedFd<'_>]) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds)));
+        sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::DONTWAIT).unwrap();
+    }
+
+    #[test]
+    fn a_message_stays_until_it_is_taken() {
+        let (socket, sender) = pair();
+        send(&sender, b"READY=1", &[]);
+        for _ in 0..2 {
+            let heard = socket.look().unwrap().unwrap();
+            assert_eq!((heard.said, heard.dropped), (vec![Said::Ready], None));
+            assert_eq!(heard.pid, Some(rustix::process::getpid()));
+        }
+        socket.take().unwrap();
+        assert_eq!(socket.look().unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_too_long_is_counted_and_taken() {
+        let (socket, sender) = pair();
+        send(&sender, &[b'x'; BYTES_MAX + 1], &[]);
+        assert_eq!(socket.look().unwrap().unwrap().dropped, Some(Dropped::TooLong));
+        socket.take().unwrap();
+        assert_eq!(socket.look().unwrap(), None);
+    }
+
+    /// Whoever has the other end of a pipe notices; looking at the message takes none of them.
+    #[test]
+    fn descriptors_are_closed_however_many_came() {
+        let (socket, sender) = pair();
+        for count in [1, 10, 253] {
+            let (mut reader, writer) = std::io::pipe().unwrap();
+            send(&sender, b"BARRIER=1", &vec![writer.as_fd(); count]);
+            drop(writer);
+            assert_eq!(socket.look().unwrap().unwrap().said, [Said::Barrier]);
+            socket.take().unwrap();
+            assert_eq!(reader.read(&mut [0]).unwrap(), 0, "{count}: one is still open");
+        }
+    }
+}

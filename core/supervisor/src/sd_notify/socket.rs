@@ -1,0 +1,45 @@
+//! The socket on which a service says how it is. Each life has its own, made by whoever launches it: nothing that a former life
+//! said is ever heard for the next one. The keel holds it, so that what stands in its queue outlives a worker.
+use rustix::fs::{Mode, OFlags};
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+use sampan_bundle::notify;
+use sampan_keel::Keel;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+/// What the keel knows it by.
+pub fn key(service: &str) -> String {
+    format!("notify/{service}")
+}
+
+/// A new one in the place of any other. It is told who sends: the kernel says so, not the sender.
+pub fn make(keel: &Keel, run_dir: &Path, service: &str) -> io::Result<OwnedFd> {
+    let path = notify::folder(run_dir, service);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+    // For every user of the container, which sees no more than this one folder. Nobody else gets as far as here.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(&path, flags, Mode::empty())?;
+    // An address has room for 107 bytes, and a run folder may have a longer name.
+    let at = format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), notify::SOCKET);
+    match std::fs::remove_file(&at) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    set_socket_passcred(&socket, true)?;
+    bind(&socket, &SocketAddrUnix::new(at.as_str())?)?;
+    std::fs::set_permissions(&at, std::fs::Permissions::from_mode(0o666))?;
+    keel.keep(&key(service), Some(socket.as_fd())).map_err(io::Error::other)?;
+    Ok(socket)
+}
+
+/// Lets go of it.
+pub fn forget(keel: &Keel, run_dir: &Path, service: &str) {
+    let _ = keel.keep(&key(service), None);
+    let _ = std::fs::remove_dir_all(notify::folder(run_dir, service));
+}

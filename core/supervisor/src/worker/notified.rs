@@ -1,0 +1,175 @@
+//! What services say of themselves, heard: each message is done, with its record in the journal, before it is taken from the queue.
+use super::Worker;
+use crate::fleet::{Entry, Live};
+use crate::life::{self, Context};
+use crate::message::{Message, Sender};
+use crate::sd_notify::message::{Dropped, Said};
+use crate::sd_notify::{self, Says, Socket, Word, socket};
+use crate::settings::Event;
+use crate::task::Task;
+use rustix::process::Pid;
+use sampan_service::{Life, State};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Messages of one service that are heard in one turn.
+const AT_ONCE_MAX: usize = 16;
+/// After so many. Whoever sends more meanwhile waits for room in the queue.
+const REST: Duration = Duration::from_millis(100);
+
+/// Begins to hear a service that runs. What it has said before that stands in the queue.
+pub(super) fn hear(context: &Context, send: &Sender, entry: &mut Entry) {
+    let runs = matches!(entry.machine.state, State::Starting { .. } | State::Running { .. });
+    if !runs || !entry.config().may_notify() {
+        return;
+    }
+    let name = entry.name.clone();
+    let Some(live) = entry.live.as_mut().filter(|live| live.says.is_none()) else { return };
+    let opened = open(context, &name).and_then(|socket| {
+        let members =
+            life::members(context.hierarchies, &context.cgroup(&name)).map_err(|e| e.to_string())?;
+        let wait = wait(send, &name, live.generation, &socket, Duration::ZERO);
+        Ok(Says::new(socket, members, wait))
+    });
+    match opened {
+        Ok(says) => live.says = Some(says),
+        Err(error) => {
+            tracing::error!(service = &*name, "what it says on NOTIFY_SOCKET is not heard: {error}")
+        }
+    }
+}
+
+/// The one that the keel has. If every process of sampand was killed at once, nobody had it: it is made anew.
+fn open(context: &Context, name: &str) -> Result<Socket, String> {
+    match context.loop_keel.fetch(&socket::key(name)).map_err(|error| error.to_string())? {
+        Some(fd) => Ok(fd.into()),
+        None => {
+            tracing::warn!(service = name, "what it has said on NOTIFY_SOCKET and nobody had heard is lost");
+            let made = socket::make(&context.loop_keel, &context.dirs.run, name);
+            made.map(Socket::from).map_err(|error| error.to_string())
+        }
+    }
+}
+
+/// Until there is something to hear, and for `rest` at least.
+fn wait(send: &Sender, name: &Arc<str>, generation: u64, socket: &Socket, rest: Duration) -> Task {
+    let (send, name, socket) = (send.clone(), name.clone(), socket.shared());
+    Task::from(tokio::task::spawn_local(async move {
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
+        match crate::fence::readable(socket) {
+            Ok(fd) => drop(fd.readable().await),
+            Err(error) => tracing::error!(service = &*name, "cannot wait for what it says: {error}"),
+        }
+        let _ = send.send(Message::Notified { name, generation });
+    }))
+}
+
+impl Worker {
+    pub(super) fn notified(&mut self, name: &str, generation: u64) {
+        let mut heard = 0;
+        while heard < AT_ONCE_MAX && self.hear_next(name, generation) {
+            heard += 1;
+        }
+        let rest = if heard < AT_ONCE_MAX { Duration::ZERO } else { REST };
+        let send = self.send.clone();
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        let name = entry.name.clone();
+        let live = entry.live.as_mut().filter(|live| live.generation == generation);
+        if let Some(says) = live.and_then(|live| live.says.as_mut()) {
+            says.wait = wait(&send, &name, generation, &says.socket, rest);
+        }
+    }
+
+    /// True: there was a message.
+    fn hear_next(&mut self, name: &str, generation: u64) -> bool {
+        let Some(says) = self.says(name, generation) else { return false };
+        let (socket, heard) = match says.socket.look() {
+            Ok(Some(heard)) => (says.socket.clone(), heard),
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::error!(service = name, "cannot hear what it says: {error}");
+                return false;
+            }
+        };
+        if sd_notify::is_of(&says.members, heard.pid) {
+            for said in heard.said {
+                self.said(name, generation, said);
+            }
+            if let Some(dropped) = heard.dropped {
+                self.drop_message(name, generation, dropped, heard.pid);
+            }
+        } else {
+            self.drop_message(name, generation, Dropped::Foreign, heard.pid);
+        }
+        if let Err(error) = socket.take() {
+            tracing::error!(service = name, "cannot take what it says: {error}");
+            return false;
+        }
+        true
+    }
+
+    fn says(&mut self, name: &str, generation: u64) -> Option<&mut Says> {
+        self.live_of(name, generation)?.says.as_mut()
+    }
+
+    fn live_of(&mut self, name: &str, generation: u64) -> Option<&mut Live> {
+        let live = self.fleet.get_mut(name)?.live.as_mut();
+        live.filter(|live| live.generation == generation)
+    }
+
+    fn said(&mut self, name: &str, generation: u64, said: Said) {
+        let life = match said {
+            Said::Ready => {
+                self.is(name, generation, Word::Ready);
+                Life::Ready
+            }
+            Said::Extend(span) => Life::Extend(span),
+            Said::Reloading => return self.is(name, generation, Word::Reloading),
+            Said::Stopping => return self.is(name, generation, Word::Stopping),
+            Said::Status(status) => {
+                if let Some(says) = self.says(name, generation) {
+                    says.has_status(status);
+                }
+                return;
+            }
+            Said::MainPid(pid) => {
+                if !self.live_of(name, generation).is_some_and(|live| is_main(live.pid, pid)) {
+                    self.drop_message(name, generation, Dropped::MainPid, None);
+                }
+                return;
+            }
+            Said::StoreFds => return self.drop_message(name, generation, Dropped::StoreFds, None),
+            // Its descriptor is closed when the message is taken.
+            Said::Barrier => return,
+            Said::Alive | Said::Trigger | Said::Watchdog(_) => return,
+        };
+        self.apply(name, &Event::life(generation, life));
+    }
+
+    fn is(&mut self, name: &str, generation: u64, word: Word) {
+        if let Some(says) = self.says(name, generation) {
+            says.is(word);
+        }
+    }
+
+    /// Counted; said once for each reason.
+    fn drop_message(&mut self, name: &str, generation: u64, dropped: Dropped, pid: Option<Pid>) {
+        if self.says(name, generation).is_some_and(|says| says.count(dropped)) {
+            let pid = pid.map(|pid| pid.as_raw_nonzero().get());
+            tracing::warn!(
+                service = name,
+                pid,
+                "NOTIFY_SOCKET: a message is dropped, and more are counted: {dropped}"
+            );
+        }
+    }
+}
+
+/// Whether a service means its main process by this number: ours for it, or one of its own namespaces'.
+fn is_main(main: i32, number: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{main}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    numbers.split_whitespace().any(|one| one.parse() == Ok(number))
+}

@@ -1,0 +1,247 @@
+//! Services that say how they are: on NOTIFY_SOCKET, as sd_notify(3) has it.
+use super::World;
+use super::world::kill;
+use sampan_testkit::need;
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+/// Says what it reads from a FIFO, a message a line; `fork ` before it: by a process that ends at once.
+const SAYS: &str = r#"
+import os, socket
+fifo = '/mnt/' + os.environ['FIFO']
+fd = os.open(fifo, os.O_RDWR)
+open(fifo + '.up', 'w')
+def say(text, fds=[]):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    s.connect(os.environ['NOTIFY_SOCKET'])
+    socket.send_fds(s, [text], fds)
+for line in os.fdopen(fd, 'rb'):
+    line = line.rstrip(b'\n').decode('unicode_escape').encode('latin1')
+    if line == b'barrier':
+        r, w = os.pipe()
+        say(b'BARRIER=1', [w])
+        os.close(w)
+        os.read(r, 1)
+        open('/mnt/passed', 'w')
+    elif line == b'flood':
+        r, w = os.pipe()
+        while True:
+            try:
+                say(b'STATUS=flood\nFDSTORE=1', [w] * 100)
+            # ETOOMANYREFS: more are in flight than it may have open.
+            except OSError:
+                say(b'STATUS=flood\nFDSTORE=1')
+    elif line == b'exit':
+        os._exit(0)
+    elif line.startswith(b'fork '):
+        if os.fork() == 0:
+            say(line[5:])
+            os._exit(0)
+    else:
+        say(line)
+"#;
+
+/// A service that says what it is told to.
+pub fn service(world: &World, name: &str, more: &str) -> String {
+    let dir = world.dir().join("talk");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("says.py"), SAYS).unwrap();
+    let fifo = dir.join(name);
+    if !fifo.exists() {
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o666.into(), 0).unwrap();
+    }
+    format!(
+        "[services.{name}]\nrootfs = \"host\"\ncommand = [\"/usr/bin/python3\", \"/mnt/says.py\"]\n\
+         environment = {{ FIFO = \"{name}\" }}\nvolumes = [\"{}:/mnt\"]\nstop_signal = \"SIGKILL\"\n\
+         restart.delay = \"10ms\"\n{more}\n",
+        dir.display()
+    )
+}
+
+pub fn tell(world: &World, name: &str, line: &str) {
+    let fifo = world.dir().join("talk").join(name);
+    // What is written before it has opened the FIFO is lost.
+    world.until("it listens", |_| fifo.with_extension("up").exists());
+    let mut fifo = fs::File::options().read(true).write(true).open(fifo).unwrap();
+    writeln!(fifo, "{line}").unwrap();
+}
+
+pub fn has_python() -> bool {
+    need::programs(&["python3"], "python3")
+}
+
+#[test]
+fn a_service_is_ready_when_it_says_so() {
+    let mut world = world!("");
+    if !has_python() {
+        return;
+    }
+    let web = service(&world, "web", "notify = \"ready\"");
+    world.configure(&format!(
+        "{web}[services.after]\n{}depends_on.web.condition = \"service_ready\"\n",
+        super::LIVE
+    ));
+    world.start();
+    world.until_state("web", "starting");
+    assert_eq!(world.inspect("after").status.text, "waiting web ready");
+    tell(&world, "web", r"STATUS=reads \x1b[31m12 files\nX_MINE=1");
+    world.until("its status is shown", |world| {
+        world
+            .inspect("web")
+            .notified
+            .is_some_and(|said| said.status.as_deref() == Some("reads ?[31m12 files"))
+    });
+    assert_eq!(world.inspect("web").status.text, "starting (reads ?[31m12 files)");
+    assert_eq!(world.inspect("web").status.state, "starting");
+    tell(&world, "web", r"STATUS=\nREADY=1\nMAINPID=1");
+    world.until_state("web", "running");
+    world.until_state("after", "running");
+    tell(&world, "web", "RELOADING=1");
+    world.until("it reloads", |world| world.inspect("web").status.text.ends_with("(reloading)"));
+    tell(&world, "web", "READY=1");
+    world.until("it is ready again", |world| !world.inspect("web").status.text.contains('('));
+    tell(&world, "web", "STOPPING=1");
+    world.until("it stops", |world| world.inspect("web").status.text.ends_with("(stopping)"));
+    let said = world.inspect("web").notified.unwrap();
+    assert_eq!((said.says.as_deref(), said.dropped), (Some("stopping"), 0));
+    let why = world.ok(&["why", "web"]);
+    assert!(why.contains("it says that it is ready"), "{why}");
+}
+
+/// `start_timeout` holds until it says so, and for longer where it asks for that.
+#[test]
+fn one_that_does_not_say_so_in_time_is_ended() {
+    let mut world = world!("");
+    if !has_python() {
+        return;
+    }
+    let more = "notify = \"ready\"\nstart_timeout = \"8s\"";
+    let (late, longer) = (service(&world, "late", more), service(&world, "longer", more));
+    world.configure(&format!("{late}{longer}"));
+    world.start();
+    world.until_state("longer", "starting");
+    tell(&world, "longer", "EXTEND_TIMEOUT_USEC=600000000");
+    world.until("it was ended", |world| world.inspect("late").status.generation > 1);
+    let timed_out = |event: &sampan_api::Transition| event.service == "late" && event.cause == "time is up";
+    assert!(world.events().iter().any(timed_out), "{:?}", world.events());
+    std::thread::sleep(Duration::from_secs(1));
+    let longer = world.inspect("longer").status;
+    assert_eq!((longer.generation, longer.state.as_str()), (1, "starting"));
+}
+
+/// What it said while nobody heard stands in the socket's queue, which the keel holds; also of a process that has ended since.
+#[test]
+fn what_is_said_while_there_is_no_worker_is_heard_by_the_next() {
+    let mut world = world!("");
+    if !has_python() {
+        return;
+    }
+    let services = ["main", "child"].map(|name| service(&world, name, "notify = \"ready\""));
+    world.configure(&services.concat());
+    world.start();
+    for (name, line) in [("main", "READY=1"), ("child", "fork READY=1")] {
+        world.until_state(name, "starting");
+        let worker = world.worker().unwrap();
+        kill(worker, libc::SIGSTOP);
+        let fifo = world.dir().join("talk").join(name);
+        tell(&world, name, line);
+        // The service has read the line, and sends what it says at once.
+        while unread(&fifo) > 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        kill(worker, libc::SIGKILL);
+        world.until_state(name, "running");
+        assert_eq!(world.inspect(name).status.generation, 1);
+    }
+}
+
+fn unread(fifo: &std::path::Path) -> u64 {
+    let fifo = fs::File::options().read(true).write(true).open(fifo).unwrap();
+    rustix::io::ioctl_fionread(fifo).unwrap()
+}
+
+/// Bytes that mean nothing, too many of them, and what somebody else says: each is counted, and told once.
+#[test]
+fn what_is_not_understood_or_not_its_own_is_dropped_and_counted() {
+    let mut world = world!("");
+    if !has_python() {
+        return;
+    }
+    world.configure(&service(&world, "web", "notify = \"ready\""));
+    world.start();
+    world.until_state("web", "starting");
+    let dropped = |world: &World| world.inspect("web").notified.map_or(0, |said| said.dropped);
+    // Root of the host, in another control group.
+    let stranger = UnixDatagram::unbound().unwrap();
+    for _ in 0..3 {
+        stranger.send_to(b"READY=1", world.dir().join("run/notify/web/notify")).unwrap();
+    }
+    tell(&world, "web", r"\xff\x00\xfe=\n=");
+    tell(&world, "web", &format!("STATUS={}", "x".repeat(5000)));
+    tell(&world, "web", "MAINPID=2");
+    tell(&world, "web", "FDSTORE=1\\nFDNAME=x");
+    world.until("all are counted", |world| dropped(world) == 7);
+    assert_eq!(world.inspect("web").status.state, "starting");
+    let said = world.said();
+    for reason in ["control group", "longer than", "sd_notify(3) knows", "MAINPID", "FDSTORE"] {
+        assert_eq!(said.matches(reason).count(), 1, "{reason}: {said}");
+    }
+    tell(&world, "web", "fork READY=1");
+    world.until_state("web", "running");
+}
+
+/// It can neither starve the loop nor fill its table of descriptors; nor can it keep the next message out.
+#[test]
+fn a_flood_of_messages_holds_nobody_up() {
+    let mut world = world!("");
+    if !has_python() {
+        return;
+    }
+    world.configure(&service(&world, "web", "notify = \"ready\""));
+    world.start();
+    world.until_state("web", "starting");
+    tell(&world, "web", "READY=1");
+    tell(&world, "web", "barrier");
+    world.until("the barrier is passed", |world| world.dir().join("talk/passed").exists());
+    assert_eq!(world.inspect("web").status.state, "running", "what was said before the barrier is done");
+    let worker = world.worker().unwrap();
+    let open = || fs::read_dir(format!("/proc/{worker}/fd")).unwrap().count();
+    let before = open();
+    tell(&world, "web", "flood");
+    world.until("it is heard", |world| world.inspect("web").notified.is_some_and(|said| said.dropped > 20));
+    let begun = Instant::now();
+    for _ in 0..20 {
+        world.services();
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "20 answers took {:?}", begun.elapsed());
+    // A connection of ours may still be open.
+    assert!(open() <= before + 8, "{before} descriptors, now {}", open());
+    assert_eq!(world.worker(), Some(worker));
+}
+
+/// Each life has a socket of its own; a service that left the config leaves none.
+#[test]
+fn a_life_does_not_hear_what_the_one_before_has_said() {
+    let mut world = world!("");
+    if !has_python() {
+        return;
+    }
+    world.configure(&service(&world, "web", "notify = \"ready\""));
+    world.start();
+    world.until_state("web", "starting");
+    let worker = world.worker().unwrap();
+    kill(worker, libc::SIGSTOP);
+    tell(&world, "web", "READY=1\nexit");
+    std::thread::sleep(Duration::from_millis(300));
+    kill(worker, libc::SIGCONT);
+    world.until("it lives anew", |world| world.inspect("web").status.generation == 2);
+    world.until_state("web", "starting");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(world.inspect("web").status.state, "starting", "the second life has said nothing");
+    world.configure(&format!("[services.other]\n{}", super::LIVE));
+    world.ok(&["apply"]);
+    world.until("its socket is gone", |world| !world.dir().join("run/notify/web").exists());
+}
