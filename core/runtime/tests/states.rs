@@ -135,6 +135,7 @@ fn a_corrupt_state_is_named_and_only_force_removes_it() {
     let (code, err) = root.err(["list"]);
     assert_eq!(code, 0);
     assert!(err.contains("bad"), "{err}");
+    assert_eq!(root.ok(["list", "-q"]), "bad\n", "names need no state");
     root.ok(["delete", "--force", "bad"]);
     assert!(!root.path().join("bad").exists());
 }

@@ -41,11 +41,6 @@ pub fn lines(lines: &[String]) -> String {
     lines.iter().fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// Of containers, one on a line.
-pub fn ids(rows: &[Document<'_>]) -> String {
-    rows.iter().fold(String::new(), |text, row| text + row.id + "\n")
-}
-
 /// As runc's, from Go's tabwriter: columns of 12 at least, three blanks behind the longest cell, none behind the last.
 pub fn containers(rows: &[Document<'_>]) -> String {
     const COLUMN_MIN: usize = 12;

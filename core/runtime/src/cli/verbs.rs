@@ -190,14 +190,13 @@ impl<'c> Call<'c> {
 
     fn list(&self) -> ops::Result<Output> {
         let json = options::json(&self.command.given)?;
+        if self.command.given.has("quiet") {
+            return text(Ok(render::lines(&ops::list::ids(self.root()?)?)));
+        }
         let listing = ops::list::run(self.root()?)?;
         listing.unreadable.iter().for_each(|e| eprintln!("sampan: {}", printable(&e.to_string())));
         let rows: Vec<_> = listing.containers.iter().map(Container::document).collect();
-        text(match (self.command.given.has("quiet"), json) {
-            (true, _) => Ok(render::ids(&rows)),
-            (false, true) => render::json_list(&rows),
-            (false, false) => Ok(render::containers(&rows)),
-        })
+        text(if json { render::json_list(&rows) } else { Ok(render::containers(&rows)) })
     }
 
     fn ps(&self) -> ops::Result<Output> {

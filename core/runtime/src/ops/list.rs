@@ -11,6 +11,11 @@ pub struct Listing {
     pub unreadable: Vec<Error>,
 }
 
+/// Their names, for `list --quiet`: nothing is read for them, and one whose state cannot be read is named too.
+pub fn ids(root: &Root) -> Result<Vec<String>> {
+    root.ids_of_containers()
+}
+
 pub fn run(root: &Root) -> Result<Listing> {
     let mut found = Listing::default();
     for id in root.ids()? {

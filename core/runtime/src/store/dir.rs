@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, Mode, OFlags, RawDir, SeekFrom, flock, fstat, linkat, mkdirat, openat,
-    renameat, seek, unlinkat,
+    renameat, seek, statat, unlinkat,
 };
 use rustix::io::Errno;
 use sampan_child::defence::{self, Defence};
@@ -172,6 +172,18 @@ impl Root {
             }
         }
         ids.sort();
+        Ok(ids)
+    }
+
+    /// Those whose folder is ours and has a container, by the names alone: what is in the files is not looked at.
+    pub fn ids_of_containers(&self) -> Result<Vec<String>> {
+        let mut ids = self.ids()?;
+        let dir = if ids.is_empty() { None } else { self.open_dir()? };
+        let is_one = |id: &String| {
+            let folder = dir.as_ref().and_then(|dir| self.open_in(dir, id).ok());
+            folder.is_some_and(|folder| statat(&folder.dir, LAST, AtFlags::SYMLINK_NOFOLLOW).is_ok())
+        };
+        ids.retain(is_one);
         Ok(ids)
     }
 }
