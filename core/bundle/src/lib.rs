@@ -12,6 +12,7 @@ mod dev;
 mod error;
 mod folders;
 pub mod image;
+mod joined;
 mod leaves;
 mod limits;
 mod look;
@@ -35,6 +36,7 @@ use sampan_config::schema::{Image, RootMode, Rootfs, SeccompProfile, Service, So
 use sampan_runtime::kernel::trust;
 
 pub use error::Error;
+pub use joined::Joined;
 pub use limits::warnings as host_warnings;
 pub use look::{Facts, Look, look};
 pub use resources::live as live_resources;
@@ -45,6 +47,8 @@ pub struct Request<'a> {
     pub service: &'a Service,
     /// Resolved: `/sampan`, or our delegated unit.
     pub cgroup_parent: &'a str,
+    /// Those in whose namespaces it is to be. Without them it has its own.
+    pub joined: &'a [Joined],
 }
 
 /// config.json before plugins adjust it.
@@ -60,7 +64,7 @@ pub struct Built {
 /// What `build` would make, or find wrong, as things are now. `look` is the service's; it changes nothing.
 pub fn check(service: &Service, look: &Look) -> Result<Built, Error> {
     let facts = self::look(look)?;
-    build(&Request { service, cgroup_parent: "/" }, &facts)
+    build(&Request { service, cgroup_parent: "/", joined: &[] }, &facts)
 }
 
 /// `facts`: of the service's own paths, as they are now.
@@ -89,7 +93,7 @@ pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     mounts::add(&mut spec, service, facts, &asked);
     notify::add(&mut spec, service, facts);
     mounts::have_targets(&spec, service, facts)?;
-    rights::add(&mut spec, service, facts, &asked);
+    rights::add(&mut spec, service, facts, request.joined, &asked);
     userns::add(&mut spec, service, facts, asked("security.userns"))?;
     if asked("security.seccomp_profile") {
         seccomp(&mut spec, service, facts)?;
@@ -100,6 +104,7 @@ pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     leaves::set(&mut spec, "/linux/cgroupsPath", json!(cgroups_path(request.cgroup_parent, &service.name)));
     leaves::set(&mut spec, "/annotations/org.sampan.service", json!(service.name));
     let network_files = mounts::not_covered(&spec, &facts.network_files);
+    let network_files = joined::names(&mut spec, service, request.joined, network_files);
     Ok(Built { spec, network_files, warnings })
 }
 

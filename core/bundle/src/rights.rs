@@ -5,13 +5,20 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Facts;
+use super::joined::{self, Joined};
 use super::leaves::set;
 use super::look::Node;
 use sampan_config::DEFAULT;
 use sampan_config::schema::{NamespaceMode, NetworkMode, Service};
 
-pub fn add(spec: &mut Value, service: &Service, facts: &Facts, asked: &dyn Fn(&str) -> bool) {
-    namespaces(spec, service, asked);
+pub fn add(
+    spec: &mut Value,
+    service: &Service,
+    facts: &Facts,
+    joined: &[Joined],
+    asked: &dyn Fn(&str) -> bool,
+) {
+    namespaces(spec, service, joined, asked);
     sysctls(spec, service, asked);
     if asked("security.masked_paths") {
         let paths = paths(&service.security.masked_paths, &sampan_plan::default::MASKED_PATHS);
@@ -62,15 +69,15 @@ fn privileged(spec: &mut Value, facts: &Facts) {
 
 pub const DEV: &str = "/dev";
 
-fn namespaces(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) {
+fn namespaces(spec: &mut Value, service: &Service, joined: &[Joined], asked: &dyn Fn(&str) -> bool) {
     let all = &service.namespaces;
-    let modes = [("pid", all.pid), ("ipc", all.ipc), ("uts", all.uts), ("cgroup", all.cgroup)];
+    let modes = [("pid", &all.pid), ("ipc", &all.ipc), ("uts", &all.uts), ("cgroup", &all.cgroup)];
     for (kind, mode) in modes.into_iter().filter(|(kind, _)| asked(kind)) {
-        let of_host = mode == NamespaceMode::Host;
-        namespace(spec, kind, !of_host);
+        let of_host = *mode == NamespaceMode::Host;
+        namespace(spec, kind, !of_host, joined::path(joined, kind));
         match kind {
             "ipc" if of_host => host_ipc(spec),
-            "uts" if of_host => {
+            "uts" if *mode != NamespaceMode::Private => {
                 for name in ["hostname", "domainname"] {
                     spec.as_object_mut().map(|spec| spec.remove(name));
                 }
@@ -79,16 +86,20 @@ fn namespaces(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool)
         }
     }
     if asked("network_mode") {
-        namespace(spec, "network", service.network_mode != NetworkMode::Host);
+        let own = service.network_mode != NetworkMode::Host;
+        namespace(spec, "network", own, joined::path(joined, "network_mode"));
     }
 }
 
-/// The container's own, or the host's.
-fn namespace(spec: &mut Value, kind: &str, own: bool) {
+/// One of its own, or that of a path; or the host's.
+fn namespace(spec: &mut Value, kind: &str, own: bool, path: Option<String>) {
     let mut all: Vec<Value> =
         spec.pointer("/linux/namespaces").and_then(Value::as_array).cloned().unwrap_or_default();
     all.retain(|n| n["type"] != kind);
-    all.extend(own.then(|| json!({ "type": kind })));
+    all.extend(own.then(|| match path {
+        Some(path) => json!({ "type": kind, "path": path }),
+        None => json!({ "type": kind }),
+    }));
     set(spec, "/linux/namespaces", all.into());
 }
 
@@ -107,8 +118,8 @@ fn host_ipc(spec: &mut Value) {
 
 fn sysctls(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) {
     let mut all = spec.pointer("/linux/sysctl").and_then(Value::as_object).cloned().unwrap_or_default();
-    if asked("network_mode") && service.network_mode == NetworkMode::Host {
-        // The host's own network's are not ours to set.
+    if asked("network_mode") && !matches!(service.network_mode, NetworkMode::Bridge | NetworkMode::None) {
+        // The host's own network's are not ours to set, nor another service's.
         all.retain(|name, _| !name.starts_with("net."));
     }
     if asked("sysctls") {

@@ -53,7 +53,7 @@ fn try_of(folder: &Folder) -> Result<Built, bundle::Error> {
     let travel = |look: &bundle::Look| serde_json::from_str(&serde_json::to_string(look).unwrap()).unwrap();
     let facts = bundle::look(&travel(&bundle::Look::of(service, &folder.path("run"), &folder.path("var"))))?;
     let facts = serde_json::from_str(&serde_json::to_string(&facts).unwrap()).unwrap();
-    bundle::build(&Request { service, cgroup_parent: "/sampan" }, &facts)
+    bundle::build(&Request { service, cgroup_parent: "/sampan", joined: &[] }, &facts)
 }
 
 #[track_caller]

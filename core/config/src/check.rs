@@ -53,7 +53,11 @@ fn dependencies(
 ) {
     for (name, draft) in drafts {
         for (on, (key, condition_at)) in &draft.depends_on {
-            let path = join(&join(&join("services", name), "depends_on"), on);
+            let service = join("services", name);
+            let path = match draft.service.joins().into_iter().find(|(_, joined)| joined == on) {
+                Some((key, _)) => join(&service, key),
+                None => join(&join(&service, "depends_on"), on),
+            };
             let Some(other) = drafts.get(on) else {
                 let hint = match nearest(on, drafts.keys().filter(|k| *k != name).map(String::as_str)) {
                     Some(near) => format!("did you mean `{near}`?"),
@@ -146,10 +150,10 @@ fn ports(drafts: &BTreeMap<String, Draft>, errors: &mut Vec<Diagnostic>) {
     for (name, draft) in drafts {
         all.extend(draft.ports.iter().map(|(port, at)| (name.as_str(), port, at)));
         if let (mode @ (NetworkMode::Host | NetworkMode::None), Some((_, at))) =
-            (draft.service.network_mode, draft.ports.first())
+            (&draft.service.network_mode, draft.ports.first())
         {
             let path = join(&join("services", name), "ports");
-            let mode = if mode == NetworkMode::Host { "host" } else { "none" };
+            let mode = if *mode == NetworkMode::Host { "host" } else { "none" };
             let wrong = format!("nothing is published with network_mode = \"{mode}\"");
             errors.push(Diagnostic::error(&path, at, wrong, "drop ports, or use \"bridge\""));
         }

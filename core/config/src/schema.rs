@@ -11,6 +11,7 @@ mod life;
 mod resources;
 mod rights;
 mod group;
+mod joined;
 mod logging;
 mod metrics;
 mod network;
@@ -21,6 +22,7 @@ mod userns;
 
 pub use files::{NamedVolume, Relabel, Secret, SecretSource, SecretUse, Tmpfs, Volume, VolumeSource};
 pub use group::Group;
+pub use joined::Joined;
 pub use lasting::Lasting;
 pub use life::{
     ByWatchdog, Condition, Dependency, Healthcheck, HttpProbe, Notify, OnUnhealthy, Probe, Reload,
@@ -221,12 +223,14 @@ impl Service {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkMode {
     Bridge,
     None,
     Host,
+    #[serde(untagged)]
+    Service(Joined),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]

@@ -557,7 +557,7 @@ fn networks() {
     );
     service(
         "network_mode = \"service:x\"",
-        &["2:16 services.web.network_mode: known, but not built in this version [built: bridge, none, host]"],
+        &["2:16 services.web.network_mode: no such service [add [services.x]]"],
     );
     check(
         "[networks.a]\nsubnet = \"10.1.2.3/16\"",

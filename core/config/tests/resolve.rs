@@ -17,7 +17,7 @@ pub fn web(keys: &str) -> Service {
 
 /// Loads, prints, loads what was printed: the two are equal.
 #[track_caller]
-fn reloads(folder: &Folder, files: &[&str]) -> Config {
+pub fn reloads(folder: &Folder, files: &[&str]) -> Config {
     let loaded = match folder.load(files) {
         Ok(loaded) => loaded,
         Err(errors) => panic!("{}", config::diagnostic::render(&errors, false)),

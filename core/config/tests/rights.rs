@@ -4,8 +4,9 @@ use std::path::Path;
 
 use sampan_config::schema::*;
 
-use super::mistakes::said;
-use super::resolve::{same, web};
+use super::Folder;
+use super::mistakes::{check, said};
+use super::resolve::{reloads, same, web};
 
 #[test]
 fn forms() {
@@ -104,12 +105,78 @@ fn what_is_wrong_with_maps_is_said() {
     );
 }
 
+/// A namespace is there while its service runs.
+#[test]
+fn who_joins_another_service_depends_on_it() {
+    let text = "[services.db]\nrootfs = \"/\"\ncommand = [\"a\"]\n[services.web]\nrootfs = \"/\"\ncommand = [\"a\"]\n";
+    let keys =
+        "network_mode = \"service:db\"\nipc = \"service:db\"\ndepends_on.db.condition = \"service_ready\"\n";
+    let folder = Folder::new().with("c.toml", &format!("{text}{keys}"));
+    let config = reloads(&folder, &["c.toml"]);
+    let web = &config.services["web"];
+    assert_eq!(web.joins(), [("network_mode", "db"), ("ipc", "db")]);
+    let need = Dependency { condition: Condition::Ready, required: true, restart: true, bind: true };
+    assert_eq!(web.depends_on["db"], need);
+    check(
+        &format!("{text}pid = \"service:d\""),
+        &["7:7 services.web.pid: no such service [did you mean `db`?]"],
+    );
+    check(
+        &format!("{text}pid = \"service:db\"\n[services.db.depends_on.web]"),
+        &["8:25 services: dependency cycle db -> web -> db [db waits for web]"],
+    );
+}
+
+#[test]
+fn what_the_other_service_says_is_not_said_again() {
+    let own = "network_mode = \"service:web\"";
+    one(own, "services.web.network_mode: names the service itself [a namespace of its own is the default]");
+    one("pid = \"service:\"", "services.web.pid: no service is named [as \"service:db\"]");
+    for keys in [
+        "ports = [\"80:80\"]",
+        "networks = [\"default\", \"back\"]",
+        "dns = [\"192.0.2.1\"]",
+        "dns_search = [\"a\"]",
+        "dns_opt = [\"a\"]",
+        "extra_hosts = [\"a:192.0.2.1\"]",
+        "hostname = \"a\"",
+    ] {
+        let said = beside_db(&format!("network_mode = \"service:db\"\n{keys}"));
+        let key = keys.split(' ').next().unwrap();
+        let expected = format!(
+            "services.web.{key}: beside network_mode = \"service:db\" [its network is that of db: write it there (services.db), or drop one]"
+        );
+        assert!(said.iter().any(|line| line.ends_with(&expected)), "{said:?}");
+    }
+    for (keys, expected) in [
+        (
+            "network_mode = \"service:db\"\nsysctls.\"net.core.somaxconn\" = 1",
+            "net.core.somaxconn is that of db here [set it there]",
+        ),
+        (
+            "uts = \"service:db\"\ndomainname = \"a\"",
+            "beside uts = \"service:db\" [it would rename db: drop one]",
+        ),
+        (
+            "pid = \"service:db\"\ndepends_on.db.required = false",
+            "beside depends_on.db.required = false [without that service there is no namespace to be in: drop one]",
+        ),
+        (
+            "ipc = \"service:db\"\nsecurity.userns = \"auto\"",
+            "beside ipc = \"service:db\" [the kernel shows it to the root of those users alone to whom it belongs: drop one]",
+        ),
+    ] {
+        let said = beside_db(keys);
+        assert!(said.len() == 1 && said[0].ends_with(expected), "{said:?}");
+    }
+}
+
+fn beside_db(keys: &str) -> Vec<String> {
+    said(&format!("{keys}\nrootfs = \"/\"\ncommand = [\"a\"]\n[networks.back]\n[services.db]"))
+}
+
 #[test]
 fn mistakes() {
-    one(
-        "pid = \"service:db\"",
-        "services.web.pid: known, but not built in this version [built: private, host]",
-    );
     one("pid = \"hosts\"", "services.web.pid: no such mode [did you mean \"host\"? Else: private]");
     one(
         "hostname = \"a\"\nuts = \"host\"",

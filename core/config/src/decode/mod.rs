@@ -2,6 +2,7 @@
 //! finds every mistake. A reader returns `None` after saying what is wrong; the caller then uses the default.
 
 mod files;
+mod joined;
 mod life;
 mod logging;
 mod network;
@@ -371,13 +372,13 @@ impl<'a> Field<'a> {
     }
 
     /// One word of a set. `later` are known and not built.
-    pub fn word<T: Copy>(&self, what: &str, words: &[(&str, T)], later: &[&str]) -> Option<T> {
+    pub fn word<T: Clone>(&self, what: &str, words: &[(&str, T)], later: &[&str]) -> Option<T> {
         let text = match &self.node.value {
             Value::Text(text) => self.substitute(text)?,
             _ => return self.expected(&format!("a string: {}", list(words))),
         };
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
-            return Some(*value);
+            return Some(value.clone());
         }
         let is_later =
             |known: &&&str| **known == text || known.strip_suffix('*').is_some_and(|p| text.starts_with(p));

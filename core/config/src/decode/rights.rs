@@ -131,23 +131,8 @@ fn seccomp_profile(f: &Field<'_>) -> Option<SeccompProfile> {
     }
 }
 
-pub fn namespaces(t: &Fields<'_>) -> Namespaces {
-    const MODES: &[(&str, NamespaceMode)] =
-        &[("private", NamespaceMode::Private), ("host", NamespaceMode::Host)];
-    let mode = |name| t.or(name, |f| f.word("mode", MODES, &["service:*"]), NamespaceMode::Private);
-    let all = Namespaces { pid: mode("pid"), ipc: mode("ipc"), uts: mode("uts"), cgroup: mode("cgroup") };
-    if all.uts == NamespaceMode::Host {
-        for name in ["hostname", "domainname"] {
-            if let Some(f) = t.get(name).filter(|f| !f.node.inherited) {
-                f.wrong("beside uts = \"host\"", "it would rename the host: drop one");
-            }
-        }
-    }
-    all
-}
-
 /// Of namespaces alone: anything else would change the host.
-pub fn sysctls(t: &Fields<'_>, namespaces: &Namespaces, network: NetworkMode) -> BTreeMap<String, String> {
+pub fn sysctls(t: &Fields<'_>, namespaces: &Namespaces, network: &NetworkMode) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     for (name, f) in t.table("sysctls", "a table").entries() {
         let value = match &f.node.value {
@@ -158,8 +143,17 @@ pub fn sysctls(t: &Fields<'_>, namespaces: &Namespaces, network: NetworkMode) ->
         let wrong = |of: &str| {
             f.wrong(format!("{name} is the host's here"), format!("drop it, or {of} = \"host\""));
         };
+        let theirs = match owner(name) {
+            Some(Owner::Network) => network.joined(),
+            Some(Owner::Ipc) => namespaces.ipc.joined(),
+            Some(Owner::Uts) | None => None,
+        };
+        if let Some(joined) = theirs {
+            f.wrong(format!("{name} is that of {} here", joined.0), "set it there");
+            continue;
+        }
         match owner(name) {
-            Some(Owner::Network) if network == NetworkMode::Host => wrong("network_mode"),
+            Some(Owner::Network) if *network == NetworkMode::Host => wrong("network_mode"),
             Some(Owner::Ipc) if namespaces.ipc == NamespaceMode::Host => wrong("ipc"),
             Some(Owner::Uts) => f.wrong(format!("{name} has a key of its own"), "write domainname = \"..\""),
             Some(_) => all.extend(value.map(|value| (name.replace('/', "."), value))),

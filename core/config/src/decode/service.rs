@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Cx, Field, Fields, Named, Value, files, life, logging, network, ports, ready, resources, rights, steps,
-    stores,
+    Cx, Field, Fields, Named, Value, files, joined, life, logging, network, ports, ready, resources, rights,
+    steps, stores,
 };
 use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
@@ -48,10 +48,10 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         t.missing("command", "as command = [\"PROGRAM\", \"ARGUMENT\"]");
     }
     let privileged = t.or("privileged", Field::boolean, false);
-    let namespaces = rights::namespaces(&t);
-    let network_mode = t.or("network_mode", network_mode, NetworkMode::Bridge);
+    let namespaces = joined::namespaces(&t);
+    let network_mode = t.or("network_mode", joined::network_mode, NetworkMode::Bridge);
     let (ports, port_spots) = ports::ports(&t);
-    let (depends_on, dependency_spots) = depends_on(&t);
+    let mut needs = depends_on(&t);
     let networks = network::memberships(&t, node);
     let healthcheck = life::healthcheck(&t);
     // What an image says of it is known when it is here.
@@ -81,7 +81,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         group_add: t.or("group_add", |f| f.list(rights::group), Vec::new()),
         cap_add: t.or("cap_add", |f| f.list(rights::capability), all_if(privileged)),
         cap_drop: t.or("cap_drop", |f| f.list(rights::capability), Vec::new()),
-        sysctls: rights::sysctls(&t, &namespaces, network_mode),
+        sysctls: rights::sysctls(&t, &namespaces, &network_mode),
         ulimits: rights::ulimits(&t),
         oom_score_adj: t.or("oom_score_adj", |f| f.integer(-1000..=1000), 0) as i32,
         devices: t.or("devices", |f| f.list(rights::device), Vec::new()),
@@ -94,7 +94,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         resolver: network::resolver(&t),
         ports,
         restart: life::restart(&t.table("restart", "a policy or a table")),
-        depends_on,
+        depends_on: BTreeMap::new(),
         notify: t.or("notify", |f| ready::notify(f, has_healthcheck, &t.path), Notify::None),
         start_timeout: t.or("start_timeout", Field::duration, Duration::from_secs(90)),
         watchdog,
@@ -113,6 +113,10 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         source,
         healthcheck,
     };
+    joined::needs(&t, &service, &mut needs);
+    joined::beside(&t, &service);
+    let (depends_on, dependency_spots) = needs;
+    service.depends_on = depends_on;
     if service.environment.is_empty() {
         // To add nothing is not to say anything.
         service.own.remove("environment");
@@ -256,13 +260,7 @@ fn hostname(f: &Field<'_>) -> Option<String> {
     Some(name)
 }
 
-fn network_mode(f: &Field<'_>) -> Option<NetworkMode> {
-    const MODES: &[(&str, NetworkMode)] =
-        &[("bridge", NetworkMode::Bridge), ("none", NetworkMode::None), ("host", NetworkMode::Host)];
-    f.word("mode", MODES, &["service:*", "ns:*"])
-}
-
-fn depends_on(t: &Fields<'_>) -> (BTreeMap<String, Dependency>, BTreeMap<String, (Spot, Spot)>) {
+fn depends_on(t: &Fields<'_>) -> joined::Needs {
     const CONDITIONS: &[(&str, Condition)] = &[
         ("service_started", Condition::Started),
         ("service_ready", Condition::Ready),

@@ -22,6 +22,13 @@ pub fn userns(security: &Fields<'_>, privileged: bool, namespaces: &Namespaces) 
         if privileged {
             f.wrong("beside privileged", "who owns the host's devices has its ids: drop one");
         }
+        for (key, mode) in [("pid", &namespaces.pid), ("ipc", &namespaces.ipc)] {
+            if let Some(joined) = mode.joined() {
+                let hint =
+                    "the kernel shows it to the root of those users alone to whom it belongs: drop one";
+                f.wrong(format!("beside {key} = \"{joined}\""), hint);
+            }
+        }
         if namespaces.pid == NamespaceMode::Host {
             f.wrong(
                 "beside pid = \"host\"",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{UserNamespace, text};
+use super::{Joined, UserNamespace, text};
 
 /// `"uid[:gid]"` or `"name[:group]"`; names are looked up in the rootfs when the bundle is built.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -61,11 +61,13 @@ pub struct Namespaces {
     pub cgroup: NamespaceMode,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NamespaceMode {
     Private,
     Host,
+    #[serde(untagged)]
+    Service(Joined),
 }
 
 /// No limit, as in OCI.

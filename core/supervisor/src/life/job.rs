@@ -6,7 +6,7 @@
 use super::groups::group;
 use super::reading::look_at;
 use super::stdio::{self, Places};
-use super::talk::{self, Launch, Order, Said};
+use super::talk::{self, Launch, Order, Received, Said};
 use super::{of_config, of_io, of_launch, tag};
 use crate::sd_notify;
 use rustix::io::Errno;
@@ -18,7 +18,7 @@ use sampan_plan::{Options, Plan, Spec};
 use sampan_plugin_host::Role;
 use sampan_plugin_host::digest::digest;
 use sampan_runtime::error::{Error, Result as Launched};
-use sampan_runtime::kernel::pidfd::Exit;
+use sampan_runtime::kernel::pidfd::{self, Exit};
 use sampan_runtime::launch::{
     self, Attached, Barrier, Console, Created, HookRunner, Keep, Request, Spawn, Spawned, Stages, Which,
 };
@@ -85,7 +85,7 @@ fn begin() -> Result<(OwnedFd, Keel), String> {
 
 /// One order after the other, until the worker is gone.
 fn serve(worker: &Worker, keel: &Keel) {
-    while let Some((order, text)) = worker.next() {
+    while let Some((order, text, fds)) = worker.next() {
         let done = match order {
             Order::Read(files) => worker.say(&Said::Read(Box::new(files.read(&worker.told()))), &[]),
             Order::RunDir(files) => worker.say(&Said::RunDir(files.run_dir()), &[]),
@@ -93,7 +93,7 @@ fn serve(worker: &Worker, keel: &Keel) {
                 &Said::Looked(bundle::look(&look).map(Box::new).map_err(|error| error.to_string())),
                 &[],
             ),
-            Order::Launch(order) => Job { worker, keel, order: &order, text: &text }.run(),
+            Order::Launch(order) => Job { worker, keel, order: &order, text: &text, joined: &fds }.run(),
             // To a launch that has failed meanwhile.
             Order::Attached(_) | Order::Start => Ok(()),
         };
@@ -110,9 +110,8 @@ struct Worker {
 
 impl Worker {
     /// None: it is gone, or does not want us any more.
-    fn next(&self) -> Option<(Order, String)> {
-        let received = talk::receive::<Order>(self.socket.as_fd(), RecvFlags::empty());
-        received.ok().flatten().map(|(order, text, _)| (order, text))
+    fn next(&self) -> Option<Received<Order>> {
+        talk::receive::<Order>(self.socket.as_fd(), RecvFlags::empty()).ok().flatten()
     }
 
     /// Told of each look at what config.toml names.
@@ -135,6 +134,8 @@ struct Job<'j> {
     order: &'j Launch,
     /// The spec.
     text: &'j str,
+    /// The pidfds of those whose namespaces the spec names by their numbers.
+    joined: &'j [OwnedFd],
 }
 
 impl Job<'_> {
@@ -170,7 +171,7 @@ impl Job<'_> {
         let _ = created.state.save(&folder);
         folder.unlock();
         // Until `Start`, or until nobody can ask for it any more: then the barrier goes with us.
-        if let Some((Order::Start, _)) = self.worker.next() {
+        if let Some((Order::Start, ..)) = self.worker.next() {
             let log = self.hook_log();
             let mut spawn = self.spawn();
             let mut runner = HookRunner { spawn: &mut spawn, log: log.as_ref().map(AsFd::as_fd) };
@@ -213,7 +214,7 @@ impl Job<'_> {
             groups: if order.groups_are_ready { Keep::Ready } else { Keep::Fresh },
             hook_log: log.as_ref().map(AsFd::as_fd),
         };
-        let mut bridge = Bridge { worker: self.worker, reads: stdio.reads };
+        let mut bridge = Bridge { worker: self.worker, reads: stdio.reads, joined: self.joined };
         let created = match launch::create(&request, &mut self.spawn(), &mut bridge) {
             Ok(created) => created,
             Err(error) => {
@@ -281,18 +282,23 @@ impl Spawn for Told<'_> {
 struct Bridge<'a> {
     worker: &'a Worker,
     reads: Vec<(Role, OwnedFd)>,
+    joined: &'a [OwnedFd],
 }
 
 impl Stages for Bridge<'_> {
     fn attach(&mut self, container: &Attached<'_>) -> Launched<()> {
+        // Its namespaces were opened by number. Who still runs has had that number all the time.
+        if self.joined.iter().any(|pidfd| pidfd::ended(pidfd.as_fd()).unwrap_or(true)) {
+            return Err(Error::new("a service in whose namespaces it was to be has ended"));
+        }
         let mut given = vec![(Role::Pidfd, container.pidfd)];
         given.extend(container.netns.map(|netns| (Role::Netns, netns)));
         given.extend(self.reads.iter().map(|(role, fd)| (*role, fd.as_fd())));
         let (roles, fds): (Vec<_>, Vec<_>) = given.into_iter().map(|(role, fd)| (role.number(), fd)).unzip();
         self.worker.say(&Said::Attach { pid: container.pid, roles }, &fds).map_err(|_| ended())?;
         match self.worker.next() {
-            Some((Order::Attached(Ok(())), _)) => Ok(()),
-            Some((Order::Attached(Err(failure)), _)) => Err(Error::new(failure)),
+            Some((Order::Attached(Ok(())), ..)) => Ok(()),
+            Some((Order::Attached(Err(failure)), ..)) => Err(Error::new(failure)),
             _ => Err(ended()),
         }
     }

@@ -13,7 +13,7 @@ use sampan_runtime::launch::slots::{SlotInputs, Slots};
 use sampan_service::Problem;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,7 +52,11 @@ impl Drop for Running {
 
 impl Launcher {
     pub fn send(&self, order: &Order, text: &str) -> Result<(), Problem> {
-        talk::send(self.socket.get_ref().as_fd(), order, text, &[], SendFlags::DONTWAIT)
+        self.send_with(order, text, &[])
+    }
+
+    pub fn send_with(&self, order: &Order, text: &str, fds: &[BorrowedFd<'_>]) -> Result<(), Problem> {
+        talk::send(self.socket.get_ref().as_fd(), order, text, fds, SendFlags::DONTWAIT)
             .map_err(|error| Problem::Io(format!("cannot ask the launching process: {error}")))
     }
 

@@ -44,7 +44,7 @@ use sampan_plugin_host::digest::{Digest, digest};
 use sampan_plugin_host::{self as plugins, Ctx, Failure, FailureKind, Lent, Role};
 use sampan_service::Problem;
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -73,6 +73,18 @@ pub struct Wanted {
     pub under_way: Rc<UnderWay>,
     /// Why its image could not be got.
     pub no_image: Option<String>,
+    /// In whose namespaces it is to be; or who of them does not run.
+    pub joined: Result<Vec<Joined>, String>,
+}
+
+/// Another service in whose namespace this one is to be.
+#[derive(Debug)]
+pub struct Joined {
+    /// Of config.toml: `network_mode`, `pid`..
+    pub key: &'static str,
+    pub service: String,
+    pub pid: i32,
+    pub pidfd: Arc<OwnedFd>,
 }
 
 /// A main process, wherever it came from.
@@ -142,9 +154,11 @@ async fn create_with(
     wanted: Wanted,
     kept: &mut Kept,
 ) -> Result<Box<Created>, Problem> {
-    let Wanted { config, generation, ctx, networks, under_way, .. } = wanted;
+    let Wanted { config, generation, ctx, networks, under_way, joined, .. } = wanted;
+    let joined = joined.map_err(Problem::Io)?;
     let launcher = context.launchers.take(&under_way).await?;
-    let Prepared { mut spec, network_files, image } = build(context, &config, &launcher, &under_way).await?;
+    let Prepared { mut spec, network_files, image } =
+        build(context, &config, &joined, &launcher, &under_way).await?;
     under_way.now("the plugins' create");
     let table = service_table(&config, networks, network_files);
     let made = context.plugins.create(&ctx, &table, needs(&config), &mut spec).await.map_err(of_plugin)?;
@@ -154,25 +168,17 @@ async fn create_with(
     let resources = spec.pointer("/linux/resources").map(|resources| digest(&resources.to_string()));
     let killed = context.was_killed_in(&config.name);
     let groups_are_ready = kept.groups.take().is_some_and(|left| !killed && Some(left) == resources);
-    let stdio = output(&config, &made);
     let has_hooks = spec.get("hooks").is_some();
     let launch = Launch {
-        service: config.name.clone(),
-        generation,
-        run: context.dirs.run.clone(),
-        containers: context.dirs.containers(),
-        io: context.dirs.io(&config.name),
-        logs: context.dirs.logs(&config.name),
         bundled: kept.spec.take(),
-        stdio,
-        hook_log: hook_log(context, &config, stdio, has_hooks),
         groups_are_ready,
-        notifies: config.may_notify(),
+        ..order(context, &config, generation, output(&config, &made), has_hooks)
     };
     let text = context.plugins.spec(ctx.handle).unwrap_or_else(|| spec.to_string().into());
     drop(spec);
     under_way.now("the making of its container: its root, its volumes, its mounts");
-    launcher.send(&Order::Launch(Box::new(launch)), &text)?;
+    let others: Vec<BorrowedFd<'_>> = joined.iter().map(|joined| joined.pidfd.as_fd()).collect();
+    launcher.send_with(&Order::Launch(Box::new(launch)), &text, &others)?;
     drop(text);
     let mut attached = None;
     let launched = launched(context, &ctx, &launcher, &under_way, &mut attached).await;
@@ -197,6 +203,29 @@ async fn create_with(
     Ok(Box::new(Created { process, netns, owners: made.owners, image, gate: StartGate(launcher) }))
 }
 
+/// With nothing kept of the life before.
+fn order(
+    context: &Context,
+    config: &schema::Service,
+    generation: u64,
+    stdio: Output,
+    has_hooks: bool,
+) -> Launch {
+    Launch {
+        service: config.name.clone(),
+        generation,
+        run: context.dirs.run.clone(),
+        containers: context.dirs.containers(),
+        io: context.dirs.io(&config.name),
+        logs: context.dirs.logs(&config.name),
+        bundled: None,
+        stdio,
+        hook_log: hook_log(context, config, stdio, has_hooks),
+        groups_are_ready: false,
+        notifies: config.may_notify(),
+    }
+}
+
 /// What the hooks of a launch that failed have printed is in the pipe, and nobody would come for it.
 async fn attach_output_of_hooks(context: &Context, ctx: &Ctx, claimant: &str) {
     let (reads, _) = reads(&context.loop_keel, &context.dirs.io(&ctx.service), &ctx.service);
@@ -216,6 +245,7 @@ struct Prepared {
 async fn build(
     context: &Context,
     config: &schema::Service,
+    joined: &[Joined],
     launcher: &Launcher,
     under_way: &UnderWay,
 ) -> Result<Prepared, Problem> {
@@ -227,7 +257,12 @@ async fn build(
         (Said::Looked(Err(text)), _) => return Err(Problem::Config(text)),
         (said, _) => return Err(confused(&said)),
     };
-    let request = bundle::Request { service: config, cgroup_parent: &context.cgroup_parent };
+    let one = |joined: &Joined| {
+        let Joined { key, pid, ref service, .. } = *joined;
+        bundle::Joined { key, pid, spec: context.spec_of(service) }
+    };
+    let joined: Vec<bundle::Joined> = joined.iter().map(one).collect();
+    let request = bundle::Request { service: config, cgroup_parent: &context.cgroup_parent, joined: &joined };
     let built = bundle::build(&request, &facts).map_err(of_config)?;
     for warning in &built.warnings {
         context.warn(&config.name, warning);

@@ -40,7 +40,7 @@ pub enum Order {
     /// No more of config.toml than where the run folder is.
     RunDir(Files),
     Look(Box<bundle::Look>),
-    /// The text is the spec.
+    /// The text is the spec. Descriptors: the pidfds of those whose namespaces it names by their numbers.
     Launch(Box<Launch>),
     /// The answer to `Attach`; or why it must not go on.
     Attached(Result<(), String>),

@@ -20,6 +20,7 @@ mod bound;
 mod clients;
 mod desired;
 mod images;
+mod joined;
 mod notified;
 mod notify;
 pub mod opening;

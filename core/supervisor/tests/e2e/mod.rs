@@ -30,6 +30,7 @@ mod holder;
 mod hooks;
 mod hundred;
 mod images;
+mod joined;
 mod kept;
 mod launches;
 mod limits;

@@ -243,3 +243,23 @@ fn what_it_says_is_logged() {
         said.contains("first") && said.contains("again")
     });
 }
+
+/// Whosever users they are: a network belongs to those of the service that has it.
+#[test]
+fn the_network_of_a_service_with_other_users_is_joined() {
+    let mut world = world!("");
+    if !ready() {
+        return;
+    }
+    subids(&world, "sampan:1000000:131072\n");
+    let auto = "security.userns = \"auto\"\n";
+    world.configure(&format!(
+        "[services.a]\n{LIVE}{auto}[services.b]\n{LIVE}network_mode = \"service:a\"\n\
+         [services.c]\n{LIVE}{auto}network_mode = \"service:b\"\nuts = \"service:b\"\n"
+    ));
+    world.start();
+    world.until_state("c", "running");
+    let network = |service| fs::read_link(format!("/proc/{}/ns/net", world.pid(service))).unwrap();
+    assert_eq!((network("b"), network("c")), (network("a"), network("a")));
+    assert_eq!(inside(&world, "c", "grep -c : /proc/self/net/dev"), "1\n");
+}
