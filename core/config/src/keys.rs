@@ -600,7 +600,7 @@ pub const SERVICE: &[Key] = &[
         B,
         "of both streams together; what comes faster is dropped, counted and said",
     ),
-    key("logging.compress", "boolean", "true", L, X, "zstd"),
+    key("logging.compress", "boolean", "true", N, B, "files that are not written any more, with zstd"),
     key("logging.mode", "blocking, non-blocking", "blocking", L, X, ""),
     key("logging.max_buffer_size", "size", "1M", L, X, ""),
     key("logging.drop", "oldest, newest", "oldest", L, X, ""),

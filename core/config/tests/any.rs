@@ -46,7 +46,7 @@ const LINES: &[&str] = &[
     "resources.cpu_weight = 1",
     "logging = \"none\"",
     "logging = { max_size = 5000, max_line = \"1K\", max_age = \"7d\" }",
-    "logging = { rate_limit = \"1.5M/s\", on_full = \"block\" }",
+    "logging = { rate_limit = \"1.5M/s\", on_full = \"block\", compress = false }",
     "hooks.poststop = [{ path = \"/x\", env = [\"A=$$b\"], timeout = 3 }]",
     "hooks.startContainer = [{ path = \"/in\" }]",
     "depends_on = [\"b\"]",

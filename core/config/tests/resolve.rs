@@ -379,6 +379,7 @@ fn the_references_shortest_example() {
     logging.max_line = "16K"               # default
     logging.max_age = "none"               # default
     logging.rate_limit = "none"            # default
+    logging.compress = true                # default
     logging.on_full = "drop"               # default
     hooks.prestart = []                    # default
     hooks.createRuntime = []               # default

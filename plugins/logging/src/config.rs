@@ -73,6 +73,9 @@ pub struct Settings {
     pub rate_limit: Option<u64>,
     #[serde(default)]
     pub on_full: OnFull,
+    /// Segments that are not written any more.
+    #[serde(default)]
+    pub compress: bool,
 }
 
 impl Default for Settings {
@@ -85,6 +88,7 @@ impl Default for Settings {
             max_age: None,
             rate_limit: None,
             on_full: OnFull::Drop,
+            compress: true,
         }
     }
 }
@@ -121,6 +125,13 @@ impl Settings {
                 RATES.contains(&bytes).then_some(bytes)
             })?,
             on_full: keys.word("on_full", &[("drop", OnFull::Drop), ("block", OnFull::Block)])?,
+            compress: match keys.get("compress") {
+                None => default.compress,
+                Some(Value::Bool(is)) => *is,
+                Some(value) => {
+                    return Keys::mistake("compress", format!("{value} is neither true nor false"));
+                }
+            },
         }))
     }
 }

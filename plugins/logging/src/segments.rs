@@ -1,6 +1,6 @@
 //! The files of one service: `0000000001.log`, `0000000002.log`, ... (`.json` for json-file), the last of them being written.
 //!
-//! We use no name twice and rename nothing, so that a reader needs only (number, offset); where somebody removed the folder between
+//! We use no name twice, and what is compressed (pack.rs) keeps its number and its offsets, so that a reader needs only (number, offset); where somebody removed the folder between
 //! two lives the numbers begin again, and the reader finds that out by the times of the files. The next segment is made
 //! (O_EXCL) before the current one is left. Files are not synced: a power failure may cost the end of the last one, which is
 //! cut back to a whole record when it is opened again.
@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::config::Driver;
 use crate::notifier::Removed;
+use crate::pack;
 use crate::record;
 use crate::time;
 
@@ -32,13 +33,17 @@ pub fn list(dir: &Path) -> io::Result<VecDeque<(Number, Driver)>> {
     let mut all: Vec<(Number, Driver)> = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        let Some((number, extension)) = name.to_str().and_then(|name| name.split_once('.')) else { continue };
+        let Some(name) = name.to_str() else { continue };
+        let plain = name.strip_suffix(pack::ENDING).unwrap_or(name);
+        let Some((number, extension)) = plain.split_once('.') else { continue };
         let driver = Driver::ALL.into_iter().find(|driver| driver.extension() == extension);
         if let (Some(driver), Ok(number), 10) = (driver, number.parse(), number.len()) {
             all.push((Number(number), driver));
         }
     }
     all.sort_by_key(|(number, _)| *number);
+    // A compressed one and the plain one that it is about to replace.
+    all.dedup_by_key(|(number, _)| *number);
     Ok(all.into())
 }
 
@@ -56,6 +61,8 @@ pub struct Segments {
     bytes: u64,
     /// The time of the last record, as far as it is known.
     last_time: u64,
+    /// There may be blocks behind its end.
+    has_reserved: bool,
     removed: Arc<Removed>,
 }
 
@@ -84,7 +91,9 @@ impl Segments {
         fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
         let mut all = list(dir)?;
         let file = match all.back() {
-            Some((number, of)) if *of == driver => reopen(&path(dir, *number, driver))?,
+            Some((number, of)) if *of == driver && path(dir, *number, driver).exists() => {
+                reopen(&path(dir, *number, driver))?
+            }
             last => {
                 let next = Number(last.map_or(1, |(number, _)| number.0 + 1));
                 let file = create(&path(dir, next, driver))?;
@@ -93,7 +102,8 @@ impl Segments {
             }
         };
         let (dir, removed) = (dir.to_owned(), removed.clone());
-        let mut segments = Segments { dir, driver, all, bytes: 0, file: None, last_time: 0, removed };
+        let mut segments =
+            Segments { dir, driver, all, bytes: 0, file: None, last_time: 0, has_reserved: false, removed };
         segments.mend(&file)?;
         segments.file = Some(file);
         Ok(segments)
@@ -102,7 +112,16 @@ impl Segments {
     /// None is open, because `open` failed: what is appended finds no room, until `open_again` succeeds.
     pub fn closed(dir: &Path, driver: Driver, removed: &Arc<Removed>) -> Segments {
         let (dir, removed) = (dir.to_owned(), removed.clone());
-        Segments { dir, driver, all: VecDeque::new(), file: None, bytes: 0, last_time: 0, removed }
+        Segments {
+            dir,
+            driver,
+            all: VecDeque::new(),
+            file: None,
+            bytes: 0,
+            last_time: 0,
+            has_reserved: false,
+            removed,
+        }
     }
 
     pub fn is_open(&self) -> bool {
@@ -132,7 +151,7 @@ impl Segments {
         fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
         let mut all = list(dir)?;
         while let Some((last, of)) = all.back().copied().filter(|(last, _)| *last > number) {
-            fs::remove_file(path(dir, last, of))?;
+            pack::remove(&path(dir, last, of))?;
             all.pop_back();
         }
         let path = path(dir, number, driver);
@@ -147,7 +166,7 @@ impl Segments {
         let bytes = bytes.min(file.metadata()?.len());
         file.set_len(bytes)?;
         let (dir, removed) = (dir.to_owned(), removed.clone());
-        Ok(Segments { dir, driver, all, file: Some(file), bytes, last_time: 0, removed })
+        Ok(Segments { dir, driver, all, file: Some(file), bytes, last_time: 0, has_reserved: false, removed })
     }
 
     pub fn number(&self) -> Number {
@@ -156,6 +175,10 @@ impl Segments {
 
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub fn count(&self) -> usize {
@@ -206,7 +229,8 @@ impl Segments {
     }
 
     /// Makes sure of room for `bytes` more. Where that cannot be asked, writing tells.
-    pub fn reserve(&self, bytes: u64) -> io::Result<()> {
+    pub fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        self.has_reserved = true;
         match fallocate(self.file()?, FallocateFlags::KEEP_SIZE, self.bytes, bytes) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
             done => Ok(done?),
@@ -235,12 +259,23 @@ impl Segments {
     }
 
     pub fn rotate(&mut self) -> io::Result<()> {
-        // What was reserved behind its end is free again; if that fails it is so when it is removed.
-        let _ = self.file()?.set_len(self.bytes);
+        self.give_back()?;
         let next = Number(self.number().0 + 1);
         self.file = Some(create(&path(&self.dir, next, self.driver))?);
         self.all.push_back((next, self.driver));
         self.bytes = 0;
+        Ok(())
+    }
+
+    /// What was reserved behind the end of the current one is free again. Its age stays that of its last record.
+    fn give_back(&mut self) -> io::Result<()> {
+        let file = self.file()?;
+        if self.has_reserved {
+            let modified = file.metadata()?.modified()?;
+            file.set_len(self.bytes)?;
+            file.set_modified(modified)?;
+            self.has_reserved = false;
+        }
         Ok(())
     }
 
@@ -266,7 +301,7 @@ impl Segments {
         }
         while self.all.len() > 1 {
             let Some((number, driver)) = self.all.front().copied() else { break };
-            let written = fs::metadata(path(&self.dir, number, driver)).and_then(|meta| meta.modified());
+            let written = pack::modified(&path(&self.dir, number, driver));
             match written.map(left) {
                 Ok(left) if !left.is_zero() => return Ok(Some(left)),
                 // Of one that somebody else has removed nothing is known but that.
@@ -287,11 +322,9 @@ impl Segments {
     fn remove_oldest(&mut self) -> bool {
         let Some((number, driver)) = self.all.pop_front() else { return false };
         let path = path(&self.dir, number, driver);
-        let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
-        self.removed.note(&self.dir, number.0, bytes);
-        match fs::remove_file(path) {
+        self.removed.note(&self.dir, number.0, pack::bytes(&path).unwrap_or(0));
+        match pack::remove(&path) {
             Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => {
                 tracing::warn!(dir = %self.dir.display(), segment = number.0, %error, "cannot remove an old segment");
                 false

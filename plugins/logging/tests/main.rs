@@ -7,6 +7,7 @@ mod framing;
 mod lifecycle;
 mod limited;
 mod memory;
+mod packed;
 mod rotation;
 mod settings;
 mod world;

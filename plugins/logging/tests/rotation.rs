@@ -1,5 +1,4 @@
 //! Segments: how many, how large, where they may begin, and that a follower sees each line once.
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use logging::segments::{list, path};
 use logging::spool::Spool;
 use sampan_plugin::types::Container;
 
-use crate::world::{Fifo, Folder, lines, soon, written};
+use crate::world::{Fifo, Folder, lines, segment, soon, written};
 
 fn engine(dir: &Path) -> Engine {
     Engine::start(dir.to_owned(), Spool::create().unwrap(), Box::new(|_, _, _| ())).unwrap()
@@ -40,7 +39,7 @@ fn segments_have_their_size_and_number_and_begin_with_a_line() {
         let all = list(&dir.0.join("web")).unwrap();
         assert_eq!(all.len(), 3, "{driver:?}");
         for (n, (number, driver)) in all.iter().copied().enumerate() {
-            let bytes = fs::read(path(&dir.0.join("web"), number, driver)).unwrap();
+            let bytes = segment(&path(&dir.0.join("web"), number, driver)).unwrap();
             assert!(bytes.len() <= 64 << 10, "{} bytes", bytes.len());
             assert!(n + 1 == all.len() || bytes.len() > 20 << 10, "{} bytes", bytes.len());
             let last = bytes.strip_suffix(b"\n").unwrap().rsplit(|b| *b == b'\n').next().unwrap();

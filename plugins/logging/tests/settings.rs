@@ -54,6 +54,9 @@ fn forms_and_defaults() {
         let said = format!("{text:?} is no rate; write \"1M/s\"");
         assert_eq!(of(json!({ "rate_limit": text })), wrong("rate_limit", &said));
     }
+    let plain = Settings { compress: false, ..default };
+    assert_eq!(of(json!({ "compress": false })), Ok(Some(plain)));
+    assert_eq!(of(json!({ "compress": 3 })), wrong("compress", "3 is neither true nor false"));
     let block = Settings { on_full: OnFull::Block, ..default };
     assert_eq!(of(json!({ "on_full": "block" })), Ok(Some(block)));
     assert_eq!(of(json!({ "on_full": "drop" })), Ok(Some(default)));

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use logging::config::Driver;
+use logging::pack::Source;
 use logging::record::parse;
 use logging::segments::{list, path};
 
@@ -50,12 +51,23 @@ impl Fifo {
     }
 }
 
+/// The records of a segment, compressed or not. None: it is gone.
+pub fn segment(plain: &Path) -> Option<Vec<u8>> {
+    let (mut source, mut all, mut buffer) = (Source::open(plain).ok()?, Vec::new(), vec![0; 64 << 10]);
+    loop {
+        match source.read_at(&mut buffer, all.len() as u64).unwrap() {
+            0 => return Some(all),
+            n => all.extend_from_slice(&buffer[..n]),
+        }
+    }
+}
+
 /// (stream, ends a line, text) of all segments of a service, in order.
 pub fn records(dir: &Path, service: &str) -> Vec<(String, bool, String)> {
     let dir = dir.join(service);
     let mut all = Vec::new();
     for (number, driver) in list(&dir).unwrap_or_default() {
-        let bytes = fs::read(path(&dir, number, driver)).unwrap();
+        let Some(bytes) = segment(&path(&dir, number, driver)) else { continue };
         for line in bytes.split_inclusive(|b| *b == b'\n') {
             let line = line.strip_suffix(b"\n").expect("a whole record");
             let record = parse(driver, line).unwrap_or_else(|| panic!("{:?}", String::from_utf8_lossy(line)));
@@ -82,7 +94,7 @@ pub fn written(dir: &Path, service: &str, stream: &str) -> Vec<u8> {
     let dir = dir.join(service);
     let mut all = Vec::new();
     for (number, driver) in list(&dir).unwrap_or_default() {
-        let bytes = fs::read(path(&dir, number, driver)).unwrap();
+        let Some(bytes) = segment(&path(&dir, number, driver)) else { continue };
         all.extend(text(driver, &bytes, stream));
     }
     all

@@ -15,6 +15,7 @@ pub fn logging(t: &Fields<'_>) -> Logging {
         max_line: t.or("max_line", |f| f.size_in(256..=64 << 10, "256 bytes to 64K"), 16 << 10),
         max_age: t.or("max_age", |f| f.or_none(Field::period), None),
         rate_limit: t.or("rate_limit", |f| f.or_none(rate), None),
+        compress: t.or("compress", Field::boolean, true),
         on_full: t.or("on_full", |f| f.word("on_full", ON_FULL, &[]), OnFull::Drop),
     }
 }

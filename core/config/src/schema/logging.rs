@@ -18,6 +18,7 @@ pub struct Logging {
     /// Bytes a second.
     #[serde(serialize_with = "text::rate_or_none")]
     pub rate_limit: Option<u64>,
+    pub compress: bool,
     pub on_full: OnFull,
 }
 

@@ -137,6 +137,7 @@ impl LogThread {
                 self.block_no_more(key);
                 self.drain(key);
                 self.flush(key);
+                self.pack(key);
                 self.let_go_of_pipes(key);
                 self.say_what_was_dropped(key);
                 self.end_if_all_is_said(key);

@@ -8,9 +8,10 @@
 //! not stop a service: the oldest of its segments go, then records are dropped and counted. The count is in the spool, so it outlives
 //! this process, and a service that ends stays here until its log says what was dropped. thread.rs is the loop, life.rs what comes
 //! and goes, service.rs what is written, limit.rs how fast,
-//! room.rs what a full disk holds up.
+//! room.rs what a full disk holds up, packer.rs compresses beside it.
 mod life;
 mod limit;
+mod packer;
 mod room;
 mod service;
 mod thread;
@@ -31,6 +32,7 @@ use tokio::sync::oneshot;
 use crate::config::Settings;
 use crate::notifier::Notifier;
 use crate::spool::Spool;
+use packer::Packer;
 use thread::LogThread;
 
 /// A full disk is tried again, and figures are reported, at this distance.
@@ -117,6 +119,7 @@ impl Engine {
             next_key: 1,
             timers: BinaryHeap::new(),
             report_at: None,
+            packer: Packer::default(),
             out: Vec::with_capacity(2 * OUT_BYTES),
             wrote: false,
         };

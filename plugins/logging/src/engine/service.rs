@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use sampan_plugin::prelude::*;
 
 use super::limit::Limiter;
+use super::packer::Job;
 use super::{AGAIN, Figures, LOOK_EVERY, OUT_BYTES};
 use crate::config::{OnFull, Settings};
 use crate::notifier::Removed;
@@ -87,6 +88,8 @@ pub(super) struct Service {
     /// When the segment was looked for.
     looked: Option<Instant>,
     limiter: Limiter,
+    /// Segments before this one are compressed, or about to be.
+    packed: Number,
 }
 
 impl Service {
@@ -108,6 +111,7 @@ impl Service {
             last_time,
             looked: None,
             limiter: Limiter::new(Instant::now()),
+            packed: Number(0),
         }
     }
 
@@ -118,6 +122,17 @@ impl Service {
                 stream.take_up(slot, spool.carry(slot));
             }
         }
+    }
+
+    /// What can be compressed since the last time. To be asked for between transfers: one that is armed may need the segments that
+    /// it has left.
+    pub fn next_to_pack(&mut self) -> Option<Job> {
+        let before = self.segments.number();
+        let is_new = self.settings.compress && self.segments.count() > 1 && before > self.packed;
+        is_new.then(|| {
+            self.packed = before;
+            Job { dir: self.segments.dir().to_owned(), before }
+        })
     }
 
     /// The streams of which something was dropped that the log does not say.

@@ -11,6 +11,7 @@ use std::time::Instant;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
+use super::packer::Packer;
 use super::service::{SILENCE, Service};
 use super::{AGAIN, COMMANDS, Command, Report};
 use crate::config::OnFull;
@@ -38,6 +39,7 @@ pub(super) struct LogThread {
     pub(super) next_key: u64,
     pub(super) timers: BinaryHeap<Reverse<Timer>>,
     pub(super) report_at: Option<Instant>,
+    pub(super) packer: Packer,
     pub(super) out: Vec<u8>,
     pub(super) wrote: bool,
 }
@@ -103,6 +105,7 @@ impl LogThread {
                 let next = service.expire();
                 service.aging = next.is_some();
                 self.timers.extend(next.map(|next| Reverse((now + next, key, AGE))));
+                self.pack(key);
                 self.wrote = true;
                 continue;
             }
@@ -142,6 +145,7 @@ impl LogThread {
         self.arm_timers(key);
     }
 
+    /// After one or several transfers: what follows from them later, or beside.
     pub(super) fn arm_timers(&mut self, key: u64) {
         let Some(service) = self.services.get_mut(&key) else { return };
         for (n, stream) in service.streams.iter_mut().enumerate() {
@@ -158,6 +162,13 @@ impl LogThread {
             && !self.timers.iter().any(|Reverse((_, of, what))| *of == key && *what == FULL)
         {
             self.timers.push(Reverse((service.loss_can_be_said_at(), key, FULL)));
+        }
+        self.pack(key);
+    }
+
+    pub(super) fn pack(&mut self, key: u64) {
+        if let Some(job) = self.services.get_mut(&key).and_then(Service::next_to_pack) {
+            self.packer.add(job);
         }
     }
 

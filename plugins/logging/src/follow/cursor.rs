@@ -1,8 +1,8 @@
 //! The place of a reader in the log of one service.
 use std::collections::VecDeque;
-use std::fs::{self, File, Metadata};
+use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::Wanted;
 use super::tail::tail;
 use crate::config::Driver;
 use crate::notifier::Removed;
+use crate::pack::{self, Source};
 use crate::record::parse;
 use crate::segments::{Number, list, path};
 use crate::time;
@@ -32,13 +33,15 @@ pub(super) struct Cursor {
 pub(super) struct Place {
     pub(super) number: Number,
     driver: Driver,
-    file: File,
+    source: Source,
     offset: u64,
+    /// Nothing was read of it yet.
+    is_new: bool,
 }
 
 impl Place {
     pub(super) fn open(dir: &Path, number: Number, driver: Driver, offset: u64) -> io::Result<Place> {
-        Ok(Place { number, driver, file: File::open(path(dir, number, driver))?, offset })
+        Ok(Place { number, driver, source: Source::open(&path(dir, number, driver))?, offset, is_new: true })
     }
 }
 
@@ -55,7 +58,7 @@ impl Cursor {
     pub(super) fn begin(dir: PathBuf, wanted: &Wanted, removed: &Arc<Removed>) -> Option<Cursor> {
         let all = list(&dir).ok()?;
         let (last, driver) = all.back().copied()?;
-        let bytes = fs::metadata(path(&dir, last, driver)).ok()?.len();
+        let bytes = pack::bytes(&path(&dir, last, driver)).ok()?;
         let end = Some((last, bytes));
         let place = match wanted.tail {
             None => {
@@ -64,7 +67,7 @@ impl Cursor {
             }
             Some(0) => {
                 let mut place = Place::open(&dir, last, driver, 0).ok()?;
-                place.offset = whole(&place.file, bytes).unwrap_or(bytes);
+                place.offset = whole(&mut place.source, bytes).unwrap_or(bytes);
                 place
             }
             Some(lines) => tail(&dir, &all, lines)?,
@@ -86,13 +89,21 @@ impl Cursor {
         out: &mut Vec<u8>,
     ) -> io::Result<bool> {
         let place = &mut self.place;
+        place.is_new = false;
         let left = match self.end {
             Some((number, bytes)) if number == place.number => bytes.saturating_sub(place.offset),
             Some((number, _)) if number < place.number => 0,
             _ => u64::MAX,
         };
         let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let got = place.file.read_at(&mut buffer[..want], place.offset)?;
+        let got = match place.source.read_at(&mut buffer[..want], place.offset) {
+            Err(error) if place.source.is_packed() => {
+                tracing::warn!(service, segment = place.number.0, %error, "cannot decompress a segment");
+                Gap::Unreadable.tell(service, out);
+                0
+            }
+            got => got?,
+        };
         if let Some(end) = memrchr(b'\n', &buffer[..got]) {
             place.offset += end as u64 + 1;
             let mut from = 0;
@@ -122,7 +133,7 @@ impl Cursor {
             }
             None => self.next = self.successor(),
         }
-        Ok(self.next.is_some() || self.place.offset == 0 && self.place.file.metadata()?.len() > 0)
+        Ok(self.next.is_some() || self.place.is_new)
     }
 
     fn successor(&self) -> Option<(Place, Gap)> {
@@ -132,7 +143,7 @@ impl Cursor {
         if let Some(place) = Driver::ALL.into_iter().find_map(open) {
             return Some((place, Gap::None));
         }
-        let ours = self.place.file.metadata().ok().filter(|meta| meta.nlink() == 0)?;
+        let ours = self.place.source.metadata().ok().filter(|meta| meta.nlink() == 0)?;
         let all = list(&self.dir).ok()?;
         // Retention has overtaken us?
         let Some((number, driver)) = all.iter().copied().find(|(number, _)| *number > here) else {
@@ -154,12 +165,12 @@ impl Cursor {
         let opened =
             all.iter().filter_map(|(number, driver)| Place::open(&self.dir, *number, *driver, 0).ok());
         let is_later = |place: &Place| {
-            place.file.metadata().and_then(|meta| meta.modified()).is_ok_and(|changed| changed > last)
+            place.source.metadata().and_then(|meta| meta.modified()).is_ok_and(|changed| changed > last)
         };
         let mut place = opened.into_iter().find(is_later)?;
-        let meta = place.file.metadata().ok()?;
+        let meta = place.source.metadata().ok()?;
         if meta.created().is_ok_and(|created| created <= last) {
-            place.offset = whole(&place.file, meta.len()).ok()?;
+            place.offset = whole(&mut place.source, meta.len()).ok()?;
         }
         Some(place)
     }
@@ -171,29 +182,30 @@ enum Gap {
     Bytes(u64),
     /// Not by us, or too long ago.
     Unknown,
+    /// It is there, and cannot be decompressed.
+    Unreadable,
 }
 
 impl Gap {
     fn tell(&self, service: &str, out: &mut Vec<u8>) {
-        let missed = match self {
+        let said = match self {
             Gap::None => return,
-            Gap::Bytes(bytes) => format!("gap: {bytes} bytes"),
-            Gap::Unknown => "gap: an unknown part".into(),
+            Gap::Bytes(bytes) => format!("gap: {bytes} bytes of this log were rotated away unread"),
+            Gap::Unknown => "gap: an unknown part of this log were rotated away unread".into(),
+            Gap::Unreadable => "gap: the rest of a segment of this log cannot be decompressed".into(),
         };
         out.extend_from_slice(service.as_bytes());
         out.push(b' ');
         out.extend_from_slice(&time::text(time::now()));
-        out.extend_from_slice(
-            format!(" stdout F {missed} of this log were rotated away unread\n").as_bytes(),
-        );
+        out.extend_from_slice(format!(" stdout F {said}\n").as_bytes());
     }
 }
 
 /// The end of the last whole record.
-fn whole(file: &File, bytes: u64) -> io::Result<u64> {
+fn whole(source: &mut Source, bytes: u64) -> io::Result<u64> {
     let from = bytes.saturating_sub(RECORD_BYTES_MAX as u64);
     let mut end = vec![0; (bytes - from) as usize];
-    let got = file.read_at(&mut end, from)?;
+    let got = source.read_at(&mut end, from)?;
     Ok(from + memrchr(b'\n', &end[..got]).map_or(0, |at| at as u64 + 1))
 }
 

@@ -1,8 +1,6 @@
 //! Where the last lines of a log begin. Segments are looked through piece by piece: an endless line makes them large.
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use memchr::{memchr_iter, memrchr};
@@ -10,6 +8,7 @@ use memchr::{memchr_iter, memrchr};
 use super::READ_BYTES;
 use super::cursor::{Place, RECORD_BYTES_MAX};
 use crate::config::Driver;
+use crate::pack::Source;
 use crate::segments::{Number, path};
 use crate::time;
 
@@ -18,14 +17,15 @@ pub(super) fn tail(dir: &Path, all: &VecDeque<(Number, Driver)>, lines: u64) -> 
     let mut need = lines;
     let mut oldest = None;
     for (number, driver) in all.iter().rev().copied() {
-        let Ok(file) = File::open(path(dir, number, driver)) else { continue };
+        let Ok(mut source) = Source::open(&path(dir, number, driver)) else { continue };
         let mut has = 0;
-        if each_line(&file, driver, |_| has += 1).is_err() {
+        let looked = each_line(&mut source, driver, |_| has += 1);
+        if looked.is_err() && !source.is_packed() {
             continue;
         }
         if has >= need {
             let (skip, mut seen, mut offset) = (has - need, 0, 0);
-            let _ = each_line(&file, driver, |end| {
+            let _ = each_line(&mut source, driver, |end| {
                 seen += 1;
                 if seen == skip {
                     offset = end;
@@ -41,10 +41,10 @@ pub(super) fn tail(dir: &Path, all: &VecDeque<(Number, Driver)>, lines: u64) -> 
 }
 
 /// Tells where each record ends that ends a line.
-fn each_line(file: &File, driver: Driver, mut tell: impl FnMut(u64)) -> io::Result<()> {
+fn each_line(source: &mut Source, driver: Driver, mut tell: impl FnMut(u64)) -> io::Result<()> {
     let (mut buffer, mut offset) = (vec![0; READ_BYTES], 0);
     loop {
-        let got = file.read_at(&mut buffer, offset)?;
+        let got = source.read_at(&mut buffer, offset)?;
         let Some(end) = memrchr(b'\n', &buffer[..got]) else {
             if got < buffer.len() {
                 return Ok(());
