@@ -141,6 +141,8 @@ pub enum Verb {
     },
     /// Run a program in a service's container
     Exec(Exec),
+    /// Copy files and folders into a service, or out of it
+    Cp(Cp),
     /// Read the config again and apply what changed
     Apply {
         /// Say what would change, and change nothing
@@ -237,6 +239,15 @@ pub struct Exec {
     /// In this folder of the container
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
+}
+
+/// What is copied, and to where.
+#[derive(Debug, clap::Args)]
+pub struct Cp {
+    /// NAME:PATH in a service that runs, or a path here; PATH/. is what is in a folder
+    pub from: String,
+    /// The other one: a folder that is there, or a new name
+    pub to: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

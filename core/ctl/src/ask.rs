@@ -88,7 +88,8 @@ pub fn out(text: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-pub fn copy(body: &mut client::Body) -> Result<(), Error> {
+/// As it comes.
+pub fn pass_on(body: &mut client::Body) -> Result<(), Error> {
     let mut buffer = [0; 64 * 1024];
     loop {
         match body.read(&mut buffer)? {

@@ -19,6 +19,8 @@ mod looks;
 
 mod stores;
 
+mod copy;
+
 mod verbs;
 
 use args::Args;

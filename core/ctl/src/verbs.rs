@@ -1,7 +1,8 @@
 //! What each verb asks for, and its exit code.
 use crate::args::{self, Args, PluginVerb, Verb};
-use crate::ask::{Ask, DONE, FAILED, complain, copy, of, out, pretty, to_json};
+use crate::ask::{Ask, DONE, FAILED, complain, of, out, pass_on, pretty, to_json};
 use crate::client::{self, Error};
+use crate::copy;
 use crate::looks;
 use crate::print;
 use crate::stores;
@@ -50,6 +51,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
             }
         }
         Verb::Exec(with) => return exec(ask, with),
+        Verb::Cp(with) => return copy::cp(ask, with),
         Verb::Apply { dry_run } => {
             let body = to_json(&api::Apply { dry_run: *dry_run });
             ask.show("POST", "/v1/apply", Some(&body), print::applied)?;
@@ -144,7 +146,7 @@ fn plugin(ask: &Ask<'_>, verb: &PluginVerb) -> Result<(), Error> {
             ask.show("POST", &at(name, "reset"), None, print).map(drop)
         }
         PluginVerb::Call { name, request } => {
-            copy(&mut ask.send("POST", &at(name, "control"), Some(request))?)
+            pass_on(&mut ask.send("POST", &at(name, "control"), Some(request))?)
         }
     }
 }

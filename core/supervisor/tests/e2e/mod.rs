@@ -19,6 +19,7 @@ mod callers;
 mod attack;
 mod background;
 mod chaos;
+mod cp;
 mod descriptors;
 mod died;
 mod exits;
