@@ -575,11 +575,11 @@ pub const SERVICE: &[Key] = &[
     // Logging.
     key(
         "logging.driver",
-        "local, json-file, none",
+        "local, json-file, k8s-file, journald, none",
         "local",
         R,
         B,
-        "CRI lines in state_dir/logs; without the plugin raw files",
+        "CRI lines in state_dir/logs, which podman and kubelet call k8s-file; without the plugin raw files",
     ),
     key("logging.max_size", "size", "20M", N, B, "of one file"),
     key("logging.max_file", "integer", "5", N, B, "docker local's"),

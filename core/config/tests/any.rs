@@ -45,6 +45,8 @@ const LINES: &[&str] = &[
     "resources = { cpus = 0.5, memory = \"1.5G\", pids = 0 }",
     "resources.cpu_weight = 1",
     "logging = \"none\"",
+    "logging = \"k8s-file\"",
+    "logging.driver = \"journald\"",
     "logging = { max_size = 5000, max_line = \"1K\", max_age = \"7d\" }",
     "logging = { rate_limit = \"1.5M/s\", on_full = \"block\", compress = false }",
     "hooks.poststop = [{ path = \"/x\", env = [\"A=$$b\"], timeout = 3 }]",

@@ -15,6 +15,9 @@ pub struct Config {
     /// Where a folder per service is made. Default: `logs` in sampand's state_dir.
     #[serde(default)]
     pub dir: Option<PathBuf>,
+    /// Where systemd's journal listens. Default: /run/systemd/journal/socket.
+    #[serde(default)]
+    pub journal_socket: Option<PathBuf>,
 }
 
 /// How a record looks on disk.
@@ -23,9 +26,12 @@ pub struct Config {
 pub enum Driver {
     Local,
     JsonFile,
+    /// No files: systemd's journal has it.
+    Journald,
 }
 
 impl Driver {
+    /// Those that write files.
     pub const ALL: [Driver; 2] = [Driver::Local, Driver::JsonFile];
 
     /// What its files end in.
@@ -33,6 +39,7 @@ impl Driver {
         match self {
             Driver::Local => "log",
             Driver::JsonFile => "json",
+            Driver::Journald => "none",
         }
     }
 }
@@ -103,11 +110,14 @@ impl Settings {
             Some(table) => table.clone(),
         };
         let driver = match table.get("driver").map(|d| d.as_str().unwrap_or("")) {
-            None | Some("local") => Driver::Local,
+            // The CRI's lines are what podman and kubelet call k8s-file.
+            None | Some("local" | "k8s-file") => Driver::Local,
             Some("json-file") => Driver::JsonFile,
+            Some("journald") => Driver::Journald,
             Some("none") => return Ok(None),
             Some(_) => {
-                let text = format!("{} is no driver of this plugin: local, json-file, none", table["driver"]);
+                let known = "local, json-file, k8s-file, journald, none";
+                let text = format!("{} is no driver of this plugin: {known}", table["driver"]);
                 return Err(("/logging/driver".to_owned(), text));
             }
         };

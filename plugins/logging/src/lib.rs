@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  config   what may be set            time     RFC 3339            record   bytes <-> records, pure
+//!  journal  records to systemd's journal
 //!  notifier what readers are told      pack     compressed segments   segments the files of a service
 //!  spool !  between pipe and file, kept by the keel
 //!  engine   the logging thread         follow   reading them, a thread per reader
@@ -17,6 +18,7 @@ mod sabotage;
 
 pub mod record;
 
+pub mod journal;
 pub mod notifier;
 pub mod pack;
 pub mod segments;

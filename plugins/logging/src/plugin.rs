@@ -1,13 +1,13 @@
 //! The events of a container's life, as commands to the logging thread.
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sampan_plugin::prelude::*;
 
-use crate::config::{Config, Settings};
-use crate::engine::{Attachment, Engine, Figures, Report, own};
+use crate::config::{Config, Driver, Settings};
+use crate::engine::{Attachment, Engine, Figures, Places, Report, own};
 use crate::follow::{self, Wanted};
+use crate::journal::{self, Journal};
 use crate::notifier::Notifier;
 use crate::spool::Spool;
 
@@ -17,7 +17,7 @@ const SPOOL: &str = "spool";
 const SETTINGS: &str = "settings";
 
 pub struct Logging {
-    dir: PathBuf,
+    places: Places,
     /// Begun by the first `synchronize`, which brings the spool of an earlier worker, if there was one.
     engine: Mutex<Option<Arc<Engine>>>,
     metrics: Metrics,
@@ -101,7 +101,7 @@ impl Logging {
                 spool
             }
         };
-        let engine = Engine::start(self.dir.clone(), spool, self.metrics.clone().report())
+        let engine = Engine::start(self.places.clone(), spool, self.metrics.clone().report())
             .context("starting the logging thread")?;
         Ok(slot.insert(Arc::new(engine)).clone())
     }
@@ -115,10 +115,14 @@ impl Logging {
         Ok(Settings::of(&table).ok().flatten().unwrap_or_default())
     }
 
-    fn read(&self, wanted: Wanted) -> Result<Reply> {
+    fn read(&self, mut wanted: Wanted) -> Result<Reply> {
+        let is_elsewhere =
+            |of: &&Attachment| of.settings.driver == Driver::Journald && wanted.is_of(&of.service);
+        let elsewhere = self.pipes().values().filter(is_elsewhere).map(|of| of.service.clone()).collect();
+        wanted.elsewhere = elsewhere;
         let notifier =
             self.engine().map_or_else(|| Arc::new(Notifier::default()), |engine| engine.notifier());
-        let pipe = follow::start(self.dir.clone(), notifier, wanted).context("starting a reader")?;
+        let pipe = follow::start(self.places.dir.clone(), notifier, wanted).context("starting a reader")?;
         Ok(Reply::default().fd(pipe))
     }
 }
@@ -140,7 +144,12 @@ impl Plugin for Logging {
             dropped: host.counter("dropped_lines", "lines that could not be written")?,
             write_errors: host.counter("write_errors", "writes to a segment that failed")?,
         };
-        Ok(Logging { dir, engine: Mutex::new(None), metrics, pipes: Mutex::default() })
+        let socket = config.journal_socket.unwrap_or_else(|| journal::SOCKET.into());
+        if !socket.is_absolute() {
+            return Err(Error::new(format!("journal_socket: {} is not an absolute path", socket.display())));
+        }
+        let places = Places { dir, journal: Arc::new(Journal::new(socket)) };
+        Ok(Logging { places, engine: Mutex::new(None), metrics, pipes: Mutex::default() })
     }
 
     async fn synchronize(&self, cx: &Cx, all: Synchronize) -> Result<()> {
@@ -219,7 +228,8 @@ impl Plugin for Logging {
             Request::Read { services, follow, tail, since } => {
                 let since =
                     since.filter(|since| !since.is_null()).map(|since| follow::since(&since)).transpose();
-                self.read(Wanted { services, follow, tail, since: since.map_err(Error::new)? })
+                let since = since.map_err(Error::new)?;
+                self.read(Wanted { services, follow, tail, since, elsewhere: Vec::new() })
             }
             Request::Status { services } => {
                 let mut all: BTreeMap<String, Figures> = match self.engine() {

@@ -114,7 +114,9 @@ impl RecordWriter {
             piece.text = piece.text.split_last().map_or(piece.text, |(_, text)| text);
         }
         match self.driver {
-            Driver::Local => self.line(out, if piece.end { b" F " } else { b" P " }, piece),
+            Driver::Local | Driver::Journald => {
+                self.line(out, if piece.end { b" F " } else { b" P " }, piece)
+            }
             Driver::JsonFile => self.json(out, piece),
         }
     }
@@ -123,7 +125,7 @@ impl RecordWriter {
     pub fn remark(&mut self, out: &mut Vec<u8>, text: &str) {
         let piece = Piece { end: true, head: b"", text: text.as_bytes() };
         match self.driver {
-            Driver::Local => self.line(out, b" F:d ", piece),
+            Driver::Local | Driver::Journald => self.line(out, b" F:d ", piece),
             Driver::JsonFile => self.json(out, piece),
         }
     }
@@ -185,6 +187,11 @@ fn escape(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
+/// What this plugin itself says, of a driver with tags.
+pub fn is_remark(line: &[u8]) -> bool {
+    line.get(time::TEXT_BYTES + 8..).is_some_and(|rest| rest.starts_with(b"F:d "))
+}
+
 /// A record, read. `line` is without its newline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -196,7 +203,7 @@ pub struct Record<'a> {
 
 pub fn parse(driver: Driver, line: &[u8]) -> Option<Record<'_>> {
     match driver {
-        Driver::Local => {
+        Driver::Local | Driver::Journald => {
             let mut fields = line.splitn(4, |byte| *byte == b' ');
             let mut field = || std::str::from_utf8(fields.next()?).ok();
             let (time, stream, tags) = (field()?, field()?, field()?);

@@ -213,7 +213,12 @@ impl Spool {
         head.bytes.store(transfer.bytes, Ordering::Relaxed);
         head.time.store(transfer.time, Ordering::Relaxed);
         head.flush.store(transfer.flush.into(), Ordering::Relaxed);
-        head.driver.store(u64::from(transfer.settings.driver == Driver::JsonFile), Ordering::Relaxed);
+        let driver = match transfer.settings.driver {
+            Driver::Local => 0,
+            Driver::JsonFile => 1,
+            Driver::Journald => 2,
+        };
+        head.driver.store(driver, Ordering::Relaxed);
         head.max_size.store(transfer.settings.max_size, Ordering::Relaxed);
         head.max_line.store(transfer.settings.max_line, Ordering::Relaxed);
         let allowed = transfer.allowed.map_or(0, |bytes| bytes.saturating_add(1));
@@ -322,7 +327,11 @@ impl Spool {
             return Ok(None);
         }
         let settings = Settings {
-            driver: if load(&head.driver) == 1 { Driver::JsonFile } else { Driver::Local },
+            driver: match load(&head.driver) {
+                1 => Driver::JsonFile,
+                2 => Driver::Journald,
+                _ => Driver::Local,
+            },
             max_size: load(&head.max_size),
             // Nothing is removed before a transfer is done.
             max_file: u32::MAX,

@@ -4,6 +4,7 @@ mod age;
 mod crash;
 mod disk;
 mod framing;
+mod journal;
 mod lifecycle;
 mod limited;
 mod memory;

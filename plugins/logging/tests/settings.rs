@@ -28,6 +28,8 @@ fn forms_and_defaults() {
     assert_eq!(Settings::of(&json!({})), Ok(Some(default)));
     assert_eq!(of(json!("none")), Ok(None));
     assert_eq!(of(json!("json-file")), Ok(Some(Settings { driver: Driver::JsonFile, ..default })));
+    assert_eq!(of(json!("journald")), Ok(Some(Settings { driver: Driver::Journald, ..default })));
+    assert_eq!(of(json!("k8s-file")), Ok(Some(default)), "the same lines");
     let given = json!({ "driver": "local", "max_size": 1_048_576, "max_file": 2, "max_line": "1K" });
     assert_eq!(of(given), Ok(Some(Settings { max_size: 1 << 20, max_file: 2, max_line: 1024, ..default })));
     assert_eq!(of(json!({ "max_age": "none" })), Ok(Some(default)));
@@ -38,7 +40,7 @@ fn forms_and_defaults() {
     let wrong = |key: &str, text: &str| Err((format!("/logging/{key}"), text.to_owned()));
     assert_eq!(
         of(json!("syslog")),
-        wrong("driver", "\"syslog\" is no driver of this plugin: local, json-file, none")
+        wrong("driver", "\"syslog\" is no driver of this plugin: local, json-file, k8s-file, journald, none")
     );
     for text in ["", "0s", "7", "d", "7w", "-1s", "1s2", "99999999999999999999d", "999999999999d", "é"] {
         let said = format!("{text:?} is no time; write \"7d\" or \"12h\"");

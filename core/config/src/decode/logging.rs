@@ -4,9 +4,14 @@ use crate::schema::{LogDriver, Logging, OnFull};
 use crate::units;
 
 pub fn logging(t: &Fields<'_>) -> Logging {
-    const DRIVERS: &[(&str, LogDriver)] =
-        &[("local", LogDriver::Local), ("json-file", LogDriver::JsonFile), ("none", LogDriver::None)];
-    const LATER: &[&str] = &["k8s-file", "raw", "journald", "passthrough", "plugin:*", "syslog"];
+    const DRIVERS: &[(&str, LogDriver)] = &[
+        ("local", LogDriver::Local),
+        ("json-file", LogDriver::JsonFile),
+        ("k8s-file", LogDriver::K8sFile),
+        ("journald", LogDriver::Journald),
+        ("none", LogDriver::None),
+    ];
+    const LATER: &[&str] = &["raw", "passthrough", "plugin:*", "syslog"];
     const ON_FULL: &[(&str, OnFull)] = &[("drop", OnFull::Drop), ("block", OnFull::Block)];
     Logging {
         driver: t.or("driver", |f| f.word("driver", DRIVERS, LATER), LogDriver::Local),

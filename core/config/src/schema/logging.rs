@@ -35,5 +35,8 @@ pub enum OnFull {
 pub enum LogDriver {
     Local,
     JsonFile,
+    #[serde(rename = "k8s-file")]
+    K8sFile,
+    Journald,
     None,
 }

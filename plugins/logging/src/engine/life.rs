@@ -68,7 +68,8 @@ impl LogThread {
                 let segments = self.open_segments(&name, settings.driver)?;
                 let key = self.next_key;
                 self.next_key += 1;
-                let service = Service::new(name.clone(), container, settings, segments);
+                let journal = self.places.journal.clone();
+                let service = Service::new(name.clone(), container, settings, segments, journal);
                 self.services.insert(key, service);
                 self.names.insert(name.clone(), key);
                 key
@@ -105,8 +106,12 @@ impl LogThread {
     /// A service that the spool knows is one that runs, or has something to be written: it is read and counted, and its log is opened
     /// when it can be. Any other may be told.
     fn open_segments(&self, name: &str, driver: Driver) -> io::Result<Segments> {
-        let (dir, removed) = (self.dir.join(name), self.notifier.removed());
-        match Segments::open(&dir, driver, removed) {
+        let (dir, removed) = (self.places.dir.join(name), self.notifier.removed());
+        let opened = match driver {
+            Driver::Journald => self.places.journal.reach().map(|()| Segments::closed(&dir, driver, removed)),
+            Driver::Local | Driver::JsonFile => Segments::open(&dir, driver, removed),
+        };
+        match opened {
             Err(error) if self.spool.claimed().any(|(_, of, _)| of == name) => {
                 tracing::error!(service = name, path = %dir.display(), %error,
                     "cannot go on with its log: records are dropped and counted until it can");
@@ -161,7 +166,7 @@ impl LogThread {
             return;
         }
         // Whatever its settings were: its last segment shows the driver.
-        let last = list(&self.dir.join(name)).ok().and_then(|all| all.back().copied());
+        let last = list(&self.places.dir.join(name)).ok().and_then(|all| all.back().copied());
         let driver = last.map_or(Settings::default().driver, |(_, driver)| driver);
         let attachment = Attachment {
             service: name.to_owned(),

@@ -30,6 +30,7 @@ use sampan_plugin::prelude::*;
 use tokio::sync::oneshot;
 
 use crate::config::Settings;
+use crate::journal::{self, Journal};
 use crate::notifier::Notifier;
 use crate::spool::Spool;
 use packer::Packer;
@@ -57,6 +58,20 @@ pub struct Figures {
 
 /// Told about new figures at most once a second: container, before, now.
 pub type Report = Box<dyn Fn(Container, &Figures, &Figures) + Send>;
+
+/// Where logs go.
+#[derive(Clone)]
+pub struct Places {
+    /// It gets a folder per service.
+    pub dir: PathBuf,
+    pub journal: Arc<Journal>,
+}
+
+impl From<PathBuf> for Places {
+    fn from(dir: PathBuf) -> Places {
+        Places { dir, journal: Arc::new(Journal::new(journal::SOCKET.into())) }
+    }
+}
 
 pub struct Attachment {
     pub service: String,
@@ -98,16 +113,17 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// `dir` gets a folder per service. What a crash left in `spool` is written first.
-    pub fn start(dir: PathBuf, mut spool: Spool, report: Report) -> io::Result<Engine> {
+    /// What a crash left in `spool` is written first.
+    pub fn start(places: impl Into<Places>, mut spool: Spool, report: Report) -> io::Result<Engine> {
+        let places = places.into();
         let (commands, inbox) = channel();
         let wakeup = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &wakeup, epoll::EventData::new_u64(COMMANDS), epoll::EventFlags::IN)?;
         let notifier = Arc::new(Notifier::default());
-        service::redo(&dir, &mut spool, notifier.removed())?;
+        service::redo(&places, &mut spool, notifier.removed())?;
         let mut thread = LogThread {
-            dir,
+            places,
             spool,
             epoll,
             inbox,

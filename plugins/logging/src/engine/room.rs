@@ -20,7 +20,7 @@ impl Service {
         }
         let needs = self.bytes_at_most(tail, data);
         let needed = self.segments.number();
-        while let Err(error) = self.segments.reserve(needs) {
+        while let Err(error) = self.reserve(needs) {
             if self.segments.is_open() && self.segments.free_oldest(needed) {
                 continue;
             }
@@ -40,12 +40,27 @@ impl Service {
         true
     }
 
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        match self.settings.driver {
+            Driver::Journald => self.journal.is_ready(),
+            Driver::Local | Driver::JsonFile => self.segments.reserve(bytes),
+        }
+    }
+
+    /// Whether what was full has room again.
+    pub(super) fn has_room(&self) -> bool {
+        match self.settings.driver {
+            Driver::Journald => self.journal.is_ready().is_ok(),
+            Driver::Local | Driver::JsonFile => self.segments.has_room(),
+        }
+    }
+
     fn bytes_at_most(&self, tail: &[u8], data: &[u8]) -> u64 {
         let bytes = tail.len() + data.len();
         let lines = memchr_iter(b'\n', tail).count() + memchr_iter(b'\n', data).count();
         let parts = bytes / (self.settings.max_line as usize - 3) + 1;
         let text = match self.settings.driver {
-            Driver::Local => bytes,
+            Driver::Local | Driver::Journald => bytes,
             // A control character becomes six.
             Driver::JsonFile => 6 * bytes,
         };

@@ -1,7 +1,6 @@
 //! What is written of one service: records into its segments, or into the count of what was dropped.
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,8 +9,9 @@ use sampan_plugin::prelude::*;
 
 use super::limit::Limiter;
 use super::packer::Job;
-use super::{AGAIN, Figures, LOOK_EVERY, OUT_BYTES};
-use crate::config::{OnFull, Settings};
+use super::{AGAIN, Figures, LOOK_EVERY, OUT_BYTES, Places};
+use crate::config::{Driver, OnFull, Settings};
+use crate::journal::Journal;
 use crate::notifier::Removed;
 use crate::record::{OVERHEAD_BYTES_MAX, Pieces, RecordWriter, STREAMS, parse};
 use crate::segments::{Number, Segments};
@@ -25,19 +25,21 @@ const SHORT: Duration = Duration::from_millis(100);
 /// A segment may grow so far over max_size while a line is unfinished: it is not torn over two segments.
 const OVERTIME_BYTES: u64 = 1 << 20;
 
-/// A transfer that a crash interrupted, done again: same bytes, same time, same place.
-pub(super) fn redo(dir: &Path, spool: &mut Spool, removed: &Arc<Removed>) -> io::Result<()> {
+/// A transfer that a crash interrupted, done again: same bytes, same time, same place. The journal may have some of it already.
+pub(super) fn redo(places: &Places, spool: &mut Spool, removed: &Arc<Removed>) -> io::Result<()> {
     let Some(transfer) = spool.pending()? else { return Ok(()) };
     let Some((name, stream)) = spool.owner(transfer.slot) else { return spool.disarm(transfer.slot) };
-    let settings = transfer.settings;
-    let segments =
-        Segments::restore(&dir.join(&name), settings.driver, transfer.segment, transfer.bytes, removed);
+    let (settings, dir) = (transfer.settings, places.dir.join(&name));
+    let segments = match settings.driver {
+        Driver::Journald => Ok(Segments::closed(&dir, settings.driver, removed)),
+        driver => Segments::restore(&dir, driver, transfer.segment, transfer.bytes, removed),
+    };
     let segments = segments.unwrap_or_else(|error| {
         let bytes = spool.data().len();
         tracing::error!(service = name, %error, bytes, "what was read last is dropped and counted: cannot go on with its segment");
-        Segments::closed(&dir.join(&name), settings.driver, removed)
+        Segments::closed(&dir, settings.driver, removed)
     });
-    let mut service = Service::new(name, Container::HOST, settings, segments);
+    let mut service = Service::new(name, Container::HOST, settings, segments, places.journal.clone());
     service.take_up(spool);
     let time = if transfer.time == 0 { time::now() } else { transfer.time };
     service.transfer(stream, spool, &mut Vec::new(), &Transfer { time, ..transfer })
@@ -73,6 +75,8 @@ pub(super) struct Service {
     pub container: Container,
     pub settings: Settings,
     pub segments: Segments,
+    /// In the place of segments where the driver says so.
+    pub journal: Arc<Journal>,
     pub streams: [Stream; 2],
     pub figures: Figures,
     pub reported: Figures,
@@ -93,14 +97,22 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub fn new(name: String, container: Container, settings: Settings, segments: Segments) -> Service {
+    pub fn new(
+        name: String,
+        container: Container,
+        settings: Settings,
+        segments: Segments,
+        journal: Arc<Journal>,
+    ) -> Service {
         let last_time = segments.last_time();
-        let full_until = (!segments.is_open()).then(|| Instant::now() + AGAIN);
+        let is_missing = settings.driver != Driver::Journald && !segments.is_open();
+        let full_until = is_missing.then(|| Instant::now() + AGAIN);
         Service {
             name,
             container,
             settings,
             segments,
+            journal,
             streams: Default::default(),
             figures: Figures::default(),
             reported: Figures::default(),
@@ -196,6 +208,9 @@ impl Service {
     /// Before a transfer: a segment that somebody has removed is begun anew. Looked for seldom, and always after a pause.
     pub fn see_to_segment(&mut self) {
         let now = Instant::now();
+        if self.settings.driver == Driver::Journald {
+            return;
+        }
         if !self.segments.is_open() {
             return self.open_again(now);
         }
@@ -315,7 +330,9 @@ impl Service {
         let before = self.segments.bytes() + waiting as u64;
         let max_size = self.settings.max_size;
         let limit = if unfinished { max_size + max_size.max(OVERTIME_BYTES) } else { max_size };
-        before > 0 && before + (text + OVERHEAD_BYTES_MAX) as u64 > limit
+        self.settings.driver != Driver::Journald
+            && before > 0
+            && before + (text + OVERHEAD_BYTES_MAX) as u64 > limit
     }
 
     fn rotate(&mut self) {
@@ -347,7 +364,7 @@ impl Service {
         match self.full_until {
             None => return true,
             Some(until) if now < until => return false,
-            Some(_) if !self.segments.has_room() => self.full_until = Some(now + AGAIN),
+            Some(_) if !self.has_room() => self.full_until = Some(now + AGAIN),
             Some(_) => self.full_until = None,
         }
         if self.full_until.is_none() {
@@ -373,6 +390,9 @@ impl Service {
 
     /// `Err`: so many bytes, whole records, were written.
     fn append(&mut self, records: &[u8], needed: Number) -> Result<(), usize> {
+        if self.settings.driver == Driver::Journald {
+            return self.send(records);
+        }
         let mut done = 0;
         loop {
             let Err(short) = self.segments.append(&records[done..]) else { return Ok(()) };
@@ -394,6 +414,17 @@ impl Service {
             self.full_until = Some(Instant::now() + AGAIN);
             return Err(done);
         }
+    }
+
+    fn send(&mut self, records: &[u8]) -> Result<(), usize> {
+        let Err((done, error)) = self.journal.send(&self.name, records) else { return Ok(()) };
+        self.figures.write_errors += 1;
+        if self.full_until.is_none() {
+            let path = self.journal.path().display();
+            tracing::error!(service = self.name, %path, %error, "the journal takes no records: they are dropped and counted until it does");
+        }
+        self.full_until = Some(Instant::now() + AGAIN);
+        Err(done)
     }
 
     fn lose(&mut self, stream: usize, records: &[u8]) {

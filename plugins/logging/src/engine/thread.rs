@@ -3,7 +3,6 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
@@ -13,7 +12,7 @@ use rustix::io::Errno;
 
 use super::packer::Packer;
 use super::service::{SILENCE, Service};
-use super::{AGAIN, COMMANDS, Command, Report};
+use super::{AGAIN, COMMANDS, Command, Places, Report};
 use crate::config::OnFull;
 use crate::notifier::Notifier;
 use crate::spool::{READ_BYTES_MAX, Spool, Transfer};
@@ -27,7 +26,7 @@ const FULL: usize = 2;
 const AGE: usize = 3;
 
 pub(super) struct LogThread {
-    pub(super) dir: PathBuf,
+    pub(super) places: Places,
     pub(super) spool: Spool,
     pub(super) epoll: OwnedFd,
     pub(super) inbox: Receiver<Command>,

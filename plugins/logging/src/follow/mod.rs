@@ -33,6 +33,14 @@ pub struct Wanted {
     pub tail: Option<u64>,
     /// Records from this time on, in nanoseconds since 1970.
     pub since: Option<u64>,
+    /// Those of the services whose log is in systemd's journal: that is said in its place.
+    pub elsewhere: Vec<String>,
+}
+
+impl Wanted {
+    pub fn is_of(&self, service: &String) -> bool {
+        self.services.as_ref().is_none_or(|services| services.contains(service))
+    }
 }
 
 /// RFC 3339 (in UTC, with a Z), or seconds since 1970.
@@ -116,6 +124,12 @@ impl Ahead {
 impl Reader {
     fn run(&mut self, notifier: &Notifier) -> io::Result<()> {
         let sleeper = notifier.subscribe()?;
+        for service in &self.wanted.elsewhere {
+            let time = time::text(time::now());
+            let time = String::from_utf8_lossy(&time);
+            let said = format!("its log is in the journal: journalctl CONTAINER_NAME={service}");
+            writeln!(self.pipe, "{service} {time} stderr F {said}")?;
+        }
         self.merge()?;
         let mut dozing = false;
         loop {

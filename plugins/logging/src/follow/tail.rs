@@ -70,7 +70,7 @@ fn each_line(source: &mut Source, driver: Driver, mut tell: impl FnMut(u64)) -> 
 fn ends_a_line(driver: Driver, line: &[u8]) -> bool {
     match driver {
         // Behind the time and the stream, both of a fixed length.
-        Driver::Local => line.get(time::TEXT_BYTES + 8) == Some(&b'F'),
+        Driver::Local | Driver::Journald => line.get(time::TEXT_BYTES + 8) == Some(&b'F'),
         Driver::JsonFile => memchr::memmem::find(line, b"\\n\",\"stream\":\"").is_some(),
     }
 }

@@ -1,0 +1,203 @@
+//! Records to systemd's journal, in its native protocol: a datagram for each, or a sealed memfd where one is large.
+//!
+//! A line with a newline in a field cannot come from here, but a name might: such a field has its length in front of it.
+use std::fs::File;
+use std::io::{self, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+use crate::config::Driver;
+use crate::record::{STREAMS, is_remark, parse};
+
+pub const SOCKET: &str = "/run/systemd/journal/socket";
+/// A journal that takes nothing for so long holds up nobody any longer.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// A larger entry goes as a file, which the socket's buffer need not hold.
+const DATAGRAM_BYTES_MAX: usize = 32 * 1024;
+
+/// syslog's numbers: what the container says, what it says on stderr, what this plugin says.
+const INFO: &str = "6";
+const ERROR: &str = "3";
+const WARNING: &str = "4";
+
+pub struct Journal {
+    path: PathBuf,
+    socket: Mutex<Option<UnixDatagram>>,
+}
+
+impl Journal {
+    pub fn new(path: PathBuf) -> Journal {
+        Journal { path, socket: Mutex::new(None) }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn socket(&self) -> MutexGuard<'_, Option<UnixDatagram>> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connect(&self) -> io::Result<UnixDatagram> {
+        let socket = UnixDatagram::unbound()?;
+        socket.connect(&self.path)?;
+        Ok(socket)
+    }
+
+    /// Whether it is there. The error says what to do.
+    pub fn reach(&self) -> io::Result<()> {
+        let mut socket = self.socket();
+        if socket.is_none() {
+            *socket = Some(self.connect().map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!(
+                        "logging.driver = \"journald\": cannot reach the journal at {}: {error}; \
+                         start systemd-journald, or choose \"local\"",
+                        self.path.display()
+                    ),
+                )
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Whether it takes anything, within its patience.
+    pub fn is_ready(&self) -> io::Result<()> {
+        let mut socket = self.socket();
+        let connected = match socket.take() {
+            Some(socket) => socket,
+            None => self.connect()?,
+        };
+        wait(&connected)?;
+        *socket = Some(connected);
+        Ok(())
+    }
+
+    /// `Err`: so many bytes of `records`, whole ones, were sent.
+    pub fn send(&self, service: &str, records: &[u8]) -> Result<(), (usize, io::Error)> {
+        let (mut entry, mut done) = (Vec::new(), 0);
+        for line in records.split_inclusive(|byte| *byte == b'\n') {
+            write_entry(&mut entry, service, line.strip_suffix(b"\n").unwrap_or(line));
+            if !entry.is_empty() {
+                self.send_entry(&entry).map_err(|error| (done, error))?;
+            }
+            done += line.len();
+        }
+        Ok(())
+    }
+
+    fn send_entry(&self, entry: &[u8]) -> io::Result<()> {
+        let mut socket = self.socket();
+        if let Some(connected) = &*socket {
+            match send_to(connected, entry) {
+                // It was started anew, under the same name.
+                Err(error) if is_gone(&error) => *socket = None,
+                sent => return sent,
+            }
+        }
+        let connected = self.connect()?;
+        send_to(&connected, entry)?;
+        *socket = Some(connected);
+        Ok(())
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    let gone = [Errno::CONNREFUSED, Errno::NOTCONN, Errno::CONNRESET, Errno::PIPE];
+    Errno::from_io_error(error).is_some_and(|errno| gone.contains(&errno))
+}
+
+fn wait(socket: &UnixDatagram) -> io::Result<()> {
+    let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.as_nanos() as i64 };
+    let mut fds = [PollFd::new(socket, PollFlags::OUT)];
+    match poll(&mut fds, Some(&patience)) {
+        Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "the journal takes nothing")),
+        // An error of the socket is told by what is sent next.
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn send_to(socket: &UnixDatagram, entry: &[u8]) -> io::Result<()> {
+    if entry.len() > DATAGRAM_BYTES_MAX {
+        return send_file(socket, entry);
+    }
+    match retry(socket, || rustix::net::send(socket, entry, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::MSGSIZE) => send_file(socket, entry),
+        sent => sent,
+    }
+}
+
+fn retry(socket: &UnixDatagram, send: impl Fn() -> Result<usize, Errno>) -> io::Result<()> {
+    loop {
+        match send() {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::NOBUFS) => wait(socket)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The journal takes a file from whoever has sealed it.
+fn send_file(socket: &UnixDatagram, entry: &[u8]) -> io::Result<()> {
+    let fd = rustix::fs::memfd_create("sampan-journal", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(fd);
+    file.write_all(entry)?;
+    let fd = OwnedFd::from(file);
+    rustix::fs::fcntl_add_seals(
+        &fd,
+        SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,
+    )?;
+    let fds = [fd.as_fd()];
+    retry(socket, || {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        rustix::net::sendmsg(socket, &[IoSlice::new(b"")], &mut control, flags)
+    })
+}
+
+/// Of a record as `RecordWriter` writes it; none of anything else.
+fn write_entry(entry: &mut Vec<u8>, service: &str, line: &[u8]) {
+    entry.clear();
+    let Some(record) = parse(Driver::Journald, line) else { return };
+    let priority = match &*record.stream {
+        _ if is_remark(line) => WARNING,
+        stream if stream == STREAMS[1] => ERROR,
+        _ => INFO,
+    };
+    field(entry, "MESSAGE", &record.text);
+    field(entry, "PRIORITY", priority.as_bytes());
+    for name in ["SYSLOG_IDENTIFIER", "CONTAINER_NAME", "CONTAINER_ID", "SAMPAN_SERVICE"] {
+        field(entry, name, service.as_bytes());
+    }
+    field(entry, "SAMPAN_STREAM", record.stream.as_bytes());
+    field(entry, "SAMPAN_TIME", record.time.as_bytes());
+    if !record.end {
+        field(entry, "CONTAINER_PARTIAL_MESSAGE", b"true");
+    }
+}
+
+fn field(entry: &mut Vec<u8>, name: &str, value: &[u8]) {
+    entry.extend_from_slice(name.as_bytes());
+    if value.contains(&b'\n') {
+        entry.push(b'\n');
+        entry.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    } else {
+        entry.push(b'=');
+    }
+    entry.extend_from_slice(value);
+    entry.push(b'\n');
+}

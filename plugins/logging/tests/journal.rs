@@ -1,0 +1,289 @@
+//! The journal's protocol, spoken to a socket of the test's own.
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use logging::Logging;
+use logging::config::{Driver, OnFull, Settings};
+use logging::engine::{Attachment, Engine, Places};
+use logging::journal::Journal;
+use logging::spool::Spool;
+use proptest::prelude::*;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use sampan_plugin::abi;
+use sampan_plugin::testing::{Event, Rig};
+use sampan_plugin::types::{Container, Role};
+use serde_json::json;
+
+use crate::world::{Fifo, Folder, lines, soon};
+
+type Entry = BTreeMap<String, Vec<u8>>;
+
+/// What journald is to us.
+struct Listener(UnixDatagram);
+
+impl Listener {
+    fn new(path: &Path) -> Listener {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Listener(socket)
+    }
+
+    fn next(&self) -> Entry {
+        entry(&self.bytes())
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; 256 << 10];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let got = rustix::net::recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+        for message in control.drain() {
+            let RecvAncillaryMessage::ScmRights(fds) = message else { continue };
+            let files: Vec<File> = fds.map(File::from).collect();
+            assert_eq!((files.len(), got.bytes), (1, 0), "an entry is here or there");
+            let seals = rustix::fs::fcntl_get_seals(&files[0]).unwrap();
+            assert!(
+                seals.contains(rustix::fs::SealFlags::WRITE | rustix::fs::SealFlags::SHRINK),
+                "{seals:?}"
+            );
+            let mut all = vec![0; files[0].metadata().unwrap().len() as usize];
+            files[0].read_exact_at(&mut all, 0).unwrap();
+            return all;
+        }
+        bytes.truncate(got.bytes);
+        bytes
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.next()["MESSAGE"].clone()).unwrap()
+    }
+}
+
+/// As journald reads it.
+fn entry(mut bytes: &[u8]) -> Entry {
+    let mut all = Entry::new();
+    while !bytes.is_empty() {
+        let line = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+        let (name, value);
+        if let Some(at) = bytes[..line].iter().position(|byte| *byte == b'=') {
+            (name, value) = (&bytes[..at], &bytes[at + 1..line]);
+            bytes = &bytes[line + 1..];
+        } else {
+            name = &bytes[..line];
+            let length = u64::from_le_bytes(bytes[line + 1..line + 9].try_into().unwrap()) as usize;
+            value = &bytes[line + 9..line + 9 + length];
+            assert_eq!(bytes[line + 9 + length], b'\n');
+            bytes = &bytes[line + 10 + length..];
+        }
+        let name = String::from_utf8(name.to_vec()).unwrap();
+        assert!(name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{name}");
+        assert_eq!(all.insert(name, value.to_vec()), None);
+    }
+    all
+}
+
+fn settings() -> Settings {
+    Settings { driver: Driver::Journald, max_line: 64 << 10, ..Settings::default() }
+}
+
+fn start(dir: &Folder, spool: Spool, settings: Settings, pipes: [Option<std::os::fd::OwnedFd>; 2]) -> Engine {
+    let journal = Arc::new(Journal::new(dir.0.join("socket")));
+    let places = Places { dir: dir.0.join("logs"), journal };
+    let engine = Engine::start(places, spool, Box::new(|_, _, _| ())).unwrap();
+    let pipes = pipes.map(|pipe| pipe.map(Arc::new));
+    let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
+    engine.attach(attachment).blocking_recv().unwrap().unwrap();
+    engine
+}
+
+#[test]
+fn a_service_from_create_to_logs() {
+    let dir = Folder::new();
+    let listener = Listener::new(&dir.0.join("socket"));
+    let config = json!({ "dir": dir.0.join("logs"), "journal_socket": dir.0.join("socket") });
+    let rig = Rig::new::<Logging>(config).unwrap();
+    let (out, err) = (Fifo::new(&dir.0, "out"), Fifo::new(&dir.0, "err"));
+    let body = json!({ "service": { "logging": "journald" }, "attempt": 0 });
+    rig.fire(Event::new(abi::EV_CREATE).of("web").body(body)).unwrap();
+    let attach = Event::new(abi::EV_ATTACH).of("web").pid(1);
+    rig.fire(attach.fd(Role::Stdout, out.read_end()).fd(Role::Stderr, err.read_end())).unwrap();
+    writeln!(&out.container, "hello = there").unwrap();
+    let found = listener.next();
+    for (name, value) in [
+        ("MESSAGE", "hello = there"),
+        ("PRIORITY", "6"),
+        ("SYSLOG_IDENTIFIER", "web"),
+        ("CONTAINER_NAME", "web"),
+        ("SAMPAN_SERVICE", "web"),
+        ("SAMPAN_STREAM", "stdout"),
+    ] {
+        assert_eq!(String::from_utf8_lossy(&found[name]), value, "{name}");
+    }
+    assert!(!found.contains_key("CONTAINER_PARTIAL_MESSAGE"));
+    writeln!(&err.container, "oops").unwrap();
+    let found = listener.next();
+    assert_eq!((&*found["MESSAGE"], &*found["PRIORITY"]), (&b"oops"[..], &b"3"[..]));
+    write!(&out.container, "a prompt").unwrap();
+    let found = listener.next();
+    assert_eq!((&*found["MESSAGE"], &*found["CONTAINER_PARTIAL_MESSAGE"]), (&b"a prompt"[..], &b"true"[..]));
+    let read = json!({ "verb": "read", "services": ["web"] });
+    let pipe = rig.fire(Event::new(abi::EV_CONTROL).body(read)).unwrap().fds.remove(0);
+    let said = "web stderr F its log is in the journal: journalctl CONTAINER_NAME=web";
+    assert_eq!(lines(pipe).collect::<Vec<_>>(), [said]);
+    assert!(!dir.0.join("logs").exists(), "no files");
+}
+
+#[test]
+fn a_large_entry_is_a_file() {
+    let dir = Folder::new();
+    let listener = Listener::new(&dir.0.join("socket"));
+    let out = Fifo::new(&dir.0, "out");
+    let _engine = start(&dir, Spool::create().unwrap(), settings(), [Some(out.read_end()), None]);
+    for bytes in [1, 30_000, 33_000, 60_000] {
+        let text = "y".repeat(bytes);
+        writeln!(&out.container, "{text}").unwrap();
+        assert!(listener.text() == text, "{bytes}");
+    }
+}
+
+#[test]
+fn where_there_is_no_journal_a_service_does_not_start() {
+    let dir = Folder::new();
+    let places = Places { dir: dir.0.join("logs"), journal: Arc::new(Journal::new(dir.0.join("socket"))) };
+    let engine = Engine::start(places, Spool::create().unwrap(), Box::new(|_, _, _| ())).unwrap();
+    let out = Fifo::new(&dir.0, "out");
+    let pipes = [Some(Arc::new(out.read_end())), None];
+    let attachment =
+        Attachment { service: "web".into(), container: Container(1), settings: settings(), pipes };
+    let error = engine.attach(attachment).blocking_recv().unwrap().unwrap_err().to_string();
+    assert!(error.contains("/socket: No such file") && error.contains("choose \"local\""), "{error}");
+}
+
+#[test]
+fn a_journal_that_takes_nothing_or_goes_holds_up_nobody_and_the_count_is_said() {
+    const LINES: usize = 5000;
+    let dir = Folder::new();
+    let listener = Listener::new(&dir.0.join("socket"));
+    let out = Fifo::new(&dir.0, "out");
+    let engine = start(&dir, Spool::create().unwrap(), settings(), [Some(out.read_end()), None]);
+    // Far more than the socket's queue, and nobody reads it.
+    (0..LINES).for_each(|n| writeln!(&out.container, "line {n}").unwrap());
+    soon("all are read", Duration::from_secs(20), || {
+        engine.status().blocking_recv().unwrap()["web"].lines == LINES as u64
+    });
+    let dropped = engine.status().blocking_recv().unwrap()["web"].dropped;
+    assert!(dropped > 0);
+    let mut kept = 0;
+    loop {
+        let text = listener.text();
+        if text.starts_with("dropped ") {
+            assert!(text.starts_with(&format!("dropped lines={dropped} ")), "{text}, {dropped}");
+            break;
+        }
+        assert_eq!(text, format!("line {kept}"));
+        kept += 1;
+    }
+    assert_eq!(kept + dropped as usize, LINES);
+    // Another one takes its place, as when systemd starts it anew.
+    drop(listener);
+    std::fs::remove_file(dir.0.join("socket")).unwrap();
+    let listener = Listener::new(&dir.0.join("socket"));
+    writeln!(&out.container, "after").unwrap();
+    assert_eq!(listener.text(), "after");
+}
+
+#[test]
+fn with_on_full_block_it_waits_for_the_journal() {
+    const LINES: usize = 5000;
+    let dir = Folder::new();
+    let listener = Listener::new(&dir.0.join("socket"));
+    let out = Fifo::new(&dir.0, "out");
+    // Each read of a few lines: what the journal takes while one is written is all that can be lost.
+    let settings = Settings { on_full: OnFull::Block, ..settings() };
+    let engine = start(&dir, Spool::create().unwrap(), settings, [Some(out.read_end()), None]);
+    let to = out.container.try_clone().unwrap();
+    let writer = std::thread::spawn(move || {
+        for n in 0..LINES {
+            writeln!(&to, "line {n} {}", "z".repeat(100)).unwrap();
+            if n % 4 == 0 {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+    });
+    std::thread::sleep(Duration::from_millis(2500));
+    assert!(!writer.is_finished(), "the container waits");
+    let reader = std::thread::spawn(move || {
+        let (mut kept, mut dropped, mut last) = (0, 0, None);
+        while last != Some(LINES - 1) {
+            let text = listener.text();
+            match text.strip_prefix("dropped lines=") {
+                Some(rest) => dropped += rest.split(' ').next().unwrap().parse::<usize>().unwrap(),
+                None => (kept, last) = (kept + 1, text.split(' ').nth(1).and_then(|n| n.parse().ok())),
+            }
+        }
+        (kept, dropped)
+    });
+    writer.join().unwrap();
+    let (kept, dropped) = reader.join().unwrap();
+    assert_eq!(kept + dropped, LINES);
+    drop(engine);
+}
+
+/// A transfer that was not done to its end is done again: a line may be there twice, and none is missing.
+#[test]
+fn a_kill_loses_nothing() {
+    let dir = Folder::new();
+    let listener = Listener::new(&dir.0.join("socket"));
+    let out = Fifo::new(&dir.0, "out");
+    let spool = Spool::create().unwrap();
+    let kept = spool.fd().try_clone_to_owned().unwrap();
+    let engine = start(&dir, spool, settings(), [Some(out.read_end()), None]);
+    writeln!(&out.container, "one").unwrap();
+    assert_eq!(listener.text(), "one");
+    drop(engine);
+    // The next worker was killed after it took two lines.
+    let mut spool = Spool::adopt(kept).unwrap();
+    let slot = spool.find("web", 0).unwrap();
+    writeln!(&out.container, "two\nthree").unwrap();
+    let transfer = logging::spool::Transfer {
+        slot,
+        segment: logging::segments::Number(0),
+        bytes: 0,
+        time: 0,
+        flush: false,
+        allowed: None,
+        settings: settings(),
+    };
+    spool.arm(&transfer);
+    spool.take(std::os::fd::AsFd::as_fd(&out.read_end()), usize::MAX).unwrap();
+    let engine = start(&dir, spool, settings(), [Some(out.read_end()), None]);
+    assert_eq!([listener.text(), listener.text()], ["two", "three"]);
+    assert!(!dir.0.join("logs").exists());
+    drop(engine);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whatever a line is, it arrives as it is.
+    #[test]
+    fn any_bytes_arrive(text in prop::collection::vec(any::<u8>(), 0..3000)) {
+        let dir = Folder::new();
+        let listener = Listener::new(&dir.0.join("socket"));
+        let journal = Journal::new(dir.0.join("socket"));
+        let text: Vec<u8> = text.into_iter().filter(|byte| *byte != b'\n').collect();
+        let record = [b"2026-12-01T08:00:00.000000000Z stderr F ", &text[..], b"\n"].concat();
+        journal.send("web", &record).unwrap();
+        let found = listener.next();
+        prop_assert_eq!(&found["MESSAGE"], &text);
+        prop_assert_eq!(&found["PRIORITY"], b"3");
+    }
+}
