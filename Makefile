@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := $(TARGET)/dist
-TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
+TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 PREFIX ?= /usr/local
 DESTDIR ?=
 PLUGINS := network logging cgroups
@@ -15,7 +15,7 @@ STATIC := --target $(TRIPLE) --config "target.$(TRIPLE).rustflags=['-Ctarget-fea
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t12
 
-build: ## an installation under target/dist: bin, lib/sampan/plugins, share
+build: has-cargo ## an installation under target/dist: bin, lib/sampan/plugins, share
 	$(CARGO) build --release -p sampan-supervisor -p sampan-ctl
 	@# By itself: what it needs of the libraries that they share is in no other program.
 	$(CARGO) build --release -p sampan-image
@@ -31,11 +31,17 @@ build: ## an installation under target/dist: bin, lib/sampan/plugins, share
 	@.ci/examples $(TARGET)/$(TRIPLE)/sampan/web $(DIST)/share/sampan/examples
 	@$(MAKE) -s man
 
-run: build ## the main job: sampand in the foreground with config.toml (as root)
-	@[ "$$(id -u)" = 0 ] || { echo "make run: needs root: it makes namespaces, cgroups and a bridge"; exit 1; }
+# Before minutes of building are spent.
+.PHONY: as-root has-cargo
+as-root:
+	@[ "$$(id -u)" = 0 ] || { echo "this needs root, for namespaces, cgroups and a bridge: sudo env PATH=\"\$$PATH\" make $(MAKECMDGOALS)"; exit 1; }
+has-cargo:
+	@command -v $(CARGO) >/dev/null || { echo "no $(CARGO) in PATH (sudo has a PATH of its own: sudo env PATH=\"\$$PATH\" make $(MAKECMDGOALS)); Rust is at https://rustup.rs"; exit 1; }
+
+run: as-root build ## the main job: sampand in the foreground with config.toml (as root)
 	@SAMPAN_EXAMPLES=$(abspath $(DIST)/share/sampan/examples) exec $(DIST)/bin/sampand --config config.toml
 
-images: build ## the images of examples/app, from Debian's packages, into sampand's store (as root; mmdebstrap)
+images: as-root build ## the images of examples/app, from Debian's packages, into sampand's store (as root; mmdebstrap)
 	@PATH="$(abspath $(DIST)/bin):$$PATH" examples/app/images $(TARGET)/images
 
 test: ## the whole test suite (as root; installs what it needs with apt-get)
