@@ -154,9 +154,10 @@ fn push_output(out: &mut String, service: &str, stderr: bool, line: &str, width:
     out.push('\n');
 }
 
-/// The same name has the same colour in every run: FNV-1a over the name, folded onto twelve readable colours.
+/// The same name has the same colour in every run: FNV-1a over the name, folded onto eight readable colours. Red and
+/// yellow are those of errors and warnings.
 pub fn colour_of(name: &str) -> u8 {
-    const COLOURS: [u8; 12] = [36, 33, 32, 35, 34, 96, 93, 92, 95, 94, 31, 91];
+    const COLOURS: [u8; 8] = [36, 32, 35, 34, 96, 92, 95, 94];
     let hash =
         name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     COLOURS.get((hash % COLOURS.len() as u64) as usize).copied().unwrap_or(36)

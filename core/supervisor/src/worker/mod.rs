@@ -28,6 +28,7 @@ pub mod pause;
 pub mod record;
 mod shutdown;
 mod stores;
+mod tell;
 mod turns;
 mod waiters;
 mod wishes;
@@ -296,10 +297,6 @@ impl Worker {
                     Some(entry) => self.located(problem, entry.config()),
                     None => problem,
                 };
-                // One that does not go away is told once, when the service has failed.
-                if !matches!(problem, Problem::Config(_)) {
-                    tracing::warn!(service = name, "cannot create: {problem}");
-                }
                 Life::CreateFailed(problem)
             }
         };
@@ -310,11 +307,7 @@ impl Worker {
         let life = match (result, self.fleet.get(name)) {
             (Ok(()), _) => self.begin_post_start(name, generation),
             (Err(problem), None) => Life::StartFailed(problem),
-            (Err(problem), Some(entry)) => {
-                let problem = self.located(problem, entry.config());
-                tracing::warn!(service = name, "cannot start: {problem}");
-                Life::StartFailed(problem)
-            }
+            (Err(problem), Some(entry)) => Life::StartFailed(self.located(problem, entry.config())),
         };
         if let Some(entry) = self.fleet.get_mut(name).filter(|entry| entry.machine.generation == generation)
             && let Some(ended) = entry.untold.take()

@@ -1,5 +1,6 @@
 //! A transition written down: the journal's record first, then sampand's own line, then everybody who listens.
 use super::Worker;
+use super::tell::tell;
 use crate::clock;
 use crate::fleet::Entry;
 use crate::settings::{Event, Service};
@@ -7,7 +8,6 @@ use sampan_api as api;
 use sampan_journal as journal;
 use sampan_runtime::kernel::pidfd;
 use sampan_service::sabotage::{Invariant, broken};
-use sampan_service::{Life, State};
 use std::time::{Duration, SystemTime};
 
 impl Worker {
@@ -34,10 +34,7 @@ impl Worker {
             cause: &cause,
             data: &data,
         });
-        let health = (before.state.health(), machine.state.health());
-        if before.state.name() != machine.state.name() || health.0 != health.1 {
-            tell(name, before, machine, brief(event, &cause));
-        }
+        tell(entry.config(), before, machine, &cause);
         self.bus.publish(&transition(&written));
     }
 }
@@ -82,36 +79,5 @@ pub fn transition(record: &journal::Record) -> api::Transition {
         to: record.to.clone(),
         cause: record.cause.clone(),
         data: record.data.as_object().cloned().unwrap_or_default(),
-    }
-}
-
-/// The cause without what was told beside it.
-fn brief<'c>(event: &Event, cause: &'c str) -> &'c str {
-    match event {
-        Event::Life { life: Life::CreateFailed(_), .. } => "create failed",
-        Event::Life { life: Life::StartFailed(_), .. } => "start failed",
-        _ => cause,
-    }
-}
-
-/// One transition, one line.
-fn tell(name: &str, before: &Service, after: &Service, cause: &str) {
-    let from = before.state.name();
-    let health = after.state.health();
-    if before.state.name() == after.state.name() {
-        tracing::info!(service = name, cause, "{from}: {} -> {health}", before.state.health());
-        return;
-    }
-    let to = after.state.name();
-    match &after.state {
-        State::Backoff { since, until, attempt } => {
-            let delay_ms = u64::try_from(until.since(*since).as_millis()).unwrap_or(u64::MAX);
-            tracing::info!(service = name, cause, attempt, delay_ms, "{from} -> {to}");
-        }
-        // The reason says more than that it was cleaned up.
-        State::Failed { why } => tracing::error!(service = name, "{from} -> {to}: {why}"),
-        State::Waiting { on, .. } => tracing::info!(service = name, on = %on, "{from} -> {to}"),
-        State::Stopped { why } => tracing::info!(service = name, "{from} -> {to}: {why}"),
-        _ => tracing::info!(service = name, cause, "{from} -> {to}"),
     }
 }

@@ -167,12 +167,12 @@ depends_on.db.condition = "service_healthy"
         said.lines().position(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what:?} in\n{said}"))
     };
     let order = [
-        line("top: running -> stopping"),
-        line("top: lingering -> stopped"),
-        line("app: running -> stopping"),
-        line("app: lingering -> stopped"),
-        line("db: running -> stopping"),
-        line("db: lingering -> stopped"),
+        line("top: is being stopped"),
+        line("top: is stopped"),
+        line("app: is being stopped"),
+        line("app: is stopped"),
+        line("db: is being stopped"),
+        line("db: is stopped"),
     ];
     assert!(order.is_sorted(), "{order:?} in\n{said}");
 }

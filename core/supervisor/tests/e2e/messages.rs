@@ -37,7 +37,7 @@ fn what_does_not_go_away_by_itself_is_failed_told_once_and_has_its_line() {
         assert_eq!(lines(&said, why).len(), 1, "{name}: {said}");
         let place = format!("config.toml:{}: services.{name}.{key}", line_of(&world, written));
         assert_eq!(lines(&said, &place).len(), 1, "{place}: {said}");
-        assert!(said.contains(&format!("ERROR {name}: lingering -> failed")), "{said}");
+        assert!(said.contains(&format!("ERROR {name}: failed")), "{said}");
         assert_eq!(world.inspect(name).status.generation, 1, "tried once");
     }
     assert!(!world.dir().join("rootfs/nowhere").exists(), "nothing is made in the root");

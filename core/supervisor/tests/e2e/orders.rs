@@ -60,7 +60,7 @@ fn a_shutdown_goes_on_under_the_next_worker_whoever_asked_for_it() {
         if !by_client {
             world.signal(libc::SIGTERM);
         }
-        world.until("it stops", |world| world.said().contains("running -> stopping"));
+        world.until("it stops", |world| world.said().contains("is being stopped"));
         kill(world.worker().unwrap(), libc::SIGKILL);
         assert_eq!(world.ended(), Some(0), "by a client: {by_client}");
         let said = world.said();

@@ -96,10 +96,10 @@ restart = {{ delay = "100ms", max_delay = "400ms", jitter = 0.0 }}
     let delays: Vec<String> = world
         .said()
         .lines()
-        .filter_map(|line| line.split_once("delay_ms=").map(|(_, ms)| ms.to_owned()))
+        .filter_map(|line| Some(line.split_once("starts again in ")?.1.split_once(',')?.0.to_owned()))
         .take(5)
         .collect();
-    assert_eq!(delays, ["100", "200", "400", "400", "400"]);
+    assert_eq!(delays, ["0.1s", "0.2s", "0.4s", "0.4s", "0.4s"]);
     let at = |transition: &sampan_api::Transition| {
         let clock = transition.time.split_once('T').unwrap().1.trim_end_matches('Z').to_owned();
         let parts: Vec<f64> = clock.split(':').map(|part| part.parse().unwrap()).collect();
