@@ -207,6 +207,14 @@ pub const SERVICE: &[Key] = &[
     key("stdin_open", "boolean", "false", R, X, ""),
     key("autostart", "boolean", "true", L, B, "false: by hand or as a dependency"),
     key(
+        "schedule",
+        "\"[WEEKDAYS] [DATE] [TIME] [ZONE]\", daily..",
+        "none",
+        L,
+        B,
+        "a job (restart no or on-failure) that is started by time, as by systemd's OnCalendar, in the host's time zone; see schedule.md",
+    ),
+    key(
         "profiles",
         "[name]",
         "[]",

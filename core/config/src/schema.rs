@@ -45,6 +45,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sampan_calendar::Calendar;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +144,9 @@ pub struct Service {
     #[serde(serialize_with = "text::or_none")]
     pub domainname: Option<String>,
     pub autostart: bool,
+    /// A job that is started by time.
+    #[serde(serialize_with = "text::shown_or_none")]
+    pub schedule: Option<Calendar>,
     /// Starts by itself only where one of these was asked for; none: always.
     pub profiles: Vec<String>,
     pub labels: BTreeMap<String, String>,

@@ -254,6 +254,39 @@ fn names_of_others() {
 }
 
 #[test]
+fn schedules() {
+    let at = "3:12 services.web.schedule: ";
+    let job = |schedule: &str, expected: &[&str]| {
+        let expected: Vec<String> = expected.iter().map(|said| format!("{at}{said}")).collect();
+        assert_eq!(said(&format!("restart = \"no\"\nschedule = {schedule}")), expected, "{schedule}");
+    };
+    job("\"Mon..Fri 03:00\"", &[]);
+    job("\"none\"", &[]);
+    job("\"daily UTC\"", &[]);
+    job("5", &["expected a string, found an integer [write \"5\"]"]);
+    job("\"\"", &["is empty [write a value or leave the key out]"]);
+    job("\"*-02-30\"", &["*-02-30 00:00:00 never comes [no day of any year fits it]"]);
+    job("\"*:*/5\"", &["`*/5`: `*` goes with nothing else [write 0/5]"]);
+    job("\"0 3 * * *\"", &["cron's form [as \"03:00\", \"Mon..Fri *:0/15\" or \"*-*-01 12:30\"]"]);
+    job(
+        "\"daily Europe/Nowhere\"",
+        &[
+            "no time zone Europe/Nowhere in /usr/share/zoneinfo [as \"03:00 Europe/Berlin\" (package tzdata); without one: the host's]",
+        ],
+    );
+    service(
+        "schedule = \"daily\"",
+        &[
+            "2:12 services.web.schedule: its restart policy brings the job back at once [add restart = \"on-failure\" or \"no\"]",
+        ],
+    );
+    service(
+        "OnCalendar = \"daily\"",
+        &["2:1 services.web: unknown key `OnCalendar` [systemd's name; here: schedule = \"daily\"]"],
+    );
+}
+
+#[test]
 fn kinds() {
     service(
         "autostart = \"yes\"",

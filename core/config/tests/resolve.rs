@@ -318,6 +318,7 @@ fn the_references_shortest_example() {
     hostname = "load"                      # default
     domainname = "none"                    # default
     autostart = true                       # default
+    schedule = "none"                      # default
     profiles = []                          # default
     volumes = []                           # default
     tmpfs = []                             # default

@@ -7,12 +7,13 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 22] = [
+const CRATES: [&str; 23] = [
     "core/child",
     "core/plan",
     "core/cgroups",
     "core/runtime",
     "core/service",
+    "core/calendar",
     "core/api",
     "core/config",
     "core/bundle",
@@ -325,6 +326,7 @@ fn only_the_loop_and_its_plugins_have_tokio() {
         "core/image",
         "core/journal",
         "core/service",
+        "core/calendar",
         "core/runtime",
         "core/lock",
         "core/keel",
@@ -337,9 +339,16 @@ fn only_the_loop_and_its_plugins_have_tokio() {
 
 #[test]
 fn where_no_unsafe_is_needed_it_is_forbidden() {
-    for krate in
-        ["core/plan", "core/service", "core/config", "core/bundle", "core/image", "core/journal", "core/lock"]
-    {
+    for krate in [
+        "core/plan",
+        "core/service",
+        "core/calendar",
+        "core/config",
+        "core/bundle",
+        "core/image",
+        "core/journal",
+        "core/lock",
+    ] {
         let lib = fs::read_to_string(workspace().join(krate).join("src/lib.rs")).unwrap();
         assert!(lib.contains("#![forbid(unsafe_code)]"), "{krate}");
     }

@@ -11,6 +11,7 @@ mod ports;
 mod ready;
 mod resources;
 mod rights;
+mod schedule;
 mod service;
 mod steps;
 mod stores;

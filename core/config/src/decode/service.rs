@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     Cx, Field, Fields, Named, Value, files, joined, life, logging, network, ports, ready, resources, rights,
-    steps, stores,
+    schedule, steps, stores,
 };
 use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
@@ -54,6 +54,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
     let mut needs = depends_on(&t);
     let networks = network::memberships(&t, node);
     let healthcheck = life::healthcheck(&t);
+    let restart = life::restart(&t.table("restart", "a policy or a table"));
     // What an image says of it is known when it is here.
     let may_be_images = image && t.get("healthcheck").is_none();
     let watchdog = t.or("watchdog", ready::watchdog, Duration::ZERO);
@@ -67,6 +68,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         hostname: t.or("hostname", hostname, name.to_string()),
         domainname: t.or("domainname", |f| f.or_none(hostname), None),
         autostart: t.or("autostart", Field::boolean, true),
+        schedule: schedule::schedule(&t, restart.policy),
         profiles: t.or("profiles", |f| f.list(Field::nonempty), Vec::new()),
         labels: texts(&t.table("labels", "a table")),
         annotations: annotations(&t.table("annotations", "a table")),
@@ -93,7 +95,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         networks: networks.iter().map(|(membership, _)| membership.clone()).collect(),
         resolver: network::resolver(&t),
         ports,
-        restart: life::restart(&t.table("restart", "a policy or a table")),
+        restart,
         depends_on: BTreeMap::new(),
         notify: t.or("notify", |f| ready::notify(f, has_healthcheck, &t.path), Notify::None),
         start_timeout: t.or("start_timeout", Field::duration, Duration::from_secs(90)),

@@ -36,6 +36,7 @@ pub const SERVICE: &[Row] = &[
     row("tty", "tty", "--tty", "StandardInput (tty: true)"),
     row("stdin_open", "stdin_open", "--interactive", ""),
     row("autostart", "", "", "WantedBy (true)"),
+    row("schedule", "", "", "OnCalendar"),
     row("profiles", "profiles", "", ""),
     row("labels", "labels", "Label", ""),
     row("annotations", "annotations", "Annotation", ""),
