@@ -14,6 +14,8 @@ pub enum Up {
     Config,
     /// Another service needs it.
     Dependant(String),
+    /// It begins by time, and now it is. Nobody's wish: what is not wanted up does not come up for it.
+    Time,
 }
 
 /// Who wants the service down.
@@ -123,6 +125,7 @@ impl fmt::Display for Up {
             Up::Hand => f.write_str("started by hand"),
             Up::Config => f.write_str("new in the config"),
             Up::Dependant(name) => write!(f, "needed by {name}"),
+            Up::Time => f.write_str("its time has come"),
         }
     }
 }

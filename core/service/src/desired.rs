@@ -3,7 +3,7 @@
 
 use crate::cause::{Down, Restart, Up};
 use crate::event::Event;
-use crate::policy::RestartPolicy;
+use crate::policy::{Begins, RestartPolicy};
 use crate::service::HasPolicy;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,6 +65,11 @@ pub fn reload<'a, C: HasPolicy>(
             Change::New => continue,
         };
         events.push((name.to_owned(), event));
+        // Nothing of it runs for that: from now on its time comes, as after a boot.
+        let by_time = service.config.policy().begins == Begins::ByTime;
+        if by_time && service.autostart && !held.contains(name) && change(name) != Change::New {
+            events.push((name.to_owned(), Event::Up(Up::Config)));
+        }
     }
     events
 }

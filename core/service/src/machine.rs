@@ -27,12 +27,12 @@ mod stop;
 mod wishes;
 
 use crate::action::Action;
-use crate::cause::WaitFor;
+use crate::cause::{Down, WaitFor};
 use crate::event::{Event, Life};
-use crate::policy::Policy;
+use crate::policy::{Begins, Policy};
 use crate::sabotage::{Invariant, broken};
-use crate::service::{HasPolicy, Job, Kill, Service, Standing};
-use crate::state::State;
+use crate::service::{HasPolicy, Job, Kill, Service, Standing, Wanted};
+use crate::state::{Rest, State};
 use crate::time::{Ms, Now};
 use std::time::Duration;
 
@@ -196,6 +196,10 @@ impl<C: HasPolicy> Turn<'_, C> {
         self.service.config.policy()
     }
 
+    fn begins_by_time(&self) -> bool {
+        self.policy().begins == Begins::ByTime
+    }
+
     /// One kill at a time: each is answered, and a second one beside it would find the same processes.
     fn kill_all(&mut self) {
         match self.service.kill {
@@ -209,6 +213,22 @@ impl<C: HasPolicy> Turn<'_, C> {
 
     fn again(&self) -> Ms {
         self.now.at.after(AGAIN)
+    }
+
+    /// The config has changed where nothing of the service lives: what it waits for goes by the new one.
+    fn begins_by_another(&mut self, by_time_before: bool) {
+        match (&self.service.facts.state, self.begins_by_time()) {
+            // When it is to run is said no more, and that is no wish to have it run now.
+            (State::Stopped { why: Rest::Scheduled }, false) => {
+                self.service.facts.wanted = Wanted::Down(Down::Idle);
+                self.go(State::Stopped { why: Rest::Down(Down::Idle) });
+            }
+            (State::Waiting { .. } | State::Backoff { .. }, true) if !by_time_before => {
+                self.service.facts.attempts = 0;
+                self.go(State::Stopped { why: Rest::Scheduled });
+            }
+            _ => {}
+        }
     }
 
     fn begin_anew(&mut self) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
+    pub begins: Begins,
     pub restart: RestartPolicy,
     /// The first wait; each further one in a row is `multiplier` times longer, up to `delay_max`.
     pub delay: Duration,
@@ -48,6 +49,14 @@ pub enum OnOom {
     Fail,
 }
 
+/// When a service begins that is to be up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begins {
+    AtOnce,
+    /// A job: when its time has come, which is said by `Up::Time`; at once for a hand and for who depends on it.
+    ByTime,
+}
+
 /// When a started service counts as ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
@@ -76,6 +85,7 @@ pub enum OnFailure {
 impl Default for Policy {
     fn default() -> Policy {
         Policy {
+            begins: Begins::AtOnce,
             restart: RestartPolicy::UnlessStopped,
             delay: Duration::from_millis(100),
             multiplier: 2.0,

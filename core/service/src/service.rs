@@ -3,7 +3,7 @@
 
 use crate::cause::{Down, Why};
 use crate::exit::Exit;
-use crate::policy::Policy;
+use crate::policy::{Begins, Policy};
 use crate::state::{Health, Rest, State};
 
 pub use crate::cause::Condition;
@@ -155,6 +155,15 @@ impl<C> Service<C> {
     #[must_use]
     pub fn applied(&self) -> &C {
         self.next.as_ref().unwrap_or(&self.config)
+    }
+
+    /// It is to begin by time: whoever knows the calendar says when.
+    #[must_use]
+    pub fn waits_for_time(&self) -> bool
+    where
+        C: HasPolicy,
+    {
+        self.facts.wanted == Wanted::Up && self.applied().policy().begins == Begins::ByTime
     }
 
     /// At rest, and no work for it is under way: nothing that is done to its name from now on can meet its last life.

@@ -17,6 +17,9 @@ use crate::exit::Exit;
 use crate::time::{Ms, Span};
 use std::fmt;
 
+/// The word of what begins by time.
+const SCHEDULED: &str = "waits for its time";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     Stopped {
@@ -77,6 +80,8 @@ pub enum State {
 pub enum Rest {
     /// A job that is done: it ended by itself, successfully.
     Finished,
+    /// It begins by time ([`Begins::ByTime`](crate::policy::Begins)), and has not yet.
+    Scheduled,
     /// The supervisor ends. A worker that finds this starts the service again: if the shutdown still goes on, it says so.
     Shutdown,
     Down(Down),
@@ -336,6 +341,7 @@ impl fmt::Display for Rest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Rest::Finished => f.write_str("finished"),
+            Rest::Scheduled => f.write_str(SCHEDULED),
             Rest::Shutdown => f.write_str(SHUTDOWN),
             Rest::Down(down) => down.fmt(f),
         }
@@ -347,6 +353,7 @@ impl Rest {
     pub fn parse(text: &str) -> Option<Rest> {
         match text {
             "finished" => Some(Rest::Finished),
+            SCHEDULED => Some(Rest::Scheduled),
             SHUTDOWN => Some(Rest::Shutdown),
             _ => Down::parse(text).map(Rest::Down),
         }

@@ -1,16 +1,17 @@
 //! Every state with every event, against a table: a change of the machine shows as a changed line.
 
-use crate::samples::{NOW, events, service, states};
+use crate::samples::{NOW, by_time, events, service, states};
 use sampan_service::{Now, Service, State, step};
 use std::fmt::Write;
 
 #[test]
 fn every_state_has_an_answer_to_every_event() {
     let mut table = String::new();
-    for (state_name, state) in states() {
+    let all = states().into_iter().map(|(name, state)| (name, service(state)));
+    for (state_name, sample) in all.chain(by_time()) {
         writeln!(table, "{state_name}").unwrap();
         for (event_name, event) in events() {
-            let mut service = service(state.clone());
+            let mut service = sample.clone();
             let before = service.clone();
             let actions = step(&mut service, &event, Now::new(NOW, 0));
             if service == before && actions.is_empty() {

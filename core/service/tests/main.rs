@@ -1,5 +1,6 @@
 //! One binary for all tests of the crate.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers outside #[test] functions
+mod by_time;
 mod every_pair;
 mod graph;
 mod growth;

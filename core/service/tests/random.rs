@@ -5,7 +5,7 @@ use crate::samples;
 use crate::world::{Crash, Op};
 use sampan_service::cause::{Down, Restart, Up};
 use sampan_service::event::Verdict;
-use sampan_service::policy::{HealthPolicy, OnFailure, Readiness, RestartPolicy};
+use sampan_service::policy::{Begins, HealthPolicy, OnFailure, Readiness, RestartPolicy};
 use sampan_service::{Exit, Life, Policy};
 use std::time::Duration;
 
@@ -78,7 +78,9 @@ impl Random {
     }
 
     fn wish(&mut self) -> Op {
-        match self.below(11) {
+        match self.below(14) {
+            11 => Op::Up(Up::Config),
+            12..14 => Op::Up(Up::Time),
             0 => Op::Up(Up::Boot),
             1..4 => Op::Up(Up::Hand),
             4 => Op::Up(Up::Dependant("web".to_owned())),
@@ -131,7 +133,9 @@ impl Random {
         let base = samples::policy();
         let checked = base.health.map(|health| HealthPolicy { on_failure, ..health });
         let health = checked.filter(|_| self.percent(80));
+        let job = matches!(restart, RestartPolicy::No | RestartPolicy::OnFailure);
         Policy {
+            begins: if job && self.percent(40) { Begins::ByTime } else { Begins::AtOnce },
             restart,
             readiness: match self.below(3) {
                 0 if health.is_some() => Readiness::Healthy,

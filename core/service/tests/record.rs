@@ -143,7 +143,12 @@ fn state() -> impl Strategy<Value = State> {
         Just(Failure::StartTimeout),
         Just(Failure::Oom),
     ];
-    let rest = prop_oneof![Just(Rest::Finished), Just(Rest::Shutdown), down().prop_map(Rest::Down)];
+    let rest = prop_oneof![
+        Just(Rest::Finished),
+        Just(Rest::Scheduled),
+        Just(Rest::Shutdown),
+        down().prop_map(Rest::Down)
+    ];
     prop_oneof![
         rest.prop_map(|why| State::Stopped { why }),
         (ms(), on).prop_map(|(since, on)| State::Waiting { since, on }),

@@ -2,7 +2,7 @@
 
 use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor, Why};
 use sampan_service::event::{Found, Life, Verdict};
-use sampan_service::policy::{HealthPolicy, OnFailure, Readiness};
+use sampan_service::policy::{Begins, HealthPolicy, OnFailure, Readiness, RestartPolicy};
 use sampan_service::state::{CleanupPhase, End, Failure, Health, Phase, Rest};
 use sampan_service::{Condition, Event, Exit, Facts, Job, Ms, Policy, Service, State, Wanted};
 use std::time::Duration;
@@ -37,6 +37,19 @@ pub fn service(state: State) -> Service {
     let facts =
         Facts { state, job, wanted, generation: 7, ran, attempts: 2, restarts: 9, ..Facts::default() };
     Service::with(policy(), facts)
+}
+
+/// Jobs that begin by time, where they rest.
+pub fn by_time() -> Vec<(&'static str, Service)> {
+    let job = Policy { begins: Begins::ByTime, restart: RestartPolicy::No, ..policy() };
+    let rests = [
+        ("stopped, by time", State::Stopped { why: Rest::Scheduled }),
+        ("stopped, by time, finished", State::Stopped { why: Rest::Finished }),
+        ("stopped, by time, by hand", State::Stopped { why: Rest::Down(Down::Hand) }),
+        ("failed, by time", State::Failed { why: Failure::Exit(Exit::code(3)) }),
+    ];
+    let with_policy = |state| Service::with(job.clone(), (*service(state)).clone());
+    rests.into_iter().map(|(name, state)| (name, with_policy(state))).collect()
 }
 
 /// With the name that the table uses.
@@ -109,6 +122,7 @@ pub fn events() -> Vec<(&'static str, Event)> {
         ("up, hand", Event::Up(Up::Hand)),
         ("up, config", Event::Up(Up::Config)),
         ("up, dependant", Event::Up(Up::Dependant("web".to_owned()))),
+        ("up, time", Event::Up(Up::Time)),
         ("down, hand", Event::Down(Down::Hand)),
         ("down, removed", Event::Down(Down::Removed)),
         ("shutdown", Event::Shutdown),

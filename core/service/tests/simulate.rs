@@ -120,7 +120,8 @@ fn wanted_up(world: &mut World) {
         matches!(
             state,
             State::Running { .. }
-                | State::Stopped { why: Rest::Finished }
+                // Scheduled: a new config came while it was being stopped, by which it begins by time.
+                | State::Stopped { why: Rest::Finished | Rest::Scheduled }
                 | State::Failed { why: Failure::Attempts(_) | Failure::StartTimeout | Failure::Exit(_) }
                 | State::Failed { why: Failure::Problem(_) | Failure::Oom | Failure::Unhealthy }
         ),

@@ -5,7 +5,7 @@
 use crate::samples;
 use sampan_service::cause::{Down, Problem, Restart, Up, WaitFor};
 use sampan_service::event::{Found, Verdict};
-use sampan_service::policy::{Readiness, RestartPolicy};
+use sampan_service::policy::{Begins, Readiness, RestartPolicy};
 use sampan_service::state::{CleanupPhase, Rest};
 use sampan_service::{Action, Exit, Facts, HasPolicy, Job, Life, Ms, Now, Policy, State, Wanted, step};
 
@@ -475,6 +475,14 @@ impl World {
                 "ready though it has not said so: {event}"
             );
         }
+        if *event == Event::Up(Up::Time) && !before.waits_for_time() {
+            assert_eq!(before, after, "a time is no wish");
+        }
+        let unasked = matches!(event, Event::Up(Up::Boot | Up::Config) | Event::Live(_) | Event::Replaced(_))
+            || matches!(event, Event::Restart(restart) if *restart != Restart::Hand);
+        if unasked && self.config.policy.begins == Begins::ByTime && before.state.is_at_rest() {
+            assert!(after.state.is_at_rest(), "a job begins before its time ({event})");
+        }
         let done = |service: &Service| service.state == State::Stopped { why: Rest::Finished };
         if done(before) && !done(after) {
             assert!(
@@ -509,6 +517,9 @@ impl World {
                 !matches!(state, State::Waiting { .. } | State::Backoff { .. } | State::Running { .. }),
                 "goes on though it is not wanted: {state:?}"
             );
+        }
+        if *state == (State::Stopped { why: Rest::Scheduled }) {
+            assert!(service.waits_for_time(), "it waits for a time that is not its own: {service:?}");
         }
         if state.is_at_rest() {
             assert!(!service.kept && self.kept.is_none(), "something is kept for a life that will not come");

@@ -150,10 +150,14 @@ impl<C: HasPolicy> Turn<'_, C> {
     /// Nothing is left of the life: what now? What its end means is judged by the rules that it lived by; the wait before the next
     /// one, and all of that, goes by the next one's.
     fn settle(&mut self, end: &End) {
-        let next = self.next(end);
+        let (mut next, by_time) = (self.next(end), self.begins_by_time());
         if let Some(config) = self.service.next.take() {
             self.service.config = config;
             self.drop_kept();
+        }
+        // It was no job by time, and is one from now on: its time comes.
+        if !by_time && self.begins_by_time() && matches!(next, Next::AtOnce | Next::Again) {
+            next = Next::Rest(Rest::Scheduled);
         }
         self.cause = Some(end.cause());
         let since = self.now.at;

@@ -11,8 +11,15 @@ use crate::state::{CleanupPhase, End, Health, Phase, Rest, State};
 
 impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn up(&mut self, up: &Up) {
+        let by_time = self.begins_by_time();
+        if *up == Up::Time && !(by_time && self.service.wanted == Wanted::Up) {
+            return;
+        }
         let was = std::mem::replace(&mut self.service.facts.wanted, Wanted::Up);
+        let unasked = matches!(up, Up::Boot | Up::Config);
         match &mut self.service.facts.state {
+            State::Stopped { why: Rest::Finished } | State::Failed { .. } if by_time && unasked => {}
+            State::Stopped { why } if by_time && unasked => *why = Rest::Scheduled,
             // A job that is done is what its dependants wait for, not what they ask for again.
             State::Stopped { why: Rest::Finished } if was == Wanted::Up && matches!(up, Up::Dependant(_)) => {
             }
@@ -35,7 +42,9 @@ impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn down(&mut self, down: Down) {
         self.service.facts.wanted = Wanted::Down(down);
         match &mut self.service.facts.state {
-            State::Stopped { why } if *why == Rest::Shutdown => *why = Rest::Down(down),
+            State::Stopped { why } if matches!(why, Rest::Shutdown | Rest::Scheduled) => {
+                *why = Rest::Down(down);
+            }
             State::Stopped { .. } => {}
             State::Failed { .. } | State::Waiting { .. } | State::Backoff { .. } => {
                 self.service.facts.attempts = 0;
@@ -63,6 +72,9 @@ impl<C: HasPolicy> Turn<'_, C> {
             // A job that is done stays done until somebody asks for it, whatever its config says now.
             State::Stopped { why: Rest::Finished } if by_config && !broken(Invariant::DoneAgain) => {}
             State::Lingering { end, .. } if by_config && self.is_done(end) => {}
+            // What began by time does not begin with others.
+            State::Stopped { .. } | State::Failed { .. }
+                if self.begins_by_time() && *restart != Restart::Hand => {}
             State::Stopped { .. } | State::Failed { .. } | State::Backoff { .. } => self.begin_anew(),
             State::Waiting { .. } => {}
             launching!() | runs!() => {
@@ -129,7 +141,9 @@ impl<C: HasPolicy> Turn<'_, C> {
             *next = config.clone();
             return;
         }
+        let by_time = self.begins_by_time();
         self.service.config = config.clone();
+        self.begins_by_another(by_time);
         let checked = self.policy().health.is_some();
         match &mut self.service.facts.state {
             State::Starting { health, .. } | State::Running { health, .. } => {
@@ -156,8 +170,10 @@ impl<C: HasPolicy> Turn<'_, C> {
             let first = self.service.next.take().filter(|_| broken(Invariant::LostConfig));
             self.service.next = first.or_else(|| Some(config.clone()));
         } else {
+            let by_time = self.begins_by_time();
             self.service.config = config.clone();
             self.drop_kept();
+            self.begins_by_another(by_time);
         }
         // It is back in the config. Whether it is to run is another event's to say.
         if self.service.wanted == Wanted::Down(Down::Removed) {
