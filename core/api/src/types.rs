@@ -45,6 +45,9 @@ pub struct Status {
     pub exit_code: Option<i32>,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// When it begins by its `schedule`, RFC 3339; none without one, and while it is stopped by hand.
+    #[serde(default)]
+    pub next_run: Option<String>,
 }
 
 /// Reply of `GET /v1/services/NAME`.
@@ -150,7 +153,7 @@ pub struct Loop {
 pub struct Turn {
     pub took_us: u64,
     /// The kind of its first message: `start`, `service`, `created`, `started`, `discarded`, `exited`, `probed`, `notified`, `request`,
-    /// `order`, `config`, `gate`, `hurry` or `give-up`; empty if there was no turn.
+    /// `order`, `config`, `clock`, `gate`, `hurry` or `give-up`; empty if there was no turn.
     pub first: String,
     pub messages: u32,
 }

@@ -35,8 +35,20 @@ pub struct Wish {
     /// What is left of the back-off, not a date: clocks are set, hosts sleep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_left_ms: Option<u64>,
+    /// Of a job by time that is on its calendar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Heeded>,
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
+}
+
+/// How far a calendar has been heeded: what it has between then and now was missed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heeded {
+    /// Of another one nothing was missed.
+    pub calendar: String,
+    /// Seconds since 1970.
+    pub until: i64,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -14,6 +14,6 @@ mod file;
 mod record;
 mod replay;
 
-pub use desired::{Desired, Wish};
+pub use desired::{Desired, Heeded, Wish};
 pub use file::{HISTORY, Health, Journal, KEEP, Note, Replay, Since, boot_of};
 pub use record::{Entry, Record, crc32};

@@ -26,6 +26,22 @@ fn jitter_share() -> u32 {
     u32::from_ne_bytes(bytes)
 }
 
+/// A time to come, as people say it in the host's time zone: `03:00`, `Sun 03:00`, `2027-01-01 03:00`.
+pub fn local(at: jiff::Timestamp) -> String {
+    as_said(jiff::Timestamp::now(), at, &jiff::tz::TimeZone::system())
+}
+
+fn as_said(now: jiff::Timestamp, at: jiff::Timestamp, zone: &jiff::tz::TimeZone) -> String {
+    let (hours, there) = ((at.as_second() - now.as_second()) / 3600, zone.to_datetime(at));
+    let seconds = if there.second() == 0 { "" } else { ":%S" };
+    let day = match hours {
+        ..24 => "",
+        24..168 => "%a ",
+        168.. => "%F ",
+    };
+    there.strftime(&format!("{day}%H:%M{seconds}")).to_string()
+}
+
 /// Now as RFC 3339 in UTC with milliseconds.
 pub fn rfc3339_now() -> String {
     rfc3339(SystemTime::now())
@@ -87,6 +103,20 @@ mod tests {
             let time = UNIX_EPOCH + Duration::from_secs(seconds);
             assert_eq!(rfc3339(time), text);
             assert_eq!(parse_rfc3339(text), Some(time));
+        }
+    }
+
+    #[test]
+    fn a_time_to_come_is_said_as_short_as_it_is_clear() {
+        let time = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+        let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(2));
+        for (at, said) in [
+            ("2026-12-01T01:00:00Z", "03:00"),
+            ("2026-11-30T22:00:05Z", "00:00:05"),
+            ("2026-12-05T22:30:00Z", "Sun 00:30"),
+            ("2027-01-01T01:00:00Z", "2027-01-01 03:00"),
+        ] {
+            assert_eq!(as_said(time("2026-11-30T21:59:00Z"), time(at), &zone), said);
         }
     }
 }

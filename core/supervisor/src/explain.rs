@@ -23,6 +23,8 @@ pub struct Known<'k> {
     pub last_check: Option<&'k str>,
     /// The state of the service that it waits for.
     pub awaited: Option<String>,
+    /// When it begins by time.
+    pub next_run: Option<String>,
 }
 
 /// One or two sentences without a line end.
@@ -32,7 +34,15 @@ pub fn explain(known: &Known<'_>) -> String {
     let before = last.as_ref().map(|end| format!(" The run before {end}.")).unwrap_or_default();
     let ended = last.clone().unwrap_or_else(|| "has ended".into());
     match known.state {
-        State::Stopped { why: Rest::Finished } => format!("{name} is done: its last run {ended}."),
+        State::Stopped { why: Rest::Finished } => {
+            format!("{name} is done: its last run {ended}.{}", comes(known))
+        }
+        State::Stopped { why: Rest::Scheduled } => {
+            format!(
+                "{name} waits for its time (schedule).{} `sampanctl start {name}` starts it now.",
+                comes(known)
+            )
+        }
         State::Stopped { .. } if known.generation == 0 => never_started(known),
         State::Stopped { why: Rest::Shutdown } => format!("{name} is stopped because sampand ends."),
         State::Stopped { why: Rest::Down(_) } => {
@@ -65,6 +75,10 @@ pub fn explain(known: &Known<'_>) -> String {
 
 fn ago(known: &Known<'_>, since: Ms) -> String {
     Span(known.now.since(since)).to_string()
+}
+
+fn comes(known: &Known<'_>) -> String {
+    known.next_run.as_ref().map(|at| format!(" Its next run is at {at}.")).unwrap_or_default()
 }
 
 fn never_started(known: &Known<'_>) -> String {

@@ -7,6 +7,7 @@ use crate::probe::Last;
 use crate::sd_notify::Says;
 use crate::settings::{Service, condition};
 use crate::task::Task;
+use jiff::Timestamp;
 use sampan_api as api;
 use sampan_bundle::image::Used;
 use sampan_config::Config;
@@ -83,6 +84,8 @@ pub struct Entry {
     pub fetch: Option<Fetch>,
     /// Why the image of the next life could not be got.
     pub no_image: Option<String>,
+    /// When it begins by time.
+    pub next_run: Option<Timestamp>,
 }
 
 /// An image that is being got, or looked for. Dropped, nobody of this service waits for it any more.
@@ -109,6 +112,7 @@ impl Entry {
             image: None,
             fetch: None,
             no_image: None,
+            next_run: None,
         }
     }
 
@@ -155,6 +159,7 @@ impl Entry {
             generation: machine.generation,
             exit_code: machine.last_exit.and_then(|exit| exit.number()),
             labels: self.config().labels.clone(),
+            next_run: self.next_run.map(|at| at.to_string()),
         }
     }
 
@@ -178,14 +183,18 @@ impl Entry {
         if let Some(since) = self.paused_since() {
             return format!("paused {}", sampan_service::time::Span(now.since(since)));
         }
-        let text = match state {
+        let mut text = match state {
             State::Stopped { why: Rest::Finished } => "done".into(),
+            State::Stopped { why: Rest::Scheduled } => state.name().into(),
             State::Stopped { .. } if self.machine.generation == 0 => "never started".into(),
             State::Stopped { why: Rest::Down(Down::Hand) } => "stopped by hand".into(),
             _ => state.show(now).to_string(),
         };
         let says =
             self.live.as_ref().and_then(|live| live.says.as_ref()).map(Says::aside).unwrap_or_default();
+        if let Some(at) = self.next_run.filter(|_| state.is_at_rest()) {
+            text.push_str(&format!(", next {}", crate::clock::local(at)));
+        }
         match &self.under_way {
             Some(under_way) if state.is_launching() && under_way.age() >= SLOW => {
                 format!("{text} {}s: {}", under_way.age().as_secs(), under_way.doing())

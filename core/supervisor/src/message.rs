@@ -61,6 +61,8 @@ pub enum Message {
     },
     /// The answer to a pause or unpause.
     Froze(Box<Froze>),
+    /// A job's time has come, or somebody has set the clock.
+    Clock,
     /// The start gate may say something else now.
     Gate,
     /// `shutdown_timeout` is over.
@@ -85,6 +87,7 @@ impl Message {
             Message::Order(_) => "order",
             Message::Config { .. } => "config",
             Message::Froze(_) => "froze",
+            Message::Clock => "clock",
             Message::Gate => "gate",
             Message::Hurry => "hurry",
             Message::GiveUp => "give-up",

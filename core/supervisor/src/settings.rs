@@ -2,7 +2,7 @@
 use sampan_config::schema::{
     self, Condition as Wish, ExitStatus, Notify, OnUnhealthy, OomPolicy, Policy as Restart,
 };
-use sampan_service::policy::{HealthPolicy, OnFailure, OnOom, Readiness, RestartPolicy};
+use sampan_service::policy::{Begins, HealthPolicy, OnFailure, OnOom, Readiness, RestartPolicy};
 use sampan_service::{Condition, HasPolicy, Policy, Status};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -48,6 +48,7 @@ impl Settings {
 /// What the machine needs to know of the config.
 fn policy(config: &schema::Service) -> Policy {
     Policy {
+        begins: if config.schedule.is_some() { Begins::ByTime } else { Begins::AtOnce },
         restart: match config.restart.policy {
             Restart::No => RestartPolicy::No,
             Restart::OnFailure => RestartPolicy::OnFailure,

@@ -1,6 +1,8 @@
 //! Tasks of the loop's thread that end with their owner.
 use crate::clock;
 use sampan_service::Ms;
+use std::io;
+use std::os::fd::OwnedFd;
 use tokio::task::AbortHandle;
 
 /// A task that ends with its owner.
@@ -32,4 +34,26 @@ pub fn sleep_until(at: Ms, then: impl FnOnce() + 'static) -> Task {
         }
         then();
     }))
+}
+
+/// A task that does something when the wall clock shows `second` (of the time since 1970), or as soon as somebody sets that
+/// clock, the end of a sleep included: what comes first.
+pub fn when_clock_shows(second: i64, then: impl FnOnce() + 'static) -> io::Result<Task> {
+    let fd = crate::fence::readable(wall_clock_timer(second)?)?;
+    Ok(Task::from(tokio::task::spawn_local(async move {
+        drop(fd.readable().await);
+        then();
+    })))
+}
+
+fn wall_clock_timer(second: i64) -> io::Result<OwnedFd> {
+    use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+    use rustix::time::{timerfd_create, timerfd_settime};
+    let fd = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+    // Nothing at all would disarm it.
+    let at = Timespec { tv_sec: second.max(1), tv_nsec: 0 };
+    let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: at };
+    timerfd_settime(&fd, flags, &once)?;
+    Ok(fd)
 }

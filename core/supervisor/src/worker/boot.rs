@@ -71,16 +71,21 @@ impl Worker {
             .collect();
         let order: Vec<String> = self.graph.start_order().map(str::to_owned).collect();
         let events = sampan_service::desired::boot(&services, &self.held(), order.iter().map(String::as_str));
-        let all = self.with_needs(events.iter().map(|(name, _)| name.as_str()));
+        // A job by time needs nobody before its time.
+        let at_once = events.iter().map(|(name, _)| name.as_str()).filter(|name| !self.begins_by_time(name));
+        let all = self.with_needs(at_once);
         let mut events: BTreeMap<String, Event> = events.into_iter().collect();
         for (name, root) in all {
             let wanted = self.fleet.get(&name).map(|entry| entry.machine.wanted);
             // What a hand has stopped stays so, and what failed is left so.
             let stays = matches!(wanted, Some(Wanted::Up | Wanted::Down(Down::Hand)));
             let needed = root.filter(|_| !stays).map(|root| Event::Up(Up::Dependant(root)));
-            if let Some(event) = events.remove(&name).or(needed) {
+            if let Some(event) = needed.or_else(|| events.remove(&name)) {
                 self.apply(&name, &event);
             }
+        }
+        for (name, event) in events {
+            self.apply(&name, &event);
         }
     }
 
@@ -93,7 +98,10 @@ impl Worker {
     }
 
     /// Those that are named and what they need, in start order; of what is not named, for whom it is there.
-    fn with_needs<'n>(&'n self, names: impl IntoIterator<Item = &'n str>) -> Vec<(String, Option<String>)> {
+    pub(super) fn with_needs<'n>(
+        &'n self,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Vec<(String, Option<String>)> {
         let all = self.graph.with_needs(names).into_iter();
         all.map(|(name, root)| (name.to_owned(), (root != name).then(|| root.to_owned()))).collect()
     }

@@ -14,7 +14,7 @@ use crate::usage;
 use sampan_api as api;
 use sampan_journal::{HISTORY, Since};
 use sampan_plugin_host::Reset;
-use sampan_service::{Down, State, WaitFor};
+use sampan_service::{Down, State, Up, WaitFor};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -294,6 +294,7 @@ impl Worker {
             chain: &chain,
             last_check: last_check.as_deref(),
             awaited: awaited.map(|on| self.fleet.status(on, now).text),
+            next_run: entry.next_run.map(clock::local),
         });
         Ok(api::Why { sentence, chain })
     }
@@ -314,7 +315,11 @@ impl Worker {
             return send(answer, Err(self.no_such(unknown)));
         }
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-        self.start(&names);
+        // Jobs by time are put on their calendar; `start` runs one at once.
+        let (by_time, at_once): (Vec<&str>, Vec<&str>) =
+            names.iter().partition(|name| self.begins_by_time(name));
+        by_time.iter().for_each(|name| self.apply(name, &Event::Up(Up::Config)));
+        self.start(&at_once);
         self.wait(&names, Goal::Healthy, !up.wait, up.timeout_ms.map(Duration::from_millis), answer);
     }
 

@@ -17,6 +17,7 @@ mod apply;
 mod behind;
 mod boot;
 mod bound;
+mod calendars;
 mod clients;
 mod desired;
 mod images;
@@ -48,6 +49,7 @@ use crate::source::Source;
 use crate::task::{Task, sleep_until};
 use crate::tidy::Tidy;
 use behind::Behind;
+use calendars::Calendars;
 use opening::Then;
 use sampan_api as api;
 use sampan_config::{Config, schema};
@@ -130,7 +132,7 @@ pub struct Worker {
     wishes: Wishes,
     /// Not yet given to `wishes`.
     save_due: bool,
-
+    calendars: Calendars,
     bus: Bus,
     waiters: Vec<Waiter>,
     tidy: Tidy,
@@ -158,6 +160,7 @@ impl Worker {
             gate_timer: None,
             wishes: Wishes::start(context.dirs.state.clone()),
             save_due: false,
+            calendars: Calendars::default(),
             context,
             config: Rc::new(config),
             source: Rc::new(source),
@@ -245,6 +248,7 @@ impl Worker {
             Message::Order(order) => self.order(order),
             Message::Config { asker, result } => self.config_read(asker, result),
             Message::Froze(froze) => self.froze(*froze),
+            Message::Clock => self.calendars.look_again(),
             Message::Gate => self.gate_dirty = true,
             Message::Hurry => self.hurry(),
             Message::GiveUp => self.give_up(),
@@ -269,6 +273,7 @@ impl Worker {
         let Some(entry) = self.fleet.get_mut(name) else { return };
         notify::moved(&self.context, entry, &before.state);
         notified::hear(&self.context, &self.send, entry);
+        self.calendars.moved(before, &entry.machine);
         // A life that is over by the machine's account gives up what belonged to it.
         if before.state.has_life() && !entry.machine.state.has_life() {
             entry.live = None;
@@ -399,6 +404,7 @@ impl Worker {
 
     /// What a turn leaves to be done once: gate, order of the shutdown, what is saved, clients.
     fn settle(&mut self) {
+        self.heed_calendars();
         loop {
             let mut moved = self.run_gate();
             if matches!(self.ends, Ends::Stops(_)) {

@@ -4,6 +4,7 @@ use crate::clock;
 use crate::fleet::{Entry, Fleet};
 use crate::request::Answer;
 use sampan_api as api;
+use sampan_service::state::Rest;
 use sampan_service::{Ms, State, WaitFor, Wanted};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ pub struct Waiter {
 pub enum Goal {
     /// Started, or at rest: a job that is done, a failure.
     Up,
-    /// Running, and healthy where there is a check.
+    /// Running, and healthy where there is a check; a job that waits for its time is all that it should be.
     Healthy,
     AtRest,
     /// This life is over, or it is at rest.
@@ -101,6 +102,7 @@ fn fulfilled(entry: Option<&Entry>, goal: Goal) -> bool {
         Goal::Up | Goal::Beyond(_) => standing.started,
         Goal::Healthy => {
             standing.completed
+                || machine.state == State::Stopped { why: Rest::Scheduled }
                 || if entry.config().healthcheck.is_some() { standing.healthy } else { standing.ready }
         }
     }

@@ -43,6 +43,7 @@ mod names;
 mod others;
 mod plugins;
 mod records;
+mod schedule;
 mod secrets;
 mod runtime;
 mod sd_notify;
