@@ -32,12 +32,13 @@ mod stores;
 mod tell;
 mod turns;
 mod waiters;
+mod watching;
 mod wishes;
 
 use crate::bus::Bus;
 use crate::callers::Groups;
 use crate::clock;
-use crate::fleet::{self, Ended, Fleet, Live};
+use crate::fleet::{self, Ended, Fleet};
 use crate::life::{self, Context, Created};
 use crate::message::{Asker, Message, Sender};
 use crate::places;
@@ -54,20 +55,20 @@ use opening::Then;
 use sampan_api as api;
 use sampan_config::{Config, schema};
 use sampan_journal::{self as journal, Journal};
-use sampan_keel::{Child, Handle, Order};
+use sampan_keel::{Child, Order};
 use sampan_plugin_host::Plugins;
 use sampan_service::graph::Graph;
 use sampan_service::limits::Gate;
-use sampan_service::sabotage::{Invariant, broken};
 use sampan_service::{Down, Exit, Life, Ms, Problem, WaitFor, Wanted};
 use shutdown::Ends;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, watch};
 use turns::{Turn, Turns};
 use waiters::Waiter;
+use watching::watch;
 use wishes::Wishes;
 
 /// Messages taken in one turn; the rest waits for the next, so that no turn grows with the load.
@@ -448,45 +449,6 @@ impl Worker {
         }
         let send = self.send.clone();
         self.gate_timer = Some((at, sleep_until(at, move || drop(send.send(Message::Gate)))));
-    }
-}
-
-/// Waits for a main process to end; the answer is `Message::Exited`.
-fn watch(
-    send: Sender,
-    name: &Arc<str>,
-    generation: u64,
-    process: life::Process,
-    netns: Option<Arc<OwnedFd>>,
-    gate: Option<life::StartGate>,
-) -> Live {
-    let pidfd = process.pidfd;
-    if broken(Invariant::LeakedDescriptor) {
-        std::mem::forget(pidfd.clone());
-    }
-    let (service, watched) = (name.clone(), pidfd.clone());
-    let own = matches!(process.handle, Some(Handle::Own(_)));
-    let watch = Task::from(tokio::task::spawn_local(async move {
-        match crate::fence::readable(watched) {
-            Ok(fd) if own => drop(fd.readable().await),
-            Ok(fd) => life::reaped(&fd).await,
-            Err(error) => tracing::error!(service = &*service, "cannot watch its process: {error}"),
-        }
-        let _ = send.send(Message::Exited { name: service, generation });
-    }));
-    Live {
-        generation,
-        pid: process.pid,
-        pidfd,
-        handle: process.handle,
-        oom_before: process.oom_before,
-        paused_since: None,
-        started_at: process.started_at,
-        netns,
-        gate,
-        watch,
-        steps: None,
-        says: None,
     }
 }
 
