@@ -152,8 +152,8 @@ pub struct Loop {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Turn {
     pub took_us: u64,
-    /// The kind of its first message: `start`, `service`, `created`, `started`, `discarded`, `exited`, `probed`, `notified`, `request`,
-    /// `order`, `config`, `clock`, `gate`, `hurry` or `give-up`; empty if there was no turn.
+    /// The kind of its first message: `start`, `service`, `created`, `started`, `discarded`, `exited`, `probed`, `notified`, `watchdog`,
+    /// `request`, `order`, `config`, `clock`, `gate`, `hurry` or `give-up`; empty if there was no turn.
     pub first: String,
     pub messages: u32,
 }

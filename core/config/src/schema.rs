@@ -192,7 +192,7 @@ pub struct Service {
     #[serde(serialize_with = "text::duration")]
     pub start_timeout: Duration,
     /// How long it may be silent (WATCHDOG=1); 0 = for ever.
-    #[serde(skip_serializing)]
+    #[serde(serialize_with = "text::duration")]
     pub watchdog: Duration,
     #[serde(skip_serializing)]
     pub reload: Option<Reload>,

@@ -16,6 +16,8 @@ const LINES: &[&str] = &[
     "restart.force_exit_status = [\"SIG64\", 256]",
     "notify = \"healthy\"",
     "notify = \"ready\"",
+    "watchdog = \"3s\"",
+    "healthcheck.notify = true",
     "healthcheck.unix = \"/run/x.sock\"",
     "stop_signal = \"SIGRTMIN+1\"",
     "environment = { A = \"$x\", \"B.C\" = \"\\n\\t\\\"\" }",

@@ -341,6 +341,19 @@ fn kinds() {
         "healthcheck.unix = \"run/x\"",
         &["2:20 services.web.healthcheck.unix: a path in the container begins with / [write \"/run/x\"]"],
     );
+    service("watchdog = \"1ms\"", &["2:12 services.web.watchdog: too short [100ms or more; 0s: none]"]);
+    service(
+        "healthcheck.notify = true",
+        &["2:22 services.web.healthcheck.notify: there is no watchdog [add services.web.watchdog = \"30s\"]"],
+    );
+    service(
+        "watchdog = \"1s\"\nhealthcheck.notify = false",
+        &["3:22 services.web.healthcheck.notify: can be true alone [leave it out]"],
+    );
+    service(
+        "watchdog = \"1s\"\nhealthcheck = { notify = true, tcp = 1 }",
+        &["3:17 services.web.healthcheck: two kinds of test [drop one]"],
+    );
     service("restart.jitter = 2", &["2:18 services.web.restart.jitter: 2 is out of range [0 to 1]"]);
     service(
         "restart = { delay = \"2m\" }",

@@ -372,6 +372,7 @@ fn the_references_shortest_example() {
     healthcheck.test = ["NONE"]            # default
     notify = "none"                        # default
     start_timeout = "1m30s"                # default
+    watchdog = "0s"                        # default
     stop_signal = "SIGTERM"                # default
     stop_grace_period = "10s"              # default
     logging.driver = "local"               # default

@@ -52,6 +52,11 @@ pub enum Message {
         name: Arc<str>,
         generation: u64,
     },
+    /// Whether a service has said nothing for too long is to be looked at.
+    Watchdog {
+        name: Arc<str>,
+        generation: u64,
+    },
     Request(Request),
     Order(Order),
     /// config.toml was read.
@@ -83,6 +88,7 @@ impl Message {
             Message::Exited { .. } => "exited",
             Message::Probed(_) => "probed",
             Message::Notified { .. } => "notified",
+            Message::Watchdog { .. } => "watchdog",
             Message::Request(_) => "request",
             Message::Order(_) => "order",
             Message::Config { .. } => "config",

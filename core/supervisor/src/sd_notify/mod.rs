@@ -12,6 +12,7 @@
 //! cannot be asked where it was, and is believed: it had the socket.
 pub mod message;
 pub mod socket;
+pub mod watchdog;
 
 use crate::fence;
 use crate::task::Task;
@@ -25,6 +26,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+use watchdog::Watchdog;
 
 /// Of a status in a table.
 const STATUS_CHARS_MAX: usize = 60;
@@ -83,12 +86,22 @@ pub struct Says {
     pub members: Members<'static>,
     /// For what comes next. Dropped, nobody listens.
     pub wait: Task,
-    last: Option<Word>,
+    /// None: it may say nothing for ever, or is not ready yet.
+    pub watchdog: Option<Watchdog>,
+    told: watch::Sender<Told>,
     status: Option<String>,
     dropped: [u64; Dropped::COUNT],
 }
 
-/// How it is by its own account.
+/// How it is by its own account, for those who wait for that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    pub last: Option<Word>,
+    /// How often it has said that it is ready after it had said that it reloads.
+    pub reloads: u64,
+}
+
+/// Its last word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
     Ready,
@@ -108,11 +121,29 @@ impl Word {
 
 impl Says {
     pub fn new(socket: Socket, members: Members<'static>, wait: Task) -> Says {
-        Says { socket, members, wait, last: None, status: None, dropped: [0; Dropped::COUNT] }
+        let (told, watchdog) = (watch::Sender::default(), None);
+        Says { socket, members, wait, watchdog, told, status: None, dropped: [0; Dropped::COUNT] }
     }
 
     pub fn is(&mut self, word: Word) {
-        self.last = Some(word);
+        self.told.send_modify(|told| {
+            let reloaded = told.last == Some(Word::Reloading) && word == Word::Ready;
+            told.reloads = told.reloads.saturating_add(reloaded.into());
+            told.last = Some(word);
+        });
+        // It is on its way out, and says no more that it is well.
+        if word == Word::Stopping {
+            self.watchdog = None;
+        }
+    }
+
+    /// What it says from now on.
+    pub fn words(&self) -> watch::Receiver<Told> {
+        self.told.subscribe()
+    }
+
+    pub fn last(&self) -> Option<Word> {
+        self.told.borrow().last
     }
 
     pub fn has_status(&mut self, status: String) {
@@ -128,7 +159,7 @@ impl Says {
 
     /// Behind its state: ` (reloading: reads 3 files)`.
     pub fn aside(&self) -> String {
-        let word = self.last.filter(|word| *word != Word::Ready).map(Word::word);
+        let word = self.last().filter(|word| *word != Word::Ready).map(Word::word);
         let brief: Option<String> =
             self.status.as_ref().map(|status| status.chars().take(STATUS_CHARS_MAX).collect());
         match (word, brief) {
@@ -141,7 +172,7 @@ impl Says {
 
     pub fn told(&self) -> api::Notified {
         api::Notified {
-            says: self.last.map(|word| word.word().to_owned()),
+            says: self.last().map(|word| word.word().to_owned()),
             status: self.status.clone(),
             dropped: self.dropped.iter().fold(0, |sum, count| sum.saturating_add(*count)),
         }

@@ -32,6 +32,7 @@ mod stores;
 mod tell;
 mod turns;
 mod waiters;
+mod watchdog;
 mod watching;
 mod wishes;
 
@@ -245,6 +246,7 @@ impl Worker {
             Message::Exited { name, generation } => self.exited(&name, generation),
             Message::Probed(report) => self.probed(&report),
             Message::Notified { name, generation } => self.notified(&name, generation),
+            Message::Watchdog { name, generation } => self.look_at_watchdog(&name, generation),
             Message::Request(request) => self.request(request),
             Message::Order(order) => self.order(order),
             Message::Config { asker, result } => self.config_read(asker, result),
@@ -274,6 +276,7 @@ impl Worker {
         let Some(entry) = self.fleet.get_mut(name) else { return };
         notify::moved(&self.context, entry, &before.state);
         notified::hear(&self.context, &self.send, entry);
+        watchdog::begin(&self.send, entry);
         self.calendars.moved(before, &entry.machine);
         // A life that is over by the machine's account gives up what belonged to it.
         if before.state.has_life() && !entry.machine.state.has_life() {

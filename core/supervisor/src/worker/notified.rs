@@ -68,11 +68,7 @@ fn wait(send: &Sender, name: &Arc<str>, generation: u64, socket: &Socket, rest: 
 
 impl Worker {
     pub(super) fn notified(&mut self, name: &str, generation: u64) {
-        let mut heard = 0;
-        while heard < AT_ONCE_MAX && self.hear_next(name, generation) {
-            heard += 1;
-        }
-        let rest = if heard < AT_ONCE_MAX { Duration::ZERO } else { REST };
+        let rest = if self.hear_some(name, generation) { REST } else { Duration::ZERO };
         let send = self.send.clone();
         let Some(entry) = self.fleet.get_mut(name) else { return };
         let name = entry.name.clone();
@@ -80,6 +76,11 @@ impl Worker {
         if let Some(says) = live.and_then(|live| live.says.as_mut()) {
             says.wait = wait(&send, &name, generation, &says.socket, rest);
         }
+    }
+
+    /// True: more may stand in the queue.
+    pub(super) fn hear_some(&mut self, name: &str, generation: u64) -> bool {
+        (0..AT_ONCE_MAX).all(|_| self.hear_next(name, generation))
     }
 
     /// True: there was a message.
@@ -110,7 +111,7 @@ impl Worker {
         true
     }
 
-    fn says(&mut self, name: &str, generation: u64) -> Option<&mut Says> {
+    pub(super) fn says(&mut self, name: &str, generation: u64) -> Option<&mut Says> {
         self.live_of(name, generation)?.says.as_mut()
     }
 
@@ -143,7 +144,9 @@ impl Worker {
             Said::StoreFds => return self.drop_message(name, generation, Dropped::StoreFds, None),
             // Its descriptor is closed when the message is taken.
             Said::Barrier => return,
-            Said::Alive | Said::Trigger | Said::Watchdog(_) => return,
+            Said::Alive => return self.is_alive(name, generation),
+            Said::Trigger => return self.is_silent(name, generation, "WATCHDOG=trigger".into()),
+            Said::Watchdog(every) => return self.has_watchdog(name, generation, every),
         };
         self.apply(name, &Event::life(generation, life));
     }

@@ -66,6 +66,7 @@ impl Worker {
                 false if is_probed => self.begin_checks(&name),
                 false => {}
             }
+            self.watchdog_begins_anew(&name, generation);
         }
         let Some(entry) = self.fleet.get(&name) else { return };
         let services = vec![self.fleet.status(entry, now)];

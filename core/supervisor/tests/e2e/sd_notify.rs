@@ -245,3 +245,77 @@ fn a_life_does_not_hear_what_the_one_before_has_said() {
     world.ok(&["apply"]);
     world.until("its socket is gone", |world| !world.dir().join("run/notify/web").exists());
 }
+
+/// What it is told how often it must say so.
+#[test]
+fn a_missed_watchdog_is_an_unhealthy_service() {
+    let mut world = world!("");
+    if !has_python() {
+        return;
+    }
+    let silent = service(&world, "silent", "notify = \"ready\"\nwatchdog = \"1s\"");
+    let kept = service(
+        &world,
+        "kept",
+        "watchdog = \"2s\"\nhealthcheck = { notify = true, on_failure = \"none\", start_period = \"1h\" }",
+    );
+    world.configure(&format!(
+        "{silent}{kept}[services.after]\n{}depends_on.kept.condition = \"service_healthy\"\n",
+        super::LIVE
+    ));
+    world.start();
+    world.until_state("silent", "starting");
+    let env = world.ok(&["exec", "silent", "cat", "/proc/1/environ"]);
+    for variable in ["NOTIFY_SOCKET=/run/host/notify", "WATCHDOG_USEC=1000000", "WATCHDOG_PID=1"] {
+        assert!(env.split('\0').any(|entry| entry == variable), "{variable}: {env}");
+    }
+    // Longer than it may be silent, but it is not ready yet.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(world.inspect("silent").status.generation, 1);
+    tell(&world, "silent", "READY=1");
+    world.until("it was restarted", |world| world.inspect("silent").status.generation == 2);
+    let why = world.ok(&["why", "silent"]);
+    assert!(why.contains("unhealthy: no WATCHDOG=1 in 1s"), "{why}");
+    // By its watchdog alone: healthy from its first word, unhealthy when it is silent, and healthy again.
+    let health = |world: &World| world.inspect("kept").status.health;
+    assert_eq!(
+        (health(&world).as_str(), world.inspect("after").status.state.as_str()),
+        ("starting", "waiting")
+    );
+    tell(&world, "kept", "WATCHDOG=1");
+    world.until("it is healthy", |world| health(world) == "healthy");
+    world.until_state("after", "running");
+    world.until("it is not", |world| health(world) == "unhealthy");
+    tell(&world, "kept", "WATCHDOG=1");
+    world.until("it is again", |world| health(world) == "healthy");
+    tell(&world, "kept", "WATCHDOG=trigger");
+    world.until("it says that it is not", |world| health(world) == "unhealthy");
+    assert_eq!(world.inspect("kept").status.generation, 1);
+}
+
+/// Neither what is paused nor what spoke while no worker heard it.
+#[test]
+fn a_service_that_could_say_nothing_has_not_missed_its_watchdog() {
+    let mut world = world!("");
+    if !has_python() {
+        return;
+    }
+    world.configure(&service(&world, "web", "watchdog = \"3s\""));
+    world.start();
+    world.until_state("web", "running");
+    tell(&world, "web", "WATCHDOG=1");
+    world.ok(&["pause", "web"]);
+    std::thread::sleep(Duration::from_secs(4));
+    world.ok(&["unpause", "web"]);
+    tell(&world, "web", "WATCHDOG=1");
+    let worker = world.worker().unwrap();
+    kill(worker, libc::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(4));
+    tell(&world, "web", "WATCHDOG=1");
+    std::thread::sleep(Duration::from_millis(500));
+    kill(worker, libc::SIGCONT);
+    assert_eq!(world.inspect("web").status.state, "running");
+    kill(worker, libc::SIGKILL);
+    assert_eq!(world.inspect("web").status.generation, 1);
+    world.until("it is missed by the next worker", |world| world.inspect("web").status.generation == 2);
+}
