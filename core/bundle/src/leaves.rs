@@ -71,6 +71,24 @@ pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<
         let merged = environment(spec, service, home);
         set(spec, "/process/env", json!(merged));
     }
+    sockets(spec, service);
+}
+
+/// As sd_listen_fds(3) has it. The program is the first process that it sees.
+fn sockets(spec: &mut Value, service: &Service) {
+    if service.sockets.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = service.sockets.iter().map(|socket| socket.name.as_str()).collect();
+    let ours = [
+        format!("LISTEN_FDS={}", names.len()),
+        format!("LISTEN_FDNAMES={}", names.join(":")),
+        "LISTEN_PID=1".to_owned(),
+    ];
+    let mut all = spec.pointer("/process/env").and_then(Value::as_array).cloned().unwrap_or_default();
+    all.retain(|entry| !entry.as_str().is_some_and(|entry| entry.starts_with("LISTEN_")));
+    all.extend(ours.map(Value::from));
+    set(spec, "/process/env", all.into());
 }
 
 /// The spec's, HOME, then the service's; the last of a name wins and stays where the name first stood.

@@ -71,6 +71,7 @@ fn run_all(
         barrier: Barrier::Pipe,
         console: Console::Keep,
         stdio: Some([null.as_fd(), output.as_fd(), output.as_fd()]),
+        given: &[],
         netns: None,
         groups: Keep::No,
         hook_log: None,

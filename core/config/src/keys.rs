@@ -429,7 +429,14 @@ pub const SERVICE: &[Key] = &[
     key("dns_search", "[text]", "[]", R, B, "[]: the host's; [\".\"]: none"),
     key("dns_opt", "[text]", "[]", R, B, "options of resolv.conf; []: the host's, and ndots:0"),
     key("extra_hosts", "[\"NAME:ADDRESS\", \"NAME:host-gateway\"]", "[]", R, B, "lines of /etc/hosts"),
-    key("sockets", "[{ listen, name }]", "[]", R, X, "LISTEN_FDS; held over restarts"),
+    key(
+        "sockets",
+        "[{ listen = \"tcp:ADDR:PORT\", \"udp:ADDR:PORT\" or \"unix:PATH\", name }]",
+        "[]",
+        R,
+        B,
+        "of the host, from descriptor 3 on, with LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID as systemd's; opened before the first start, open until the service leaves the config. No start at the first connection",
+    ),
     // Restart.
     key(
         "restart.policy",

@@ -15,6 +15,7 @@ mod joined;
 mod logging;
 mod metrics;
 mod network;
+mod sockets;
 mod source;
 mod steps;
 mod text;
@@ -35,6 +36,7 @@ pub use resources::{Explicit, IoMax, OomPolicy, Resources};
 pub use rights::{
     Device, NameOrId, NamespaceMode, Namespaces, NoUser, SeccompProfile, Security, UNLIMITED, Ulimit, User,
 };
+pub use sockets::{Listen, NoListen, Socket};
 pub use source::{Image, Pull, RootMode, Rootfs, Source};
 pub use steps::{Hook, Hooks, Ids, Lifecycle, On, Place, Step};
 pub use userns::{IdMaps, IdRange, UserNamespace};
@@ -183,6 +185,8 @@ pub struct Service {
     #[serde(flatten)]
     pub resolver: Resolver,
     pub ports: Vec<Port>,
+    /// Opened before its first start, and handed to each.
+    pub sockets: Vec<Socket>,
     pub restart: Restart,
     #[serde(serialize_with = "text::healthcheck")]
     pub healthcheck: Option<Healthcheck>,

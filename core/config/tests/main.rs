@@ -9,6 +9,7 @@ mod mistakes;
 mod resolve;
 mod rights;
 mod small;
+mod sockets;
 mod stores;
 mod trust;
 

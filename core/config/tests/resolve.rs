@@ -359,6 +359,7 @@ fn the_references_shortest_example() {
     dns_search = []                        # default
     dns_opt = []                           # default
     extra_hosts = []                       # default
+    sockets = []                           # default
     restart.policy = "unless-stopped"      # default
     restart.delay = "100ms"                # default
     restart.multiplier = 2.0               # default

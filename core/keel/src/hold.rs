@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair}
 use rustix::process::{Pid, Resource, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use sampan_child::image::Image;
+use sampan_child::step::Step;
 use sampan_child::sys::Fault;
 use sampan_journal::crash::keel_point as point;
 use sampan_runtime::kernel::pidfd;
@@ -144,14 +145,20 @@ impl Hold {
         if self.table.children.is_full() {
             return Err(Errno::NOSPC.into());
         }
-        let mut slots = [-1; wire::SLOTS_MAX];
-        let count = fds.len().checked_sub(1).ok_or(Errno::BADF)?;
-        for (at, slot) in slots.iter_mut().take(count).enumerate() {
-            *slot = fds.get(at + 1).ok_or(Errno::BADF)?.as_raw_fd();
-        }
-        let slots = slots.get(..count).ok_or(Errno::TOOMANYREFS)?;
         let image = read_image(&mut self.image, fds.get(0).ok_or(Errno::BADF)?)?;
         let image = Image::check(image).map_err(|_| Errno::INVAL)?;
+        let mut slots = [-1; wire::SLOTS_MAX];
+        let mut raised = [const { None::<OwnedFd> }; wire::SLOTS_MAX];
+        let count = fds.len().checked_sub(1).ok_or(Errno::BADF)?;
+        let free = above_what_is_given(&image);
+        for (at, (slot, raised)) in slots.iter_mut().zip(&mut raised).take(count).enumerate() {
+            let fd = fds.get(at + 1).ok_or(Errno::BADF)?;
+            *slot = fd.as_raw_fd();
+            if *slot < free {
+                *slot = raised.insert(rustix::io::fcntl_dupfd_cloexec(fd, free)?).as_raw_fd();
+            }
+        }
+        let slots = slots.get(..count).ok_or(Errno::TOOMANYREFS)?;
         self.table.announce(&request.name);
         let spawned = sys::spawn(&image, slots);
         point("cloned");
@@ -305,6 +312,15 @@ fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// Moves a descriptor up, out of the part of the table that clones copy.
 pub fn high(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     duplicate_high(fd.as_fd())
+}
+
+/// The child puts what it is given at fixed numbers: whatever else it needs must be above these when it does so.
+fn above_what_is_given(image: &Image<'_>) -> i32 {
+    let given = (0..).map_while(|index| image.step(index)).filter_map(|step| match step {
+        Step::Stdio { to, .. } if to > 2 => i32::try_from(to).ok()?.checked_add(1),
+        _ => None,
+    });
+    given.max().unwrap_or(0)
 }
 
 fn duplicate_high(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {

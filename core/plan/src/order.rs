@@ -337,7 +337,8 @@ pub(crate) fn first_steps(b: &mut Build, options: &Options) {
 }
 
 pub(crate) fn given_stdio(b: &mut Build, options: &Options) {
-    for to in (0..3).filter(|_| options.given_stdio) {
+    let given = (0..3).filter(|_| options.given_stdio);
+    for to in given.chain(3..options.given_fds.saturating_add(3)) {
         let from = b.slot(SlotSource::Stdio(to));
         b.step("", Step::Stdio { from, to });
     }

@@ -91,6 +91,8 @@ pub struct Options {
     pub relayed_terminal: bool,
     /// The caller gives descriptors for stdio.
     pub given_stdio: bool,
+    /// So many more descriptors the caller gives, for 3 and on.
+    pub given_fds: u32,
     /// Time every step.
     pub trace: bool,
 }
@@ -98,6 +100,6 @@ pub struct Options {
 impl Options {
     /// The first descriptor that is not the caller's to hand on.
     pub(crate) fn first_of_ours(&self) -> u32 {
-        self.preserve_fds.saturating_add(3)
+        self.preserve_fds.saturating_add(self.given_fds).saturating_add(3)
     }
 }

@@ -42,7 +42,7 @@ pub enum SlotSource {
     },
     /// Our end of a socket pair over which the pty's master comes.
     Console,
-    /// Standard descriptor 0, 1 or 2 of a process whose stdio the caller gives.
+    /// Standard descriptor 0, 1 or 2 of a process whose stdio the caller gives, or one of those from 3 on that it gives.
     Stdio(u32),
     /// A memfd of (steps + 1) u64.
     Trace,

@@ -61,6 +61,7 @@ fn make(bundle: &Bundle, spec: &Spec<'_>, barrier: Barrier) -> Result<Made, Erro
         barrier,
         console: Console::Keep,
         stdio: Some([null.as_fd(), output.as_fd(), output.as_fd()]),
+        given: &[],
         netns: None,
         groups: Keep::No,
         hook_log: None,

@@ -221,6 +221,7 @@ fn begin_on_host(
         plan: &plan,
         fifos: None,
         stdio: Some([null.as_fd(), write.as_fd(), write.as_fd()]),
+        given: &[],
         netns: None,
         container: None,
     };

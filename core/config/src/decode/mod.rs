@@ -13,6 +13,7 @@ mod resources;
 mod rights;
 mod schedule;
 mod service;
+mod sockets;
 mod steps;
 mod stores;
 mod supervisor;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     Cx, Field, Fields, Named, Value, files, joined, life, logging, network, ports, ready, resources, rights,
-    schedule, steps, stores,
+    schedule, sockets, steps, stores,
 };
 use crate::diagnostic::Diagnostic;
 use crate::keys::{self, Found};
@@ -88,6 +88,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         oom_score_adj: t.or("oom_score_adj", |f| f.integer(-1000..=1000), 0) as i32,
         devices: t.or("devices", |f| f.list(rights::device), Vec::new()),
         privileged,
+        sockets: sockets::sockets(&t, name, &namespaces),
         security: rights::security(&t.table("security", "a table"), privileged, &namespaces),
         namespaces,
         resources: resources::resources(&t.table("resources", "a table")),

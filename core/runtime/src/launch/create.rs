@@ -41,6 +41,7 @@ pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Sta
         plan: request.plan,
         fifos: (request.barrier == Barrier::Folder).then_some(request.folder),
         stdio: request.stdio,
+        given: request.given,
         netns: request.netns,
         container: None,
     };

@@ -40,6 +40,7 @@ pub fn exec(request: &ExecRequest<'_>, spawn: &mut dyn Spawn) -> Result<Executed
         plan: request.plan,
         fifos: None,
         stdio: request.stdio,
+        given: &[],
         netns: None,
         container: Some(request.container),
     };

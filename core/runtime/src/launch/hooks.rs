@@ -222,6 +222,7 @@ fn start(
         plan: &plan,
         fifos: None,
         stdio: Some([input.as_fd(), write.as_fd(), write.as_fd()]),
+        given: &[],
         netns: None,
         container: None,
     };

@@ -78,6 +78,8 @@ pub struct Request<'a> {
     pub console: Console<'a>,
     /// stdin, stdout, stderr, where `Options::given_stdio` said so; else ours are inherited.
     pub stdio: Option<[BorrowedFd<'a>; 3]>,
+    /// Those for 3 and on, of which `Options::given_fds` said how many.
+    pub given: &'a [BorrowedFd<'a>],
     /// To join, where `Options::given_netns` said so.
     pub netns: Option<BorrowedFd<'a>>,
     pub groups: Keep,

@@ -59,6 +59,8 @@ pub struct SlotInputs<'a> {
     /// Where FIFOs go, if the container is to outlive us as `created`.
     pub fifos: Option<&'a Folder>,
     pub stdio: Option<[BorrowedFd<'a>; 3]>,
+    /// Those from 3 on.
+    pub given: &'a [BorrowedFd<'a>],
     pub netns: Option<BorrowedFd<'a>>,
     pub container: Option<BorrowedFd<'a>>,
 }
@@ -131,7 +133,7 @@ impl<'a> Slots<'a> {
             }
             SlotSource::Console => Held::Ours(self.console()?),
             SlotSource::Stdio(n) => {
-                let stdio = request.stdio.as_ref().and_then(|s| s.get(*n as usize));
+                let stdio = request.stdio.iter().flatten().chain(request.given).nth(*n as usize);
                 Held::Callers(*stdio.ok_or_else(|| missing("stdio"))?)
             }
             SlotSource::Trace => Held::Ours(self.trace(request.plan.steps.len())?),

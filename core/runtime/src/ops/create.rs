@@ -131,6 +131,7 @@ pub fn make<T>(
             barrier,
             console: o.console_socket.as_deref().map_or(Console::Keep, Console::Socket),
             stdio: None,
+            given: &[],
             netns: None,
             groups: Keep::No,
             hook_log: None,

@@ -2,7 +2,7 @@
 //! keel's client and plain data go to the pool of blocking threads.
 //!
 //! Absent on purpose: the config and a way to the loop. A job has what it needs from whoever started it, and returns a value.
-use super::{Launchers, Pulls, RestartCache};
+use super::{Launchers, Pulls, RestartCache, sockets};
 use crate::hooks;
 use crate::inside::{self, Inside};
 use crate::probe::Exec;
@@ -207,6 +207,7 @@ impl Context {
         let (Dirs { run, state }, name) = (self.dirs.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || {
             super::drop_stdio(&keel, &io, &name);
+            sockets::let_go_of_all_but(&keel, &name, &[]);
             sd_notify::socket::forget(&keel, &run, &name);
             let image = sampan_bundle::image::forget(&state, &name);
             for why in
@@ -215,6 +216,15 @@ impl Context {
                 tracing::warn!(service = name, "{why}");
             }
         });
+    }
+
+    /// Another config holds: what it does not name any more is closed here, and in the service at its next start.
+    pub fn let_go_of_sockets(&self, old: &Service, new: &Service) {
+        if old.sockets.iter().all(|socket| new.sockets.iter().any(|other| other.listen == socket.listen)) {
+            return;
+        }
+        let (keel, name, wanted) = (self.keel_for_the_pool(), new.name.clone(), new.sockets.clone());
+        tokio::task::spawn_blocking(move || sockets::let_go_of_all_but(&keel, &name, &wanted));
     }
 
     /// Where hooks of a service write now, after a life or without one.

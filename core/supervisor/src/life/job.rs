@@ -7,7 +7,7 @@ use super::groups::group;
 use super::reading::look_at;
 use super::stdio::{self, Places};
 use super::talk::{self, Launch, Order, Received, Said};
-use super::{of_config, of_io, of_launch, tag};
+use super::{of_config, of_io, of_launch, sockets, tag};
 use crate::sd_notify;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -156,7 +156,8 @@ impl Job<'_> {
         }
         let bundle = bundle::folder(run, service);
         let spec = Spec::parse(self.text).map_err(of_config)?;
-        let options = options(service, &bundle);
+        let given_fds = self.order.sockets.len() as u32;
+        let options = Options { given_fds, ..options(service, &bundle) };
         let host = launch::host_facts(&spec, &bundle, service, true).map_err(of_io)?;
         let plan = Plan::compile(&spec, &host, &options).map_err(of_config)?;
         let (mut created, folder, oom_before) = self.create(&bundle, &spec, &host, &plan)?;
@@ -196,6 +197,8 @@ impl Job<'_> {
             sd_notify::socket::make(self.keel, &order.run, &order.service)
                 .map_err(|error| Problem::Io(format!("cannot make its NOTIFY_SOCKET: {error}")))?;
         }
+        let sockets = sockets::open(self.keel, &order.service, &order.sockets)?;
+        let given: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
         let log = self.hook_log();
         let root = Root::new(Some(&order.containers)).map_err(of_io)?;
         let folder = root.create(&order.service).map_err(of_io)?;
@@ -210,6 +213,7 @@ impl Job<'_> {
             barrier: Barrier::Pipe,
             console: Console::Keep,
             stdio: Some([stdio.input.as_fd(), stdio.output.as_fd(), stdio.error.as_fd()]),
+            given: &given,
             netns: None,
             groups: if order.groups_are_ready { Keep::Ready } else { Keep::Fresh },
             hook_log: log.as_ref().map(AsFd::as_fd),

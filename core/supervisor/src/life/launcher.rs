@@ -344,6 +344,7 @@ fn begin(keel: &Keel) -> Result<(OwnedFd, Child), Error> {
         plan: &plan,
         fifos: None,
         stdio: Some([theirs.as_fd(), link.as_fd(), rustix::stdio::stderr()]),
+        given: &[],
         netns: None,
         container: None,
     };

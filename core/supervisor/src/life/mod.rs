@@ -24,6 +24,7 @@
 //! Each run has a network namespace of its own, made by the clone: what a privileged container changed in it (sysctls, rules,
 //! routes) must not outlive it. To keep it, as pods do, would save about a millisecond.
 mod groups;
+pub mod sockets;
 mod stdio;
 pub mod talk;
 mod launcher;
@@ -218,6 +219,7 @@ fn order(
         containers: context.dirs.containers(),
         io: context.dirs.io(&config.name),
         logs: context.dirs.logs(&config.name),
+        sockets: config.sockets.iter().map(|socket| socket.listen.clone()).collect(),
         bundled: None,
         stdio,
         hook_log: hook_log(context, config, stdio, has_hooks),

@@ -189,6 +189,7 @@ fn begin(keel: &Keel, store: &Path, reference: &str) -> Result<(OwnedFd, sampan_
         plan: &plan,
         fifos: None,
         stdio: Some([null.as_fd(), theirs.as_fd(), rustix::stdio::stderr()]),
+        given: &[],
         netns: None,
         container: None,
     };

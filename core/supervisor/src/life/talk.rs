@@ -17,6 +17,7 @@ use rustix::net::{
     SendFlags,
 };
 use sampan_bundle as bundle;
+use sampan_config::schema::Listen;
 use sampan_plugin_host::digest::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,7 @@ pub struct Launch {
     pub containers: PathBuf,
     pub io: PathBuf,
     pub logs: PathBuf,
+    pub sockets: Vec<Listen>,
     /// Of what the bundle says, if that is known.
     pub bundled: Option<Digest>,
     pub stdio: Output,

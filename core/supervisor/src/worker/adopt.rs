@@ -89,6 +89,9 @@ fn children(worker: &Worker) -> Children {
             return Children::default();
         }
     };
+    // The config has changed while no worker looked.
+    let wanted = |name: &str| worker.config.services.get(name).map_or(&[][..], |service| &service.sockets);
+    life::sockets::let_go(&worker.context.loop_keel, &kept.keys, |name| Some(wanted(name)));
     let mut main = BTreeMap::<String, (u64, Child)>::new();
     let mut hooked = BTreeMap::<String, Vec<Child>>::new();
     // The process that read config.toml for this worker, which has just ended or is about to.

@@ -45,6 +45,11 @@ pub fn replace(worker: &mut Worker, mut config: Config) -> api::Applied {
     for (name, event) in &events {
         worker.apply(name, event);
     }
+    for (name, service) in &config.services {
+        if let Some(before) = old.services.get(name) {
+            worker.context.let_go_of_sockets(before, service);
+        }
+    }
     for (name, change) in &diff.services {
         if let Change::Live(fields) = change {
             change_what_runs(worker, name, fields);

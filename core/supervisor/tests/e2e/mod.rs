@@ -53,6 +53,7 @@ mod stops;
 mod stores;
 mod steps;
 mod socket;
+mod sockets;
 mod userns;
 mod verbs;
 mod why;

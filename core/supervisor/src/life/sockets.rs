@@ -1,0 +1,129 @@
+//! Sockets of services (`sockets`): opened before the first start, and kept by the keel over restarts of the service and the death
+//! of the worker. Who connects while nobody accepts waits in the kernel.
+use super::of_io;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
+};
+use sampan_config::schema::{Listen, Socket};
+use sampan_keel::Keel;
+use sampan_service::Problem;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// The kernel cuts it down to net.core.somaxconn.
+const WAITING_MAX: i32 = 65_535;
+
+const PREFIX: &str = "socket/";
+
+/// By what the keel knows a socket.
+fn key(service: &str, listen: &Listen) -> String {
+    format!("{PREFIX}{service}/{listen}")
+}
+
+/// All of a service's, in their order: those that the keel has, and those that are opened now.
+pub fn open(keel: &Keel, service: &str, wanted: &[Listen]) -> Result<Vec<OwnedFd>, Problem> {
+    let one = |listen: &Listen| {
+        let key = key(service, listen);
+        if let Some(kept) = keel.fetch(&key).map_err(of_io)? {
+            return Ok(kept);
+        }
+        let made = make(listen).map_err(|Refused { call, errno }| {
+            let who = match errno {
+                Errno::ADDRINUSE => "; ss -lnp shows by whom",
+                _ => "",
+            };
+            let why = sampan_config::plain(&errno.into());
+            Problem::Io(format!("sockets: cannot listen on {listen}: {call}: {why}{who}"))
+        })?;
+        keel.keep(&key, Some(made.as_fd())).map_err(of_io)?;
+        Ok(made)
+    };
+    wanted.iter().map(one).collect()
+}
+
+/// Lets go of those of a service that are not wanted any more.
+pub fn let_go_of_all_but(keel: &Keel, service: &str, wanted: &[Socket]) {
+    match keel.list() {
+        Ok(kept) => let_go(keel, &kept.keys, |of| (of == service).then_some(wanted)),
+        Err(error) => tracing::error!(service, "its sockets stay open: {error}"),
+    }
+}
+
+/// Of all that the keel has. `wanted`: those of a service; none where it is not asked about.
+pub fn let_go<'w>(keel: &Keel, keys: &[String], wanted: impl Fn(&str) -> Option<&'w [Socket]>) {
+    for key in keys {
+        let Some((service, listen)) = key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/')) else {
+            continue;
+        };
+        let (Ok(listen), Some(wanted)) = (listen.parse::<Listen>(), wanted(service)) else { continue };
+        if wanted.iter().any(|socket| socket.listen == listen) {
+            continue;
+        }
+        if let Err(error) = keel.keep(key, None) {
+            tracing::error!(service, "{listen} stays open: {error}");
+        }
+        if let Listen::Unix(path) = listen {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Which call does not go.
+struct Refused {
+    call: &'static str,
+    errno: Errno,
+}
+
+fn make(listen: &Listen) -> Result<OwnedFd, Refused> {
+    match listen {
+        Listen::Tcp(address) => at_address(*address, SocketType::STREAM),
+        Listen::Udp(address) => at_address(*address, SocketType::DGRAM),
+        Listen::Unix(path) => at_path(path),
+    }
+}
+
+fn refused(call: &'static str) -> impl Fn(Errno) -> Refused {
+    move |errno| Refused { call, errno }
+}
+
+fn at_address(address: SocketAddr, kind: SocketType) -> Result<OwnedFd, Refused> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None).map_err(refused("socket"))?;
+    if kind == SocketType::STREAM {
+        // Connections of a former one that are at their end are no hindrance.
+        sockopt::set_socket_reuseaddr(&socket, true).map_err(refused("setsockopt"))?;
+    }
+    bind(&socket, &address).map_err(refused("bind"))?;
+    if kind == SocketType::STREAM {
+        self::listen(&socket, WAITING_MAX).map_err(refused("listen"))?;
+    }
+    Ok(socket)
+}
+
+/// Everybody may connect, as with systemd: who may not is kept out by the folder's mode.
+fn at_path(path: &Path) -> Result<OwnedFd, Refused> {
+    let address = SocketAddrUnix::new(path).map_err(refused("bind"))?;
+    let socket = || socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    let ours = socket().map_err(refused("socket"))?;
+    // One launch at a time, in a process with one thread.
+    let own = rustix::process::umask(Mode::from_raw_mode(0o111));
+    let bound = match bind(&ours, &address) {
+        // Nobody listens on it any more.
+        Err(Errno::ADDRINUSE)
+            if socket().and_then(|probe| connect(&probe, &address)) == Err(Errno::CONNREFUSED) =>
+        {
+            rustix::fs::unlink(path).and_then(|()| bind(&ours, &address))
+        }
+        other => other,
+    };
+    rustix::process::umask(own);
+    bound.map_err(refused("bind"))?;
+    self::listen(&ours, WAITING_MAX).map_err(refused("listen"))?;
+    Ok(ours)
+}
