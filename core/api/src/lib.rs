@@ -24,6 +24,7 @@
 //! | `POST /v1/services/NAME/{start,stop,restart}` | [`Act`] -> [`Done`] |
 //! | `POST /v1/services/NAME/kill` | [`Kill`] -> [`Done`] |
 //! | `POST /v1/services/NAME/{pause,unpause}` | [`Done`] |
+//! | `POST /v1/services/NAME/update` | [`Update`] -> [`Done`] |
 //! | `POST /v1/up` | [`Up`] -> [`Done`] |
 //! | `POST /v1/apply` | [`Apply`] -> [`Applied`] |
 //! | `POST /v1/down` | [`Done`], sent when the last container is gone |

@@ -180,6 +180,18 @@ impl Default for Kill {
     }
 }
 
+/// Body of update: limits of the present life, as config.toml has them; `none` is no limit, and what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Update {
+    /// As `512M`.
+    pub memory: Option<String>,
+    /// As `1.5`.
+    pub cpus: Option<String>,
+    /// As `100`.
+    pub pids: Option<String>,
+}
+
 /// Body of `POST /v1/up`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -105,13 +105,13 @@ pub enum Verb {
         #[arg(short, long)]
         detach: bool,
     },
-    /// Send a signal to the main processes of services
+    /// Send a signal to the main processes of services: `kill web`, `kill web HUP`, `kill -s HUP web db`
     Kill {
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "SERVICES [SIGNAL]")]
         services: Vec<String>,
-        /// Name or number
-        #[arg(short, long, default_value = "SIGKILL")]
-        signal: String,
+        /// Name or number [default: SIGKILL]
+        #[arg(short, long)]
+        signal: Option<String>,
     },
     /// Freeze services: they keep their memory, get no CPU, and are not checked
     Pause {
@@ -123,6 +123,8 @@ pub enum Verb {
         #[arg(required = true)]
         services: Vec<String>,
     },
+    /// Change limits of services that run, until their next life or an apply that changes their resources
+    Update(Update),
     /// Show output (default: of all services)
     Logs(Logs),
     /// Show transitions
@@ -239,6 +241,22 @@ pub struct Exec {
     /// In this folder of the container
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
+}
+
+/// Limits as in config.toml; `none` is no limit, and what is not given stays.
+#[derive(Debug, clap::Args)]
+pub struct Update {
+    #[arg(required = true)]
+    pub services: Vec<String>,
+    /// As 512M
+    #[arg(short, long, value_name = "SIZE", required_unless_present_any = ["cpus", "pids"])]
+    pub memory: Option<String>,
+    /// How many may be busy all the time, as 1.5
+    #[arg(long, value_name = "CPUS")]
+    pub cpus: Option<String>,
+    /// Processes and threads
+    #[arg(long, value_name = "N")]
+    pub pids: Option<String>,
 }
 
 /// What is copied, and to where.

@@ -19,6 +19,8 @@ mod looks;
 
 mod stores;
 
+mod signals;
+
 mod copy;
 
 mod verbs;

@@ -5,6 +5,7 @@ use crate::client::{self, Error};
 use crate::copy;
 use crate::looks;
 use crate::print;
+use crate::signals;
 use crate::stores;
 use crate::streams::{Logs, show_events};
 use crate::waits;
@@ -40,7 +41,12 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         Verb::Start { services, detach } => return each(ask, services, "start", *detach),
         Verb::Stop { services, detach } => return all_at_once(ask, services, "stop", *detach),
         Verb::Restart { services, detach } => return each(ask, services, "restart", *detach),
-        Verb::Kill { services, signal } => return kill(ask, services, signal),
+        Verb::Kill { services, signal } => {
+            let (services, signal) = signals::told_apart(services, signal.as_deref());
+            let body = to_json(&api::Kill { signal: signal.to_owned() });
+            return command(ask, services, "kill", &body);
+        }
+        Verb::Update(with) => return update(ask, with),
         Verb::Pause { services } => return all_at_once(ask, services, "pause", false),
         Verb::Unpause { services } => return all_at_once(ask, services, "unpause", false),
         Verb::Logs(which) => Logs::of(which).show(ask)?,
@@ -111,12 +117,18 @@ fn down(ask: &Ask<'_>) -> Result<u8, Error> {
     Ok(FAILED)
 }
 
-/// What failed is said, and the rest goes on.
-fn kill(ask: &Ask<'_>, services: &[String], signal: &str) -> Result<u8, Error> {
-    let body = to_json(&api::Kill { signal: signal.to_owned() });
+fn update(ask: &Ask<'_>, with: &args::Update) -> Result<u8, Error> {
+    let args::Update { services, memory, cpus, pids } = with;
+    let (memory, cpus, pids) = (memory.clone(), cpus.clone(), pids.clone());
+    command(ask, services, "update", &to_json(&api::Update { memory, cpus, pids }))
+}
+
+/// The same for each; what failed is said, and the rest goes on.
+fn command(ask: &Ask<'_>, services: &[String], verb: &str, body: &str) -> Result<u8, Error> {
     let mut code = DONE;
     for service in services {
-        match ask.show::<api::Done>("POST", &of(service, "/kill"), Some(&body), |_| String::new()) {
+        let path = of(service, &format!("/{verb}"));
+        match ask.show::<api::Done>("POST", &path, Some(body), |_| String::new()) {
             Err(Error::Refused(failure)) if failure.code != "usage" => {
                 complain(&Error::Refused(failure).to_string());
                 code = FAILED;

@@ -39,6 +39,8 @@ pub struct Live {
     pub oom_before: u64,
     /// Frozen by us, and not checked.
     pub paused_since: Option<Ms>,
+    /// As `update` has changed them; none: the config's.
+    pub limits: Option<Box<schema::Resources>>,
     /// Real time, for people; none for an adopted one whose beginning nobody noted.
     pub started_at: Option<SystemTime>,
     /// Its network namespace; none where it has the host's.

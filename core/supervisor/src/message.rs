@@ -5,6 +5,7 @@ use crate::request::{Answer, Request};
 use crate::settings::Event;
 use sampan_api as api;
 use sampan_config::Loaded;
+use sampan_config::schema::Resources;
 use sampan_keel::Order;
 use sampan_service::Problem;
 use std::sync::Arc;
@@ -68,6 +69,8 @@ pub enum Message {
     Froze(Box<Froze>),
     /// A job's time has come, or somebody has set the clock.
     Clock,
+    /// The answer to an update of limits.
+    Updated(Box<Updated>),
     /// The start gate may say something else now.
     Gate,
     /// `shutdown_timeout` is over.
@@ -94,6 +97,7 @@ impl Message {
             Message::Config { .. } => "config",
             Message::Froze(_) => "froze",
             Message::Clock => "clock",
+            Message::Updated(_) => "updated",
             Message::Gate => "gate",
             Message::Hurry => "hurry",
             Message::GiveUp => "give-up",
@@ -109,6 +113,17 @@ pub enum Asker {
     /// What would change.
     DryRun(Answer<api::Applied>),
     Up(api::Up, Answer<api::Done>),
+}
+
+/// What became of new limits.
+#[derive(Debug)]
+pub struct Updated {
+    pub name: Arc<str>,
+    pub generation: u64,
+    pub resources: Box<Resources>,
+    /// With warnings.
+    pub result: Result<Vec<String>, String>,
+    pub answer: Answer<api::Done>,
 }
 
 /// What became of a freeze or a thaw.

@@ -68,6 +68,12 @@ pub enum Request {
         frozen: bool,
         answer: Answer<api::Done>,
     },
+    /// Limits of the present life.
+    Update {
+        name: String,
+        update: api::Update,
+        answer: Answer<api::Done>,
+    },
     Up {
         up: api::Up,
         answer: Answer<api::Done>,

@@ -101,7 +101,7 @@ async fn once(seen: Arc<Mutex<Seen>>, request: HttpRequest, next: Next) -> Respo
     let id = request.headers().get(api::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
     let path = request.uri().path();
     let is_goal = ["/v1/up", "/v1/down", "/v1/apply"].contains(&path)
-        || ["/stop", "/pause"].iter().any(|verb| path.ends_with(verb));
+        || ["/stop", "/pause", "/update"].iter().any(|verb| path.ends_with(verb));
     let is_new = is_goal
         || request.method() == Method::GET
         || seen.lock().unwrap_or_else(PoisonError::into_inner).begin(id);
@@ -137,6 +137,7 @@ fn routes(send: Send) -> Router {
         .route("/v1/services/{name}/kill", post(kill_service))
         .route("/v1/services/{name}/pause", post(|send, name| pause(send, name, true)))
         .route("/v1/services/{name}/unpause", post(|send, name| pause(send, name, false)))
+        .route("/v1/services/{name}/update", post(update))
         .route("/v1/up", post(up))
         .route("/v1/down", post(down))
         .route("/v1/apply", post(apply))
@@ -251,6 +252,11 @@ async fn kill_service(State(send): State<Send>, Path(name): Path<String>, bytes:
 
 async fn pause(State(send): State<Send>, Path(name): Path<String>, frozen: bool) -> Reply<api::Done> {
     ask(&send, |answer| Request::Pause { name, frozen, answer }).await.map(Json)
+}
+
+async fn update(State(send): State<Send>, Path(name): Path<String>, bytes: Bytes) -> Reply<api::Done> {
+    let update = body(&bytes)?;
+    ask(&send, |answer| Request::Update { name, update, answer }).await.map(Json)
 }
 
 async fn up(State(send): State<Send>, bytes: Bytes) -> Reply<api::Done> {

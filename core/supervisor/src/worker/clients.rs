@@ -79,6 +79,11 @@ impl Worker {
                     self.pause(&name, frozen, answer);
                 }
             }
+            Request::Update { name, update, answer } => {
+                if let Some(answer) = self.known(&name, answer) {
+                    self.update(&name, &update, answer);
+                }
+            }
             Request::Up { up, answer } => self.read_config(Asker::Up(up, answer)),
             Request::Down(answer) => self.farewell(answer),
             Request::Apply { dry_run, answer } => {

@@ -102,7 +102,11 @@ fn change_what_runs(worker: &mut Worker, name: &str, fields: &[Field]) {
     if touches("resources") && entry.live.is_some() && stays {
         let changed = |key: &str| fields.iter().any(|field| field.key == key);
         worker.context.update_resources(entry.ctx(), entry.config(), &changed);
+        if let Some(live) = worker.fleet.get_mut(name).and_then(|entry| entry.live.as_mut()) {
+            live.limits = None;
+        }
     }
+    let Some(entry) = worker.fleet.get(name) else { return };
     if touches("healthcheck") && entry.machine.state.is_probed() {
         worker.act(name, Action::HealthBegin);
     }

@@ -31,6 +31,7 @@ mod shutdown;
 mod stores;
 mod tell;
 mod turns;
+mod update;
 mod waiters;
 mod watchdog;
 mod watching;
@@ -252,6 +253,7 @@ impl Worker {
             Message::Config { asker, result } => self.config_read(asker, result),
             Message::Froze(froze) => self.froze(*froze),
             Message::Clock => self.calendars.look_again(),
+            Message::Updated(updated) => self.updated(*updated),
             Message::Gate => self.gate_dirty = true,
             Message::Hurry => self.hurry(),
             Message::GiveUp => self.give_up(),
@@ -439,9 +441,7 @@ impl Worker {
         if let Some(at) = self.gate.wake_at() {
             self.wake_gate(at);
         }
-        for (name, event) in &events {
-            self.apply(name, event);
-        }
+        events.iter().for_each(|(name, event)| self.apply(name, event));
         bound || !events.is_empty()
     }
 

@@ -39,6 +39,7 @@ pub fn watch(
         handle: process.handle,
         oom_before: process.oom_before,
         paused_since: None,
+        limits: None,
         started_at: process.started_at,
         netns,
         gate,

@@ -134,7 +134,7 @@ restart = {{ delay = "1h", max_delay = "1h" }}
         let waits = scope.spawn(|| world.ctl(&["wait", "job", "again"]));
         std::thread::sleep(Duration::from_millis(300));
         assert!(!waits.is_finished(), "both live");
-        world.ok(&["kill", "-s", "USR1", "job", "again"]);
+        world.ok(&["kill", "job", "again", "USR1"]);
         waits.join().unwrap()
     });
     assert_eq!((waited.code, waited.out.as_str()), (7, "7\n3\n"), "{waited:?}");

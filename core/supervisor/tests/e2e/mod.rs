@@ -59,4 +59,6 @@ mod verbs;
 mod why;
 mod world;
 
+mod update;
+
 use world::{LIVE, World};
