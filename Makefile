@@ -29,6 +29,7 @@ build: has-cargo ## an installation under target/dist: bin, lib/sampan/plugins, 
 	  $(TARGET)/release/sampan-image $(DIST)/bin/
 	@for p in $(PLUGINS); do install -m 0755 $(TARGET)/release/lib$$p.so $(DIST)/lib/sampan/plugins/; done
 	@.ci/examples $(TARGET)/$(TRIPLE)/sampan/web $(DIST)/share/sampan/examples
+	@$(DIST)/bin/sampand --schema > $(DIST)/share/sampan/config.schema.json
 	@$(MAKE) -s man
 
 # Before minutes of building are spent.
@@ -105,7 +106,7 @@ install: build ## copy target/dist to DESTDIR/PREFIX, with the unit for systemd 
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/sampan/services.d
 	sed 's#@PREFIX@#$(PREFIX)#' packaging/sampand.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/sampand.service
 	@# A config that somebody has written stays.
-	[ -e $(DESTDIR)/etc/sampan/config.toml ] || install -m 0644 packaging/config.toml $(DESTDIR)/etc/sampan/config.toml
+	[ -e $(DESTDIR)/etc/sampan/config.toml ] || sed 's#@PREFIX@#$(PREFIX)#' packaging/config.toml > $(DESTDIR)/etc/sampan/config.toml
 
 deps: ## the runtime's dependency tree
 	$(CARGO) tree -p sampan-runtime -e normal

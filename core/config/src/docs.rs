@@ -8,6 +8,9 @@ pub fn markdown() -> String {
         "# config.toml\n\n\
          Generated from `core/config/src/keys.rs`; `SAMPAN_WRITE_DOCS=1 cargo test -p sampan-config the_docs` writes it anew.\n\
          `sampanctl config` prints the resolved config, each key with where it was set; `sampand --check` finds every mistake at once.\n\n\
+         Editors with a language server for TOML (taplo, Even Better TOML) complete and check these keys by a JSON Schema, if the first line of\n\
+         the file names it: `#:schema file:///usr/local/share/sampan/config.schema.json`. `sampand --schema` prints it. It sees what stands in one\n\
+         file; `--check` sees the rest.\n\n\
          A change applies: **live**; to **new** containers; by a **restart** of the service, in graph order; at **sampand**'s next start.\n\
          *Later*: known, and an error until it is built.\n\n\
          Whoever may write one of these files commands sampand. So config files, what they include, env files, seccomp profiles, bundles and\n\

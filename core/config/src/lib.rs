@@ -41,6 +41,7 @@ pub mod explain;
 
 pub mod diff;
 pub mod docs;
+pub mod json_schema;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

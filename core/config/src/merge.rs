@@ -121,7 +121,7 @@ fn expand_service(
         Some("host") => Some(vec![("path", like(node, Value::Text("/".into())))]),
         _ => wrap(node, "path"),
     });
-    read_only(service, path, errors);
+    read_only(service, path, env, errors);
     if let Some(Value::Table(healthcheck)) = service.get_mut("healthcheck").map(|n| &mut n.value) {
         rewrite(healthcheck, "http", |node| match node.value {
             Value::Integer(_) | Value::Text(_) => Some(vec![("port", like(node, node.value.clone()))]),
@@ -159,9 +159,26 @@ fn expand_service(
 }
 
 /// compose's `read_only` is `rootfs.mode`.
-fn read_only(service: &mut Table, path: &str, errors: &mut Vec<Diagnostic>) {
-    let Some(Value::Bool(read_only)) = service.get("read_only").map(|n| &n.value) else { return };
-    let mode = if *read_only { "ro" } else { "rw" };
+fn read_only(
+    service: &mut Table,
+    path: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    errors: &mut Vec<Diagnostic>,
+) {
+    let Some(node) = service.get("read_only") else { return };
+    let is_true = match &node.value {
+        Value::Bool(is_true) => Some(*is_true),
+        Value::Text(text) if variables::has_variable(text) => {
+            variables::substitute(text, env).ok().and_then(|text| text.parse().ok())
+        }
+        _ => None,
+    };
+    let Some(is_true) = is_true else {
+        let wrong = format!("expected a boolean, found {}", node.kind());
+        errors.push(Diagnostic::error(&join(path, "read_only"), &node.at, wrong, "write true or false"));
+        return;
+    };
+    let mode = if is_true { "ro" } else { "rw" };
     let Some(node) = service.remove("read_only") else { return };
     let at = node.at.clone();
     let rootfs = service

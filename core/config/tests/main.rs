@@ -5,6 +5,7 @@ mod any;
 mod differences;
 mod elsewhere;
 mod images;
+mod json_schema;
 mod mistakes;
 mod resolve;
 mod rights;
@@ -51,6 +52,13 @@ impl Load for Folder {
 /// Whatever a test loads can be made again from what it was made of, as it comes back from a file.
 fn same_again(loaded: &Loaded) {
     let kept = serde_json::to_string(&loaded.inputs).unwrap();
+    // Every good config of these tests is one to the schema as well.
+    let made_of: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    for (name, text) in
+        made_of["texts"].as_object().unwrap().iter().filter(|(name, _)| name.ends_with(".toml"))
+    {
+        json_schema::takes(name, text.as_str().unwrap());
+    }
     let again = config::again(&serde_json::from_str(&kept).unwrap()).unwrap();
     assert_eq!(again.config, loaded.config);
     assert_eq!(again.inputs, loaded.inputs, "and again");

@@ -289,6 +289,12 @@ fn schedules() {
 #[test]
 fn kinds() {
     service(
+        "read_only = \"true\"",
+        &["2:13 services.web.read_only: expected a boolean, found a string [write true or false]"],
+    );
+    service("read_only = \"${YES}\"", &[]);
+    service("user = -1", &["2:8 services.web.user: -1 is out of range [0 or more]"]);
+    service(
         "autostart = \"yes\"",
         &["2:13 services.web.autostart: expected a boolean, found a string [write true]"],
     );

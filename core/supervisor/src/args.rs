@@ -17,7 +17,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub profile: Vec<String>,
     /// In the background: returns when sampand is ready, or says why it is not. Its own lines are in state_dir/sampand.log
-    #[arg(short, long, conflicts_with = "check")]
+    #[arg(short, long, conflicts_with_all = ["check", "schema"])]
     pub detach: bool,
     /// What --detach starts
     #[arg(long, hide = true)]
@@ -25,6 +25,9 @@ pub struct Args {
     /// Only check the config: print all errors, exit 2 if there are any
     #[arg(long)]
     pub check: bool,
+    /// Only print the JSON Schema of config.toml, for editors
+    #[arg(long, conflicts_with = "check")]
+    pub schema: bool,
     /// With --check: print as JSON
     #[arg(long, requires = "check")]
     pub json: bool,

@@ -16,7 +16,7 @@ fn is_over_at_once(word: OsString) -> bool {
     let word = word.to_string_lossy();
     match word.strip_prefix('-') {
         Some(letters) if !letters.starts_with('-') => letters.contains(['h', 'V', 'd']),
-        _ => ["--check", "--help", "--version", "--detach"].contains(&&*word),
+        _ => ["--check", "--schema", "--help", "--version", "--detach"].contains(&&*word),
     }
 }
 
@@ -31,6 +31,10 @@ fn main() -> ExitCode {
         let args = Args::parse();
         if args.check {
             return say_check(args);
+        }
+        if args.schema {
+            let _ = std::io::stdout().write_all(sampan_config::json_schema::text().as_bytes());
+            return ExitCode::SUCCESS;
         }
         if args.detach {
             return detach(args);

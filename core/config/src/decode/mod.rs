@@ -33,7 +33,7 @@ use crate::{units, variables};
 
 pub use network::network;
 pub use plugin::plugin;
-pub use rights::{CAPABILITIES, DEFAULT};
+pub use rights::{CAPABILITIES, DEFAULT, ULIMITS};
 pub use service::{Draft, Stores, lives_on, service};
 pub use stores::{Named, secret, volume};
 pub use supervisor::supervisor;

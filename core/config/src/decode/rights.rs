@@ -21,7 +21,7 @@ pub fn group(f: &Field<'_>) -> Option<NameOrId> {
 /// Text, or a bare number.
 fn parsed<T: FromStr<Err = NoUser>>(f: &Field<'_>) -> Option<T> {
     let text = match &f.node.value {
-        Value::Integer(n) => n.to_string(),
+        Value::Integer(_) => f.count()?.to_string(),
         _ => f.nonempty()?,
     };
     match text.parse() {
@@ -186,7 +186,7 @@ fn owner(name: &str) -> Option<Owner> {
 }
 
 /// As ulimit(1), compose and systemd call them, in setrlimit(2)'s units.
-const ULIMITS: [&str; 16] = [
+pub const ULIMITS: [&str; 16] = [
     "as",
     "core",
     "cpu",

@@ -120,6 +120,16 @@ fn check_finds_what_no_launch_can_work_with() {
     assert!(!world.dir().join("made").exists(), "a check makes nothing");
 }
 
+/// To a file of an installation: by whoever builds, without a config, a run folder or rights.
+#[test]
+fn the_schema_of_the_config_is_printed() {
+    let ran = run(Command::new(program("sampand")).arg("--schema").env_clear());
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+    assert_eq!(ran.out, sampan_config::json_schema::text());
+    let both = run(Command::new(program("sampand")).args(["--schema", "--check"]));
+    assert_eq!(both.code, 2, "{both:?}");
+}
+
 /// As the launch would say it, but before it.
 #[test]
 fn a_check_reads_a_bundle_as_its_launch_would() {
