@@ -18,7 +18,8 @@ const TEXTS: Shape = List(&Text);
 const NAMES: Shape = List(&Nonempty);
 /// Text is split as by sh.
 const COMMAND: Shape = Any(&[Nonempty, Shape::Some(&Text)]);
-const NAMESPACE: Shape = Words(&["private", "host"]);
+const NAMESPACE: Shape = Any(&[Words(&["private", "host"]), SERVICES]);
+const SERVICES: Shape = Like("^service:.", "service:db");
 const SIZE_OR_NONE: Shape = Any(&[Size, NONE]);
 /// Of labels and the like: numbers and booleans are text too.
 const VALUES: Shape = Map(&Any(&[Text, Integer(i64::MIN, i64::MAX), Boolean]));
@@ -117,7 +118,7 @@ const ENV_FILE: Shape =
     Any(&[PATH, Shape::Table(Table { keys: &[("path", PATH), ("required", Boolean)], required: &["path"] })]);
 
 const POLICY: Shape = Like("^(no|on-failure(:[0-9]+)?|always|unless-stopped)$", "unless-stopped");
-const DRIVER: Shape = Words(&["local", "json-file", "none"]);
+const DRIVER: Shape = Words(&["local", "json-file", "k8s-file", "journald", "none"]);
 
 /// What may stand instead of a table, by the table's path.
 pub const SHORT: &[(&str, Shape)] = &[
@@ -166,6 +167,7 @@ pub const SERVICE: &[(&str, Shape)] = &[
     ("stdin_open", Boolean),
     ("autostart", Boolean),
     ("profiles", NAMES),
+    ("schedule", Nonempty),
     ("labels", VALUES),
     ("annotations", VALUES),
     ("volumes", VOLUMES),
@@ -238,7 +240,7 @@ pub const SERVICE: &[(&str, Shape)] = &[
     ),
     ("resources.oom_policy", Words(&["kill", "stop", "continue"])),
     ("resources.unified", Map(&Any(&[Nonempty, Integer(i64::MIN, i64::MAX)]))),
-    ("network_mode", Words(&["bridge", "none", "host"])),
+    ("network_mode", Any(&[Words(&["bridge", "none", "host"]), SERVICES])),
     ("networks", MEMBERSHIPS),
     ("ports", PORTS),
     ("dns", List(&ADDRESS)),
@@ -261,6 +263,8 @@ pub const SERVICE: &[(&str, Shape)] = &[
     ("healthcheck.http.status", Any(&[Integer(100, 599), Like("^[0-9]{3}(-[0-9]{3})?$", "200-399")])),
     ("healthcheck.http.host", Nonempty),
     ("healthcheck.tcp", PORT),
+    ("healthcheck.unix", Inside),
+    ("healthcheck.notify", Boolean),
     ("healthcheck.interval", Duration),
     ("healthcheck.timeout", Duration),
     ("healthcheck.retries", Integer(1, 1000)),
@@ -269,20 +273,33 @@ pub const SERVICE: &[(&str, Shape)] = &[
     ("healthcheck.success_threshold", Integer(1, 1000)),
     ("healthcheck.on_failure", Words(&["restart", "kill", "stop", "none"])),
     ("healthcheck.stop_grace_period", Duration),
-    ("notify", Words(&["none", "healthy"])),
+    ("notify", Words(&["none", "ready", "healthy"])),
     ("start_timeout", Duration),
+    ("watchdog", Duration),
     ("depends_on.*.condition", CONDITION),
     ("depends_on.*.required", Boolean),
     ("depends_on.*.restart", Boolean),
     ("depends_on.*.bind", Boolean),
     ("stop_signal", Signal),
     ("stop_grace_period", Duration),
+    (
+        "reload",
+        Any(&[
+            NONE,
+            Shape::Table(Table { keys: &[("signal", Signal)], required: &["signal"] }),
+            Shape::Table(Table { keys: &[("command", COMMAND)], required: &["command"] }),
+        ]),
+    ),
     ("logging.driver", DRIVER),
     ("logging.max_size", Size),
     ("logging.max_file", Integer(1, 1000)),
     ("logging.max_line", Size),
     ("logging.max_age", Any(&[NONE, Duration])),
     ("logging.rate_limit", Any(&[NONE, Like("/s\\s*$", "1M/s")])),
+    ("logging.compress", Boolean),
+    ("logging.mode", Words(&["blocking", "non-blocking"])),
+    ("logging.max_buffer_size", Size),
+    ("logging.drop", Words(&["oldest", "newest"])),
     ("logging.on_full", Words(&["drop", "block"])),
     ("hooks.prestart", HOOKS),
     ("hooks.createRuntime", HOOKS),
