@@ -13,7 +13,7 @@ use tar::EntryType;
 
 use crate::made::{Layer, gzip, header, in_memory, layout};
 
-fn image(store: &Path, crash_at: Option<u32>, args: &[&str]) -> Output {
+pub fn image(store: &Path, crash_at: Option<u32>, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sampan-image"));
     command.args(["--progress", "none", "--store"]).arg(store).args(args);
     if let Some(at) = crash_at {
@@ -23,7 +23,7 @@ fn image(store: &Path, crash_at: Option<u32>, args: &[&str]) -> Output {
 }
 
 /// Names, kinds, modes and contents of all below.
-fn tree(folder: &Path) -> BTreeMap<PathBuf, (u32, u64, Vec<u8>)> {
+pub fn tree(folder: &Path) -> BTreeMap<PathBuf, (u32, u64, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut todo = vec![folder.to_owned()];
     while let Some(path) = todo.pop() {
@@ -41,7 +41,7 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, (u32, u64, Vec<u8>)> {
 }
 
 /// What has a name is whole: blobs by their digests, layers as in `good`, images with all their layers.
-fn check(path: &Path, good: &Path, what: &str) {
+pub fn check(path: &Path, good: &Path, what: &str) {
     for entry in fs::read_dir(path.join("blobs/sha256")).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
         assert_eq!(Digest::of(&fs::read(entry.path()).unwrap()).hex(), name, "{what}");
@@ -135,17 +135,17 @@ fn a_prune_killed_at_any_step_leaves_nothing_wrong() {
 }
 
 /// A file system of so many bytes, unmounted at the end.
-struct Small(Folder);
+pub struct Small(pub Folder);
 
 impl Small {
-    fn new(size: &str) -> Small {
+    pub fn new(size: &str) -> Small {
         let folder = Folder::new();
         let small = Small(folder);
         small.mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "none"]);
         small
     }
 
-    fn mount(&self, options: &[&str]) {
+    pub fn mount(&self, options: &[&str]) {
         assert!(Command::new("mount").args(options).arg(&self.0.0).status().unwrap().success());
     }
 }

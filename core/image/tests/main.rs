@@ -5,6 +5,7 @@ mod layers;
 mod crashes;
 mod hostile;
 mod made;
+mod pulls;
 mod registry;
 mod roots;
 mod server;

@@ -10,12 +10,12 @@ use sampan_image::registry::Settings;
 use sampan_testkit::{Folder, need};
 
 use crate::hostile::pull_from;
-use crate::made::{Layer, TestStore, gzip, layout};
+use crate::made::{Layer, Layout, TestStore, gzip, layout};
 
-struct Registry {
+pub struct Registry {
     folder: Folder,
     child: Child,
-    host: String,
+    pub host: String,
 }
 
 impl Drop for Registry {
@@ -30,7 +30,7 @@ fn run(command: &mut Command) {
     assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-fn ready() -> bool {
+pub fn ready() -> bool {
     need::programs(
         &["docker-registry", "skopeo", "openssl", "htpasswd"],
         "docker-registry skopeo openssl apache2-utils",
@@ -38,7 +38,7 @@ fn ready() -> bool {
 }
 
 impl Registry {
-    fn new(password: bool, tls: bool) -> Registry {
+    pub fn new(password: bool, tls: bool) -> Registry {
         let folder = Folder::new();
         // A port that was free a moment ago.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -79,7 +79,11 @@ impl Registry {
             Layer::default().file("a", "1").bytes(),
             Layer::default().file("b", "2").file(".wh.a", "").bytes(),
         ];
-        let made = layout("x:1", &layers, gzip);
+        self.push_made(&layout("x:1", &layers, gzip), name);
+    }
+
+    /// What is `x:1` in `made`.
+    pub fn push_made(&self, made: &Layout, name: &str) {
         let to = format!("docker://{}/{name}", self.host);
         let from = format!("oci:{}:x:1", made.folder.0.display());
         run(Command::new("skopeo").args([

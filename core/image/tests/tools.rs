@@ -39,3 +39,41 @@ fn archives_of_docker_and_podman_come_in_and_ours_go_out() {
         }
     }
 }
+
+/// What buildah makes of nothing, in the three forms in which it hands images on, and its own store of blobs in none.
+#[test]
+fn images_that_buildah_builds_come_in() {
+    if !need::root() || !need::program("buildah") {
+        return;
+    }
+    let folder = Folder::new().with("hello", "hello\n").with("second", "second\n");
+    let at = |name: &str| folder.path(name).display().to_string();
+    let buildah = |args: &[&str]| {
+        let out = Command::new("buildah")
+            .args(["--root", &at("root"), "--runroot", &at("runroot"), "--storage-driver", "vfs"])
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "buildah {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    };
+    let first = buildah(&["from", "scratch"]);
+    buildah(&["copy", &first, &at("hello"), "/etc/hello"]);
+    buildah(&["config", "--cmd", "/bin/tool", "--user", "7:8", "--env", "A=b c", &first]);
+    buildah(&["commit", &first, "localhost/base:1"]);
+    let second = buildah(&["from", "--pull-never", "localhost/base:1"]);
+    buildah(&["copy", &second, &at("second"), "/etc/second"]);
+    buildah(&["commit", &second, "localhost/app:1"]);
+    for (kind, format) in [("docker-archive", "v2s2"), ("oci-archive", "oci"), ("oci", "oci")] {
+        let path = at(kind);
+        buildah(&["push", "--format", format, "localhost/app:1", &format!("{kind}:{path}:localhost/app:1")]);
+        let store = TestStore::new();
+        store.import_as(Path::new(&path), None).unwrap();
+        let image = store.store.find("localhost/app:1").unwrap();
+        let layers = store.store.layers(&image).unwrap();
+        assert!(layers[0].join("etc/hello").exists() && layers[1].join("etc/second").exists(), "{kind}");
+        let config = &image.document.config;
+        assert_eq!((config.command(), config.user.as_str()), (vec!["/bin/tool".to_owned()], "7:8"), "{kind}");
+    }
+    buildah(&["rm", "--all"]);
+}
