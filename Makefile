@@ -10,7 +10,7 @@ PLUGINS := network logging cgroups
 # A program that needs no library of the machine: for `sampan`, and for what runs in a root file system of its own.
 STATIC := --target $(TRIPLE) --config "target.$(TRIPLE).rustflags=['-Ctarget-feature=+crt-static']"
 
-.PHONY: help build images run test test-all root-test attack simulate sabotage test-vm bench fence man fmt lint doc smoke install clean deps
+.PHONY: help build images app run test test-all root-test attack simulate sabotage test-vm bench fence man fmt lint doc smoke install clean deps
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t12
@@ -43,12 +43,15 @@ run: as-root build ## the main job: sampand in the foreground with config.toml (
 	@SAMPAN_EXAMPLES=$(abspath $(DIST)/share/sampan/examples) exec $(DIST)/bin/sampand --config config.toml
 
 images: as-root build ## the images of examples/app, from Debian's packages, into sampand's store (as root; mmdebstrap)
-	@PATH="$(abspath $(DIST)/bin):$$PATH" examples/app/images $(TARGET)/images
+	@PATH="$(abspath $(DIST)/bin):$$PATH" examples/app/images $(TARGET)/images $(or $(SAMPAN_STATE_DIR),/var/lib/sampan)/images
+
+app: as-root images ## examples/app as a person runs it: nginx, python, postgres, redis and a job, each from an image (as root; ten minutes at most)
+	@.ci/app $(DIST) $(TARGET)/images
 
 test: ## the whole test suite (as root; installs what it needs with apt-get)
 	@.ci/test
 
-test-all: test attack simulate sabotage test-vm ## everything, also what takes long (as root)
+test-all: test attack simulate sabotage app test-vm ## everything, also what takes long (as root)
 
 root-test: ## the tests on real containers alone
 	@.ci/test --root-only

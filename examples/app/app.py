@@ -1,5 +1,8 @@
 # Counts visits: all of them in the database, those of this minute in the cache.
 import http.server
+import signal
+import socket
+import sys
 import time
 
 import psycopg2
@@ -24,4 +27,9 @@ class Visit(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text)
 
 
-http.server.ThreadingHTTPServer(("", 8000), Visit).serve_forever()
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6  # and IPv4 with it
+
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # PID 1 has no default for it
+Server(("", 8000), Visit).serve_forever()
