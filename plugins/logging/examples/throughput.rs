@@ -1,6 +1,6 @@
 //! How fast a pipe becomes a log, beside its floor: the same bytes by plain read and write of 64 KiB. Alternated in one run.
 //!
-//! `cargo run --release -p sampan-plugin-logging --example throughput [MiB]`
+//! `cargo run --release -p sampan-plugin-logging --example throughput [MiB [plain]]`; `plain`: without what is compressed.
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -12,23 +12,34 @@ use logging::engine::{Attachment, Engine};
 use logging::spool::Spool;
 use sampan_plugin::types::Container;
 
+const KINDS: [(&str, Driver, bool); 3] = [
+    ("local", Driver::Local, false),
+    ("json-file", Driver::JsonFile, false),
+    ("compressed", Driver::Local, true),
+];
+
 fn main() -> io::Result<()> {
     let mib: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(512);
+    let kinds = match std::env::args().nth(2) {
+        Some(_) => &KINDS[..2],
+        None => &KINDS[..],
+    };
     let dir = std::env::temp_dir().join(format!("sampan-throughput-{}", std::process::id()));
     println!("MiB/s of the container's bytes, {mib} MiB each, best of 3");
     for width in [20, 100, 1000] {
-        let mut best = [0f64; 3];
+        let mut best = [0f64; 4];
         for _ in 0..3 {
             best[0] = best[0].max(floor(&dir, mib, width)?);
-            best[1] = best[1].max(engine(&dir, mib, width, Driver::Local)?);
-            best[2] = best[2].max(engine(&dir, mib, width, Driver::JsonFile)?);
+            for (n, (_, driver, compress)) in kinds.iter().enumerate() {
+                let settings = Settings { driver: *driver, compress: *compress, ..Settings::default() };
+                best[n + 1] = best[n + 1].max(engine(&dir, mib, width, settings)?);
+            }
         }
-        let [floor, local, json] = best;
-        println!(
-            "lines of {width:4} bytes: read+write {floor:5.0}   local {local:5.0} = {:.2}   json-file {json:5.0} = {:.2}",
-            local / floor,
-            json / floor
-        );
+        print!("lines of {width:4} bytes: read+write {:5.0}", best[0]);
+        for ((name, ..), best_of) in kinds.iter().zip(&best[1..]) {
+            print!("   {name} {best_of:5.0} = {:.2}", best_of / best[0]);
+        }
+        println!();
     }
     fs::remove_dir_all(&dir)
 }
@@ -72,10 +83,9 @@ fn floor(dir: &Path, mib: usize, width: usize) -> io::Result<f64> {
     Ok(rate)
 }
 
-fn engine(dir: &Path, mib: usize, width: usize, driver: Driver) -> io::Result<f64> {
+fn engine(dir: &Path, mib: usize, width: usize, settings: Settings) -> io::Result<f64> {
     let engine = Engine::start(dir.join("logs"), Spool::create()?, Box::new(|_, _, _| ()))?;
     let (read, write) = io::pipe()?;
-    let settings = Settings { driver, ..Settings::default() };
     let pipes = [Some(std::sync::Arc::new(read.into())), None];
     let attachment = Attachment { service: "web".to_owned(), container: Container(1), settings, pipes };
     let start = Instant::now();
