@@ -52,7 +52,7 @@ pub fn let_go_of_all_but(keel: &Keel, service: &str, wanted: &[Socket]) {
     }
 }
 
-/// Of all that the keel has. `wanted`: those of a service; none where it is not asked about.
+/// Of all that the keel has. The name of one at a path stays, as with systemd: no worker looks up a user's path. `wanted`: those of a service; none where it is not asked about.
 pub fn let_go<'w>(keel: &Keel, keys: &[String], wanted: impl Fn(&str) -> Option<&'w [Socket]>) {
     for key in keys {
         let Some((service, listen)) = key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/')) else {
@@ -64,9 +64,6 @@ pub fn let_go<'w>(keel: &Keel, keys: &[String], wanted: impl Fn(&str) -> Option<
         }
         if let Err(error) = keel.keep(key, None) {
             tracing::error!(service, "{listen} stays open: {error}");
-        }
-        if let Listen::Unix(path) = listen {
-            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -114,10 +111,7 @@ fn at_path(path: &Path) -> Result<OwnedFd, Refused> {
     // One launch at a time, in a process with one thread.
     let own = rustix::process::umask(Mode::from_raw_mode(0o111));
     let bound = match bind(&ours, &address) {
-        // Nobody listens on it any more.
-        Err(Errno::ADDRINUSE)
-            if socket().and_then(|probe| connect(&probe, &address)) == Err(Errno::CONNREFUSED) =>
-        {
+        Err(Errno::ADDRINUSE) if is_left(path, socket().and_then(|probe| connect(&probe, &address))) => {
             rustix::fs::unlink(path).and_then(|()| bind(&ours, &address))
         }
         other => other,
@@ -126,4 +120,12 @@ fn at_path(path: &Path) -> Result<OwnedFd, Refused> {
     bound.map_err(refused("bind"))?;
     self::listen(&ours, WAITING_MAX).map_err(refused("listen"))?;
     Ok(ours)
+}
+
+/// A socket that nobody listens on any more. A file refuses connections, too.
+fn is_left(path: &Path, connected: Result<(), Errno>) -> bool {
+    let is_socket = rustix::fs::lstat(path).is_ok_and(|found| {
+        rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::Socket
+    });
+    is_socket && connected == Err(Errno::CONNREFUSED)
 }

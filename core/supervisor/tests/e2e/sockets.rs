@@ -82,7 +82,7 @@ fn they_are_handed_over_and_outlive_the_service_and_the_worker() {
     world.configure(&format!("[services.web]\n{sleeps}{fewer}"));
     world.ok(&["apply"]);
     world.until("the others are closed", |_| {
-        TcpStream::connect(("127.0.0.1", tcp)).is_err() && !unix.exists()
+        TcpStream::connect(("127.0.0.1", tcp)).is_err() && UnixStream::connect(&unix).is_err()
     });
     assert!(UdpSocket::bind(("127.0.0.1", udp)).is_err());
     world.configure("");
@@ -127,14 +127,20 @@ fn an_address_that_somebody_else_has_is_told() {
     let mut world = world!("");
     let stale = world.dir().join("stale.sock");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    let file = world.dir().join("file");
+    fs::write(&file, "kept").unwrap();
     let sleeps = "command = [\"/bin/sleep\", \"100000\"]\nstop_signal = \"SIGKILL\"\n";
     world.configure(&format!(
-        "[services.web]\n{sleeps}restart = \"no\"\nsockets = [{{ listen = \"tcp:127.0.0.1:{port}\" }}]\n\
+        "[services.file]\n{sleeps}restart = \"no\"\nsockets = [{{ listen = \"unix:{}\" }}]\n\
+         [services.web]\n{sleeps}restart = \"no\"\nsockets = [{{ listen = \"tcp:127.0.0.1:{port}\" }}]\n\
          [services.again]\n{sleeps}sockets = [{{ listen = \"unix:{}\" }}]\n",
+        file.display(),
         stale.display()
     ));
     world.start();
     world.until_state("web", "failed");
+    world.until_state("file", "failed");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
     let wrong = format!(
         "sockets: cannot listen on tcp:127.0.0.1:{port}: bind: address already in use; ss -lnp shows by whom"
     );
