@@ -61,6 +61,11 @@ fn an_image_runs_as_it_says_and_with_words_of_our_own() {
             sampan(&["--image", "localhost/box:1", "box", "--", "ls /tmp; echo x >/tmp/x"]);
         assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
     }
+    let script =
+        "echo $GREETING; pwd; id -u; (echo x >/etc/x) 2>/dev/null || echo no; echo x >/tmp/x && echo yes";
+    let flags = ["--image", "localhost/box:1", "-e", "GREETING=bye", "-w", "/", "-u", "0", "--read-only"];
+    let (code, out, err) = sampan(&[&flags[..], &["box", "--", script]].concat());
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "bye\n/\n0\nno\nyes\n", ""));
     let (code, _, err) = sampan(&["--image", "localhost:9/no/such:1"]);
     assert!(code == 1 && err.contains("it is not here, and sampan-image cannot pull it"), "{err}");
     let (code, _, err) = sampan(&["--image", "NO"]);

@@ -29,6 +29,7 @@ mod planted;
 mod podman;
 mod refused;
 mod root_ids;
+mod run_flags;
 mod rootless;
 mod differential;
 mod sampan;

@@ -2,6 +2,7 @@
 
 pub mod table;
 mod args;
+mod asked;
 mod help;
 mod options;
 mod render;

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::args::{Command, Given, Usage};
+use super::asked;
 use crate::kernel::signals;
 use crate::log::{Level, Log};
 use crate::ops::{self, Error, enter};
@@ -148,6 +149,9 @@ pub fn run(c: &Command, global: &Global) -> ops::Result<ops::run::Run> {
     if let Some(name) = c.given.text("image")? {
         return run_image(c, create, name);
     }
+    if !c.given.has("rootfs") {
+        asked::refuse(&c.given)?;
+    }
     if scratch && !c.given.has("rootfs") {
         let annotation = sampan_plan::scratch::ANNOTATION;
         return Err(Error::new(format!(
@@ -172,7 +176,8 @@ pub fn run(c: &Command, global: &Global) -> ops::Result<ops::run::Run> {
                 create.id = name_for(&program[0]);
             }
             let from = ops::run::RootFrom::Root(root.to_owned());
-            Some(ops::run::Rootfs { from, scratch, program, terminal: terminal(c) })
+            let asked = asked::asked(&c.given)?;
+            Some(ops::run::Rootfs { from, scratch, program, terminal: terminal(c), asked })
         }
     };
     Ok(run_of(c, create, rootfs))
@@ -198,6 +203,7 @@ fn run_image(c: &Command, mut create: ops::create::Options, name: &str) -> ops::
     if c.given.has("rootfs") {
         return Err(Error::new("run: either --rootfs or --image"));
     }
+    let asked = asked::asked(&c.given)?;
     let given: Vec<String> = c.program.iter().flatten().map(lossy).collect();
     let image = ops::image::Image::find(name)?;
     let program: Vec<OsString> = image.program(&given).into_iter().map(OsString::from).collect();
@@ -208,7 +214,9 @@ fn run_image(c: &Command, mut create: ops::create::Options, name: &str) -> ops::
         create.id = name_for(first);
     }
     let from = ops::run::RootFrom::Image(image);
-    Ok(run_of(c, create, Some(ops::run::Rootfs { from, scratch: true, program, terminal: terminal(c) })))
+    let scratch = !asked.read_only;
+    let rootfs = ops::run::Rootfs { from, scratch, program, terminal: terminal(c), asked };
+    Ok(run_of(c, create, Some(rootfs)))
 }
 
 pub fn exec(c: &Command) -> ops::Result<ops::exec::Options> {

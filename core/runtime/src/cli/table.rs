@@ -152,6 +152,17 @@ const RUN: &[Flag] = &[
     ),
     on("scratch", ' ', "with --rootfs: let CMD write to the root, in memory; nothing of it stays"),
     on("tty", 't', "with --rootfs or --image: give it a terminal (default: if we have one)"),
+    // As docker has them.
+    value("volume", 'v', "SRC:DST[:ro]", "with --rootfs or --image: mount a file or folder (repeatable)"),
+    value("env", 'e', "NAME[=VALUE]", "with these: add to the environment (repeatable)"),
+    value("workdir", 'w', "DIR", "with these: working directory"),
+    value("user", 'u', "UID[:GID]", "with these: run as this user"),
+    value("memory", 'm', "SIZE", "with these: limit of memory, as 512m"),
+    value("network", ' ', "host|none", "with these: the host's network, or none (default)"),
+    value("hostname", ' ', "NAME", "with these: the host name (default: the container's id)"),
+    on("read-only", ' ', "with these: nothing may be written to the root"),
+    value("cap-add", ' ', "CAP|ALL", "with these: add a capability (repeatable)"),
+    value("cap-drop", ' ', "CAP|ALL", "with these: take a capability away, before any is added (repeatable)"),
 ];
 
 const EXEC: &[Flag] = &[

@@ -223,7 +223,7 @@ fn change<'a>(process: &mut Process<'a>, o: &'a Options) -> Result<()> {
 }
 
 /// `UID[:GID]`, digits alone: an empty or odd part must never become 0 (CVE-2026-30892).
-fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
+pub fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
     let number = |part: &str| {
         if !defence::on(Defence::UserInDigits) {
             return Some(part.parse().unwrap_or(0));

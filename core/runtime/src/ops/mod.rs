@@ -1,6 +1,7 @@
 //! The verbs, one file each. A verb takes its options as a struct and returns what it found; cli prints it. Its error
 //! is one sentence, in runc's words where clients match on them.
 
+pub mod asked;
 pub mod create;
 pub mod delete;
 pub mod enter;

@@ -13,6 +13,7 @@ use sampan_plan::seccomp::{Arch, docker};
 use sampan_plan::spec::{Rlimit, Root as SpecRoot, Spec, Str};
 use sampan_plan::{Plan, default, layers};
 
+use super::asked::Asked;
 use super::create::{self, Config, Options};
 use super::foreground::{self, Forward, Relay};
 use super::image::Image;
@@ -52,6 +53,7 @@ pub struct Rootfs {
     pub scratch: bool,
     pub program: Vec<OsString>,
     pub terminal: bool,
+    pub asked: Asked,
 }
 
 /// Told what the steps of the launch cost, where that was asked for.
@@ -159,9 +161,11 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
     if rootfs.scratch {
         default::scratch_rootfs(&mut spec);
     }
+    spec.hostname = Some(owned(id.chars().take(64).collect()));
+    rootfs.asked.apply(&mut spec)?;
     let folder = PathBuf::from(spec.root.as_ref().map_or("/", |r| r.path.as_str()));
     default::temporary(&mut spec, |path| folder.join(path.trim_start_matches('/')).is_dir());
-    spec.hostname = Some(owned(id.chars().take(64).collect()));
+    rootfs.asked.mount(&mut spec)?;
     // docker's filter, as for sampand's services; where no table of system calls is known there is none.
     let bounding =
         spec.process.iter().flat_map(|process| &process.capabilities).flat_map(|caps| &caps.bounding);

@@ -62,7 +62,7 @@ fn number(flag: &str, text: &str) -> Result<i64> {
 const IN_BYTES: [&str; 3] = ["memory", "memory-reservation", "memory-swap"];
 
 /// `512`, `512b`, `1.5g`, `64 MiB`, and -1 for no limit: Go's units.RAMInBytes, which runc and docker read sizes with.
-fn bytes(text: &str) -> Option<i64> {
+pub fn bytes(text: &str) -> Option<i64> {
     if text == "-1" {
         return Some(-1);
     }
