@@ -3,6 +3,27 @@
 use crate::elsewhere::{self, Name};
 use crate::keys::{Applies, Key, SECTIONS, Stage};
 
+/// What config.toml(5) says, too.
+pub const ABOUT: &str = "\
+    A change applies: **live**; to **new** containers; by a **restart** of the service, in graph order; at **sampand**'s next start.\n\
+    *Later*: known, and an error until it is built.\n\n\
+    Whoever may write one of these files commands sampand. So config files, what they include, env files, seccomp profiles, bundles and\n\
+    plugins are taken only if root, sampand's user or the user who called sudo owns them, and nobody else may write them or put others in\n\
+    their place. Where the owner's private group may write there is a warning, and for a plugin an error.\n\n\
+    The files are read when sampand starts, and on `sampanctl apply`, `sampanctl up` and SIGHUP. In between holds what was applied last, over any\n\
+    crash: it is kept as `applied.json` in run_dir, open to sampand's user alone, because an env file may hold passwords. A start that finds\n\
+    services alive applies what the files say else; if they have errors, what was applied last goes on to hold.\n\n\
+    In every string `${V}` is a variable of sampand's environment, and must be set; `${V:-text}` is `text` where it is not set or empty;\n\
+    `${V:?message}` is an error with that message then. `$$` is a `$`, so `$${V}` reaches a shell as `${V}`; a `$` before anything else stays. What an\n\
+    env file says is taken as it is.\n";
+
+pub fn title(section: &str) -> String {
+    match section {
+        "" => "Top level".to_string(),
+        path => format!("[{}]", path.replace('*', "X")),
+    }
+}
+
 pub fn markdown() -> String {
     let mut out = String::from(
         "# config.toml\n\n\
@@ -10,24 +31,11 @@ pub fn markdown() -> String {
          `sampanctl config` prints the resolved config, each key with where it was set; `sampand --check` finds every mistake at once.\n\n\
          Editors with a language server for TOML (taplo, Even Better TOML) complete and check these keys by a JSON Schema, if the first line of\n\
          the file names it: `#:schema file:///usr/local/share/sampan/config.schema.json`. `sampand --schema` prints it. It sees what stands in one\n\
-         file; `--check` sees the rest.\n\n\
-         A change applies: **live**; to **new** containers; by a **restart** of the service, in graph order; at **sampand**'s next start.\n\
-         *Later*: known, and an error until it is built.\n\n\
-         Whoever may write one of these files commands sampand. So config files, what they include, env files, seccomp profiles, bundles and\n\
-         plugins are taken only if root, sampand's user or the user who called sudo owns them, and nobody else may write them or put others in\n\
-         their place. Where the owner's private group may write there is a warning, and for a plugin an error.\n\n\
-         The files are read when sampand starts, and on `sampanctl apply`, `sampanctl up` and SIGHUP. In between holds what was applied last, over any\n\
-         crash: it is kept as `applied.json` in run_dir, open to sampand's user alone, because an env file may hold passwords. A start that finds\n\
-         services alive applies what the files say else; if they have errors, what was applied last goes on to hold.\n\n\
-         In every string `${V}` is a variable of sampand's environment, and must be set; `${V:-text}` is `text` where it is not set or empty;\n\
-         `${V:?message}` is an error with that message then. `$$` is a `$`, so `$${V}` reaches a shell as `${V}`; a `$` before anything else stays. What an\n\
-         env file says is taken as it is.\n",
+         file; `--check` sees the rest.\n\n",
     );
+    out.push_str(ABOUT);
     for (path, keys) in SECTIONS {
-        let title = match path {
-            "" => "Top level".to_string(),
-            path => format!("[{}]", path.replace('*', "X")),
-        };
+        let title = title(path);
         out.push_str(&format!(
             "\n## {title}\n\n| key | forms | default | applies | meaning |\n|---|---|---|---|---|\n"
         ));
@@ -53,10 +61,7 @@ fn names_elsewhere() -> String {
          file too. Whoever writes one of these names into config.toml is told ours. Keys that nobody else has are left out.\n",
     );
     for (path, rows) in elsewhere::SECTIONS {
-        let title = match path {
-            "" => "Top level".to_string(),
-            path => format!("[{}]", path.replace('*', "X")),
-        };
+        let title = title(path);
         out.push_str(&format!("\n### {title}\n\n| key | compose | Quadlet | systemd |\n|---|---|---|---|\n"));
         for row in rows {
             let cells = row.columns().map(|(whose, names)| cell(whose, &names));

@@ -42,6 +42,7 @@ pub mod explain;
 pub mod diff;
 pub mod docs;
 pub mod json_schema;
+pub mod manual;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -414,6 +414,29 @@ fn the_docs_are_the_key_tables() {
     assert!(there == text, "docs/config.md is old: SAMPAN_WRITE_DOCS=1 cargo test -p sampan-config the_docs");
 }
 
+#[test]
+fn the_manual_has_every_key_and_its_example_loads() {
+    let page = config::manual::page("1");
+    for (_, keys) in config::keys::SECTIONS {
+        for key in keys.iter().filter(|key| key.stage == config::keys::Stage::Built) {
+            let heading = format!("\n.B {}\n", key.path.replace('*', "NAME").replace('-', "\\-"));
+            assert!(page.contains(&heading), "config.toml(5) has no {heading}");
+        }
+    }
+    for section in ["NAME", "DESCRIPTION", "EXAMPLES", "FILES", "SEE ALSO"] {
+        assert!(page.contains(&format!("\n.SH {section}\n")), "{section}");
+    }
+    let folder = Folder::new().with("config.toml", config::manual::EXAMPLE);
+    assert_eq!(folder.config(&["config.toml"]).services.len(), 2);
+    // A line that roff would take for a request of its own, or a name with a mark of Markdown.
+    let requests = ["TH", "SH", "PP", "TP", "B", "BR", "br", "nf", "fi"];
+    for line in page.lines().filter(|line| line.starts_with(['.', '\''])) {
+        let request = line[1..].split(' ').next().unwrap_or_default();
+        assert!(requests.contains(&request), "{line}");
+    }
+    assert!(!page.contains('`') && !page.contains("**") && page.contains("net.*"));
+}
+
 fn write(folder: &Folder, name: &str, text: &str) {
     std::fs::write(folder.path(name), text).unwrap();
 }

@@ -1,4 +1,5 @@
-//! Man pages and shell completions of sampanctl and sampand, from the types that parse their command lines.
+//! Man pages and shell completions of sampanctl, sampand and sampan-image, from the types that parse their command lines,
+//! and config.toml(5) from the tables of its keys.
 //! `manual FOLDER` lays them out as an installation's `share`. An example, so that the programs carry none of it;
 //! `sampan` has a table of its own and prints its page itself (`sampan generate man`).
 
@@ -11,6 +12,9 @@ mod sampanctl;
 #[allow(dead_code)]
 #[path = "../../supervisor/src/args.rs"]
 mod sampand;
+#[allow(dead_code)]
+#[path = "../../image/src/cli/args.rs"]
+mod sampan_image;
 
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
@@ -21,15 +25,92 @@ use std::path::Path;
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args_os().nth(1).ok_or("usage: manual FOLDER")?;
     let folder = Path::new(&folder);
-    program(sampanctl::Args::command(), 1, folder)?;
-    program(sampand::Args::command(), 8, folder)
+    program(sampanctl::Args::command(), 1, SAMPANCTL, folder)?;
+    program(sampand::Args::command(), 8, SAMPAND, folder)?;
+    program(sampan_image::Args::command(), 1, SAMPAN_IMAGE, folder)?;
+    let pages = folder.join("man/man5");
+    fs::create_dir_all(&pages)?;
+    fs::write(pages.join("config.toml.5"), sampan_config::manual::page(env!("CARGO_PKG_VERSION")))?;
+    Ok(())
 }
 
-fn program(command: Command, section: u8, folder: &Path) -> Result<(), Box<dyn Error>> {
+/// What no type tells, at the end of a page.
+struct More {
+    /// A command, and what it is for.
+    examples: &'static [(&'static str, &'static str)],
+    files: &'static [(&'static str, &'static str)],
+    see_also: &'static [(&'static str, u8)],
+}
+
+const SAMPANCTL: More = More {
+    examples: &[
+        ("sampanctl ps", "what runs, since when, and how well"),
+        ("sampanctl why web", "why it is as it is: who or what ended it, what it waits for"),
+        ("sampanctl logs -f web db", "what two services write, from now on"),
+        ("sampanctl exec web sh -c 'ls /'", "a program beside the service, in its container"),
+        ("sampanctl apply --dry-run", "what a change of config.toml would do, and why"),
+    ],
+    files: &[("/run/sampan/sampand.sock", "where sampand listens, unless config.toml says otherwise")],
+    see_also: &[("sampand", 8), ("config.toml", 5), ("sampan-image", 1)],
+};
+
+const SAMPAND: More = More {
+    examples: &[
+        ("sampand --check --config config.toml", "all mistakes of a config; nothing is started"),
+        ("sampand --config config.toml", "runs its services in the foreground; SIGINT stops them in order"),
+        ("sampand --schema > config.schema.json", "for the editor"),
+    ],
+    files: &[
+        ("/etc/sampan/config.toml", "read where no --config names another"),
+        ("/run/sampan", "run_dir: containers, the socket, what was applied last"),
+        ("/var/lib/sampan", "state_dir: logs, named volumes, images"),
+    ],
+    see_also: &[("config.toml", 5), ("sampanctl", 1), ("sampan", 8), ("sampan-image", 1)],
+};
+
+const SAMPAN_IMAGE: More = More {
+    examples: &[
+        ("sampan-image pull docker.io/library/nginx:1.27", "gets an image and unpacks it"),
+        ("sampan-image import nginx.tar", "the same from an archive of docker save, skopeo or buildah"),
+        ("sampan-image list", "what is here"),
+    ],
+    files: &[("/var/lib/sampan/images", "the store, unless --store or SAMPAN_IMAGES names another")],
+    see_also: &[("sampand", 8), ("sampan", 8), ("config.toml", 5)],
+};
+
+impl More {
+    fn roff(&self) -> String {
+        let escape = |text: &str| text.replace('-', "\\-").replace('\'', "\\(aq");
+        let list = |title: &str, entries: &[(&str, &str)]| {
+            let entry = |(name, text): &(&str, &str)| format!(".TP\n.B {}\n{}\n", escape(name), escape(text));
+            format!(".SH {title}\n{}", entries.iter().map(entry).collect::<String>())
+        };
+        let pages: Vec<String> = self
+            .see_also
+            .iter()
+            .map(|(name, section)| format!("\\fB{}\\fR({section})", escape(name)))
+            .collect();
+        format!(
+            "{}{}.SH SEE ALSO\n{}\n",
+            list("EXAMPLES", self.examples),
+            list("FILES", self.files),
+            pages.join(", ")
+        )
+    }
+}
+
+fn program(command: Command, section: u8, more: More, folder: &Path) -> Result<(), Box<dyn Error>> {
     let name = command.get_name().to_owned();
+    for (example, _) in more.examples {
+        let words = sampan_config::words::split(example.split(" > ").next().unwrap_or(example))?;
+        command.clone().try_get_matches_from(words).map_err(|why| format!("{example}: {why}"))?;
+    }
     let pages = folder.join(format!("man/man{section}"));
     fs::create_dir_all(&pages)?;
-    fs::write(pages.join(format!("{name}.{section}")), page(command.clone(), section)?)?;
+    fs::write(
+        pages.join(format!("{name}.{section}")),
+        [page(command.clone(), section)?, more.roff().into_bytes()].concat(),
+    )?;
     for (shell, place) in [
         (Shell::Bash, format!("bash-completion/completions/{name}")),
         (Shell::Zsh, format!("zsh/site-functions/_{name}")),

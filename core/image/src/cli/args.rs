@@ -1,4 +1,4 @@
-//! What people type. `core/ctl/examples/manual.rs` could make its page from this file.
+//! What people type. `core/ctl/examples/manual.rs` makes its page and completions from this file.
 
 use std::path::PathBuf;
 
