@@ -25,6 +25,7 @@
 //! | `POST /v1/services/NAME/kill` | [`Kill`] -> [`Done`] |
 //! | `POST /v1/services/NAME/{pause,unpause}` | [`Done`] |
 //! | `POST /v1/services/NAME/update` | [`Update`] -> [`Done`] |
+//! | `POST /v1/services/NAME/reload` | [`Done`], when the service has said that it is ready again, or need not |
 //! | `POST /v1/up` | [`Up`] -> [`Done`] |
 //! | `POST /v1/apply` | [`Apply`] -> [`Applied`] |
 //! | `POST /v1/down` | [`Done`], sent when the last container is gone |

@@ -153,7 +153,7 @@ pub struct Loop {
 pub struct Turn {
     pub took_us: u64,
     /// The kind of its first message: `start`, `service`, `created`, `started`, `discarded`, `exited`, `probed`, `notified`, `watchdog`,
-    /// `request`, `order`, `config`, `clock`, `gate`, `hurry` or `give-up`; empty if there was no turn.
+    /// `request`, `order`, `config`, `froze`, `reloaded`, `clock`, `gate`, `hurry` or `give-up`; empty if there was no turn.
     pub first: String,
     pub messages: u32,
 }

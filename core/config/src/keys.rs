@@ -586,7 +586,14 @@ pub const SERVICE: &[Key] = &[
     ),
     key("stop_signal", "signal", "SIGTERM", L, B, "to the main process"),
     key("stop_grace_period", "duration", "10s", L, B, "then cgroup.kill"),
-    key("reload", "{ signal }, { command }", "none", L, X, "`sampanctl reload`"),
+    key(
+        "reload",
+        "{ signal }, { command }",
+        "none",
+        L,
+        B,
+        "what `sampanctl reload` does: a signal to the main process, or a command in the container; one that says RELOADING=1 is waited for until READY=1",
+    ),
     // Logging.
     key(
         "logging.driver",

@@ -198,7 +198,7 @@ pub struct Service {
     /// How long it may be silent (WATCHDOG=1); 0 = for ever.
     #[serde(serialize_with = "text::duration")]
     pub watchdog: Duration,
-    #[serde(skip_serializing)]
+    #[serde(serialize_with = "text::or_none")]
     pub reload: Option<Reload>,
     pub stop_signal: Signal,
     #[serde(serialize_with = "text::duration")]

@@ -17,6 +17,8 @@ const LINES: &[&str] = &[
     "notify = \"healthy\"",
     "notify = \"ready\"",
     "watchdog = \"3s\"",
+    "reload = { signal = \"HUP\" }",
+    "reload.command = [\"a\", \"b\"]",
     "healthcheck.notify = true",
     "healthcheck.unix = \"/run/x.sock\"",
     "stop_signal = \"SIGRTMIN+1\"",

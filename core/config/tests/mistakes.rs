@@ -360,6 +360,30 @@ fn kinds() {
         "watchdog = \"1s\"\nhealthcheck = { notify = true, tcp = 1 }",
         &["3:17 services.web.healthcheck: two kinds of test [drop one]"],
     );
+    for (line, wrong) in [
+        (
+            "reload = \"SIGHUP\"",
+            "2:10 services.web.reload: expected a table: { signal } or { command }, found a string",
+        ),
+        (
+            "reload = {}",
+            "2:10 services.web.reload: signal is missing [as reload = { signal = \"SIGHUP\" }, or { command = [\"PROGRAM\"] }]",
+        ),
+        (
+            "reload.signal = \"SIGHUB\"",
+            "2:17 services.web.reload.signal: no such signal [did you mean \"SIGHUP\"?]",
+        ),
+        (
+            "reload = { signal = \"HUP\", command = [\"x\"] }",
+            "2:38 services.web.reload.command: beside signal [drop one]",
+        ),
+        (
+            "reload = { signal = \"HUP\", comand = 1 }",
+            "2:28 services.web.reload: unknown key `comand` [did you mean `command`?]",
+        ),
+    ] {
+        service(line, &[wrong]);
+    }
     service("restart.jitter = 2", &["2:18 services.web.restart.jitter: 2 is out of range [0 to 1]"]);
     service(
         "restart = { delay = \"2m\" }",
@@ -398,10 +422,6 @@ fn kinds() {
         &["2:8 services.web.user: 4294967295 is out of range [0 to 4294967294]"],
     );
     service("init = true", &["2:1 services.web.init: known, but not built in this version [leave it out]"]);
-    service(
-        "reload.signal = \"HUP\"",
-        &["2:1 services.web.reload: known, but not built in this version [leave it out]"],
-    );
     service(
         "hooks.poststart = [{ args = [] }]",
         &["2:20 services.web.hooks.poststart: path is missing [add path = \"/PROGRAM\"]"],

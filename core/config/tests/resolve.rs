@@ -376,6 +376,7 @@ fn the_references_shortest_example() {
     watchdog = "0s"                        # default
     stop_signal = "SIGTERM"                # default
     stop_grace_period = "10s"              # default
+    reload = "none"                        # default
     logging.driver = "local"               # default
     logging.max_size = "20M"               # default
     logging.max_file = 5                   # default

@@ -125,6 +125,11 @@ pub enum Verb {
     },
     /// Change limits of services that run, until their next life or an apply that changes their resources
     Update(Update),
+    /// Have services read their configuration again, as their `reload` says
+    Reload {
+        #[arg(required = true)]
+        services: Vec<String>,
+    },
     /// Show output (default: of all services)
     Logs(Logs),
     /// Show transitions

@@ -48,6 +48,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         }
         Verb::Update(with) => return update(ask, with),
         Verb::Pause { services } => return all_at_once(ask, services, "pause", false),
+        Verb::Reload { services } => return all_at_once(ask, services, "reload", false),
         Verb::Unpause { services } => return all_at_once(ask, services, "unpause", false),
         Verb::Logs(which) => Logs::of(which).show(ask)?,
         Verb::Events { follow, since } => show_events(ask, *follow, since.as_ref())?,

@@ -67,6 +67,8 @@ pub enum Message {
     },
     /// The answer to a pause or unpause.
     Froze(Box<Froze>),
+    /// What became of a reload.
+    Reloaded(Box<Reloaded>),
     /// A job's time has come, or somebody has set the clock.
     Clock,
     /// The answer to an update of limits.
@@ -96,6 +98,7 @@ impl Message {
             Message::Order(_) => "order",
             Message::Config { .. } => "config",
             Message::Froze(_) => "froze",
+            Message::Reloaded(_) => "reloaded",
             Message::Clock => "clock",
             Message::Updated(_) => "updated",
             Message::Gate => "gate",
@@ -132,6 +135,14 @@ pub struct Froze {
     pub name: Arc<str>,
     pub generation: u64,
     pub frozen: bool,
+    pub result: Result<(), String>,
+    pub answer: Answer<api::Done>,
+}
+
+/// A service was told to read its configuration again.
+#[derive(Debug)]
+pub struct Reloaded {
+    pub name: Arc<str>,
     pub result: Result<(), String>,
     pub answer: Answer<api::Done>,
 }

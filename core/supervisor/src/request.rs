@@ -74,6 +74,11 @@ pub enum Request {
         update: api::Update,
         answer: Answer<api::Done>,
     },
+    /// The service is to read its configuration again.
+    Reload {
+        name: String,
+        answer: Answer<api::Done>,
+    },
     Up {
         up: api::Up,
         answer: Answer<api::Done>,

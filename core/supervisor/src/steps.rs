@@ -84,6 +84,17 @@ impl Steps {
         Job::new(self, service, event, container.cloned(), &Facts::default()).each(steps).await;
     }
 
+    /// What somebody waits for, in the container.
+    pub async fn inside(
+        &self,
+        service: &str,
+        event: &str,
+        step: &Step,
+        container: Arc<OwnedFd>,
+    ) -> Result<(), String> {
+        Job::new(self, service, event, Some(container), &Facts::default()).run(step).await
+    }
+
     /// The same beside all else, in turn with the lists of other services.
     pub fn follow(&self, service: &str, event: &str, steps: &[Step], facts: Facts) {
         if steps.is_empty() {

@@ -138,6 +138,7 @@ fn routes(send: Send) -> Router {
         .route("/v1/services/{name}/pause", post(|send, name| pause(send, name, true)))
         .route("/v1/services/{name}/unpause", post(|send, name| pause(send, name, false)))
         .route("/v1/services/{name}/update", post(update))
+        .route("/v1/services/{name}/reload", post(reload))
         .route("/v1/up", post(up))
         .route("/v1/down", post(down))
         .route("/v1/apply", post(apply))
@@ -257,6 +258,10 @@ async fn pause(State(send): State<Send>, Path(name): Path<String>, frozen: bool)
 async fn update(State(send): State<Send>, Path(name): Path<String>, bytes: Bytes) -> Reply<api::Done> {
     let update = body(&bytes)?;
     ask(&send, |answer| Request::Update { name, update, answer }).await.map(Json)
+}
+
+async fn reload(State(send): State<Send>, Path(name): Path<String>) -> Reply<api::Done> {
+    ask(&send, |answer| Request::Reload { name, answer }).await.map(Json)
 }
 
 async fn up(State(send): State<Send>, bytes: Bytes) -> Reply<api::Done> {

@@ -84,6 +84,11 @@ impl Worker {
                     self.update(&name, &update, answer);
                 }
             }
+            Request::Reload { name, answer } => {
+                if let Some(answer) = self.known(&name, answer) {
+                    self.reload(&name, answer);
+                }
+            }
             Request::Up { up, answer } => self.read_config(Asker::Up(up, answer)),
             Request::Down(answer) => self.farewell(answer),
             Request::Apply { dry_run, answer } => {

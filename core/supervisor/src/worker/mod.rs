@@ -27,6 +27,7 @@ mod notify;
 pub mod opening;
 pub mod pause;
 pub mod record;
+mod reload;
 mod shutdown;
 mod stores;
 mod tell;
@@ -251,6 +252,7 @@ impl Worker {
             Message::Request(request) => self.request(request),
             Message::Order(order) => self.order(order),
             Message::Config { asker, result } => self.config_read(asker, result),
+            Message::Reloaded(reloaded) => self.reloaded(*reloaded),
             Message::Froze(froze) => self.froze(*froze),
             Message::Clock => self.calendars.look_again(),
             Message::Updated(updated) => self.updated(*updated),

@@ -33,6 +33,13 @@ for line in os.fdopen(fd, 'rb'):
             # ETOOMANYREFS: more are in flight than it may have open.
             except OSError:
                 say(b'STATUS=flood\nFDSTORE=1')
+    elif line == b'handle':
+        import signal
+        def reload(*_):
+            say(b'RELOADING=1\nMONOTONIC_USEC=1')
+            open('/mnt/reloading', 'w')
+        signal.signal(signal.SIGHUP, reload)
+        open('/mnt/handles', 'w')
     elif line == b'exit':
         os._exit(0)
     elif line.startswith(b'fork '):
@@ -318,4 +325,48 @@ fn a_service_that_could_say_nothing_has_not_missed_its_watchdog() {
     kill(worker, libc::SIGKILL);
     assert_eq!(world.inspect("web").status.generation, 1);
     world.until("it is missed by the next worker", |world| world.inspect("web").status.generation == 2);
+}
+
+/// One that says RELOADING=1 is waited for, one that says nothing is told.
+#[test]
+fn a_reload_signals_or_runs_what_the_config_says() {
+    let mut world = world!("");
+    if !has_python() {
+        return;
+    }
+    let web = service(&world, "web", "notify = \"ready\"\nreload = { signal = \"SIGHUP\" }");
+    let live = |name: &str, reload: &str| format!("[services.{name}]\n{}{reload}\n", super::LIVE);
+    world.configure(
+        &[
+            web,
+            live("runs", "reload = { command = [\"/bin/touch\", \"/tmp/reloaded\"] }"),
+            live("fails", "reload = { command = [\"/bin/sh\", \"-c\", \"echo no such file; exit 3\"] }"),
+            live("none", ""),
+        ]
+        .concat(),
+    );
+    world.start();
+    tell(&world, "web", "handle");
+    world.until("it handles the signal", |world| world.dir().join("talk/handles").exists());
+    let early = world.ctl(&["reload", "web"]);
+    assert!(early.code == 1 && early.err.contains("it is starting, and must run"), "{early:?}");
+    tell(&world, "web", "READY=1");
+    for name in ["web", "runs", "fails", "none"] {
+        world.until_state(name, "running");
+    }
+    std::thread::scope(|scope| {
+        let reload = scope.spawn(|| world.ctl(&["reload", "web"]));
+        world.until("it reloads", |world| world.inspect("web").status.text.ends_with("(reloading)"));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!reload.is_finished(), "it is not ready yet");
+        tell(&world, "web", "READY=1");
+        assert_eq!(reload.join().unwrap().code, 0);
+    });
+    world.ok(&["reload", "runs"]);
+    world.ok(&["exec", "runs", "test", "-e", "/tmp/reloaded"]);
+    let failed = world.ctl(&["reload", "fails"]);
+    assert!(failed.code == 1 && failed.err.contains("/bin/sh: exit 3: no such file"), "{failed:?}");
+    let none = world.ctl(&["reload", "none"]);
+    assert!(none.code == 1 && none.err.contains("services.none.reload"), "{none:?}");
+    assert!(["web", "runs", "fails"].iter().all(|name| world.inspect(name).status.generation == 1));
 }
