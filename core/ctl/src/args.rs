@@ -56,8 +56,11 @@ pub enum Verb {
         /// This port of the container alone, as 80 or 53/udp: prints the address
         port: Option<String>,
     },
-    /// List a service's processes, with the numbers and users that the host knows them by
-    Top { service: String },
+    /// List the processes of services, with the numbers and users that the host knows them by
+    Top {
+        #[arg(required = true)]
+        services: Vec<String>,
+    },
     /// Show what services use (default: all that run)
     Stats {
         services: Vec<String>,

@@ -51,9 +51,13 @@ pub fn port(ask: &Ask<'_>, service: &str, port: Option<&str>) -> Result<(), Erro
     out(shown.iter().map(line).collect::<String>().as_bytes())
 }
 
-pub fn top(ask: &Ask<'_>, service: &str) -> Result<(), Error> {
-    let print = |all: &Vec<api::Process>| print::processes(all);
-    ask.show("GET", &of(service, "/processes"), None, print).map(drop)
+pub fn top(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
+    for service in services {
+        let name = if services.len() == 1 { String::new() } else { format!("{service}:\n") };
+        let print = |all: &Vec<api::Process>| format!("{name}{}", print::processes(all));
+        ask.show("GET", &of(service, "/processes"), None, print)?;
+    }
+    Ok(())
 }
 
 pub fn stats(ask: &Ask<'_>, services: &[String], once: bool) -> Result<(), Error> {

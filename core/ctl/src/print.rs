@@ -15,12 +15,23 @@ fn width() -> usize {
     }
 }
 
-/// Columns as wide as their widest cell; the last but one gives way first where the terminal is too narrow.
-pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    fit(head, rows, width())
+/// For terminals alone, and not where `NO_COLOR` says so (no-color.org).
+fn is_coloured() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn fit(head: &[&str], rows: &[Vec<String>], width: usize) -> String {
+/// Columns as wide as their widest cell; the last but one gives way first where the terminal is too narrow.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    fit(head, rows, width(), |_, _| None)
+}
+
+/// `paint` is asked for the colour (SGR) of a cell, by row and column.
+fn fit(
+    head: &[&str],
+    rows: &[Vec<String>],
+    width: usize,
+    paint: impl Fn(usize, usize) -> Option<u8>,
+) -> String {
     let count = |text: &str| text.chars().count();
     let mut widths: Vec<usize> = head.iter().map(|name| count(name)).collect();
     for row in rows {
@@ -38,10 +49,13 @@ fn fit(head: &[&str], rows: &[Vec<String>], width: usize) -> String {
     }
     let mut out = String::new();
     let head: Vec<String> = head.iter().map(|name| (*name).to_owned()).collect();
-    for row in std::iter::once(&head).chain(rows) {
+    for (number, row) in std::iter::once(&head).chain(rows).enumerate() {
         let mut line = String::new();
-        for (cell, widest) in row.iter().zip(&widths) {
-            line.push_str(&cut(cell, *widest));
+        for (column, (cell, widest)) in row.iter().zip(&widths).enumerate() {
+            match number.checked_sub(1).and_then(|row| paint(row, column)) {
+                Some(colour) => line.push_str(&format!("\x1b[{colour}m{}\x1b[0m", cut(cell, *widest))),
+                None => line.push_str(&cut(cell, *widest)),
+            }
             line.push_str(&" ".repeat(2 + widest.saturating_sub(count(cell))));
         }
         out.push_str(line.trim_end());
@@ -66,7 +80,28 @@ pub fn services(services: &[Status]) -> String {
             vec![s.name.clone(), s.text.clone(), s.health.clone(), s.restarts.to_string(), exit, ports]
         })
         .collect();
-    table(&["NAME", "STATE", "HEALTH", "RESTARTS", "LAST-EXIT", "PORTS"], &rows)
+    let coloured = is_coloured();
+    let paint = |row: usize, column: usize| {
+        let status = services.get(row).filter(|_| coloured)?;
+        match column {
+            1 => colour(&status.state),
+            2 => colour(&status.health),
+            _ => None,
+        }
+    };
+    fit(&["NAME", "STATE", "HEALTH", "RESTARTS", "LAST-EXIT", "PORTS"], &rows, width(), paint)
+}
+
+/// Green for what is well, red for what is not, yellow for what is on its way.
+fn colour(word: &str) -> Option<u8> {
+    match word {
+        "running" | "healthy" => Some(32),
+        "failed" | "unhealthy" => Some(31),
+        "waiting" | "creating" | "created" | "starting" | "stopping" | "lingering" | "backoff" | "paused" => {
+            Some(33)
+        }
+        _ => None,
+    }
 }
 
 /// `systemctl status`, for one service.
@@ -345,7 +380,7 @@ mod tests {
     #[test]
     fn columns_line_up() {
         assert_eq!(
-            fit(&["NAME", "STATE"], &rows(), 80),
+            fit(&["NAME", "STATE"], &rows(), 80, |_, _| None),
             "NAME      STATE\nweb       running 3m\ndatabase  waiting for something long\n"
         );
     }
@@ -363,9 +398,24 @@ mod tests {
     #[test]
     fn a_narrow_terminal_cuts_the_widest_column() {
         assert_eq!(
-            fit(&["NAME", "STATE"], &rows(), 24),
+            fit(&["NAME", "STATE"], &rows(), 24, |_, _| None),
             "NAME      STATE\nweb       running 3m\ndatabase  waiting for s…\n"
         );
+    }
+
+    #[test]
+    fn colour_takes_no_room() {
+        let green = |row, column| ((row, column) == (0, 1)).then_some(32);
+        assert_eq!(
+            fit(
+                &["STATE", "NAME"],
+                &[vec!["up".into(), "web".into()], vec!["down".into(), "database".into()]],
+                80,
+                green
+            ),
+            "STATE  NAME\nup     \x1b[32mweb\x1b[0m\ndown   database\n"
+        );
+        assert_eq!((colour("running"), colour("failed"), colour("stopped")), (Some(32), Some(31), None));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
             }
         }
         Verb::Port { service, port } => looks::port(ask, service, port.as_deref())?,
-        Verb::Top { service } => looks::top(ask, service)?,
+        Verb::Top { services } => looks::top(ask, services)?,
         Verb::Stats { services, no_stream } => looks::stats(ask, services, *no_stream)?,
         Verb::Wait { services, condition, timeout } => {
             return looks::wait(ask, services, *condition, *timeout);

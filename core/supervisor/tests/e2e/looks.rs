@@ -46,6 +46,8 @@ restart = "no"
     assert_eq!((top[0].command.as_str(), top[0].uid), ("/bin/sleep 100000", 0));
     assert!(world.ok(&["top", "web"]).contains("/bin/sleep 100000"));
     assert_eq!(world.ok(&["top", "done"]).lines().count(), 1, "nothing of it lives");
+    let both = world.ok(&["top", "web", "busy"]);
+    assert!(both.starts_with("web:\nPID") && both.contains("\nbusy:\nPID"), "{both}");
     assert!(world.ctl(&["top", "wbe"]).err.contains("no service \"wbe\""));
 
     let stats = world.ok(&["stats", "--no-stream"]);
