@@ -103,10 +103,15 @@ man: ## man pages and shell completions under target/dist/share, from the tables
 	@for to in man:man/man8/sampan.8 bash:bash-completion/completions/sampan zsh:zsh/site-functions/_sampan fish:fish/vendor_completions.d/sampan.fish; do \
 	  $(TARGET)/$(TRIPLE)/sampan/sampan generate $${to%%:*} > $(DIST)/share/$${to#*:} || exit 1; done
 
-install: build ## copy target/dist to DESTDIR/PREFIX, with the unit for systemd (docs/systemd.md)
+install: build ## copy target/dist to DESTDIR/PREFIX, with the unit for systemd (docs/systemd.md), the header for plugins and the docs
 	install -d $(DESTDIR)$(PREFIX)
-	cp -a $(DIST)/. $(DESTDIR)$(PREFIX)/
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/sampan/services.d
+	@# What runs is replaced, not written into.
+	cp -a --remove-destination $(DIST)/. $(DESTDIR)$(PREFIX)/
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/sampan/services.d $(DESTDIR)$(PREFIX)/include \
+	  $(DESTDIR)$(PREFIX)/share/doc/sampan/docs
+	install -m 0644 plugins/sdk/include/sampan_plugin.h $(DESTDIR)$(PREFIX)/include/
+	install -m 0644 README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/sampan/
+	install -m 0644 docs/*.md $(DESTDIR)$(PREFIX)/share/doc/sampan/docs/
 	sed 's#@PREFIX@#$(PREFIX)#' packaging/sampand.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/sampand.service
 	@# A config that somebody has written stays.
 	[ -e $(DESTDIR)/etc/sampan/config.toml ] || sed 's#@PREFIX@#$(PREFIX)#' packaging/config.toml > $(DESTDIR)/etc/sampan/config.toml

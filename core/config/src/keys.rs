@@ -444,7 +444,7 @@ pub const SERVICE: &[Key] = &[
         "unless-stopped",
         L,
         B,
-        "compose: no; services are to live. always also starts, with sampand, what was stopped by hand",
+        "where compose has no: what ends is started again. always: also what was stopped by hand, when sampand starts",
     ),
     key("restart.delay", "duration", "100ms", L, B, "before the first restart in a row"),
     key("restart.multiplier", "float", "2.0", L, B, ""),

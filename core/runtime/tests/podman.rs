@@ -27,7 +27,7 @@ impl Podman {
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
         // Under the name crun podman reads the JSON log; others need runtime_supports_json.
-        let conf = "[engine]\nlock_type = \"file\"\nruntime_supports_json = [\"sampan\"]\nruntime_supports_nocgroups = [\"sampan\"]\n";
+        let conf = "[engine]\nlock_type = \"file\"\nruntime_supports_json = [\"sampan\"]\nruntime_supports_nocgroup = [\"sampan\"]\n";
         fs::write(dir.join("containers.conf"), conf).unwrap();
         let podman = Podman { dir };
         image(&podman.dir);

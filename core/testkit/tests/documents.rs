@@ -90,3 +90,25 @@ fn every_source_file_that_a_document_names_exists() {
     }
     assert!(wrong.is_empty(), "\n{wrong}");
 }
+
+#[test]
+fn the_licence_has_no_blank_left() {
+    let licence = fs::read_to_string(workspace().join("LICENSE")).unwrap();
+    let blank = licence.lines().find(|line| line.contains("[yyyy]") || line.contains("[name of"));
+    assert_eq!(blank, None);
+}
+
+#[test]
+fn every_crate_says_what_it_is() {
+    let crates: Vec<String> = ["core", "hooks", "plugins", "examples"]
+        .iter()
+        .flat_map(|folder| files(folder, &["toml"]))
+        .filter(|path| path.ends_with("/Cargo.toml"))
+        .collect();
+    assert!(crates.len() > 20, "{crates:?}");
+    let without = |path: &&String| {
+        let text = fs::read_to_string(workspace().join(path)).unwrap();
+        !text.lines().any(|line| line.starts_with("description = \"") && line.len() > 25)
+    };
+    assert_eq!(crates.iter().filter(without).collect::<Vec<_>>(), Vec::<&String>::new());
+}
