@@ -12,6 +12,7 @@ mod dev;
 mod error;
 mod folders;
 pub mod image;
+mod init;
 mod joined;
 mod leaves;
 mod limits;
@@ -92,6 +93,7 @@ pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     leaves::hooks(&mut spec, service);
     mounts::add(&mut spec, service, facts, &asked);
     notify::add(&mut spec, service, facts);
+    init::add(&mut spec, facts);
     mounts::have_targets(&spec, service, facts)?;
     rights::add(&mut spec, service, facts, request.joined, &asked);
     userns::add(&mut spec, service, facts, asked("security.userns"))?;
@@ -142,9 +144,11 @@ pub fn write(run_dir: &Path, service: &str, spec: &Value) -> Result<PathBuf, Err
     Ok(folder)
 }
 
-/// Removes a service's bundle and secrets; what is not there is no error.
+/// Removes a service's bundle and secrets, and its copy of init; what is not there is no error.
 pub fn remove(run_dir: &Path, service: &str) -> Result<(), Error> {
-    for folder in [secrets::folder(run_dir, service), folder(run_dir, service)] {
+    for folder in
+        [secrets::folder(run_dir, service), init::folder(run_dir, service), folder(run_dir, service)]
+    {
         match std::fs::remove_dir_all(&folder) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::new(service, "", "remove").path(&folder).because(&e));

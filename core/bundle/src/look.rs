@@ -19,7 +19,7 @@ use super::image::{self, Found, Image};
 use super::root::Root;
 use super::userns::{self, Users};
 use super::users::{self, Resolved};
-use super::{dev, notify, rights, secrets};
+use super::{dev, init, notify, rights, secrets};
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,8 @@ pub struct Look {
     /// Volumes that SELinux is to give another label.
     relabel: Vec<PathBuf>,
     secrets: Option<Secrets>,
+    /// Where the program that is its first process is written.
+    init: Option<PathBuf>,
     users: Option<userns::Ask>,
     /// Where its socket will be.
     notify: Option<PathBuf>,
@@ -112,6 +114,8 @@ pub struct Facts {
     pub secrets: Option<PathBuf>,
     /// Of a user namespace of its own.
     pub users: Option<Users>,
+    /// The program that is its first process.
+    pub init: Option<PathBuf>,
     /// Where the socket is that it says on how it is.
     pub notify: Option<PathBuf>,
     /// What could not be had as asked, for the log.
@@ -171,6 +175,7 @@ impl Look {
                 asks: secrets::asks(service),
             }),
             users: userns::Ask::of(service, state_dir).filter(|_| asked("security.userns")),
+            init: service.init.then(|| init::folder(run_dir, &service.name)),
             notify: service.may_notify().then(|| notify::folder(run_dir, &service.name)),
         }
     }
@@ -183,7 +188,7 @@ impl Look {
             other => other,
         };
         let users = self.users.map(userns::Ask::changing_nothing);
-        Look { make: Vec::new(), secrets: None, source, users, ..self }
+        Look { make: Vec::new(), secrets: None, init: None, source, users, ..self }
     }
 
     /// What it looks at first, for people who wait.
@@ -353,6 +358,9 @@ fn of_the_host(look: &Look, maps: Option<IdMaps>, facts: &mut Facts) -> Result<(
         let user = user.unwrap_or_else(|| user_of(facts.config.as_deref()));
         secrets::write(&look.service, asks, folder, user, maps.as_ref())?;
         facts.secrets = Some(folder.clone());
+    }
+    if let Some(folder) = &look.init {
+        facts.init = Some(init::write(&look.service, folder)?);
     }
     if let Some(maps) = maps {
         let of_image = facts.image.iter().flat_map(|image| &image.volumes);

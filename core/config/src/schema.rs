@@ -145,6 +145,8 @@ pub struct Service {
     pub hostname: String,
     #[serde(serialize_with = "text::or_none")]
     pub domainname: Option<String>,
+    /// A first process of ours that starts the program and reaps.
+    pub init: bool,
     pub autostart: bool,
     /// A job that is started by time.
     #[serde(serialize_with = "text::shown_or_none")]

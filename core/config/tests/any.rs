@@ -64,6 +64,7 @@ const LINES: &[&str] = &[
     "hostname = \"h\"",
     "shm_size = 1",
     "autostart = false",
+    "init = true",
     "schedule = \"Mon..Fri 03:00 UTC\"",
     "schedule = \"*-02-30\"",
     "nonsense = 1",

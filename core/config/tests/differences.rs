@@ -32,6 +32,7 @@ fn each_key_applies_as_the_reference_says() {
         "logging.max_size = \"1M\"; autostart = false",
         "web: live (autostart, logging.max_size (next run))",
     );
+    check("", "init = true", "web: restart (init)");
     check("restart = \"no\"", "restart = \"no\"; schedule = \"daily\"", "web: live (schedule)");
     check("restart = \"no\"; schedule = \"daily\"", "restart = \"no\"; schedule = \"0:00\"", "web: nothing");
     check("", "logging.driver = \"none\"", "web: restart (logging.driver)");

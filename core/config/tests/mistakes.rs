@@ -295,6 +295,10 @@ fn kinds() {
     service("read_only = \"${YES}\"", &[]);
     service("user = -1", &["2:8 services.web.user: -1 is out of range [0 or more]"]);
     service(
+        "init = 1",
+        &["2:8 services.web.init: expected a boolean, found an integer [write true or false]"],
+    );
+    service(
         "autostart = \"yes\"",
         &["2:13 services.web.autostart: expected a boolean, found a string [write true]"],
     );
@@ -421,7 +425,6 @@ fn kinds() {
         "user = \"4294967295\"",
         &["2:8 services.web.user: 4294967295 is out of range [0 to 4294967294]"],
     );
-    service("init = true", &["2:1 services.web.init: known, but not built in this version [leave it out]"]);
     service(
         "hooks.poststart = [{ args = [] }]",
         &["2:20 services.web.hooks.poststart: path is missing [add path = \"/PROGRAM\"]"],

@@ -317,6 +317,7 @@ fn the_references_shortest_example() {
     working_dir = "/"                      # default
     hostname = "load"                      # default
     domainname = "none"                    # default
+    init = false                           # default
     autostart = true                       # default
     schedule = "none"                      # default
     profiles = []                          # default

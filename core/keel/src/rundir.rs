@@ -30,9 +30,10 @@ const CONTAINERS: &str = "containers";
 pub const APPLIED: &str = "applied.json";
 /// All that sampand ever makes in a run folder, and beside each the one that was to replace it. Nothing else is touched when
 /// it is cleared: the folder's name comes from a file that somebody wrote by hand.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     CONTAINERS,
     "bundles",
+    "init",
     "secrets",
     "io",
     "notify",

@@ -7,13 +7,14 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 23] = [
+const CRATES: [&str; 24] = [
     "core/child",
     "core/plan",
     "core/cgroups",
     "core/runtime",
     "core/service",
     "core/calendar",
+    "core/init",
     "core/api",
     "core/config",
     "core/bundle",
@@ -343,6 +344,7 @@ fn where_no_unsafe_is_needed_it_is_forbidden() {
         "core/plan",
         "core/service",
         "core/calendar",
+        "core/init",
         "core/config",
         "core/bundle",
         "core/image",

@@ -67,6 +67,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         working_dir: t.or("working_dir", Field::inside_path, "/".into()),
         hostname: t.or("hostname", hostname, name.to_string()),
         domainname: t.or("domainname", |f| f.or_none(hostname), None),
+        init: t.or("init", Field::boolean, false),
         autostart: t.or("autostart", Field::boolean, true),
         schedule: schedule::schedule(&t, restart.policy),
         profiles: t.or("profiles", |f| f.list(Field::nonempty), Vec::new()),

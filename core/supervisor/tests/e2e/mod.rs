@@ -31,6 +31,7 @@ mod holder;
 mod hooks;
 mod hundred;
 mod images;
+mod init;
 mod joined;
 mod kept;
 mod launches;

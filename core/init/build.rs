@@ -1,0 +1,21 @@
+//! Compiles src/program.rs by itself: a program without libc, whatever else this build is for.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/program.rs");
+    let var = |name: &str| std::env::var_os(name).unwrap_or_default();
+    let out = PathBuf::from(var("OUT_DIR")).join("init");
+    let mut rustc = Command::new(var("RUSTC"));
+    rustc.arg("--target").arg(var("TARGET")).arg("-o").arg(&out).arg("src/program.rs");
+    rustc.args(["--crate-name", "sampan_init", "--crate-type", "bin", "--edition", "2024"]);
+    rustc.args(["-Copt-level=s", "-Cpanic=abort", "-Cstrip=symbols", "-Crelocation-model=static"]);
+    rustc.args(["-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-static"]);
+    rustc.args(["-Clink-arg=-Wl,--build-id=none", "-Clink-arg=-Wl,-z,noexecstack"]);
+    match rustc.status() {
+        Ok(status) if status.success() => {}
+        other => panic!("cannot compile src/program.rs: {other:?}"),
+    }
+}
