@@ -165,6 +165,7 @@ pub const SERVICE: &[(&str, Shape)] = &[
     ("init", Boolean),
     ("tty", Boolean),
     ("stdin_open", Boolean),
+    ("init", Boolean),
     ("autostart", Boolean),
     ("profiles", NAMES),
     ("schedule", Nonempty),
