@@ -148,8 +148,9 @@ fn what_is_said_while_there_is_no_worker_is_heard_by_the_next() {
     let services = ["main", "child"].map(|name| service(&world, name, "notify = \"ready\""));
     world.configure(&services.concat());
     world.start();
+    // A launch that is under way ends with its worker.
+    ["main", "child"].iter().for_each(|name| world.until_state(name, "starting"));
     for (name, line) in [("main", "READY=1"), ("child", "fork READY=1")] {
-        world.until_state(name, "starting");
         let worker = world.worker().unwrap();
         kill(worker, libc::SIGSTOP);
         let fifo = world.dir().join("talk").join(name);
