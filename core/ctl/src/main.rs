@@ -57,9 +57,10 @@ fn main() -> ExitCode {
 }
 
 /// What other programs call it, and what it is here.
-const ELSEWHERE: [(&[&str], &str); 8] = [
+const ELSEWHERE: [(&[&str], &str); 9] = [
     (&["list", "ls"], "`sampanctl ps` lists the services"),
-    (&["reload", "daemon-reload"], "`sampanctl apply` reads the config again"),
+    (&["daemon-reload"], "`sampanctl apply` reads the config again"),
+    (&["run"], "`sampanctl exec` runs a program in a service, `sampan run --image` a container of its own"),
     (&["log", "journal"], "`sampanctl logs` shows output, `sampanctl events` what happened"),
     (&["rm", "remove", "delete"], "take the service out of config.toml, then `sampanctl apply`"),
     (&["create", "enable"], "write the service into config.toml, then `sampanctl up`"),
@@ -101,7 +102,8 @@ mod tests {
         };
         for (verb, says) in [
             ("list", "tip: `sampanctl ps` lists the services"),
-            ("reload", "tip: `sampanctl apply`"),
+            ("daemon-reload", "tip: `sampanctl apply`"),
+            ("run", "tip: `sampanctl exec` runs a program in a service"),
             ("rm", "tip: take the service out of config.toml"),
             ("pull", "tip: images: `sampanctl image help`"),
             ("strat", "a similar subcommand exists: 'start'"),
