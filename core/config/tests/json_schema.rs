@@ -58,6 +58,38 @@ fn every_example_validates_and_names_it() {
     }
 }
 
+/// What is shown as TOML in README.md and docs/ is a config that the schema takes: no page shows a key that is gone. Of
+/// another program's file the first table is not ours.
+#[test]
+fn every_config_in_the_documents_validates() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let pages = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages =
+        pages.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let (mut wrong, mut configs) = (Vec::new(), 0);
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for block in text.split("\n```toml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap_or(rest))
+        {
+            let name = page.file_name().unwrap().to_string_lossy();
+            let Ok(table) = block.parse::<toml::Table>() else {
+                wrong.push(format!("{name}: not TOML:\n{block}"));
+                continue;
+            };
+            if ["engine", "package", "dependencies", "lib"].iter().any(|other| table.contains_key(*other)) {
+                continue;
+            }
+            configs += 1;
+            let refused = refused(block);
+            if !refused.is_empty() {
+                wrong.push(format!("{name}: {refused:?} in\n{block}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(configs >= 5, "{configs} configs");
+}
+
 /// Of the ten mistakes those that one file shows without a look at the machine or at other services.
 #[test]
 fn the_mistakes_that_a_schema_can_see_are_refused() {
