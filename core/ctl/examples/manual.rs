@@ -172,3 +172,82 @@ fn commands(command: &Command, roff: &mut Vec<u8>) -> Result<(), Box<dyn Error>>
 fn is_global(arg: &clap::Arg) -> bool {
     arg.is_global_set() || matches!(arg.get_id().as_str(), "help" | "version")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::error::ErrorKind;
+
+    #[derive(Clone, Copy)]
+    enum Named {
+        /// To be typed as it stands.
+        Whole,
+        /// A sentence may name a verb without what it is about.
+        Verb,
+    }
+
+    /// Every command of these programs that a page shows, in a block or in a sentence, is one that they take.
+    #[test]
+    fn every_command_in_the_documents_parses() -> Result<(), Box<dyn Error>> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut pages = vec![root.join("README.md")];
+        for entry in fs::read_dir(root.join("docs"))? {
+            pages.push(entry?.path());
+        }
+        let (mut wrong, mut commands) = (Vec::new(), 0);
+        for page in pages.iter().filter(|page| page.extension().is_some_and(|end| end == "md")) {
+            let text = fs::read_to_string(page)?;
+            let shown = blocks(&text).map(|line| (line, Named::Whole));
+            for (line, named) in shown.chain(in_sentences(&text).map(|line| (line, Named::Verb))) {
+                let line = line.trim_start_matches("# ").trim_start_matches("$ ").trim_start_matches("sudo ");
+                // Up to what the shell does with it.
+                let end =
+                    [" #", " |", " >", " &", " ;", ";", " <"].iter().filter_map(|mark| line.find(mark)).min();
+                let line = line.get(..end.unwrap_or(line.len())).unwrap_or(line).trim_end();
+                let program = match line.split(' ').next() {
+                    Some("sampanctl") => sampanctl::Args::command(),
+                    Some("sampand") => sampand::Args::command(),
+                    Some("sampan-image") => sampan_image::Args::command(),
+                    _ => continue,
+                };
+                commands += 1;
+                let words = sampan_config::words::split(line);
+                let taken = words.and_then(|words| {
+                    let answer = program.try_get_matches_from(words).map(drop);
+                    answer.or_else(|why| match (why.kind(), named) {
+                        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => Ok(()),
+                        (ErrorKind::MissingRequiredArgument, Named::Verb) => Ok(()),
+                        _ => Err(why.to_string()),
+                    })
+                });
+                if let Err(why) = taken {
+                    wrong.push(format!("{}: {line}: {why}", page.display()));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(commands > 10, "{commands} commands");
+        Ok(())
+    }
+
+    /// The lines between fences that are for a shell: after its prompt, where what it answers is shown too.
+    fn blocks(text: &str) -> impl Iterator<Item = &str> {
+        let fenced = text.split("\n```").skip(1).step_by(2);
+        fenced.flat_map(|block| {
+            let console = block.strip_prefix("console\n");
+            let shell = console.or_else(|| block.strip_prefix("sh\n")).or_else(|| block.strip_prefix('\n'));
+            let lines = shell.unwrap_or_default().lines();
+            lines.filter(move |line| console.is_none() || line.starts_with("# "))
+        })
+    }
+
+    /// What stands between backticks, but for shorthand: `logs [NAME..]`, `a|b`.
+    fn in_sentences(text: &str) -> impl Iterator<Item = &str> {
+        let is_command =
+            |code: &&str| code.contains(' ') && !code.contains(['[', '|', '{', '\n']) && !code.contains("..");
+        text.split("\n```")
+            .step_by(2)
+            .flat_map(|prose| prose.split('`').skip(1).step_by(2))
+            .filter(is_command)
+    }
+}
