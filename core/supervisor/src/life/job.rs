@@ -196,6 +196,9 @@ impl Job<'_> {
         if order.notifies {
             sd_notify::socket::make(self.keel, &order.run, &order.service)
                 .map_err(|error| Problem::Io(format!("cannot make its NOTIFY_SOCKET: {error}")))?;
+        } else if bundle::notify::folder(&order.run, &order.service).exists() {
+            // By its config of before.
+            sd_notify::socket::forget(self.keel, &order.run, &order.service);
         }
         let sockets = sockets::open(self.keel, &order.service, &order.sockets)?;
         let given: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();

@@ -17,6 +17,9 @@ const AT_ONCE_MAX: usize = 16;
 /// After so many. Whoever sends more meanwhile waits for room in the queue.
 const REST: Duration = Duration::from_millis(100);
 
+/// After an error, which may not go away.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// Begins to hear a service that runs. What it has said before that stands in the queue.
 pub(super) fn hear(context: &Context, send: &Sender, entry: &mut Entry) {
     let runs = matches!(entry.machine.state, State::Starting { .. } | State::Running { .. });
@@ -60,7 +63,10 @@ fn wait(send: &Sender, name: &Arc<str>, generation: u64, socket: &Socket, rest: 
         }
         match crate::fence::readable(socket) {
             Ok(fd) => drop(fd.readable().await),
-            Err(error) => tracing::error!(service = &*name, "cannot wait for what it says: {error}"),
+            Err(error) => {
+                tracing::error!(service = &*name, "cannot wait for what it says: {error}");
+                tokio::time::sleep(AGAIN).await;
+            }
         }
         let _ = send.send(Message::Notified { name, generation });
     }))

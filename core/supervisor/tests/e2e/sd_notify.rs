@@ -249,7 +249,7 @@ fn a_life_does_not_hear_what_the_one_before_has_said() {
     world.until_state("web", "starting");
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(world.inspect("web").status.state, "starting", "the second life has said nothing");
-    world.configure(&format!("[services.other]\n{}", super::LIVE));
+    world.configure(&format!("[services.web]\n{}", super::LIVE));
     world.ok(&["apply"]);
     world.until("its socket is gone", |world| !world.dir().join("run/notify/web").exists());
 }
