@@ -69,8 +69,14 @@ fn every_config_in_the_documents_validates() {
     let (mut wrong, mut configs) = (Vec::new(), 0);
     for page in pages {
         let text = std::fs::read_to_string(&page).unwrap();
-        for block in text.split("\n```toml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap_or(rest))
-        {
+        let between = |begin: &'static str, end: &'static str| {
+            text.split(begin)
+                .skip(1)
+                .map(move |rest| rest.split(end).next().unwrap_or(rest))
+                .collect::<Vec<_>>()
+        };
+        // In a block of its own, or written by a command.
+        for block in [between("\n```toml\n", "\n```"), between(".toml <<'.'\n", "\n.\n")].concat() {
             let name = page.file_name().unwrap().to_string_lossy();
             let Ok(table) = block.parse::<toml::Table>() else {
                 wrong.push(format!("{name}: not TOML:\n{block}"));

@@ -80,6 +80,11 @@ const SECRETS: Shape = List(&Any(&[
     }),
 ]));
 
+const SOCKETS: Shape = List(&Shape::Table(Table {
+    keys: &[("listen", Like("^(tcp|udp|unix):.", "tcp:127.0.0.1:8080")), ("name", Nonempty)],
+    required: &["listen"],
+}));
+
 const PORT_OR_RANGE: Shape = Any(&[PORT, Like("^[0-9]+-[0-9]+$", "8000-8010")]);
 
 const PORTS: Shape = List(&Any(&[
@@ -248,6 +253,7 @@ pub const SERVICE: &[(&str, Shape)] = &[
     ("dns_search", NAMES),
     ("dns_opt", NAMES),
     ("extra_hosts", List(&Like("^[^:=]+[:=].", "db:192.0.2.7"))),
+    ("sockets", SOCKETS),
     ("restart.policy", POLICY),
     ("restart.delay", Duration),
     ("restart.multiplier", Number(1.0, 100.0)),
