@@ -1,7 +1,7 @@
 //! A segment that is not written any more, compressed: `0000000001.log` becomes `0000000001.log.zst`, which `zstdcat` reads.
 //!
-//! It is written under another name, takes its own when it is whole, and only then does the plain one go: whoever is killed in
-//! between leaves one that can be read, or both. Whoever opens a segment looks for the plain one first. Whoever removes one
+//! It is written under another name, takes its own when it is whole and on the disk, and only when that name is on the disk too does the
+//! plain one go: whoever is killed in between, or loses power, leaves one that can be read, or both. Whoever opens a segment looks for the plain one first. Whoever removes one
 //! removes the plain one first: so a segment that goes while it is being compressed does not come back.
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -77,10 +77,24 @@ pub fn pack(plain: &Path, stop: &AtomicBool) -> io::Result<()> {
     }
     let packed = with_ending(plain, ENDING);
     fs::rename(&unfinished, &packed)?;
+    if let Err(error) = sync_folder_of(plain) {
+        // The plain one stays. Where retention has removed it, this one has to go as well.
+        fs::remove_file(packed)?;
+        return Err(error);
+    }
     match fs::remove_file(plain) {
         // Retention was faster.
         Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_file(packed),
         removed => removed,
+    }
+}
+
+/// Some file systems cannot, and say so with EINVAL: they put names on the disk when they like.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let Some(dir) = path.parent() else { return Ok(()) };
+    match File::open(dir)?.sync_all() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
     }
 }
 
@@ -101,8 +115,10 @@ fn write_packed(plain: &Path, to: &Path, stop: &AtomicBool) -> io::Result<()> {
             n => encoder.write_all(&chunk[..n])?,
         }
     }
+    let to = encoder.finish()?;
     // max_age counts from the last record.
-    encoder.finish()?.set_modified(meta.modified()?)
+    to.set_modified(meta.modified()?)?;
+    to.sync_all()
 }
 
 /// What killed ones have left unfinished in a folder.

@@ -12,6 +12,7 @@ use logging::pack::{self, Source};
 use logging::segments::{list, path};
 use logging::spool::Spool;
 use proptest::prelude::*;
+use sampan_testkit::need;
 
 use crate::crash::start_with;
 use crate::world::{Fifo, Folder, lines, segment, soon, written};
@@ -162,6 +163,40 @@ fn a_packer_that_was_killed_leaves_what_can_be_read() {
     soon("all are compressed", LONG, || names(&web) == expected);
     assert_eq!(written(&dir.0.join("logs"), "web", "stdout"), all);
     drop(engine);
+}
+
+/// A power failure may come between any two calls, and undoes what is not synced: the compressed one has to be on the disk, its age
+/// and its name too, before the plain one goes.
+#[test]
+fn the_plain_one_goes_when_the_compressed_one_is_on_the_disk() {
+    if !need::program("strace") {
+        return;
+    }
+    let dir = Folder::new();
+    let (log, me) = (dir.0.join("strace"), std::env::current_exe().unwrap());
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-q", "-y", "-e", "trace=/utime,/sync,/rename,/unlink", "-o"]).arg(&log).arg(me);
+    // The test that compresses one segment.
+    strace.args(["--exact", "packed::a_compressed_one_is_as_old_as_its_last_line"]);
+    let ran = strace.output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    let log = fs::read_to_string(&log).unwrap();
+    let what_is_done = |line: &str| {
+        let (call, about) = line.split_once(' ')?.1.trim_start().split_once('(')?;
+        let about = about.split_once(')')?.0;
+        match call {
+            _ if call.starts_with("unlink") => about.ends_with(".log\"").then_some("the plain one goes"),
+            _ if call.starts_with("rename") => Some("takes its name"),
+            _ if call.starts_with("utime") && about.contains(".zst.new") => Some("takes its age"),
+            "fsync" if about.ends_with(".zst.new>") => Some("is synced"),
+            "fsync" => Some("the folder is synced"),
+            _ => None,
+        }
+    };
+    let done: Vec<&str> = log.lines().filter_map(what_is_done).take(5).collect();
+    let order =
+        ["takes its age", "is synced", "takes its name", "the folder is synced", "the plain one goes"];
+    assert_eq!(done, order, "{log}");
 }
 
 #[test]
