@@ -1,9 +1,15 @@
 //! The folder of volumes in state_dir: what is in it, and how one of it is removed. It is ours; what is in a volume is a service's, which
 //! may have made folders in folders without end.
-use sampan_image::store::remove_deep;
+use rustix::fs::{Dir, Mode, OFlags, RenameFlags, open, renameat_with};
+use sampan_image::store::remove_in;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// Begins the name of a folder whose volume is being removed. No volume's name begins so.
 const GONE: &str = ".gone.";
@@ -33,31 +39,55 @@ pub fn names(state_dir: &Path) -> io::Result<Vec<String>> {
 }
 
 /// A volume with all that is in it, and what an earlier removal has left. Its name is free at once: whoever is killed over this leaves no
-/// half of a volume.
+/// half of a volume. A service may have this folder itself and change any name in it meanwhile: none is followed.
 pub fn remove(state_dir: &Path, name: &str) -> io::Result<()> {
-    let all = folder(state_dir);
-    let gone = all.join(format!("{GONE}{}", std::process::id()));
-    match fs::create_dir(&gone) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+    static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let all = open(folder(state_dir), flags, Mode::empty())?;
+    let gone = format!("{GONE}{}-{}-{}", std::process::id(), unique(), now_nanos());
+    // The one call whose NotFound says that there is no such volume.
+    renameat_with(&all, name, &all, &*gone, RenameFlags::NOREPLACE)?;
+    let _turn = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    match remove_in(&all, OsStr::new(&gone)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error);
+        }
+        // Somebody else's turn took it, too.
         _ => {}
     }
-    fs::rename(all.join(name), gone.join(format!("{name}.{}", unique())))?;
-    for entry in fs::read_dir(&all)? {
-        let left = entry?;
-        if left.file_name().as_encoded_bytes().starts_with(GONE.as_bytes()) {
-            for volume in fs::read_dir(left.path())? {
-                remove_deep(&volume?.path())?;
+    collect(&all);
+    Ok(())
+}
+
+/// What removals have left that were killed, or could not remove all.
+fn collect(all: &OwnedFd) {
+    let entries = match Dir::read_from(all) {
+        Ok(entries) => entries,
+        Err(errno) => return tracing::warn!("cannot look for what is left of removed volumes: {errno}"),
+    };
+    for entry in entries.flatten() {
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if !name.as_bytes().starts_with(GONE.as_bytes()) {
+            continue;
+        }
+        match remove_in(all, name) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                let name = name.display();
+                tracing::warn!("cannot remove {name}, which is left of a removed volume: {error}");
             }
-            fs::remove_dir(left.path())?;
+            _ => {}
         }
     }
-    Ok(())
 }
 
 fn unique() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn now_nanos() -> u128 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos()
 }
 
 #[cfg(test)]
@@ -91,6 +121,37 @@ mod tests {
         assert_eq!(left, [".data.2.3.new", "a file", "web+srv"]);
         assert!(outside.join("kept").exists() && Path::new("/etc").exists());
         assert_eq!(remove(&state, "data").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_what_is_left_is_not_followed() {
+        let kept = Folder::new();
+        let state = kept.path("state");
+        fs::create_dir_all(folder(&state).join("data/x")).unwrap();
+        fs::create_dir_all(kept.path("outside/a/b")).unwrap();
+        std::os::unix::fs::symlink(kept.path("outside"), folder(&state).join(".gone.9")).unwrap();
+        remove(&state, "data").unwrap();
+        assert!(kept.path("outside/a/b").exists());
+        assert_eq!(fs::read_dir(folder(&state)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn several_at_once_do_not_get_into_each_others_way() {
+        let kept = Folder::new();
+        let state = kept.path("state");
+        for round in 0..40 {
+            for volume in 0..8 {
+                fs::create_dir_all(folder(&state).join(format!("v{volume}/a/b/c"))).unwrap();
+            }
+            std::thread::scope(|scope| {
+                let state = &state;
+                let all = (0..8).map(|volume| scope.spawn(move || remove(state, &format!("v{volume}"))));
+                for removed in all.collect::<Vec<_>>() {
+                    removed.join().unwrap().unwrap_or_else(|error| panic!("round {round}: {error}"));
+                }
+            });
+            assert_eq!(fs::read_dir(folder(&state)).unwrap().count(), 0, "round {round}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::blobs::serial;
-use super::{Alone, Store, locks, sync_folder};
+use super::{Alone, Store, remove, sync_folder};
 use crate::config::ConfigDocument;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ impl Store {
         }
         for name in names_in(&self.tmp())? {
             pruned.bytes += size(&self.tmp().join(&name));
-            locks::remove_tree(&self.tmp().join(name));
+            remove::remove_tree(&self.tmp().join(name));
         }
         Ok(pruned)
     }
@@ -68,7 +68,7 @@ impl Store {
         fs::rename(path, &away).map_err(|e| Error::io("remove", path, e))?;
         crash::point("a blob or layer is out of the way, not removed");
         path.parent().map_or(Ok(()), sync_folder)?;
-        locks::remove_tree(&away);
+        remove::remove_tree(&away);
         Ok(bytes)
     }
 }

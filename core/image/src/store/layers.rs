@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, open, syncfs};
 use sampan_journal::crash;
 
 use super::blobs::serial;
-use super::{Store, locks, rename_new};
+use super::{Store, locks, remove, rename_new};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 
@@ -130,7 +130,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        locks::remove_tree(&self.path);
+        remove::remove_tree(&self.path);
         if sampan_lock::is_at(&self.lock, &self.lock_path) {
             let _ = fs::remove_file(&self.lock_path);
         }

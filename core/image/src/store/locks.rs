@@ -9,15 +9,14 @@
 //! what the other needs: who holds a layer waits for blobs and for lower layers only, who holds a blob for nothing.
 
 use std::fs::{self, File};
-use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::blobs::serial;
+use super::remove::remove_tree;
 use super::{Store, open_ours};
 use crate::error::{Error, Kind, Result};
 
@@ -115,59 +114,4 @@ pub(super) fn hold(path: &Path, waiting: &dyn Fn()) -> Result<File> {
 
 fn wait(file: &impl AsFd, how: FlockOperation) -> rustix::io::Result<()> {
     retry_on_intr(|| flock(file, how))
-}
-
-/// All of it, as far as it goes: what is left is tried again by the next writer.
-pub(super) fn remove_tree(path: &Path) {
-    let is_folder = fs::symlink_metadata(path).is_ok_and(|m| m.is_dir());
-    if !is_folder {
-        let _ = fs::remove_file(path);
-    } else if fs::remove_dir_all(path).is_err() {
-        let _ = remove_deep(path);
-    }
-}
-
-/// Folders in folders, more than there can be descriptors, bytes in a path, or calls on a stack: each is moved up into the first
-/// before it is emptied. What cannot go keeps nothing else from going; the first such error is told.
-pub fn remove_deep(path: &Path) -> io::Result<()> {
-    if !fs::symlink_metadata(path)?.is_dir() {
-        return fs::remove_file(path);
-    }
-    let mut first = Ok(());
-    let mut note = |result: io::Result<()>| {
-        if first.is_ok() {
-            first = result;
-        }
-    };
-    let mut todo = vec![path.to_owned()];
-    while let Some(folder) = todo.pop() {
-        // The first one is read whole before anything is moved into it.
-        let entries = fs::read_dir(&folder).map(|entries| entries.flatten().collect::<Vec<_>>());
-        for entry in entries.unwrap_or_else(|error| {
-            note(Err(error));
-            Vec::new()
-        }) {
-            let inner = entry.path();
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                note(fs::remove_file(inner));
-            } else if fs::remove_dir(&inner).is_err() {
-                let up = path.join(unused());
-                match fs::rename(&inner, &up) {
-                    Ok(()) => todo.push(up),
-                    Err(error) => note(Err(error)),
-                }
-            }
-        }
-        if folder != path {
-            note(fs::remove_dir(&folder));
-        }
-    }
-    note(fs::remove_dir(path));
-    first
-}
-
-/// A name that nobody can have guessed.
-fn unused() -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    format!("deep-{}-{}-{}", std::process::id(), serial(), now.as_nanos())
 }

@@ -16,6 +16,7 @@ mod gc;
 mod index;
 mod layers;
 mod locks;
+mod remove;
 mod uses;
 
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -29,7 +30,8 @@ pub use blobs::{Blob, Partial};
 pub use gc::Pruned;
 pub use index::{Image, Name};
 pub use layers::{ChainId, Claim, Staging};
-pub use locks::{Alone, Writer, remove_deep};
+pub use locks::{Alone, Writer};
+pub use remove::{remove_deep, remove_in};
 
 use crate::error::{Error, Kind, Result};
 

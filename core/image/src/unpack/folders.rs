@@ -2,7 +2,6 @@
 //! it: a link on the way leads on inside of it, as it does in the container.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use rustix::io::Errno;
 use sampan_runtime::kernel::lookup::open_in_root;
 
 use crate::error::{Error, Result};
+use crate::store::remove_in;
 use crate::tar::show;
 
 pub const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
@@ -150,9 +150,7 @@ impl Folders {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if for_folder => return Ok(Before::Folder),
             FileType::Directory => {
-                // Not through links: the last part is a folder, and those before it are this descriptor.
-                let tree = fd_path(at).join(name);
-                fs::remove_dir_all(tree).map_err(|e| Error::io("replace", &path, e))?;
+                remove_in(at, name).map_err(|e| Error::io("replace", &path, e))?;
             }
             _ => unlinkat(at, name, AtFlags::empty()).map_err(fail)?,
         }

@@ -5,28 +5,54 @@ use crate::volumes;
 use sampan_api as api;
 use sampan_config::schema::{Config, NetworkMode, SecretSource, Service, VolumeSource};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The plugin that knows of networks.
 const NETWORK: &str = "network";
 
-/// Volumes by name, without those that are in the folder alone.
+/// Volumes by name.
 type Volumes = BTreeMap<String, api::Volume>;
+
+/// What the config says of volumes, and the configs of what runs.
+struct Known {
+    /// Without those that are in the folder alone.
+    volumes: Volumes,
+    /// The names of all services.
+    services: BTreeSet<String>,
+    binds: Vec<Bind>,
+    state_dir: PathBuf,
+}
+
+/// A path that a service has.
+struct Bind {
+    service: String,
+    path: PathBuf,
+    writes: bool,
+}
+
+impl Bind {
+    /// Whether it has some of a volume, or may change it: what is read at a folder far above, as by a monitor that has all of the host,
+    /// is no use of it.
+    fn uses(&self, volume: &Path) -> bool {
+        self.path.starts_with(volume) || (self.writes && volume.starts_with(&self.path))
+    }
+}
 
 impl Worker {
     pub(super) fn volumes(&self, answer: Answer<Vec<api::Volume>>) {
-        let (known, services, state_dir) = self.known_volumes();
+        let known = self.known_volumes();
         tokio::task::spawn_blocking(move || {
-            let all = all_volumes(known, &services, &state_dir);
+            let all = all_volumes(known);
             let _ = answer.send(all.map(|all| all.into_values().collect()));
         });
     }
 
     /// Only of our own folder: what a path of the config's is else, nobody here knows.
     pub(super) fn remove_volume(&self, name: String, answer: Answer<api::Volume>) {
-        let (known, services, state_dir) = self.known_volumes();
+        let known = self.known_volumes();
+        let state_dir = known.state_dir.clone();
         tokio::task::spawn_blocking(move || {
-            let removed = all_volumes(known, &services, &state_dir).and_then(|mut all| {
+            let removed = all_volumes(known).and_then(|mut all| {
                 let Some(volume) = all.remove(&name) else {
                     return Err(no_such(
                         "volume",
@@ -49,8 +75,8 @@ impl Worker {
         });
     }
 
-    /// What the config names, the names of all services, and state_dir.
-    fn known_volumes(&self) -> (Volumes, BTreeSet<String>, PathBuf) {
+    /// What the config says of them.
+    fn known_volumes(&self) -> Known {
         let mut known: Volumes = BTreeMap::new();
         for (name, volume) in &self.config.volumes {
             known.insert(name.clone(), volume_of(name, volume.path.display().to_string(), "config"));
@@ -58,21 +84,26 @@ impl Worker {
         // Those that live by an earlier config too.
         let live = self.fleet.entries.values().map(|entry| entry.config());
         let configured = self.config.services.values().map(|service| &**service);
-        let mut services = BTreeSet::new();
+        let (mut services, mut binds) = (BTreeSet::new(), Vec::new());
         for service in configured.chain(live) {
             services.insert(service.name.clone());
             for used in &service.volumes {
-                let VolumeSource::Named(name, volume) = &used.source else { continue };
-                let path = volume.path.display().to_string();
-                let volume = known.entry(name.clone()).or_insert_with(|| volume_of(name, path, "left"));
-                volume.services.push(service.name.clone());
+                match &used.source {
+                    VolumeSource::Named(name, volume) => {
+                        let path = volume.path.display().to_string();
+                        let volume =
+                            known.entry(name.clone()).or_insert_with(|| volume_of(name, path, "left"));
+                        volume.services.push(service.name.clone());
+                    }
+                    VolumeSource::Path(path) => binds.push(Bind {
+                        service: service.name.clone(),
+                        path: path.clone(),
+                        writes: !used.read_only,
+                    }),
+                }
             }
         }
-        for volume in known.values_mut() {
-            volume.services.sort();
-            volume.services.dedup();
-        }
-        (known, services, self.context.dirs.state.clone())
+        Known { volumes: known, services, binds, state_dir: self.context.dirs.state.clone() }
     }
 
     pub(super) fn secrets(&self) -> Vec<api::Secret> {
@@ -111,27 +142,40 @@ fn volume_of(name: &str, path: String, kind: &str) -> api::Volume {
     api::Volume { name: name.into(), path, kind: kind.into(), services: Vec::new() }
 }
 
-/// With those that are in the folder alone.
-fn all_volumes(
-    mut known: Volumes,
-    services: &BTreeSet<String>,
-    state_dir: &std::path::Path,
-) -> Result<Volumes, api::Failure> {
-    let folder = volumes::folder(state_dir);
+/// With those that are in the folder alone, and with all who use them.
+fn all_volumes(known: Known) -> Result<Volumes, api::Failure> {
+    let Known { volumes: mut all, services, mut binds, state_dir } = known;
+    let folder = volumes::folder(&state_dir);
     let cannot = |error| failure("internal", format!("cannot look into {}: {error}", folder.display()));
-    for name in volumes::names(state_dir).map_err(cannot)? {
+    for name in volumes::names(&state_dir).map_err(cannot)? {
         let path = folder.join(&name).display().to_string();
         // Of an image, it is called by its service and its place there: `web+var+lib`.
         let owner = name.split_once('+').map(|(service, _)| service.to_owned());
         let owner = owner.filter(|service| services.contains(service));
         let kind = if owner.is_some() { "image" } else { "left" };
-        let volume = known.entry(name.clone()).or_insert_with(|| volume_of(&name, path, kind));
+        let volume = all.entry(name.clone()).or_insert_with(|| volume_of(&name, path, kind));
         volume.services.extend(owner);
     }
-    Ok(known)
+    // Whatever links there are on the way.
+    for bind in &mut binds {
+        bind.path = real(&bind.path);
+    }
+    for volume in all.values_mut() {
+        let path = real(Path::new(&volume.path));
+        let using = binds.iter().filter(|bind| bind.uses(&path));
+        volume.services.extend(using.map(|bind| bind.service.clone()));
+        volume.services.sort();
+        volume.services.dedup();
+    }
+    Ok(all)
 }
 
-fn may_go(volume: &api::Volume, state_dir: &std::path::Path) -> Result<(), api::Failure> {
+/// As it is written if it is not there.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+fn may_go(volume: &api::Volume, state_dir: &Path) -> Result<(), api::Failure> {
     let name = &volume.name;
     if !volume.services.is_empty() {
         let services = volume.services.join(", ");
@@ -143,7 +187,7 @@ fn may_go(volume: &api::Volume, state_dir: &std::path::Path) -> Result<(), api::
         ));
     }
     let ours = volumes::folder(state_dir).join(name);
-    if std::path::Path::new(&volume.path) != ours {
+    if Path::new(&volume.path) != ours {
         return Err(failure(
             "refused",
             format!(
@@ -207,6 +251,41 @@ fn add_status(network: &mut api::Network, status: &serde_json::Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_a_volumes_path_uses_it_too() {
+        let kept = sampan_testkit::Folder::new();
+        let state_dir = kept.path("state");
+        let folder = volumes::folder(&state_dir);
+        for name in ["data", "data2"] {
+            std::fs::create_dir_all(folder.join(name).join("in it")).unwrap();
+        }
+        std::os::unix::fs::symlink(folder.join("data"), kept.path("link")).unwrap();
+        let cases = [
+            (folder.join("data"), false, "data"),
+            (folder.join("data/in it"), false, "data"),
+            (kept.path("link/in it"), true, "data"),
+            (folder.clone(), true, "data data2"),
+            (state_dir.clone(), true, "data data2"),
+            (PathBuf::from("/"), true, "data data2"),
+            // A monitor's.
+            (PathBuf::from("/"), false, ""),
+            (kept.path("elsewhere"), true, ""),
+        ];
+        for (path, writes, used) in cases {
+            let bind = Bind { service: "web".into(), path: path.clone(), writes };
+            let known = Known {
+                volumes: Volumes::new(),
+                services: BTreeSet::new(),
+                binds: vec![bind],
+                state_dir: state_dir.clone(),
+            };
+            let all = all_volumes(known).unwrap();
+            let is_used = |volume: &&api::Volume| volume.services == ["web"];
+            let found: Vec<&str> = all.values().filter(is_used).map(|volume| &*volume.name).collect();
+            assert_eq!(found.join(" "), used, "{} {writes}", path.display());
+        }
+    }
 
     #[test]
     fn a_plugin_may_answer_anything() {
