@@ -1,5 +1,6 @@
 //! `cp`: files into a running container and out of it, through its root as /proc/PID/root shows it. What is in there is a stranger's: no
 //! path of it is looked up but below that root, no name is followed twice, and nothing but folders, regular files and links is copied.
+mod maker;
 mod place;
 mod tree;
 

@@ -1,5 +1,6 @@
 //! Copies a tree from one folder to another by descriptors: each name is opened once, without following it, and what was opened is what
 //! is copied. So whoever changes either tree meanwhile gets something else copied, and nothing outside of both.
+use super::maker::as_owner;
 use super::place::{Source, Target};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
@@ -130,15 +131,15 @@ impl Copying<'_> {
             FileType::RegularFile => self.file(from, &found, path, to, name)?,
             FileType::Symlink => {
                 let text = readlinkat(from, "", Vec::new()).map_err(wrong("read the link"))?;
-                let made = replace(to, name, |temporary| {
-                    symlinkat(&*text, to, temporary)?;
+                let made = replace(to, name, self.owner, |temporary| {
+                    as_owner(self.owner, || symlinkat(&*text, to, temporary))?;
                     let (uid, gid) = self.owner.ids();
                     chownat(to, temporary, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
                 });
                 made.map_err(self.not_made(path))?;
             }
             FileType::Directory => {
-                let made = mkdirat(to, name, Mode::RWXU);
+                let made = as_owner(self.owner, || mkdirat(to, name, Mode::RWXU));
                 let is_new = made.is_ok();
                 match made {
                     Err(Errno::EXIST) | Ok(()) => {}
@@ -213,9 +214,9 @@ impl Copying<'_> {
         let reopened = openat(CWD, format!("/proc/self/fd/{}", from.as_raw_fd()), flags, Mode::empty());
         let from = reopened.map_err(|errno| failure("open", path, errno))?;
         let owner = self.owner;
-        let copied = replace(to, name, |temporary| {
+        let copied = replace(to, name, owner, |temporary| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let copy = openat(to, temporary, flags, Mode::RUSR | Mode::WUSR)?;
+            let copy = as_owner(owner, || openat(to, temporary, flags, Mode::RUSR | Mode::WUSR))?;
             let bytes = contents(&from, &copy, found.st_size.try_into().unwrap_or(0))?;
             let (uid, gid) = owner.ids();
             fchown(&copy, uid, gid)?;
@@ -231,12 +232,14 @@ impl Copying<'_> {
 fn replace<T>(
     folder: BorrowedFd<'_>,
     name: &OsStr,
+    owner: Owner,
     make: impl FnOnce(&str) -> rustix::io::Result<T>,
 ) -> rustix::io::Result<T> {
     let mut random = [0; 8];
     rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::empty())?;
     let temporary = format!(".sampanctl-cp-{:016x}", u64::from_ne_bytes(random));
-    let made = make(&temporary).and_then(|made| renameat(folder, &temporary, folder, name).map(|()| made));
+    let made = make(&temporary)
+        .and_then(|made| as_owner(owner, || renameat(folder, &temporary, folder, name)).map(|()| made));
     if made.is_err() {
         let _ = unlinkat(folder, &temporary, AtFlags::empty());
     }

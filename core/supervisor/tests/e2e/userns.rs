@@ -105,6 +105,49 @@ fn a_service_on_a_root_of_any_kind_has_ids_of_its_own_and_keeps_them() {
 }
 
 #[test]
+fn what_is_copied_into_a_service_is_its_roots_on_mounts_of_each_kind() {
+    let mut world = world!("");
+    if !ready() {
+        return;
+    }
+    subids(&world, "sampan:1000000:131072\n");
+    let dir = world.dir().to_owned();
+    let shown = dir.display();
+    let keys =
+        format!("{LIVE}security.userns = \"auto\"\nvolumes = [\"{shown}/data:/data\"]\ntmpfs = [\"/tmp\"]\n");
+    world.configure(&format!(
+        "[services.rw]\n{keys}rootfs = {{ path = \"{shown}/rootfs\", mode = \"rw\" }}\n\
+         [services.scratch]\n{keys}rootfs = {{ path = \"{shown}/rootfs\", mode = \"scratch\" }}\n"
+    ));
+    for folder in ["data/of33", "here/tree/inner"] {
+        fs::create_dir_all(dir.join(folder)).unwrap();
+    }
+    // Root inside may write there, whoever it belongs to.
+    chown(dir.join("data/of33"), Some(33), Some(33)).unwrap();
+    fs::write(dir.join("here/tree/inner/file"), "text").unwrap();
+    std::os::unix::fs::symlink("inner/file", dir.join("here/tree/link")).unwrap();
+    world.start();
+    for service in ["rw", "scratch"] {
+        world.until_state(service, "running");
+        for to in ["/data", "/data/of33", "/etc", "/tmp"] {
+            let tree = dir.join("here/tree");
+            // A second time over what is there.
+            for _ in 0..2 {
+                assert_eq!(world.ok(&["cp", tree.to_str().unwrap(), &format!("{service}:{to}")]), "");
+            }
+            let line = format!(
+                "cat {to}/tree/link; cd {to}/tree; stat -c ' %u:%g' . link inner/file; ls -a {to} | grep -c sampanctl"
+            );
+            let found = world.ctl(&["exec", service, "/bin/sh", "-c", &line]);
+            assert_eq!(found.out, "text 0:0\n 0:0\n 0:0\n0\n", "{service}:{to} {found:?}");
+        }
+    }
+    assert_eq!(fs::metadata(dir.join("data/of33/tree/inner/file")).unwrap().uid(), 0);
+    world.ok(&["cp", "rw:/data/of33/tree", dir.join("back").to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(dir.join("back/link")).unwrap(), "text");
+}
+
+#[test]
 fn where_there_are_fewer_ranges_than_services_one_is_shared_and_that_is_said() {
     let mut world = world!("");
     if !ready() {
