@@ -1,6 +1,7 @@
 //! `sampand -d`: a sampand in the background, where no service manager starts one. Whoever asks for it reads the config, starts the
 //! same program again in a session of its own, with its output in a file, and stays until that one answers on the control socket
 //! with the number of its own process, or has ended.
+use crate::own_log::{BYTES_MAX, LOG, OLD_LOG};
 use crate::source::{Files, Source};
 use rustix::fs::OFlags;
 use sampan_api as api;
@@ -20,11 +21,6 @@ use std::time::{Duration, Instant};
 
 /// The first argument of the sampand that runs in the background.
 pub const BACKGROUND: &str = "--background";
-/// In state_dir; what it was before, when it had become too long.
-const LOG: &str = "sampand.log";
-const OLD_LOG: &str = "sampand.log.1";
-/// A start begins a new log where the last one is longer.
-const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Of the log, shown when a start fails.
 const SHOWN_BYTES_MAX: u64 = 64 * 1024;
 /// Plugins that open, a predecessor that is followed: it takes longer only where something hangs.
@@ -154,7 +150,7 @@ impl Log {
         rundir::make_state(state_dir).map_err(|error| failed(error.to_string()))?;
         let path = state_dir.join(LOG);
         let cannot = |error: io::Error| failed(format!("cannot open {}: {error}", path.display()));
-        if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_BYTES_MAX) {
+        if fs::metadata(&path).is_ok_and(|log| log.len() > BYTES_MAX) {
             fs::rename(&path, state_dir.join(OLD_LOG)).map_err(cannot)?;
         }
         let flags = (OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK).bits();

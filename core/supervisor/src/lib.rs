@@ -8,6 +8,7 @@
 pub mod clock;
 mod fence;
 mod task;
+mod own_log;
 pub mod view;
 pub mod log;
 

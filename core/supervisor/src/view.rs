@@ -3,6 +3,7 @@
 //! One thread owns standard output. Everybody else hands it finished lines through a bounded queue and never waits:
 //! a terminal stopped with Ctrl-S must not stop the loop. What does not fit is counted and the count is shown.
 //! Absent on purpose: any state of services; a line is formatted where its facts are.
+use crate::own_log::keep_stdout_short;
 use sampan_plugin_host::queue::{Receiver, Sender, bounded};
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -60,7 +61,7 @@ impl View {
         std::thread::Builder::new()
             .name("view".into())
             .stack_size(128 * 1024)
-            .spawn(move || write_lines(&queue, &dropped, &width, colour))?;
+            .spawn(move || write_lines(&queue, &dropped, &width, colour, output))?;
         Ok(view)
     }
 
@@ -104,7 +105,13 @@ impl View {
     }
 }
 
-fn write_lines(queue: &Receiver<Line>, dropped: &AtomicU64, width: &AtomicUsize, colour: bool) {
+fn write_lines(
+    queue: &Receiver<Line>,
+    dropped: &AtomicU64,
+    width: &AtomicUsize,
+    colour: bool,
+    output: Output,
+) {
     let mut text = String::new();
     while let Some(first) = queue.recv() {
         let mut waiting = Vec::new();
@@ -128,6 +135,11 @@ fn write_lines(queue: &Receiver<Line>, dropped: &AtomicU64, width: &AtomicUsize,
             return;
         }
         text.clear();
+        if output == Output::File
+            && let Some(lost) = keep_stdout_short()
+        {
+            tracing::warn!("{lost}");
+        }
         for done in waiting {
             let _ = done.try_send(());
         }

@@ -114,3 +114,25 @@ fn up_starts_a_sampand_where_there_is_none() {
     assert_eq!(world.get::<api::Version>("/v1/version").unwrap().keel_pid, keel);
     down(&world);
 }
+
+#[test]
+fn its_log_stays_short_while_it_runs() {
+    use std::io::Write;
+    let world = world!("{TALKS}");
+    assert_eq!(sampand(&world, &["-d"]).code, 0);
+    world.until_state("web", "running");
+    let (log, old) = (world.dir().join("state/sampand.log"), world.dir().join("state/sampand.log.1"));
+    // As if it had said that much.
+    for round in ["first", "second"] {
+        let mut writes = fs::File::options().append(true).open(&log).unwrap();
+        writes.write_all(format!("{round}{}\n", "x".repeat(9 << 20)).as_bytes()).unwrap();
+        world.ok(&["restart", "web"]);
+        world.until("it is short", |_| fs::metadata(&log).unwrap().len() < 1 << 20);
+        world.until("it is kept", |_| fs::read_to_string(&old).is_ok_and(|text| text.contains(round)));
+        world.until_state("web", "running");
+    }
+    assert!(fs::metadata(&old).unwrap().len() < 10 << 20, "one before it");
+    assert_eq!(fs::metadata(&old).unwrap().permissions().mode() & 0o777, 0o600);
+    down(&world);
+    assert!(fs::read_to_string(&log).unwrap().lines().last().unwrap().starts_with("20"));
+}
