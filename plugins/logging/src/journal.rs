@@ -8,9 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -19,8 +18,10 @@ use crate::config::Driver;
 use crate::record::{STREAMS, is_remark, parse};
 
 pub const SOCKET: &str = "/run/systemd/journal/socket";
-/// A journal that takes nothing for so long holds up nobody any longer.
+/// A journal that takes nothing for so long, from nobody, is not waited for any longer.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// What it refused so long ago says nothing about now.
+const FORGOTTEN: Duration = Duration::from_secs(2);
 /// A larger entry goes as a file, which the socket's buffer need not hold.
 const DATAGRAM_BYTES_MAX: usize = 32 * 1024;
 
@@ -31,20 +32,36 @@ const WARNING: &str = "4";
 
 pub struct Journal {
     path: PathBuf,
-    socket: Mutex<Option<UnixDatagram>>,
+    link: Mutex<Link>,
+}
+
+#[derive(Default)]
+struct Link {
+    socket: Option<UnixDatagram>,
+    /// It has taken nothing, of any service, since the first of these, and was asked at the second.
+    refused: Option<(Instant, Instant)>,
+    entry: Vec<u8>,
+}
+
+/// Why the journal has not taken an entry.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It is full: it may take it in a moment.
+    Busy,
+    Failed(io::Error),
 }
 
 impl Journal {
     pub fn new(path: PathBuf) -> Journal {
-        Journal { path, socket: Mutex::new(None) }
+        Journal { path, link: Mutex::default() }
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    fn socket(&self) -> MutexGuard<'_, Option<UnixDatagram>> {
-        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connect(&self) -> io::Result<UnixDatagram> {
@@ -55,9 +72,9 @@ impl Journal {
 
     /// Whether it is there. The error says what to do.
     pub fn reach(&self) -> io::Result<()> {
-        let mut socket = self.socket();
-        if socket.is_none() {
-            *socket = Some(self.connect().map_err(|error| {
+        let mut link = self.link();
+        if link.socket.is_none() {
+            link.socket = Some(self.connect().map_err(|error| {
                 io::Error::new(
                     error.kind(),
                     format!(
@@ -71,34 +88,25 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether it takes anything, within its patience.
-    pub fn is_ready(&self) -> io::Result<()> {
-        let mut socket = self.socket();
-        let connected = match socket.take() {
-            Some(socket) => socket,
-            None => self.connect()?,
-        };
-        wait(&connected)?;
-        *socket = Some(connected);
-        Ok(())
-    }
-
-    /// `Err`: so many bytes of `records`, whole ones, were sent.
-    pub fn send(&self, service: &str, records: &[u8]) -> Result<(), (usize, io::Error)> {
-        let (mut entry, mut done) = (Vec::new(), 0);
-        for line in records.split_inclusive(|byte| *byte == b'\n') {
-            write_entry(&mut entry, service, line.strip_suffix(b"\n").unwrap_or(line));
-            if !entry.is_empty() {
-                self.send_entry(&entry).map_err(|error| (done, error))?;
+    /// A record, without ever waiting: who logs has others to see to.
+    pub fn send(&self, service: &str, record: &[u8]) -> Result<(), Refusal> {
+        let mut link = self.link();
+        let mut entry = std::mem::take(&mut link.entry);
+        write_entry(&mut entry, service, record.strip_suffix(b"\n").unwrap_or(record));
+        let sent = if entry.is_empty() { Ok(()) } else { self.send_entry(&mut link.socket, &entry) };
+        link.entry = entry;
+        match sent {
+            Err(error) if is_full(&error) => Err(link.refuse(Instant::now())),
+            Err(error) => Err(Refusal::Failed(error)),
+            Ok(()) => {
+                link.refused = None;
+                Ok(())
             }
-            done += line.len();
         }
-        Ok(())
     }
 
-    fn send_entry(&self, entry: &[u8]) -> io::Result<()> {
-        let mut socket = self.socket();
-        if let Some(connected) = &*socket {
+    fn send_entry(&self, socket: &mut Option<UnixDatagram>, entry: &[u8]) -> io::Result<()> {
+        if let Some(connected) = socket {
             match send_to(connected, entry) {
                 // It was started anew, under the same name.
                 Err(error) if is_gone(&error) => *socket = None,
@@ -106,10 +114,27 @@ impl Journal {
             }
         }
         let connected = self.connect()?;
-        send_to(&connected, entry)?;
+        let sent = send_to(&connected, entry);
         *socket = Some(connected);
-        Ok(())
+        sent
     }
+}
+
+impl Link {
+    fn refuse(&mut self, now: Instant) -> Refusal {
+        let known = self.refused.filter(|(_, last)| now < *last + FORGOTTEN);
+        let since = known.map_or(now, |(since, _)| since);
+        self.refused = Some((since, now));
+        if now < since + PATIENCE {
+            return Refusal::Busy;
+        }
+        Refusal::Failed(io::Error::new(io::ErrorKind::TimedOut, "the journal takes nothing"))
+    }
+}
+
+/// ENOBUFS is a matter of memory, EAGAIN of the journal's queue.
+fn is_full(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AGAIN | Errno::NOBUFS))
 }
 
 fn is_gone(error: &io::Error) -> bool {
@@ -117,36 +142,19 @@ fn is_gone(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| gone.contains(&errno))
 }
 
-fn wait(socket: &UnixDatagram) -> io::Result<()> {
-    let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.as_nanos() as i64 };
-    let mut fds = [PollFd::new(socket, PollFlags::OUT)];
-    match poll(&mut fds, Some(&patience)) {
-        Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "the journal takes nothing")),
-        // An error of the socket is told by what is sent next.
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 fn send_to(socket: &UnixDatagram, entry: &[u8]) -> io::Result<()> {
     if entry.len() > DATAGRAM_BYTES_MAX {
         return send_file(socket, entry);
     }
-    match retry(socket, || rustix::net::send(socket, entry, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)) {
+    match send_once(|| rustix::net::send(socket, entry, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)) {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::MSGSIZE) => send_file(socket, entry),
         sent => sent,
     }
 }
 
-fn retry(socket: &UnixDatagram, send: impl Fn() -> Result<usize, Errno>) -> io::Result<()> {
-    loop {
-        match send() {
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN | Errno::NOBUFS) => wait(socket)?,
-            Err(error) => return Err(error.into()),
-        }
-    }
+fn send_once(send: impl Fn() -> Result<usize, Errno>) -> io::Result<()> {
+    rustix::io::retry_on_intr(send)?;
+    Ok(())
 }
 
 /// The journal takes a file from whoever has sealed it.
@@ -160,7 +168,7 @@ fn send_file(socket: &UnixDatagram, entry: &[u8]) -> io::Result<()> {
         SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,
     )?;
     let fds = [fd.as_fd()];
-    retry(socket, || {
+    send_once(|| {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&fds));

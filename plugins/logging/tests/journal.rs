@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use logging::Logging;
 use logging::config::{Driver, OnFull, Settings};
@@ -201,40 +201,113 @@ fn a_journal_that_takes_nothing_or_goes_holds_up_nobody_and_the_count_is_said() 
 }
 
 #[test]
-fn with_on_full_block_it_waits_for_the_journal() {
-    const LINES: usize = 5000;
+fn with_on_full_block_it_waits_for_the_journal_and_nothing_is_dropped() {
+    const LINES: usize = 20_000;
     let dir = Folder::new();
     let listener = Listener::new(&dir.0.join("socket"));
     let out = Fifo::new(&dir.0, "out");
-    // Each read of a few lines: what the journal takes while one is written is all that can be lost.
     let settings = Settings { on_full: OnFull::Block, ..settings() };
     let engine = start(&dir, Spool::create().unwrap(), settings, [Some(out.read_end()), None]);
     let to = out.container.try_clone().unwrap();
-    let writer = std::thread::spawn(move || {
-        for n in 0..LINES {
-            writeln!(&to, "line {n} {}", "z".repeat(100)).unwrap();
-            if n % 4 == 0 {
-                std::thread::sleep(Duration::from_micros(200));
-            }
-        }
-    });
+    let writer = std::thread::spawn(move || write_lines(&to, LINES));
     std::thread::sleep(Duration::from_millis(2500));
     assert!(!writer.is_finished(), "the container waits");
-    let reader = std::thread::spawn(move || {
-        let (mut kept, mut dropped, mut last) = (0, 0, None);
-        while last != Some(LINES - 1) {
-            let text = listener.text();
-            match text.strip_prefix("dropped lines=") {
-                Some(rest) => dropped += rest.split(' ').next().unwrap().parse::<usize>().unwrap(),
-                None => (kept, last) = (kept + 1, text.split(' ').nth(1).and_then(|n| n.parse().ok())),
-            }
-        }
-        (kept, dropped)
-    });
+    (0..LINES).for_each(|n| assert_eq!(listener.text(), line(n)));
     writer.join().unwrap();
-    let (kept, dropped) = reader.join().unwrap();
-    assert_eq!(kept + dropped, LINES);
-    drop(engine);
+    let figures = engine.status().blocking_recv().unwrap()["web"];
+    assert_eq!((figures.lines, figures.dropped), (LINES as u64, 0));
+}
+
+fn line(n: usize) -> String {
+    format!("line {n} {}", "z".repeat(n % 200))
+}
+
+fn write_lines(mut to: &File, lines: usize) {
+    let all: String = (0..lines).map(|n| line(n) + "\n").collect();
+    to.write_all(all.as_bytes()).unwrap();
+}
+
+/// Services whose log is the journal, with a line each, and one whose log is not.
+fn attach_more(engine: &Engine, dir: &Folder, others: usize) -> (Vec<Fifo>, Fifo) {
+    let attach = |name: &str, settings: Settings| {
+        let pipe = Fifo::new(&dir.0, name);
+        let pipes = [Some(Arc::new(pipe.read_end())), None];
+        let attachment = Attachment { service: name.into(), container: Container(2), settings, pipes };
+        engine.attach(attachment).blocking_recv().unwrap().unwrap();
+        pipe
+    };
+    let others = (0..others).map(|n| attach(&format!("other-{n}"), settings())).collect();
+    (others, attach("local", Settings::default()))
+}
+
+/// However many services wait for it, and whatever they do meanwhile.
+#[test]
+fn a_journal_that_takes_nothing_does_not_hold_up_who_logs_elsewhere() {
+    let dir = Folder::new();
+    let _listener = Listener::new(&dir.0.join("socket"));
+    let out = Fifo::new(&dir.0, "out");
+    let engine = start(&dir, Spool::create().unwrap(), settings(), [Some(out.read_end()), None]);
+    write_lines(&out.container, 2000);
+    let (others, local) = attach_more(&engine, &dir, 40);
+    let end = Instant::now() + Duration::from_secs(6);
+    let talk = std::thread::spawn(move || {
+        while Instant::now() < end {
+            others.iter().for_each(|other| writeln!(&other.container, "a line").unwrap());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let longest = (0..40).map(|_| {
+        let begin = Instant::now();
+        // More than its pipe holds.
+        local.container.try_clone().unwrap().write_all(&[b'x'; 256 << 10]).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        begin.elapsed()
+    });
+    let longest = longest.max().unwrap();
+    assert!(longest < Duration::from_millis(700), "{longest:?}");
+    talk.join().unwrap();
+}
+
+/// Nor one that takes entries one by one; and who has it as its log is slowed down, and loses nothing.
+#[test]
+fn a_slow_journal_slows_down_only_those_who_log_to_it() {
+    const LINES: usize = 3000;
+    let dir = Folder::new();
+    let listener = Listener::new(&dir.0.join("socket"));
+    let out = Fifo::new(&dir.0, "out");
+    let engine = start(&dir, Spool::create().unwrap(), settings(), [Some(out.read_end()), None]);
+    let (_, local) = attach_more(&engine, &dir, 0);
+    let reader = std::thread::spawn(move || {
+        for n in 0..LINES {
+            assert_eq!(listener.text(), line(n));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
+    let to = out.container.try_clone().unwrap();
+    let writer = std::thread::spawn(move || write_lines(&to, LINES));
+    let begin = Instant::now();
+    local.container.try_clone().unwrap().write_all(&vec![b'x'; 8 << 20]).unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert!(!reader.is_finished());
+    writer.join().unwrap();
+    reader.join().unwrap();
+    assert_eq!(engine.status().blocking_recv().unwrap()["web"].dropped, 0);
+}
+
+/// What a service prints last is what its end is about.
+#[test]
+fn a_service_that_ends_waits_for_a_journal_that_takes_its_lines() {
+    const LINES: usize = 500;
+    let dir = Folder::new();
+    let listener = Listener::new(&dir.0.join("socket"));
+    let out = Fifo::new(&dir.0, "out");
+    let engine = start(&dir, Spool::create().unwrap(), settings(), [Some(out.read_end()), None]);
+    write_lines(&out.container, LINES);
+    write!(&out.container, "the end").unwrap();
+    let gone = engine.detach("web");
+    (0..LINES).for_each(|n| assert_eq!(listener.text(), line(n)));
+    assert_eq!(listener.text(), "the end");
+    gone.blocking_recv().unwrap();
 }
 
 /// A transfer that was not done to its end is done again: a line may be there twice, and none is missing.

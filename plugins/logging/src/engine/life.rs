@@ -83,6 +83,9 @@ impl LogThread {
             service.segments = segments;
         }
         (service.settings, service.container, service.leaving) = (settings, container, false);
+        // What holds it up by these settings is seen with the next transfer.
+        service.is_blocked = false;
+        service.offers.may_hold();
         for (n, pipe) in pipes.into_iter().enumerate() {
             let stream = &mut service.streams[n];
             if let Some(old) = stream.pipe.take() {
@@ -156,6 +159,7 @@ impl LogThread {
     fn block_no_more(&mut self, key: u64) {
         if let Some(service) = self.services.get_mut(&key) {
             (service.settings.on_full, service.is_blocked) = (OnFull::Drop, false);
+            service.offers.hold_nothing();
         }
     }
 

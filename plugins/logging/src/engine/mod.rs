@@ -8,7 +8,8 @@
 //! not stop a service: the oldest of its segments go, then records are dropped and counted. The count is in the spool, so it outlives
 //! this process, and a service that ends stays here until its log says what was dropped. thread.rs is the loop, life.rs what comes
 //! and goes, service.rs what is written, limit.rs how fast,
-//! room.rs what a full disk holds up, packer.rs compresses beside it.
+//! room.rs what a full disk holds up, entries.rs what the journal does, packer.rs compresses beside it.
+mod entries;
 mod life;
 mod limit;
 mod packer;

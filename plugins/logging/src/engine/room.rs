@@ -1,4 +1,4 @@
-//! `on_full = "block"`: room for all that a transfer writes is made sure of before it writes. Where there is none, what was read
+//! `on_full = "block"` where there are segments: room for all that a transfer writes is made sure of before it writes. Where there is none, what was read
 //! stays in the spool, nothing more is read, and the container waits when its pipe is full.
 use std::io;
 use std::time::Instant;
@@ -20,7 +20,7 @@ impl Service {
         }
         let needs = self.bytes_at_most(tail, data);
         let needed = self.segments.number();
-        while let Err(error) = self.reserve(needs) {
+        while let Err(error) = self.segments.reserve(needs) {
             if self.segments.is_open() && self.segments.free_oldest(needed) {
                 continue;
             }
@@ -38,21 +38,6 @@ impl Service {
         }
         self.full_until = None;
         true
-    }
-
-    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
-        match self.settings.driver {
-            Driver::Journald => self.journal.is_ready(),
-            Driver::Local | Driver::JsonFile => self.segments.reserve(bytes),
-        }
-    }
-
-    /// Whether what was full has room again.
-    pub(super) fn has_room(&self) -> bool {
-        match self.settings.driver {
-            Driver::Journald => self.journal.is_ready().is_ok(),
-            Driver::Local | Driver::JsonFile => self.segments.has_room(),
-        }
     }
 
     fn bytes_at_most(&self, tail: &[u8], data: &[u8]) -> u64 {

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use sampan_plugin::prelude::*;
 
+use super::entries::Offers;
 use super::limit::Limiter;
 use super::packer::Job;
 use super::{AGAIN, Figures, LOOK_EVERY, OUT_BYTES, Places};
 use crate::config::{Driver, OnFull, Settings};
 use crate::journal::Journal;
 use crate::notifier::Removed;
-use crate::record::{OVERHEAD_BYTES_MAX, Pieces, RecordWriter, STREAMS, parse};
+use crate::record::{OVERHEAD_BYTES_MAX, Pieces, RecordWriter, Rest, STREAMS, parse};
 use crate::segments::{Number, Segments};
 use crate::spool::{Carry, Loss, Spool, State, Transfer};
 use crate::time;
@@ -40,6 +41,7 @@ pub(super) fn redo(places: &Places, spool: &mut Spool, removed: &Arc<Removed>) -
         Segments::closed(&dir, settings.driver, removed)
     });
     let mut service = Service::new(name, Container::HOST, settings, segments, places.journal.clone());
+    service.offers.hold_nothing();
     service.take_up(spool);
     let time = if transfer.time == 0 { time::now() } else { transfer.time };
     service.transfer(stream, spool, &mut Vec::new(), &Transfer { time, ..transfer })
@@ -84,6 +86,7 @@ pub(super) struct Service {
     pub full_until: Option<Instant>,
     /// The disk had no room, and what was read waits for it in the spool: nothing more is read.
     pub is_blocked: bool,
+    pub offers: Offers,
     /// It was detached, and goes when its log says what was dropped.
     pub leaving: bool,
     /// A timer for the age of its segments runs.
@@ -118,6 +121,7 @@ impl Service {
             reported: Figures::default(),
             full_until,
             is_blocked: false,
+            offers: Offers::default(),
             leaving: false,
             aging: false,
             last_time,
@@ -256,7 +260,7 @@ impl Service {
         record
     }
 
-    /// From the spool (armed before) to the segments.
+    /// From the spool (armed before) to the segments, or to the journal.
     pub fn transfer(
         &mut self,
         stream: usize,
@@ -264,51 +268,22 @@ impl Service {
         out: &mut Vec<u8>,
         transfer: &Transfer,
     ) -> io::Result<()> {
-        let (needed, slot, now) = (self.segments.number(), transfer.slot, transfer.time);
+        let slot = transfer.slot;
         let before = spool.carry(slot).state;
-        if self.settings.on_full == OnFull::Block && !self.has_room_for(spool.tail(slot), spool.data()) {
+        let to_journal = self.settings.driver == Driver::Journald;
+        // The journal's room is seen with each entry.
+        self.is_blocked &= !to_journal;
+        let asks = self.settings.on_full == OnFull::Block && !to_journal;
+        if asks && !self.has_room_for(spool.tail(slot), spool.data()) {
             return self.wait_for_room(stream, slot, spool, before);
         }
-        let (mut mid, mut line_time) = (before.mid, if before.mid { before.time } else { now });
-        let mut writer = RecordWriter::new(self.settings.driver, STREAMS[stream], line_time);
-        let max_line = self.settings.max_line as usize;
         // Lines that waited for room come alone: nothing is read behind them before they are written.
         let waited = spool.waits(slot, self.settings.max_line);
         let (tail, data) =
             if waited { (&[][..], spool.tail(slot)) } else { (spool.tail(slot), spool.data()) };
-        let mut pieces = Pieces::new(tail, data, max_line, transfer.flush && !waited);
-        let mut spent = 0;
-        for piece in pieces.by_ref() {
-            let text = piece.head.len() + piece.text.len();
-            let bytes = (text + usize::from(piece.end)) as u64;
-            self.figures.lines += u64::from(piece.end);
-            self.figures.bytes += bytes;
-            if transfer.allowed.is_some_and(|allowed| spent >= allowed) {
-                self.write(stream, out, needed);
-                self.drop_piece(stream, piece.end, bytes, now);
-            } else {
-                if self.is_full(out.len(), text, mid || self.streams[1 - stream].mid) {
-                    self.write(stream, out, needed);
-                    self.rotate();
-                }
-                writer.write(out, piece);
-                spent += bytes;
-            }
-            mid = !piece.end;
-            if piece.end && line_time != now {
-                line_time = now;
-                writer.set_time(now);
-            }
-            if out.len() >= OUT_BYTES {
-                self.write(stream, out, needed);
-            }
-        }
-        self.write(stream, out, needed);
-        if let Some(rate) = self.settings.rate_limit {
-            self.limiter.spend(spent, rate, Instant::now());
-        }
-        let rest = pieces.rest();
-        let state = State { mid, time: line_time, loss: self.streams[stream].loss };
+        let max_line = self.settings.max_line as usize;
+        let pieces = Pieces::new(tail, data, max_line, transfer.flush && !waited);
+        let (rest, state) = self.write_pieces(stream, pieces, before, out, transfer);
         match waited {
             true => spool.commit_of_tail(slot, rest.from, state)?,
             false => spool.commit(slot, rest, state)?,
@@ -316,6 +291,60 @@ impl Service {
         self.streams[stream].take_up(slot, spool.carry(slot));
         self.segments.prune(self.settings.max_file as usize);
         Ok(())
+    }
+
+    /// What is left of them, and what the next transfer has to know.
+    fn write_pieces(
+        &mut self,
+        stream: usize,
+        mut pieces: Pieces<'_>,
+        State { mut mid, time, .. }: State,
+        out: &mut Vec<u8>,
+        transfer: &Transfer,
+    ) -> (Rest, State) {
+        let (needed, now) = (self.segments.number(), transfer.time);
+        let mut line_time = if mid { time } else { now };
+        let mut writer = RecordWriter::new(self.settings.driver, STREAMS[stream], line_time);
+        // The journal takes or refuses each entry.
+        let portion = if self.settings.driver == Driver::Journald { 1 } else { OUT_BYTES };
+        let (mut spent, mut held) = (0, None);
+        loop {
+            let before = pieces.rest();
+            let Some(piece) = pieces.next() else { break };
+            let end = piece.end;
+            let text = piece.head.len() + piece.text.len();
+            let bytes = (text + usize::from(end)) as u64;
+            if transfer.allowed.is_some_and(|allowed| spent >= allowed) {
+                self.write(stream, out, needed);
+                self.drop_piece(stream, end, bytes, now);
+            } else {
+                if self.is_full(out.len(), text, mid || self.streams[1 - stream].mid) {
+                    self.write(stream, out, needed);
+                    self.rotate();
+                }
+                writer.write(out, piece);
+                if out.len() >= portion && !self.write(stream, out, needed) {
+                    held = Some(before);
+                    break;
+                }
+                spent += bytes;
+            }
+            self.figures.lines += u64::from(end);
+            self.figures.bytes += bytes;
+            mid = !end;
+            if end && line_time != now {
+                line_time = now;
+                writer.set_time(now);
+            }
+        }
+        let rest = held.unwrap_or_else(|| {
+            self.write(stream, out, needed);
+            pieces.rest()
+        });
+        if let Some(rate) = self.settings.rate_limit {
+            self.limiter.spend(spent, rate, Instant::now());
+        }
+        (rest, State { mid, time: line_time, loss: self.streams[stream].loss })
     }
 
     /// It came faster than `rate_limit`.
@@ -347,15 +376,22 @@ impl Service {
     }
 
     /// Empties `out`: into the segment, behind what was dropped of this stream before it, or into what is dropped. Segments before
-    /// `needed` may go to make room.
-    fn write(&mut self, stream: usize, out: &mut Vec<u8>, needed: Number) {
-        let is_limited = self.limiter.closed_until().is_some();
-        if !self.may_write() || !(is_limited || self.say_what_was_dropped(stream, needed)) {
+    /// `needed` may go to make room. False: it stays in the spool.
+    fn write(&mut self, stream: usize, out: &mut Vec<u8>, needed: Number) -> bool {
+        if self.settings.driver == Driver::Journald {
+            return self.write_entry(stream, out);
+        }
+        if !self.may_write() || !(self.limiter_is_closed() || self.say_what_was_dropped(stream, needed)) {
             self.lose(stream, out);
         } else if let Err(done) = self.append(out, needed) {
             self.lose(stream, &out[done..]);
         }
         out.clear();
+        true
+    }
+
+    pub(super) fn limiter_is_closed(&self) -> bool {
+        self.limiter.closed_until().is_some()
     }
 
     /// A disk that was full is asked for room first: a remark alone would find some.
@@ -364,7 +400,7 @@ impl Service {
         match self.full_until {
             None => return true,
             Some(until) if now < until => return false,
-            Some(_) if !self.has_room() => self.full_until = Some(now + AGAIN),
+            Some(_) if !self.segments.has_room() => self.full_until = Some(now + AGAIN),
             Some(_) => self.full_until = None,
         }
         if self.full_until.is_none() {
@@ -373,14 +409,19 @@ impl Service {
         self.full_until.is_none()
     }
 
-    fn say_what_was_dropped(&mut self, stream: usize, needed: Number) -> bool {
+    /// The record that says it, if there is something to be said.
+    pub(super) fn what_was_dropped(&mut self, stream: usize) -> Option<Vec<u8>> {
         let Loss { lines, bytes, from, to } = self.streams[stream].loss;
         if self.streams[stream].loss.is_empty() {
-            return true;
+            return None;
         }
         let text = |ns| String::from_utf8_lossy(&time::text(ns)).into_owned();
         let said = format!("dropped lines={lines} bytes={bytes} from={} to={}", text(from), text(to));
-        let remark = self.remark(stream, &said);
+        Some(self.remark(stream, &said))
+    }
+
+    fn say_what_was_dropped(&mut self, stream: usize, needed: Number) -> bool {
+        let Some(remark) = self.what_was_dropped(stream) else { return true };
         let is_said = self.append(&remark, needed).is_ok();
         if is_said {
             self.streams[stream].loss = Loss::default();
@@ -390,9 +431,6 @@ impl Service {
 
     /// `Err`: so many bytes, whole records, were written.
     fn append(&mut self, records: &[u8], needed: Number) -> Result<(), usize> {
-        if self.settings.driver == Driver::Journald {
-            return self.send(records);
-        }
         let mut done = 0;
         loop {
             let Err(short) = self.segments.append(&records[done..]) else { return Ok(()) };
@@ -416,18 +454,7 @@ impl Service {
         }
     }
 
-    fn send(&mut self, records: &[u8]) -> Result<(), usize> {
-        let Err((done, error)) = self.journal.send(&self.name, records) else { return Ok(()) };
-        self.figures.write_errors += 1;
-        if self.full_until.is_none() {
-            let path = self.journal.path().display();
-            tracing::error!(service = self.name, %path, %error, "the journal takes no records: they are dropped and counted until it does");
-        }
-        self.full_until = Some(Instant::now() + AGAIN);
-        Err(done)
-    }
-
-    fn lose(&mut self, stream: usize, records: &[u8]) {
+    pub(super) fn lose(&mut self, stream: usize, records: &[u8]) {
         for line in records.split_inclusive(|byte| *byte == b'\n') {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
             let Some(record) = parse(self.settings.driver, line) else { continue };

@@ -13,17 +13,17 @@ use rustix::io::Errno;
 use super::packer::Packer;
 use super::service::{SILENCE, Service};
 use super::{AGAIN, COMMANDS, Command, Places, Report};
-use crate::config::OnFull;
 use crate::notifier::Notifier;
 use crate::spool::{READ_BYTES_MAX, Spool, Transfer};
 
 /// Reads of one pipe in one turn: 128 KiB.
 const READS_PER_TURN: usize = 2;
 
-/// What a timer is for: a stream's silence, (2) a full disk, or (3) the age of segments.
+/// What a timer is for: a stream's silence, (2) a full disk, (3) the age of segments, or (4) what the journal did not take.
 pub(super) type Timer = (Instant, u64, usize);
 const FULL: usize = 2;
 const AGE: usize = 3;
+const OFFER: usize = 4;
 
 pub(super) struct LogThread {
     pub(super) places: Places,
@@ -108,6 +108,11 @@ impl LogThread {
                 self.wrote = true;
                 continue;
             }
+            if what == OFFER {
+                service.offers.timed = false;
+                self.offer_again(key);
+                continue;
+            }
             service.streams[what].timed = false;
             match service.streams[what].held {
                 Some(since) if since + SILENCE <= now => self.transfer_nothing(key, true, what),
@@ -117,6 +122,20 @@ impl LogThread {
         }
         if self.report_at.is_some_and(|at| at <= now) {
             self.tell_figures();
+        }
+    }
+
+    /// What the journal did not take before.
+    fn offer_again(&mut self, key: u64) {
+        for stream in 0..2 {
+            let Some(service) = self.services.get(&key) else { return };
+            let its = &service.streams[stream];
+            if its.held.is_some() || !its.loss.is_empty() {
+                self.transfer_nothing(key, false, stream);
+            }
+            if self.services.get(&key).is_some_and(|service| service.is_blocked) {
+                return;
+            }
         }
     }
 
@@ -162,6 +181,10 @@ impl LogThread {
         {
             self.timers.push(Reverse((service.loss_can_be_said_at(), key, FULL)));
         }
+        if let Some(at) = service.offers_again_at().filter(|_| !service.offers.timed) {
+            service.offers.timed = true;
+            self.timers.push(Reverse((at, key, OFFER)));
+        }
         self.pack(key);
     }
 
@@ -191,10 +214,7 @@ impl LogThread {
         let slot = service.streams[stream].slot.filter(|_| service.streams[stream].pipe.is_some())?;
         service.see_to_segment();
         let transfer = service.next_transfer(slot, false, 0);
-        let most = match service.settings.on_full {
-            OnFull::Drop => READ_BYTES_MAX,
-            OnFull::Block => self.spool.room(slot),
-        };
+        let most = if service.may_hold() { self.spool.room(slot) } else { READ_BYTES_MAX };
         let pipe = service.streams[stream].pipe.as_ref()?;
         self.spool.arm(&transfer);
         match self.spool.take(pipe.as_fd(), most) {
