@@ -143,6 +143,11 @@ fn an_error_goes_to_the_log_as_one_json_object_and_to_stderr_as_text() {
     let log = root.path().with_extension("log");
     let (code, err) = root.err(["--log", log.to_str().unwrap(), "--log-format=json", "state", "nosuch"]);
     assert_eq!((code, err.as_str()), (1, "sampan: nosuch: container does not exist\n"));
+    let id = format!("t{}-nowhere", std::process::id());
+    let anywhere =
+        std::process::Command::new(env!("CARGO_BIN_EXE_sampan")).args(["state", &id]).output().unwrap();
+    let err = String::from_utf8_lossy(&anywhere.stderr).into_owned();
+    assert!(err.contains("does not exist") && err.contains("sampan --root RUN_DIR/containers"), "{err}");
     let logged: serde_json::Value = serde_json::from_str(&fs::read_to_string(&log).unwrap()).unwrap();
     fs::remove_file(log).unwrap();
     assert_eq!(logged["level"], "error");

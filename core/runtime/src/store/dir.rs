@@ -119,7 +119,7 @@ impl Root {
 
     pub fn open(&self, id: &str) -> Result<Folder> {
         check_id(id)?;
-        let dir = self.open_dir()?.ok_or_else(|| missing(id))?;
+        let dir = self.open_dir()?.ok_or_else(|| self.missing(id))?;
         self.open_in(&dir, id)
     }
 
@@ -131,7 +131,7 @@ impl Root {
                 believe(id, trust::ours(&path, &dir))?;
                 Ok(Folder { id: id.into(), path, dir })
             }
-            Err(Errno::NOENT) => Err(missing(id)),
+            Err(Errno::NOENT) => Err(self.missing(id)),
             Err(e) => Err(file_error(id, "open", &path, e.into())),
         }
     }
@@ -148,6 +148,18 @@ impl Root {
                 Ok(None)
             }
             Err(what) => Err(foreign("", &what)),
+        }
+    }
+
+    /// Who named the root knows where it was looked for.
+    fn missing(&self, id: &str) -> Error {
+        let error = missing(id);
+        match self.explicit {
+            true => error,
+            false => error.likely(format!(
+                "looked for in {}; of a sampand with another run_dir: sampan --root RUN_DIR/containers",
+                self.path.display()
+            )),
         }
     }
 
