@@ -10,7 +10,7 @@ PLUGINS := network logging cgroups
 # A program that needs no library of the machine: for `sampan`, and for what runs in a root file system of its own.
 STATIC := --target $(TRIPLE) --config "target.$(TRIPLE).rustflags=['-Ctarget-feature=+crt-static']"
 
-.PHONY: help build images app run test test-all root-test attack simulate sabotage test-vm bench fence man fmt lint doc smoke install clean deps
+.PHONY: help build images app run test test-all root-test attack simulate sabotage chaos fuzz test-vm bench fence man fmt lint doc smoke install clean deps
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t12
@@ -51,7 +51,7 @@ app: as-root images ## examples/app as a person runs it: nginx, python, postgres
 test: ## the whole test suite (as root; installs what it needs with apt-get)
 	@.ci/test
 
-test-all: test attack simulate sabotage app test-vm ## everything, also what takes long (as root)
+test-all: test attack simulate sabotage chaos fuzz app test-vm ## everything, also what takes long (as root)
 
 root-test: ## the tests on real containers alone
 	@.ci/test --root-only
@@ -72,6 +72,11 @@ chaos: ## fifty services that write all the time, and everything is killed, stop
 
 test-vm: ## sampan on a Debian with systemd and AppArmor, in a virtual machine (the first time it builds the image, as root)
 	@.ci/test-vm
+
+FUZZED := dns notify config_json calendar archive image_documents
+fuzz: ## any bytes for whatever reads what a stranger wrote, SECONDS=60 each (a nightly compiler; installs cargo-fuzz)
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz --locked
+	set -e; cd fuzz; for target in $(FUZZED); do echo "fuzz: $$target"; cargo +nightly fuzz run $$target -- -max_total_time=$(or $(SECONDS),60) -rss_limit_mb=2048 -timeout=10 -verbosity=0; done
 
 simulate: ## ten million random steps of a service's life (SAMPAN_SIMULATE_SEED=N: that seed alone)
 	$(CARGO) test -p sampan-service --test service -- --ignored --exact --nocapture simulate::ten_million_random_events
