@@ -1,9 +1,9 @@
 //! A packet of a container to the name server of its network. Whatever is answered has the question's id and is an answer.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use sampan_plugin_network::dns::answer::{Transport, Verdict, verdict};
-use sampan_plugin_network::dns::message;
-use sampan_plugin_network::dns::zone::{Member, Place, Reach, Zone};
+use network::dns::answer::{Transport, Verdict, verdict};
+use network::dns::message;
+use network::dns::zone::{Member, Place, Reach, Zone};
 
 fuzz_target!(|bytes: &[u8]| {
     let member = |name: &str, address: &str| {

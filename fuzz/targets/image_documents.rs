@@ -6,7 +6,11 @@ use sampan_image::documents::{Document, Platform};
 use sampan_image::reference::Reference;
 
 fuzz_target!(|bytes: &[u8]| {
-    for kind in ["", "application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.v2+json"] {
+    for kind in [
+        "",
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    ] {
         if let Ok(Document::Index(index)) = Document::parse(bytes, kind) {
             let _ = index.choose(&Platform::host());
         }
