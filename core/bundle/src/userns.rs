@@ -157,10 +157,16 @@ fn of_line(line: &str, owner: &str) -> Vec<u32> {
     let (Some(first), Some(count), true) = (number(), number(), name == Some(owner)) else {
         return Vec::new();
     };
-    // 4294967295 is no id.
+    // 4294967295 is no id, and 0 is root of the host: a line that gives it away is a mistake.
     let last = |first: u32| first.checked_add(SIZE - 1).filter(|last| *last < u32::MAX);
     let all = (0..count / SIZE).filter_map(|n| first.checked_add(n.checked_mul(SIZE)?));
-    all.filter(|first| last(*first).is_some()).collect()
+    all.filter(|first| *first != 0 && last(*first).is_some()).collect()
+}
+
+/// While it is held, nobody else looks for a range, or gives one back.
+fn turn(folder: File) -> io::Result<File> {
+    flock(&folder, FlockOperation::LockExclusive)?;
+    Ok(folder)
 }
 
 /// The one that the service has or gets, and with whom it shares it.
@@ -169,21 +175,19 @@ fn taken(folder: &Path, service: &str, ranges: &[Range], keeps: bool) -> io::Res
         make_folders(folder, Mode::from_raw_mode(0o700))?;
     }
     let _turn = match File::open(folder) {
-        Ok(folder) => {
-            // Until the end of this function: others look for one, too.
-            flock(&folder, FlockOperation::LockExclusive)?;
-            Some(folder)
-        }
+        Ok(folder) => Some(turn(folder)?),
         Err(_) if !keeps => None,
         Err(e) => return Err(e),
     };
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let entry = entry?;
-        let text = fs::read_to_string(entry.path())?;
-        all.extend(
-            Range::parse(&text).map(|range| (entry.file_name().to_string_lossy().into_owned(), range)),
-        );
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // What begins with a dot was never whole (a power cut), and is no service's.
+        if !name.starts_with('.') {
+            let text = fs::read_to_string(entry.path())?;
+            all.extend(Range::parse(&text).map(|range| (name, range)));
+        }
     }
     let had = all.remove(service);
     let (range, shared) = choose(had, &all, ranges)?;
@@ -209,8 +213,10 @@ fn choose(
 
 /// A service has left for good.
 pub fn forget(state_dir: &Path, service: &str) -> Result<(), String> {
-    let path = folder(state_dir).join(service);
-    match fs::remove_file(&path) {
+    let folder = folder(state_dir);
+    let path = folder.join(service);
+    let removed = File::open(&folder).and_then(turn).and_then(|_turn| fs::remove_file(&path));
+    match removed {
         Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound) => {
             Err(format!("cannot remove {}: {}", path.display(), sampan_config::plain(&e)))
         }
@@ -330,7 +336,33 @@ mod tests {
         assert_eq!(firsts(text), [1_000_000, 1_065_536, 1_131_072]);
         assert_eq!(firsts("root:100000:65536\nuser:1:65536\n"), [100_000]);
         assert_eq!(firsts("sampan:1:65535\nroot:7:65536"), [7]);
+        // Root of the host is nobody's inside.
+        assert_eq!(firsts("sampan:0:196608\n"), [65_536, 131_072]);
+        assert_eq!(firsts("sampan:0:65536\nroot:7:65536"), [7]);
+        assert!(firsts("root:0:65536\n").is_empty());
         assert!(firsts("").is_empty() && firsts("sampan:4294901760:4294967295").is_empty());
+    }
+
+    #[test]
+    fn what_a_power_cut_has_left_has_no_range_and_who_leaves_waits_for_its_turn() {
+        let kept = sampan_testkit::Folder::new();
+        let state = kept.path("state");
+        let folder = folder(&state);
+        forget(&state, "web").unwrap();
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(".gone.new"), "10 20\n").unwrap();
+        let ranges = [Range { uid: 10, gid: 20 }];
+        assert_eq!(taken(&folder, "web", &ranges, true).unwrap(), (ranges[0], None));
+
+        let held = turn(File::open(&folder).unwrap()).unwrap();
+        std::thread::scope(|scope| {
+            let leaves = scope.spawn(|| forget(&state, "web"));
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(folder.join("web").exists(), "not while another looks");
+            drop(held);
+            leaves.join().unwrap().unwrap();
+        });
+        assert!(!folder.join("web").exists());
     }
 
     #[test]

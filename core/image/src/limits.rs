@@ -30,6 +30,8 @@ pub const PATH_BYTES: usize = 4095;
 pub const PAX_BYTES: u64 = 1 << 20;
 /// What waits until the layers below are there: hard links to them, folders that are only on the way.
 pub const DEFERRED: usize = 1 << 16;
+/// Of the paths of all that.
+pub const DEFERRED_BYTES: usize = 16 << 20;
 
 impl Default for Limits {
     fn default() -> Limits {

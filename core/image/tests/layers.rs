@@ -263,6 +263,26 @@ fn hard_links_to_lower_layers_are_copies_and_folders_on_the_way_look_as_below() 
 }
 
 #[test]
+fn what_waits_for_the_layers_below_is_bounded_in_bytes_too() {
+    let refused = |links: usize| {
+        let store = TestStore::new();
+        let part = |letter: &str| vec![letter.repeat(250); 8].join("/");
+        let target = part("t");
+        let mut top = new();
+        for link in 0..links {
+            let path = format!("{}/{link}", part("p"));
+            top =
+                top.pax(&[("path", path.as_bytes()), ("linkpath", target.as_bytes())]).hard("short", "short");
+        }
+        store.layers(&[new().file("x", "").bytes(), top.bytes()]).unwrap_err().to_string()
+    };
+    // 4 KB each: some are refused since there is no such file below, more before that is looked at.
+    let (few, many) = (refused(10), refused(5_000));
+    assert!(!few.contains("too many"), "{few}");
+    assert!(many.contains("too many of its hard links and folders"), "{many}");
+}
+
+#[test]
 fn long_names_of_both_kinds_are_read() {
     let store = TestStore::new();
     let long = format!("{}/{}", "d".repeat(200), "f".repeat(200));

@@ -78,8 +78,7 @@ impl Unpack {
         for path in made {
             self.share.entry()?;
             if self.is_above {
-                self.on_the_way.insert(path);
-                self.deferred()?;
+                self.passes(path)?;
             }
         }
         self.folders.open(folder, &mut Vec::new())
@@ -139,8 +138,7 @@ impl Unpack {
             set_opaque(fd.as_fd()).map_err(|e| failed("hide what is below", entry, e))?;
         }
         self.left_out.xattrs += self.attributes(fd.as_fd(), entry)?;
-        // It says itself now what it is like.
-        self.on_the_way.remove(&folder.join(name));
+        self.arrives(&folder.join(name));
         Ok(())
     }
 

@@ -31,7 +31,7 @@ pub use stream::Unpacked;
 use self::folders::Folders;
 pub use self::path::Place;
 use crate::error::{Error, Result};
-use crate::limits::{DEFERRED, Share};
+use crate::limits::{DEFERRED, DEFERRED_BYTES, Share};
 use crate::tar::{Archive, show};
 
 /// A layer on its way into a folder.
@@ -47,6 +47,8 @@ pub struct Unpack {
     links: Vec<(Place, Place)>,
     /// Folders that were only on the way to a member, until they are one.
     on_the_way: BTreeSet<PathBuf>,
+    /// Of the paths of both.
+    deferred_bytes: usize,
     left_out: LeftOut,
     buffer: Vec<u8>,
 }
@@ -68,6 +70,7 @@ impl Unpack {
             is_root: rustix::process::geteuid().is_root(),
             links: Vec::new(),
             on_the_way: BTreeSet::new(),
+            deferred_bytes: 0,
             left_out: LeftOut::default(),
             buffer: vec![0; 128 << 10],
         })
@@ -108,13 +111,29 @@ impl Unpack {
     }
 
     fn defer(&mut self, from: Place, to: Place) -> Result<()> {
+        let bytes = from.bytes() + to.bytes();
         self.links.push((from, to));
-        self.deferred()
+        self.deferred(bytes)
+    }
+
+    /// A folder that is only on the way.
+    fn passes(&mut self, path: PathBuf) -> Result<()> {
+        let bytes = path.as_os_str().len();
+        let more = if self.on_the_way.insert(path) { bytes } else { 0 };
+        self.deferred(more)
+    }
+
+    /// A folder says itself now what it is like.
+    fn arrives(&mut self, path: &Path) {
+        if self.on_the_way.remove(path) {
+            self.deferred_bytes = self.deferred_bytes.saturating_sub(path.as_os_str().len());
+        }
     }
 
     /// How much waits for the layers below.
-    fn deferred(&self) -> Result<()> {
-        if self.links.len() + self.on_the_way.len() > DEFERRED {
+    fn deferred(&mut self, more_bytes: usize) -> Result<()> {
+        self.deferred_bytes += more_bytes;
+        if self.links.len() + self.on_the_way.len() > DEFERRED || self.deferred_bytes > DEFERRED_BYTES {
             let why = "too many of its hard links and folders are those of layers below";
             return Err(Error::bad("the layer is refused", why));
         }

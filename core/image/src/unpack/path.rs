@@ -37,6 +37,12 @@ impl Place {
         Ok(Place { path: parts.join(&b'/') })
     }
 
+    /// How long it is.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.path.len()
+    }
+
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.path.is_empty()
