@@ -1,8 +1,9 @@
 //! Registries that are slow, wrong, broken or evil: a clear error or the image, and nothing half-done.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sampan_image::get::Getter;
@@ -382,6 +383,29 @@ fn a_token_that_trickles_holds_nobody() {
         head(to, "401 Unauthorized", &[("WWW-Authenticate", &realm), ("Content-Length", "0")]);
         true
     });
+}
+
+#[test]
+fn a_redirect_that_trickles_holds_nobody() {
+    let asked = Mutex::new(HashSet::new());
+    let (server, _image) = server(move |_, request, to| {
+        // Each leads to itself, the first time.
+        let is_it = asked.lock().unwrap().insert(request.path.clone());
+        if is_it {
+            let location = ("Location", request.path.as_str());
+            head(to, "307 Temporary Redirect", &[location, ("Content-Length", "100000")]);
+            while to.write_all(b" ").is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        is_it
+    });
+    let name = format!("{}/x/app:1", server.host);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        sender.send(pull_from(&TestStore::new(), &Settings::default(), &name).is_ok())
+    });
+    assert!(receiver.recv_timeout(Duration::from_secs(20)).expect("it is held"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::challenge::Challenge;
 use super::credentials::Credentials;
 use super::http::{Http, failed};
+use super::redirect;
 use crate::error::{Error, Kind, Result};
 
 const TOKEN_BYTES: u64 = 1 << 20;
@@ -51,8 +52,10 @@ fn token(
     scope: &str,
     credentials: Option<&Credentials>,
 ) -> Result<String> {
-    let fields = [service.map(|service| ("service", service)), Some(("scope", scope))];
-    let fields = fields.into_iter().flatten();
+    let mut fields = vec![("scope", scope)];
+    if let Some(service) = service {
+        fields.insert(0, ("service", service));
+    }
     let response = match credentials {
         Some(Credentials::IdentityToken(token)) => {
             let more = [
@@ -60,12 +63,12 @@ fn token(
                 ("refresh_token", token.as_str()),
                 ("client_id", "sampan-image"),
             ];
-            http.agent.post(realm).send_form(fields.chain(more))
+            http.agent.post(realm).send_form(fields.into_iter().chain(more))
         }
         Some(Credentials::Password { user, password }) => {
-            http.agent.get(realm).query_pairs(fields).header("Authorization", basic(user, password)).call()
+            redirect::get(&http.agent, realm, &fields, &[], Some(&basic(user, password)))
         }
-        None => http.agent.get(realm).query_pairs(fields).call(),
+        None => redirect::get(&http.agent, realm, &fields, &[], None),
     };
     let response = response.map_err(|e| failed(realm, &e))?;
     if !response.status().is_success() {

@@ -12,6 +12,7 @@ use super::auth;
 use super::challenge::Challenge;
 use super::credentials::Credentials;
 use super::http::{self, Http, Paced, Patience, Scheme};
+use super::redirect;
 use crate::documents::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, OCI_INDEX, OCI_MANIFEST};
 use crate::error::{Error, Kind, Result};
 use crate::limits::DOCUMENT_BYTES;
@@ -150,14 +151,9 @@ impl Client {
         let is_tls = self.is_tls().map_err(|e| (e, None))?;
         let url = format!("{}/v2/{}/{path}", self.base(is_tls), self.repository);
         let ask = || {
-            let mut request = self.http.agent.get(&url);
-            for (name, value) in headers {
-                request = request.header(*name, *value);
-            }
-            if let Some(authorization) = self.state().authorization {
-                request = request.header("Authorization", authorization);
-            }
-            request.call().map_err(|e| (http::failed(&self.name, &e), None))
+            let authorization = self.state().authorization;
+            redirect::get(&self.http.agent, &url, &[], headers, authorization.as_deref())
+                .map_err(|e| (http::failed(&self.name, &e), None))
         };
         let response = ask()?;
         if response.status() != 401 {

@@ -4,7 +4,6 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ureq::config::RedirectAuthHeaders;
 use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
@@ -14,7 +13,6 @@ use crate::error::{Error, Kind, Result};
 const CONNECT: Duration = Duration::from_secs(15);
 /// Until the answer begins, and between two pieces of it.
 const SILENCE: Duration = Duration::from_secs(30);
-const REDIRECTS: u32 = 6;
 /// Of the reason for a refusal.
 const REASON_BYTES: u64 = 64 << 10;
 /// Slower than this is as good as dead: somebody keeps us busy.
@@ -112,8 +110,8 @@ fn agent(authorities: &Arc<Vec<Certificate<'static>>>, tls_only: bool) -> Agent 
         .http_status_as_error(false)
         // A registry with TLS sends nobody to a place without.
         .https_only(tls_only)
-        .max_redirects(REDIRECTS)
-        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+        // Followed in redirect.rs.
+        .max_redirects(0)
         .user_agent(concat!("sampan-image/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(CONNECT))
         .timeout_recv_response(Some(SILENCE))
@@ -130,8 +128,12 @@ pub fn failed(host: &str, error: &ureq::Error) -> Error {
     let temporary = |why: String| Error::new(Kind::Temporary, format!("cannot ask {host}"), why);
     match error {
         E::HostNotFound => temporary("there is no host of that name".into()),
-        E::TooManyRedirects | E::RedirectFailed => {
+        E::TooManyRedirects => {
             Error::new(Kind::BadImage, format!("cannot ask {host}"), "it redirects without end")
+        }
+        E::BadUri(to) => {
+            let why = format!("it leads to {to:?}, which is no address");
+            Error::new(Kind::BadImage, format!("cannot ask {host}"), why)
         }
         E::Timeout(_) => temporary("it does not answer in time".into()),
         E::RequireHttpsOnly(to) => {

@@ -9,6 +9,7 @@ mod client;
 mod credentials;
 mod endpoint;
 mod http;
+mod redirect;
 
 use std::io::Read;
 
