@@ -336,11 +336,19 @@ impl Segments {
     fn mend(&mut self, mut file: &File) -> io::Result<()> {
         const LOOK: u64 = 512 * 1024;
         let bytes = file.metadata()?.len();
-        let from = bytes.saturating_sub(LOOK);
-        let mut end = Vec::new();
-        file.seek(SeekFrom::Start(from))?;
-        file.take(LOOK).read_to_end(&mut end)?;
-        let whole = memrchr(b'\n', &end).map_or(0, |at| at + 1);
+        let (mut from, mut end) = (bytes, Vec::new());
+        // A record fits into one look; what a power failure leaves, zeros, may be longer.
+        let whole = loop {
+            let until = from;
+            from = until.saturating_sub(LOOK);
+            end.clear();
+            file.seek(SeekFrom::Start(from))?;
+            file.take(until - from).read_to_end(&mut end)?;
+            match memrchr(b'\n', &end) {
+                None if from > 0 => {}
+                newline => break newline.map_or(0, |at| at + 1),
+            }
+        };
         self.bytes = from + whole as u64;
         if self.bytes < bytes {
             file.set_len(self.bytes)?;

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use logging::config::{Driver, Settings};
-use logging::engine::{Attachment, Engine};
+use logging::engine::{Attachment, Engine, Places};
+use logging::journal::Journal;
 use logging::record::Rest;
 use logging::segments::{Number, list};
 use logging::spool::{Spool, State, Transfer};
@@ -30,7 +31,9 @@ fn start(dir: &Path, spool: Spool, driver: Driver, pipes: [Option<OwnedFd>; 2]) 
 }
 
 pub fn start_with(dir: &Path, spool: Spool, settings: Settings, pipes: [Option<OwnedFd>; 2]) -> Engine {
-    let engine = Engine::start(dir.to_owned(), spool, Box::new(|_, _, _| ())).unwrap();
+    let journal = Arc::new(Journal::new(dir.with_file_name("socket")));
+    let places = Places { dir: dir.to_owned(), journal };
+    let engine = Engine::start(places, spool, Box::new(|_, _, _| ())).unwrap();
     let pipes = pipes.map(|pipe| pipe.map(Arc::new));
     let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
     engine.attach(attachment).blocking_recv().unwrap().unwrap();

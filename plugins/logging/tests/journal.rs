@@ -23,19 +23,19 @@ use serde_json::json;
 
 use crate::world::{Fifo, Folder, lines, soon};
 
-type Entry = BTreeMap<String, Vec<u8>>;
+pub type Entry = BTreeMap<String, Vec<u8>>;
 
 /// What journald is to us.
-struct Listener(UnixDatagram);
+pub struct Listener(pub UnixDatagram);
 
 impl Listener {
-    fn new(path: &Path) -> Listener {
+    pub fn new(path: &Path) -> Listener {
         let socket = UnixDatagram::bind(path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         Listener(socket)
     }
 
-    fn next(&self) -> Entry {
+    pub fn next(&self) -> Entry {
         entry(&self.bytes())
     }
 

@@ -199,7 +199,7 @@ impl Service {
 
     /// When what was dropped can be said.
     pub fn loss_can_be_said_at(&self) -> Instant {
-        let times = [self.full_until, self.limiter.closed_until()];
+        let times = [self.full_until, self.limiter.closed_until(), self.offers_again_at()];
         times.into_iter().flatten().max().unwrap_or_else(Instant::now)
     }
 

@@ -127,16 +127,17 @@ impl LogThread {
 
     /// What the journal did not take before.
     fn offer_again(&mut self, key: u64) {
-        for stream in 0..2 {
-            let Some(service) = self.services.get(&key) else { return };
-            let its = &service.streams[stream];
-            if its.held.is_some() || !its.loss.is_empty() {
-                self.transfer_nothing(key, false, stream);
-            }
+        let Some(service) = self.services.get_mut(&key) else { return };
+        // Seen anew with each of them.
+        service.is_blocked = false;
+        let has_some = |n: &usize| service.streams[*n].held.is_some() || !service.streams[*n].loss.is_empty();
+        for stream in (0..2).filter(has_some).collect::<Vec<_>>() {
+            self.transfer_nothing(key, false, stream);
             if self.services.get(&key).is_some_and(|service| service.is_blocked) {
                 return;
             }
         }
+        self.go_on(key);
     }
 
     pub(super) fn tell_figures(&mut self) {
