@@ -16,6 +16,7 @@ use sampan_runtime::kernel::host_root::is_host_root;
 use super::Error;
 use super::folders::{self, Make};
 use super::image::{self, Found, Image};
+use super::notify::has_socket;
 use super::root::Root;
 use super::userns::{self, Users};
 use super::users::{self, Resolved};
@@ -176,7 +177,7 @@ impl Look {
             }),
             users: userns::Ask::of(service, state_dir).filter(|_| asked("security.userns")),
             init: service.init.then(|| init::folder(run_dir, &service.name)),
-            notify: service.may_notify().then(|| notify::folder(run_dir, &service.name)),
+            notify: has_socket(service).then(|| notify::folder(run_dir, &service.name)),
         }
     }
 
@@ -255,7 +256,7 @@ fn needed(service: &Service) -> Vec<String> {
             let tmpfs = service.tmpfs.iter().map(|tmpfs| tmpfs.target.clone());
             let volumes = service.volumes.iter().map(|volume| volume.target.clone());
             let secrets = secrets::mounts(service, Path::new("")).into_iter().map(|(_, target)| target);
-            let notify = service.may_notify().then(|| notify::FOLDER.to_owned());
+            let notify = has_socket(service).then(|| notify::FOLDER.to_owned());
             let ours = secrets.chain(notify).chain([service.working_dir.clone()]);
             mounts.chain(tmpfs).chain(volumes).chain(ours).collect()
         }

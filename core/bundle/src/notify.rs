@@ -9,12 +9,16 @@ use serde_json::{Value, json};
 
 use super::leaves::set;
 use super::{Facts, mounts};
-use sampan_config::schema::{NamespaceMode, Service};
+use sampan_config::schema::{NamespaceMode, SaysOn, Service};
 
 /// In the container.
 pub const FOLDER: &str = "/run/host";
 /// In that folder.
 pub const SOCKET: &str = "notify";
+
+pub fn has_socket(service: &Service) -> bool {
+    service.says_on() == Some(SaysOn::Socket)
+}
 
 /// Where a service's socket is on the host, whether it has one or not.
 pub fn folder(run_dir: &Path, service: &str) -> PathBuf {

@@ -544,11 +544,11 @@ pub const SERVICE: &[Key] = &[
     ),
     key(
         "notify",
-        "none, ready, healthy",
+        "none, ready, healthy, { fd = 3 }",
         "none",
         R,
         B,
-        "ready at once, when it says READY=1 on NOTIFY_SOCKET (sd_notify), or when it is healthy; { fd = 3 } is not built yet",
+        "ready at once, when it says READY=1 on NOTIFY_SOCKET (sd_notify), when it is healthy, or when it writes a newline to this descriptor (as s6), which is open from its start and the next one after its sockets",
     ),
     key(
         "start_timeout",

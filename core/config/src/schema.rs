@@ -26,7 +26,7 @@ pub use group::Group;
 pub use joined::Joined;
 pub use lasting::Lasting;
 pub use life::{
-    ByWatchdog, Condition, Dependency, Healthcheck, HttpProbe, Notify, OnUnhealthy, Probe, Reload,
+    ByWatchdog, Condition, Dependency, Healthcheck, HttpProbe, Notify, OnUnhealthy, Probe, Reload, SaysOn,
     TestCommand,
 };
 pub use logging::{LogDriver, Logging, OnFull};
@@ -217,9 +217,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// Whether it has a socket to say how it is (NOTIFY_SOCKET).
-    pub fn may_notify(&self) -> bool {
-        self.notify == Notify::Ready || !self.watchdog.is_zero()
+    /// On what it says how it is; none: it cannot.
+    pub fn says_on(&self) -> Option<SaysOn> {
+        match self.notify {
+            Notify::Fd(_) => Some(SaysOn::Descriptor),
+            Notify::Ready => Some(SaysOn::Socket),
+            Notify::None | Notify::Healthy => (!self.watchdog.is_zero()).then_some(SaysOn::Socket),
+        }
     }
 
     /// entrypoint and command, joined: what the container runs. Empty only with a bundle or an image.

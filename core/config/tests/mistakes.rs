@@ -343,10 +343,31 @@ fn kinds() {
         "notify = \"redy\"",
         &["2:10 services.web.notify: no such readiness [did you mean \"ready\"? Else: none, healthy]"],
     );
-    service(
-        "notify = { fd = 3 }",
-        &["2:10 services.web.notify: known, but not built in this version [built: none, ready, healthy]"],
-    );
+    let socket = |port: u16| format!("{{ listen = \"tcp:127.0.0.1:{port}\" }}");
+    for (keys, expected) in [
+        ("notify = { fd = 2 }".to_owned(), "2:17 services.web.notify.fd: 2 is out of range [3 to 35]"),
+        ("notify = { fd = \"3\" }".into(), "2:17 services.web.notify.fd: expected an integer"),
+        ("notify = {}".into(), "services.web.notify: fd is missing [as notify = { fd = 3 }]"),
+        (
+            "notify = { fd = 5 }".into(),
+            "2:17 services.web.notify.fd: 5 would leave a gap: the next descriptor is 3 [write fd = 3]",
+        ),
+        (
+            format!("notify = {{ fd = 3 }}\nsockets = [{}]", socket(80)),
+            "2:17 services.web.notify.fd: 3 is one of its sockets (3 is) [write fd = 4]",
+        ),
+        (
+            format!("notify = {{ fd = 4 }}\nsockets = [{}, {}]", socket(80), socket(81)),
+            "2:17 services.web.notify.fd: 4 is one of its sockets (3 to 4 are) [write fd = 5]",
+        ),
+        (
+            "notify = { fd = 3 }\nwatchdog = \"1s\"".into(),
+            "2:17 services.web.notify.fd: beside watchdog [who says WATCHDOG=1 on NOTIFY_SOCKET can say READY=1 there: write notify = \"ready\", or drop one]",
+        ),
+    ] {
+        let said = said(&keys);
+        assert!(said.len() == 1 && said[0].contains(expected), "{keys}: {said:?}");
+    }
     service(
         "healthcheck.unix = \"run/x\"",
         &["2:20 services.web.healthcheck.unix: a path in the container begins with / [write \"/run/x\"]"],

@@ -3,19 +3,29 @@
 use std::time::Duration;
 
 use super::service::{command, signal};
+use super::sockets::SOCKETS_MAX;
 use super::{Field, Fields};
-use crate::schema::{ByWatchdog, Healthcheck, Notify, Probe, Reload};
+use crate::schema::{ByWatchdog, Healthcheck, Notify, Probe, Reload, Service};
 
 /// One that is shorter would be missed by a busy machine, not by a service that hangs.
 const WATCHDOG_MIN: Duration = Duration::from_millis(100);
+/// Of those that a service is given.
+const FIRST: u32 = 3;
+/// After all the sockets that it may have.
+const FDS: std::ops::RangeInclusive<i64> = FIRST as i64..=FIRST as i64 + SOCKETS_MAX as i64;
 const WORDS: &[(&str, Notify)] =
     &[("none", Notify::None), ("ready", Notify::Ready), ("healthy", Notify::Healthy)];
 
 /// Of a service with a health check, or without.
 pub fn notify(f: &Field<'_>, has_healthcheck: bool, service: &str) -> Option<Notify> {
     if f.node.table().is_some() {
-        f.not_built("", "built: none, ready, healthy");
-        return None;
+        let t = f.fields();
+        t.only(&["fd"], &[]);
+        let Some(fd) = t.get("fd") else {
+            t.missing("fd", "as notify = { fd = 3 }");
+            return None;
+        };
+        return Some(Notify::Fd(fd.integer(FDS)? as u32));
     }
     let notify = f.word("readiness", WORDS, &[])?;
     if notify == Notify::Healthy && !has_healthcheck {
@@ -23,6 +33,27 @@ pub fn notify(f: &Field<'_>, has_healthcheck: bool, service: &str) -> Option<Not
         return None;
     }
     Some(notify)
+}
+
+/// What else the service has to do with its `notify = { fd }`.
+pub fn beside(t: &Fields<'_>, service: &Service) {
+    let Notify::Fd(fd) = service.notify else { return };
+    let Some(f) = t.get("notify") else { return };
+    let f = f.fields().get("fd").unwrap_or(f);
+    let (sockets, next) = (service.sockets.len() as u32, FIRST + service.sockets.len() as u32);
+    if fd < next {
+        let all = if sockets == 1 { "3 is".to_owned() } else { format!("3 to {} are", next - 1) };
+        f.wrong(format!("{fd} is one of its sockets ({all})"), format!("write fd = {next}"));
+    } else if fd > next {
+        f.wrong(
+            format!("{fd} would leave a gap: the next descriptor is {next}"),
+            format!("write fd = {next}"),
+        );
+    }
+    if !service.watchdog.is_zero() {
+        let hint = "who says WATCHDOG=1 on NOTIFY_SOCKET can say READY=1 there: write notify = \"ready\", or drop one";
+        f.wrong("beside watchdog", hint);
+    }
 }
 
 pub fn watchdog(f: &Field<'_>) -> Option<Duration> {

@@ -119,6 +119,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
     };
     joined::needs(&t, &service, &mut needs);
     joined::beside(&t, &service);
+    ready::beside(&t, &service);
     let (depends_on, dependency_spots) = needs;
     service.depends_on = depends_on;
     if service.environment.is_empty() {

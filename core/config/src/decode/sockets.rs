@@ -7,7 +7,7 @@ use crate::source::Spot;
 
 const FORM: &str = "as \"tcp:127.0.0.1:8080\", \"udp:[::]:53\" or \"unix:/run/web.sock\"";
 /// Each is a descriptor in the service and one at the keel.
-const SOCKETS_MAX: usize = 32;
+pub const SOCKETS_MAX: usize = 32;
 /// sun_path of unix(7), with its end.
 const PATH_BYTES_MAX: usize = 107;
 

@@ -280,7 +280,13 @@ pub const SERVICE: &[(&str, Shape)] = &[
     ("healthcheck.success_threshold", Integer(1, 1000)),
     ("healthcheck.on_failure", Words(&["restart", "kill", "stop", "none"])),
     ("healthcheck.stop_grace_period", Duration),
-    ("notify", Words(&["none", "ready", "healthy"])),
+    (
+        "notify",
+        Any(&[
+            Words(&["none", "ready", "healthy"]),
+            Shape::Table(Table { keys: &[("fd", Integer(3, 35))], required: &["fd"] }),
+        ]),
+    ),
     ("start_timeout", Duration),
     ("watchdog", Duration),
     ("depends_on.*.condition", CONDITION),

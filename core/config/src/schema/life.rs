@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Signal, text};
 
@@ -111,8 +111,17 @@ pub enum Notify {
     Healthy,
     /// It says READY=1 (sd_notify(3)).
     Ready,
-    /// It writes a newline to this descriptor.
+    /// It writes a newline to this descriptor, which is the next one after its sockets.
     Fd(u32),
+}
+
+/// On what a service says how it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SaysOn {
+    /// NOTIFY_SOCKET (sd_notify(3)).
+    Socket,
+    /// One that it has open from its start.
+    Descriptor,
 }
 
 /// How a service is told to read its configuration again.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use sampan_bundle as bundle;
 use sampan_cgroups::Hierarchies;
+use sampan_config::schema::SaysOn;
 use sampan_keel::Keel;
 use sampan_plan::{Options, Plan, Spec};
 use sampan_plugin_host::Role;
@@ -156,7 +157,8 @@ impl Job<'_> {
         }
         let bundle = bundle::folder(run, service);
         let spec = Spec::parse(self.text).map_err(of_config)?;
-        let given_fds = self.order.sockets.len() as u32;
+        let descriptor = u32::from(self.order.says_on == Some(SaysOn::Descriptor));
+        let given_fds = self.order.sockets.len() as u32 + descriptor;
         let options = Options { given_fds, ..options(service, &bundle) };
         let host = launch::host_facts(&spec, &bundle, service, true).map_err(of_io)?;
         let plan = Plan::compile(&spec, &host, &options).map_err(of_config)?;
@@ -193,15 +195,9 @@ impl Job<'_> {
         let order = self.order;
         let places = Places { service: &order.service, io: &order.io, logs: &order.logs };
         let stdio = stdio::open(order.stdio, self.keel, places, stdio::owner(spec, plan))?;
-        if order.notifies {
-            sd_notify::socket::make(self.keel, &order.run, &order.service)
-                .map_err(|error| Problem::Io(format!("cannot make its NOTIFY_SOCKET: {error}")))?;
-        } else if bundle::notify::folder(&order.run, &order.service).exists() {
-            // By its config of before.
-            sd_notify::socket::forget(self.keel, &order.run, &order.service);
-        }
+        let descriptor = self.says_on()?;
         let sockets = sockets::open(self.keel, &order.service, &order.sockets)?;
-        let given: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
+        let given: Vec<BorrowedFd<'_>> = sockets.iter().chain(&descriptor).map(AsFd::as_fd).collect();
         let log = self.hook_log();
         let root = Root::new(Some(&order.containers)).map_err(of_io)?;
         let folder = root.create(&order.service).map_err(of_io)?;
@@ -237,6 +233,28 @@ impl Job<'_> {
             .and_then(|path| group(Hierarchies::detect().ok()?, path).ok()?.oom_kills().ok()?)
             .unwrap_or(0);
         Ok((created, folder, oom_before))
+    }
+
+    /// Makes that on which it says how it is. A descriptor is for the container.
+    fn says_on(&self) -> Result<Option<OwnedFd>, Problem> {
+        use sd_notify::socket;
+        let (keel, run, service) = (self.keel, &self.order.run, &self.order.service);
+        let cannot = |what| move |error| Problem::Io(format!("cannot make {what}: {error}"));
+        match self.order.says_on {
+            Some(SaysOn::Socket) => {
+                socket::make(keel, run, service).map_err(cannot("its NOTIFY_SOCKET"))?;
+            }
+            Some(SaysOn::Descriptor) => {
+                let theirs = socket::pair(keel, run, service);
+                return theirs.map(Some).map_err(cannot("the descriptor of notify.fd"));
+            }
+            None if bundle::notify::folder(run, service).exists() => {
+                // By its config of before.
+                socket::forget(keel, run, service);
+            }
+            None => {}
+        }
+        Ok(None)
     }
 
     fn spawn(&self) -> Told<'_> {

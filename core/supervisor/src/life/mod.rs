@@ -224,7 +224,7 @@ fn order(
         stdio,
         hook_log: hook_log(context, config, stdio, has_hooks),
         groups_are_ready: false,
-        notifies: config.may_notify(),
+        says_on: config.says_on(),
     }
 }
 

@@ -17,7 +17,7 @@ use rustix::net::{
     SendFlags,
 };
 use sampan_bundle as bundle;
-use sampan_config::schema::Listen;
+use sampan_config::schema::{Listen, SaysOn};
 use sampan_plugin_host::digest::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -64,8 +64,8 @@ pub struct Launch {
     pub hook_log: hooks::Log,
     /// The groups are those of the life before, with the same limits.
     pub groups_are_ready: bool,
-    /// It has a socket to say how it is.
-    pub notifies: bool,
+    /// What it has to say how it is.
+    pub says_on: Option<SaysOn>,
 }
 
 /// What a launching process says.

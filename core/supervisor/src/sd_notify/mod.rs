@@ -1,4 +1,5 @@
-//! What services say of themselves, as sd_notify(3) has it: a datagram socket for each life of each service that may notify.
+//! What services say of themselves, as sd_notify(3) has it: a datagram socket for each life of each service that may notify. One
+//! that says so by a newline on a descriptor (`notify.fd`) has one end of a pair, and we hear the other in the same way.
 //!
 //! ```text
 //!   service ── READY=1 ──> run_dir/notify/X/notify ── look ─► parse ─► the loop ─► journal ─► take
@@ -21,6 +22,7 @@ use rustix::net::{RecvFlags, recv};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sampan_api as api;
 use sampan_cgroups::Members;
+use sampan_config::schema::SaysOn;
 use sampan_runtime::kernel::pidfd;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,9 +34,12 @@ use watchdog::Watchdog;
 /// Of a status in a table.
 const STATUS_CHARS_MAX: usize = 60;
 
-/// One service's socket, to be heard.
+/// One service's socket, to be heard: NOTIFY_SOCKET, or our end of its descriptor.
 #[derive(Debug, Clone)]
-pub struct Socket(Arc<OwnedFd>);
+pub struct Socket {
+    fd: Arc<OwnedFd>,
+    is_for: SaysOn,
+}
 
 /// A message that is still in the queue.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,28 +50,30 @@ pub struct Heard {
     pub dropped: Option<Dropped>,
 }
 
-impl From<OwnedFd> for Socket {
-    fn from(fd: OwnedFd) -> Socket {
-        Socket(Arc::new(fd))
-    }
-}
-
 impl Socket {
+    pub fn new(fd: OwnedFd, is_for: SaysOn) -> Socket {
+        Socket { fd: Arc::new(fd), is_for }
+    }
+
     pub fn shared(&self) -> Arc<OwnedFd> {
-        self.0.clone()
+        self.fd.clone()
     }
 
     /// The next message; it stays where it is.
     pub fn look(&self) -> io::Result<Option<Heard>> {
         let mut bytes = [0; BYTES_MAX];
-        let peeked = match fence::peek(&*self.0, &mut bytes) {
+        let peeked = match fence::peek(&*self.fd, &mut bytes) {
             Ok(peeked) => peeked,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error),
         };
-        let (said, dropped) = match peeked.is_cut {
-            true => (Vec::new(), Some(Dropped::TooLong)),
-            false => message::parse(bytes.get(..peeked.bytes).unwrap_or_default()),
+        let message = bytes.get(..peeked.bytes).unwrap_or_default();
+        let (said, dropped) = match (self.is_for, peeked.is_cut) {
+            (SaysOn::Descriptor, _) if message.contains(&b'\n') => (vec![Said::Ready], None),
+            (_, true) => (Vec::new(), Some(Dropped::TooLong)),
+            // What comes before the newline means nothing.
+            (SaysOn::Descriptor, false) => (Vec::new(), None),
+            (SaysOn::Socket, false) => message::parse(message),
         };
         Ok(Some(Heard { pid: Pid::from_raw(peeked.pid), said, dropped }))
     }
@@ -74,7 +81,7 @@ impl Socket {
     /// Takes it from the queue. The kernel closes the descriptors that came with it, for which there is no room: whoever waits
     /// for that (BARRIER=1) knows that all that was sent before is done.
     pub fn take(&self) -> io::Result<()> {
-        recv(&*self.0, &mut [0_u8; 1], RecvFlags::DONTWAIT)?;
+        recv(&*self.fd, &mut [0_u8; 1], RecvFlags::DONTWAIT)?;
         Ok(())
     }
 }
@@ -209,11 +216,11 @@ mod tests {
     /// The kernel sends no more with one message.
     const FDS_MAX: usize = 253;
 
-    fn pair() -> (Socket, OwnedFd) {
+    fn pair(is_for: SaysOn) -> (Socket, OwnedFd) {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).unwrap();
         rustix::net::sockopt::set_socket_passcred(&ours, true).unwrap();
-        (ours.into(), theirs)
+        (Socket::new(ours, is_for), theirs)
     }
 
     fn send(socket: &OwnedFd, text: &[u8], fds: &[rustix::fd::BorrowedFd<'_>]) {
@@ -225,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_message_stays_until_it_is_taken() {
-        let (socket, sender) = pair();
+        let (socket, sender) = pair(SaysOn::Socket);
         send(&sender, b"READY=1", &[]);
         for _ in 0..2 {
             let heard = socket.look().unwrap().unwrap();
@@ -238,17 +245,41 @@ mod tests {
 
     #[test]
     fn what_is_too_long_is_counted_and_taken() {
-        let (socket, sender) = pair();
+        let (socket, sender) = pair(SaysOn::Socket);
         send(&sender, &[b'x'; BYTES_MAX + 1], &[]);
         assert_eq!(socket.look().unwrap().unwrap().dropped, Some(Dropped::TooLong));
         socket.take().unwrap();
         assert_eq!(socket.look().unwrap(), None);
     }
 
+    #[test]
+    fn on_a_descriptor_a_newline_is_all_that_counts() {
+        let (socket, sender) = pair(SaysOn::Descriptor);
+        let long = [b'x'; BYTES_MAX + 1];
+        let late = [&long[..], b"\n"].concat();
+        for (bytes, said, dropped) in [
+            (&b"\n"[..], vec![Said::Ready], None),
+            (b"ready\n", vec![Said::Ready], None),
+            (b"READY=1", vec![], None),
+            (b"", vec![], None),
+            (b"STOPPING=1\nNONSENSE", vec![Said::Ready], None),
+            (&late, vec![], Some(Dropped::TooLong)),
+        ] {
+            send(&sender, bytes, &[]);
+            let heard = socket.look().unwrap().unwrap();
+            assert_eq!((heard.said, heard.dropped), (said, dropped), "{bytes:?}");
+            socket.take().unwrap();
+            assert_eq!(socket.look().unwrap(), None);
+        }
+        // Its end at the service is closed.
+        drop(sender);
+        assert_eq!(socket.look().unwrap(), None);
+    }
+
     /// Whoever has the other end of a pipe notices; looking at the message takes none of them.
     #[test]
     fn descriptors_are_closed_however_many_came() {
-        let (socket, sender) = pair();
+        let (socket, sender) = pair(SaysOn::Socket);
         for count in [1, 10, 253] {
             let (mut reader, writer) = std::io::pipe().unwrap();
             send(&sender, b"BARRIER=1", &vec![writer.as_fd(); count]);

@@ -2,7 +2,7 @@
 //! said is ever heard for the next one. The keel holds it, so that what stands in its queue outlives a worker.
 use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::set_socket_passcred;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, socketpair};
 use sampan_bundle::notify;
 use sampan_keel::Keel;
 use std::io;
@@ -36,6 +36,19 @@ pub fn make(keel: &Keel, run_dir: &Path, service: &str) -> io::Result<OwnedFd> {
     std::fs::set_permissions(&at, std::fs::Permissions::from_mode(0o666))?;
     keel.keep(&key(service), Some(socket.as_fd())).map_err(io::Error::other)?;
     Ok(socket)
+}
+
+/// For a service that says so by a newline: the end that is its own. Datagrams, so that each write is one to look at and to take;
+/// and nobody is hurt by an end that is closed, as whoever writes into a pipe would be. The folder stands for it: by that the
+/// next launch knows that there is something to let go of.
+pub fn pair(keel: &Keel, run_dir: &Path, service: &str) -> io::Result<OwnedFd> {
+    forget(keel, run_dir, service);
+    let folder = notify::folder(run_dir, service);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_passcred(&ours, true)?;
+    keel.keep(&key(service), Some(ours.as_fd())).map_err(io::Error::other)?;
+    Ok(theirs)
 }
 
 /// Lets go of it.

@@ -8,6 +8,7 @@ use crate::sd_notify::{self, Says, Socket, Word, socket};
 use crate::settings::Event;
 use crate::task::Task;
 use rustix::process::Pid;
+use sampan_config::schema::SaysOn;
 use sampan_service::{Life, State};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +24,10 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Begins to hear a service that runs. What it has said before that stands in the queue.
 pub(super) fn hear(context: &Context, send: &Sender, entry: &mut Entry) {
     let runs = matches!(entry.machine.state, State::Starting { .. } | State::Running { .. });
-    if !runs || !entry.config().may_notify() {
-        return;
-    }
+    let Some(is_for) = entry.config().says_on().filter(|_| runs) else { return };
     let name = entry.name.clone();
     let Some(live) = entry.live.as_mut().filter(|live| live.says.is_none()) else { return };
-    let opened = open(context, &name).and_then(|socket| {
+    let opened = open(context, &name, is_for).and_then(|socket| {
         let members =
             life::members(context.hierarchies, &context.cgroup(&name)).map_err(|e| e.to_string())?;
         let wait = wait(send, &name, live.generation, &socket, Duration::ZERO);
@@ -37,19 +36,24 @@ pub(super) fn hear(context: &Context, send: &Sender, entry: &mut Entry) {
     match opened {
         Ok(says) => live.says = Some(says),
         Err(error) => {
-            tracing::error!(service = &*name, "what it says on NOTIFY_SOCKET is not heard: {error}")
+            tracing::error!(service = &*name, "what it says of itself (notify) is not heard: {error}")
         }
     }
 }
 
 /// The one that the keel has. If every process of sampand was killed at once, nobody had it: it is made anew.
-fn open(context: &Context, name: &str) -> Result<Socket, String> {
-    match context.loop_keel.fetch(&socket::key(name)).map_err(|error| error.to_string())? {
-        Some(fd) => Ok(fd.into()),
-        None => {
+fn open(context: &Context, name: &str, is_for: SaysOn) -> Result<Socket, String> {
+    let kept = context.loop_keel.fetch(&socket::key(name)).map_err(|error| error.to_string())?;
+    match (kept, is_for) {
+        (Some(fd), _) => Ok(Socket::new(fd, is_for)),
+        (None, SaysOn::Socket) => {
             tracing::warn!(service = name, "what it has said on NOTIFY_SOCKET and nobody had heard is lost");
             let made = socket::make(&context.loop_keel, &context.dirs.run, name);
-            made.map(Socket::from).map_err(|error| error.to_string())
+            made.map(|fd| Socket::new(fd, is_for)).map_err(|error| error.to_string())
+        }
+        // A service that runs cannot be given another one.
+        (None, SaysOn::Descriptor) => {
+            Err("our end of its descriptor was closed with sampand; the next life has one".into())
         }
     }
 }

@@ -371,3 +371,84 @@ fn a_reload_signals_or_runs_what_the_config_says() {
     assert!(none.code == 1 && none.err.contains("services.none.reload"), "{none:?}");
     assert!(["web", "runs", "fails"].iter().all(|name| world.inspect(name).status.generation == 1));
 }
+
+/// Says it on descriptor `fd` when it is told to by a file, writes again and again behind it, and closes it.
+fn by_newline(fd: u32, more: &str) -> String {
+    format!(
+        "notify = {{ fd = {fd} }}\nstop_signal = \"SIGKILL\"\nrestart.delay = \"10ms\"\n\
+         command = [\"/bin/sh\", \"-c\", \"printf 'not yet' >&{fd}; while ! [ -e /tmp/go ]; do sleep 0.05; done; echo >&{fd}; echo more >&{fd}; exec {fd}>&-; touch /tmp/said; sleep 100000\"]\n{more}\n"
+    )
+}
+
+fn let_say(world: &World, name: &str) {
+    world.ok(&["exec", name, "touch", "/tmp/go"]);
+    world.until("it has said so", |world| world.ctl(&["exec", name, "test", "-e", "/tmp/said"]).code == 0);
+}
+
+/// As s6 has it: a newline, and the descriptor may be closed.
+#[test]
+fn a_service_is_ready_when_it_writes_a_newline() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let sockets = format!("sockets = [{{ listen = \"tcp:127.0.0.1:{port}\" }}]");
+    let mut world = world!(
+        "[services.web]\n{}[services.both]\n{}[services.short]\nrestart = \"no\"\nstop_signal = \"SIGKILL\"\n\
+         notify = {{ fd = 3 }}\ncommand = [\"/bin/sh\", \"-c\", \"echo >&3; exec 3>&-; sleep 1000\"]\n\
+         [services.after]\n{}depends_on.web.condition = \"service_ready\"\n",
+        by_newline(3, ""),
+        by_newline(4, &sockets),
+        super::LIVE
+    );
+    world.start();
+    world.until_state("short", "running");
+    for name in ["web", "both"] {
+        world.until_state(name, "starting");
+        world.until("it has written", |world| world.ctl(&["exec", name, "true"]).code == 0);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(world.inspect("web").status.state, "starting", "it has written no newline");
+    assert_eq!(world.inspect("after").status.text, "waiting web ready");
+    let env = world.ok(&["exec", "both", "cat", "/proc/1/environ"]);
+    assert!(env.contains("LISTEN_FDS=1\0") && !env.contains("NOTIFY_SOCKET"), "{env}");
+    for name in ["web", "both"] {
+        let_say(&world, name);
+        world.until_state(name, "running");
+    }
+    world.until_state("after", "running");
+    for name in ["web", "both", "short"] {
+        let inspect = world.inspect(name);
+        assert_eq!((inspect.status.generation, inspect.notified.unwrap().dropped), (1, 0), "{name}");
+    }
+    // Each life has one of its own.
+    kill(world.pid("web"), libc::SIGKILL);
+    world.until("it lives anew", |world| world.inspect("web").status.generation == 2);
+    // One that says nothing any more has none.
+    world.configure(&format!("[services.web]\n{}", super::LIVE));
+    world.ok(&["apply"]);
+    world.until_state("web", "running");
+    let fd = fs::read_dir(format!("/proc/{}/fd", world.pid("web"))).unwrap().flatten();
+    assert_eq!(fd.filter(|fd| fd.file_name().to_str().unwrap().parse::<u32>().unwrap() > 2).count(), 0);
+    assert!(!world.dir().join("run/notify/web").exists());
+}
+
+#[test]
+fn one_that_writes_no_newline_in_time_is_ended_and_one_that_did_while_no_worker_heard_is_ready() {
+    let mut world = world!(
+        "[services.late]\n{}[services.web]\n{}",
+        by_newline(3, "start_timeout = \"4s\""),
+        by_newline(3, "")
+    );
+    world.start();
+    world.until_state("web", "starting");
+    world.until("it can be told", |world| world.ctl(&["exec", "web", "true"]).code == 0);
+    let (worker, service) = (world.worker().unwrap(), world.pid("web"));
+    kill(worker, libc::SIGSTOP);
+    let root = format!("/proc/{service}/root/tmp");
+    fs::write(format!("{root}/go"), "").unwrap();
+    world.until("it has said so", |_| fs::exists(format!("{root}/said")).unwrap());
+    kill(worker, libc::SIGKILL);
+    world.until_state("web", "running");
+    assert_eq!((world.inspect("web").status.generation, world.pid("web")), (1, service));
+    world.until("it was ended", |world| world.inspect("late").status.generation > 1);
+    let timed_out = |event: &sampan_api::Transition| event.service == "late" && event.cause == "time is up";
+    assert!(world.events().iter().any(timed_out), "{:?}", world.events());
+}
