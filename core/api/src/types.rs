@@ -221,6 +221,8 @@ pub enum Condition {
     Healthy,
     /// The present life has ended, or the next one where nothing lives.
     Exited,
+    /// It is at rest, and nothing is tried again. Refused for one that never is by itself, by its restart policy.
+    Done,
 }
 
 /// A process of a service.

@@ -91,6 +91,9 @@ pub enum Verb {
         /// Do not wait
         #[arg(short, long)]
         detach: bool,
+        /// Jobs: until they are done, and end with the exit code of the first that failed
+        #[arg(short, long, conflicts_with = "detach")]
+        wait: bool,
     },
     /// Stop services; they stay stopped over reboots, until `start` or `up`
     Stop {
@@ -283,6 +286,8 @@ pub enum Condition {
     Healthy,
     /// The present life has ended; where nothing lives, the next one
     Exited,
+    /// A job (restart no or on-failure) has ended, and is not tried again
+    Done,
 }
 
 #[derive(Debug, Subcommand)]

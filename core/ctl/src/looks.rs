@@ -84,12 +84,33 @@ pub fn stats(ask: &Ask<'_>, services: &[String], once: bool) -> Result<(), Error
     }
 }
 
-/// For all at once; the answers come in the order of the names.
+/// Whose exit codes are printed where that is what is waited for.
 pub fn wait(
     ask: &Ask<'_>,
     services: &[String],
     condition: Condition,
     timeout: Option<u64>,
+) -> Result<u8, Error> {
+    wait_for(ask, services, condition, timeout, |done| match (condition, done.services.first()) {
+        (Condition::Exited | Condition::Done, Some(status)) if done.complete => {
+            format!("{}\n", status.exit_code.map_or("unknown".into(), |code| code.to_string()))
+        }
+        _ => String::new(),
+    })
+}
+
+/// Until they are done.
+pub fn jobs(ask: &Ask<'_>, services: &[String]) -> Result<u8, Error> {
+    wait_for(ask, services, Condition::Done, None, |_| String::new())
+}
+
+/// For all at once; the answers come in the order of the names.
+fn wait_for(
+    ask: &Ask<'_>,
+    services: &[String],
+    condition: Condition,
+    timeout: Option<u64>,
+    print: impl Fn(&api::Done) -> String,
 ) -> Result<u8, Error> {
     let socket = ask.socket();
     let limit =
@@ -105,13 +126,7 @@ pub fn wait(
     });
     let mut code = DONE;
     for (service, answer) in services.iter().zip(asked) {
-        let print = |done: &api::Done| match (condition, done.services.first()) {
-            (Condition::Exited, Some(status)) if done.complete => {
-                format!("{}\n", status.exit_code.map_or("unknown".into(), |code| code.to_string()))
-            }
-            _ => String::new(),
-        };
-        let done = match answer.and_then(|text| ask.print(&text, print)) {
+        let done = match answer.and_then(|text| ask.print(&text, &print)) {
             Err(Error::Refused(failure)) => {
                 complain(&Error::Refused(failure).to_string());
                 code = FAILED;
@@ -136,11 +151,16 @@ fn outcome(service: &str, condition: Condition, done: &api::Done) -> Result<u8, 
         let condition = name_of(condition);
         return Err(format!("{service} is not {condition}: {text}\n  see `sampanctl why {service}`"));
     }
+    if let (Condition::Done, Some(status)) = (condition, status.filter(|status| status.state == "failed"))
+        && status.exit_code.is_none_or(|code| code == 0)
+    {
+        return Err(format!("{service} has failed: {}\n  see `sampanctl why {service}`", status.text));
+    }
     match (condition, status.and_then(|status| status.exit_code)) {
         (Condition::Running | Condition::Healthy, _) => Ok(DONE),
-        (Condition::Exited, Some(exit)) => Ok(u8::try_from(exit).unwrap_or(FAILED)),
+        (Condition::Exited | Condition::Done, Some(exit)) => Ok(u8::try_from(exit).unwrap_or(FAILED)),
         // It has not run, or ended where nobody could ask the kernel for its status.
-        (Condition::Exited, None) => Err(format!(
+        (Condition::Exited | Condition::Done, None) => Err(format!(
             "{service}: its exit code is unknown: {}\n  see `sampanctl why {service}`",
             status.map_or("gone", |status| &status.text)
         )),
@@ -152,6 +172,7 @@ fn name_of(condition: Condition) -> &'static str {
         Condition::Running => "running",
         Condition::Healthy => "healthy",
         Condition::Exited => "exited",
+        Condition::Done => "done",
     }
 }
 

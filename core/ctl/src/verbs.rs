@@ -38,7 +38,8 @@ pub fn run(args: &Args) -> Result<u8, Error> {
             return looks::wait(ask, services, *condition, *timeout);
         }
         Verb::Graph { dot } => looks::graph(ask, *dot)?,
-        Verb::Start { services, detach } => return each(ask, services, "start", *detach),
+        Verb::Start { services, wait: true, .. } => return start_and_wait(ask, services),
+        Verb::Start { services, detach, .. } => return each(ask, services, "start", *detach),
         Verb::Stop { services, detach } => return all_at_once(ask, services, "stop", *detach),
         Verb::Restart { services, detach } => return each(ask, services, "restart", *detach),
         Verb::Kill { services, signal } => {
@@ -169,6 +170,16 @@ fn print_done(done: &api::Done) -> String {
 }
 
 /// A verb for each service in turn; what failed, or has not come true, is said, and the rest goes on.
+/// Nothing is started where one of them is no job.
+fn start_and_wait(ask: &Ask<'_>, services: &[String]) -> Result<u8, Error> {
+    for service in services {
+        ask.get::<api::Done>(&of(service, "/wait?condition=done&timeout_ms=0"))?;
+    }
+    let started = command(ask, services, "start", &to_json(&api::Act { detach: true }))?;
+    let ended = looks::jobs(ask, services)?;
+    Ok(if started == DONE { ended } else { started })
+}
+
 fn each(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> Result<u8, Error> {
     let mut code = DONE;
     for service in services {

@@ -12,6 +12,7 @@ use crate::request::{Answer, ControlReply, EventStream, Request, failure, no_suc
 use crate::settings::Event;
 use crate::usage;
 use sampan_api as api;
+use sampan_config::schema::Policy;
 use sampan_journal::{HISTORY, Since};
 use sampan_plugin_host::Reset;
 use sampan_service::{Down, State, Up, WaitFor};
@@ -96,6 +97,9 @@ impl Worker {
             }
             Request::Wait { name, condition, timeout_ms, answer } => {
                 if let Some(answer) = self.known(&name, answer) {
+                    if let Some(why) = self.is_never(&name, condition) {
+                        return send(answer, Err(failure("refused", why)));
+                    }
                     let limit = timeout_ms.map(Duration::from_millis);
                     self.wait(&[name.as_str()], self.goal(&name, condition), false, limit, answer);
                 }
@@ -233,10 +237,25 @@ impl Worker {
         }
     }
 
+    /// Why waiting for this has no end.
+    fn is_never(&self, name: &str, condition: api::Condition) -> Option<String> {
+        let policy = match self.fleet.get(name)?.config().restart.policy {
+            Policy::No | Policy::OnFailure => return None,
+            Policy::Always => "always",
+            Policy::UnlessStopped => "unless-stopped",
+        };
+        (condition == api::Condition::Done).then(|| {
+            format!(
+                "{name} is no job: with restart = \"{policy}\" it never ends by itself; with \"no\" or \"on-failure\" it does"
+            )
+        })
+    }
+
     fn goal(&self, name: &str, condition: api::Condition) -> Goal {
         match condition {
             api::Condition::Running => Goal::Up,
             api::Condition::Healthy => Goal::Healthy,
+            api::Condition::Done => Goal::Done,
             api::Condition::Exited => Goal::Ended(
                 self.fleet
                     .get(name)

@@ -24,6 +24,8 @@ pub enum Goal {
     /// Running, and healthy where there is a check; a job that waits for its time is all that it should be.
     Healthy,
     AtRest,
+    /// At rest, by itself or not.
+    Done,
     /// This life is over, or it is at rest.
     Ended(u64),
     /// A later life than this one runs, or it is at rest.
@@ -79,7 +81,7 @@ fn reached(entry: Option<&Entry>, goal: Goal) -> bool {
     let machine = &entry.machine;
     let rest = entry.is_at_rest();
     match goal {
-        Goal::AtRest => rest,
+        Goal::AtRest | Goal::Done => rest,
         Goal::Ended(generation) => rest || fulfilled(Some(entry), Goal::Ended(generation)),
         Goal::Up => rest || machine.standing().started,
         Goal::Healthy => rest || fulfilled(Some(entry), goal),
@@ -89,7 +91,7 @@ fn reached(entry: Option<&Entry>, goal: Goal) -> bool {
 
 /// Whether what the client asked for is so.
 fn fulfilled(entry: Option<&Entry>, goal: Goal) -> bool {
-    let Some(entry) = entry else { return matches!(goal, Goal::AtRest | Goal::Ended(_)) };
+    let Some(entry) = entry else { return matches!(goal, Goal::AtRest | Goal::Done | Goal::Ended(_)) };
     let machine = &entry.machine;
     let standing = machine.standing();
     match goal {
@@ -98,7 +100,7 @@ fn fulfilled(entry: Option<&Entry>, goal: Goal) -> bool {
                 || machine.generation > generation
                 || machine.generation == generation && !machine.state.has_life()
         }
-        Goal::AtRest => standing.at_rest,
+        Goal::AtRest | Goal::Done => standing.at_rest,
         Goal::Up | Goal::Beyond(_) => standing.started,
         Goal::Healthy => {
             standing.completed

@@ -147,6 +147,49 @@ restart = {{ delay = "1h", max_delay = "1h" }}
 }
 
 #[test]
+fn a_start_that_waits_ends_as_its_job() {
+    let mut world = world!(
+        r#"[services.live]
+{LIVE}autostart = false
+[services.job]
+command = ["/bin/sh", "-c", "sleep 1; exit 7"]
+restart = "no"
+autostart = false
+[services.good]
+command = ["/bin/sh", "-c", "sleep 0.3"]
+restart = "on-failure"
+autostart = false
+[services.tries]
+command = ["/bin/sh", "-c", "exit 5"]
+restart = {{ policy = "on-failure", max_attempts = 3, delay = "10ms" }}
+autostart = false
+[services.none]
+command = ["/no/such/program"]
+restart = "no"
+autostart = false
+"#
+    );
+    world.start();
+    let start = |names: &[&str]| world.ctl(&[&["start", "--wait"], names].concat());
+    let begun = Instant::now();
+    let job = start(&["job"]);
+    assert_eq!((job.code, job.out.as_str()), (7, ""), "{job:?}");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "it has waited for the job");
+    assert_eq!(start(&["good"]).code, 0);
+    assert_eq!(start(&["good", "job"]).code, 7);
+    let tries = start(&["tries"]);
+    assert_eq!((tries.code, world.inspect("tries").status.state.as_str()), (5, "failed"), "{tries:?}");
+    assert!(world.inspect("tries").status.generation > 1, "after the last attempt");
+    let none = start(&["none"]);
+    assert!(none.code == 1 && none.err.contains("none has failed: failed exec"), "{none:?}");
+    let refused = start(&["good", "live"]);
+    assert!(refused.code == 1 && refused.err.contains("live is no job: with restart ="), "{refused:?}");
+    assert_eq!(world.inspect("live").status.state, "stopped", "and is not started");
+    assert_eq!(world.ctl(&["wait", "--condition", "done", "job"]).out, "7\n");
+    assert_eq!(world.ctl(&["start", "--wait", "-d", "job"]).code, 2);
+}
+
+#[test]
 fn a_dry_run_changes_nothing() {
     let mut world = world!("[services.a]\n{LIVE}[services.b]\n{LIVE}");
     world.start();
