@@ -75,6 +75,8 @@ pub struct Peeked {
     pub bytes: usize,
     /// It is longer than the buffer.
     pub is_cut: bool,
+    /// Descriptors came with it.
+    pub carries: bool,
     /// The sender's number here (SCM_CREDENTIALS, unix(7)); 0: it has none, or the socket does not ask who sends.
     pub pid: i32,
 }
@@ -106,7 +108,10 @@ pub fn peek(socket: impl AsFd, into: &mut [u8]) -> std::io::Result<Peeked> {
         // SAFETY: by its length the whole ucred is there; any bits are one.
         pid = unsafe { libc::CMSG_DATA(head).cast::<libc::ucred>().read_unaligned() }.pid;
     }
-    Ok(Peeked { bytes, is_cut: message.msg_flags & libc::MSG_TRUNC != 0, pid })
+    let has = |flag| message.msg_flags & flag != 0;
+    // There is room for the credentials alone.
+    let carries = has(libc::MSG_CTRUNC);
+    Ok(Peeked { bytes, is_cut: has(libc::MSG_TRUNC), carries, pid })
 }
 
 // SAFETY: the two do arithmetic with a length, and nothing else.

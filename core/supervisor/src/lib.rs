@@ -7,6 +7,7 @@
 // What everybody uses.
 pub mod clock;
 mod fence;
+mod release;
 mod task;
 mod own_log;
 pub mod view;

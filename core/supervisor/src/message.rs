@@ -53,6 +53,11 @@ pub enum Message {
         name: Arc<str>,
         generation: u64,
     },
+    /// The message that was heard last is taken.
+    Taken {
+        name: Arc<str>,
+        generation: u64,
+    },
     /// Whether a service has said nothing for too long is to be looked at.
     Watchdog {
         name: Arc<str>,
@@ -93,6 +98,7 @@ impl Message {
             Message::Exited { .. } => "exited",
             Message::Probed(_) => "probed",
             Message::Notified { .. } => "notified",
+            Message::Taken { .. } => "taken",
             Message::Watchdog { .. } => "watchdog",
             Message::Request(_) => "request",
             Message::Order(_) => "order",

@@ -196,7 +196,9 @@ impl Job<'_> {
         let places = Places { service: &order.service, io: &order.io, logs: &order.logs };
         let stdio = stdio::open(order.stdio, self.keel, places, stdio::owner(spec, plan))?;
         let descriptor = self.says_on()?;
-        let sockets = sockets::open(self.keel, &order.service, &order.sockets)?;
+        // Nobody hears it any more: then we are ended.
+        let warn = |text| drop(self.worker.say(&Said::Warning(text), &[]));
+        let sockets = sockets::open(self.keel, &order.service, &order.sockets, warn)?;
         let given: Vec<BorrowedFd<'_>> = sockets.iter().chain(&descriptor).map(AsFd::as_fd).collect();
         let log = self.hook_log();
         let root = Root::new(Some(&order.containers)).map_err(of_io)?;

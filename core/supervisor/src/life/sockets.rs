@@ -1,17 +1,22 @@
 //! Sockets of services (`sockets`): opened before the first start, and kept by the keel over restarts of the service and the death
 //! of the worker. Who connects while nobody accepts waits in the kernel.
 use super::of_io;
+use crate::release;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, getpeername, getsockname, listen,
+    socket_with, sockopt,
 };
 use sampan_config::schema::{Listen, Socket};
 use sampan_keel::Keel;
 use sampan_service::Problem;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// The kernel cuts it down to net.core.somaxconn.
 const WAITING_MAX: i32 = 65_535;
@@ -23,12 +28,26 @@ fn key(service: &str, listen: &Listen) -> String {
     format!("{PREFIX}{service}/{listen}")
 }
 
-/// All of a service's, in their order: those that the keel has, and those that are opened now.
-pub fn open(keel: &Keel, service: &str, wanted: &[Listen]) -> Result<Vec<OwnedFd>, Problem> {
+/// All of a service's, in their order: those that the keel has, and those that are opened now. `warn`: of one that its service has
+/// made useless.
+pub fn open(
+    keel: &Keel,
+    service: &str,
+    wanted: &[Listen],
+    warn: impl Fn(String),
+) -> Result<Vec<OwnedFd>, Problem> {
     let one = |listen: &Listen| {
         let key = key(service, listen);
         if let Some(kept) = keel.fetch(&key).map_err(of_io)? {
-            return Ok(kept);
+            match harm(&kept, listen) {
+                None => return Ok(kept),
+                Some(harm) => {
+                    warn(format!("sockets: {listen} {harm}, and is opened anew"));
+                    // What it was connected to is cut off.
+                    let _ = sockopt::set_socket_linger(&kept, Some(Duration::ZERO));
+                    close(keel, &key, kept).map_err(of_io)?;
+                }
+            }
         }
         let made = make(listen).map_err(|Refused { call, errno }| {
             let who = match errno {
@@ -62,10 +81,48 @@ pub fn let_go<'w>(keel: &Keel, keys: &[String], wanted: impl Fn(&str) -> Option<
         if wanted.iter().any(|socket| socket.listen == listen) {
             continue;
         }
-        if let Err(error) = keel.keep(key, None) {
+        let closed = match keel.fetch(key) {
+            Ok(Some(kept)) => close(keel, key, kept),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = closed {
             tracing::error!(service, "{listen} stays open: {error}");
         }
     }
+}
+
+/// In the keel first, so that it never closes the last one: with that goes what waits in it, and the service may have made it linger.
+fn close(keel: &Keel, key: &str, kept: OwnedFd) -> Result<(), sampan_keel::Error> {
+    keel.keep(key, None)?;
+    release::hurried(|| drop(kept));
+    Ok(())
+}
+
+/// What a life has done to its socket, by which no later one could be reached: it is the service's own as much as ours.
+fn harm(socket: &OwnedFd, wanted: &Listen) -> Option<&'static str> {
+    let streams = !matches!(wanted, Listen::Udp(_));
+    if streams && !sockopt::socket_acceptconn(socket).unwrap_or(false) {
+        return Some("does not listen any more");
+    }
+    if !streams && getpeername(socket).is_ok_and(|peer| peer.is_some()) {
+        return Some("hears one peer alone");
+    }
+    let is_at = getsockname(socket).is_ok_and(|at| match wanted {
+        Listen::Tcp(address) | Listen::Udp(address) => {
+            SocketAddr::try_from(at).is_ok_and(|at| at == *address)
+        }
+        Listen::Unix(path) => {
+            SocketAddrUnix::try_from(at).is_ok_and(|at| at.path_bytes() == Some(path.as_os_str().as_bytes()))
+        }
+    });
+    if !is_at {
+        return Some("is at another address");
+    }
+    let mut polled = [PollFd::new(socket, PollFlags::RDHUP)];
+    let _ = poll(&mut polled, Some(&Timespec::default()));
+    let is_shut = polled.iter().any(|one| one.revents().intersects(PollFlags::RDHUP | PollFlags::HUP));
+    is_shut.then_some("is shut down")
 }
 
 /// Which call does not go.
@@ -128,4 +185,46 @@ fn is_left(path: &Path, connected: Result<(), Errno>) -> bool {
         rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::Socket
     });
     is_socket && connected == Err(Errno::CONNREFUSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{Shutdown, connect_unspec, shutdown};
+    use sampan_testkit::Folder;
+
+    fn all(folder: &Folder) -> Vec<Listen> {
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        vec![Listen::Tcp(free()), Listen::Udp(free()), Listen::Unix(folder.path("socket"))]
+    }
+
+    fn made(listen: &Listen) -> OwnedFd {
+        make(listen).unwrap_or_else(|refused| panic!("{listen}: {}: {}", refused.call, refused.errno))
+    }
+
+    #[test]
+    fn what_a_life_did_to_its_socket_is_seen() {
+        let folder = Folder::new();
+        for listen in all(&folder) {
+            let socket = made(&listen);
+            assert_eq!(harm(&socket, &listen), None, "{listen}");
+            let _ = shutdown(&socket, Shutdown::Both);
+            assert!(harm(&socket, &listen).is_some(), "{listen}");
+            drop(socket);
+            assert_eq!(harm(&made(&listen), &listen), None, "{listen}: opened anew");
+        }
+    }
+
+    #[test]
+    fn one_that_is_connected_is_none_to_listen_on() {
+        let folder = Folder::new();
+        let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let _hears = std::net::TcpListener::bind(peer).unwrap();
+        for listen in all(&folder).into_iter().filter(|listen| !matches!(listen, Listen::Unix(_))) {
+            let socket = made(&listen);
+            let _ = connect_unspec(&socket);
+            connect(&socket, &peer).unwrap();
+            assert!(harm(&socket, &listen).is_some(), "{listen}");
+        }
+    }
 }

@@ -35,6 +35,23 @@ pub enum Said {
     StoreFds,
 }
 
+impl Said {
+    fn name(&self) -> &'static str {
+        match self {
+            Said::Ready => "READY",
+            Said::Reloading => "RELOADING",
+            Said::Stopping => "STOPPING",
+            Said::Status(_) => "STATUS",
+            Said::MainPid(_) => "MAINPID",
+            Said::Extend(_) => "EXTEND_TIMEOUT_USEC",
+            Said::Alive | Said::Trigger => "WATCHDOG",
+            Said::Watchdog(_) => "WATCHDOG_USEC",
+            Said::Barrier => "BARRIER",
+            Said::StoreFds => "FDSTORE",
+        }
+    }
+}
+
 /// Why something is not done, and counted instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dropped {
@@ -74,13 +91,15 @@ impl fmt::Display for Dropped {
     }
 }
 
-/// What a message says, in its order.
+/// What a message says, in its order. Of a name that stands more than once the last value holds: however long a message is, there
+/// is one thing to do for each name at most.
 pub fn parse(message: &[u8]) -> (Vec<Said>, Option<Dropped>) {
     let (mut said, mut dropped, mut known) = (Vec::new(), None, false);
     for line in message.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match assignment(line) {
             Ok(Some(one)) => {
                 known = true;
+                said.retain(|earlier: &Said| earlier.name() != one.name());
                 said.push(one);
             }
             Ok(None) => known = true,
@@ -127,9 +146,15 @@ fn number(value: &[u8]) -> Result<u64, Unknown> {
     text.and_then(|text| text.parse().ok()).ok_or(Unknown)
 }
 
+/// Turns a line around, or is not seen at all: a status could look like another.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// One line that can do no harm to a terminal.
 fn shown(value: &[u8]) -> String {
-    let mut text = probe::clean(value.get(..STATUS_BYTES_MAX).unwrap_or(value));
+    let mut text = probe::clean(value.get(..STATUS_BYTES_MAX).unwrap_or(value)).replace(is_format, "?");
     while text.len() > STATUS_BYTES_MAX {
         text.pop();
     }
@@ -157,7 +182,7 @@ mod tests {
             )
         );
         assert_eq!(parse(b"RELOADING=1\nMONOTONIC_USEC=17\n"), (vec![Said::Reloading], None));
-        let watchdog = vec![Said::Alive, Said::Trigger, Said::Watchdog(Duration::from_secs(2))];
+        let watchdog = vec![Said::Trigger, Said::Watchdog(Duration::from_secs(2))];
         assert_eq!(parse(b"WATCHDOG=1\nWATCHDOG=trigger\nWATCHDOG_USEC=2000000"), (watchdog, None));
     }
 
@@ -185,9 +210,24 @@ mod tests {
     }
 
     #[test]
+    fn of_a_name_the_last_value_holds() {
+        for name in ["MAINPID", "EXTEND_TIMEOUT_USEC", "WATCHDOG_USEC", "STATUS"] {
+            let text: String = (1..=200).map(|number| format!("{name}={number}\n")).collect();
+            let last = parse(format!("{name}=200").as_bytes());
+            assert_eq!(parse(text.as_bytes()), last, "{name}");
+        }
+        let flags = ["READY", "RELOADING", "STOPPING", "BARRIER", "FDSTORE", "WATCHDOG"];
+        let text: String = flags.iter().map(|name| format!("{name}=1\n")).collect();
+        let turns = "WATCHDOG=trigger\nWATCHDOG=1\n".repeat(50);
+        assert_eq!(parse((text.repeat(20) + &turns).as_bytes()).0.len(), flags.len());
+    }
+
+    #[test]
     fn a_status_is_short_and_plain() {
         let (said, _) = parse(&[b"STATUS=".as_slice(), &[0xff; 4000]].concat());
-        let Some(Said::Status(text)) = said.first() else { panic!("{said:?}") };
+        let Some(Said::Status(text)) = said.into_iter().next() else { panic!("nothing is said") };
+        let (said, _) = parse("STATUS=a\u{202e}b\u{2066}c\u{200b}".as_bytes());
+        assert_eq!(said, [Said::Status("a?b?c?".into())]);
         assert!(text.len() <= STATUS_BYTES_MAX && !text.chars().any(char::is_control));
     }
 }

@@ -18,7 +18,6 @@ pub mod watchdog;
 use crate::fence;
 use crate::task::Task;
 use message::{BYTES_MAX, Dropped, Said};
-use rustix::net::{RecvFlags, recv};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sampan_api as api;
 use sampan_cgroups::Members;
@@ -47,6 +46,8 @@ pub struct Heard {
     /// As the kernel translates it; none where the sender has no number here.
     pub pid: Option<Pid>,
     pub said: Vec<Said>,
+    /// Descriptors came with it.
+    pub carries: bool,
     pub dropped: Option<Dropped>,
 }
 
@@ -75,15 +76,22 @@ impl Socket {
             (SaysOn::Descriptor, false) => (Vec::new(), None),
             (SaysOn::Socket, false) => message::parse(message),
         };
-        Ok(Some(Heard { pid: Pid::from_raw(peeked.pid), said, dropped }))
+        Ok(Some(Heard { pid: Pid::from_raw(peeked.pid), said, carries: peeked.carries, dropped }))
     }
 
-    /// Takes it from the queue. The kernel closes the descriptors that came with it, for which there is no room: whoever waits
-    /// for that (BARRIER=1) knows that all that was sent before is done.
+    /// Takes it from the queue. Not on the loop where it carries something: the kernel closes the descriptors that came with it,
+    /// for which there is no room. Whoever waits for that (BARRIER=1) knows that all that was sent before is done.
     pub fn take(&self) -> io::Result<()> {
-        recv(&*self.fd, &mut [0_u8; 1], RecvFlags::DONTWAIT)?;
-        Ok(())
+        socket::take(&self.fd)
     }
+}
+
+/// For what comes next. Dropped, nobody listens.
+#[derive(Debug)]
+pub enum Wait {
+    Message(Task),
+    /// Until the message that has been heard is taken, with the descriptors that it carries.
+    Taking(Task),
 }
 
 /// What one life says of itself.
@@ -91,8 +99,7 @@ impl Socket {
 pub struct Says {
     pub socket: Socket,
     pub members: Members<'static>,
-    /// For what comes next. Dropped, nobody listens.
-    pub wait: Task,
+    pub wait: Wait,
     /// None: it may say nothing for ever, or is not ready yet.
     pub watchdog: Option<Watchdog>,
     told: watch::Sender<Told>,
@@ -127,7 +134,7 @@ impl Word {
 }
 
 impl Says {
-    pub fn new(socket: Socket, members: Members<'static>, wait: Task) -> Says {
+    pub fn new(socket: Socket, members: Members<'static>, wait: Wait) -> Says {
         let (told, watchdog) = (watch::Sender::default(), None);
         Says { socket, members, wait, watchdog, told, status: None, dropped: [0; Dropped::COUNT] }
     }
@@ -274,6 +281,24 @@ mod tests {
         // Its end at the service is closed.
         drop(sender);
         assert_eq!(socket.look().unwrap(), None);
+    }
+
+    #[test]
+    fn what_lingers_holds_up_nobody() {
+        let (socket, sender) = pair(SaysOn::Socket);
+        let many: Vec<_> = (0..5).map(|_| crate::release::lingering()).collect();
+        for (lingers, _) in &many {
+            send(&sender, b"READY=1", &[lingers.as_fd()]);
+        }
+        let _others: Vec<_> = many.into_iter().map(|(_, other)| other).collect();
+        let began = std::time::Instant::now();
+        while let Some(heard) = socket.look().unwrap() {
+            assert!(heard.carries);
+            socket.take().unwrap();
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        send(&sender, b"READY=1", &[]);
+        assert!(!socket.look().unwrap().unwrap().carries);
     }
 
     /// Whoever has the other end of a pipe notices; looking at the message takes none of them.

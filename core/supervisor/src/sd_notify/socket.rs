@@ -1,8 +1,12 @@
 //! The socket on which a service says how it is. Each life has its own, made by whoever launches it: nothing that a former life
 //! said is ever heard for the next one. The keel holds it, so that what stands in its queue outlives a worker.
+use crate::release;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::set_socket_passcred;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, socketpair};
+use rustix::net::{
+    AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, bind, recv, shutdown,
+    socket_with, socketpair,
+};
 use sampan_bundle::notify;
 use sampan_keel::Keel;
 use std::io;
@@ -13,6 +17,21 @@ use std::path::Path;
 /// What the keel knows it by.
 pub fn key(service: &str) -> String {
     format!("notify/{service}")
+}
+
+/// The next message, with the descriptors that came with it, which are closed.
+pub fn take(socket: &OwnedFd) -> io::Result<()> {
+    release::hurried(|| recv(socket, &mut [0_u8; 1], RecvFlags::DONTWAIT))?;
+    Ok(())
+}
+
+/// Leaves nothing in the queue of the one that the keel has, and lets nothing in: whoever closes it closes nothing of a stranger's.
+/// Not on the loop.
+fn empty(keel: &Keel, service: &str) -> io::Result<()> {
+    let Some(socket) = keel.fetch(&key(service)).map_err(io::Error::other)? else { return Ok(()) };
+    shutdown(&socket, Shutdown::Read)?;
+    release::hurried(|| while recv(&socket, &mut [0_u8; 1], RecvFlags::DONTWAIT).is_ok() {});
+    Ok(())
 }
 
 /// A new one in the place of any other. It is told who sends: the kernel says so, not the sender.
@@ -34,6 +53,7 @@ pub fn make(keel: &Keel, run_dir: &Path, service: &str) -> io::Result<OwnedFd> {
     set_socket_passcred(&socket, true)?;
     bind(&socket, &SocketAddrUnix::new(at.as_str())?)?;
     std::fs::set_permissions(&at, std::fs::Permissions::from_mode(0o666))?;
+    empty(keel, service)?;
     keel.keep(&key(service), Some(socket.as_fd())).map_err(io::Error::other)?;
     Ok(socket)
 }
@@ -53,6 +73,10 @@ pub fn pair(keel: &Keel, run_dir: &Path, service: &str) -> io::Result<OwnedFd> {
 
 /// Lets go of it.
 pub fn forget(keel: &Keel, run_dir: &Path, service: &str) {
-    let _ = keel.keep(&key(service), None);
+    if let Err(error) =
+        empty(keel, service).and_then(|()| keel.keep(&key(service), None).map_err(io::Error::other))
+    {
+        tracing::error!(service, "its NOTIFY_SOCKET stays open: {error}");
+    }
     let _ = std::fs::remove_dir_all(notify::folder(run_dir, service));
 }

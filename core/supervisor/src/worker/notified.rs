@@ -4,19 +4,23 @@ use crate::fleet::{Entry, Live};
 use crate::life::{self, Context};
 use crate::message::{Message, Sender};
 use crate::sd_notify::message::{Dropped, Said};
-use crate::sd_notify::{self, Says, Socket, Word, socket};
+use crate::sd_notify::{self, Says, Socket, Wait, Word, socket};
 use crate::settings::Event;
 use crate::task::Task;
 use rustix::process::Pid;
 use sampan_config::schema::SaysOn;
 use sampan_service::{Life, State};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Messages of one service that are heard in one turn.
 const AT_ONCE_MAX: usize = 16;
+/// How long they may take. One more is heard after that.
+const AT_ONCE_TIME: Duration = Duration::from_millis(20);
 /// After so many. Whoever sends more meanwhile waits for room in the queue.
 const REST: Duration = Duration::from_millis(100);
+/// After one that carried descriptors: as many as others in the same time.
+const REST_AFTER_TAKING: Duration = Duration::from_millis(6);
 
 /// After an error, which may not go away.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -59,9 +63,9 @@ fn open(context: &Context, name: &str, is_for: SaysOn) -> Result<Socket, String>
 }
 
 /// Until there is something to hear, and for `rest` at least.
-fn wait(send: &Sender, name: &Arc<str>, generation: u64, socket: &Socket, rest: Duration) -> Task {
+fn wait(send: &Sender, name: &Arc<str>, generation: u64, socket: &Socket, rest: Duration) -> Wait {
     let (send, name, socket) = (send.clone(), name.clone(), socket.shared());
-    Task::from(tokio::task::spawn_local(async move {
+    Wait::Message(Task::from(tokio::task::spawn_local(async move {
         if !rest.is_zero() {
             tokio::time::sleep(rest).await;
         }
@@ -73,12 +77,40 @@ fn wait(send: &Sender, name: &Arc<str>, generation: u64, socket: &Socket, rest: 
             }
         }
         let _ = send.send(Message::Notified { name, generation });
-    }))
+    })))
+}
+
+/// Until a message is taken from the queue. One at a time for each service: what is closed with it may take its time.
+fn taking(send: &Sender, name: &Arc<str>, generation: u64, socket: &Socket) -> Wait {
+    let (send, name, socket) = (send.clone(), name.clone(), socket.clone());
+    Wait::Taking(Task::from(tokio::task::spawn_local(async move {
+        let taken = tokio::task::spawn_blocking(move || socket.take()).await;
+        match taken.unwrap_or_else(|panicked| Err(panicked.into())) {
+            Ok(()) => {
+                let _ = send.send(Message::Taken { name, generation });
+            }
+            Err(error) => tracing::error!(
+                service = &*name,
+                "it is not heard any more: cannot take what it says: {error}"
+            ),
+        }
+    })))
 }
 
 impl Worker {
     pub(super) fn notified(&mut self, name: &str, generation: u64) {
         let rest = if self.hear_some(name, generation) { REST } else { Duration::ZERO };
+        if self.says(name, generation).is_some_and(|says| matches!(says.wait, Wait::Message(_))) {
+            self.wait_for_more(name, generation, rest);
+        }
+    }
+
+    /// A message that carried descriptors is taken: on with the next.
+    pub(super) fn taken(&mut self, name: &str, generation: u64) {
+        self.wait_for_more(name, generation, REST_AFTER_TAKING);
+    }
+
+    fn wait_for_more(&mut self, name: &str, generation: u64, rest: Duration) {
         let send = self.send.clone();
         let Some(entry) = self.fleet.get_mut(name) else { return };
         let name = entry.name.clone();
@@ -90,12 +122,16 @@ impl Worker {
 
     /// True: more may stand in the queue.
     pub(super) fn hear_some(&mut self, name: &str, generation: u64) -> bool {
-        (0..AT_ONCE_MAX).all(|_| self.hear_next(name, generation))
+        let until = Instant::now() + AT_ONCE_TIME;
+        (0..AT_ONCE_MAX).all(|_| Instant::now() > until || self.hear_next(name, generation))
     }
 
     /// True: there was a message.
     fn hear_next(&mut self, name: &str, generation: u64) -> bool {
         let Some(says) = self.says(name, generation) else { return false };
+        if matches!(says.wait, Wait::Taking(_)) {
+            return true;
+        }
         let (socket, heard) = match says.socket.look() {
             Ok(Some(heard)) => (says.socket.clone(), heard),
             Ok(None) => return false,
@@ -114,11 +150,25 @@ impl Worker {
         } else {
             self.drop_message(name, generation, Dropped::Foreign, heard.pid);
         }
+        if heard.carries {
+            self.begin_taking(name, generation, &socket);
+            return true;
+        }
         if let Err(error) = socket.take() {
             tracing::error!(service = name, "cannot take what it says: {error}");
             return false;
         }
         true
+    }
+
+    fn begin_taking(&mut self, name: &str, generation: u64, socket: &Socket) {
+        let send = self.send.clone();
+        let Some(entry) = self.fleet.get_mut(name) else { return };
+        let name = entry.name.clone();
+        let live = entry.live.as_mut().filter(|live| live.generation == generation);
+        if let Some(says) = live.and_then(|live| live.says.as_mut()) {
+            says.wait = taking(&send, &name, generation, socket);
+        }
     }
 
     pub(super) fn says(&mut self, name: &str, generation: u64) -> Option<&mut Says> {

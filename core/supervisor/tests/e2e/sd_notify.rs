@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Says what it reads from a FIFO, a message a line; `fork ` before it: by a process that ends at once.
 const SAYS: &str = r#"
-import os, socket
+import os, socket, struct
 fifo = '/mnt/' + os.environ['FIFO']
 fd = os.open(fifo, os.O_RDWR)
 open(fifo + '.up', 'w')
@@ -40,6 +40,20 @@ for line in os.fdopen(fd, 'rb'):
             open('/mnt/reloading', 'w')
         signal.signal(signal.SIGHUP, reload)
         open('/mnt/handles', 'w')
+    elif line.startswith(b'linger '):
+        for _ in range(5):
+            s = socket.create_connection(('127.0.0.1', int(line[7:])))
+            s.setblocking(False)
+            try:
+                while True:
+                    s.send(bytes(65536))
+            except BlockingIOError:
+                pass
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 20))
+            say(b'READY=1\nSTATUS=lingers', [s.fileno()])
+            s.close()
+        say(b'STATUS=all is said')
+        open('/mnt/passed', 'w')
     elif line == b'exit':
         os._exit(0)
     elif line.startswith(b'fork '):
@@ -227,6 +241,45 @@ fn a_flood_of_messages_holds_nobody_up() {
     assert!(begun.elapsed() < Duration::from_secs(10), "20 answers took {:?}", begun.elapsed());
     // A connection of ours may still be open.
     assert!(open() <= before + 8, "{before} descriptors, now {}", open());
+    assert_eq!(world.worker(), Some(worker));
+}
+
+/// What it sends with its messages would keep whoever closes it for as long as it chose: the worker, and the keel when it closes
+/// the queue in which some are left.
+#[test]
+fn sockets_that_linger_hold_nobody_up() {
+    let mut world = world!("");
+    if !has_python() {
+        return;
+    }
+    // Its own would end with it, and with it what lingers. It reads nothing.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let linger = format!("linger {}", other.local_addr().unwrap().port());
+    world.configure(&service(&world, "web", "notify = \"ready\"\nnetwork_mode = \"host\""));
+    world.start();
+    world.until_state("web", "starting");
+    let (worker, main) = (world.worker().unwrap(), world.pid("web"));
+    // All of it stands in the queue before anybody hears it: the last reference is there.
+    let queued = |world: &World| {
+        kill(worker, libc::SIGSTOP);
+        tell(world, "web", &linger);
+        let file = world.dir().join("talk/passed");
+        world.until("all is said", |_| file.exists());
+        fs::remove_file(file).unwrap();
+    };
+    queued(&world);
+    kill(worker, libc::SIGCONT);
+    let begun = Instant::now();
+    let status = |world: &World| world.inspect("web").notified.and_then(|said| said.status);
+    world.until("all is heard", |world| status(world).as_deref() == Some("all is said"));
+    queued(&world);
+    fs::remove_file(world.dir().join("talk/web.up")).unwrap();
+    kill(main, libc::SIGKILL);
+    kill(worker, libc::SIGCONT);
+    world.until("it lives anew", |world| world.inspect("web").status.generation == 2);
+    tell(&world, "web", "READY=1");
+    world.until_state("web", "running");
+    assert!(begun.elapsed() < Duration::from_secs(18), "{:?}", begun.elapsed());
     assert_eq!(world.worker(), Some(worker));
 }
 

@@ -120,6 +120,28 @@ fn a_program_serves_what_it_was_given() {
     }
 }
 
+/// The socket is the service's as much as ours: what it did to it ends with its life.
+#[test]
+fn one_that_a_life_has_shut_down_is_opened_anew() {
+    let python = "/usr/bin/python3";
+    if !sampan_testkit::need::need(python, std::path::Path::new(python).exists()) {
+        return;
+    }
+    let port = port();
+    let shuts =
+        "import socket,time\\ns=socket.socket(fileno=3)\\nc,_=s.accept()\\ns.shutdown(socket.SHUT_RDWR)";
+    let mut world = world!(
+        "[services.web]\nrootfs = \"host\"\n{QUICK}sockets = [{{ listen = \"tcp:127.0.0.1:{port}\" }}]\ncommand = [\"{python}\", \"-c\", \"{shuts}\"]\n"
+    );
+    world.start();
+    for generation in 1..4 {
+        world.until("a life that can be reached", |_| TcpStream::connect(("127.0.0.1", port)).is_ok());
+        world.until("the next life", |world| world.inspect("web").status.generation > generation);
+    }
+    let told = format!("sockets: tcp:127.0.0.1:{port} does not listen any more, and is opened anew");
+    assert!(world.said().contains(&told), "{}", world.said());
+}
+
 #[test]
 fn an_address_that_somebody_else_has_is_told() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
