@@ -13,9 +13,7 @@ use serde_json::{Value, json};
 use super::leaves::set;
 use super::{Error, Facts};
 use sampan_config::plain;
-
-/// In the container.
-pub const PATH: &str = "/dev/sampan-init";
+use sampan_init::{MOUNT_OPTIONS, PATH};
 
 /// Where a service's copy is on the host, whether it has one or not.
 pub fn folder(run_dir: &Path, service: &str) -> PathBuf {
@@ -50,8 +48,6 @@ pub fn add(spec: &mut Value, facts: &Facts) {
     let args: Vec<Value> = [json!(PATH)].into_iter().chain(args.iter().cloned()).collect();
     set(spec, "/process/args", args.into());
     let mut all = spec.pointer("/mounts").and_then(Value::as_array).cloned().unwrap_or_default();
-    // run_dir is often on a mount from which nothing is executed.
-    let options = ["bind", "rprivate", "ro", "nosuid", "nodev", "exec"];
-    all.push(json!({ "destination": PATH, "type": "bind", "source": program, "options": options }));
+    all.push(json!({ "destination": PATH, "type": "bind", "source": program, "options": MOUNT_OPTIONS }));
     set(spec, "/mounts", all.into());
 }

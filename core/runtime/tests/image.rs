@@ -66,6 +66,10 @@ fn an_image_runs_as_it_says_and_with_words_of_our_own() {
     let flags = ["--image", "localhost/box:1", "-e", "GREETING=bye", "-w", "/", "-u", "0", "--read-only"];
     let (code, out, err) = sampan(&[&flags[..], &["box", "--", script]].concat());
     assert_eq!((code, out.as_str(), err.as_str()), (0, "bye\n/\n0\nno\nyes\n", ""));
+    let flags =
+        ["--image", "localhost/box:1", "--init", "box", "--", "read a </proc/1/comm; echo $a $PPID; exit 3"];
+    let (code, out, err) = sampan(&flags);
+    assert_eq!((code, out.as_str(), err.as_str()), (3, "sampan-init 1\n", ""));
     let (code, _, err) = sampan(&["--image", "localhost:9/no/such:1"]);
     assert!(code == 1 && err.contains("it is not here, and sampan-image cannot pull it"), "{err}");
     let (code, _, err) = sampan(&["--image", "NO"]);

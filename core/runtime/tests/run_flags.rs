@@ -116,3 +116,19 @@ fn what_cannot_be_is_told_by_its_flag() {
         );
     }
 }
+
+/// Also as a user who is not root, and where the root cannot be written to.
+#[test]
+fn with_init_the_program_is_a_child_that_is_signalled_and_its_orphans_are_reaped() {
+    let script = "read name </proc/1/comm; echo $name $PPID; (sleep 0.1 &); sleep 0.5; \
+                  ls /proc | grep -c '^[0-9]' >/dev/null; cat /proc/[0-9]*/stat | grep -c ') Z'; exit 0";
+    for flags in [&["--init"][..], &["--init", "-u", "7:8"], &["--init", "--read-only"]] {
+        prints(flags, script, "sampan-init 1\n0");
+    }
+    let Some((code, _, err)) = ran(&["--init"], "exit 7") else { return };
+    assert_eq!((code, err.as_str()), (7, ""));
+    let (code, _, _) = ran(&["--init"], "trap 'exit 9' TERM; kill -TERM 1; sleep 5 & wait").unwrap();
+    assert_eq!(code, 9, "the signal is passed on");
+    let (code, _, err) = ran(&["--init"], "echo x >/dev/sampan-init").unwrap();
+    assert!(code != 0 && err.contains("Read-only"), "{code} {err}");
+}

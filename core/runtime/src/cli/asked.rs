@@ -5,8 +5,19 @@ use crate::ops::asked::Asked;
 use crate::ops::{self, Error};
 
 /// All of them.
-const FLAGS: [&str; 10] =
-    ["volume", "env", "workdir", "user", "memory", "network", "hostname", "read-only", "cap-add", "cap-drop"];
+const FLAGS: [&str; 11] = [
+    "volume",
+    "env",
+    "workdir",
+    "user",
+    "memory",
+    "network",
+    "hostname",
+    "read-only",
+    "cap-add",
+    "cap-drop",
+    "init",
+];
 
 /// For `--rootfs` or `--image`.
 pub fn asked(given: &Given) -> ops::Result<Asked> {
@@ -29,6 +40,7 @@ pub fn asked(given: &Given) -> ops::Result<Asked> {
         read_only: given.has("read-only"),
         cap_add: all("cap-add")?,
         cap_drop: all("cap-drop")?,
+        init: given.has("init"),
     })
 }
 

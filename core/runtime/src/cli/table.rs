@@ -163,6 +163,7 @@ const RUN: &[Flag] = &[
     on("read-only", ' ', "with these: nothing may be written to the root"),
     value("cap-add", ' ', "CAP|ALL", "with these: add a capability (repeatable)"),
     value("cap-drop", ' ', "CAP|ALL", "with these: take a capability away, before any is added (repeatable)"),
+    on("init", ' ', "with these: a first process of ours that starts CMD, passes signals on and reaps"),
 ];
 
 const EXEC: &[Flag] = &[

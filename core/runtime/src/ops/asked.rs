@@ -3,12 +3,14 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use rustix::fs::{AtFlags, Mode};
 use sampan_plan::ids::CAPABILITIES;
 use sampan_plan::spec::{Capabilities, Memory, Mount, Spec, Str};
 
 use super::exec::parse_user;
 use super::update::bytes;
 use super::{Error, Result, doing};
+use crate::store::dir::Folder;
 
 /// As given.
 #[derive(Debug, Default)]
@@ -27,7 +29,12 @@ pub struct Asked {
     pub read_only: bool,
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,
+    /// A first process of ours, `sampan_init`.
+    pub init: bool,
 }
+
+/// In the container's own folder, which is its bundle; it goes with that.
+const INIT: &str = "sampan-init";
 
 /// Sysctls of a network namespace: of the host's own none is set.
 const OF_NETWORK: &str = "net.";
@@ -47,7 +54,33 @@ impl Asked {
         for volume in &self.volumes {
             spec.mounts.push(mount(volume)?);
         }
+        if self.init {
+            let options = sampan_init::MOUNT_OPTIONS.map(Str::from);
+            spec.mounts.push(Mount {
+                destination: Str::from(sampan_init::PATH),
+                kind: Some(Str::from("bind")),
+                source: Some(Str::from(INIT)),
+                options: options.to_vec(),
+                ..Mount::default()
+            });
+        }
         Ok(())
+    }
+
+    /// Before its program's words.
+    pub fn first(&self) -> Option<Str<'static>> {
+        self.init.then(|| Str::from(sampan_init::PATH))
+    }
+
+    /// What is mounted from the container's folder.
+    pub fn write(&self, folder: &Folder) -> Result<()> {
+        if !self.init {
+            return Ok(());
+        }
+        folder.write(INIT, sampan_init::PROGRAM)?;
+        // Whatever the umask is: the container's user executes it.
+        rustix::fs::chmodat(folder.fd(), INIT, Mode::from_raw_mode(0o555), AtFlags::empty())
+            .map_err(doing(format!("--init: {}", folder.path().join(INIT).display())))
     }
 
     /// All but the mounts.

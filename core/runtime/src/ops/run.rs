@@ -74,6 +74,10 @@ pub fn run(root: &Root, run: &Run, show: ShowCosts<'_>) -> Result<i32> {
     }
     config.check_process(&o.id, &spec)?;
     let folder = root.create(&o.id)?;
+    if let Err(error) = run.rootfs.iter().try_for_each(|rootfs| rootfs.asked.write(&folder)) {
+        let _ = folder.remove();
+        return Err(error);
+    }
     if run.detach {
         create::make(&folder, o, &config, &spec, Barrier::Pipe, |created, plan, folder| {
             launch::start(created, plan, folder, &mut HookRunner::new(&mut Direct))
@@ -180,6 +184,7 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
         process.terminal = rootfs.terminal;
         clamp(&mut process.rlimits);
         let words = rootfs.program.iter().map(|w| w.clone().into_string().map(|w| Str(Cow::Owned(w))));
+        let words = rootfs.asked.first().map(Ok).into_iter().chain(words);
         process.args = words
             .collect::<std::result::Result<_, _>>()
             .map_err(|w| Error::new(format!("{w:?} is not UTF-8")))?;
