@@ -346,6 +346,10 @@ fn kinds() {
     let socket = |port: u16| format!("{{ listen = \"tcp:127.0.0.1:{port}\" }}");
     for (keys, expected) in [
         ("notify = { fd = 2 }".to_owned(), "2:17 services.web.notify.fd: 2 is out of range [3 to 35]"),
+        (
+            "notify = true".into(),
+            "2:10 services.web.notify: expected a string: none, ready, healthy, found a boolean [write one of these, in quotes]",
+        ),
         ("notify = { fd = \"3\" }".into(), "2:17 services.web.notify.fd: expected an integer"),
         ("notify = {}".into(), "services.web.notify: fd is missing [as notify = { fd = 3 }]"),
         (

@@ -168,6 +168,10 @@ impl<'a> Field<'a> {
             (Value::Integer(n), w) if w.contains("HOST:CONTAINER") => {
                 format!("write \"{n}:{n}\" to publish it as itself")
             }
+            // One of some words, and this is none of them.
+            (Value::Integer(_) | Value::Float(_) | Value::Bool(_), w) if w.starts_with("a string: ") => {
+                "write one of these, in quotes".into()
+            }
             (Value::Integer(_) | Value::Float(_) | Value::Bool(_), w) if w.starts_with("a string") => {
                 format!("write \"{}\"", self.node.at.text())
             }
