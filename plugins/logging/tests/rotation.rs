@@ -29,8 +29,14 @@ fn segments_have_their_size_and_number_and_begin_with_a_line() {
     for driver in Driver::ALL {
         let dir = Folder::new();
         let (engine, out) = (engine(&dir.0), Fifo::new(&dir.0, "out"));
-        let settings =
-            Settings { driver, max_size: 64 << 10, max_file: 3, max_line: 16 << 10, ..Settings::default() };
+        let settings = Settings {
+            driver,
+            max_size: 64 << 10,
+            max_file: 3,
+            max_line: 16 << 10,
+            compress: false,
+            ..Settings::default()
+        };
         attach(&engine, settings, &out);
         let line = [b"x".repeat(40 << 10), b"\n".to_vec()].concat();
         (0..40).for_each(|_| (&out.container).write_all(&line).unwrap());

@@ -59,7 +59,10 @@ impl Store {
             fs::set_permissions(&store.path, Permissions::from_mode(0o700))
                 .map_err(|e| Error::io("close to others", &store.path, e))?;
         }
-        if !store.path.join("oci-layout").exists() {
+        // Two that begin at once would write one file beside it.
+        let is_there = || store.path.join("oci-layout").exists();
+        let lock = if is_there() { None } else { Some(store.index_lock()?) };
+        if lock.is_some() && !is_there() {
             sampan_journal::atomic::replace(&store.path, "oci-layout", LAYOUT.as_bytes())
                 .map_err(|e| Error::io("write", &store.path.join("oci-layout"), e))?;
         }

@@ -175,7 +175,7 @@ fn a_check_reads_a_bundle_as_its_launch_would() {
 fn top_is_not_stop() {
     let said = |verb: &str| run(Command::new(program("sampanctl")).arg(verb)).err;
     assert!(!said("top").contains("'stop'"), "{}", said("top"));
-    assert!(said("sto").contains("'stop'") && said("statsu").contains("'status'"), "{}", said("sto"));
+    assert!(said("sto").contains("'stop'") && said("statu").contains("'status'"), "{}", said("sto"));
 }
 
 #[test]
