@@ -2,7 +2,7 @@
 use sampan_api::Transition;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const WORD: usize = 8;
 const LIFE_BYTES: usize = 64;
@@ -178,9 +178,18 @@ impl Log {
         let mut log = Log::default();
         let mut names: Vec<_> =
             fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+        // Not one that is being compressed yet.
+        names.retain(|path| path.extension().is_some_and(|ending| ending == "log" || ending == "zst"));
         names.sort();
-        log.beheaded = names.first().is_some_and(|first| !first.ends_with("0000000001.log"));
-        let text: Vec<u8> = names.iter().flat_map(|name| fs::read(name).unwrap()).collect();
+        // A plain one that is about to be replaced comes before the compressed one of its number.
+        names.dedup_by_key(|path| path.file_stem().unwrap().to_string_lossy().replace(".log", ""));
+        let is_first = |path: &Path| path.file_name().unwrap().to_string_lossy().starts_with("0000000001.");
+        log.beheaded = names.first().is_some_and(|first| !is_first(first));
+        let content = |path: &PathBuf| match path.extension().is_some_and(|ending| ending == "zst") {
+            true => zstd::decode_all(fs::File::open(path).unwrap()).unwrap(),
+            false => fs::read(path).unwrap(),
+        };
+        let text: Vec<u8> = names.iter().flat_map(content).collect();
         let mut unfinished = [String::new(), String::new()];
         for record in String::from_utf8_lossy(&text).lines() {
             let fields: Vec<&str> = record.splitn(4, ' ').collect();
