@@ -12,8 +12,16 @@ fn main() {
     rustc.arg("--target").arg(var("TARGET")).arg("-o").arg(&out).arg("src/program.rs");
     rustc.args(["--crate-name", "sampan_init", "--crate-type", "bin", "--edition", "2024"]);
     rustc.args(["-Copt-level=s", "-Cpanic=abort", "-Cstrip=symbols", "-Crelocation-model=static"]);
+    // Nothing unwinds.
+    rustc.arg("-Cforce-unwind-tables=no");
     rustc.args(["-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-static"]);
     rustc.args(["-Clink-arg=-Wl,--build-id=none", "-Clink-arg=-Wl,-z,noexecstack"]);
+    // As cargo does, where it builds for another machine.
+    if let Some(linker) = std::env::var_os("RUSTC_LINKER") {
+        let mut flag = std::ffi::OsString::from("-Clinker=");
+        flag.push(linker);
+        rustc.arg(flag);
+    }
     match rustc.status() {
         Ok(status) if status.success() => {}
         other => panic!("cannot compile src/program.rs: {other:?}"),

@@ -74,7 +74,7 @@ pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<
     sockets(spec, service);
 }
 
-/// As sd_listen_fds(3) has it. The program is the first process that it sees.
+/// As sd_listen_fds(3) has it. The program is process 1, or started by our init, which writes its number there.
 fn sockets(spec: &mut Value, service: &Service) {
     if service.sockets.is_empty() {
         return;

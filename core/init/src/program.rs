@@ -44,6 +44,10 @@ mod number {
 const SIG_BLOCK: usize = 0;
 const SIG_SETMASK: usize = 2;
 const SIGCHLD: isize = 17;
+/// What a terminal sends to all of a process group: INT, QUIT, TSTP, TTIN, TTOU, WINCH, a bit for each.
+const OF_TERMINALS: u32 = 1 << 2 | 1 << 3 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 28;
+/// In a siginfo's `si_code`: no process has sent it.
+const SI_KERNEL: i32 = 0x80;
 const WNOHANG: usize = 1;
 const PR_SET_CHILD_SUBREAPER: usize = 36;
 const ENOENT: isize = -2;
@@ -51,6 +55,10 @@ const EACCES: isize = -13;
 const ENOTDIR: isize = -20;
 /// Of a kernel's signal set.
 const SET_BYTES: usize = 8;
+/// The name and value with which sd_listen_fds(3) and sd_watchdog_enabled(3) know whom they are for, where that is process 1.
+const FOR_FIRST: [&[u8]; 2] = [b"LISTEN_PID=1", b"WATCHDOG_PID=1"];
+/// Room for one of them with any number.
+const FOR_BYTES: usize = 32;
 /// Of a path, with its end.
 const PATH_MAX: usize = 4096;
 
@@ -144,17 +152,22 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     let (set, old) = (&raw const all as usize, &raw mut before as usize);
     // SAFETY: two sets of the kernel's size, ours; then plain numbers. The new process has a copy of all memory, this stack
     // too: clone(2) without flags and stack is a fork.
-    let child = unsafe {
+    let (is_first, child) = unsafe {
         call(number::RT_SIGPROCMASK, [SIG_BLOCK, set, old, SET_BYTES]);
-        if call(number::GETPID, [0; 4]) != 1 {
+        let is_first = call(number::GETPID, [0; 4]) == 1;
+        if !is_first {
             call(number::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0]);
         }
-        call(number::CLONE, [SIGCHLD as usize, 0, 0, 0])
+        (is_first, call(number::CLONE, [SIGCHLD as usize, 0, 0, 0]))
     };
     match child {
         0 => {
             // SAFETY: a set of the kernel's size, ours.
             unsafe { call(number::RT_SIGPROCMASK, [SIG_SETMASK, old, null_mut::<u64>() as usize, SET_BYTES]) };
+            let mut places = [[0_u8; FOR_BYTES]; FOR_FIRST.len()];
+            if is_first {
+                name_us(environment.cast_mut(), &mut places);
+            }
             execute(program, environment)
         }
         1.. => mind(child, set),
@@ -167,13 +180,18 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
 
 /// Until the child ends.
 fn mind(child: isize, set: usize) -> ! {
+    // A siginfo of the kernel's size; `si_code` is its third number.
+    let mut info = [0_i32; 32];
     loop {
-        // SAFETY: a set of the kernel's size that lives as long as this process; neither information nor a time is asked for.
+        // SAFETY: a set of the kernel's size that lives as long as this process, and room for information; no time is asked for.
         let signal = unsafe {
-            call(number::RT_SIGTIMEDWAIT, [set, null::<u8>() as usize, null::<u8>() as usize, SET_BYTES])
+            let info = &raw mut info as usize;
+            call(number::RT_SIGTIMEDWAIT, [set, info, null::<u8>() as usize, SET_BYTES])
         };
         match signal {
             SIGCHLD => reap(child),
+            // The terminal has sent it to the program, too, if it is meant: once more, and one ^C would be two.
+            0..32 if info[2] == SI_KERNEL && OF_TERMINALS >> signal & 1 == 1 => {}
             // SAFETY: plain numbers; the child is not reaped yet, so its number is its own.
             1.. => drop(unsafe { call(number::KILL, [child as usize, signal as usize, 0, 0]) }),
             // Interrupted by a stop and its end.
@@ -199,6 +217,42 @@ fn reap(child: isize) {
             _ => return,
         }
     }
+}
+
+/// What was for process 1 is for the program, whose number is known only now.
+fn name_us(environment: *mut *const u8, places: &mut [[u8; FOR_BYTES]; FOR_FIRST.len()]) {
+    // SAFETY: it takes nothing.
+    let own = unsafe { call(number::GETPID, [0; 4]) };
+    let mut entry = environment;
+    // SAFETY: a list of the kernel's, in memory of this process, which ends with a null and holds texts of C.
+    unsafe {
+        while !(*entry).is_null() {
+            let text = bytes(*entry);
+            for (known, place) in FOR_FIRST.iter().zip(&mut *places) {
+                if text.iter().eq(known.iter()) {
+                    // Without the 1.
+                    write_number(place, text.split_last().map_or(text, |(_, name)| name), own);
+                    *entry = place.as_ptr();
+                }
+            }
+            entry = entry.add(1);
+        }
+    }
+}
+
+/// `NAME=NUMBER` with a zero at its end, in what is all zeros.
+fn write_number(place: &mut [u8; FOR_BYTES], name: &[u8], number: isize) {
+    let mut divisor = 1;
+    while number / divisor >= 10 {
+        divisor *= 10;
+    }
+    let number = core::iter::from_fn(|| {
+        let digit = number.checked_div(divisor)? % 10;
+        divisor /= 10;
+        Some(b'0' + digit as u8)
+    });
+    let all = name.iter().copied().chain(number);
+    place.iter_mut().zip(all).for_each(|(to, from)| *to = from);
 }
 
 /// `argv`: the program and its arguments. A name without a slash is looked for in PATH.

@@ -108,3 +108,57 @@ fn signals_come_through_and_orphans_are_reaped() {
         assert_eq!((status.code(), status.signal()), (Some(code), None), "{signal}");
     }
 }
+
+/// sd_listen_fds(3) and sd_watchdog_enabled(3) look whether they are meant by the number.
+#[test]
+fn what_is_for_the_first_process_is_for_the_program() {
+    if !(sampan_testkit::need::root() && sampan_testkit::need::program("unshare")) {
+        return;
+    }
+    let init = Init::new();
+    let script = "echo $LISTEN_PID $WATCHDOG_PID $$; env | grep -c _PID=";
+    let mut command = Command::new("unshare");
+    command.args(["--fork", "--pid"]).arg(&init.path).args(["sh", "-c", script]);
+    command.env("LISTEN_PID", "1").env("WATCHDOG_PID", "1").env("OTHER_PID", "1");
+    assert_eq!(String::from_utf8(command.output().unwrap().stdout).unwrap(), "2 2 2\n3\n");
+    command.env("LISTEN_PID", "17");
+    assert_eq!(String::from_utf8(command.output().unwrap().stdout).unwrap(), "17 2 2\n3\n");
+    // Where we are not the first one nothing is for us.
+    let among = init.command(&["sh", "-c", "echo $LISTEN_PID"]).env("LISTEN_PID", "1").output().unwrap();
+    assert_eq!(among.stdout, b"1\n");
+}
+
+#[test]
+fn what_a_terminal_sends_is_not_passed_on_since_it_has_reached_whom_it_means() {
+    if !sampan_testkit::need::programs(&["script", "setsid"], "bsdutils util-linux") {
+        return;
+    }
+    let init = Init::new();
+    // In a session of its own it has nothing to do with the terminal, so that all that comes has come from us.
+    let script =
+        "trap \"echo passed on\" INT; trap \"exit 9\" TERM; echo ready; while :; do sleep 0.05; done";
+    let command = format!("{} setsid sh -c '{script}'", init.path.display());
+    let mut child = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    assert_eq!(lines.next().unwrap().unwrap().trim(), "ready");
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\x03").unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let ours = |pid: u32| children(pid)[0].parse::<u32>().unwrap();
+    let mut pid = ours(child.id());
+    while fs::read_link(format!("/proc/{pid}/exe")).unwrap() != init.path {
+        pid = ours(pid);
+    }
+    // By a process it is passed on.
+    for signal in ["-INT", "-TERM"] {
+        assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let said: Vec<String> = lines.map(|line| line.unwrap().trim().to_owned()).collect();
+    assert_eq!(said.iter().filter(|line| line.contains("passed on")).count(), 1, "{said:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+}
