@@ -35,16 +35,22 @@ impl Make {
         // Of this launch alone: others may be making the same folder.
         let new = parent.join(format!(".{}.{}.new", name.to_string_lossy(), unique()));
         mkdirat(CWD, &new, Mode::from_raw_mode(0o700))?;
-        // By descriptor: the parent may be another user's, who puts a link in its place.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = openat(CWD, &new, flags, Mode::empty())?;
-        fchown(&made, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
-        fchmod(&made, Mode::from_raw_mode(self.mode))?;
-        match renameat_with(CWD, &new, CWD, &self.path, RenameFlags::NOREPLACE) {
+        match self.finish(&new) {
+            Ok(()) => Ok(()),
             // Another service's launch was faster.
             Err(Errno::EXIST) => remove_dir(&new),
-            other => Ok(other?),
+            // Each try has a name of its own: none may stay.
+            Err(e) => remove_dir(&new).and(Err(e.into())),
         }
+    }
+
+    fn finish(&self, new: &Path) -> rustix::io::Result<()> {
+        // By descriptor: the parent may be another user's, who puts a link in its place.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = openat(CWD, new, flags, Mode::empty())?;
+        fchown(&made, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
+        fchmod(&made, Mode::from_raw_mode(self.mode))?;
+        renameat_with(CWD, new, CWD, &self.path, RenameFlags::NOREPLACE)
     }
 }
 
@@ -125,6 +131,23 @@ mod tests {
         let mut any = b"9 1 0:9 / /home/\xff rw - fuse x rw\n".to_vec();
         any.extend_from_slice(MOUNTED.as_bytes());
         assert_eq!(missing_in(Path::new("/srv/x"), TABLE.as_bytes(), &any), None);
+    }
+
+    /// As on a network's file system that lets nobody give files away.
+    #[test]
+    fn what_cannot_be_finished_leaves_nothing() {
+        let folder = sampan_testkit::Folder::new();
+        let path = folder.path("data");
+        let make = Make { path: path.clone(), uid: 7, gid: 7, mode: 0o750 };
+        std::thread::spawn(move || {
+            let mut sets = rustix::thread::capabilities(None).unwrap();
+            sets.effective.remove(rustix::thread::CapabilitySet::CHOWN);
+            rustix::thread::set_capabilities(None, sets).unwrap();
+            assert_eq!(make.make().unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        })
+        .join()
+        .unwrap();
+        assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
     }
 
     /// Services that start together with one volume.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::leaves::set;
+use super::leaves::{push, set};
 use super::{Error, Facts};
 use sampan_config::plain;
 use sampan_init::{MOUNT_OPTIONS, PATH};
@@ -47,7 +47,6 @@ pub fn add(spec: &mut Value, facts: &Facts) {
     };
     let args: Vec<Value> = [json!(PATH)].into_iter().chain(args.iter().cloned()).collect();
     set(spec, "/process/args", args.into());
-    let mut all = spec.pointer("/mounts").and_then(Value::as_array).cloned().unwrap_or_default();
-    all.push(json!({ "destination": PATH, "type": "bind", "source": program, "options": MOUNT_OPTIONS }));
-    set(spec, "/mounts", all.into());
+    let mount = json!({ "destination": PATH, "type": "bind", "source": program, "options": MOUNT_OPTIONS });
+    push(spec, "/mounts", mount);
 }

@@ -22,6 +22,16 @@ pub fn set(spec: &mut Value, pointer: &str, value: Value) {
     *at = value;
 }
 
+/// Puts `value` at the end of the list at a JSON pointer.
+pub fn push(spec: &mut Value, pointer: &str, value: Value) {
+    if !spec.pointer(pointer).is_some_and(Value::is_array) {
+        set(spec, pointer, json!([]));
+    }
+    if let Some(all) = spec.pointer_mut(pointer).and_then(Value::as_array_mut) {
+        all.push(value);
+    }
+}
+
 pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<'_>) {
     let argv = service.argv();
     if !argv.is_empty() {
@@ -85,10 +95,17 @@ fn sockets(spec: &mut Value, service: &Service) {
         format!("LISTEN_FDNAMES={}", names.join(":")),
         "LISTEN_PID=1".to_owned(),
     ];
-    let mut all = spec.pointer("/process/env").and_then(Value::as_array).cloned().unwrap_or_default();
-    all.retain(|entry| !entry.as_str().is_some_and(|entry| entry.starts_with("LISTEN_")));
-    all.extend(ours.map(Value::from));
-    set(spec, "/process/env", all.into());
+    set_env(spec, &["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_PIDFDID"], ours);
+}
+
+/// Of these variables the environment has what `ours` says, and nothing else.
+pub fn set_env(spec: &mut Value, names: &[&str], ours: impl IntoIterator<Item = String>) {
+    if let Some(all) = spec.pointer_mut("/process/env").and_then(Value::as_array_mut) {
+        let name =
+            |entry: &Value| entry.as_str().and_then(|entry| entry.split('=').next()).map(str::to_owned);
+        all.retain(|entry| !name(entry).is_some_and(|name| names.contains(&name.as_str())));
+    }
+    ours.into_iter().for_each(|entry| push(spec, "/process/env", entry.into()));
 }
 
 /// The spec's, HOME, then the service's; the last of a name wins and stays where the name first stood.

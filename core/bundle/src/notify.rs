@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::leaves::set;
+use super::leaves::{push, set_env};
 use super::{Facts, mounts};
 use sampan_config::schema::{NamespaceMode, SaysOn, Service};
 
@@ -27,10 +27,10 @@ pub fn folder(run_dir: &Path, service: &str) -> PathBuf {
 
 pub fn add(spec: &mut Value, service: &Service, facts: &Facts) {
     let Some(folder) = &facts.notify else { return };
-    let mut all = spec.pointer("/mounts").and_then(Value::as_array).cloned().unwrap_or_default();
-    all.retain(|mount| mount["destination"] != FOLDER);
-    all.push(mounts::closed(folder, FOLDER));
-    set(spec, "/mounts", all.into());
+    if let Some(all) = spec.pointer_mut("/mounts").and_then(Value::as_array_mut) {
+        all.retain(|mount| mount["destination"] != FOLDER);
+    }
+    push(spec, "/mounts", mounts::closed(folder, FOLDER));
     let mut said = vec![format!("NOTIFY_SOCKET={FOLDER}/{SOCKET}")];
     if !service.watchdog.is_zero() {
         said.push(format!("WATCHDOG_USEC={}", service.watchdog.as_micros()));
@@ -39,12 +39,5 @@ pub fn add(spec: &mut Value, service: &Service, facts: &Facts) {
             said.push("WATCHDOG_PID=1".into());
         }
     }
-    let mut env = spec.pointer("/process/env").and_then(Value::as_array).cloned().unwrap_or_default();
-    let is_ours = |entry: &Value| {
-        let name = entry.as_str().and_then(|entry| entry.split_once('=')).map_or("", |(name, _)| name);
-        ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"].contains(&name)
-    };
-    env.retain(|entry| !is_ours(entry));
-    env.extend(said.into_iter().map(Value::from));
-    set(spec, "/process/env", json!(env));
+    set_env(spec, &["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"], said);
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Facts;
 use super::joined::{self, Joined};
-use super::leaves::set;
+use super::leaves::{push, set};
 use super::look::Node;
 use sampan_config::DEFAULT;
 use sampan_config::schema::{NamespaceMode, NetworkMode, Service};
@@ -92,7 +92,7 @@ fn namespaces(spec: &mut Value, service: &Service, joined: &[Joined], asked: &dy
 }
 
 /// One of its own, or that of a path; or the host's.
-fn namespace(spec: &mut Value, kind: &str, own: bool, path: Option<String>) {
+pub fn namespace(spec: &mut Value, kind: &str, own: bool, path: Option<String>) {
     let mut all: Vec<Value> =
         spec.pointer("/linux/namespaces").and_then(Value::as_array).cloned().unwrap_or_default();
     all.retain(|n| n["type"] != kind);
@@ -137,15 +137,6 @@ fn paths(said: &[String], built_in: &[&str]) -> Vec<String> {
         }
     }
     all
-}
-
-fn push(spec: &mut Value, pointer: &str, value: Value) {
-    if !spec.pointer(pointer).is_some_and(Value::is_array) {
-        set(spec, pointer, json!([]));
-    }
-    if let Some(all) = spec.pointer_mut(pointer).and_then(Value::as_array_mut) {
-        all.push(value);
-    }
 }
 
 fn shown(node: &Node, target: &Path) -> Value {

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::leaves::{set, to_json};
+use super::rights::namespace;
 use super::{Error, Facts};
 
 const KEY: &str = "security.userns";
@@ -111,6 +112,12 @@ impl Range {
     fn maps(self) -> IdMaps {
         let one = |host| vec![IdRange { inside: 0, host, size: SIZE }];
         IdMaps { uid_map: one(self.uid), gid_map: one(self.gid) }
+    }
+
+    /// Has ids that the other one has, too: it need not begin where that one does, since lines of /etc/subuid are changed while
+    /// services keep theirs.
+    fn meets(self, other: Range) -> bool {
+        self.uid.abs_diff(other.uid) < SIZE || self.gid.abs_diff(other.gid) < SIZE
     }
 
     fn parse(text: &str) -> Option<Range> {
@@ -204,7 +211,8 @@ fn choose(
     others: &BTreeMap<String, Range>,
     ranges: &[Range],
 ) -> io::Result<(Range, Option<String>)> {
-    let users = |range: Range| others.iter().filter(move |(_, other)| **other == range).map(|(name, _)| name);
+    let users =
+        |range: Range| others.iter().filter(move |(_, other)| other.meets(range)).map(|(name, _)| name);
     let kept = had.filter(|had| ranges.contains(had));
     let range = kept.or_else(|| ranges.iter().min_by_key(|range| users(**range).count()).copied());
     let range = range.ok_or_else(|| io::Error::other("no ids"))?;
@@ -269,18 +277,13 @@ pub fn add(spec: &mut Value, service: &Service, facts: &Facts, asked: bool) -> R
     if !asked {
         return Ok(());
     }
-    let mut kinds: Vec<Value> =
-        spec.pointer("/linux/namespaces").and_then(Value::as_array).cloned().unwrap_or_default();
-    kinds.retain(|n| n["type"] != "user");
+    namespace(spec, "user", facts.users.is_some(), None);
     let Some(Users { maps, .. }) = &facts.users else {
-        set(spec, "/linux/namespaces", kinds.into());
         if let Some(linux) = spec.pointer_mut("/linux").and_then(Value::as_object_mut) {
             linux.retain(|key, _| !matches!(key.as_str(), "uidMappings" | "gidMappings"));
         }
         return Ok(());
     };
-    kinds.push(json!({ "type": "user" }));
-    set(spec, "/linux/namespaces", kinds.into());
     let map = id_map(maps);
     set(spec, "/linux/uidMappings", to_json(&map.uids));
     set(spec, "/linux/gidMappings", to_json(&map.gids));
@@ -367,7 +370,7 @@ mod tests {
 
     #[test]
     fn each_has_its_own_while_there_is_one_and_keeps_it() {
-        let ranges = [(10, 20), (11, 21)].map(|(uid, gid)| Range { uid, gid });
+        let ranges = [(100_000, 200_000), (300_000, 400_000)].map(|(uid, gid)| Range { uid, gid });
         let mut others = BTreeMap::new();
         let (first, shared) = choose(None, &others, &ranges).unwrap();
         assert_eq!((first, shared), (ranges[0], None));
@@ -381,5 +384,12 @@ mod tests {
         // Of a line that went.
         let gone = Range { uid: 99, gid: 99 };
         assert_eq!(choose(Some(gone), &BTreeMap::new(), &ranges).unwrap().0, ranges[0]);
+        // Somebody has ids of the first one by a line that was changed.
+        for (uid, gid) in [(165_535, 1), (34_465, 1), (1, 265_535)] {
+            let others = BTreeMap::from([("a".to_owned(), Range { uid, gid })]);
+            assert_eq!(choose(None, &others, &ranges).unwrap(), (ranges[1], None), "{uid} {gid}");
+        }
+        let beside = BTreeMap::from([("a".to_owned(), Range { uid: 165_536, gid: 265_536 })]);
+        assert_eq!(choose(None, &beside, &ranges).unwrap(), (ranges[0], None));
     }
 }

@@ -104,6 +104,17 @@ fn environment_is_over_path_and_home() {
 }
 
 #[test]
+fn of_the_environment_only_what_says_of_sockets_is_ours() {
+    let keys = run("sockets = [{ listen = \"tcp:127.0.0.1:80\" }]\n\
+                    environment = { LISTEN_PORT = \"80\", LISTEN_PID = \"7\", LISTEN_PIDFDID = \"9\" }");
+    let env = build(&keys).spec["process"]["env"].clone();
+    let env: Vec<&str> = env.as_array().unwrap().iter().map(|entry| entry.as_str().unwrap()).collect();
+    let mut listen: Vec<&str> = env.into_iter().filter(|entry| entry.starts_with("LISTEN_")).collect();
+    listen.sort_unstable();
+    assert_eq!(listen, ["LISTEN_FDNAMES=web", "LISTEN_FDS=1", "LISTEN_PID=1", "LISTEN_PORT=80"]);
+}
+
+#[test]
 fn a_user_by_name_has_its_groups_and_home() {
     let keys = run("user = \"www\"");
     check(&keys, "/process/user", json!({ "uid": 33, "gid": 34, "additionalGids": [40] }));
