@@ -1,6 +1,7 @@
 //! The flags of `run --rootfs` that people type first.
 
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 
 use sampan_testkit::{Bundle, need};
 
@@ -114,6 +115,42 @@ fn what_cannot_be_is_told_by_its_flag() {
             code == 1 && says.contains("needs --rootfs or --image; a bundle has config.json for it"),
             "{says}"
         );
+    }
+}
+
+#[test]
+fn a_variable_of_ours_that_is_no_text_is_named_and_not_changed() {
+    if !(need::root() && need::busybox()) {
+        return;
+    }
+    let (bundle, root) = (Bundle::new("run-env").unwrap(), Root::new("run-env"));
+    let rootfs = bundle.rootfs();
+    let mut command =
+        root.command(["run", "--rootfs", rootfs.to_str().unwrap(), "-e", "OURS", "--", "/bin/true"]);
+    command.env("OURS", std::ffi::OsString::from_vec(b"a\xff".to_vec()));
+    let (code, _, err) = run(&mut command);
+    assert!(code == 1 && err.contains("--env OURS: the value that we have is not UTF-8"), "{code} {err}");
+}
+
+#[test]
+fn with_a_terminal_the_kind_that_was_asked_for_is_the_only_one() {
+    if !(need::root() && need::busybox() && need::program("script")) {
+        return;
+    }
+    let (bundle, root) = (Bundle::new("run-term").unwrap(), Root::new("run-term"));
+    for (flags, kind) in [("", "of-here"), ("-e TERM=asked", "asked")] {
+        let line = format!(
+            "{} --root {} run --rootfs {} -t {flags} -- /bin/sh -c 'env | grep ^TERM='",
+            env!("CARGO_BIN_EXE_sampan"),
+            root.path().display(),
+            bundle.rootfs().display()
+        );
+        let mut command = std::process::Command::new("script");
+        let command = command.args(["-qec", &line, "/dev/null"]).env("TERM", "of-here");
+        let (code, out, err) = run(command.stdin(std::process::Stdio::null()));
+        // The program `script` may say something of its own around it.
+        let is_it = out.contains(&format!("TERM={kind}")) && out.matches("TERM=").count() == 1;
+        assert!(code == 0 && is_it, "{code} {out} {err}");
     }
 }
 

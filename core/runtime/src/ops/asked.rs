@@ -131,7 +131,8 @@ impl Asked {
             if name.len() < variable.len() {
                 process.env.push(owned(variable));
             } else if let Some(ours) = std::env::var_os(name) {
-                process.env.push(owned(format!("{name}={}", ours.to_string_lossy())));
+                let not_utf8 = |_| Error::new(format!("--env {name}: the value that we have is not UTF-8"));
+                process.env.push(owned(format!("{name}={}", ours.into_string().map_err(not_utf8)?)));
             }
         }
         if let Some(folder) = &self.workdir {

@@ -188,7 +188,7 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
         process.args = words
             .collect::<std::result::Result<_, _>>()
             .map_err(|w| Error::new(format!("{w:?} is not UTF-8")))?;
-        if rootfs.terminal {
+        if rootfs.terminal && !process.env.iter().any(|variable| variable.as_str().starts_with("TERM=")) {
             process
                 .env
                 .push(owned(format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "xterm".into()))));
