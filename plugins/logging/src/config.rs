@@ -60,6 +60,7 @@ pub const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// Below it, headers would outweigh text.
 pub const LINE_BYTES_MIN: u64 = 256;
 pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024;
+const SEGMENT_BYTES_MAX: u64 = 1 << 40;
 /// Bytes a second.
 const RATES: RangeInclusive<u64> = 1024..=1 << 40;
 
@@ -101,6 +102,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Of a service that left something to be written and whose settings nobody knows any more: nothing else of its log is touched.
+    pub fn of_a_stray(driver: Driver) -> Settings {
+        let (max_size, max_file) = (SEGMENT_BYTES_MAX, u32::MAX);
+        Settings { driver, max_size, max_file, compress: false, ..Settings::default() }
+    }
+
     /// From a service's table. `None`: its stdio is not for this plugin (`driver = "none"`). The error is a JSON pointer and
     /// what is wrong there.
     pub fn of(service: &Value) -> Result<Option<Settings>, Mistake> {
@@ -124,7 +131,7 @@ impl Settings {
         let (keys, default) = (Keys(&table), Settings::default());
         Ok(Some(Settings {
             driver,
-            max_size: keys.number("max_size", default.max_size, SEGMENT_BYTES_MIN, 1 << 40)?,
+            max_size: keys.number("max_size", default.max_size, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)?,
             max_file: keys.number("max_file", default.max_file.into(), 1, 10_000)? as u32,
             max_line: keys.number("max_line", default.max_line, LINE_BYTES_MIN, LINE_BYTES_MAX)?,
             max_age: keys.optional("max_age", "is no time; write \"7d\" or \"12h\"", |value| {

@@ -25,7 +25,7 @@ fn settings(driver: Driver) -> Settings {
     Settings { driver, max_size: 100 << 10, max_file: 1000, ..Settings::default() }
 }
 
-fn names(dir: &Path) -> Vec<String> {
+pub fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
     let mut all: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
     all.sort();

@@ -1,4 +1,5 @@
 //! Segments: how many, how large, where they may begin, and that a follower sees each line once.
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -138,4 +139,32 @@ fn a_reader_that_does_not_read_holds_up_nobody() {
     engine.detach("web").blocking_recv().unwrap();
     assert!(written(&dir.0, "web", "stdout").ends_with(b"line 49999\n"));
     drop(pipe);
+}
+
+/// What went wrong: its unfinished line was written with the default settings, and all segments but five went with it.
+#[test]
+fn a_service_that_left_in_a_crash_keeps_its_segments() {
+    const RECORD: &str = "2026-12-01T08:00:00.000000000Z stdout F line\n";
+    let dir = Folder::new();
+    let (logs, out) = (dir.0.join("logs"), Fifo::new(&dir.0, "out"));
+    let spool = Spool::create().unwrap();
+    let kept = spool.fd().try_clone_to_owned().unwrap();
+    let settings = Settings { max_file: 100, compress: false, ..Settings::default() };
+    let engine = crate::crash::start_with(&logs, spool, settings, [Some(out.read_end()), None]);
+    write!(&out.container, "unfinished").unwrap();
+    soon("it is read", Duration::from_secs(10), || rustix::io::ioctl_fionread(&out.container) == Ok(0));
+    // Before it is written for its silence.
+    drop(engine);
+    // Of the segments of such a log the last may be as large as its max_size said.
+    for n in 1..=8 {
+        let lines = if n == 8 { RECORD.repeat(500_000) } else { RECORD.to_owned() };
+        fs::write(logs.join(format!("web/000000000{n}.log")), lines).unwrap();
+    }
+    let engine = Engine::start(logs.clone(), Spool::adopt(kept).unwrap(), Box::new(|_, _, _| ())).unwrap();
+    engine.retain(Vec::new()).blocking_recv().unwrap();
+    drop(engine);
+    let names: Vec<_> = (1..=8).map(|n| format!("000000000{n}.log")).collect();
+    assert_eq!(crate::packed::names(&logs.join("web")), names);
+    let last = fs::read(logs.join("web/0000000008.log")).unwrap();
+    assert!(last.ends_with(b" stdout P unfinished\n"));
 }

@@ -175,7 +175,7 @@ impl LogThread {
         let attachment = Attachment {
             service: name.to_owned(),
             container: Container::HOST,
-            settings: Settings { driver, ..Settings::default() },
+            settings: Settings::of_a_stray(driver),
             pipes: [None, None],
         };
         let attached = self.attach(attachment);
