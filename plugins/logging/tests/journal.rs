@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use logging::Logging;
@@ -359,4 +360,37 @@ proptest! {
         prop_assert_eq!(&found["MESSAGE"], &text);
         prop_assert_eq!(&found["PRIORITY"], b"3");
     }
+}
+
+/// What went wrong: each of them held up all others for a second, one after the other, and sampand waits for five.
+#[test]
+fn services_that_end_while_the_journal_is_slow_hold_up_nobody() {
+    const OTHERS: usize = 12;
+    let dir = Folder::new();
+    let listener = Listener::new(&dir.0.join("socket"));
+    let out = Fifo::new(&dir.0, "out");
+    let engine = start(&dir, Spool::create().unwrap(), settings(), [Some(out.read_end()), None]);
+    let (others, local) = attach_more(&engine, &dir, OTHERS);
+    let stop = Arc::new(AtomicBool::new(false));
+    let reader = std::thread::spawn({
+        let stop = stop.clone();
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                listener.next();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
+    others.iter().for_each(|other| write_lines(&other.container, 500));
+    let begin = Instant::now();
+    let gone: Vec<_> = (0..OTHERS).map(|n| engine.detach(&format!("other-{n}"))).collect();
+    local.container.try_clone().unwrap().write_all(&[b'x'; 256 << 10]).unwrap();
+    let held_up = begin.elapsed();
+    gone.into_iter().for_each(|gone| gone.blocking_recv().unwrap());
+    let all = begin.elapsed();
+    assert!(held_up < Duration::from_millis(700) && all < Duration::from_secs(3), "{held_up:?}, {all:?}");
+    stop.store(true, Ordering::Relaxed);
+    // It may wait for one more.
+    writeln!(&out.container, "a line").unwrap();
+    reader.join().unwrap();
 }

@@ -11,27 +11,36 @@ use crate::journal::Refusal;
 /// Between two offers of the same entry, and from one to the next twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(32);
-/// What is left of a service that has ended is offered again and again for so long.
+/// What is left of a service that has ended is offered for so long.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How the journal takes what a service has for it.
 #[derive(Default)]
 pub(super) struct Offers {
     pause: Duration,
-    /// Nothing stays in the spool: it is waited for until then, and then dropped.
+    /// Until then what the journal has no room for stays in the spool; later it is dropped. None: it stays for as long as it has to.
     ends_at: Option<Instant>,
     /// A timer for the next one runs.
     pub timed: bool,
 }
 
 impl Offers {
-    /// Nobody comes later to offer it again.
-    pub fn hold_nothing(&mut self) {
+    /// The service has ended.
+    pub fn end_soon(&mut self) {
         self.ends_at = Some(Instant::now() + FAREWELL);
     }
 
-    pub fn may_hold(&mut self) {
+    /// Its next life is here.
+    pub fn end_now(&mut self) {
+        self.ends_at = Some(Instant::now());
+    }
+
+    pub fn go_on(&mut self) {
         self.ends_at = None;
+    }
+
+    fn have_ended(&self) -> bool {
+        self.ends_at.is_some_and(|end| end <= Instant::now())
     }
 }
 
@@ -51,24 +60,11 @@ impl Service {
     /// Empties `entry`, one record: into the journal, behind what was dropped before it, or into what is dropped. False: it stays in the
     /// spool.
     pub(super) fn write_entry(&mut self, stream: usize, entry: &mut Vec<u8>) -> bool {
-        loop {
-            let refusal = match self.offer(stream, entry) {
-                Ok(()) => break,
-                Err(refusal) => refusal,
-            };
-            if let Some(Refusal::Busy) = refusal {
-                match self.offers.ends_at {
-                    Some(end) if Instant::now() < end => {
-                        std::thread::sleep(PAUSE_MIN);
-                        continue;
-                    }
-                    Some(_) => {}
-                    None => {
-                        self.offers.pause = (2 * self.offers.pause).clamp(PAUSE_MIN, PAUSE_MAX);
-                        self.is_blocked = true;
-                        return false;
-                    }
-                }
+        if let Err(refusal) = self.offer(stream, entry) {
+            if matches!(refusal, Some(Refusal::Busy)) && !self.offers.have_ended() {
+                self.offers.pause = (2 * self.offers.pause).clamp(PAUSE_MIN, PAUSE_MAX);
+                self.is_blocked = true;
+                return false;
             }
             if let Some(refusal) = refusal {
                 self.journal_is_full(refusal);
@@ -78,7 +74,6 @@ impl Service {
                 return false;
             }
             self.lose(stream, entry);
-            break;
         }
         entry.clear();
         true

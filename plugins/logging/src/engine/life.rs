@@ -4,7 +4,7 @@ use std::io;
 use rustix::event::epoll;
 use sampan_plugin::prelude::*;
 
-use super::service::Service;
+use super::service::{Answer, End, Service};
 use super::thread::LogThread;
 use super::{Attachment, Command, Figures};
 use crate::config::{Driver, OnFull, Settings};
@@ -21,25 +21,23 @@ impl LogThread {
                 let name = attachment.service.clone();
                 let attached = self.attach(attachment);
                 if attached.is_err() {
-                    self.detach(&name);
+                    self.detach(&name, None);
                 }
                 let _ = done.send(attached);
             }
             Command::Detach(name, done) => {
-                self.detach(&name);
-                let _ = done.send(());
+                self.detach(&name, Some(Box::new(|| done.send(()).unwrap_or_default())));
             }
             Command::Finish(attachment, done) => {
                 let name = attachment.service.clone();
                 let attached = self.attach(attachment);
-                self.detach(&name);
-                let _ = done.send(attached);
+                self.detach(&name, Some(Box::new(|| drop(done.send(attached)))));
             }
             Command::Retain(names, done) => {
                 let gone = |name: &String| !names.contains(name);
                 let mut strays: Vec<String> = self.names.keys().filter(|name| gone(name)).cloned().collect();
                 strays.extend(self.spool.claimed().map(|(_, name, _)| name).filter(gone));
-                strays.iter().for_each(|name| self.detach(name));
+                strays.iter().for_each(|name| self.detach(name, None));
                 let _ = done.send(());
             }
             Command::Status(done) => {
@@ -58,6 +56,7 @@ impl LogThread {
         if !safe {
             return Err(io::Error::other(format!("{name:?} cannot be the name of a folder")));
         }
+        self.wait_no_longer_for(&name);
         let key = match self.names.get(&name) {
             Some(key) => {
                 let key = *key;
@@ -82,10 +81,10 @@ impl LogThread {
         if let Some(segments) = other {
             service.segments = segments;
         }
-        (service.settings, service.container, service.leaving) = (settings, container, false);
+        (service.settings, service.container, service.end) = (settings, container, End::No);
         // What holds it up by these settings is seen with the next transfer.
         service.is_blocked = false;
-        service.offers.may_hold();
+        service.offers.go_on();
         for (n, pipe) in pipes.into_iter().enumerate() {
             let stream = &mut service.streams[n];
             if let Some(old) = stream.pipe.take() {
@@ -135,31 +134,47 @@ impl LogThread {
         }
     }
 
-    /// Reads what is there, writes it, and lets go of the pipes and of all else that is the service's.
-    fn detach(&mut self, name: &str) {
+    /// Reads what is there, writes it, and lets go of the pipes and of all else that is the service's. Then `answer`.
+    fn detach(&mut self, name: &str, answer: Option<Answer>) {
         if !self.names.contains_key(name) {
             self.take_up_what_is_left_of(name);
         }
-        match self.names.get(name).copied() {
-            Some(key) => {
-                self.block_no_more(key);
-                self.drain(key);
-                self.flush(key);
-                self.pack(key);
-                self.let_go_of_pipes(key);
-                self.say_what_was_dropped(key);
-                self.end_if_all_is_said(key);
-            }
-            None => self.release_slots(name),
-        }
-        self.wrote = true;
+        let key = self.names.get(name).copied();
+        let Some((key, service)) = key.and_then(|key| Some((key, self.services.get_mut(&key)?))) else {
+            self.release_slots(name);
+            return answer.into_iter().for_each(|answer| answer());
+        };
+        // Nobody is left to be held up: what finds no room is dropped and counted.
+        (service.settings.on_full, service.is_blocked, service.end) = (OnFull::Drop, false, End::Begun);
+        service.offers.end_soon();
+        service.waiting.extend(answer);
+        self.end(key);
     }
 
-    /// Nobody is left to be held up: what finds no room is dropped and counted.
-    fn block_no_more(&mut self, key: u64) {
-        if let Some(service) = self.services.get_mut(&key) {
-            (service.settings.on_full, service.is_blocked) = (OnFull::Drop, false);
-            service.offers.hold_nothing();
+    /// To its end, or until the journal has no room: then it is called again when the journal has been offered the rest.
+    pub(super) fn end(&mut self, key: u64) {
+        for step in [Self::drain, Self::flush] {
+            step(self, key);
+            if self.services.get(&key).is_some_and(|service| service.is_blocked) {
+                return self.arm_timers(key);
+            }
+        }
+        self.pack(key);
+        self.let_go_of_pipes(key);
+        let waiting = self.services.get_mut(&key).map(|service| std::mem::take(&mut service.waiting));
+        self.say_what_was_dropped(key);
+        self.end_if_all_is_said(key);
+        self.wrote = true;
+        waiting.into_iter().flatten().for_each(|answer| answer());
+    }
+
+    /// Its next life is here: what the journal has no room for is dropped and counted.
+    fn wait_no_longer_for(&mut self, name: &str) {
+        let Some(key) = self.names.get(name).copied() else { return };
+        if let Some(service) = self.services.get_mut(&key).filter(|service| service.end == End::Begun) {
+            service.offers.end_now();
+            service.is_blocked = false;
+            self.end(key);
         }
     }
 
@@ -196,7 +211,7 @@ impl LogThread {
 
     fn let_go_of_pipes(&mut self, key: u64) {
         let Some(service) = self.services.get_mut(&key) else { return };
-        service.leaving = true;
+        service.end = End::AllRead;
         for stream in &mut service.streams {
             if let Some(pipe) = stream.pipe.take() {
                 let _ = epoll::delete(&self.epoll, &pipe);
@@ -217,7 +232,7 @@ impl LogThread {
 
     /// The end of a service that was detached; until then its slots in the spool keep the count of what was dropped.
     pub(super) fn end_if_all_is_said(&mut self, key: u64) {
-        let is_over = |service: &&mut Service| service.leaving && service.with_loss().is_empty();
+        let is_over = |service: &&mut Service| service.end == End::AllRead && service.with_loss().is_empty();
         let Some(service) = self.services.get_mut(&key).filter(is_over) else { return };
         (self.report)(service.container, &service.reported, &service.figures);
         let name = service.name.clone();

@@ -41,7 +41,6 @@ pub(super) fn redo(places: &Places, spool: &mut Spool, removed: &Arc<Removed>) -
         Segments::closed(&dir, settings.driver, removed)
     });
     let mut service = Service::new(name, Container::HOST, settings, segments, places.journal.clone());
-    service.offers.hold_nothing();
     service.take_up(spool);
     let time = if transfer.time == 0 { time::now() } else { transfer.time };
     service.transfer(stream, spool, &mut Vec::new(), &Transfer { time, ..transfer })
@@ -72,6 +71,18 @@ impl Stream {
     }
 }
 
+/// How far a service is with its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    No,
+    /// It was detached, and some of what it has written waits for the journal.
+    Begun,
+    /// All was read. It goes when its log says what was dropped.
+    AllRead,
+}
+
+pub(super) type Answer = Box<dyn FnOnce() + Send>;
+
 pub(super) struct Service {
     pub name: String,
     pub container: Container,
@@ -87,8 +98,9 @@ pub(super) struct Service {
     /// The disk had no room, and what was read waits for it in the spool: nothing more is read.
     pub is_blocked: bool,
     pub offers: Offers,
-    /// It was detached, and goes when its log says what was dropped.
-    pub leaving: bool,
+    pub end: End,
+    /// Who waits for its end.
+    pub waiting: Vec<Answer>,
     /// A timer for the age of its segments runs.
     pub aging: bool,
     last_time: u64,
@@ -122,7 +134,8 @@ impl Service {
             full_until,
             is_blocked: false,
             offers: Offers::default(),
-            leaving: false,
+            end: End::No,
+            waiting: Vec::new(),
             aging: false,
             last_time,
             looked: None,

@@ -11,7 +11,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::packer::Packer;
-use super::service::{SILENCE, Service};
+use super::service::{End, SILENCE, Service};
 use super::{AGAIN, COMMANDS, Command, Places, Report};
 use crate::notifier::Notifier;
 use crate::spool::{READ_BYTES_MAX, Spool, Transfer};
@@ -137,7 +137,11 @@ impl LogThread {
                 return;
             }
         }
-        self.go_on(key);
+        match self.services.get(&key).map(|service| service.end) {
+            Some(End::Begun) => self.end(key),
+            Some(End::AllRead) => self.end_if_all_is_said(key),
+            Some(End::No) | None => self.go_on(key),
+        }
     }
 
     pub(super) fn tell_figures(&mut self) {
