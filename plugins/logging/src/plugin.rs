@@ -16,6 +16,11 @@ const SPOOL: &str = "spool";
 /// A container's settings in the store.
 const SETTINGS: &str = "settings";
 
+/// In the store of no container, for each service whose last life had its log in systemd's journal: who asks for it is told.
+fn journal_key(service: &str) -> String {
+    format!("journal/{service}")
+}
+
 pub struct Logging {
     places: Places,
     /// Begun by the first `synchronize`, which brings the spool of an earlier worker, if there was one.
@@ -115,11 +120,28 @@ impl Logging {
         Ok(Settings::of(&table).ok().flatten().unwrap_or_default())
     }
 
-    fn read(&self, mut wanted: Wanted) -> Result<Reply> {
+    /// Also for when it does not run any more.
+    async fn note_its_place(&self, cx: &Cx, driver: Option<Driver>) -> Result<()> {
+        let (key, is_journal) = (journal_key(cx.service()), driver == Some(Driver::Journald));
+        match (is_journal, cx.host().get_bytes(Container::HOST, &key)?.is_some()) {
+            (true, false) => cx.host().put_nowait(Container::HOST, &key, &true),
+            (false, true) => cx.host().delete(Container::HOST, &key).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Those of the services whose log is in the journal: who asks for all of them is told of those that run.
+    fn elsewhere(&self, host: &Host, services: Option<&[String]>) -> Vec<String> {
+        let Some(services) = services else {
+            let is_elsewhere = |of: &&Attachment| of.settings.driver == Driver::Journald;
+            return self.pipes().values().filter(is_elsewhere).map(|of| of.service.clone()).collect();
+        };
         let is_elsewhere =
-            |of: &&Attachment| of.settings.driver == Driver::Journald && wanted.is_of(&of.service);
-        let elsewhere = self.pipes().values().filter(is_elsewhere).map(|of| of.service.clone()).collect();
-        wanted.elsewhere = elsewhere;
+            |name: &&String| matches!(host.get_bytes(Container::HOST, &journal_key(name)), Ok(Some(_)));
+        services.iter().filter(is_elsewhere).cloned().collect()
+    }
+
+    fn read(&self, wanted: Wanted) -> Result<Reply> {
         let notifier =
             self.engine().map_or_else(|| Arc::new(Notifier::default()), |engine| engine.notifier());
         let pipe = follow::start(self.places.dir.clone(), notifier, wanted).context("starting a reader")?;
@@ -167,17 +189,18 @@ impl Plugin for Logging {
     }
 
     async fn create(&self, cx: &Cx, event: Create) -> Result<Adjust> {
-        match Settings::of(&event.service) {
-            Ok(None) => Ok(Adjust::new()),
-            Ok(Some(settings)) => {
-                // On a full disk a later worker reads them from the service's config.
-                if let Err(error) = cx.host().put(cx.container(), SETTINGS, &settings).await {
-                    tracing::warn!(service = cx.service(), %error, "cannot write down how it is logged");
-                }
-                Ok(Adjust::new().claim("stdio"))
-            }
-            Err((pointer, text)) => Err(Error::veto(format!("{pointer}: {text}"))),
+        let settings = Settings::of(&event.service)
+            .map_err(|(pointer, text)| Error::veto(format!("{pointer}: {text}")))?;
+        let noted = self.note_its_place(cx, settings.map(|settings| settings.driver)).await;
+        let noted = match settings {
+            Some(settings) => noted.and(cx.host().put(cx.container(), SETTINGS, &settings).await),
+            None => noted,
+        };
+        // On a full disk a later worker reads them from the service's config.
+        if let Err(error) = noted {
+            tracing::warn!(service = cx.service(), %error, "cannot write down how it is logged");
         }
+        Ok(settings.map_or_else(Adjust::new, |_| Adjust::new().claim("stdio")))
     }
 
     async fn attach(&self, cx: &Cx, _: Attach) -> Result<()> {
@@ -217,7 +240,7 @@ impl Plugin for Logging {
         }
     }
 
-    async fn control(&self, _: &Cx, control: Control) -> Result<Reply> {
+    async fn control(&self, cx: &Cx, control: Control) -> Result<Reply> {
         let request: Request = serde_json::from_value(control.request).map_err(|error| {
             Error::new(format!(
                 "logging understands {{\"verb\":\"read\",\"services\":[\"web\"],\"follow\":true,\"tail\":100,\
@@ -229,7 +252,8 @@ impl Plugin for Logging {
                 let since =
                     since.filter(|since| !since.is_null()).map(|since| follow::since(&since)).transpose();
                 let since = since.map_err(Error::new)?;
-                self.read(Wanted { services, follow, tail, since, elsewhere: Vec::new() })
+                let elsewhere = self.elsewhere(cx.host(), services.as_deref());
+                self.read(Wanted { services, follow, tail, since, elsewhere })
             }
             Request::Status { services } => {
                 let mut all: BTreeMap<String, Figures> = match self.engine() {

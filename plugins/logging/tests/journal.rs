@@ -20,7 +20,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use sampan_plugin::abi;
 use sampan_plugin::testing::{Event, Rig};
 use sampan_plugin::types::{Container, Role};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{Fifo, Folder, lines, soon};
 
@@ -140,6 +140,18 @@ fn a_service_from_create_to_logs() {
     let said = "web stderr F its log is in the journal: journalctl CONTAINER_NAME=web";
     assert_eq!(lines(pipe).collect::<Vec<_>>(), [said]);
     assert!(!dir.0.join("logs").exists(), "no files");
+    // That is what is asked for most often when it has ended, maybe with the worker after that.
+    rig.fire(Event::new(abi::EV_DETACH).of("web")).unwrap();
+    rig.fire(Event::new(abi::EV_REMOVED).of("web")).unwrap();
+    rig.crash_and_reopen().unwrap();
+    let asked = |verb: Value| {
+        lines(rig.fire(Event::new(abi::EV_CONTROL).body(verb)).unwrap().fds.remove(0)).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(json!({ "verb": "read", "services": ["web"] })), [said]);
+    assert_eq!(asked(json!({ "verb": "read" })), [""; 0], "who asks for all is told of those that run");
+    let local = json!({ "service": { "logging": "local" }, "attempt": 0 });
+    rig.fire(Event::new(abi::EV_CREATE).of("web").body(local)).unwrap();
+    assert_eq!(asked(json!({ "verb": "read", "services": ["web"] })), [""; 0]);
 }
 
 #[test]

@@ -37,12 +37,6 @@ pub struct Wanted {
     pub elsewhere: Vec<String>,
 }
 
-impl Wanted {
-    pub fn is_of(&self, service: &String) -> bool {
-        self.services.as_ref().is_none_or(|services| services.contains(service))
-    }
-}
-
 /// RFC 3339 (in UTC, with a Z), or seconds since 1970.
 pub fn since(value: &Value) -> Result<u64, String> {
     let seconds = |s: f64| (0.0..1e10).contains(&s).then_some((s * 1e9) as u64);
