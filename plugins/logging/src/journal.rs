@@ -72,19 +72,16 @@ impl Journal {
 
     /// Whether it is there. The error says what to do.
     pub fn reach(&self) -> io::Result<()> {
-        let mut link = self.link();
-        if link.socket.is_none() {
-            link.socket = Some(self.connect().map_err(|error| {
-                io::Error::new(
-                    error.kind(),
-                    format!(
-                        "logging.driver = \"journald\": cannot reach the journal at {}: {error}; \
-                         start systemd-journald, or choose \"local\"",
-                        self.path.display()
-                    ),
-                )
-            })?);
-        }
+        // Anew: of an earlier socket nothing but sending shows whether somebody listens.
+        let socket = self.connect().map_err(|error| {
+            let said = format!(
+                "logging.driver = \"journald\": cannot reach the journal at {}: {error}; \
+                 start systemd-journald, or choose \"local\"",
+                self.path.display()
+            );
+            io::Error::new(error.kind(), said)
+        })?;
+        self.link().socket = Some(socket);
         Ok(())
     }
 

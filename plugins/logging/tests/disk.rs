@@ -463,7 +463,7 @@ fn who_follows_goes_on_where_a_log_was_removed_between_two_lives() {
         }
         assert_eq!(
             after.first().map(String::as_str),
-            Some("web stdout F gap: an unknown part of this log were rotated away unread")
+            Some("web stdout F gap: an unknown part of this log was rotated away unread")
         );
         assert!(after[1..].iter().all(|line| line.starts_with("web stdout F after ")), "{after:?}");
         let heard = after.len() - 1;

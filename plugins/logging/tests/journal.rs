@@ -178,6 +178,19 @@ fn where_there_is_no_journal_a_service_does_not_start() {
         Attachment { service: "web".into(), container: Container(1), settings: settings(), pipes };
     let error = engine.attach(attachment).blocking_recv().unwrap().unwrap_err().to_string();
     assert!(error.contains("/socket: No such file") && error.contains("choose \"local\""), "{error}");
+    // Nor where there was one, also if a service that runs was connected to it.
+    let listener = Listener::new(&dir.0.join("socket"));
+    let attach = |service: &str| {
+        let pipes = [Some(Arc::new(out.read_end())), None];
+        let attachment =
+            Attachment { service: service.into(), container: Container(1), settings: settings(), pipes };
+        engine.attach(attachment).blocking_recv().unwrap()
+    };
+    attach("first").unwrap();
+    drop(listener);
+    let error = attach("second").unwrap_err().to_string();
+    assert!(error.contains("/socket: Connection refused"), "{error}");
+    assert_eq!(engine.status().blocking_recv().unwrap().into_keys().collect::<Vec<_>>(), ["first"]);
 }
 
 #[test]

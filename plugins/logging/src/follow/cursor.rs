@@ -191,7 +191,7 @@ impl Gap {
         let said = match self {
             Gap::None => return,
             Gap::Bytes(bytes) => format!("gap: {bytes} bytes of this log were rotated away unread"),
-            Gap::Unknown => "gap: an unknown part of this log were rotated away unread".into(),
+            Gap::Unknown => "gap: an unknown part of this log was rotated away unread".into(),
             Gap::Unreadable => "gap: the rest of a segment of this log cannot be decompressed".into(),
         };
         out.extend_from_slice(service.as_bytes());
