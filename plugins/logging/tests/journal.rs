@@ -22,7 +22,7 @@ use sampan_plugin::testing::{Event, Rig};
 use sampan_plugin::types::{Container, Role};
 use serde_json::{Value, json};
 
-use crate::world::{Fifo, Folder, lines, soon};
+use crate::world::{Fifo, Folder, kept_and_dropped, lines, soon};
 
 pub type Entry = BTreeMap<String, Vec<u8>>;
 
@@ -242,6 +242,25 @@ fn with_on_full_block_it_waits_for_the_journal_and_nothing_is_dropped() {
     writer.join().unwrap();
     let figures = engine.status().blocking_recv().unwrap()["web"];
     assert_eq!((figures.lines, figures.dropped), (LINES as u64, 0));
+}
+
+/// What the journal did not take says nothing about the disk.
+#[test]
+fn a_service_that_logs_to_files_from_now_on_does_not_wait_for_the_journal() {
+    let dir = Folder::new();
+    let listener = Listener::new(&dir.0.join("socket"));
+    let out = Fifo::new(&dir.0, "out");
+    let engine = start(&dir, Spool::create().unwrap(), settings(), [Some(out.read_end()), None]);
+    drop(listener);
+    writeln!(&out.container, "lost").unwrap();
+    engine.detach("web").blocking_recv().unwrap();
+    let pipes = [Some(Arc::new(out.read_end())), None];
+    let local = Settings { driver: Driver::Local, ..settings() };
+    let attachment = Attachment { service: "web".into(), container: Container(1), settings: local, pipes };
+    engine.attach(attachment).blocking_recv().unwrap().unwrap();
+    writeln!(&out.container, "kept").unwrap();
+    engine.detach("web").blocking_recv().unwrap();
+    assert_eq!(kept_and_dropped(&dir.0.join("logs")), (1, 1));
 }
 
 fn line(n: usize) -> String {

@@ -79,7 +79,7 @@ impl LogThread {
         let other = other.then(|| self.open_segments(&name, settings.driver)).transpose()?;
         let Some(service) = self.services.get_mut(&key) else { return Ok(()) };
         if let Some(segments) = other {
-            service.segments = segments;
+            service.move_to(segments);
         }
         (service.settings, service.container, service.end) = (settings, container, End::No);
         // What holds it up by these settings is seen with the next transfer.

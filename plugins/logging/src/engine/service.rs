@@ -144,6 +144,12 @@ impl Service {
         }
     }
 
+    /// Its log is at another place from now on, which nothing has failed at.
+    pub fn move_to(&mut self, segments: Segments) {
+        self.last_time = self.last_time.max(segments.last_time());
+        (self.segments, self.full_until) = (segments, None);
+    }
+
     /// The streams that the spool knows of.
     pub fn take_up(&mut self, spool: &Spool) {
         for (n, stream) in self.streams.iter_mut().enumerate() {
