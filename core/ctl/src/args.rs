@@ -68,7 +68,7 @@ pub enum Verb {
         #[arg(long)]
         no_stream: bool,
     },
-    /// Wait until services are as asked; for `exited` prints their exit codes, and exits with the first that is not 0 (1: unknown)
+    /// Wait until services are as asked; for `exited` and `done` prints their exit codes, and exits with the first that is not 0 (1: unknown)
     Wait {
         #[arg(required = true)]
         services: Vec<String>,
@@ -254,12 +254,12 @@ pub struct Exec {
     pub workdir: Option<String>,
 }
 
-/// Limits as in config.toml; `none` is no limit, and what is not given stays.
+/// Limits as in config.toml.
 #[derive(Debug, clap::Args)]
 pub struct Update {
     #[arg(required = true)]
     pub services: Vec<String>,
-    /// As 512M
+    /// As 512M; of each of these limits `none` is no limit, and what is not given stays
     #[arg(short, long, value_name = "SIZE", required_unless_present_any = ["cpus", "pids"])]
     pub memory: Option<String>,
     /// How many may be busy all the time, as 1.5

@@ -60,7 +60,7 @@ impl fmt::Display for Error {
             }
             Error::Dead { keel } => write!(
                 f,
-                "sampand, process {keel}, was killed; its services run on\n  start it again: it goes on with them"
+                "sampand, process {keel}, was killed; its services run on\n  start it again, as by `sampanctl up -d`: it goes on with them"
             ),
             Error::Broken(error) => write!(f, "sampand's answer broke off: {error}"),
             Error::Here(text) => f.write_str(text),
@@ -200,7 +200,7 @@ impl Sampand {
     }
 
     fn keel_runs(self) -> bool {
-        state(self.keel).is_some_and(|state| state != 'Z')
+        runs(self.keel)
     }
 
     /// Why nobody can answer at present.
@@ -220,6 +220,11 @@ impl Sampand {
             command.split(|byte| *byte == 0).nth(1) == Some(b"worker")
         })
     }
+}
+
+/// Whether a process has not ended yet.
+pub fn runs(pid: i32) -> bool {
+    state(pid).is_some_and(|state| state != 'Z')
 }
 
 /// As in /proc/PID/stat.

@@ -1,12 +1,7 @@
 //! `kill web HUP`, as `sampan kill` and kill(1) have it, beside `kill -s HUP web db`.
+use nix::sys::signal::Signal;
 
 const USUAL: &str = "SIGKILL";
-/// As signal(7) has them.
-const NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];
 
 /// Services and the signal for them. Without `-s` a signal may come last; after `-s` every word is a service.
 pub fn told_apart<'a>(words: &'a [String], signal: Option<&'a str>) -> (&'a [String], &'a str) {
@@ -21,9 +16,15 @@ pub fn told_apart<'a>(words: &'a [String], signal: Option<&'a str>) -> (&'a [Str
 fn is_signal(word: &str) -> bool {
     let name = word.strip_prefix("SIG").unwrap_or(word);
     let real_time = name.strip_prefix("RTMIN").or_else(|| name.strip_prefix("RTMAX"));
-    NAMES.contains(&name)
+    format!("SIG{name}").parse::<Signal>().is_ok()
         || word.parse().is_ok_and(|number: u8| (1..=64).contains(&number))
         || real_time.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', '-']))
+}
+
+/// The signal that a word in small letters may have been meant for.
+pub fn meant(word: &str) -> Option<String> {
+    let name = word.to_uppercase();
+    (name != word && is_signal(&name)).then_some(name)
 }
 
 #[cfg(test)]

@@ -15,8 +15,12 @@ use std::io::{self, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 const NOT_HEALTHY: u8 = 4;
+/// What sampand has left to do when all is stopped takes some seconds at most.
+const END: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(10);
 
 pub fn run(args: &Args) -> Result<u8, Error> {
     let ask = &Ask::new(args);
@@ -44,8 +48,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         Verb::Restart { services, detach } => return each(ask, services, "restart", *detach),
         Verb::Kill { services, signal } => {
             let (services, signal) = signals::told_apart(services, signal.as_deref());
-            let body = to_json(&api::Kill { signal: signal.to_owned() });
-            return command(ask, services, "kill", &body);
+            return kill(ask, services, signal);
         }
         Verb::Update(with) => return update(ask, with),
         Verb::Pause { services } => return all_at_once(ask, services, "pause", false),
@@ -92,7 +95,7 @@ fn up(ask: &Ask<'_>, with: &args::Up) -> Result<u8, Error> {
 /// Starts a sampand where there is none; its exit code if it does not come up, when it has said why.
 fn background(ask: &Ask<'_>, config: &[PathBuf], profile: &[String]) -> Result<Option<u8>, Error> {
     match ask.get::<api::Version>("/v1/version") {
-        Err(Error::NoSupervisor { .. }) => {}
+        Err(Error::NoSupervisor { .. } | Error::Dead { .. }) => {}
         Err(error) => return Err(error),
         Ok(_) => return Ok(None),
     }
@@ -110,8 +113,18 @@ fn background(ask: &Ask<'_>, config: &[PathBuf], profile: &[String]) -> Result<O
     Ok((!ran.success()).then(|| ran.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)))
 }
 
+/// Returns when sampand has ended, so that the next one can be started at once.
 fn down(ask: &Ask<'_>) -> Result<u8, Error> {
+    let keel = ask.get::<api::Version>("/v1/version")?.keel_pid;
     let done = ask.show::<api::Done>("POST", "/v1/down", None, |_| String::new())?;
+    let begin = Instant::now();
+    while client::runs(keel) {
+        if begin.elapsed() > END {
+            complain(&format!("sampand, process {keel}, has stopped what it could, and has not ended since"));
+            return Ok(FAILED);
+        }
+        std::thread::sleep(PAUSE);
+    }
     if done.complete {
         return Ok(DONE);
     }
@@ -123,6 +136,23 @@ fn update(ask: &Ask<'_>, with: &args::Update) -> Result<u8, Error> {
     let args::Update { services, memory, cpus, pids } = with;
     let (memory, cpus, pids) = (memory.clone(), cpus.clone(), pids.clone());
     command(ask, services, "update", &to_json(&api::Update { memory, cpus, pids }))
+}
+
+/// Where one of the names is wrong nobody gets the signal: it may have been meant for one, not to be one.
+fn kill(ask: &Ask<'_>, services: &[String], signal: &str) -> Result<u8, Error> {
+    let several = services.len() > 1;
+    for service in services.iter().filter(|_| several) {
+        ask.get::<api::Inspect>(&of(service, "")).map_err(|error| {
+            match (error, signals::meant(service)) {
+                (Error::Refused(failure), Some(name)) => Error::Refused(api::Failure {
+                    detail: Some(format!("  as a signal it is written in capitals: {name}; nobody got one")),
+                    ..failure
+                }),
+                (error, _) => error,
+            }
+        })?;
+    }
+    command(ask, services, "kill", &to_json(&api::Kill { signal: signal.to_owned() }))
 }
 
 /// The same for each; what failed is said, and the rest goes on.
@@ -169,7 +199,6 @@ fn print_done(done: &api::Done) -> String {
     print::services(&done.services)
 }
 
-/// A verb for each service in turn; what failed, or has not come true, is said, and the rest goes on.
 /// Nothing is started where one of them is no job.
 fn start_and_wait(ask: &Ask<'_>, services: &[String]) -> Result<u8, Error> {
     for service in services {
@@ -180,6 +209,7 @@ fn start_and_wait(ask: &Ask<'_>, services: &[String]) -> Result<u8, Error> {
     Ok(if started == DONE { ended } else { started })
 }
 
+/// A verb for each service in turn; what failed, or has not come true, is said, and the rest goes on.
 fn each(ask: &Ask<'_>, services: &[String], verb: &str, detach: bool) -> Result<u8, Error> {
     let mut code = DONE;
     for service in services {

@@ -1,6 +1,6 @@
 //! `sampand -d` and `sampanctl up -d`: a sampand that nobody waits for.
 use super::World;
-use super::world::{MARK, Ran, run};
+use super::world::{MARK, Ran, kill, run};
 use sampan_api as api;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -31,7 +31,7 @@ fn is_gone(pid: i32) -> bool {
 fn down(world: &World) {
     let keel = world.get::<api::Version>("/v1/version").unwrap().keel_pid;
     world.ok(&["down"]);
-    world.until("sampand is gone", |_| is_gone(keel));
+    assert!(is_gone(keel), "`down` returns when sampand has ended");
 }
 
 const TALKS: &str = "[services.web]\ncommand = [\"/bin/sh\", \"-c\", \"echo hello from web; exec sleep 100000\"]\nstop_signal = \"SIGKILL\"\n";
@@ -112,6 +112,25 @@ fn up_starts_a_sampand_where_there_is_none() {
     let second = up(&world, &["--wait"]);
     assert_eq!((second.code, second.err.as_str()), (0, ""), "{second:?}");
     assert_eq!(world.get::<api::Version>("/v1/version").unwrap().keel_pid, keel);
+    down(&world);
+}
+
+#[test]
+fn up_goes_on_where_a_sampand_ended_or_was_killed() {
+    let world = world!("{TALKS}");
+    let begun = up(&world, &["--wait"]);
+    assert_eq!(begun.code, 0, "{begun:?}");
+    // At once, as in a script.
+    world.ok(&["down"]);
+    let again = up(&world, &["--wait"]);
+    assert_eq!(again.code, 0, "{again:?}");
+
+    let (keel, pid) = (world.get::<api::Version>("/v1/version").unwrap().keel_pid, world.pid("web"));
+    kill(keel, libc::SIGKILL);
+    world.until("the keel is gone", |_| is_gone(keel));
+    let next = up(&world, &["--wait"]);
+    assert!(next.code == 0 && next.err.contains("sampand runs as process"), "{next:?}");
+    assert_eq!(world.pid("web"), pid, "it goes on with what runs");
     down(&world);
 }
 

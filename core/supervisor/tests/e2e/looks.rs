@@ -141,6 +141,12 @@ restart = {{ delay = "1h", max_delay = "1h" }}
     });
     assert_eq!((waited.code, waited.out.as_str()), (7, "7\n3\n"), "{waited:?}");
     assert_eq!(world.ctl(&["wait", "job"]).out, "7\n", "at rest: at once");
+    // A wrong name, and what was to be a signal, end nobody.
+    for (last, says) in [("nobody", "no service \"nobody\""), ("hup", "HUP")] {
+        let wrong = world.ctl(&["kill", "live", last]);
+        assert!(wrong.code == 1 && wrong.err.contains(says), "{wrong:?}");
+        assert_eq!(world.inspect("live").status.generation, 1, "{wrong:?}");
+    }
     let killed = world.ctl(&["kill", "job", "live"]);
     assert_eq!(killed.code, 1, "job is not running, live is killed all the same: {killed:?}");
     world.until("live lives again", |world| world.inspect("live").status.generation == 2);
