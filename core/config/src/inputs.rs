@@ -6,10 +6,20 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::file::read_text;
 use crate::glob;
+
+/// Where time zones are, for people and for what is kept.
+const ZONES: &str = "/usr/share/zoneinfo";
+
+/// The host's time zone of this name: for the check, and for whoever starts jobs by it.
+pub fn zone(name: &str) -> Result<TimeZone, jiff::Error> {
+    // Known also where the host has none.
+    if name == "UTC" { Ok(TimeZone::UTC) } else { TimeZone::get(name) }
+}
 
 /// What sampand's program and its command line say beside the files: where its own things are unless the config says otherwise,
 /// and the profiles that are active.
@@ -144,6 +154,10 @@ impl<'a> Asked<'a> {
 
     pub fn is_folder(&self, path: &Path, key: &str) -> bool {
         self.look(path, key, Path::is_dir)
+    }
+
+    pub fn has_zone(&self, name: &str, key: &str) -> bool {
+        self.look(&Path::new(ZONES).join(name), key, |_| zone(name).is_ok())
     }
 
     /// The host's own root, whatever it is called.

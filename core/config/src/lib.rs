@@ -52,7 +52,7 @@ use std::sync::Arc;
 pub use decode::{CAPABILITIES, DEFAULT};
 pub use diagnostic::Diagnostic;
 pub use file::read_text;
-pub use inputs::{Builtin, Inputs, Tell};
+pub use inputs::{Builtin, Inputs, Tell, zone};
 pub use sampan_runtime::kernel::trust::plain;
 pub use schema::Config;
 

@@ -268,12 +268,11 @@ fn schedules() {
     job("\"*-02-30\"", &["*-02-30 00:00:00 never comes [no day of any year fits it]"]);
     job("\"*:*/5\"", &["`*/5`: `*` goes with nothing else [write 0/5]"]);
     job("\"0 3 * * *\"", &["cron's form [as \"03:00\", \"Mon..Fri *:0/15\" or \"*-*-01 12:30\"]"]);
-    job(
-        "\"daily Europe/Nowhere\"",
-        &[
-            "no time zone Europe/Nowhere in /usr/share/zoneinfo [as \"03:00 Europe/Berlin\" (package tzdata); without one: the host's]",
-        ],
-    );
+    // Also what is a folder of zones, or a table beside them.
+    for zone in ["Europe/Nowhere", "Europe", "leapseconds"] {
+        let says = "[as \"03:00 Europe/Berlin\" (package tzdata); without one: the host's]";
+        job(&format!("\"daily {zone}\""), &[&format!("no time zone {zone} on this host {says}")]);
+    }
     service(
         "schedule = \"daily\"",
         &[

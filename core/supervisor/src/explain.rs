@@ -37,6 +37,11 @@ pub fn explain(known: &Known<'_>) -> String {
         State::Stopped { why: Rest::Finished } => {
             format!("{name} is done: its last run {ended}.{}", comes(known))
         }
+        State::Stopped { why: Rest::Scheduled } if known.next_run.is_none() => {
+            format!(
+                "{name} does not run by itself any more: its `schedule` does not come again. `sampanctl start {name}` starts it now."
+            )
+        }
         State::Stopped { why: Rest::Scheduled } => {
             format!(
                 "{name} waits for its time (schedule).{} `sampanctl start {name}` starts it now.",

@@ -1,14 +1,9 @@
 //! `schedule`: jobs by time.
 
-use std::path::Path;
-
 use sampan_calendar::Calendar;
 
 use super::{Field, Fields, lives_on};
 use crate::schema::Policy;
-
-/// Where the zones are that a calendar can name.
-const ZONES: &str = "/usr/share/zoneinfo";
 
 /// What its policy brings back is never done, and so no job.
 pub fn schedule(t: &Fields<'_>, policy: Policy) -> Option<Calendar> {
@@ -30,11 +25,11 @@ fn calendar(f: &Field<'_>) -> Option<Calendar> {
 }
 
 fn zone_is_here(f: &Field<'_>, calendar: &Calendar) -> bool {
-    let Some(zone) = calendar.zone().filter(|zone| *zone != "UTC") else { return true };
-    let is_here = f.cx.asked.exists(&Path::new(ZONES).join(zone), &f.path);
+    let Some(zone) = calendar.zone() else { return true };
+    let is_here = f.cx.asked.has_zone(zone, &f.path);
     if !is_here {
         f.wrong(
-            format!("no time zone {zone} in {ZONES}"),
+            format!("no time zone {zone} on this host"),
             "as \"03:00 Europe/Berlin\" (package tzdata); without one: the host's",
         );
     }

@@ -148,7 +148,7 @@ fn waits_for(service: &Service) -> Option<&Calendar> {
 fn next(service: &str, calendar: &Calendar, after: Timestamp) -> Option<Timestamp> {
     let zone = match calendar.zone() {
         None => TimeZone::system(),
-        Some(name) => TimeZone::get(name)
+        Some(name) => sampan_config::zone(name)
             .inspect_err(|error| tracing::error!(service, "schedule: {error}: it does not run by time"))
             .ok()?,
     };

@@ -28,6 +28,7 @@ fn a_job_runs_when_its_time_has_come_and_never_twice_at_once() {
         "[services.tick]\n{JOB}schedule = \"*:*:0/2\"\n\
          [services.long]\nrestart = \"on-failure\"\ncommand = [\"/bin/sleep\", \"1000\"]\nschedule = \"*:*:*\"\n\
          [services.yearly]\n{JOB}{YEARLY}depends_on = [\"db\"]\n\
+         [services.over]\n{JOB}schedule = \"2026-01-01\"\n\
          [services.db]\nautostart = false\ncommand = [\"/bin/sleep\", \"1000\"]\n\
          [services.waits]\n{JOB}schedule = \"*:*:*\"\ndepends_on = [\"other\"]\n\
          [services.other]\nautostart = false\ncommand = [\"/bin/sleep\", \"1000\"]\n"
@@ -48,6 +49,11 @@ fn a_job_runs_when_its_time_has_come_and_never_twice_at_once() {
     assert!(text.starts_with("stopped, next ") && text.ends_with("00:00:01"), "{text}");
     assert!(world.ok(&["why", "tick"]).contains("its time has come"));
     assert!(world.ok(&["why", "yearly"]).contains("waits for its time (schedule). Its next run is at "));
+    let over = world.ok(&["why", "over"]);
+    assert!(
+        over.contains("does not run by itself any more") && !over.contains("waits for its time"),
+        "{over}"
+    );
     // By hand at once, with what it needs.
     world.ok(&["start", "yearly"]);
     world.until("by hand", |world| row(world, "yearly").0 == "stopped" && runs(world, "yearly") == 1);
