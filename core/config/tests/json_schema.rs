@@ -159,6 +159,18 @@ fn every_key_that_is_built_has_a_shape() {
     }
 }
 
+#[test]
+fn every_shape_is_of_a_key_that_is_built_and_there_once() {
+    for (section, keys) in keys::SECTIONS {
+        let shapes: Vec<&str> = json_schema::keys(section).collect();
+        let each: BTreeSet<&str> = shapes.iter().copied().collect();
+        assert_eq!(shapes.len(), each.len(), "[{section}] has one twice: {shapes:?}");
+        let built: BTreeSet<&str> =
+            keys.iter().filter(|key| key.stage == Stage::Built).map(|key| key.path).collect();
+        assert_eq!(each.difference(&built).collect::<Vec<_>>(), Vec::<&&str>::new(), "[{section}]");
+    }
+}
+
 /// A value of each kind, good and bad of each.
 const VALUES: &[&str] = &[
     "true",

@@ -49,6 +49,11 @@ pub fn schema() -> Value {
     })
 }
 
+/// Those of a section that have a shape.
+pub fn keys(section: &str) -> impl Iterator<Item = &'static str> + use<> {
+    shapes(section).iter().map(|(path, _)| *path)
+}
+
 fn shapes(section: &str) -> &'static [(&'static str, Shape)] {
     match section {
         "" => table::TOP,
