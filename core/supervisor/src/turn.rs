@@ -9,6 +9,12 @@ use tokio::sync::Mutex;
 pub struct Turn(Arc<Mutex<()>>);
 
 impl Turn {
+    /// Of what needs no thread, and ends by itself: the turn is over when nobody waits for it any more.
+    pub async fn alone<T>(self, work: impl Future<Output = T>) -> T {
+        let _turn = self.0.lock_owned().await;
+        work.await
+    }
+
     /// `work` on what `ask` gives. The turn is the work's own, since a thread cannot be made to end: it is over when the work is, not
     /// when nobody waits for that any more.
     pub async fn take<A, T, E>(

@@ -4,7 +4,7 @@
 //! it waits for a word of the worker it holds the barrier; when nobody can say it any more it ends, and the child with it.
 //! Whom it clones is the keel's child, through a connection that the keel closes when the worker ends.
 use super::groups::group;
-use super::reading::look_at;
+use super::reading::{look_at, real_path};
 use super::stdio::{self, Places};
 use super::talk::{self, Launch, Order, Received, Said};
 use super::{of_config, of_io, of_launch, sockets, tag};
@@ -28,7 +28,7 @@ use sampan_runtime::store::state::CONFIG;
 use sampan_service::Problem;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How each service's spec is compiled.
 pub fn options(service: &str, bundle: &Path) -> Options {
@@ -90,6 +90,7 @@ fn serve(worker: &Worker, keel: &Keel) {
         let done = match order {
             Order::Read(files) => worker.say(&Said::Read(Box::new(files.read(&worker.told()))), &[]),
             Order::RunDir(files) => worker.say(&Said::RunDir(files.run_dir()), &[]),
+            Order::Real(paths) => worker.say(&Said::Real(worker.real(&paths)), &[]),
             Order::Look(look) => worker.say(
                 &Said::Looked(bundle::look(&look).map(Box::new).map_err(|error| error.to_string())),
                 &[],
@@ -121,6 +122,16 @@ impl Worker {
             // Nobody hears it any more: then we are ended.
             let _ = self.say(&Said::Doing(look_at(path, key)), &[]);
         }
+    }
+
+    /// Told of each, as above.
+    fn real(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
+        let (tell, key) = (self.told(), "a volume");
+        let one = |path: &PathBuf| {
+            tell(path, key);
+            real_path(path)
+        };
+        paths.iter().map(one).collect()
     }
 
     fn say(&self, said: &Said, fds: &[BorrowedFd<'_>]) -> std::io::Result<()> {

@@ -89,7 +89,7 @@ pub struct Launchers {
     looked_after: Cell<bool>,
     /// Shared by each that is begun, there, or has ended and the keel holds it: it takes them for something that runs on.
     held: Rc<()>,
-    /// By service: one that was killed and is not gone. No new life of that service before it is.
+    /// By service, or what else it was for: one that was killed and is not gone. No other for that before it is.
     stuck: RefCell<BTreeMap<String, Stuck>>,
 }
 
@@ -217,16 +217,21 @@ impl Launchers {
 
     /// Whether an earlier launch of the service hangs in the kernel, with a lock on its state or worse.
     pub fn hangs(&self, service: &str) -> Result<(), Problem> {
+        self.hang(service).map_or(Ok(()), |how| Err(Problem::Io(format!("its launch {how}"))))
+    }
+
+    /// What an earlier process for this name does, if it was killed and is still there.
+    pub fn hang(&self, name: &str) -> Option<String> {
         let mut stuck = self.stuck.borrow_mut();
-        let Some(Stuck { process, doing }) = stuck.get(service) else { return Ok(()) };
+        let Stuck { process, doing } = stuck.get(name)?;
         if pidfd::ended(process.pidfd.as_fd()).unwrap_or(true) {
-            stuck.remove(service);
-            return Ok(());
+            stuck.remove(name);
+            return None;
         }
-        Err(Problem::Io(format!(
-            "its launch hangs in the kernel, in {doing}: process {} was killed and is not gone (a dead mount?)",
-            process.pid
-        )))
+        let pid = process.pid;
+        Some(format!(
+            "hangs in the kernel, in {doing}: process {pid} was killed and is not gone (a dead mount?)"
+        ))
     }
 }
 

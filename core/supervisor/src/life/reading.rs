@@ -1,11 +1,13 @@
-//! config.toml as a launching process reads it: a look at what it names may hang for ever on a dead mount. Then that process is
-//! killed, and what it hung in is the error.
+//! config.toml as a launching process reads it, and the paths of volumes as it finds them: a look at what users name may hang for
+//! ever on a dead mount. Then that process is killed, and what it hung in is the error.
 use super::launcher::{Launchers, UnderWay};
 use super::talk::{Order, Said};
 use crate::source::Files;
 use sampan_config::Loaded;
+use sampan_service::Problem;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How long one look may take.
@@ -28,7 +30,15 @@ pub async fn load(
     files: &Files,
     warnings: &mut Vec<String>,
 ) -> Result<Loaded, String> {
-    let Said::Read(read) = ask(launchers, files, Order::Read(files.clone())).await? else {
+    let order = Order::Read(files.clone());
+    let unread = |unanswered| match unanswered {
+        Unanswered::Failed(problem) => files.unread(&format!("cannot read the config: {problem}"), ""),
+        Unanswered::TooLong(look) => {
+            let (why, hint) = took_too_long(&look);
+            files.unread(&why, hint)
+        }
+    };
+    let Said::Read(read) = ask(launchers, &of_config(), order).await.map_err(unread)? else {
         return Err(files.unread("the process that reads the config answers out of turn", ""));
     };
     let (inputs, more) = (*read)?;
@@ -38,28 +48,62 @@ pub async fn load(
 
 /// Where the run folder is, as far as that can be read.
 pub async fn run_dir(launchers: &Launchers, files: &Files) -> PathBuf {
-    match ask(launchers, files, Order::RunDir(files.clone())).await {
+    match ask(launchers, &of_config(), Order::RunDir(files.clone())).await {
         Ok(Said::RunDir(run_dir)) => run_dir,
         _ => files.usual_run_dir(),
     }
 }
 
+/// Where these paths lead, in their order, whatever links are on the way. While an earlier look hangs in the kernel there is no
+/// other: each would leave one more process there.
+pub async fn real(launchers: &Launchers, paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, String> {
+    if let Some(how) = launchers.hang(VOLUMES) {
+        return Err(format!("an earlier look {how}"));
+    }
+    let under_way = UnderWay::new(VOLUMES.into());
+    match ask(launchers, &under_way, Order::Real(paths)).await {
+        Ok(Said::Real(real)) => Ok(real),
+        Ok(_) => Err("the process that looks at the paths of volumes answers out of turn".into()),
+        Err(Unanswered::Failed(problem)) => Err(problem.to_string()),
+        Err(Unanswered::TooLong(look)) => {
+            launchers.ended(&under_way).await;
+            let (why, hint) = took_too_long(&look);
+            Err(format!("{why}; {hint}"))
+        }
+    }
+}
+
+/// What a launching process does for `real`. What is not there is where it is written.
+pub fn real_path(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// No service has this name.
+const VOLUMES: &str = "[volumes]";
+
+fn of_config() -> Rc<UnderWay> {
+    UnderWay::new("config.toml".into())
+}
+
+enum Unanswered {
+    Failed(Problem),
+    /// This look, after which its process was killed.
+    TooLong(String),
+}
+
 /// Of a process that does nothing else after it: it has read what may be secret, and has our folder.
-async fn ask(launchers: &Launchers, files: &Files, order: Order) -> Result<Said, String> {
-    let under_way = UnderWay::new("config.toml".into());
-    let failed = |problem| files.unread(&format!("cannot read the config: {problem}"), "");
-    let launcher = launchers.take(&under_way).await.map_err(failed)?;
+async fn ask(launchers: &Launchers, under_way: &UnderWay, order: Order) -> Result<Said, Unanswered> {
+    let launcher = launchers.take(under_way).await.map_err(Unanswered::Failed)?;
     under_way.now("the look at it");
-    launcher.send(&order, "").map_err(failed)?;
-    let mut answer = pin!(launcher.next(&under_way));
+    launcher.send(&order, "").map_err(Unanswered::Failed)?;
+    let mut answer = pin!(launcher.next(under_way));
     loop {
         let left = LOOK_MAX.saturating_sub(under_way.doing_for());
         if left.is_zero() {
-            let (why, hint) = took_too_long(&under_way.doing());
-            return Err(files.unread(&why, hint));
+            return Err(Unanswered::TooLong(under_way.doing()));
         }
         if let Ok(said) = tokio::time::timeout(left, &mut answer).await {
-            return said.map(|(said, _)| said).map_err(failed);
+            return said.map(|(said, _)| said).map_err(Unanswered::Failed);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! says unasked (`Doing`, `Warning`) comes before its answer.
 //!
 //! ```text
-//!   worker:   Read ─► ◄─ Read      RunDir ─► ◄─ RunDir
+//!   worker:   Read ─► ◄─ Read      RunDir ─► ◄─ RunDir      Real ─► ◄─ Real
 //!             Look ─► ◄─ Looked    Launch ─► ◄─ Attach   Attached ─► ◄─ Created    Start ─► ◄─ Started
 //!                                                   or Failed                  at the end of the socket the process ends
 //! ```
@@ -40,6 +40,8 @@ pub enum Order {
     Read(Files),
     /// No more of config.toml than where the run folder is.
     RunDir(Files),
+    /// Where these paths lead.
+    Real(Vec<PathBuf>),
     Look(Box<bundle::Look>),
     /// The text is the spec. Descriptors: the pidfds of those whose namespaces it names by their numbers.
     Launch(Box<Launch>),
@@ -76,6 +78,7 @@ pub enum Said {
     Warning(String),
     Read(Box<Read>),
     RunDir(PathBuf),
+    Real(Vec<PathBuf>),
     Looked(Result<Box<bundle::Facts>, String>),
     /// Descriptors: what these roles are, in this order.
     Attach {

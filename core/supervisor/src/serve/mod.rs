@@ -115,6 +115,7 @@ async fn once(seen: Arc<Mutex<Seen>>, request: HttpRequest, next: Next) -> Respo
 fn routes(send: Send) -> Router {
     let (asked, turn) = (send.clone(), Turn::default());
     let (looks, used, inspected) = (Turn::default(), Turn::default(), Turn::default());
+    let listed = Turn::default();
     Router::new()
         .route("/v1/version", get(version))
         .route("/v1/loop", get(turns))
@@ -126,7 +127,7 @@ fn routes(send: Send) -> Router {
         .route("/v1/services/{name}/processes", get(move |send, name| reads::processes(send, looks, name)))
         .route("/v1/usage", get(move |send, query| reads::used(send, used, query)))
         .route("/v1/graph", get(reads::graph))
-        .route("/v1/volumes", get(stores::volumes))
+        .route("/v1/volumes", get(move |send| stores::volumes(send, listed)))
         .route("/v1/volumes/{name}", delete(stores::remove_volume))
         .route("/v1/secrets", get(stores::secrets))
         .route("/v1/networks", get(stores::networks))

@@ -1,12 +1,14 @@
 //! Requests about what services share: volumes, secrets, networks.
 use super::{Reply, Send, ask};
 use crate::request::{Request, no_such};
+use crate::turn::Turn;
 use axum::Json;
 use axum::extract::{Path, State};
 use sampan_api as api;
 
-pub async fn volumes(State(send): State<Send>) -> Reply<Vec<api::Volume>> {
-    ask(&send, Request::Volumes).await.map(Json)
+/// One at a time: each has a process look at the paths of services.
+pub async fn volumes(State(send): State<Send>, turn: Turn) -> Reply<Vec<api::Volume>> {
+    turn.alone(ask(&send, Request::Volumes)).await.map(Json)
 }
 
 pub async fn remove_volume(State(send): State<Send>, Path(name): Path<String>) -> Reply<api::Volume> {

@@ -1,5 +1,6 @@
 //! What services share, as the config has it and as it is: volumes, secrets, networks.
 use super::Worker;
+use crate::life::{Context, reading};
 use crate::request::{Answer, failure, no_such};
 use crate::volumes;
 use sampan_api as api;
@@ -23,6 +24,30 @@ struct Known {
     state_dir: PathBuf,
 }
 
+/// Where the paths lead that were looked at.
+type Real = BTreeMap<PathBuf, PathBuf>;
+
+impl Known {
+    /// All that users have named, and our own folder.
+    fn paths(&self) -> BTreeSet<PathBuf> {
+        let binds = self.binds.iter().map(|bind| bind.path.clone());
+        let volumes = self.volumes.values().map(|volume| PathBuf::from(&volume.path));
+        binds.chain(volumes).chain([volumes::folder(&self.state_dir)]).collect()
+    }
+
+    async fn real(&self, context: &Context) -> Result<Real, String> {
+        let paths: Vec<PathBuf> = self.paths().into_iter().collect();
+        let real = reading::real(&context.launchers, paths.clone()).await?;
+        Ok(paths.into_iter().zip(real).collect())
+    }
+}
+
+/// Where a path leads, by itself or by the folder that it is in; as it is written where nobody has looked.
+fn leads_to(path: &Path, real: &Real) -> PathBuf {
+    let in_folder = || Some(real.get(path.parent()?)?.join(path.file_name()?));
+    real.get(path).cloned().or_else(in_folder).unwrap_or_else(|| path.to_owned())
+}
+
 /// A path that a service has.
 struct Bind {
     service: String,
@@ -40,38 +65,39 @@ impl Bind {
 
 impl Worker {
     pub(super) fn volumes(&self, answer: Answer<Vec<api::Volume>>) {
-        let known = self.known_volumes();
-        tokio::task::spawn_blocking(move || {
-            let all = all_volumes(known);
-            let _ = answer.send(all.map(|all| all.into_values().collect()));
+        let (known, context) = (self.known_volumes(), self.context.clone());
+        tokio::task::spawn_local(async move {
+            // Where a path cannot be looked at they are told as they are written.
+            let real = known.real(&context).await.unwrap_or_else(|why| {
+                tracing::warn!("who uses a volume by its path is not known: {why}");
+                Real::new()
+            });
+            tokio::task::spawn_blocking(move || {
+                let all = all_volumes(known, &real);
+                let _ = answer.send(all.map(|all| all.into_values().collect()));
+            });
         });
     }
 
     /// Only of our own folder: what a path of the config's is else, nobody here knows.
     pub(super) fn remove_volume(&self, name: String, answer: Answer<api::Volume>) {
-        let known = self.known_volumes();
-        let state_dir = known.state_dir.clone();
-        tokio::task::spawn_blocking(move || {
-            let removed = all_volumes(known).and_then(|mut all| {
-                let Some(volume) = all.remove(&name) else {
-                    return Err(no_such(
-                        "volume",
-                        &name,
-                        &all.keys().map(String::as_str).collect::<Vec<_>>(),
-                    ));
-                };
-                may_go(&volume, &state_dir)?;
-                match volumes::remove(&state_dir, &name) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        Err(failure("internal", format!("cannot remove {}: {error}", volume.path)))
-                    }
-                    _ => Ok(volume),
+        let (known, context) = (self.known_volumes(), self.context.clone());
+        tokio::task::spawn_local(async move {
+            let real = match known.real(&context).await {
+                Ok(real) => real,
+                Err(why) => {
+                    let why = format!("volume {name} stays: who uses it by its path is not known: {why}");
+                    let _ = answer.send(Err(failure("refused", why)));
+                    return;
                 }
+            };
+            tokio::task::spawn_blocking(move || {
+                let removed = remove(known, &real, &name);
+                if removed.is_ok() {
+                    tracing::info!(volume = name, "removed");
+                }
+                let _ = answer.send(removed);
             });
-            if let Ok(volume) = &removed {
-                tracing::info!(volume = volume.name, "removed");
-            }
-            let _ = answer.send(removed);
         });
     }
 
@@ -143,7 +169,7 @@ fn volume_of(name: &str, path: String, kind: &str) -> api::Volume {
 }
 
 /// With those that are in the folder alone, and with all who use them.
-fn all_volumes(known: Known) -> Result<Volumes, api::Failure> {
+fn all_volumes(known: Known, real: &Real) -> Result<Volumes, api::Failure> {
     let Known { volumes: mut all, services, mut binds, state_dir } = known;
     let folder = volumes::folder(&state_dir);
     let cannot = |error| failure("internal", format!("cannot look into {}: {error}", folder.display()));
@@ -156,12 +182,11 @@ fn all_volumes(known: Known) -> Result<Volumes, api::Failure> {
         let volume = all.entry(name.clone()).or_insert_with(|| volume_of(&name, path, kind));
         volume.services.extend(owner);
     }
-    // Whatever links there are on the way.
     for bind in &mut binds {
-        bind.path = real(&bind.path);
+        bind.path = leads_to(&bind.path, real);
     }
     for volume in all.values_mut() {
-        let path = real(Path::new(&volume.path));
+        let path = leads_to(Path::new(&volume.path), real);
         let using = binds.iter().filter(|bind| bind.uses(&path));
         volume.services.extend(using.map(|bind| bind.service.clone()));
         volume.services.sort();
@@ -170,9 +195,19 @@ fn all_volumes(known: Known) -> Result<Volumes, api::Failure> {
     Ok(all)
 }
 
-/// As it is written if it is not there.
-fn real(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+fn remove(known: Known, real: &Real, name: &str) -> Result<api::Volume, api::Failure> {
+    let state_dir = known.state_dir.clone();
+    let mut all = all_volumes(known, real)?;
+    let Some(volume) = all.remove(name) else {
+        return Err(no_such("volume", name, &all.keys().map(String::as_str).collect::<Vec<_>>()));
+    };
+    may_go(&volume, &state_dir)?;
+    match volumes::remove(&state_dir, name) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(failure("internal", format!("cannot remove {}: {error}", volume.path)))
+        }
+        _ => Ok(volume),
+    }
 }
 
 fn may_go(volume: &api::Volume, state_dir: &Path) -> Result<(), api::Failure> {
@@ -280,7 +315,9 @@ mod tests {
                 binds: vec![bind],
                 state_dir: state_dir.clone(),
             };
-            let all = all_volumes(known).unwrap();
+            let real = known.paths().into_iter().map(|path| (path.clone(), reading::real_path(&path)));
+            let real = real.collect();
+            let all = all_volumes(known, &real).unwrap();
             let is_used = |volume: &&api::Volume| volume.services == ["web"];
             let found: Vec<&str> = all.values().filter(is_used).map(|volume| &*volume.name).collect();
             assert_eq!(found.join(" "), used, "{} {writes}", path.display());

@@ -1,5 +1,6 @@
 //! Volumes, secrets and networks, as a client sees them.
 use super::LIVE;
+use super::fuse::Dead;
 use sampan_api as api;
 use std::fs;
 
@@ -154,4 +155,30 @@ autostart = false
     assert_eq!(one.name, "back");
     let none = world.ctl(&["network", "inspect", "bakc"]);
     assert!(none.code == 1 && none.err.contains("did you mean `back`?"), "{none:?}");
+}
+
+/// A look at such a path never ends. It is no thread's of the worker, and every path but that one is known again when it is gone.
+#[test]
+fn a_dead_mount_under_a_volume_holds_nobody_up() {
+    let mut world = world!("");
+    let at = world.dir().join("dead");
+    world.configure(&format!(
+        "[volumes.spare]\n[services.web]\n{LIVE}[services.rests]\n{LIVE}autostart = false\nvolumes = [\"{}/data:/data\"]\n",
+        at.display()
+    ));
+    fs::create_dir_all(at.join("data")).unwrap();
+    world.start();
+    world.until_state("web", "running");
+    fs::create_dir_all(world.dir().join("state/volumes/spare")).unwrap();
+    let Some(dead) = Dead::mount(&at, true) else { return };
+    for _ in 0..2 {
+        let all: Vec<api::Volume> = world.get("/v1/volumes").unwrap();
+        assert_eq!(all.iter().map(|volume| &*volume.name).collect::<Vec<_>>(), ["spare"]);
+    }
+    let refused = world.ctl(&["volume", "rm", "spare"]);
+    assert!(refused.code == 1 && refused.err.contains("an earlier look hangs in the kernel"), "{refused:?}");
+    assert!(refused.err.contains(&*at.join("data").to_string_lossy()), "{refused:?}");
+    world.ok(&["restart", "web"]);
+    drop(dead);
+    world.until("the volume can go", |world| world.ctl(&["volume", "rm", "spare"]).code == 0);
 }
