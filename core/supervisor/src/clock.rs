@@ -1,5 +1,5 @@
 //! The clocks: one that never goes back for everything that is decided, real time for what people read.
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// Nanoseconds of CLOCK_MONOTONIC: the same clock the plugins' deadlines use, and tokio's timers.
 pub fn monotonic() -> Duration {
@@ -49,48 +49,18 @@ pub fn rfc3339_now() -> String {
 
 /// `time` as RFC 3339 in UTC with milliseconds.
 pub fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_millis()
-    )
+    format!("{:.3}", jiff::Timestamp::try_from(time).unwrap_or_default())
 }
 
 /// Reads what [`rfc3339`] wrote.
 pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
-    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    // The same calculation as `civil`, the other way round.
-    let year = year.checked_sub(u64::from(month <= 2))?;
-    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day.checked_sub(1)?;
-    let year_of_era = year % 400;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    let days = (year / 400 * 146_097 + day_of_era).checked_sub(719_468)?;
-    let second = number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
-    Some(UNIX_EPOCH + Duration::from_secs(days * 86_400 + second) + Duration::from_millis(number(20..23)?))
-}
-
-/// Year, month, day of a number of days since 1970-01-01 (Howard Hinnant's days_from_civil, inverted; years >= 1970).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let z = days + 719_468;
-    let era = z / 146_097;
-    let day_of_era = z % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+    text.parse::<jiff::Timestamp>().ok()?.try_into().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::UNIX_EPOCH;
 
     #[test]
     fn dates_agree_with_date_1() {
@@ -104,6 +74,8 @@ mod tests {
             assert_eq!(rfc3339(time), text);
             assert_eq!(parse_rfc3339(text), Some(time));
         }
+        // Not rounded: nothing is told as later than it was.
+        assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_nanos(999_999_999)), "1970-01-01T00:00:00.999Z");
     }
 
     #[test]
