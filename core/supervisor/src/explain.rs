@@ -2,11 +2,15 @@
 //!
 //! Pure: from the service's machine, its config and its last records. How a life ended is read off the records alone, so that
 //! it is told the same by the next worker.
+use crate::clock;
 use sampan_api::Transition;
 use sampan_config::schema;
 use sampan_service::exit::SignalName;
 use sampan_service::time::Span;
 use sampan_service::{Exit, Failure, Health, Ms, Rest, State, Status, WaitFor};
+use std::time::Duration;
+
+const A_MOMENT: Duration = Duration::from_millis(20);
 
 /// What is known of a service.
 #[derive(Debug)]
@@ -166,7 +170,8 @@ fn last_end(known: &Known<'_>) -> Option<String> {
     let exit = cause.strip_prefix("exit ").and_then(Exit::parse);
     Some(match (stop, exit) {
         (Some(stop), exit) => {
-            let how = exit.map(|exit| after_stop(known.config, exit)).unwrap_or_default();
+            let took = took(stop, record);
+            let how = exit.map(|exit| after_stop(known.config, exit, took)).unwrap_or_default();
             format!("{}{how}, at {time}", stopped(&stop.cause))
         }
         (None, Some(exit)) => format!("{}, at {time}", by_itself(known.config, exit, by_hand)),
@@ -191,12 +196,20 @@ fn stopped(cause: &str) -> String {
     }
 }
 
-/// How it went in the end.
-fn after_stop(config: &schema::Service, exit: Exit) -> String {
+/// Between two records.
+fn took(from: &Transition, to: &Transition) -> Option<Duration> {
+    clock::parse_rfc3339(&to.time)?.duration_since(clock::parse_rfc3339(&from.time)?).ok()
+}
+
+/// How it went in the end. Not everything that is killed had its time: a stop_signal may be SIGKILL, and so may on_failure.
+fn after_stop(config: &schema::Service, exit: Exit, took: Option<Duration>) -> String {
+    let grace = config.stop_grace_period;
     match exit.status {
-        Status::Signal(libc::SIGKILL) => {
-            format!(", did not end within {} and was killed", Span(config.stop_grace_period))
+        // A record has its time a moment later than what it tells.
+        Status::Signal(libc::SIGKILL) if took.is_some_and(|took| took + A_MOMENT >= grace) => {
+            format!(", did not end within {} and was killed", Span(grace))
         }
+        Status::Signal(libc::SIGKILL) => " and was killed".into(),
         Status::Signal(_) | Status::Unknown => String::new(),
         Status::Code(code) => format!(" and ended with exit code {code}"),
     }

@@ -44,6 +44,10 @@ restart = "no"
 command = ["sleep", "1000"]
 restart = {{ policy = "on-failure", delay = "1h", max_delay = "1h", jitter = 0.0 }}
 stop_grace_period = "300ms"
+[services.struck]
+command = ["sleep", "1000"]
+restart = "no"
+stop_signal = "SIGKILL"
 [services.killed]
 command = ["sleep", "1000"]
 restart = {{ policy = "on-failure", delay = "1h", max_delay = "1h", jitter = 0.0 }}
@@ -53,10 +57,10 @@ restart = {{ policy = "on-failure", delay = "1h", max_delay = "1h", jitter = 0.0
 "#
     );
     world.start();
-    for name in ["hand", "killed", "stranger"] {
+    for name in ["hand", "struck", "killed", "stranger"] {
         world.until_state(name, "running");
     }
-    world.ok(&["stop", "hand"]);
+    world.ok(&["stop", "hand", "struck"]);
     world.ok(&["kill", "killed", "--signal", "KILL"]);
     kill(world.pid("stranger"), libc::SIGKILL);
     for name in ["three", "greedy", "sick", "killed", "stranger"] {
@@ -76,6 +80,7 @@ restart = {{ policy = "on-failure", delay = "1h", max_delay = "1h", jitter = 0.0
         ("after", &["waits until sick is healthy", "which is backoff"]),
         ("none-such", &["could not be started", "none-such", "sampanctl start"]),
         ("hand", &["is stopped: its last run was stopped by hand", "did not end within 0.3s and was killed"]),
+        ("struck", &["is stopped: its last run was stopped by hand and was killed, at "]),
         ("killed", &["was ended by SIGKILL of `sampanctl kill`"]),
         ("stranger", &["was ended by SIGKILL, which sampand had not sent"]),
     ] {
