@@ -205,6 +205,12 @@ impl Entry {
         }
     }
 
+    /// Those that hold: the config's, or what `update` has made of them for this life.
+    pub fn limits(&self) -> &schema::Resources {
+        let changed = self.live.as_ref().and_then(|live| live.limits.as_deref());
+        changed.unwrap_or(&self.config().resources)
+    }
+
     pub fn inspect(&self, status: api::Status, bundle: Option<String>, check: Option<Last>) -> api::Inspect {
         let exit = self.machine.last_exit;
         let totals = self.machine.totals();
@@ -223,7 +229,7 @@ impl Entry {
             addresses: Vec::new(),
             mounts: mounts(self.config()),
             environment: self.config().environment.keys().cloned().collect(),
-            limits: serde_json::to_value(&self.config().resources).unwrap_or_default(),
+            limits: serde_json::to_value(self.limits()).unwrap_or_default(),
             owners: self.owners.clone(),
             image: self.image.as_ref().map(|used| api::Image {
                 reference: used.reference.clone(),

@@ -22,7 +22,7 @@ impl Worker {
             ),
             (_, Err(why)) => failure("usage", why),
             (Some(live), Ok(change)) => {
-                let mut resources = live.limits.as_deref().unwrap_or(&entry.config().resources).clone();
+                let mut resources = entry.limits().clone();
                 change(&mut resources);
                 let (generation, ctx) = (live.generation, entry.ctx());
                 let (hierarchies, cgroup) = (self.context.hierarchies, self.context.cgroup(name));

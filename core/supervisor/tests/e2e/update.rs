@@ -24,6 +24,7 @@ autostart = false
     let pid = world.pid("web");
     assert_eq!(world.ok(&["update", "web", "--memory", "96M"]), "");
     assert_eq!(limits(), (Some(96 << 20), Some(100)));
+    assert_eq!(world.inspect("web").limits["memory"], "96M", "inspect has those that hold");
     world.ok(&["update", "web", "--pids", "200", "--cpus", "0.5"]);
     assert_eq!(limits(), (Some(96 << 20), Some(200)), "what was changed before stays");
     assert!(quota(&world).contains(&50_000), "{:?}", quota(&world));
