@@ -102,6 +102,8 @@ pub struct Says {
     pub wait: Wait,
     /// None: it may say nothing for ever, or is not ready yet.
     pub watchdog: Option<Watchdog>,
+    /// WATCHDOG_USEC: in the place of the config's, said before it is ready or after.
+    pub silent_max: Option<Duration>,
     told: watch::Sender<Told>,
     status: Option<String>,
     dropped: [u64; Dropped::COUNT],
@@ -135,8 +137,9 @@ impl Word {
 
 impl Says {
     pub fn new(socket: Socket, members: Members<'static>, wait: Wait) -> Says {
-        let (told, watchdog) = (watch::Sender::default(), None);
-        Says { socket, members, wait, watchdog, told, status: None, dropped: [0; Dropped::COUNT] }
+        let (told, watchdog, silent_max) = (watch::Sender::default(), None, None);
+        let dropped = [0; Dropped::COUNT];
+        Says { socket, members, wait, watchdog, silent_max, told, status: None, dropped }
     }
 
     pub fn is(&mut self, word: Word) {
@@ -151,9 +154,12 @@ impl Says {
         }
     }
 
-    /// What it says from now on.
-    pub fn words(&self) -> watch::Receiver<Told> {
-        self.told.subscribe()
+    /// What it says from now on. None: whoever has a descriptor says that it is ready, and never that it reloads.
+    pub fn words(&self) -> Option<watch::Receiver<Told>> {
+        match self.socket.is_for {
+            SaysOn::Socket => Some(self.told.subscribe()),
+            SaysOn::Descriptor => None,
+        }
     }
 
     pub fn last(&self) -> Option<Word> {

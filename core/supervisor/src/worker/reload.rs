@@ -55,7 +55,7 @@ impl Worker {
             name: entry.name.clone(),
             how,
             container: live.pidfd.clone(),
-            words: live.says.as_ref().map(Says::words),
+            words: live.says.as_ref().and_then(Says::words),
             limit: (!start_timeout.is_zero()).then_some(start_timeout),
         };
         let send = self.send.clone();

@@ -20,8 +20,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// For one that is ready: before that `start_timeout` holds.
 pub(super) fn begin(send: &Sender, entry: &mut Entry) {
-    let every = entry.config().watchdog;
-    if every.is_zero() || !matches!(entry.machine.state, State::Running { .. }) {
+    let configured = entry.config().watchdog;
+    if configured.is_zero() || !matches!(entry.machine.state, State::Running { .. }) {
         return;
     }
     // What is not healthy yet has its start period.
@@ -36,6 +36,7 @@ pub(super) fn begin(send: &Sender, entry: &mut Entry) {
     let generation = live.generation;
     let Some(says) = live.says.as_mut().filter(|says| says.watchdog.is_none()) else { return };
     if says.last() != Some(Word::Stopping) {
+        let every = says.silent_max.unwrap_or(configured);
         let timer = timer(send, &name, generation, every.saturating_add(first));
         says.watchdog = Some(Watchdog::new(every, first, timer));
     }
@@ -111,15 +112,15 @@ impl Worker {
         }
     }
 
-    /// WATCHDOG_USEC=: in the place of the config's.
+    /// WATCHDOG_USEC=: in the place of the config's, where that has one; also of one that is not ready yet.
     pub(super) fn has_watchdog(&mut self, name: &str, generation: u64, every: Duration) {
         let every = every.max(EVERY_MIN);
         let send = self.send.clone();
         let Some(entry) = self.fleet.get(name) else { return };
         let name = entry.name.clone();
-        if let Some(says) = self.says(&name, generation)
-            && says.watchdog.is_some()
-        {
+        let Some(says) = self.says(&name, generation) else { return };
+        says.silent_max = Some(every);
+        if says.watchdog.is_some() {
             says.watchdog =
                 Some(Watchdog::new(every, Duration::ZERO, timer(&send, &name, generation, every)));
         }

@@ -334,9 +334,17 @@ fn a_missed_watchdog_is_an_unhealthy_service() {
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(world.inspect("silent").status.generation, 1);
     tell(&world, "silent", "READY=1");
+    // The next life makes its own when it listens.
+    fs::remove_file(world.dir().join("talk/silent.up")).unwrap();
     world.until("it was restarted", |world| world.inspect("silent").status.generation == 2);
     let why = world.ok(&["why", "silent"]);
     assert!(why.contains("unhealthy: no WATCHDOG=1 in 1s"), "{why}");
+    // What it says of that before it is ready holds from then on.
+    world.until_state("silent", "starting");
+    tell(&world, "silent", "WATCHDOG_USEC=1500000\\nREADY=1");
+    world.until("it was restarted again", |world| world.inspect("silent").status.generation == 3);
+    let why = world.ok(&["why", "silent"]);
+    assert!(why.contains("unhealthy: no WATCHDOG=1 in 1s500ms"), "{why}");
     // By its watchdog alone: healthy from its first word, unhealthy when it is silent, and healthy again.
     let health = |world: &World| world.inspect("kept").status.health;
     assert_eq!(
