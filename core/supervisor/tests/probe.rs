@@ -173,7 +173,7 @@ async fn a_command_is_judged_by_its_exit_code() {
     let argv = vec!["pg_isready".to_owned(), "-q".to_owned()];
     for (code, ok, output) in [
         (Some(0), true, "pg_isready -q"),
-        (Some(2), false, "pg_isready -q"),
+        (Some(2), false, "exit 2: pg_isready -q"),
         (None, false, "no answer in 500ms"),
     ] {
         let outcome = checked(Check::Exec { argv: argv.clone() }, &run(code)).await;

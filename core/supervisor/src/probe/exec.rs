@@ -31,13 +31,10 @@ pub async fn run(target: &Target, helper: &Helper, argv: &[String]) -> Answer {
     let failed = |e| format!("run {name}: {e}");
     let turn = helper.turn().map_err(failed)?;
     let ran = target.exec.run(target, argv, OUTPUT_BYTES_MAX, turn).await.map_err(failed)?;
-    let ok = ran.code == 0;
-    let mut output =
-        if ok && !ran.output.is_empty() { Vec::new() } else { format!("exit {}", ran.code).into_bytes() };
-    if !ok && !ran.output.is_empty() {
-        output.extend(b": ");
-    }
-    output.extend(ran.output);
-    output.truncate(OUTPUT_BYTES_MAX);
-    Ok((ok, output))
+    let output = match (ran.code, ran.output.is_empty()) {
+        (0, false) => ran.output,
+        (code, true) => format!("exit {code}").into_bytes(),
+        (code, false) => [format!("exit {code}: ").as_bytes(), &ran.output].concat(),
+    };
+    Ok((ran.code == 0, output))
 }

@@ -130,11 +130,17 @@ fn addresses(host: &str) -> Vec<IpAddr> {
     }
 }
 
-/// Text that can do no harm to a terminal, a journal or a table: control characters but the newline become `?`.
+/// Turns a line around, or is not seen at all: a text could look like another.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Text that can do no harm to a terminal, a journal or a table: characters that are not shown become `?`, but the newline.
 pub fn clean(bytes: &[u8]) -> String {
     let bytes = bytes.get(..OUTPUT_BYTES_MAX).unwrap_or(bytes);
     let text = String::from_utf8_lossy(bytes);
-    let plain = |c: char| if c.is_control() && c != '\n' { '?' } else { c };
+    let plain = |c: char| if (c.is_control() && c != '\n') || is_format(c) { '?' } else { c };
     let mut text: String = text.trim().replace("\r\n", "\n").chars().map(plain).collect();
     // Each wrong byte has become three.
     while text.len() > OUTPUT_BYTES_MAX {
@@ -150,6 +156,7 @@ mod tests {
     #[test]
     fn output_cannot_move_a_cursor_and_has_a_limit() {
         assert_eq!(clean(b"\x1b[2Jok\r\nline\x07 \n"), "?[2Jok\nline?");
+        assert_eq!(clean("a\u{202e}b\u{2066}c\u{200b}".as_bytes()), "a?b?c?");
         assert_eq!(clean(&[b'x'; 10_000]).len(), OUTPUT_BYTES_MAX);
         assert!(clean(&[0xff; 10_000]).len() <= OUTPUT_BYTES_MAX);
     }

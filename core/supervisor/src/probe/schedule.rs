@@ -48,7 +48,8 @@ impl Probes {
         Probes { reports, running: HashMap::new() }
     }
 
-    /// Begins to check `target`, where there is something to check; `health` is what its state says now. Replaces a former schedule of the same service.
+    /// Begins to check `target`, where there is something to check; `health` is what its state says now. Replaces a former schedule
+    /// of the same service.
     pub fn begin(&mut self, target: Target, plan: &Healthcheck, health: Health) {
         let service = target.service.clone();
         self.end(&service);

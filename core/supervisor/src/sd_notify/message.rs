@@ -146,15 +146,9 @@ fn number(value: &[u8]) -> Result<u64, Unknown> {
     text.and_then(|text| text.parse().ok()).ok_or(Unknown)
 }
 
-/// Turns a line around, or is not seen at all: a status could look like another.
-fn is_format(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
 /// One line that can do no harm to a terminal.
 fn shown(value: &[u8]) -> String {
-    let mut text = probe::clean(value.get(..STATUS_BYTES_MAX).unwrap_or(value)).replace(is_format, "?");
+    let mut text = probe::clean(value.get(..STATUS_BYTES_MAX).unwrap_or(value));
     while text.len() > STATUS_BYTES_MAX {
         text.pop();
     }
