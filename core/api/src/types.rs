@@ -79,7 +79,7 @@ pub struct Inspect {
     /// Names alone of what the config gives: a value may be a password.
     #[serde(default)]
     pub environment: Vec<String>,
-    /// `resources` of the config.
+    /// `resources` of the config, or what `update` has made of them for the present life.
     #[serde(default)]
     pub limits: serde_json::Value,
     /// What each plugin changed in the container's config, leaf by leaf.
@@ -152,8 +152,9 @@ pub struct Loop {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Turn {
     pub took_us: u64,
-    /// The kind of its first message: `start`, `service`, `created`, `started`, `discarded`, `exited`, `probed`, `notified`, `watchdog`,
-    /// `request`, `order`, `config`, `froze`, `reloaded`, `clock`, `gate`, `hurry` or `give-up`; empty if there was no turn.
+    /// The kind of its first message: `start`, `service`, `created`, `started`, `discarded`, `exited`, `probed`, `notified`, `taken`,
+    /// `watchdog`, `request`, `order`, `config`, `froze`, `reloaded`, `clock`, `updated`, `gate`, `hurry` or `give-up`; empty if there
+    /// was no turn.
     pub first: String,
     pub messages: u32,
 }
@@ -445,7 +446,8 @@ pub struct PluginReset {
 pub struct Failure {
     /// What is wrong and what to do, for people.
     pub error: String,
-    /// For programs: `no-such-service`, `no-such-volume`, `no-such-network`, `config`, `refused`, `stopping`, `timeout`, `internal`.
+    /// For programs: `no-such-service` (`-volume`, `-network`, `-plugin`, `-path`), `usage`, `config`, `refused`, `stopping`,
+    /// `interrupted`, `timeout`, `internal`.
     pub code: String,
     /// Config errors as `sampand --check` prints them.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -71,7 +71,8 @@ pub fn let_go_of_all_but(keel: &Keel, service: &str, wanted: &[Socket]) {
     }
 }
 
-/// Of all that the keel has. The name of one at a path stays, as with systemd: no worker looks up a user's path. `wanted`: those of a service; none where it is not asked about.
+/// Of all that the keel has. The name of one at a path stays, as with systemd: no worker looks up a user's path.
+/// `wanted`: those of a service; none where it is not asked about.
 pub fn let_go<'w>(keel: &Keel, keys: &[String], wanted: impl Fn(&str) -> Option<&'w [Socket]>) {
     for key in keys {
         let Some((service, listen)) = key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/')) else {

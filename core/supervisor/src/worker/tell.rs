@@ -24,12 +24,8 @@ pub(super) fn tell(config: &schema::Service, before: &Service, after: &Service, 
         State::Stopping { why: why @ Why::Unhealthy(_), .. } => tracing::warn!(service, "is stopped: {why}"),
         State::Stopping { why, .. } => tracing::info!(service, "is being stopped: {why}"),
         State::Backoff { since, until, attempt } => {
-            let in_a_moment = Span(until.since(*since));
-            tracing::warn!(
-                service,
-                "{}; starts again in {in_a_moment}, attempt {attempt}",
-                end(before, cause)
-            );
+            let delay = Span(until.since(*since));
+            tracing::warn!(service, "{}; starts again in {delay}, attempt {attempt}", end(before, cause));
         }
         State::Failed { why: why @ Failure::Attempts(_) } => {
             tracing::error!(service, "failed: {why}, the last one: {}", end(before, cause));
