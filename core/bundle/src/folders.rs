@@ -30,11 +30,17 @@ impl Make {
             return Ok(());
         }
         let parent = self.path.parent().ok_or(Errno::EXIST)?;
-        let name = self.path.file_name().ok_or(Errno::EXIST)?;
+        self.path.file_name().ok_or(Errno::EXIST)?;
         make_folders(parent, Mode::from_raw_mode(0o755))?;
-        // Of this launch alone: others may be making the same folder.
-        let new = parent.join(format!(".{}.{}.new", name.to_string_lossy(), unique()));
-        mkdirat(CWD, &new, Mode::from_raw_mode(0o700))?;
+        // Of this launch alone: others may be making the same folder. Its own name may be as long as a name can be.
+        let new = loop {
+            let new = parent.join(format!(".{}.new", unique()));
+            match mkdirat(CWD, &new, Mode::from_raw_mode(0o700)) {
+                // Of somebody who had our number and was killed.
+                Err(Errno::EXIST) => {}
+                made => break made.map(|()| new)?,
+            }
+        };
         match self.finish(&new) {
             Ok(()) => Ok(()),
             // Another service's launch was faster.
@@ -148,6 +154,22 @@ mod tests {
         .join()
         .unwrap();
         assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_name_may_be_as_long_as_it_can_be_and_what_a_killed_one_left_is_in_nobodys_way() {
+        let folder = sampan_testkit::Folder::new();
+        let path = folder.path(&"x".repeat(255));
+        let next = unique();
+        let (pid, number) = next.split_once('.').unwrap();
+        let number: u32 = number.parse().unwrap();
+        (number..number + 20)
+            .for_each(|n| std::fs::create_dir(folder.path(&format!(".{pid}.{n}.new"))).unwrap());
+        let uid = rustix::process::geteuid().as_raw();
+        Make { path: path.clone(), uid, gid: rustix::process::getegid().as_raw(), mode: 0o750 }
+            .make()
+            .unwrap();
+        assert!(path.is_dir());
     }
 
     /// Services that start together with one volume.

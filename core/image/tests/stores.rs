@@ -228,6 +228,9 @@ fn a_name_with_a_digest_comes_from_a_registry_alone() {
         assert_eq!(said.kind(), sampan_image::Kind::Usage);
         assert!(store.store.find(&pinned).is_err() && store.store.names().unwrap().is_empty());
     }
+    // A name that cannot be is told before an archive is read.
+    let said = TestStore::new().import_as(std::path::Path::new("/dev/zero"), Some(&pinned)).unwrap_err();
+    assert_eq!(said.kind(), sampan_image::Kind::Usage);
     // Its other names hold.
     let store = TestStore::new();
     let imported = store.import_as(&saved(&[&pinned, "app:1"]).path("a.tar"), None).unwrap();

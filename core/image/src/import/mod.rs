@@ -55,6 +55,7 @@ impl Import<'_> {
 
     /// An archive from a pipe.
     pub fn stream(&self, reader: impl Read) -> Result<Vec<Imported>> {
+        self.check_name()?;
         let writer = self.store.writer()?;
         let archive = archive::Files::read(self.store, reader, self.limits)?;
         let images =
@@ -67,11 +68,20 @@ impl Import<'_> {
     }
 
     fn layout(&self, path: &Path) -> Result<Vec<Imported>> {
+        self.check_name()?;
         let writer = self.store.writer()?;
         let layout = layout::Layout::open(path)?;
         let images = layout.images(self.platform)?;
         let getter = self.getter(&writer);
         self.each(images, |image, names| getter.image(&layout, &image.manifest, names))
+    }
+
+    /// Before an archive is read, which may be large.
+    fn check_name(&self) -> Result<()> {
+        let Some(name) = self.name.filter(|name| name.digest().is_some()) else { return Ok(()) };
+        let why = "a name with a digest says what a registry gave for it";
+        Err(Error::new(Kind::Usage, format!("--name {name} cannot be given to an archive"), why)
+            .hint("`sampan-image pull` gets it by that name"))
     }
 
     fn getter<'a>(&'a self, writer: &'a crate::store::Writer) -> Getter<'a> {
@@ -95,11 +105,6 @@ impl Import<'_> {
         if self.name.is_some() && images.len() > 1 {
             let why = format!("it has {} images", images.len());
             return Err(Error::new(Kind::Usage, "--name is for one image", why));
-        }
-        if let Some(name) = self.name.filter(|name| name.digest().is_some()) {
-            let why = "a name with a digest says what a registry gave for it";
-            return Err(Error::new(Kind::Usage, format!("--name {name} is none for an import"), why)
-                .hint("`sampan-image pull` gets it by that name"));
         }
         let mut imported = Vec::new();
         for image in images {

@@ -36,6 +36,8 @@ impl Unpack {
             return Err(Error::bad("the layer is refused", why));
         };
         let (folder, name) = to.split();
+        // It may have been removed since: what is made again counts again.
+        self.open(folder)?;
         self.folders.clear(folder, name, false)?;
         let place = PathBuf::from(show(&entry.path));
         let fail = |e: Errno| Error::io("copy from a layer below", &place, e);
