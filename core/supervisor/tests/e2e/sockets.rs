@@ -90,17 +90,26 @@ fn they_are_handed_over_and_outlive_the_service_and_the_worker() {
     world.until("all are closed", |_| UdpSocket::bind(("127.0.0.1", udp)).is_ok());
 }
 
-/// With a program that accepts on descriptor 3.
 #[test]
 fn a_program_serves_what_it_was_given() {
+    serves("");
+}
+
+#[test]
+fn a_program_that_our_init_has_started_does_too() {
+    serves("init = true\n");
+}
+
+/// With a program that accepts on descriptor 3, and only if its number is the one that it is told.
+fn serves(keys: &str) {
     let python = "/usr/bin/python3";
     if !sampan_testkit::need::need(python, std::path::Path::new(python).exists()) {
         return;
     }
     let port = port();
-    let serves = "import os,socket\\ns=socket.socket(fileno=3)\\nassert os.environ['LISTEN_PID']==str(os.getpid())\\nwhile True:\\n c,_=s.accept()\\n c.sendall(b'served')\\n c.close()";
+    let program = "import os,socket\\ns=socket.socket(fileno=3)\\nassert os.environ['LISTEN_PID']==str(os.getpid())\\nwhile True:\\n c,_=s.accept()\\n c.sendall(b'served')\\n c.close()";
     let mut world = world!(
-        "[services.web]\nrootfs = \"host\"\n{QUICK}sockets = [{{ listen = \"tcp:127.0.0.1:{port}\" }}]\ncommand = [\"{python}\", \"-c\", \"{serves}\"]\n"
+        "[services.web]\nrootfs = \"host\"\n{QUICK}{keys}sockets = [{{ listen = \"tcp:127.0.0.1:{port}\" }}]\ncommand = [\"{python}\", \"-c\", \"{program}\"]\n"
     );
     world.start();
     for generation in 1..4 {
