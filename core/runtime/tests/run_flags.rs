@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 
+use sampan_runtime::cli::table::{Flag, Takes, VERBS, Verb};
 use sampan_testkit::{Bundle, need};
 
 use crate::sampan::{Root, run};
@@ -109,12 +110,15 @@ fn what_cannot_be_is_told_by_its_flag() {
         assert!(code == 1 && out.is_empty() && err.contains(says), "{flags:?}: {code} {out} {err}");
     }
     let root = Root::new("run-flags-bundle");
-    for flag in [&["-e", "A=1"][..], &["--read-only"], &["--network", "host"]] {
-        let (code, says) = root.err([&["run"], flag, &["x"]].concat());
-        assert!(
-            code == 1 && says.contains("needs --rootfs or --image; a bundle has config.json for it"),
-            "{says}"
-        );
+    let run = VERBS.iter().find(|row| row.verb == Verb::Run).unwrap();
+    let of_us = |flag: &&Flag| flag.long == "volume" || flag.help.starts_with("with these: ");
+    let flags: Vec<&Flag> = run.flags.iter().filter(of_us).collect();
+    assert!(flags.len() > 10, "{flags:?}");
+    for flag in flags {
+        let value = if flag.takes == Takes::Nothing { String::new() } else { "=x".to_owned() };
+        let (code, says) = root.err(["run", &format!("--{}{value}", flag.long), "x"]);
+        let expected = format!("--{}: needs --rootfs or --image; a bundle has config.json for it", flag.long);
+        assert!(code == 1 && says.contains(&expected), "{says}");
     }
 }
 
