@@ -1,8 +1,9 @@
 //! A segment that is not written any more, compressed: `0000000001.log` becomes `0000000001.log.zst`, which `zstdcat` reads.
 //!
 //! It is written under another name, takes its own when it is whole and on the disk, and only when that name is on the disk too does the
-//! plain one go: whoever is killed in between, or loses power, leaves one that can be read, or both. Whoever opens a segment looks for the plain one first. Whoever removes one
-//! removes the plain one first: so a segment that goes while it is being compressed does not come back.
+//! plain one go: whoever is killed in between, or loses power, leaves one that can be read, or both. Whoever opens a segment looks for
+//! the plain one first. Whoever removes one removes the plain one first: so a segment that goes while it is being compressed does not
+//! come back.
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
@@ -101,7 +102,8 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
 fn write_packed(plain: &Path, to: &Path, stop: &AtomicBool) -> io::Result<()> {
     let mut from = open_file(plain)?;
     let meta = from.metadata()?;
-    let to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(to)?;
+    // A rest of one that was killed is gone (`remove_unfinished`), so what is there is not ours.
+    let to = OpenOptions::new().write(true).create_new(true).mode(0o640).open(to)?;
     let mut encoder = write::Encoder::new(to, LEVEL)?;
     encoder.include_checksum(true)?;
     encoder.set_pledged_src_size(Some(meta.len()))?;

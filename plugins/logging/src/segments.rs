@@ -1,8 +1,8 @@
 //! The files of one service: `0000000001.log`, `0000000002.log`, ... (`.json` for json-file), the last of them being written.
 //!
-//! We use no name twice, and what is compressed (pack.rs) keeps its number and its offsets, so that a reader needs only (number, offset); where somebody removed the folder between
-//! two lives the numbers begin again, and the reader finds that out by the times of the files. The next segment is made
-//! (O_EXCL) before the current one is left. Files are not synced before they are compressed: a power failure may cost what was written
+//! We use no name twice, and what is compressed (pack.rs) keeps its number and its offsets, so that a reader needs only (number,
+//! offset); where somebody removed the folder between two lives the numbers begin again, and the reader finds that out by the times of
+//! the files. The next segment is made (O_EXCL) before the current one is left. Files are not synced before they are compressed: a power failure may cost what was written
 //! in the last half minute or so, as the kernel writes back. The end of the last one is cut back to a whole record when it is opened again.
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};

@@ -198,6 +198,19 @@ fn the_plain_one_goes_when_the_compressed_one_is_on_the_disk() {
     assert_eq!(done, order, "{log}");
 }
 
+/// In a folder that others may write to.
+#[test]
+fn a_link_in_the_place_of_what_is_being_written_is_not_followed() {
+    let dir = Folder::new();
+    let (plain, other) = (dir.0.join("0000000001.log"), dir.0.join("other"));
+    fs::write(&plain, "2026-12-01T08:00:00.000000000Z stdout F x\n").unwrap();
+    fs::write(&other, "somebody else's").unwrap();
+    std::os::unix::fs::symlink(&other, dir.0.join("0000000001.log.zst.new")).unwrap();
+    let _ = pack::pack(&plain, &RUN);
+    assert_eq!(fs::read_to_string(&other).unwrap(), "somebody else's");
+    assert!(segment(&plain).is_some());
+}
+
 #[test]
 fn one_that_goes_while_it_is_compressed_does_not_come_back() {
     let dir = Folder::new();

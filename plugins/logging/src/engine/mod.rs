@@ -7,8 +7,7 @@
 //! A turn takes at most 128 KiB off each of the two pipes of a service, then the others have theirs. A disk that is full does
 //! not stop a service: the oldest of its segments go, then records are dropped and counted. The count is in the spool, so it outlives
 //! this process, and a service that ends stays here until its log says what was dropped. thread.rs is the loop, life.rs what comes
-//! and goes, service.rs what is written, limit.rs how fast,
-//! room.rs what a full disk holds up, entries.rs what the journal does, packer.rs compresses beside it.
+//! and goes, service.rs what is written, limit.rs how fast, room.rs what a full disk holds up, entries.rs what the journal does, packer.rs compresses beside it.
 mod entries;
 mod life;
 mod limit;

@@ -1,5 +1,5 @@
-//! `on_full = "block"` where there are segments: room for all that a transfer writes is made sure of before it writes. Where there is none, what was read
-//! stays in the spool, nothing more is read, and the container waits when its pipe is full.
+//! `on_full = "block"` where there are segments: room for all that a transfer writes is made sure of before it writes. Where there is
+//! none, what was read stays in the spool, nothing more is read, and the container waits when its pipe is full.
 use std::io;
 use std::time::Instant;
 
