@@ -355,6 +355,35 @@ fn a_service_that_ends_waits_for_a_journal_that_takes_its_lines() {
     gone.blocking_recv().unwrap();
 }
 
+#[test]
+fn the_next_life_does_not_wait_for_what_the_last_one_has_left() {
+    const LINES: usize = 2000;
+    let dir = Folder::new();
+    let listener = Listener::new(&dir.0.join("socket"));
+    let out = Fifo::new(&dir.0, "out");
+    let engine = start(&dir, Spool::create().unwrap(), settings(), [Some(out.read_end()), None]);
+    write_lines(&out.container, LINES);
+    let gone = engine.detach("web");
+    let pipes = [Some(Arc::new(out.read_end())), None];
+    let attachment =
+        Attachment { service: "web".into(), container: Container(2), settings: settings(), pipes };
+    let attached = engine.attach(attachment);
+    gone.blocking_recv().unwrap();
+    attached.blocking_recv().unwrap().unwrap();
+    writeln!(&out.container, "the next life").unwrap();
+    let mut kept = 0;
+    let dropped: usize = loop {
+        let text = listener.text();
+        if let Some(said) = text.strip_prefix("dropped lines=") {
+            break said.split(' ').next().unwrap().parse().unwrap();
+        }
+        assert_eq!(text, line(kept));
+        kept += 1;
+    };
+    assert_eq!(kept + dropped, LINES);
+    assert_eq!(listener.text(), "the next life");
+}
+
 /// A transfer that was not done to its end is done again: a line may be there twice, and none is missing.
 #[test]
 fn a_kill_loses_nothing() {

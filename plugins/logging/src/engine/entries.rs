@@ -35,10 +35,6 @@ impl Offers {
         self.ends_at = Some(Instant::now());
     }
 
-    pub fn go_on(&mut self) {
-        self.ends_at = None;
-    }
-
     fn have_ended(&self) -> bool {
         self.ends_at.is_some_and(|end| end <= Instant::now())
     }
@@ -48,6 +44,14 @@ impl Service {
     /// Whether what was read may have to stay in the spool, so that not more may be read than has room there.
     pub fn may_hold(&self) -> bool {
         self.settings.on_full == OnFull::Block || self.settings.driver == Driver::Journald
+    }
+
+    /// The next life: it is not the one that the journal was too slow for.
+    pub fn go_on_offering(&mut self) {
+        self.offers.ends_at = None;
+        if self.settings.driver == Driver::Journald {
+            self.full_until = None;
+        }
     }
 
     /// When the journal is offered again what it did not take.

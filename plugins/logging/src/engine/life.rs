@@ -84,7 +84,7 @@ impl LogThread {
         (service.settings, service.container, service.end) = (settings, container, End::No);
         // What holds it up by these settings is seen with the next transfer.
         service.is_blocked = false;
-        service.offers.go_on();
+        service.go_on_offering();
         for (n, pipe) in pipes.into_iter().enumerate() {
             let stream = &mut service.streams[n];
             if let Some(old) = stream.pipe.take() {
