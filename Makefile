@@ -73,10 +73,9 @@ chaos: ## fifty services that write all the time, and everything is killed, stop
 test-vm: ## sampan on a Debian with systemd and AppArmor, in a virtual machine (the first time it builds the image, as root)
 	@.ci/test-vm
 
-FUZZED := dns notify config_json calendar archive image_documents
 fuzz: ## any bytes for whatever reads what a stranger wrote, SECONDS=60 each (a nightly compiler; installs cargo-fuzz)
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz --locked
-	set -e; cd fuzz; for target in $(FUZZED); do echo "fuzz: $$target"; cargo +nightly fuzz run $$target -- -max_total_time=$(or $(SECONDS),60) -rss_limit_mb=2048 -timeout=10 -verbosity=0; done
+	set -e; cd fuzz; targets=$$(cargo fuzz list); for target in $$targets; do echo "fuzz: $$target"; cargo +nightly fuzz run $$target -- -max_total_time=$(or $(SECONDS),60) -rss_limit_mb=2048 -timeout=10 -verbosity=0; done
 
 simulate: ## ten million random steps of a service's life (SAMPAN_SIMULATE_SEED=N: that seed alone)
 	$(CARGO) test -p sampan-service --test service -- --ignored --exact --nocapture simulate::ten_million_random_events
