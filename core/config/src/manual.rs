@@ -95,7 +95,7 @@ fn prose(text: &str) -> String {
 }
 
 /// So that roff takes a line as text.
-fn escape(line: &str) -> String {
+pub fn escape(line: &str) -> String {
     let line = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
     if line.starts_with('.') { format!("\\&{line}") } else { line }
 }

@@ -18,6 +18,7 @@ mod sampan_image;
 
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
+use sampan_config::manual::escape;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -80,7 +81,6 @@ const SAMPAN_IMAGE: More = More {
 
 impl More {
     fn roff(&self) -> String {
-        let escape = |text: &str| text.replace('-', "\\-").replace('\'', "\\(aq");
         let list = |title: &str, entries: &[(&str, &str)]| {
             let entry = |(name, text): &(&str, &str)| format!(".TP\n.B {}\n{}\n", escape(name), escape(text));
             format!(".SH {title}\n{}", entries.iter().map(entry).collect::<String>())
