@@ -162,6 +162,14 @@ fn what_the_other_service_says_is_not_said_again() {
             "beside depends_on.db.required = false [without that service there is no namespace to be in: drop one]",
         ),
         (
+            "pid = \"service:db\"\ndepends_on.db.bind = false",
+            "beside depends_on.db.bind = false [a namespace ends with its service, and so does who is in it: drop one]",
+        ),
+        (
+            "ipc = \"service:db\"\ndepends_on.db = { restart = false, bind = true }",
+            "beside depends_on.db.restart = false [a namespace ends with its service, and so does who is in it: drop one]",
+        ),
+        (
             "ipc = \"service:db\"\nsecurity.userns = \"auto\"",
             "beside ipc = \"service:db\" [the kernel shows it to the root of those users alone to whom it belongs: drop one]",
         ),

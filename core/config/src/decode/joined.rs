@@ -60,6 +60,15 @@ pub fn needs(t: &Fields<'_>, service: &Service, (needs, spots): &mut Needs) {
             let wrong = format!("beside depends_on.{on}.required = false");
             f.wrong(wrong, "without that service there is no namespace to be in: drop one");
         }
+        let depends_on = t.get("depends_on").map(|f| f.node);
+        let said = Fields::new(t.cx, depends_on, "").get(on).map(|f| f.fields());
+        for name in ["restart", "bind"] {
+            let own = said.as_ref().and_then(|said| said.get(name));
+            if own.is_some_and(|own| matches!(own.node.value, Value::Bool(false))) {
+                let hint = "a namespace ends with its service, and so does who is in it: drop one";
+                f.wrong(format!("beside depends_on.{on}.{name} = false"), hint);
+            }
+        }
         *need = with(need.condition);
         spots.entry(on.to_owned()).or_insert((f.node.at.clone(), f.node.at.clone()));
     }
