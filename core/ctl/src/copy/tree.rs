@@ -91,7 +91,8 @@ fn shown(path: &Path) -> String {
 }
 
 pub fn copy(from: &Source, to: &Target, owner: Owner, report: &mut Report) {
-    let mut copying = Copying { owner, whole: &to.path, report };
+    let top = to.name.is_none().then(|| fstat(&to.folder).ok()).flatten().map(|found| which(&found));
+    let mut copying = Copying { owner, whole: &to.path, top, report };
     let path = from.path.clone();
     let copied = match &to.name {
         Some(name) => copying.one(from.fd.as_fd(), &path, to.folder.as_fd(), name, 0),
@@ -106,6 +107,8 @@ struct Copying<'a> {
     owner: Owner,
     /// Where all of it goes, for people.
     whole: &'a Path,
+    /// The folder of that, once it is there.
+    top: Option<(u64, u64)>,
     report: &'a mut Report,
 }
 
@@ -138,6 +141,12 @@ impl Copying<'_> {
                 });
                 made.map_err(self.not_made(path))?;
             }
+            FileType::Directory if self.top == Some(which(&found)) => {
+                return Err(format!(
+                    "{} is not copied: that is where the copy goes, and no folder goes into itself",
+                    shown(path)
+                ));
+            }
             FileType::Directory => {
                 let made = as_owner(self.owner, || mkdirat(to, name, Mode::RWXU));
                 let is_new = made.is_ok();
@@ -147,6 +156,9 @@ impl Copying<'_> {
                 }
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let copy = openat(to, name, flags, Mode::empty()).map_err(self.not_made(path))?;
+                if self.top.is_none() {
+                    self.top = Some(which(&fstat(&copy).map_err(self.not_made(path))?));
+                }
                 if is_new {
                     let (uid, gid) = self.owner.ids();
                     fchown(&copy, uid, gid).map_err(self.not_made(path))?;
@@ -226,6 +238,11 @@ impl Copying<'_> {
         self.report.bytes += copied.map_err(self.not_made(path))?;
         Ok(())
     }
+}
+
+/// Whatever it is called.
+fn which(found: &Stat) -> (u64, u64) {
+    (found.st_dev, found.st_ino)
 }
 
 /// Makes something under a name of its own, which then takes the place of what is there: that stays if it fails.

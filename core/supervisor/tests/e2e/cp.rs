@@ -104,6 +104,26 @@ fn files_and_folders_are_copied_into_a_service_and_back() {
     }
 }
 
+/// The service may have what is copied.
+#[test]
+fn a_folder_is_not_copied_into_itself() {
+    let Some((world, data)) = started() else { return };
+    fs::create_dir(data.join("inner")).unwrap();
+    fs::write(data.join("inner/file"), "text").unwrap();
+    for (from, to, made) in [
+        (data.to_str().unwrap(), "web:/data", data.join("shared")),
+        ("web:/data", data.join("inner").to_str().unwrap(), data.join("inner/data")),
+        ("web:/data/.", data.join("inner/new").to_str().unwrap(), data.join("inner/new")),
+    ] {
+        let ran = world.ctl(&["cp", from, to]);
+        assert!(ran.code == 1 && ran.err.contains("into itself"), "{from} {to}: {ran:?}");
+        assert_eq!(ran.err.lines().count(), 1, "once: {ran:?}");
+        let copies = run(Command::new("find").arg(&made).args(["-name", "file"])).out;
+        assert!(copies.lines().count() <= 1, "{from} {to}: {copies}");
+        fs::remove_dir_all(made).unwrap();
+    }
+}
+
 #[test]
 fn what_a_service_has_put_there_leads_nowhere_else() {
     let Some((world, data)) = started() else { return };
