@@ -292,3 +292,19 @@ proptest! {
         }
     }
 }
+
+/// What went wrong: retention removes a segment that is just being compressed, the compressed one is there a moment longer than the
+/// segments after it, and whoever read it then waited for the next number for ever.
+#[test]
+fn one_that_outlives_those_after_it_is_not_the_last() {
+    let dir = Folder::new();
+    let web = dir.0.join("logs/web");
+    fs::create_dir_all(&web).unwrap();
+    for n in [1, 3] {
+        let record = format!("2026-12-01T08:00:0{n}.000000000Z stdout F line {n}\n");
+        fs::write(web.join(format!("000000000{n}.log")), record).unwrap();
+    }
+    pack::pack(&web.join("0000000001.log"), &RUN).unwrap();
+    let expected = ["line 1", "gap: an unknown part of this log was rotated away unread", "line 3"];
+    assert_eq!(read(&dir.0.join("logs"), Wanted::default()), expected.map(|line| format!("web stdout F {line}")));
+}

@@ -143,11 +143,15 @@ impl Cursor {
         if let Some(place) = Driver::ALL.into_iter().find_map(open) {
             return Some((place, Gap::None));
         }
-        let ours = self.place.source.metadata().ok().filter(|meta| meta.nlink() == 0)?;
+        // Retention has overtaken us? A compressed one is not written any more, and may be there a little longer than those after it.
+        let ours = self.place.source.metadata().ok()?;
+        let is_gone = ours.nlink() == 0;
+        if !(is_gone || self.place.source.is_packed()) {
+            return None;
+        }
         let all = list(&self.dir).ok()?;
-        // Retention has overtaken us?
         let Some((number, driver)) = all.iter().copied().find(|(number, _)| *number > here) else {
-            return Some((self.replacement(&all, &ours)?, Gap::Unknown));
+            return Some((self.replacement(&all, &ours).filter(|_| is_gone)?, Gap::Unknown));
         };
         let place = Place::open(&self.dir, number, driver, 0).ok()?;
         let gap = match self.removed.between(&self.dir, here.0, number.0) {
