@@ -130,16 +130,15 @@ fn what_is_for_the_first_process_is_for_the_program() {
 
 #[test]
 fn what_a_terminal_sends_is_not_passed_on_since_it_has_reached_whom_it_means() {
-    if !sampan_testkit::need::programs(&["script", "setsid"], "bsdutils util-linux") {
+    if !(sampan_testkit::need::program("setsid") && sampan_testkit::terminal::needed()) {
         return;
     }
     let init = Init::new();
     // In a session of its own it has nothing to do with the terminal, so that all that comes has come from us.
     let script =
         "trap \"echo passed on\" INT; trap \"exit 9\" TERM; echo ready; while :; do sleep 0.05; done";
-    let command = format!("{} setsid sh -c '{script}'", init.path.display());
-    let mut child = Command::new("script")
-        .args(["-qec", &command, "/dev/null"])
+    let command = format!("exec {} setsid sh -c '{script}'", init.path.display());
+    let mut child = sampan_testkit::terminal::on_a_terminal(&command)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
-use sampan_testkit::{Bundle, World, need};
+use sampan_testkit::{Bundle, World, need, terminal};
 
 use crate::sampan::{Root, run};
 
@@ -180,8 +180,7 @@ fn nothing_of_ours_stays_open() {
 #[test]
 fn a_terminal_has_the_size_of_ours_from_the_start() {
     let Some(c) = Running::new("tty") else { return };
-    let script = std::process::Command::new("script").arg("--version").output().is_ok();
-    if !need::need("script (apt-get install bsdutils)", script) {
+    if !terminal::needed() {
         return;
     }
     let line = format!(
@@ -190,8 +189,7 @@ fn a_terminal_has_the_size_of_ours_from_the_start() {
         c.root.path().display(),
         c.id
     );
-    let mut command = std::process::Command::new("script");
-    let (code, out, err) = run(command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()));
+    let (code, out, err) = run(&mut terminal::on_a_terminal(&line));
     // Somewhere `script` types an end-of-file key, since its own stdin is empty.
     assert_eq!((code, out.replace("^@", "").as_str()), (0, "/dev/pts/0\r\n31 97\r\n"), "{err}");
 }

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use sampan_testkit::{Bundle, need};
+use sampan_testkit::{Bundle, need, terminal};
 use serde_json::json;
 
 use crate::lifecycle::leftovers;
@@ -16,10 +16,7 @@ fn the_end_of_the_foreground_waits_for_no_writer() {
     }
     let (root, mut bundle) = (Root::new("writer"), Bundle::new("writer").unwrap());
     bundle.script("trap '' HUP; /bin/busybox yes & sleep 0.2; exit 5");
-    if !need::need(
-        "script (apt-get install bsdutils)",
-        Command::new("script").arg("--version").output().is_ok(),
-    ) {
+    if !terminal::needed() {
         return;
     }
     let own = ["network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
@@ -29,9 +26,8 @@ fn the_end_of_the_foreground_waits_for_no_writer() {
     let id = format!("t{}-writer", std::process::id());
     let sampan = env!("CARGO_BIN_EXE_sampan");
     let line = format!("{sampan} --root {} run -b {} {id}", root.path().display(), bundle.path().display());
-    let mut command = Command::new("timeout");
-    command.args(["-s", "KILL", "20", "script", "-qec", &line, "/dev/null"]).stdin(Stdio::null());
-    assert_eq!(run(&mut command).0, 5);
+    let line = format!("timeout --foreground -s KILL 20 {line}");
+    assert_eq!(run(&mut terminal::on_a_terminal(&line)).0, 5);
     assert_eq!(leftovers(&id), [""; 0]);
 }
 

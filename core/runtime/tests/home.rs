@@ -3,9 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 
-use sampan_testkit::Bundle;
+use sampan_testkit::{Bundle, terminal};
 use serde_json::{Value, json};
 
 use crate::sampan::{Root, bundle, ran, run, works};
@@ -97,8 +96,7 @@ fn on_a_terminal(env: Value, program: &str) -> Option<String> {
     let words: Vec<_> = std::iter::once(sampan.get_program()).chain(sampan.get_args()).collect();
     let words = words.join(std::ffi::OsStr::new(" "));
     let line = format!("{} >{}", words.to_str().unwrap(), output.display());
-    let mut script = Command::new("script");
-    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    let mut script = terminal::on_a_terminal(&line);
     // Open and silent: the end of the input would be echoed.
     let (silent, _open) = std::io::pipe().unwrap();
     script.stdin(silent);

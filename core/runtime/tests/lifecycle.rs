@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sampan_testkit::{Bundle, need};
+use sampan_testkit::{Bundle, need, terminal};
 
 use crate::sampan::{Root, run};
 
@@ -471,10 +471,7 @@ fn orphans_come_to_a_foreground_run_and_it_still_ends() {
 #[test]
 fn a_terminal_in_the_foreground() {
     let Some((root, mut bundle)) = here("tty", "tty; stty size") else { return };
-    if !need::need(
-        "script (apt-get install bsdutils)",
-        Command::new("script").arg("--version").output().is_ok(),
-    ) {
+    if !terminal::needed() {
         return;
     }
     bundle.set("/process/terminal", true.into());
@@ -486,8 +483,7 @@ fn a_terminal_in_the_foreground() {
         dir(&bundle),
         unique("tty")
     );
-    let (code, out, err) =
-        run(Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()));
+    let (code, out, err) = run(&mut terminal::on_a_terminal(&line));
     // Somewhere `script` types an end-of-file key, since its own stdin is empty.
     assert_eq!((code, out.replace("^@", "").as_str()), (0, "/dev/pts/0\r\n33 99\r\n"), "{err}");
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 
 use sampan_runtime::cli::table::{Flag, Takes, VERBS, Verb};
-use sampan_testkit::{Bundle, need};
+use sampan_testkit::{Bundle, need, terminal};
 
 use crate::sampan::{Root, run};
 
@@ -138,7 +138,7 @@ fn a_variable_of_ours_that_is_no_text_is_named_and_not_changed() {
 
 #[test]
 fn with_a_terminal_the_kind_that_was_asked_for_is_the_only_one() {
-    if !(need::root() && need::busybox() && need::program("script")) {
+    if !(need::root() && need::busybox() && terminal::needed()) {
         return;
     }
     let (bundle, root) = (Bundle::new("run-term").unwrap(), Root::new("run-term"));
@@ -149,9 +149,7 @@ fn with_a_terminal_the_kind_that_was_asked_for_is_the_only_one() {
             root.path().display(),
             bundle.rootfs().display()
         );
-        let mut command = std::process::Command::new("script");
-        let command = command.args(["-qec", &line, "/dev/null"]).env("TERM", "of-here");
-        let (code, out, err) = run(command.stdin(std::process::Stdio::null()));
+        let (code, out, err) = run(terminal::on_a_terminal(&line).env("TERM", "of-here"));
         // The program `script` may say something of its own around it.
         let is_it = out.contains(&format!("TERM={kind}")) && out.matches("TERM=").count() == 1;
         assert!(code == 0 && is_it, "{code} {out} {err}");

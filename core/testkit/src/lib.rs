@@ -9,6 +9,7 @@ pub mod image;
 pub mod need;
 pub mod observer;
 pub mod plugin;
+pub mod terminal;
 
 pub use bundle::Bundle;
 pub use folder::Folder;

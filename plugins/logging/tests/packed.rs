@@ -306,5 +306,8 @@ fn one_that_outlives_those_after_it_is_not_the_last() {
     }
     pack::pack(&web.join("0000000001.log"), &RUN).unwrap();
     let expected = ["line 1", "gap: an unknown part of this log was rotated away unread", "line 3"];
-    assert_eq!(read(&dir.0.join("logs"), Wanted::default()), expected.map(|line| format!("web stdout F {line}")));
+    assert_eq!(
+        read(&dir.0.join("logs"), Wanted::default()),
+        expected.map(|line| format!("web stdout F {line}"))
+    );
 }
