@@ -18,7 +18,9 @@ pub(super) fn kill_the_worker(world: &World) {
     let end = Instant::now() + LONG;
     loop {
         if let Some(worker) = world.worker() {
-            return kill(worker, libc::SIGKILL);
+            kill(worker, libc::SIGKILL);
+            // Or on a busy machine the next call finds the same one again.
+            return world.until("it is gone", |world| world.worker() != Some(worker));
         }
         assert!(Instant::now() < end, "no worker; sampand said:\n{}", world.said());
         std::thread::sleep(Duration::from_millis(1));
