@@ -47,6 +47,8 @@ pub struct HostRoot {
     pub folders: Vec<String>,
     /// /etc/resolv.conf, where it is a link to a place that is not shown.
     pub resolver: Option<Resolver>,
+    /// Files at the top of /proc that only root may read. No map makes them nobody's, and a kernel may have some that no list knows.
+    pub closed: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

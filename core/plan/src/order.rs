@@ -199,7 +199,7 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
             b.step(field, Step::Attributes { target, set, clear: 0, flags: 0 });
         }
         rootfs::sysctls(b, self.spec, &self.namespaces)?;
-        rootfs::masks(b, &self.spec.linux)?;
+        rootfs::masks(b, &self.spec.linux, self.host.root.as_ref())?;
         if self.namespaces.makes(CLONE_NEWNET) {
             b.step("linux.namespaces", Step::Loopback {});
         }

@@ -2,7 +2,7 @@
 
 use crate::build::Build;
 use crate::error::Error;
-use crate::host::Host;
+use crate::host::{Host, HostRoot};
 use crate::idmap;
 use crate::layers::Layers;
 use crate::mounts::{Dev, MountContext, MountOutcome, Part};
@@ -183,8 +183,13 @@ fn node(d: &Device<'_>, field: String) -> Result<Node, Error> {
 
 /// Paths are looked up inside the root, a relative one from its top, as in runc; one that is not there is no error. One that
 /// is named twice is masked once.
-pub fn masks(b: &mut Build, linux: &Linux<'_>) -> Result<(), Error> {
+pub fn masks(b: &mut Build, linux: &Linux<'_>, shown: Option<&HostRoot>) -> Result<(), Error> {
     each_once(b, "linux.maskedPaths", &linux.masked_paths, |path| Step::Mask { path })?;
+    let is_new = |path: &&String| !linux.masked_paths.iter().any(|masked| masked.as_str() == path.as_str());
+    for path in shown.iter().flat_map(|root| &root.closed).filter(is_new) {
+        let path = b.text(path, "root.path")?;
+        b.step("root.path", Step::Mask { path });
+    }
     each_once(b, "linux.readonlyPaths", &linux.readonly_paths, |path| Step::ReadOnly { path })
 }
 

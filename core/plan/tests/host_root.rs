@@ -22,6 +22,7 @@ fn host() -> Host {
             file: "/run/systemd/resolve/stub-resolv.conf".into(),
             upstream: Some("/run/systemd/resolve/resolv.conf".into()),
         }),
+        closed: vec![],
     };
     Host { root: Some(root), ..Host::example() }
 }
@@ -133,4 +134,22 @@ fn capabilities_that_void_it_are_warned_of() {
         compile(&config, &host()).unwrap().1,
         [warning("CAP_DAC_READ_SEARCH"), warning("CAP_SYS_ADMIN")]
     );
+}
+
+/// What went wrong: a kernel had a file for root alone that the list of masked paths did not know.
+#[test]
+fn what_only_root_may_read_of_proc_is_masked_once() {
+    let masks = |root: HostRoot| {
+        let config = config().to_string();
+        let spec = Spec::parse(&config).unwrap();
+        let plan = Plan::compile(&spec, &Host { root: Some(root), ..host() }, &options()).unwrap();
+        let lines = render::text(&plan);
+        lines.lines().filter_map(|line| line.split_once("mask ")).map(|(_, path)| path.to_owned()).collect()
+    };
+    let root = host().root.unwrap();
+    let before: Vec<String> = masks(root.clone());
+    let closed = ["/proc/kmsg", "/proc/of-a-new-kernel"].map(str::to_owned).to_vec();
+    let after = masks(HostRoot { closed, ..root });
+    let new: Vec<&String> = after.iter().filter(|line| !before.contains(line)).collect();
+    assert!(after.len() == before.len() + 1 && new[0].starts_with("/proc/of-a-new-kernel"), "{new:?}");
 }

@@ -27,10 +27,6 @@ pub fn is_host_root(path: &Path) -> bool {
 
 /// The facts, for a container whose root is the host's.
 pub fn facts() -> Result<HostRoot> {
-    let failed = |path: &str, e: &std::io::Error| {
-        let errno = Errno::from_io_error(e).unwrap_or(Errno::IO);
-        Error::new(format!("cannot read {path}")).field("root.path").call("open", errno)
-    };
     let mut found = HostRoot { resolver: resolver(), ..HostRoot::default() };
     for entry in fs::read_dir("/").map_err(|e| failed("/", &e))?.flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };
@@ -47,11 +43,31 @@ pub fn facts() -> Result<HostRoot> {
     let is_below = |path: &String| found.folders.iter().any(|folder| is_at_or_below(path, folder));
     let below: Vec<String> = mounts.lines().filter_map(mount_point).filter(is_below).collect();
     found.folders.extend(below.into_iter().filter(|path| others_reach(Path::new(path))));
+    found.closed = closed("/proc")?;
     // The outer before the inner; of mounts on one place the uppermost is seen.
     found.folders.sort();
     found.folders.dedup();
     found.links.sort();
     Ok(found)
+}
+
+/// Files at the top of procfs that only root may read; what belongs to a process is seen by its number, and passed over.
+fn closed(procfs: &str) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(procfs).map_err(|e| failed(procfs, &e))?.flatten() {
+        let name = entry.file_name();
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && entry.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 == 0) {
+            all.extend(name.to_str().map(|name| format!("/proc/{name}")));
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn failed(path: &str, e: &std::io::Error) -> Error {
+    let errno = Errno::from_io_error(e).unwrap_or(Errno::IO);
+    Error::new(format!("cannot read {path}")).field("root.path").call("open", errno)
 }
 
 fn is_shown(name: &str) -> bool {
