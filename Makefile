@@ -10,7 +10,7 @@ PLUGINS := network logging cgroups
 # A program that needs no library of the machine: for `sampan`, and for what runs in a root file system of its own.
 STATIC := --target $(TRIPLE) --config "target.$(TRIPLE).rustflags=['-Ctarget-feature=+crt-static']"
 
-.PHONY: help build images app run test test-all root-test attack simulate sabotage chaos fuzz test-vm bench fence man fmt lint doc smoke install clean deps
+.PHONY: help build images app run test test-all root-test attack simulate sabotage chaos fuzz test-vm bench picture fence man fmt lint doc smoke install clean deps
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t12
@@ -89,6 +89,9 @@ smoke: build ## the main job once, from start to nothing left
 bench: build ## sampan and sampand beside their peers and the floors, in one run
 	@.ci/bench/run $(DIST)
 
+picture: as-root build ## docs/pictures/run.svg: what `make run` shows on a terminal (as root)
+	@.ci/picture $(DIST) docs/pictures/run.svg
+
 fence: ## child-side code: no allocator, no panic
 	@core/child/fence.sh
 
@@ -112,10 +115,11 @@ install: build ## copy target/dist to DESTDIR/PREFIX, with the unit for systemd 
 	@# What runs is replaced, not written into.
 	cp -a --remove-destination $(DIST)/. $(DESTDIR)$(PREFIX)/
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/sampan/services.d $(DESTDIR)$(PREFIX)/include \
-	  $(DESTDIR)$(PREFIX)/share/doc/sampan/docs
+	  $(DESTDIR)$(PREFIX)/share/doc/sampan/docs/pictures
 	install -m 0644 plugins/sdk/include/sampan_plugin.h $(DESTDIR)$(PREFIX)/include/
 	install -m 0644 README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/sampan/
 	install -m 0644 docs/*.md $(DESTDIR)$(PREFIX)/share/doc/sampan/docs/
+	install -m 0644 docs/pictures/*.svg $(DESTDIR)$(PREFIX)/share/doc/sampan/docs/pictures/
 	sed 's#@PREFIX@#$(PREFIX)#' packaging/sampand.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/sampand.service
 	@# A config that somebody has written stays.
 	[ -e $(DESTDIR)/etc/sampan/config.toml ] || sed 's#@PREFIX@#$(PREFIX)#' packaging/config.toml > $(DESTDIR)/etc/sampan/config.toml

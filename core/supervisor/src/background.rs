@@ -82,7 +82,7 @@ fn until_ready(child: &mut Child, supervisor: &Supervisor, log: &mut Log) -> Res
         if ask(&supervisor.socket).is_some_and(|version| u32::try_from(version.keel_pid) == Ok(pid)) {
             return Ok(format!(
                 "sampand runs as process {pid}; its log is {log_path}\n\
-                 `sampanctl --socket {}` talks to it, `sampanctl down` ends it with all services\n",
+                 `sampanctl --socket {0}` talks to it, `sampanctl --socket {0} down` ends it with all services\n",
                 supervisor.socket.display()
             ));
         }
