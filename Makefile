@@ -3,12 +3,13 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := $(TARGET)/dist
-TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 PREFIX ?= /usr/local
 DESTDIR ?=
 PLUGINS := network logging cgroups
-# A program that needs no library of the machine: for `sampan`, and for what runs in a root file system of its own.
-STATIC := --target $(TRIPLE) --config "target.$(TRIPLE).rustflags=['-Ctarget-feature=+crt-static']"
+# A program that needs no library of the machine: for `sampan`, and for what runs in a root file system of its own. Asked for once,
+# and only by what builds one.
+TRIPLE = $(eval TRIPLE := $$(shell .ci/static-target))$(TRIPLE)
+STATIC = --target $(TRIPLE) --config "target.$(TRIPLE).rustflags=['-Ctarget-feature=+crt-static']"
 
 .PHONY: help build images app run test test-all root-test attack simulate sabotage chaos fuzz test-vm bench picture fence man fmt lint doc smoke install clean deps
 

@@ -12,6 +12,10 @@ fn main() {
     rustc.arg("--target").arg(var("TARGET")).arg("-o").arg(&out).arg("src/program.rs");
     rustc.args(["--crate-name", "sampan_init", "--crate-type", "bin", "--edition", "2024"]);
     rustc.args(["-Copt-level=s", "-Cpanic=abort", "-Cstrip=symbols", "-Crelocation-model=static"]);
+    if var("CARGO_CFG_TARGET_ENV") == "musl" {
+        // rustc would add libc's start to it.
+        rustc.arg("-Clink-self-contained=no");
+    }
     // Nothing unwinds.
     rustc.arg("-Cforce-unwind-tables=no");
     rustc.args(["-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-static"]);

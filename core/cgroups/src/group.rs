@@ -3,6 +3,7 @@
 //! a group, and cgroup file systems have no symbolic links.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io;
@@ -11,6 +12,8 @@ use sampan_plan::host::Version;
 use crate::detect::Hierarchy;
 use crate::error::{Doing, Errno, Error, Result};
 use crate::file::{Failed, read_at, write_all};
+
+const FOR_ALL_TO_SEE: Mode = Mode::from_bits_retain(0o755);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Group<'a> {
@@ -82,9 +85,11 @@ impl<'a> Group<'a> {
     /// True if it was made, false if it existed. Whatever the umask, a container whose root is none of the host's finds its
     /// group: on v1 it is a folder that is bound from the host.
     pub(crate) fn mkdir(&self) -> io::Result<bool> {
-        let mode = Mode::from_raw_mode(0o755);
-        match fs::mkdirat(self.hierarchy.root(), self.path, mode) {
-            Ok(()) => fs::chmodat(self.hierarchy.root(), self.path, mode, AtFlags::empty()).map(|()| true),
+        match fs::mkdirat(self.hierarchy.root(), self.path, FOR_ALL_TO_SEE) {
+            Ok(()) if umask_leaves_it(self)? => Ok(true),
+            Ok(()) => {
+                fs::chmodat(self.hierarchy.root(), self.path, FOR_ALL_TO_SEE, AtFlags::empty()).map(|()| true)
+            }
             Err(Errno::EXIST) => Ok(false),
             Err(e) => Err(e),
         }
@@ -134,6 +139,17 @@ impl<'a> Group<'a> {
         pids.dedup();
         Ok(pids)
     }
+}
+
+/// Has a group the mode with which it was made? The first one of this process tells for all: nobody here changes the umask
+/// between them.
+fn umask_leaves_it(first: &Group<'_>) -> io::Result<bool> {
+    static LEAVES_IT: OnceLock<bool> = OnceLock::new();
+    if let Some(known) = LEAVES_IT.get() {
+        return Ok(*known);
+    }
+    let made = fs::statat(first.hierarchy.root(), first.path, AtFlags::empty())?;
+    Ok(*LEAVES_IT.get_or_init(|| Mode::from_raw_mode(made.st_mode) == FOR_ALL_TO_SEE))
 }
 
 /// The processes of one group alone; none if it is gone.

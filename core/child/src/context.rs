@@ -7,6 +7,21 @@ use crate::report::{Report, SAID};
 use crate::step::{Base, Filter, Slot, Text};
 use crate::sys::{self, Call, Fault, Fd, Result, Successor, uapi};
 
+/// A file system of ours, and where it is in the root.
+#[derive(Clone, Copy)]
+pub(crate) struct Newest<'a> {
+    pub tree: Fd,
+    /// With its NUL.
+    pub at: &'a [u8],
+}
+
+impl<'a> Newest<'a> {
+    /// What is left of `path` below it, with its NUL.
+    pub fn below(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+        path.strip_prefix(self.at.strip_suffix(b"\0")?)?.strip_prefix(b"/")
+    }
+}
+
 /// What the steps know of each other.
 pub(crate) struct Context<'a> {
     pub image: &'a Image<'a>,
@@ -19,6 +34,8 @@ pub(crate) struct Context<'a> {
     pub root_closed: bool,
     /// The file system on its /dev, if one was mounted there.
     pub dev: Option<Fd>,
+    /// The tmpfs that was mounted last, as long as nothing has been mounted but below it.
+    pub newest: Option<Newest<'a>>,
     /// The first mask of a file: the host's null device, once one was needed.
     pub null: Option<Fd>,
     /// An empty read-only directory for masks, once the first mask needed it.
@@ -47,6 +64,7 @@ impl<'a> Context<'a> {
             root: None,
             root_closed: false,
             dev: None,
+            newest: None,
             null: None,
             empty: None,
             proc: None,

@@ -5,7 +5,7 @@
 //! through its descriptor and never looked up again (CVE-2019-18837, CVE-2021-30465).  All of it happens
 //! before the pivot, because the host's devices cannot be cloned once the old root is gone.
 
-use crate::context::Context;
+use crate::context::{Context, Newest};
 use crate::copy_up::{self, Copies};
 use crate::defence::{self, Defence};
 use crate::option_string;
@@ -55,20 +55,20 @@ fn clone_inside(c: &Context<'_>, root: Fd, found: Fd, recursive: bool) -> Result
     tree
 }
 
-pub(crate) fn mount(
-    c: &mut Context<'_>,
+pub(crate) fn mount<'a>(
+    c: &mut Context<'a>,
     kind: &[u8],
-    target: &[u8],
+    target: &'a [u8],
     data: List,
     attributes: u32,
     propagation: Option<Propagation>,
     flags: u32,
 ) -> Result<()> {
     let fs = sys::fsopen(kind)?;
-    let at = place(c.root()?, target, true, flags)?;
-    let covered = match at.found && flags & flag::COVERED_MODE != 0 {
-        true => Some(sys::stat_fd(at.fd)?.mode),
-        false => None,
+    let at = place(c, target, true, flags)?;
+    let covered = match at {
+        Place::Found(found) if flags & flag::COVERED_MODE != 0 => Some(sys::stat_fd(found)?.mode),
+        _ => None,
     };
     let tree = if flags & flag::OPTION_STRING == 0 {
         let made = covered
@@ -80,33 +80,84 @@ pub(crate) fn mount(
         sys::close(fs);
         option_string::mounted(c.image.list(data), kind, covered, attributes)?
     };
-    if at.found && flags & flag::COPY_UP != 0 {
+    if let Place::Found(found) = at
+        && flags & flag::COPY_UP != 0
+    {
         let what = if flags & flag::COPY_READABLE != 0 { Copies::Readable } else { Copies::Everything };
-        copy_up::copy_up(at.fd, tree, what)?;
+        copy_up::copy_up(found, tree, what)?;
     }
-    sys::attach(tree, at.fd)?;
-    sys::close(at.fd);
+    attach(c, tree, at, target)?;
     if let Some(to) = propagation {
         sys::set_propagation(tree, to.bit(), to.is_recursive())?;
     }
     if flags & flag::IS_DEV != 0 {
         c.dev = Some(tree);
-    } else {
+    }
+    if c.newest.is_none() && kind == b"tmpfs\0" {
+        c.newest = Some(Newest { tree, at: target });
+    } else if flags & flag::IS_DEV == 0 {
         sys::close(tree);
     }
     Ok(())
 }
 
-/// Where a mount goes. procfs is known by what it is, and not by its path: an image's link, or a second procfs, leads there
+/// Where a mount goes.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// On what was there, or on what was made a moment ago where nothing was.
+    Found(Fd),
+    New(Fd),
+    /// The same by its name in a file system of ours that stays open.
+    NewIn(Fd, &'a [u8]),
+}
+
+/// procfs is known by what it is, and not by its path: an image's link, or a second procfs, leads there
 /// as well, and what covers a file of it lies to whoever reads it (CVE-2019-16884).
-fn place(root: Fd, path: &[u8], dir: bool, flags: u32) -> Result<Target> {
+fn place<'a>(c: &Context<'a>, path: &'a [u8], dir: bool, flags: u32) -> Result<Place<'a>> {
+    if let Some(made) = made_in_newest(c, path, dir) {
+        return Ok(made);
+    }
     let no_symlinks = flags & flag::NO_SYMLINKS != 0 && defence::on(Defence::ProcIsNoLink);
-    let at = target_in(root, path, dir, no_symlinks)?;
+    let Target { fd, found } = target_in(c.root()?, path, dir, no_symlinks)?;
+    if !found {
+        return Ok(Place::New(fd));
+    }
     let checked = flags & flag::ON_PROC == 0 && defence::on(Defence::ProcMountsChecked);
-    if checked && at.found && sys::fs_magic(at.fd)? == uapi::PROC_SUPER_MAGIC {
+    if checked && sys::fs_magic(fd)? == uapi::PROC_SUPER_MAGIC {
         return Err(Fault::new(Call::fstatfs, uapi::EXDEV));
     }
-    Ok(at)
+    Ok(Place::Found(fd))
+}
+
+/// A name right below the tmpfs that was mounted last needs no lookup: nobody but us has been in it, so what mkdir has made there
+/// is what the path leads to. None: it is not for there, or there is something already; the lookup then says what.
+fn made_in_newest<'a>(c: &Context<'a>, path: &'a [u8], dir: bool) -> Option<Place<'a>> {
+    let newest = c.newest?;
+    let name = newest.below(path)?;
+    let is_one = name.len() > 1 && name.iter().all(|byte| *byte != b'/') && !matches!(name, b".\0" | b"..\0");
+    if !is_one || make_one(newest.tree, name, dir).is_err() {
+        return None;
+    }
+    Some(Place::NewIn(newest.tree, name))
+}
+
+/// Attaches a tree at its place, which is at `path`.
+fn attach<'a>(c: &mut Context<'a>, tree: Fd, at: Place<'a>, path: &'a [u8]) -> Result<()> {
+    match at {
+        Place::NewIn(dir, name) => sys::attach_in(tree, dir, name)?,
+        Place::Found(fd) | Place::New(fd) => {
+            sys::attach(tree, fd)?;
+            sys::close(fd);
+        }
+    }
+    // What is mounted anywhere but below it may be in its way.
+    if let Some(newest) = c.newest.filter(|newest| newest.below(path).is_none()) {
+        if c.dev != Some(newest.tree) {
+            sys::close(newest.tree);
+        }
+        c.newest = None;
+    }
+    Ok(())
 }
 
 /// Permission bits as file systems are told them, with a NUL.
@@ -128,10 +179,10 @@ pub(crate) fn configure(c: &Context<'_>, fs: Fd, data: List) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn bind(
-    c: &mut Context<'_>,
+pub(crate) fn bind<'a>(
+    c: &mut Context<'a>,
     from: Source,
-    target: &[u8],
+    target: &'a [u8],
     set: u32,
     clear: u32,
     propagation: Option<Propagation>,
@@ -155,16 +206,19 @@ pub(crate) fn bind(
             tree
         }
     };
-    let stat = sys::stat_fd(tree)?;
-    if flags & flag::IS_DEVICE != 0 && !matches!(stat.kind(), uapi::S_IFCHR | uapi::S_IFBLK | uapi::S_IFIFO) {
-        return Err(Fault::new(Call::open_tree, uapi::ENODEV));
-    }
+    let is_dir = flags & flag::IS_FOLDER != 0 || {
+        let stat = sys::stat_fd(tree)?;
+        let is_device = matches!(stat.kind(), uapi::S_IFCHR | uapi::S_IFBLK | uapi::S_IFIFO);
+        if flags & flag::IS_DEVICE != 0 && !is_device {
+            return Err(Fault::new(Call::open_tree, uapi::ENODEV));
+        }
+        stat.is_dir()
+    };
     if set | clear != 0 {
         sys::set_attributes(tree, set, clear, flags & flag::ATTRIBUTES_RECURSIVE != 0)?;
     }
-    let at = place(root, target, stat.is_dir(), flags)?;
-    sys::attach(tree, at.fd)?;
-    sys::close(at.fd);
+    let at = place(c, target, is_dir, flags)?;
+    attach(c, tree, at, target)?;
     if let Some(to) = propagation {
         sys::set_propagation(tree, to.bit(), to.is_recursive())?;
     }
@@ -347,6 +401,6 @@ pub(crate) fn pivot(c: &mut Context<'_>) -> Result<()> {
     sys::detach(b".\0")?;
     sys::chdir(b"/\0")?;
     // Closed with all the rest, in the step's second half.
-    (c.root, c.dev, c.null, c.empty, c.proc) = (None, None, None, None, None);
+    (c.root, c.dev, c.newest, c.null, c.empty, c.proc) = (None, None, None, None, None, None);
     Ok(())
 }

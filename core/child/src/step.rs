@@ -216,6 +216,8 @@ pub mod mount {
     pub const ATTRIBUTES_RECURSIVE: u32 = 1 << 6;
     /// The source is a device of the host, checked to be one.
     pub const IS_DEVICE: u32 = 1 << 7;
+    /// The source is known to be a folder, and not looked at: a control group.
+    pub const IS_FOLDER: u32 = 1 << 11;
     /// The new file system is told the mode of the directory that it covers.
     pub const COVERED_MODE: u32 = 1 << 8;
     /// An option is longer than fsconfig(2) takes: all go as one string through mount(2).

@@ -334,8 +334,10 @@ impl<'m, 'c> MountBuilder<'m, 'c> {
         for group in groups {
             let from = Source::Path(b.text(&group.folder(), field)?);
             let target = b.text(&format!("{}/{}", self.target, group.name()), field)?;
-            let set = self.asked.set | attributes;
-            b.step(field, Step::Bind { from, target, set, clear: 0, propagation: None, flags: 0 });
+            // What all of them have is set by one call, at the end.
+            let set = self.asked.set & !(attributes | MOUNT_ATTR_RDONLY);
+            let flags = flag::IS_FOLDER;
+            b.step(field, Step::Bind { from, target, set, clear: 0, propagation: None, flags });
         }
         for group in groups.iter().filter(|g| g.version == Version::V1 && g.name().contains(',')) {
             let to = b.text(group.name(), field)?;
@@ -345,10 +347,9 @@ impl<'m, 'c> MountBuilder<'m, 'c> {
                 b.step(field, Step::Link { base: Base::Root, path, to });
             }
         }
-        let set = self.asked.set & MOUNT_ATTR_RDONLY;
-        if set != 0 {
-            b.step(field, Step::Attributes { target: at, set, clear: 0, flags: 0 });
-        }
+        let set = attributes | self.asked.set & MOUNT_ATTR_RDONLY;
+        let flags = flag::ATTRIBUTES_RECURSIVE;
+        b.step(field, Step::Attributes { target: at, set, clear: 0, flags });
         Ok(())
     }
 }

@@ -401,6 +401,10 @@ pub struct SeccompArg<'a> {
 object!(SeccompArg<'a>);
 
 impl Hooks<'_> {
+    pub fn are_none(&self) -> bool {
+        *self == Hooks::default()
+    }
+
     /// Are there any that look for the container's root where the config has it, while the host's mounts are still there?
     pub fn see_the_root(&self) -> bool {
         !(self.prestart.is_empty() && self.create_runtime.is_empty() && self.create_container.is_empty())

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use sampan_plan::{Options, Plan, Spec};
 use sampan_runtime::error::Error;
 use sampan_runtime::launch::spawn::Direct;
-use sampan_runtime::launch::{self, Barrier, Console, Created, Keep, Request};
+use sampan_runtime::launch::{self, Barrier, Console, Created, Keep, Request, StartGate};
 use sampan_runtime::store::dir::{Folder, Root};
 use sampan_testkit::{Bundle, need};
 
@@ -627,6 +627,6 @@ fn a_created_container_waits_without_its_creator_and_stops_with_its_gate() {
     let text = bundle.write().unwrap();
     let spec = Spec::parse(&text).unwrap();
     let mut made = make(&bundle, &spec, Barrier::Pipe).unwrap();
-    drop(made.created.gate.take());
+    made.created.gate = StartGate::IsOpen;
     assert_eq!(wait(&made.created.child), 125, "the child of a dead supervisor ends by itself");
 }

@@ -23,6 +23,14 @@ pub fn attach(tree: Fd, target: Fd) -> Result<()> {
     unsafe { syscall(Call::move_mount, [tree as usize, p, target as usize, p, 0x4 | 0x40, 0]) }.map(drop)
 }
 
+/// Attaches a detached tree on `name` in the folder `dir`; not where a link leads.
+pub fn attach_in(tree: Fd, dir: Fd, name: &[u8]) -> Result<()> {
+    let n = cstr(Call::move_mount, name)?;
+    // SAFETY: the first path is the empty string, `name` ends in NUL; F_EMPTY_PATH.
+    unsafe { syscall(Call::move_mount, [tree as usize, EMPTY.as_ptr() as usize, dir as usize, n, 0x4, 0]) }
+        .map(drop)
+}
+
 /// Attaches a detached tree at a path of the host's tree, which may be a link.
 pub fn attach_at(tree: Fd, path: &[u8]) -> Result<()> {
     let t = cstr(Call::move_mount, path)?;

@@ -9,6 +9,7 @@ use sampan_plan::host::Host;
 
 use crate::error::{Error, Result};
 use crate::kernel::host_root::{self, is_host_root};
+use crate::kernel::lookup::first_page;
 use crate::kernel::pidfd;
 
 /// Facts for the container `id` of this config and bundle; `cgroups`: whether it gets groups at all. Those of a user namespace
@@ -60,7 +61,8 @@ fn facts_of(cgroup: Option<&Cgroup<'_>>) -> Host {
 
 /// The root of a user namespace is somebody else outside (user_namespaces(7)): so podman calls us without root.
 pub fn in_user_namespace() -> bool {
-    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| is_partial(&map))
+    // A longer one is of many ranges.
+    first_page("/proc/self/uid_map").is_ok_and(|map| is_partial(&map))
 }
 
 /// The initial namespace's map is the whole of the ids.

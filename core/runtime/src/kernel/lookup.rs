@@ -1,5 +1,7 @@
-//! Lookups in a tree that somebody else arranges, who may change it meanwhile.
+//! Lookups in a tree that somebody else arranges, who may change it meanwhile; and short files of the kernel's own.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -20,4 +22,11 @@ pub fn open_in_root(root: impl AsFd, path: &Path, flags: OFlags) -> Result<Owned
             other => return other,
         }
     }
+}
+
+/// The first page of a file of procfs, which the kernel makes anew for each read: so by one. std's `read_to_string` takes five.
+pub fn first_page(path: &str) -> io::Result<String> {
+    let mut page = [0; 4096];
+    let length = File::open(path)?.read(&mut page)?;
+    Ok(String::from_utf8_lossy(page.get(..length).unwrap_or_default()).into_owned())
 }

@@ -1,5 +1,6 @@
 //! What the kernel is asked, and what it says: processes, signals, clocks, this machine, our own program.
 
+pub mod argv;
 pub mod host;
 pub mod host_root;
 pub mod lookup;

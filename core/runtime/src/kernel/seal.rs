@@ -11,7 +11,7 @@
 //! nothing can name that mount any more.  Verbs that enter no container need no seal.
 //! The file of a sealed process has no path, so whoever needs one asks `installed_path`.
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{
     AtFlags, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, StatxAttributes, StatxFlags,
-    fcntl_add_seals, fcntl_get_seals, fstatvfs, memfd_create, open, sendfile, statx,
+    fcntl_add_seals, fcntl_get_seals, fstatvfs, memfd_create, open, sendfile, statvfs, statx,
 };
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -28,6 +28,7 @@ use sampan_child::defence::{self, Defence};
 use sampan_child::sys;
 
 use crate::error::{Errno, Error, Result};
+use crate::kernel::argv;
 
 const EXE: &str = "/proc/self/exe";
 
@@ -36,6 +37,10 @@ pub fn seal() -> Result<()> {
     if rustix::process::geteuid().is_root() && defence::on(Defence::Undumpable) {
         // From here on nobody in a container may look into us. Without root it would take our own /proc from us.
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+    // The rule for a second run, and one call in place of three.
+    if statvfs(EXE).is_ok_and(|s| s.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+        return Ok(());
     }
     let exe = open(EXE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
         Error::new(format!("cannot open {EXE}")).call("open", e).likely("/proc is not mounted")
@@ -60,7 +65,7 @@ pub fn installed_path() -> Option<PathBuf> {
     let exe = std::fs::read_link(EXE).ok()?;
     // A clone's file is the root of a mount that stands nowhere; a copy is in memory. Then `run_again` has put it here.
     let is_nameless = exe.parent().is_none() || exe.as_os_str().as_bytes().starts_with(b"/memfd:");
-    if is_nameless { std::env::args_os().next().map(PathBuf::from) } else { Some(exe) }
+    if is_nameless { argv::words().into_iter().next().map(PathBuf::from) } else { Some(exe) }
 }
 
 fn is_sealed(exe: BorrowedFd<'_>) -> bool {
@@ -109,7 +114,7 @@ fn copy_sealed(exe: OwnedFd) -> Result<OwnedFd> {
 
 /// Comes back only with the reason why not. The first argument becomes the path of our file: nothing else will tell it.
 fn run_again(from: BorrowedFd<'_>) -> Error {
-    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let mut words = argv::words();
     if let (Some(first), Some(path)) = (words.first_mut(), installed_path()) {
         *first = path.into();
     }

@@ -8,6 +8,8 @@
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::OnceLock;
 
+use super::lookup::first_page;
+
 const NANOSECONDS: i64 = 1_000_000_000;
 
 /// Nanoseconds since the host's boot, sleep included.
@@ -21,7 +23,7 @@ pub fn ahead() -> i64 {
     static AHEAD: OnceLock<i64> = OnceLock::new();
     *AHEAD.get_or_init(|| {
         // None: a kernel without time namespaces.
-        let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+        let offsets = first_page("/proc/self/timens_offsets").unwrap_or_default();
         boottime(&offsets).unwrap_or(0)
     })
 }

@@ -189,9 +189,14 @@ pub fn read_regular(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Error> {
     read_whole(path, regular(CWD, path, OFlags::empty())?, bytes_max)
 }
 
+/// As much as std's `read_to_end` asks for where it does not know how much is left.
+const ROOM_TO_SEE_THE_END: usize = 32;
+
 /// The rest of `file`, which is called `path`; more than `bytes_max` is an error, however the file grows meanwhile.
 pub fn read_whole(path: &Path, file: File, bytes_max: u64) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
+    // With room for all of it and some to spare std reads it by one call and finds its end by another; else by 32 bytes, then 64.
+    let size = fstat(&file).map_or(0, |stat| stat.st_size as u64).min(bytes_max);
+    let mut bytes = Vec::with_capacity(size as usize + ROOM_TO_SEE_THE_END);
     file.take(bytes_max.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|error| Error::new(path, Why::Call(error)))?;

@@ -16,7 +16,9 @@ use sampan_plan::slots::{Gate, SlotSource};
 use super::hooks::{HookRunner, hooks_of, run_all};
 use super::report::{Told, failed_io, next_report, open_gate, set_oom_score_adj};
 use super::start::keep_plan;
-use super::{Attached, Barrier, Console, Created, HookOutputs, Keep, Request, Spawn, Spawned, Stages};
+use super::{
+    Attached, Barrier, Console, Created, HookOutputs, Keep, Request, Spawn, Spawned, Stages, StartGate,
+};
 use crate::error::{Error, Result};
 use crate::kernel::pidfd;
 use crate::launch::console;
@@ -34,8 +36,9 @@ pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Sta
     let id = request.folder.id();
     let mut groups = Groups::wanted(request).map_err(|e| e.of(id))?;
     groups.warnings().for_each(|warning| stages.warn(warning));
-    if !groups.may_be_late() {
-        groups.make().map_err(|e| e.of(id))?;
+    let late = groups.may_be_late();
+    if !late {
+        stages.record().and_then(|()| groups.make()).map_err(|e| e.of(id))?;
     }
     let given = SlotInputs {
         plan: request.plan,
@@ -46,7 +49,8 @@ pub fn create(request: &Request<'_>, spawn: &mut dyn Spawn, stages: &mut dyn Sta
         container: None,
     };
     let slots = Slots::open(&given, groups.cgroup.as_ref());
-    let mut launch = Launch { request, spawn, stages, groups, state: state_of(request), hooks_ran: false };
+    let state = state_of(request);
+    let mut launch = Launch { request, spawn, stages, groups, late, state, hooks_ran: false };
     let created = slots.and_then(|slots| launch.child(slots));
     let Launch { mut state, hooks_ran, spawn, stages, groups, .. } = launch;
     created.map_err(|e| {
@@ -148,6 +152,8 @@ struct Launch<'r, 'a> {
     spawn: &'r mut dyn Spawn,
     stages: &'r mut dyn Stages,
     groups: Groups<'r>,
+    /// The groups are made while the child mounts.
+    late: bool,
     state: State,
     hooks_ran: bool,
 }
@@ -161,9 +167,10 @@ impl Launch<'_, '_> {
             Ok((report, console, netns)) => Ok(Created {
                 id: self.request.folder.id().to_owned(),
                 child,
-                gate: match self.request.barrier {
-                    Barrier::Pipe => slots.gate.take(),
-                    Barrier::Folder => None,
+                gate: match (self.request.barrier, slots.gate.take()) {
+                    (Barrier::Pipe, Some(gate)) => StartGate::Pipe(gate),
+                    (Barrier::Open, _) => StartGate::IsOpen,
+                    _ => StartGate::InFolder,
                 },
                 report,
                 console,
@@ -204,7 +211,9 @@ impl Launch<'_, '_> {
         self.expect(&report, mark::READY, child, &mut slots.inside)?;
         slots.inside.finish(Kind::CreateContainer.name(), self.request.hook_log);
         let console = self.hand_over(console)?;
-        self.state.stage = Stage::Created;
+        if self.request.barrier != Barrier::Open {
+            self.state.stage = Stage::Created;
+        }
         if self.request.barrier == Barrier::Folder {
             keep_plan(self.request.folder, self.request.plan)?;
             self.state.save(self.request.folder)?;
@@ -247,6 +256,9 @@ impl Launch<'_, '_> {
 
     /// Until its gate opens the child ends with us; from then on the groups are its own, and a delete may kill in them.
     fn groups(&mut self, gate: &OwnedFd) -> Result<()> {
+        if self.late {
+            self.stages.record()?;
+        }
         self.groups.make()?;
         if let (Some(groups), Some(cgroup)) = (&self.groups.cgroup, &mut self.state.cgroup) {
             cgroup.claim(groups)?;
@@ -254,13 +266,20 @@ impl Launch<'_, '_> {
         // Where its gate is a pipe the child ends when we do, and without hooks nobody looks at the container before its start.
         let ends_with_us = !self.request.host.cgroups.is_empty()
             && (self.groups.kept || self.request.barrier == Barrier::Pipe);
+        let opens = self.request.barrier == Barrier::Open;
+        if opens {
+            self.state.stage = Stage::Running;
+        }
         if !ends_with_us || !self.state.hooks.is_empty() {
             self.state.save(self.request.folder)?;
         }
         // From here on one may have run; those in the container tell us only of failure.
         let first = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
         self.hooks_ran = first.iter().any(|kind| !self.state.hooks.of(*kind).is_empty());
-        if self.groups.cgroup.is_some() { open_gate(gate) } else { Ok(()) }
+        if self.groups.cgroup.is_some() {
+            open_gate(gate)?;
+        }
+        if opens { open_gate(gate) } else { Ok(()) }
     }
 
     /// The terminal's master goes to the caller's socket, where there is one.

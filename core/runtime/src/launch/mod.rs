@@ -36,7 +36,7 @@ pub use create::create;
 pub use exec::{ExecRequest, Executed, exec};
 pub use hooks::{HookRunner, Which};
 pub use printed::HookOutputs;
-pub use request::{Attached, Barrier, Console, Created, Keep, Request, Stages};
+pub use request::{Attached, Barrier, Console, Created, Keep, Request, Stages, StartGate};
 pub use spawn::{Spawn, Spawned};
 pub use start::{poststart, start, start_by_folder};
 pub use users::host_facts;

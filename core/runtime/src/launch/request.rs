@@ -13,6 +13,11 @@ use crate::store::state::State;
 
 /// What others may do in the middle of a launch.
 pub trait Stages {
+    /// Nothing is made yet that stays if we die now, beside the folder. What a later delete has to know is to be written down here.
+    fn record(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Namespaces and mounts exist, prestart and createRuntime hooks have run; the pivot has not happened.
     /// Only called where `Options::attach` asked for the stop.
     fn attach(&mut self, _container: &Attached<'_>) -> Result<()> {
@@ -44,6 +49,9 @@ pub enum Barrier {
     Folder,
     /// A pipe held by us: the child exits when we die (`sampan run`, the supervisor).
     Pipe,
+    /// None, where nobody has anything to do between `created` and the start (`sampan run` without hooks and terminal): the child
+    /// goes on as soon as it is ready. state.json says that it runs before it can.
+    Open,
 }
 
 /// Where the master of the terminal goes.
@@ -87,19 +95,29 @@ pub struct Request<'a> {
     pub hook_log: Option<BorrowedFd<'a>>,
 }
 
+/// What [`crate::launch::start()`] opens.
+#[derive(Debug)]
+pub enum StartGate {
+    /// [`Barrier::Folder`]
+    InFolder,
+    /// [`Barrier::Pipe`]
+    Pipe(OwnedFd),
+    /// [`Barrier::Open`]
+    IsOpen,
+}
+
 /// A container in the state `created`.
 #[derive(Debug)]
 pub struct Created {
     pub id: String,
     pub child: Spawned,
-    /// The gate of [`crate::launch::start()`], where the barrier is a pipe.
-    pub gate: Option<OwnedFd>,
+    pub gate: StartGate,
     /// The reports, up to execve.
     pub report: OwnedFd,
     pub console: Option<OwnedFd>,
     /// The network namespace, for those who asked by `Options::attach`.
     pub netns: Option<OwnedFd>,
-    /// What state.json says, or with [`Barrier::Pipe`] would: there only `start` writes it.
+    /// What state.json says, or with [`Barrier::Pipe`] would: there only `start` writes it. With [`Barrier::Open`] `running`.
     pub state: State,
     pub trace: Option<OwnedFd>,
     /// What hooks in the container print.

@@ -11,7 +11,7 @@ use sampan_plan::{Plan, render};
 
 use super::hooks::{HookRunner, run_all};
 use super::report::{failed_io, next_report, open_gate};
-use super::{Created, HookOutputs};
+use super::{Created, HookOutputs, StartGate};
 use crate::error::{Errno, Error, Result};
 use crate::launch::explain::{Circumstances, explain, silence};
 use crate::launch::slots;
@@ -25,9 +25,10 @@ pub fn start(
     folder: &Folder,
     runner: &mut HookRunner<'_>,
 ) -> Result<()> {
-    let gate = match created.gate.take() {
-        Some(gate) => gate,
-        None => start_fifo(folder)?,
+    let gate = match std::mem::replace(&mut created.gate, StartGate::IsOpen) {
+        StartGate::Pipe(gate) => Some(gate),
+        StartGate::InFolder => Some(start_fifo(folder)?),
+        StartGate::IsOpen => None,
     };
     let reader = render::reader(plan).ok_or_else(|| Error::new("the plan is damaged"))?;
     let go = Starter {
@@ -62,7 +63,7 @@ pub fn start_by_folder(folder: &Folder, runner: &mut HookRunner<'_>) -> Result<(
     let image = Image::check(&image)
         .map_err(|fault| of(Error::new(format!("the kept plan is damaged: {fault:?}"))))?;
     let reader = render::Reader { image, slots: &slots };
-    let gate = start_fifo(folder).map_err(of)?;
+    let gate = Some(start_fifo(folder).map_err(of)?);
     let go = Starter {
         gate,
         report: &report,
@@ -76,7 +77,8 @@ pub fn start_by_folder(folder: &Folder, runner: &mut HookRunner<'_>) -> Result<(
 
 /// The last stretch, however we came to it.
 struct Starter<'g, 'h> {
-    gate: OwnedFd,
+    /// None: it is open, and state.json says that the container runs.
+    gate: Option<OwnedFd>,
     report: &'g OwnedFd,
     reader: render::Reader<'g>,
     origins: &'g [String],
@@ -86,10 +88,11 @@ struct Starter<'g, 'h> {
 
 impl Starter<'_, '_> {
     fn start(self, state: &mut State, folder: &Folder, init: BorrowedFd<'_>) -> Result<()> {
-        state.stage = Stage::Running;
-        state.save(folder)?;
-        open_gate(&self.gate)?;
-        drop(self.gate);
+        if let Some(gate) = self.gate {
+            state.stage = Stage::Running;
+            state.save(folder)?;
+            open_gate(&gate)?;
+        }
         self.inside.wait(self.report.as_fd(), self.runner.log)?;
         match next_report(self.report)? {
             // Closed by execve: the program runs (or ran).

@@ -1,9 +1,9 @@
 //! `sampan create`: a bundle becomes a container whose program waits for `start`. Also the part that `run` shares.
 //!
 //! ```text
-//!   config.json -> Spec -> folder (exclusive, locked) -> state "creating" -> Plan -> launch -> "created" -> pid file
+//!   config.json -> Spec -> folder (exclusive, locked) -> Plan -> launch, with state "creating" in it -> "created" -> pid file
 //! ```
-//! The first state is on disk before anything is made, so that `delete --force` finds all of it whenever we are killed.
+//! The first state is on disk before anything is made that stays, so that `delete --force` finds all of it whenever we are killed.
 //! The pid file comes last: clients take its absence for failure.
 
 use std::borrow::Cow;
@@ -122,7 +122,6 @@ pub fn make<T>(
         let plan = Plan::compile(spec, &host, &options).map_err(|e| Error::from(e).of(&o.id))?;
         plan.warnings.iter().for_each(|warning| o.log.warning(&format!("{}: {warning}", o.id)));
         o.log.debug(&format!("{}: {}: {} steps", o.id, config.bundle.display(), plan.steps.len()));
-        write_down(folder, o, config, spec)?;
         let request = Request {
             plan: &plan,
             host: &host,
@@ -136,8 +135,8 @@ pub fn make<T>(
             groups: Keep::No,
             hook_log: None,
         };
-        let mut created =
-            launch::create(&request, &mut Direct, &mut Warnings(&o.log)).map_err(|e| e.of(&o.id))?;
+        let mut created = launch::create(&request, &mut Direct, &mut Beside { folder, o, config, spec })
+            .map_err(|e| e.of(&o.id))?;
         stage = Failed::Late;
         o.log.debug(&format!("{}: process {} is ready to start", o.id, created.child.pid));
         then(&mut created, &plan, folder)
@@ -148,11 +147,21 @@ pub fn make<T>(
     made
 }
 
-struct Warnings<'l>(&'l Log);
+/// What is to be done in the middle of a launch.
+struct Beside<'m> {
+    folder: &'m Folder,
+    o: &'m Options,
+    config: &'m Config,
+    spec: &'m Spec<'m>,
+}
 
-impl Stages for Warnings<'_> {
+impl Stages for Beside<'_> {
+    fn record(&mut self) -> Result<()> {
+        write_down(self.folder, self.o, self.config, self.spec)
+    }
+
     fn warn(&mut self, warning: &str) {
-        self.0.warning(warning);
+        self.o.log.warning(warning);
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use serde::Deserialize;
 
 use super::{Error, Result, doing};
+use crate::kernel::argv;
 
 const PROGRAM: &str = "sampan-image";
 /// Its exit code for "there is no such image".
@@ -84,7 +85,8 @@ fn ask(verb: &str, name: &str, stderr: Stdio) -> Result<Output> {
 /// That of our own installation, if we were started by a path, else the PATH's. What runs is a sealed copy of us, which has no
 /// place (kernel/seal.rs).
 fn program() -> PathBuf {
-    let called = std::env::args_os().next().map(PathBuf::from).filter(|path| path.components().count() > 1);
+    let called =
+        argv::words().into_iter().next().map(PathBuf::from).filter(|path| path.components().count() > 1);
     let ours = called.map(|path| path.with_file_name(PROGRAM));
     ours.filter(|path| path.is_file()).unwrap_or_else(|| PROGRAM.into())
 }

@@ -79,7 +79,7 @@ pub fn run(root: &Root, run: &Run, show: ShowCosts<'_>) -> Result<i32> {
         return Err(error);
     }
     if run.detach {
-        create::make(&folder, o, &config, &spec, Barrier::Pipe, |created, plan, folder| {
+        create::make(&folder, o, &config, &spec, barrier(&spec), |created, plan, folder| {
             launch::start(created, plan, folder, &mut HookRunner::new(&mut Direct))
                 .map_err(|e| e.of(&o.id))?;
             show_costs(plan, created, show);
@@ -104,7 +104,7 @@ fn foreground(
     }
     // From here on no signal is lost: what comes before the program runs is sent to it once it does.
     let signals = Signals::block().map_err(doing("cannot block signals"))?;
-    let exit = create::make(folder, o, config, spec, Barrier::Pipe, |created, plan, folder| {
+    let exit = create::make(folder, o, config, spec, barrier(spec), |created, plan, folder| {
         // Before the program runs: it may ask for the terminal's size at once.
         let relay =
             created.console.take().map(Relay::new).transpose().map_err(doing("cannot use our terminal"))?;
@@ -128,6 +128,12 @@ fn foreground(
         }
     }
     Ok(exit.code())
+}
+
+/// Hooks see a container that is created and does not run yet; and a terminal is relayed before the program can write to it.
+fn barrier(spec: &Spec<'_>) -> Barrier {
+    let has_terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+    if spec.hooks.are_none() && !has_terminal { Barrier::Open } else { Barrier::Pipe }
 }
 
 fn show_costs(plan: &Plan<'_>, created: &Created, show: ShowCosts<'_>) {
