@@ -25,6 +25,7 @@
 //! | `POST /v1/services/NAME/kill` | [`Kill`] -> [`Done`] |
 //! | `POST /v1/services/NAME/{pause,unpause}` | [`Done`] |
 //! | `POST /v1/services/NAME/update` | [`Update`] -> [`Done`] |
+//! | `POST /v1/services/NAME/attach` | frames, after an upgrade of the connection ([`attach`]) |
 //! | `POST /v1/services/NAME/reload` | [`Done`], when the service has said that it is ready again, or need not |
 //! | `POST /v1/up` | [`Up`] -> [`Done`] |
 //! | `POST /v1/apply` | [`Apply`] -> [`Applied`] |
@@ -41,6 +42,8 @@
 //! A command may carry a number of the client's own ([`REQUEST_ID`]). A client whose connection broke off sends it again with
 //! the same number: what was begun under a worker that died is then not done twice, but answered with `interrupted`.
 #![forbid(unsafe_code)]
+
+pub mod attach;
 
 pub mod types;
 pub use types::*;

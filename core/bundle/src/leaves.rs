@@ -40,6 +40,9 @@ pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<
     if asked("working_dir") {
         set(spec, "/process/cwd", json!(service.working_dir));
     }
+    if asked("tty") && (service.tty || spec.pointer("/process/terminal").is_some()) {
+        set(spec, "/process/terminal", json!(service.tty));
+    }
     if asked("hostname") {
         set(spec, "/hostname", json!(service.hostname));
     }

@@ -147,6 +147,10 @@ pub struct Service {
     pub domainname: Option<String>,
     /// A first process of ours that starts the program and reaps.
     pub init: bool,
+    /// Its standard streams are a terminal.
+    pub tty: bool,
+    /// Whoever is attached may type.
+    pub stdin_open: bool,
     pub autostart: bool,
     /// A job that is started by time.
     #[serde(serialize_with = "text::shown_or_none")]

@@ -318,6 +318,8 @@ fn the_references_shortest_example() {
     hostname = "load"                      # default
     domainname = "none"                    # default
     init = false                           # default
+    tty = false                            # default
+    stdin_open = false                     # default
     autostart = true                       # default
     schedule = "none"                      # default
     profiles = []                          # default

@@ -7,6 +7,9 @@
 #[path = "../src/moment.rs"]
 mod moment;
 #[allow(dead_code)]
+#[path = "../src/keys.rs"]
+mod keys;
+#[allow(dead_code)]
 #[path = "../src/args.rs"]
 mod sampanctl;
 #[allow(dead_code)]
@@ -49,6 +52,10 @@ const SAMPANCTL: More = More {
         ("sampanctl why web", "why it is as it is: who or what ended it, what it waits for"),
         ("sampanctl logs -f web db", "what two services write, from now on"),
         ("sampanctl exec web sh -c 'ls /'", "a program beside the service, in its container"),
+        (
+            "sampanctl attach shell",
+            "what a service with tty and stdin_open shows, and typing to it; ctrl-p ctrl-q leaves it",
+        ),
         ("sampanctl apply --dry-run", "what a change of config.toml would do, and why"),
     ],
     files: &[("/run/sampan/sampand.sock", "where sampand listens, unless config.toml says otherwise")],

@@ -154,6 +154,8 @@ pub enum Verb {
     },
     /// Run a program in a service's container
     Exec(Exec),
+    /// Join a service's output, and type to it if it has stdin_open; ends with it, by its exit code
+    Attach(Attach),
     /// Copy files and folders into a service, or out of it
     Cp(Cp),
     /// Read the config again and apply what changed
@@ -252,6 +254,21 @@ pub struct Exec {
     /// In this folder of the container
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
+}
+
+/// How a service is joined.
+#[derive(Debug, clap::Args)]
+pub struct Attach {
+    pub service: String,
+    /// Keys that detach from a service with a terminal: letters or ctrl-X; none: ""
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = crate::keys::Keys::parse)]
+    pub detach_keys: crate::keys::Keys,
+    /// Type nothing to it
+    #[arg(long)]
+    pub no_stdin: bool,
+    /// Without a terminal: pass the signals that are sent to us on to it, as Ctrl-C
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub sig_proxy: bool,
 }
 
 /// Limits as in config.toml.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 /// A reply that is not a stream may not be larger.
 const REPLY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const SWITCHING_PROTOCOLS: u16 = 101;
 const HEADER_BYTES_MAX: u64 = 64 * 1024;
 /// How long a next worker may take to come: at once, or, after some that died young, in seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -99,9 +100,32 @@ impl Read for Body {
 /// Sends one request; gives the body of a reply that is no refusal. While one worker of sampand follows another it waits, and
 /// what got no answer is sent again: sampand knows a command by its number and does not do it twice.
 pub fn send(socket: &Path, method: &str, path: &str, body: Option<&str>) -> Result<Body, Error> {
+    let request = Request { method, path, body: body.unwrap_or_default(), connection: "Connection: close" };
+    patiently(socket, |id| {
+        let (head, reader) = request.attempt(socket, id)?;
+        let (status, reply) = head.body(reader);
+        if (200..300).contains(&status) { Ok(reply) } else { Err(refusal(status, reply)?) }
+    })
+}
+
+/// Asks for another protocol on the connection, as `send` does; from then on it is the caller's.
+pub fn upgrade(socket: &Path, path: &str, protocol: &str) -> Result<BufReader<UnixStream>, Error> {
+    let connection = format!("Connection: Upgrade\r\nUpgrade: {protocol}");
+    let request = Request { method: "POST", path, body: "", connection: &connection };
+    patiently(socket, |id| {
+        let (head, reader) = request.attempt(socket, id)?;
+        if head.status == SWITCHING_PROTOCOLS {
+            return Ok(reader);
+        }
+        let (status, reply) = head.body(reader);
+        Err(refusal(status, reply)?)
+    })
+}
+
+fn patiently<T>(socket: &Path, attempt: impl Fn(&str) -> Result<T, Error>) -> Result<T, Error> {
     let (begin, id) = (Instant::now(), random_id());
     loop {
-        match attempt(socket, method, path, body, &id) {
+        match attempt(&id) {
             Err(error) if begin.elapsed() < PATIENCE && is_between_workers(&error, socket) => {
                 std::thread::sleep(PAUSE);
             }
@@ -129,35 +153,47 @@ fn random_id() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn attempt(socket: &Path, method: &str, path: &str, body: Option<&str>, id: &str) -> Result<Body, Error> {
-    let mut stream = UnixStream::connect(socket).map_err(|error| {
-        let socket = socket.display().to_string();
-        match error.kind() {
-            io::ErrorKind::PermissionDenied => Error::Forbidden { socket },
-            _ => Error::NoSupervisor { socket, error },
+struct Request<'r> {
+    method: &'r str,
+    path: &'r str,
+    body: &'r str,
+    /// The headers about what becomes of the connection.
+    connection: &'r str,
+}
+
+impl Request<'_> {
+    fn attempt(&self, socket: &Path, id: &str) -> Result<(Head, BufReader<UnixStream>), Error> {
+        let Request { method, path, body, connection } = self;
+        let mut stream = UnixStream::connect(socket).map_err(|error| {
+            let socket = socket.display().to_string();
+            match error.kind() {
+                io::ErrorKind::PermissionDenied => Error::Forbidden { socket },
+                _ => Error::NoSupervisor { socket, error },
+            }
+        })?;
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+        // In one write: who is refused gets the answer before all is read.
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: sampand\r\n{connection}\r\n{}: {id}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+            sampan_api::REQUEST_ID,
+            body.len()
+        );
+        match stream.write_all(request.as_bytes()) {
+            // It has closed: after its answer, perhaps. Reading tells.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            written => written?,
         }
-    })?;
-    let body = body.unwrap_or_default();
-    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-    // In one write: who is refused gets the answer before all is read.
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: sampand\r\nConnection: close\r\n{}: {id}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
-        sampan_api::REQUEST_ID,
-        body.len()
-    );
-    match stream.write_all(request.as_bytes()) {
-        // It has closed: after its answer, perhaps. Reading tells.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written?,
+        wait(&stream, socket)?;
+        let mut reader = BufReader::new(stream);
+        let head = head(&mut reader)?;
+        Ok((head, reader))
     }
-    wait(&stream, socket)?;
-    let mut reader = BufReader::new(stream);
-    let (status, mut reply) = head(&mut reader)?.body(reader);
-    if (200..300).contains(&status) {
-        return Ok(reply);
-    }
+}
+
+/// What sampand says when it does not do it.
+fn refusal(status: u16, mut reply: Body) -> Result<Error, Error> {
     let text = text(&mut reply)?;
-    Err(Error::Refused(serde_json::from_str(&text).unwrap_or_else(|_| sampan_api::Failure {
+    Ok(Error::Refused(serde_json::from_str(&text).unwrap_or_else(|_| sampan_api::Failure {
         error: format!("sampand answered {status}: {}", text.trim_end()),
         code: "internal".into(),
         detail: None,

@@ -1,6 +1,8 @@
 //! sampanctl: each verb is one request to sampand, printed. What is decided is decided there.
 mod moment;
 
+mod keys;
+
 mod args;
 
 mod client;
@@ -22,6 +24,8 @@ mod stores;
 mod signals;
 
 mod copy;
+
+mod attach;
 
 mod verbs;
 

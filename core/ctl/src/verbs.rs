@@ -1,6 +1,7 @@
 //! What each verb asks for, and its exit code.
 use crate::args::{self, Args, PluginVerb, Verb};
 use crate::ask::{Ask, DONE, FAILED, complain, of, out, pass_on, pretty, to_json};
+use crate::attach;
 use crate::client::{self, Error};
 use crate::copy;
 use crate::looks;
@@ -62,6 +63,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
             }
         }
         Verb::Exec(with) => return exec(ask, with),
+        Verb::Attach(with) => return attach::attach(ask, with),
         Verb::Cp(with) => return copy::cp(ask, with),
         Verb::Apply { dry_run } => {
             let body = to_json(&api::Apply { dry_run: *dry_run });

@@ -153,3 +153,9 @@ pub fn readable(fd: impl Into<Held>) -> std::io::Result<AsyncFd<Held>> {
     // SAFETY: a `Held` is open for as long as it lives, its descriptor never changes, and the AsyncFd owns one.
     unsafe { AsyncFd::register_with_interest(fd.into(), Interest::READABLE) }.map_err(Into::into)
 }
+
+/// Registers a descriptor with the loop, to be told when it has room.
+pub fn writable(fd: impl Into<Held>) -> std::io::Result<AsyncFd<Held>> {
+    // SAFETY: as of `readable`.
+    unsafe { AsyncFd::register_with_interest(fd.into(), Interest::WRITABLE) }.map_err(Into::into)
+}

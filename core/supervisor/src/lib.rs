@@ -31,6 +31,7 @@ pub mod steps;
 pub mod metrics;
 pub mod usage;
 mod volumes;
+mod relay;
 pub mod request;
 pub mod sd_notify;
 mod turn;

@@ -1,6 +1,7 @@
 //! What clients ask of the worker. `serve` turns HTTP into these and waits; the loop answers each exactly once, at once
 //! or when what was asked for has come true. A request whose client has gone is carried out all the same.
 use crate::metrics;
+use crate::relay::Attached;
 use crate::usage;
 use sampan_api as api;
 use sampan_config::near::nearest;
@@ -112,6 +113,11 @@ pub enum Request {
     Events {
         since: Option<u64>,
         answer: Answer<EventStream>,
+    },
+    /// To be told what the service writes, and to type to it.
+    Attach {
+        name: String,
+        answer: Answer<Attached>,
     },
     /// A pipe of lines `SERVICE TIME STREAM F|P TEXT`; none named: all.
     Logs {

@@ -68,6 +68,8 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         hostname: t.or("hostname", hostname, name.to_string()),
         domainname: t.or("domainname", |f| f.or_none(hostname), None),
         init: t.or("init", Field::boolean, false),
+        tty: t.or("tty", Field::boolean, false),
+        stdin_open: t.or("stdin_open", Field::boolean, false),
         autostart: t.or("autostart", Field::boolean, true),
         schedule: schedule::schedule(&t, restart.policy),
         profiles: t.or("profiles", |f| f.list(Field::nonempty), Vec::new()),

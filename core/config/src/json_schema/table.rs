@@ -168,6 +168,8 @@ pub const SERVICE: &[(&str, Shape)] = &[
     ("hostname", Nonempty),
     ("domainname", Nonempty),
     ("init", Boolean),
+    ("tty", Boolean),
+    ("stdin_open", Boolean),
     ("autostart", Boolean),
     ("profiles", NAMES),
     ("schedule", Nonempty),

@@ -2,7 +2,7 @@
 use super::Context;
 use super::groups::{KILL_MAX, group, identity, kill_all};
 use super::process::end;
-use super::{Kept, of_io, on_pool, tag};
+use super::{Kept, of_io, on_pool, relayed, tag};
 use crate::hooks;
 use sampan_bundle as bundle;
 use sampan_cgroups::Hierarchies;
@@ -38,13 +38,16 @@ pub async fn cleanup(context: &Rc<Context>, order: Cleanup) -> Result<(), Proble
     if keep {
         context.launchers.expect();
     }
+    context.relays.finish(&config.name).await;
     context.report(&config.name, &context.plugins.detach(&ctx, !keep).await);
+    context.relays.close(&config.name);
     if !keep {
         *kept = Kept::default();
     }
     let scene = Scene::of(context, &config.name, generation, context.hook_log(&config));
     on_pool(move || {
         scene.end_container()?;
+        relayed::let_go(&scene.keel, &scene.io, &scene.name);
         if keep { Ok(()) } else { scene.remove() }
     })
     .await?;
@@ -95,6 +98,7 @@ struct Scene {
     hierarchies: &'static Hierarchies,
     containers: PathBuf,
     run: PathBuf,
+    io: PathBuf,
     cgroup: String,
     name: String,
     generation: u64,
@@ -108,6 +112,7 @@ impl Scene {
             hierarchies: context.hierarchies,
             containers: context.dirs.containers(),
             run: context.dirs.run.clone(),
+            io: context.dirs.io(name),
             cgroup: context.cgroup(name),
             name: name.to_owned(),
             generation,

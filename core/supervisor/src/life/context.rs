@@ -2,10 +2,11 @@
 //! keel's client and plain data go to the pool of blocking threads.
 //!
 //! Absent on purpose: the config and a way to the loop. A job has what it needs from whoever started it, and returns a value.
-use super::{Launchers, Pulls, RestartCache, sockets};
+use super::{Launchers, Pulls, RestartCache, relayed, sockets};
 use crate::hooks;
 use crate::inside::{self, Inside};
 use crate::probe::Exec;
+use crate::relay::Relays;
 use crate::request::failure;
 use crate::scope;
 use crate::sd_notify;
@@ -68,6 +69,7 @@ pub struct Context {
     /// Turns to kill all of a service's groups.
     pub kills: Semaphore,
     pub pulls: Rc<Pulls>,
+    pub relays: Relays,
     kept: RefCell<BTreeMap<String, RestartCache>>,
     /// Services whose groups saw a kill of all: the next life does not take them over (`Cgroup::kill_if_any` says why).
     killed_in: RefCell<BTreeSet<String>>,
@@ -95,6 +97,7 @@ impl Context {
             plugins,
             hierarchies,
             dirs,
+            relays: Relays::default(),
             warned: RefCell::default(),
             kept: RefCell::default(),
             killed_in: RefCell::default(),
@@ -121,6 +124,22 @@ impl Context {
     /// What the cgroup says before it is removed: OOM kills so far, and whether anybody is left.
     pub fn last_look(&self, name: &str) -> (u64, bool) {
         super::last_look(self.hierarchies, &self.cgroup(name))
+    }
+
+    /// Begins to pass on the output of a service that clients may be attached to; of any other, nothing is done.
+    pub fn relay(&self, config: &Service) {
+        let (name, has_log) = (&config.name, config.logging.driver != sampan_config::schema::LogDriver::None);
+        let begun = match relayed::take(&self.loop_keel, &self.dirs, name, config.stdin_open, has_log) {
+            Ok(Some(parts)) => self.relays.begin(name, parts).map_err(|error| error.to_string()),
+            Ok(None) => Ok(()),
+            Err(problem) => Err(problem.to_string()),
+        };
+        if let Err(error) = begun {
+            tracing::error!(
+                service = name,
+                "its output is not passed on, and nobody can be attached: {error}"
+            );
+        }
     }
 
     /// Says what went wrong beside the way.

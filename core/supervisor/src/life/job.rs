@@ -7,7 +7,7 @@ use super::groups::group;
 use super::reading::{look_at, real_path};
 use super::stdio::{self, Places};
 use super::talk::{self, Launch, Order, Received, Said};
-use super::{of_config, of_io, of_launch, sockets, tag};
+use super::{of_config, of_io, of_launch, relayed, sockets, tag};
 use crate::sd_notify;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -174,6 +174,9 @@ impl Job<'_> {
         let host = launch::host_facts(&spec, &bundle, service, true).map_err(of_io)?;
         let plan = Plan::compile(&spec, &host, &options).map_err(of_config)?;
         let (mut created, folder, oom_before) = self.create(&bundle, &spec, &host, &plan)?;
+        if let Some(master) = created.console.take() {
+            relayed::keep_terminal(self.keel, service, &master)?;
+        }
         for warning in &plan.warnings {
             self.worker.say(&Said::Warning(warning.clone()), &[]).map_err(of_io)?;
         }
@@ -205,7 +208,8 @@ impl Job<'_> {
     ) -> Result<(Created, Folder, u64), Problem> {
         let order = self.order;
         let places = Places { service: &order.service, io: &order.io, logs: &order.logs };
-        let stdio = stdio::open(order.stdio, self.keel, places, stdio::owner(spec, plan))?;
+        let owner = stdio::owner(spec, plan);
+        let stdio = stdio::open(order.stdio, order.relayed, self.keel, places, owner)?;
         let descriptor = self.says_on()?;
         // Nobody hears it any more: then we are ended.
         let warn = |text| drop(self.worker.say(&Said::Warning(text), &[]));

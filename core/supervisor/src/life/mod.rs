@@ -25,6 +25,7 @@
 //! routes) must not outlive it. To keep it, as pods do, would save about a millisecond.
 mod groups;
 pub mod sockets;
+mod relayed;
 mod stdio;
 pub mod talk;
 mod launcher;
@@ -59,6 +60,7 @@ use launcher::Launcher;
 pub use launcher::{Launchers, UnderWay, own_tag};
 pub use process::{end, exit_status, netns_of, reaped, signal};
 pub use pulls::Pulls;
+use relayed::Relayed;
 use stdio::Output;
 pub use stdio::{drop_stdio, lent, reads, write_line};
 use talk::{Launch, Order, Said};
@@ -170,7 +172,9 @@ async fn create_with(
     let killed = context.was_killed_in(&config.name);
     let groups_are_ready = kept.groups.take().is_some_and(|left| !killed && Some(left) == resources);
     let has_hooks = spec.get("hooks").is_some();
+    let relayed = Relayed::of(&spec, config.stdin_open);
     let launch = Launch {
+        relayed,
         bundled: kept.spec.take(),
         groups_are_ready,
         ..order(context, &config, generation, output(&config, &made), has_hooks)
@@ -200,6 +204,9 @@ async fn create_with(
         }
     };
     *kept = Kept { groups: resources, spec: Some(bundled) };
+    if relayed != Relayed::Nothing {
+        context.relay(&config);
+    }
     warnings.iter().for_each(|warning| context.warn(&config.name, warning));
     Ok(Box::new(Created { process, netns, owners: made.owners, image, gate: StartGate(launcher) }))
 }
@@ -222,6 +229,7 @@ fn order(
         sockets: config.sockets.iter().map(|socket| socket.listen.clone()).collect(),
         bundled: None,
         stdio,
+        relayed: Relayed::Nothing,
         hook_log: hook_log(context, config, stdio, has_hooks),
         groups_are_ready: false,
         says_on: config.says_on(),

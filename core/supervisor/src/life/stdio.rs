@@ -3,6 +3,7 @@
 //! Without a plugin for logs a container writes straight into files (`state_dir/logs/X/{stdout,stderr}.log`): nothing of ours stands
 //! between, so nothing can be lost, whoever dies.
 use super::of_io;
+use super::relayed::{self, Relayed};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use sampan_keel::{Keel, LoopKeel};
 use sampan_plan::{Plan, Spec};
@@ -46,7 +47,26 @@ pub struct Places<'a> {
 }
 
 /// Opens the three standard descriptors; `owner` is the container's user as the host numbers it.
-pub fn open(to: Output, keel: &Keel, places: Places<'_>, owner: (u32, u32)) -> Result<Stdio, Problem> {
+pub fn open(
+    to: Output,
+    relayed: Relayed,
+    keel: &Keel,
+    places: Places<'_>,
+    owner: (u32, u32),
+) -> Result<Stdio, Problem> {
+    let log = to_the_log(to, keel, places, owner)?;
+    match relayed {
+        Relayed::Nothing if relayed::are_left(places.io) => {
+            relayed::let_go(keel, places.io, places.service);
+            Ok(log)
+        }
+        Relayed::Nothing => Ok(log),
+        Relayed::Pipes | Relayed::Terminal => relayed::between(relayed, to, keel, places, owner, log),
+    }
+}
+
+/// With nothing in between.
+fn to_the_log(to: Output, keel: &Keel, places: Places<'_>, owner: (u32, u32)) -> Result<Stdio, Problem> {
     let null = |flags| sampan_runtime::kernel::stdio::null(flags).map_err(of_io);
     let Places { service, io, logs } = places;
     let input = null(OFlags::RDONLY)?;
@@ -76,24 +96,38 @@ fn fifo(
     owner: (u32, u32),
 ) -> Result<(OwnedFd, OwnedFd), Problem> {
     let path = folder.join(stream);
-    match rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        Err(error) => return Err(Problem::Io(format!("cannot make {}: {error}", path.display()))),
-    }
-    let opened = |error: rustix::io::Errno| Problem::Io(format!("cannot open {}: {error}", path.display()));
-    let theirs = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
-        .map_err(opened)?;
-    // /dev/stdout can be opened again by the user it belongs to.
-    let (uid, gid) = (rustix::fs::Uid::from_raw(owner.0), rustix::fs::Gid::from_raw(owner.1));
-    let _ = rustix::fs::fchown(&theirs, Some(uid), Some(gid));
+    make_fifo(&path)?;
+    let theirs = open_fifo(&path, OFlags::RDWR, Some(owner))?;
     let ours = match keel.fetch(&key(service, stream)).map_err(of_io)? {
         Some(ours) => ours,
         None => open_end(keel, folder, service, stream).map_err(|unopened| match unopened {
-            Unopened::Missing => opened(rustix::io::Errno::NOENT),
+            Unopened::Missing => opened(&path)(rustix::io::Errno::NOENT),
             Unopened::Problem(problem) => problem,
         })?,
     };
     Ok((theirs, ours))
+}
+
+pub(super) fn make_fifo(path: &Path) -> Result<(), Problem> {
+    match rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(Problem::Io(format!("cannot make {}: {error}", path.display()))),
+    }
+}
+
+/// `owner`: of the end that is for a container, whose /dev/stdout can be opened again by the user it belongs to.
+pub(super) fn open_fifo(path: &Path, flags: OFlags, owner: Option<(u32, u32)>) -> Result<OwnedFd, Problem> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let end = rustix::fs::open(path, flags, Mode::empty()).map_err(opened(path))?;
+    if let Some((uid, gid)) = owner {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        let _ = rustix::fs::fchown(&end, Some(uid), Some(gid));
+    }
+    Ok(end)
+}
+
+pub(super) fn opened(path: &Path) -> impl Fn(rustix::io::Errno) -> Problem {
+    move |error| Problem::Io(format!("cannot open {}: {error}", path.display()))
 }
 
 /// The read ends of a container that runs already, and whether nobody had held them: the holder and the keel were killed
@@ -121,7 +155,7 @@ pub fn reads(keel: &LoopKeel, folder: &Path, service: &str) -> (Vec<(Role, Owned
 }
 
 /// By what the keel knows the read end of a stream.
-fn key(service: &str, stream: &str) -> String {
+pub(super) fn key(service: &str, stream: &str) -> String {
     format!("io/{service}/{stream}")
 }
 
@@ -170,6 +204,7 @@ pub fn write_line(pipe: &OwnedFd, line: &str) -> bool {
 
 /// Lets go of a service's FIFOs.
 pub fn drop_stdio(keel: &Keel, folder: &Path, service: &str) {
+    relayed::let_go(keel, folder, service);
     for stream in ["stdout", "stderr"] {
         let _ = keel.keep(&key(service, stream), None);
     }
@@ -186,13 +221,13 @@ pub fn owner(spec: &Spec<'_>, plan: &Plan<'_>) -> (u32, u32) {
     (id(uid, &plan.parent.uid_mappings), id(gid, &plan.parent.gid_mappings))
 }
 
-fn append(path: &Path) -> Result<OwnedFd, Problem> {
+pub(super) fn append(path: &Path) -> Result<OwnedFd, Problem> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
         .map_err(|error| Problem::Io(format!("cannot open {}: {error}", path.display())))
 }
 
-fn make_folder(path: &Path) -> Result<(), Problem> {
+pub(super) fn make_folder(path: &Path) -> Result<(), Problem> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)

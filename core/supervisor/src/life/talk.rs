@@ -8,6 +8,7 @@
 //! ```
 //! A record is the length of its head, its head as JSON, and a text that needs no escaping (the spec). One that is too long for
 //! a record of the socket travels in a memfd, as its last descriptor.
+use super::relayed::Relayed;
 use super::stdio::Output;
 use crate::hooks;
 use crate::source::{Files, Read};
@@ -63,6 +64,7 @@ pub struct Launch {
     /// Of what the bundle says, if that is known.
     pub bundled: Option<Digest>,
     pub stdio: Output,
+    pub relayed: Relayed,
     pub hook_log: hooks::Log,
     /// The groups are those of the life before, with the same limits.
     pub groups_are_ready: bool,

@@ -2,6 +2,7 @@
 //!
 //! A handler turns a request into a message for the loop and waits for its answer; it decides nothing. Who may ask is decided
 //! by the peer's credentials, looked at once per connection, whatever the file's mode says (`callers`).
+mod attach;
 mod reads;
 mod stores;
 
@@ -101,7 +102,7 @@ async fn once(seen: Arc<Mutex<Seen>>, request: HttpRequest, next: Next) -> Respo
     let id = request.headers().get(api::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
     let path = request.uri().path();
     let is_goal = ["/v1/up", "/v1/down", "/v1/apply"].contains(&path)
-        || ["/stop", "/pause", "/update"].iter().any(|verb| path.ends_with(verb));
+        || ["/stop", "/pause", "/update", "/attach"].iter().any(|verb| path.ends_with(verb));
     let is_new = is_goal
         || request.method() == Method::GET
         || seen.lock().unwrap_or_else(PoisonError::into_inner).begin(id);
@@ -140,6 +141,7 @@ fn routes(send: Send) -> Router {
         .route("/v1/services/{name}/unpause", post(|send, name| pause(send, name, false)))
         .route("/v1/services/{name}/update", post(update))
         .route("/v1/services/{name}/reload", post(reload))
+        .route("/v1/services/{name}/attach", post(attach::attach))
         .route("/v1/up", post(up))
         .route("/v1/down", post(down))
         .route("/v1/apply", post(apply))

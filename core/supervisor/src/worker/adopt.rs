@@ -62,6 +62,9 @@ fn adopt(worker: &mut Worker, replay: &Replay) {
         let hooked = hooks.remove(name).is_some();
         take_up(worker, &executed, name, record, child, hooked);
     }
+    for entry in worker.fleet.entries.values().filter(|entry| entry.machine.state.has_life()) {
+        worker.context.relay(entry.config());
+    }
     for child in hooks.into_values().flatten() {
         worker.context.end_stray(child);
     }

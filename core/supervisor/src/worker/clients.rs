@@ -111,6 +111,7 @@ impl Worker {
             Request::Secrets(answer) => send(answer, Ok(self.secrets())),
             Request::Networks(answer) => self.networks(answer),
             Request::Events { since, answer } => send(answer, self.events(since)),
+            Request::Attach { name, answer } => send(answer, self.attach(&name)),
             Request::Logs { services, follow, tail, answer } => {
                 if let Some(unknown) = services.iter().find(|name| self.fleet.get(name).is_none()) {
                     return send(answer, Err(self.no_such(unknown)));
@@ -400,7 +401,7 @@ impl Worker {
         None
     }
 
-    fn no_such(&self, name: &str) -> api::Failure {
+    pub(super) fn no_such(&self, name: &str) -> api::Failure {
         no_such("service", name, &self.fleet.entries.keys().map(|name| &**name).collect::<Vec<_>>())
     }
 }

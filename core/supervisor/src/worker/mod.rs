@@ -14,6 +14,7 @@
 mod act;
 mod adopt;
 mod apply;
+mod attach;
 mod behind;
 mod boot;
 mod bound;
@@ -370,6 +371,7 @@ impl Worker {
         }
         let lived = live.started_at.and_then(|at| at.elapsed().ok());
         let ended = Ended { exit, lived, oom_kills };
+        self.context.relays.note_exit(name, exit);
         if let Some(entry) = self.fleet.get_mut(name) {
             match entry.is_being_started() {
                 true => entry.untold = Some(ended),

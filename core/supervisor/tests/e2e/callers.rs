@@ -61,6 +61,7 @@ fn members_of_the_groups_may_command_and_look_and_nobody_else() {
             &["restart", "a"][..],
             &["stop", "a"],
             &["kill", "a"],
+            &["attach", "a"],
             &["up"],
             &["apply"],
             &["down"],

@@ -16,6 +16,7 @@ macro_rules! world {
 mod applied;
 mod apply;
 mod callers;
+mod attach;
 mod attack;
 mod background;
 mod chaos;
@@ -55,6 +56,7 @@ mod stores;
 mod steps;
 mod socket;
 mod sockets;
+mod terminal;
 mod userns;
 mod verbs;
 mod why;
