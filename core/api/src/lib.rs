@@ -27,6 +27,7 @@
 //! | `POST /v1/services/NAME/update` | [`Update`] -> [`Done`] |
 //! | `POST /v1/services/NAME/attach` | frames, after an upgrade of the connection ([`attach`]) |
 //! | `POST /v1/services/NAME/reload` | [`Done`], when the service has said that it is ready again, or need not |
+//! | `POST /v1/services/NAME/run` | [`Run`] -> [`Done`] of the one-off, when it has started or it is clear that it will not |
 //! | `POST /v1/up` | [`Up`] -> [`Done`] |
 //! | `POST /v1/apply` | [`Apply`] -> [`Applied`] |
 //! | `POST /v1/down` | [`Done`], sent when the last container is gone |
@@ -44,8 +45,9 @@
 #![forbid(unsafe_code)]
 
 pub mod attach;
-
+pub mod run;
 pub mod types;
+pub use run::*;
 pub use types::*;
 
 /// The header of a request's number: 1 to 64 letters and digits that the client chose at random.

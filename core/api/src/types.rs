@@ -48,6 +48,13 @@ pub struct Status {
     /// When it begins by its `schedule`, RFC 3339; none without one, and while it is stopped by hand.
     #[serde(default)]
     pub next_run: Option<String>,
+    /// Of what has failed before its program ran, the exit code that docker has for that: 127 no such program, 126 one that cannot
+    /// be executed, 125 all else.
+    #[serde(default)]
+    pub not_started: Option<u8>,
+    /// Of a one-off (`sampanctl run`): the service whose settings it has.
+    #[serde(default)]
+    pub one_off_of: Option<String>,
 }
 
 /// Reply of `GET /v1/services/NAME`.
@@ -152,7 +159,7 @@ pub struct Loop {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Turn {
     pub took_us: u64,
-    /// The kind of its first message: `start`, `service`, `created`, `started`, `discarded`, `exited`, `probed`, `notified`, `taken`,
+    /// The kind of its first message: `start`, `service`, `created`, `started`, `discarded`, `client-left`, `exited`, `probed`, `notified`, `taken`,
     /// `watchdog`, `request`, `order`, `config`, `froze`, `reloaded`, `clock`, `updated`, `gate`, `hurry` or `give-up`; empty if there
     /// was no turn.
     pub first: String,

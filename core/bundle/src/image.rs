@@ -47,6 +47,8 @@ pub struct Ask {
     covered: Vec<String>,
     /// The service says who runs.
     has_user: bool,
+    /// Whose the image's volumes are.
+    owner: String,
     makes: Makes,
 }
 
@@ -127,6 +129,7 @@ impl Ask {
             kept: (image.mode == RootMode::Rw).then(|| kept(state_dir, &service.name)),
             covered: volumes.chain(service.tmpfs.iter().map(|tmpfs| &tmpfs.target)).cloned().collect(),
             has_user: service.sets("user"),
+            owner: service.owner().to_owned(),
             makes: Makes::All,
         }
     }
@@ -173,15 +176,16 @@ impl Ask {
         // As paths: an image's may end with a slash.
         let is_covered = |target: &String| self.covered.iter().any(|at| Path::new(at) == Path::new(target));
         let volumes = config.volumes.iter().filter(|target| !is_covered(target));
-        let volumes = volumes.map(|target| self.volume(service, target, &root)).collect();
+        let volumes = volumes.map(|target| self.volume(target, &root)).collect();
         let (reference, kept, makes) = (self.reference.clone(), self.kept.clone(), self.makes);
         Ok(Found { image: Image { reference, digest, layers, kept, config, volumes, makes }, root, user })
     }
 
     /// As the folder is in the image, so is the volume on it when it is made.
-    fn volume(&self, service: &str, target: &str, root: &Root) -> ImageVolume {
+    fn volume(&self, target: &str, root: &Root) -> ImageVolume {
         // No name of `[volumes]` has a `+`.
-        let path = self.volumes.join(format!("{service}{}", target.trim_end_matches('/').replace('/', "+")));
+        let owner = &self.owner;
+        let path = self.volumes.join(format!("{owner}{}", target.trim_end_matches('/').replace('/', "+")));
         let (uid, gid, mode) = root.owner(target).unwrap_or((0, 0, 0o755));
         ImageVolume { target: target.to_owned(), folder: Make { path, uid, gid, mode } }
     }

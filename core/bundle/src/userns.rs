@@ -42,6 +42,8 @@ pub enum Ask {
     Auto {
         /// Where it stands who has which range.
         folder: PathBuf,
+        /// Whose range it is.
+        owner: String,
         keeps: bool,
     },
     Maps(IdMaps),
@@ -64,7 +66,10 @@ impl Ask {
     pub fn of(service: &Service, state_dir: &Path) -> Option<Ask> {
         match &service.security.userns {
             UserNamespace::None => None,
-            UserNamespace::Auto => Some(Ask::Auto { folder: folder(state_dir), keeps: true }),
+            UserNamespace::Auto => {
+                let (folder, owner) = (folder(state_dir), service.owner().to_owned());
+                Some(Ask::Auto { folder, owner, keeps: true })
+            }
             UserNamespace::Maps(maps) => Some(Ask::Maps(maps.clone())),
         }
     }
@@ -72,15 +77,15 @@ impl Ask {
     #[must_use]
     pub fn changing_nothing(self) -> Ask {
         match self {
-            Ask::Auto { folder, .. } => Ask::Auto { folder, keeps: false },
+            Ask::Auto { folder, owner, .. } => Ask::Auto { folder, owner, keeps: false },
             Ask::Maps(_) => self,
         }
     }
 
     pub fn look(&self, service: &str, warnings: &mut Vec<String>) -> Result<IdMaps, Error> {
-        let (folder, keeps) = match self {
+        let (folder, owner, keeps) = match self {
             Ask::Maps(maps) => return Ok(maps.clone()),
-            Ask::Auto { folder, keeps } => (folder, *keeps),
+            Ask::Auto { folder, owner, keeps } => (folder, owner, *keeps),
         };
         let ranges = ranges().map_err(|Lacking { path, why }| {
             let lines = OWNERS.first().map_or(String::new(), |owner| format!("{owner}:1000000:{SIZE}"));
@@ -88,7 +93,7 @@ impl Ask {
                 "add a line like {lines} to /etc/subuid and to /etc/subgid: ids that nothing else on this host has"
             ))
         })?;
-        let taken = taken(folder, service, &ranges, keeps);
+        let taken = taken(folder, owner, &ranges, keeps);
         let (range, shared) =
             taken.map_err(|e| Error::new(service, KEY, "note its ids in").path(folder).because(&e))?;
         if let Some(other) = shared {

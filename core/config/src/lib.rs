@@ -53,6 +53,7 @@ pub use decode::{CAPABILITIES, DEFAULT};
 pub use diagnostic::Diagnostic;
 pub use file::read_text;
 pub use inputs::{Builtin, Inputs, Tell, zone};
+pub use known::is_name;
 pub use sampan_runtime::kernel::trust::plain;
 pub use schema::Config;
 

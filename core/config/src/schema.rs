@@ -137,6 +137,9 @@ pub struct Service {
     /// The service's name: also the container's id.
     #[serde(skip)]
     pub name: String,
+    /// Of a one-off: the service whose settings it has. No service of config.toml has this.
+    #[serde(skip)]
+    pub of: Option<String>,
     #[serde(flatten)]
     pub source: Source,
     pub entrypoint: Vec<String>,
@@ -228,6 +231,11 @@ impl Service {
             Notify::Ready => Some(SaysOn::Socket),
             Notify::None | Notify::Healthy => (!self.watchdog.is_zero()).then_some(SaysOn::Socket),
         }
+    }
+
+    /// By what it is known whose ids and whose image's volumes it has: a one-off shares them with its service.
+    pub fn owner(&self) -> &str {
+        self.of.as_deref().unwrap_or(&self.name)
     }
 
     /// entrypoint and command, joined: what the container runs. Empty only with a bundle or an image.

@@ -156,6 +156,9 @@ pub enum Verb {
     Exec(Exec),
     /// Join a service's output, and type to it if it has stdin_open; ends with it, by its exit code
     Attach(Attach),
+    /// Run a container of its own once, with a service's settings and another command; ends with its exit code (125: it was not started,
+    /// 126 or 127: its program could not be)
+    Run(Run),
     /// Copy files and folders into a service, or out of it
     Cp(Cp),
     /// Read the config again and apply what changed
@@ -269,6 +272,48 @@ pub struct Attach {
     /// Without a terminal: pass the signals that are sent to us on to it, as Ctrl-C
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub sig_proxy: bool,
+}
+
+/// What is run once, and how.
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// Nothing stays of it when it has ended; else the last ten can be asked about
+    #[arg(long)]
+    pub rm: bool,
+    /// On its own: print its name, and do not wait for it
+    #[arg(short, long)]
+    pub detach: bool,
+    /// For docker's `-it`; standard input is always passed on
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give it a terminal: not yet
+    #[arg(short, long, conflicts_with = "detach")]
+    pub tty: bool,
+    /// For compose's `-T`: it has no terminal anyway
+    #[arg(short = 'T', long = "no-tty")]
+    pub no_tty: bool,
+    /// Add to the environment, NAME alone as it is here (repeatable)
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// As this user, a name or a number
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// In this folder of the container
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Call it so [default: SERVICE-run-NUMBER]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Neither start nor wait for what the service depends on
+    #[arg(long)]
+    pub no_deps: bool,
+    /// Publish the service's ports
+    #[arg(long)]
+    pub service_ports: bool,
+    pub service: String,
+    /// In the place of the service's `command`; its `entrypoint` stays
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
 }
 
 /// Limits as in config.toml.

@@ -27,6 +27,8 @@ mod copy;
 
 mod attach;
 
+mod one_off;
+
 mod verbs;
 
 use args::Args;
@@ -61,10 +63,9 @@ fn main() -> ExitCode {
 }
 
 /// What other programs call it, and what it is here.
-const ELSEWHERE: [(&[&str], &str); 9] = [
+const ELSEWHERE: [(&[&str], &str); 8] = [
     (&["list", "ls"], "`sampanctl ps` lists the services"),
     (&["daemon-reload"], "`sampanctl apply` reads the config again"),
-    (&["run"], "`sampanctl exec` runs a program in a service, `sampan run --image` a container of its own"),
     (&["log", "journal"], "`sampanctl logs` shows output, `sampanctl events` what happened"),
     (&["rm", "remove", "delete"], "take the service out of config.toml, then `sampanctl apply`"),
     (&["create", "enable"], "write the service into config.toml, then `sampanctl up`"),
@@ -107,7 +108,6 @@ mod tests {
         for (verb, says) in [
             ("list", "tip: `sampanctl ps` lists the services"),
             ("daemon-reload", "tip: `sampanctl apply`"),
-            ("run", "tip: `sampanctl exec` runs a program in a service"),
             ("rm", "tip: take the service out of config.toml"),
             ("pull", "tip: images: `sampanctl image help`"),
             ("strat", "a similar subcommand exists: 'start'"),

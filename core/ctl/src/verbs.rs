@@ -5,6 +5,7 @@ use crate::attach;
 use crate::client::{self, Error};
 use crate::copy;
 use crate::looks;
+use crate::one_off;
 use crate::print;
 use crate::signals;
 use crate::stores;
@@ -64,6 +65,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         }
         Verb::Exec(with) => return exec(ask, with),
         Verb::Attach(with) => return attach::attach(ask, with),
+        Verb::Run(with) => return one_off::run(ask, with),
         Verb::Cp(with) => return copy::cp(ask, with),
         Verb::Apply { dry_run } => {
             let body = to_json(&api::Apply { dry_run: *dry_run });

@@ -35,6 +35,8 @@ pub struct Journal {
     first: u64,
     next: u64,
     services: HashMap<String, u32>,
+    /// The number of the next service.
+    next_service: u32,
     queue: VecDeque<(Record, String)>,
     failing: Option<Errno>,
     lost: u64,
@@ -133,6 +135,7 @@ impl Journal {
             first: 1,
             next: 1,
             services: HashMap::new(),
+            next_service: 0,
             queue: VecDeque::new(),
             failing: None,
             lost: 0,
@@ -192,6 +195,11 @@ impl Journal {
             Some(errno) => Health::Behind { waiting: self.queue.len(), lost: self.lost, errno },
             None => Health::Good,
         }
+    }
+
+    /// It has left for good: its records go as they grow old, and the last of them with the others.
+    pub fn forget(&mut self, service: &str) {
+        self.services.remove(service);
     }
 
     /// The number of the next record.
@@ -349,9 +357,10 @@ impl Journal {
     /// A new file with the last `HISTORY` records of each service and the newest `keep` of all, then in the old one's place.
     fn rewrite(&mut self, keep: usize) -> Result<(), Errno> {
         let newest = self.lines.len().saturating_sub(keep);
+        let known: HashSet<u32> = self.services.values().copied().collect();
         // Of each service, where its last ones begin.
         let mut last: HashMap<u32, (usize, u64)> = HashMap::new();
-        for line in self.lines.iter().rev() {
+        for line in self.lines.iter().rev().filter(|line| known.contains(&line.service)) {
             let (kept, from) = last.entry(line.service).or_default();
             if *kept < HISTORY {
                 (*kept, *from) = (*kept + 1, line.seq);
@@ -365,7 +374,7 @@ impl Journal {
             record::line(&Header { journal: record::VERSION, boot: self.boot.clone() }).into_bytes();
         let mut lines = Vec::new();
         for (index, line) in self.lines.iter().enumerate() {
-            if index < newest && last.get(&line.service).is_some_and(|(_, from)| line.seq < *from) {
+            if index < newest && last.get(&line.service).is_none_or(|(_, from)| line.seq < *from) {
                 continue;
             }
             let begin = line.at as usize;
@@ -440,7 +449,8 @@ impl Journal {
         if let Some(number) = self.services.get(name) {
             return *number;
         }
-        let number = self.services.len() as u32;
+        let number = self.next_service;
+        self.next_service += 1;
         self.services.insert(name.to_owned(), number);
         number
     }

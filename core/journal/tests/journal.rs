@@ -197,6 +197,24 @@ fn compaction_keeps_the_newest_and_the_last_ones_of_each_service() {
     assert_eq!(numbers(journal.since(total + 1).unwrap()), Vec::<u64>::new());
 }
 
+/// Containers that are run once come and go with names of their own.
+#[test]
+fn what_has_left_for_good_goes_with_the_records_of_its_time() {
+    let folder = Folder::new();
+    let (mut journal, ..) = open(&folder.0);
+    journal.append(&entry("stays", "running", &Value::Null));
+    for n in 0..4 * KEEP {
+        let name = format!("once-{n}");
+        journal.append(&entry(&name, "stopped", &Value::Null));
+        journal.forget(&name);
+    }
+    assert_eq!(journal.last_of("stays", 1).unwrap().len(), 1);
+    drop(journal);
+    let (_, last, _) = open(&folder.0);
+    assert!(last.contains_key("stays"));
+    assert!(last.len() < 3 * KEEP, "{} are known", last.len());
+}
+
 #[test]
 fn a_full_disk_is_reported_and_nothing_is_lost() {
     // The limit on a file's size stands in for the disk. It is this process's, so the test has one of its own.

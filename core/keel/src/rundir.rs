@@ -28,9 +28,11 @@ const GROUPS: &str = "sampand.groups";
 const CONTAINERS: &str = "containers";
 /// The config that was applied last.
 pub const APPLIED: &str = "applied.json";
+/// Containers that are run once, beside the services of the config: a folder each.
+pub const ONE_OFFS: &str = "one-offs";
 /// All that sampand ever makes in a run folder, and beside each the one that was to replace it. Nothing else is touched when
 /// it is cleared: the folder's name comes from a file that somebody wrote by hand.
-const OURS: [&str; 13] = [
+const OURS: [&str; 14] = [
     CONTAINERS,
     "bundles",
     "init",
@@ -38,6 +40,7 @@ const OURS: [&str; 13] = [
     "io",
     "notify",
     "requests",
+    ONE_OFFS,
     "plugins",
     "journal",
     "cgroup_parent",

@@ -26,6 +26,8 @@ pub enum Down {
     Hand,
     /// It left the config.
     Removed,
+    /// The client in whose foreground it ran is gone.
+    Client,
 }
 
 /// Who wants it stopped and started again.
@@ -136,6 +138,7 @@ impl fmt::Display for Down {
             Down::Idle => "not asked for",
             Down::Hand => "stopped by hand",
             Down::Removed => "removed from the config",
+            Down::Client => "its client is gone",
         })
     }
 }
@@ -143,7 +146,7 @@ impl fmt::Display for Down {
 impl Down {
     #[must_use]
     pub fn parse(text: &str) -> Option<Down> {
-        [Down::Idle, Down::Hand, Down::Removed].into_iter().find(|d| d.to_string() == text)
+        [Down::Idle, Down::Hand, Down::Removed, Down::Client].into_iter().find(|d| d.to_string() == text)
     }
 }
 

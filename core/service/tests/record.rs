@@ -74,7 +74,7 @@ fn exit() -> impl Strategy<Value = Exit> {
 }
 
 fn down() -> impl Strategy<Value = Down> {
-    prop::sample::select(vec![Down::Idle, Down::Hand, Down::Removed])
+    prop::sample::select(vec![Down::Idle, Down::Hand, Down::Removed, Down::Client])
 }
 
 fn problem() -> impl Strategy<Value = Problem> {

@@ -35,12 +35,18 @@ pub enum Right {
     Nothing,
     Look,
     Command,
+    /// Any program, as any user and with all that a service may: it is to command the host.
+    Run,
 }
 
 /// What a request asks for. The config shows what the environment of services holds, which may be passwords. A path is compared as the
 /// router does it: no other spelling, with a `%`, leads there.
 pub fn needed(method: &Method, path: &str) -> Right {
-    if method == Method::GET && path != "/v1/config" { Right::Look } else { Right::Command }
+    match *method {
+        Method::GET if path != "/v1/config" => Right::Look,
+        Method::POST if path.starts_with("/v1/services/") && path.ends_with("/run") => Right::Run,
+        _ => Right::Command,
+    }
 }
 
 /// Who is at the other end of a connection.
@@ -48,19 +54,22 @@ pub fn needed(method: &Method, path: &str) -> Right {
 pub struct Peer {
     /// None: the kernel did not say.
     uid: Option<u32>,
+    /// As we see it; none where we do not.
+    pub pid: Option<i32>,
     /// Its own and the supplementary ones.
     groups: Vec<u32>,
 }
 
 impl Peer {
     pub fn of(socket: &UnixStream) -> Peer {
-        let Ok(cred) = socket.peer_cred() else { return Peer { uid: None, groups: Vec::new() } };
+        let Ok(cred) = socket.peer_cred() else { return Peer { uid: None, pid: None, groups: Vec::new() } };
         let mut groups = fence::peer_groups(socket).unwrap_or_else(|error| {
             tracing::warn!(uid = cred.uid(), "cannot learn a caller's supplementary groups: {error}");
             Vec::new()
         });
         groups.push(cred.gid());
-        Peer { uid: Some(cred.uid()), groups }
+        let pid = cred.pid().filter(|pid| *pid > 0);
+        Peer { uid: Some(cred.uid()), pid, groups }
     }
 
     pub fn right(&self, groups: Groups) -> Right {
@@ -68,7 +77,7 @@ impl Peer {
         let is_in = |group: Option<u32>| group.is_some_and(|group| self.groups.contains(&group));
         match self.uid {
             None => Right::Nothing,
-            Some(uid) if uid == 0 || uid == own => Right::Command,
+            Some(uid) if uid == 0 || uid == own => Right::Run,
             Some(_) if is_in(groups.admin) => Right::Command,
             Some(_) if is_in(groups.read) => Right::Look,
             Some(_) => Right::Nothing,

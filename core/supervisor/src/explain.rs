@@ -55,7 +55,7 @@ pub fn explain(known: &Known<'_>) -> String {
         State::Stopped { .. } if known.generation == 0 => never_started(known),
         State::Stopped { why: Rest::Shutdown } => format!("{name} is stopped because sampand ends."),
         State::Stopped { why: Rest::Down(_) } => {
-            format!("{name} is stopped: its last run {ended}. `sampanctl start {name}` starts it.")
+            format!("{name} is stopped: its last run {ended}.{}", starts(known))
         }
         State::Waiting { on, .. } => format!("{name} {}.{before}", waits(on, known.awaited.as_deref())),
         State::Creating { .. } | State::Created { .. } => format!("{name} is being started.{before}"),
@@ -92,6 +92,9 @@ fn comes(known: &Known<'_>) -> String {
 
 fn never_started(known: &Known<'_>) -> String {
     let name = &known.config.name;
+    if known.config.of.is_some() {
+        return format!("{name} was stopped before it started.");
+    }
     let because = match (known.config.autostart, known.starts_by_itself) {
         (false, _) => "autostart = false",
         (true, false) => "none of its profiles is active",
@@ -144,9 +147,18 @@ fn failed(why: &Failure, last: Option<String>) -> String {
     }
 }
 
+/// How it is started by hand; a one-off runs once.
+fn starts(known: &Known<'_>) -> String {
+    match known.config.of {
+        Some(_) => String::new(),
+        None => format!(" `sampanctl start {}` starts it.", known.config.name),
+    }
+}
+
 fn again(known: &Known<'_>) -> String {
     let name = &known.config.name;
     match known.state {
+        _ if known.config.of.is_some() => "It is run once, and not again.".into(),
         State::Failed { why: Failure::Problem(sampan_service::Problem::Config(_)) } => {
             "Mend the config, then `sampanctl apply`.".into()
         }

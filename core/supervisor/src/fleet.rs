@@ -16,7 +16,7 @@ use sampan_keel::Handle;
 use sampan_plugin_host::Ctx;
 use sampan_service::graph::{Graph, Need};
 use sampan_service::limits::Bucket;
-use sampan_service::{Down, Exit, Ms, Rest, State, Status, WaitFor, Wanted};
+use sampan_service::{Down, Exit, Failure, Ms, Problem, Rest, State, Status, WaitFor, Wanted};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -162,6 +162,8 @@ impl Entry {
             exit_code: machine.last_exit.and_then(|exit| exit.number()),
             labels: self.config().labels.clone(),
             next_run: self.next_run.map(|at| at.to_string()),
+            not_started: not_started(&machine.state),
+            one_off_of: self.config().of.clone(),
         }
     }
 
@@ -247,6 +249,22 @@ impl Entry {
     }
 }
 
+/// As docker run ends where it could not run what it was to.
+fn not_started(state: &State) -> Option<u8> {
+    let State::Failed { why } = state else { return None };
+    match why {
+        Failure::Problem(Problem::Exec(text)) if is_no_program(text) => Some(127),
+        Failure::Problem(Problem::Exec(_)) => Some(126),
+        Failure::Problem(_) | Failure::StartTimeout => Some(125),
+        Failure::Exit(_) | Failure::Attempts(_) | Failure::Unhealthy | Failure::Oom => None,
+    }
+}
+
+/// By the runtime's words for it (`sampan_runtime::error::Error::exec`).
+fn is_no_program(text: &str) -> bool {
+    ["not found in $PATH", "no such file or directory"].iter().any(|words| text.contains(words))
+}
+
 fn mounts(config: &schema::Service) -> Vec<api::Mount> {
     let mount = |kind: &str, source: String, target: &str, read_only| api::Mount {
         kind: kind.into(),
@@ -317,7 +335,7 @@ impl Fleet {
     }
 }
 
-/// Who needs whom. The config has no cycles and no unknown names: `config::load` refuses both.
+/// Who needs whom. The config has no cycles and no unknown names: `config::load` refuses both. What a one-off needs may have left.
 pub fn graph(config: &Config) -> Graph {
     let need = |(on, how): (&String, &schema::Dependency)| Need {
         on: on.clone(),
@@ -326,7 +344,11 @@ pub fn graph(config: &Config) -> Graph {
         restart: how.restart,
         bind: how.bind,
     };
-    let needs = |service: &schema::Service| service.depends_on.iter().map(need).collect();
+    let is_there = |(on, _): &(&String, &schema::Dependency)| config.services.contains_key(*on);
+    let needs = |service: &schema::Service| {
+        let all = service.depends_on.iter();
+        all.filter(|need| service.of.is_none() || is_there(need)).map(need).collect()
+    };
     let all = config.services.iter().map(|(name, service)| (name.clone(), needs(service))).collect();
     Graph::new(all).unwrap_or_default()
 }

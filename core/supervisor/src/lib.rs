@@ -22,6 +22,7 @@ pub mod source;
 mod places;
 pub mod applied;
 pub mod settings;
+pub mod one_off;
 
 // What is done with containers: functions that return values, and know nothing of the loop.
 pub mod hooks;

@@ -42,6 +42,10 @@ pub enum Message {
     Discarded {
         name: String,
     },
+    /// The client in whose foreground a one-off runs is gone.
+    ClientLeft {
+        name: Arc<str>,
+    },
     /// The pidfd of a main process is readable.
     Exited {
         name: Arc<str>,
@@ -95,6 +99,7 @@ impl Message {
             Message::Created { .. } => "created",
             Message::Started { .. } => "started",
             Message::Discarded { .. } => "discarded",
+            Message::ClientLeft { .. } => "client-left",
             Message::Exited { .. } => "exited",
             Message::Probed(_) => "probed",
             Message::Notified { .. } => "notified",

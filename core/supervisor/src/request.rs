@@ -43,6 +43,13 @@ pub enum Request {
         name: String,
         answer: Answer<api::Why>,
     },
+    /// A one-off with the settings of `of`, for the process `peer`.
+    Run {
+        of: String,
+        run: Box<api::Run>,
+        peer: Option<i32>,
+        answer: Answer<api::Done>,
+    },
     Start {
         name: String,
         detach: bool,

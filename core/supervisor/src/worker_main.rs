@@ -1,5 +1,6 @@
 //! From process start to the loop and back: folders, journal, plugins, adoption, then the loop, then the end.
 use crate::life::{Context, Dirs};
+use crate::one_off;
 use crate::source::Source;
 use crate::task::Task;
 use crate::view::{Output, View};
@@ -110,6 +111,8 @@ async fn start(
     crate::asks::forward(opened.asks, opened.back, send.clone());
     let plugins = Arc::new(opened.plugins);
     let Configs { first: config, then } = configs;
+    let one_offs = one_off::kept::load(&config.supervisor.run_dir, &claim.boot_id);
+    let marked = one_off::kept::marked(&config.supervisor.state_dir);
     view.names(config.services.keys().map(String::as_str));
     let follow = follow::wanted(&config, &view);
     let logged = config.services.values().any(|service| service.logging.driver != LogDriver::None);
@@ -118,6 +121,7 @@ async fn start(
     let mut worker = Worker::new(Begin {
         context: context.clone(),
         config,
+        one_offs,
         source,
         send: send.clone(),
         journal,
@@ -126,6 +130,7 @@ async fn start(
         run: record::run().map_err(|error| format!("cannot read when the keel started: {error}"))?,
     });
     worker.adopt(&replay);
+    worker.sweep_one_offs(&replay, marked);
     worker.synchronize().await;
     let (ending, orders) = keel.orders().map_err(|e| e.to_string())?;
     // First, so that nothing is started in a shutdown that goes on.
@@ -200,6 +205,7 @@ async fn end(
 ) -> u8 {
     let context = worker.context();
     if outcome == Outcome::Stopped {
+        worker.forget_one_offs().await;
         for failure in context.plugins.shutdown().await {
             tracing::warn!("{failure}");
         }

@@ -22,6 +22,7 @@ use sampan_plugin::testing::{Event, Rig};
 use sampan_plugin::types::{Container, Role};
 use serde_json::{Value, json};
 
+use crate::crash::start_with;
 use crate::world::{Fifo, Folder, kept_and_dropped, lines, soon};
 
 pub type Entry = BTreeMap<String, Vec<u8>>;
@@ -96,13 +97,7 @@ fn settings() -> Settings {
 }
 
 fn start(dir: &Folder, spool: Spool, settings: Settings, pipes: [Option<std::os::fd::OwnedFd>; 2]) -> Engine {
-    let journal = Arc::new(Journal::new(dir.0.join("socket")));
-    let places = Places { dir: dir.0.join("logs"), journal };
-    let engine = Engine::start(places, spool, Box::new(|_, _, _| ())).unwrap();
-    let pipes = pipes.map(|pipe| pipe.map(Arc::new));
-    let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
-    engine.attach(attachment).blocking_recv().unwrap().unwrap();
-    engine
+    start_with(&dir.0.join("logs"), spool, settings, pipes)
 }
 
 #[test]

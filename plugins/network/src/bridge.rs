@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use crate::addresses::{Mac, Subnet, hash};
 use crate::link::{
     DOOMED, GROUP, IFF_UP, IFLA_ADDRESS, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_MASTER,
-    IFLA_MTU, INFO_DATA, INFO_KIND, INFO_SLAVE_DATA, INFO_SLAVE_KIND, LINK, RTM_DELLINK, RTM_NEWLINK, alias,
-    link, link_part, set_group,
+    IFLA_MTU, INFO_DATA, INFO_KIND, INFO_SLAVE_DATA, INFO_SLAVE_KIND, LINK, Link, RTM_DELLINK, RTM_NEWLINK,
+    alias, link, link_part, set_group,
 };
 use crate::netlink::{Error, Result, Socket, failed};
 use crate::routes::{Address, IFA_LOCAL, ROUTE, RTA_OIF, addr_part, addresses};
@@ -61,12 +61,8 @@ pub struct Bridge {
 pub fn ensure_bridge(socket: &mut Socket, bridge: &Bridge) -> Result<u32> {
     let name = &bridge.name;
     let found = link(socket, name)?;
-    if let Some(l) = &found
-        && l.group != GROUP
-        && l.group != DOOMED
-    {
-        let doing = format!("network {}: an interface {name} is there that is not ours", bridge.network);
-        return Err(failed(&doing, Errno::EEXIST));
+    if let Some(found) = &found {
+        may_be_mended(bridge, found)?;
     }
     let doing = || format!("network {}: cannot make bridge {name}", bridge.network);
     if found.as_ref().is_none_or(|l| l.group == DOOMED) {
@@ -108,6 +104,24 @@ pub fn ensure_bridge(socket: &mut Socket, bridge: &Bridge) -> Result<u32> {
         sysctl::write(&advertisements, "0")?;
     }
     Ok(made.index)
+}
+
+/// What has the name already is ours, and what it must be.
+fn may_be_mended(bridge: &Bridge, found: &Link) -> Result<()> {
+    let is_there = format!("network {}: an interface {} is there that is", bridge.network, bridge.name);
+    if !found.is_ours() {
+        return Err(failed(&format!("{is_there} not ours"), Errno::EEXIST));
+    }
+    // Whoever made it put it into our group.
+    if found.kind != "bridge" {
+        let kind = if found.kind.is_empty() { "hardware" } else { &found.kind };
+        let name = &bridge.name;
+        let doing = format!(
+            "{is_there} no bridge but {kind}; remove it (ip link del {name}), or call the network otherwise"
+        );
+        return Err(failed(&doing, Errno::EEXIST));
+    }
+    Ok(())
 }
 
 fn ensure_gateway(socket: &mut Socket, bridge: &Bridge, index: u32) -> Result<()> {

@@ -60,6 +60,8 @@ pub struct Link {
     pub peer: u32,
     pub mac: Vec<u8>,
     pub alias: String,
+    /// As `bridge`, `veth`; empty: hardware.
+    pub kind: String,
 }
 
 impl Link {
@@ -80,6 +82,9 @@ impl Link {
                 IFLA_LINK => link.peer = number(),
                 IFLA_ADDRESS => link.mac = value.to_vec(),
                 IFLA_IFALIAS => link.alias = wire::text(value),
+                IFLA_LINKINFO => {
+                    link.kind = wire::attribute(value, INFO_KIND).map(wire::text).unwrap_or_default();
+                }
                 _ => {}
             }
         }

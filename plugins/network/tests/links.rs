@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use network::addresses::Mac;
 use network::bridge::{self, Attachment, Bridge};
-use network::link;
+use network::link::{self, DOOMED, GROUP};
 use network::netlink::{Family, Socket};
 use network::routes;
 use sampan_testkit::need::need;
@@ -137,6 +137,24 @@ fn an_interface_of_another_owner_is_left_alone_and_named() {
         let mut host = Socket::open(Family::Route).unwrap();
         let said = bridge::ensure_bridge(&mut host, &front()).unwrap_err().to_string();
         assert_eq!(said, "network front: an interface sp-front is there that is not ours: File exists");
+    });
+}
+
+#[test]
+fn an_interface_of_our_group_that_is_no_bridge_is_left_alone_and_named() {
+    on_a_fresh_host(|| {
+        for group in [GROUP, DOOMED] {
+            run(&format!("ip link add sp-front group {group} type veth peer name other"));
+            let before = run("ip -d link show sp-front");
+            let mut host = Socket::open(Family::Route).unwrap();
+            let said = bridge::ensure_bridge(&mut host, &front()).unwrap_err().to_string();
+            assert!(
+                said.starts_with("network front: an interface sp-front is there that is no bridge but veth"),
+                "{said}"
+            );
+            assert_eq!(run("ip -d link show sp-front"), before);
+            run("ip link del sp-front");
+        }
     });
 }
 

@@ -62,6 +62,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
     let has_healthcheck = healthcheck.is_some() || life::says_healthcheck(&t) || may_be_images;
     let mut service = Service {
         name: name.to_string(),
+        of: None,
         entrypoint: t.or("entrypoint", command, Vec::new()),
         command: t.or("command", command, Vec::new()),
         working_dir: t.or("working_dir", Field::inside_path, "/".into()),

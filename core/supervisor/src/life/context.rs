@@ -5,6 +5,7 @@
 use super::{Launchers, Pulls, RestartCache, relayed, sockets};
 use crate::hooks;
 use crate::inside::{self, Inside};
+use crate::one_off;
 use crate::probe::Exec;
 use crate::relay::Relays;
 use crate::request::failure;
@@ -19,7 +20,7 @@ use sampan_plugin_host::{Ctx, Failure, Plugins};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -73,6 +74,39 @@ pub struct Context {
     kept: RefCell<BTreeMap<String, RestartCache>>,
     /// Services whose groups saw a kill of all: the next life does not take them over (`Cgroup::kill_if_any` says why).
     killed_in: RefCell<BTreeSet<String>>,
+}
+
+/// A service, or a one-off, that is to be forgotten.
+#[derive(Debug)]
+pub struct Gone {
+    pub name: String,
+    /// Whose ids go with it.
+    pub ids: Option<String>,
+    /// Where its log is. A service's stays.
+    pub log: PathBuf,
+}
+
+impl Gone {
+    fn remove(self, keel: &Keel, io: &Path, Dirs { run, state }: &Dirs) {
+        let Gone { name, ids, log } = self;
+        super::drop_stdio(keel, io, &name);
+        sockets::let_go_of_all_but(keel, &name, &[]);
+        sd_notify::socket::forget(keel, run, &name);
+        let image = sampan_bundle::image::forget(state, &name);
+        let ids = ids.map_or(Ok(()), |owner| sampan_bundle::userns::forget(state, &owner));
+        for why in [image, ids].into_iter().filter_map(Result::err) {
+            tracing::warn!(service = name, "{why}");
+        }
+        if one_off::kept::is_marked(state, &name) {
+            let log = match std::fs::remove_dir_all(&log) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+            if let Err(error) = log.and_then(|()| one_off::kept::unmark(state, &name)) {
+                tracing::warn!(service = name, "cannot remove what is left of it: {error}");
+            }
+        }
+    }
 }
 
 impl Context {
@@ -217,22 +251,49 @@ impl Context {
         self.killed_in.borrow_mut().remove(name)
     }
 
-    /// A service has left for good: what the run folder has of it goes.
-    pub fn forget(&self, name: &str) {
-        self.plugins.forget(name);
-        self.kept.borrow_mut().remove(name);
-        self.killed_in.borrow_mut().remove(name);
-        let (io, keel) = (self.dirs.io(name), self.keel_for_the_pool());
-        let (Dirs { run, state }, name) = (self.dirs.clone(), name.to_owned());
-        tokio::task::spawn_blocking(move || {
-            super::drop_stdio(&keel, &io, &name);
-            sockets::let_go_of_all_but(&keel, &name, &[]);
-            sd_notify::socket::forget(&keel, &run, &name);
-            let image = sampan_bundle::image::forget(&state, &name);
-            for why in
-                [image, sampan_bundle::userns::forget(&state, &name)].into_iter().filter_map(Result::err)
-            {
-                tracing::warn!(service = name, "{why}");
+    /// A service has left for good: what the run folder has of it goes, and what a one-off has anywhere. The next life of that name
+    /// waits for it.
+    pub fn forget(self: &Rc<Self>, gone: Gone) -> tokio::task::JoinHandle<()> {
+        self.plugins.forget(&gone.name);
+        let prefix = format!("{}: ", gone.name);
+        self.warned.borrow_mut().retain(|warning| !warning.starts_with(&prefix));
+        self.killed_in.borrow_mut().remove(&gone.name);
+        let (context, cache) = (self.clone(), self.restart_cache(&gone.name));
+        tokio::task::spawn_local(async move {
+            let turn = cache.lock().await;
+            let (io, keel) = (context.dirs.io(&gone.name), context.keel_for_the_pool());
+            let (dirs, name) = (context.dirs.clone(), gone.name.clone());
+            let removed = tokio::task::spawn_blocking(move || gone.remove(&keel, &io, &dirs)).await;
+            if let Err(error) = removed {
+                tracing::error!(service = name, "cannot remove what is left of it: {error}");
+            }
+            drop(turn);
+            // Unless a next life has it already.
+            if Rc::strong_count(&cache) == 2 {
+                context.kept.borrow_mut().remove(&name);
+            }
+        })
+    }
+
+    /// Notes for a sampand after a reboot that there may be something of a one-off, before there is.
+    pub fn mark_one_off(&self, name: &str) {
+        self.note_one_off(name, one_off::kept::mark);
+    }
+
+    /// What there is under that name is a service's by now.
+    pub fn unmark_one_off(&self, name: &str) {
+        self.note_one_off(name, one_off::kept::unmark);
+    }
+
+    fn note_one_off(&self, name: &str, note: fn(&Path, &str) -> std::io::Result<()>) {
+        let (cache, state, name) = (self.restart_cache(name), self.dirs.state.clone(), name.to_owned());
+        tokio::task::spawn_local(async move {
+            let _turn = cache.lock().await;
+            let noted = tokio::task::spawn_blocking(move || note(&state, &name));
+            if let Ok(Err(error)) = noted.await {
+                tracing::warn!(
+                    "what a one-off leaves over a reboot may stay, or a service's be taken for it: {error}"
+                );
             }
         });
     }

@@ -3,6 +3,7 @@
 //! What opens users' paths is done here, one launch at a time: whatever hangs, hangs here, and the worker kills it. As long as
 //! it waits for a word of the worker it holds the barrier; when nobody can say it any more it ends, and the child with it.
 //! Whom it clones is the keel's child, through a connection that the keel closes when the worker ends.
+use super::given;
 use super::groups::group;
 use super::reading::{look_at, real_path};
 use super::stdio::{self, Places};
@@ -95,7 +96,11 @@ fn serve(worker: &Worker, keel: &Keel) {
                 &Said::Looked(bundle::look(&look).map(Box::new).map_err(|error| error.to_string())),
                 &[],
             ),
-            Order::Launch(order) => Job { worker, keel, order: &order, text: &text, joined: &fds }.run(),
+            Order::Launch(order) => {
+                let (joined, stdio) =
+                    fds.split_at(if order.has_stdio { fds.len().saturating_sub(3) } else { fds.len() });
+                Job { worker, keel, order: &order, text: &text, joined, stdio }.run()
+            }
             // To a launch that has failed meanwhile.
             Order::Attached(_) | Order::Start => Ok(()),
         };
@@ -148,6 +153,8 @@ struct Job<'j> {
     text: &'j str,
     /// The pidfds of those whose namespaces the spec names by their numbers.
     joined: &'j [OwnedFd],
+    /// Its standard streams, where it has them from elsewhere.
+    stdio: &'j [OwnedFd],
 }
 
 impl Job<'_> {
@@ -209,7 +216,10 @@ impl Job<'_> {
         let order = self.order;
         let places = Places { service: &order.service, io: &order.io, logs: &order.logs };
         let owner = stdio::owner(spec, plan);
-        let stdio = stdio::open(order.stdio, order.relayed, self.keel, places, owner)?;
+        let stdio = match self.stdio {
+            [] => stdio::open(order.stdio, order.relayed, self.keel, places, owner)?,
+            given => given::stdio(given, owner)?,
+        };
         let descriptor = self.says_on()?;
         // Nobody hears it any more: then we are ended.
         let warn = |text| drop(self.worker.say(&Said::Warning(text), &[]));

@@ -27,6 +27,7 @@ mod groups;
 pub mod sockets;
 mod relayed;
 mod stdio;
+mod given;
 pub mod talk;
 mod launcher;
 mod pulls;
@@ -52,7 +53,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use cleanup::{Cleanup, cleanup, discard, let_go};
-pub use context::{Context, Dirs};
+pub use context::{Context, Dirs, Gone};
 pub use groups::{
     identity, is_frozen, kill_all, last_look, members, remove_cgroup_parent, set_frozen, thaw, update,
 };
@@ -78,6 +79,8 @@ pub struct Wanted {
     pub no_image: Option<String>,
     /// In whose namespaces it is to be; or who of them does not run.
     pub joined: Result<Vec<Joined>, String>,
+    /// Its standard streams; none: those of a service. Or why they cannot be had.
+    pub stdio: Result<Vec<OwnedFd>, String>,
 }
 
 /// Another service in whose namespace this one is to be.
@@ -157,8 +160,8 @@ async fn create_with(
     wanted: Wanted,
     kept: &mut Kept,
 ) -> Result<Box<Created>, Problem> {
-    let Wanted { config, generation, ctx, networks, under_way, joined, .. } = wanted;
-    let joined = joined.map_err(Problem::Io)?;
+    let Wanted { config, generation, ctx, networks, under_way, joined, stdio, .. } = wanted;
+    let (joined, stdio) = (joined.map_err(Problem::Io)?, stdio.map_err(Problem::Io)?);
     let launcher = context.launchers.take(&under_way).await?;
     let Prepared { mut spec, network_files, image } =
         build(context, &config, &joined, &launcher, &under_way).await?;
@@ -177,14 +180,16 @@ async fn create_with(
         relayed,
         bundled: kept.spec.take(),
         groups_are_ready,
+        has_stdio: !stdio.is_empty(),
         ..order(context, &config, generation, output(&config, &made), has_hooks)
     };
     let text = context.plugins.spec(ctx.handle).unwrap_or_else(|| spec.to_string().into());
     drop(spec);
     under_way.now("the making of its container: its root, its volumes, its mounts");
-    let others: Vec<BorrowedFd<'_>> = joined.iter().map(|joined| joined.pidfd.as_fd()).collect();
-    launcher.send_with(&Order::Launch(Box::new(launch)), &text, &others)?;
-    drop(text);
+    let others = joined.iter().map(|joined| joined.pidfd.as_fd());
+    let given: Vec<BorrowedFd<'_>> = others.chain(stdio.iter().map(AsFd::as_fd)).collect();
+    launcher.send_with(&Order::Launch(Box::new(launch)), &text, &given)?;
+    drop((text, stdio));
     let mut attached = None;
     let launched = launched(context, &ctx, &launcher, &under_way, &mut attached).await;
     if let Some(claimant) =
@@ -230,6 +235,7 @@ fn order(
         bundled: None,
         stdio,
         relayed: Relayed::Nothing,
+        has_stdio: false,
         hook_log: hook_log(context, config, stdio, has_hooks),
         groups_are_ready: false,
         says_on: config.says_on(),

@@ -32,7 +32,7 @@ use std::path::PathBuf;
 const RECORD_BYTES_MAX: usize = 64 << 10;
 /// In the place of a length: the record is in the last descriptor.
 const ELSEWHERE: u32 = u32::MAX;
-const FDS_MAX: usize = 8;
+const FDS_MAX: usize = 12;
 
 /// What the worker asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,7 +44,8 @@ pub enum Order {
     /// Where these paths lead.
     Real(Vec<PathBuf>),
     Look(Box<bundle::Look>),
-    /// The text is the spec. Descriptors: the pidfds of those whose namespaces it names by their numbers.
+    /// The text is the spec. Descriptors: the pidfds of those whose namespaces it names by their numbers, then, where it has them, its
+    /// three standard streams.
     Launch(Box<Launch>),
     /// The answer to `Attach`; or why it must not go on.
     Attached(Result<(), String>),
@@ -65,6 +66,8 @@ pub struct Launch {
     pub bundled: Option<Digest>,
     pub stdio: Output,
     pub relayed: Relayed,
+    /// In the place of `stdio`: they came with this order.
+    pub has_stdio: bool,
     pub hook_log: hooks::Log,
     /// The groups are those of the life before, with the same limits.
     pub groups_are_ready: bool,

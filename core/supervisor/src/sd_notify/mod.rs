@@ -18,6 +18,7 @@ pub mod watchdog;
 use crate::fence;
 use crate::task::Task;
 use message::{BYTES_MAX, Dropped, Said};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sampan_api as api;
 use sampan_cgroups::Members;
@@ -204,11 +205,17 @@ impl Says {
 pub fn is_of(members: &Members<'_>, pid: Option<Pid>) -> bool {
     // None: of a namespace of processes that is neither ours nor below it.
     let Some(pid) = pid else { return false };
-    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let process = pidfd_open(pid, PidfdFlags::empty());
     let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero()));
-    match groups {
-        Ok(groups) if members.has(&groups) => true,
-        Ok(_) | Err(_) => has_ended(&process),
+    may_be(process, groups.is_ok_and(|groups| members.has(&groups)))
+}
+
+/// Who has ended is believed. That we could not look, as with too many open files, says nothing of that.
+fn may_be(process: rustix::io::Result<OwnedFd>, is_member: bool) -> bool {
+    match process {
+        _ if is_member => true,
+        Ok(process) => has_ended(&process),
+        Err(errno) => errno == Errno::SRCH,
     }
 }
 
@@ -225,6 +232,22 @@ mod tests {
     };
     use std::io::{IoSlice, Read};
     use std::mem::MaybeUninit;
+
+    #[test]
+    fn a_process_that_cannot_be_looked_at_is_not_taken_for_one_that_has_ended() {
+        let own = || pidfd_open(rustix::process::getpid(), PidfdFlags::empty());
+        for (process, is_member, believed) in [
+            (own(), true, true),
+            (own(), false, false),
+            (Err(Errno::SRCH), false, true),
+            (Err(Errno::MFILE), false, false),
+            (Err(Errno::NFILE), false, false),
+            (Err(Errno::MFILE), true, true),
+        ] {
+            let text = format!("{process:?} {is_member}");
+            assert_eq!(may_be(process, is_member), believed, "{text}");
+        }
+    }
 
     /// The kernel sends no more with one message.
     const FDS_MAX: usize = 253;

@@ -102,7 +102,7 @@ async fn once(seen: Arc<Mutex<Seen>>, request: HttpRequest, next: Next) -> Respo
     let id = request.headers().get(api::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
     let path = request.uri().path();
     let is_goal = ["/v1/up", "/v1/down", "/v1/apply"].contains(&path)
-        || ["/stop", "/pause", "/update", "/attach"].iter().any(|verb| path.ends_with(verb));
+        || ["/stop", "/pause", "/update", "/attach", "/run"].iter().any(|verb| path.ends_with(verb));
     let is_new = is_goal
         || request.method() == Method::GET
         || seen.lock().unwrap_or_else(PoisonError::into_inner).begin(id);
@@ -133,6 +133,7 @@ fn routes(send: Send) -> Router {
         .route("/v1/secrets", get(stores::secrets))
         .route("/v1/networks", get(stores::networks))
         .route("/v1/networks/{name}", get(stores::network))
+        .route("/v1/services/{name}/run", post(run))
         .route("/v1/services/{name}/start", post(start_service))
         .route("/v1/services/{name}/stop", post(stop_service))
         .route("/v1/services/{name}/restart", post(restart_service))
@@ -168,6 +169,7 @@ async fn allowed(
     let needed = callers::needed(request.method(), request.uri().path());
     let text = match peer.right(groups) {
         right if right >= needed => return next.run(request).await,
+        Right::Command => "only root and sampand's own user may run what no config says",
         Right::Look => "members of supervisor.read_group may look, and not read the config or command",
         _ => "only root, sampand's own user and members of supervisor.admin_group may command it",
     };
@@ -226,6 +228,16 @@ async fn turns(State(send): State<Send>) -> Reply<api::Loop> {
 
 async fn why(State(send): State<Send>, Path(name): Path<String>) -> Reply<api::Why> {
     ask(&send, |answer| Request::Why { name, answer }).await.map(Json)
+}
+
+async fn run(
+    State(send): State<Send>,
+    ConnectInfo(Peer { pid: peer, .. }): ConnectInfo<Peer>,
+    Path(of): Path<String>,
+    bytes: Bytes,
+) -> Reply<api::Done> {
+    let run = Box::new(body(&bytes)?);
+    ask(&send, |answer| Request::Run { of, run, peer, answer }).await.map(Json)
 }
 
 async fn start_service(State(send): State<Send>, Path(name): Path<String>, bytes: Bytes) -> Reply<api::Done> {

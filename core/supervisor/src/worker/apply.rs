@@ -124,6 +124,10 @@ impl Worker {
     fn lives(&self, config: &Config) -> (Lives, Vec<String>) {
         let (mut lives, mut parting) = (Lives::new(), Vec::new());
         for entry in self.fleet.entries.values().filter(|entry| has_life(&entry.machine)) {
+            // It has the config that it goes by noted beside it.
+            if self.one_offs.has(&entry.name) {
+                continue;
+            }
             let name = entry.name.to_string();
             let new = config.services.get(&name);
             if new.is_none_or(|new| matches!(service_change(entry.config(), new), Change::Restart(_))) {

@@ -30,12 +30,13 @@ impl Worker {
     }
 
     fn note_desired(&mut self) {
-        for (name, entry) in &self.fleet.entries {
+        let services = self.fleet.entries.iter().filter(|(name, _)| !self.one_offs.has(name));
+        for (name, entry) in services {
             let wish = self.desired.services.entry(name.to_string()).or_default();
             match entry.machine.wanted {
                 Wanted::Up => wish.stopped = false,
                 Wanted::Down(Down::Hand) => wish.stopped = true,
-                Wanted::Down(Down::Idle | Down::Removed) => {}
+                Wanted::Down(Down::Idle | Down::Removed | Down::Client) => {}
             }
             let totals = entry.machine.totals();
             wish.restarts = totals.restarts;

@@ -43,8 +43,9 @@ impl Worker {
             }
             Request::Service { name, answer } => send(answer, self.inspect(&name)),
             Request::Why { name, answer } => send(answer, self.why(&name)),
+            Request::Run { of, run, peer, answer } => self.run_one_off(&of, *run, peer, answer),
             Request::Start { name, detach, answer } => {
-                if let Some(answer) = self.known(&name, answer) {
+                if let Some(answer) = self.beginnable(&name, answer) {
                     self.start(&[name.as_str()]);
                     self.wait(&[name.as_str()], Goal::Up, detach, None, answer);
                 }
@@ -57,7 +58,7 @@ impl Worker {
                 }
             }
             Request::Restart { name, detach, answer } => {
-                if let Some(answer) = self.known(&name, answer) {
+                if let Some(answer) = self.beginnable(&name, answer) {
                     let generation = self.fleet.get(&name).map_or(0, |entry| entry.machine.generation);
                     for (name, event) in sampan_service::desired::restart(&self.graph, &name) {
                         self.apply(&name, &event);
@@ -344,6 +345,9 @@ impl Worker {
         if let Some(unknown) = names.iter().find(|name| self.fleet.get(name).is_none()) {
             return send(answer, Err(self.no_such(unknown)));
         }
+        if let Some(refused) = names.iter().find_map(|name| self.may_begin(name).err()) {
+            return send(answer, Err(refused));
+        }
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
         // Jobs by time are put on their calendar; `start` runs one at once.
         let (by_time, at_once): (Vec<&str>, Vec<&str>) =
@@ -367,7 +371,7 @@ impl Worker {
         }
     }
 
-    fn wait(
+    pub(super) fn wait(
         &mut self,
         names: &[&str],
         goal: Goal,
@@ -399,6 +403,18 @@ impl Worker {
         }
         send(answer, Err(self.no_such(name)));
         None
+    }
+
+    /// The same, where it can be begun by hand.
+    fn beginnable<T>(&self, name: &str, answer: Answer<T>) -> Option<Answer<T>> {
+        let answer = self.known(name, answer)?;
+        match self.may_begin(name) {
+            Ok(()) => Some(answer),
+            Err(refused) => {
+                send(answer, Err(refused));
+                None
+            }
+        }
     }
 
     pub(super) fn no_such(&self, name: &str) -> api::Failure {

@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 /// Puts `config` in the place of what holds. Cannot fail: it was checked when it was loaded.
 pub fn replace(worker: &mut Worker, mut config: Config) -> api::Applied {
     let old = worker.config.clone();
-    let diff = diff::diff(&old, &config);
+    let mut diff = diff::diff(&old, &config);
+    worker.one_offs_under(&mut config, &mut diff);
     // What is said to hold at the next start does not hold before.
     config.go_on_as(old.lasting());
     worker.config = std::rc::Rc::new(config);
@@ -55,6 +56,7 @@ pub fn replace(worker: &mut Worker, mut config: Config) -> api::Applied {
             change_what_runs(worker, name, fields);
         }
     }
+    worker.stop_one_offs_in_vain();
     worker.gate_dirty = true;
     crate::log::set(&config.supervisor);
     worker.serve_metrics();
@@ -73,7 +75,8 @@ pub fn replace(worker: &mut Worker, mut config: Config) -> api::Applied {
 
 /// What [`replace`] would say.
 pub fn would(old: &Config, new: &Config) -> api::Applied {
-    let diff = diff::diff(old, new);
+    let mut diff = diff::diff(old, new);
+    diff.services.retain(|name, _| old.services.get(name).is_none_or(|service| service.of.is_none()));
     api::Applied { changes: show_all(&diff), others: others(&diff) }
 }
 

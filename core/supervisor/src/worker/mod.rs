@@ -25,6 +25,7 @@ mod images;
 mod joined;
 mod notified;
 mod notify;
+mod one_offs;
 pub mod opening;
 pub mod pause;
 pub mod record;
@@ -45,6 +46,7 @@ use crate::clock;
 use crate::fleet::{self, Ended, Fleet};
 use crate::life::{self, Context, Created};
 use crate::message::{Asker, Message, Sender};
+use crate::one_off::kept::Kept;
 use crate::places;
 use crate::probe::{Probes, Report};
 use crate::request::Answer;
@@ -55,6 +57,7 @@ use crate::task::{Task, sleep_until};
 use crate::tidy::Tidy;
 use behind::Behind;
 use calendars::Calendars;
+use one_offs::OneOffs;
 use opening::Then;
 use sampan_api as api;
 use sampan_config::{Config, schema};
@@ -95,6 +98,8 @@ pub enum Outcome {
 pub struct Begin {
     pub context: Rc<Context>,
     pub config: Config,
+    /// Of the workers before this one.
+    pub one_offs: Vec<(Kept, schema::Service)>,
     pub source: Source,
     pub send: Sender,
     pub journal: Journal,
@@ -121,6 +126,7 @@ pub struct Worker {
     groups: Option<watch::Sender<Groups>>,
 
     fleet: Fleet,
+    one_offs: OneOffs,
     graph: Graph,
     gate: Gate,
     /// The gate may say something else than before.
@@ -148,7 +154,8 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(begin: Begin) -> Worker {
-        let Begin { context, config, source, send, journal, desired, lives, run } = begin;
+        let Begin { context, mut config, one_offs, source, send, journal, desired, lives, run } = begin;
+        let one_offs = OneOffs::found(one_offs, &mut config, &send);
         let metrics = scrape::Server::new(send.clone());
         let (slots, storm) = fleet::limits(&config.supervisor, clock::boottime());
         let (reports, mut reported) = mpsc::unbounded_channel();
@@ -177,6 +184,7 @@ impl Worker {
             metrics,
             groups: None,
             fleet: Fleet::default(),
+            one_offs,
             probes: Probes::new(reports),
             next_handle: 1,
             adopted: Vec::new(),
@@ -246,6 +254,7 @@ impl Worker {
             Message::Created { name, generation, result } => self.created(&name, generation, result),
             Message::Started { name, generation, result } => self.started(&name, generation, result),
             Message::Discarded { name } => self.discarded(&name),
+            Message::ClientLeft { name } => self.client_left(&name),
             Message::Exited { name, generation } => self.exited(&name, generation),
             Message::Probed(report) => self.probed(&report),
             Message::Notified { name, generation } => self.notified(&name, generation),
@@ -288,9 +297,10 @@ impl Worker {
         if before.state.has_life() && !entry.machine.state.has_life() {
             entry.live = None;
         }
-        if entry.machine.wanted == Wanted::Down(Down::Removed) && entry.machine.is_over() {
-            self.context.forget(name);
+        let is_removed = entry.machine.wanted == Wanted::Down(Down::Removed) && entry.machine.is_over();
+        if is_removed && !self.one_offs.has(name) {
             self.fleet.entries.remove(name);
+            drop(self.forget(name, name));
         }
     }
 
@@ -334,7 +344,7 @@ impl Worker {
 
     /// A launch's problem with the line of config.toml that it is about.
     fn located(&self, problem: Problem, service: &schema::Service) -> Problem {
-        let origin = |key: &str| self.source.place(&format!("services.{}.{key}", service.name));
+        let origin = |key: &str| self.source.place(&format!("services.{}.{key}", service.owner()));
         places::located(problem, service, &self.context.spec_of(&service.name), origin)
     }
 
@@ -352,7 +362,7 @@ impl Worker {
     fn discarded(&mut self, name: &str) {
         // Unless the config names it again.
         if self.fleet.get(name).is_none() {
-            self.context.forget(name);
+            drop(self.forget(name, name));
         }
     }
 
@@ -429,6 +439,7 @@ impl Worker {
         self.mind_journal();
         self.save_if_due();
         self.answer_waiters();
+        self.tidy_one_offs();
     }
 
     fn run_gate(&mut self) -> bool {

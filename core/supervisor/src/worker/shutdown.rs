@@ -11,6 +11,7 @@ use crate::worker::{Message, Outcome, Worker};
 use sampan_api as api;
 use sampan_config::schema::OnExit;
 use sampan_keel::Ending;
+use sampan_service::Down;
 use sampan_service::sabotage::{Invariant, broken};
 use std::time::Duration;
 
@@ -106,7 +107,7 @@ impl Worker {
             tracing::warn!("hurry: no more grace, every container is killed");
         }
         for name in self.fleet.names() {
-            self.apply(&name, &Event::Shutdown);
+            self.apply(&name, &self.end_of(&name));
             self.apply(&name, &Event::Hurry);
         }
     }
@@ -145,9 +146,14 @@ impl Worker {
         let services = self.fleet.entries.iter().map(|(name, entry)| (&**name, &*entry.machine));
         let now = self.graph.to_end(services);
         for name in &now {
-            self.apply(name, &Event::Shutdown);
+            self.apply(name, &self.end_of(name));
         }
         !now.is_empty()
+    }
+
+    /// What a shutdown tells it. What is wanted of a service stays; a one-off is not begun again after it.
+    fn end_of(&self, name: &str) -> Event {
+        if self.one_offs.has(name) { Event::Down(Down::Hand) } else { Event::Shutdown }
     }
 
     pub(crate) fn over(&mut self) -> Option<Outcome> {

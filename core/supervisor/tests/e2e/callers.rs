@@ -49,6 +49,9 @@ fn members_of_the_groups_may_command_and_look_and_nobody_else() {
             assert_eq!(ran.code, 0, "{own} {more:?} {args:?}: {ran:?}");
         }
     }
+    // With what a service may, as any user: that is to be root.
+    let ran = ctl(&world, ADMIN, &[], &["run", "a", "true"]);
+    assert!(ran.code == 125 && ran.err.contains("only root"), "{ran:?}");
     let noted = || std::fs::read_to_string(world.socket().with_file_name("requests")).unwrap();
     let before = noted();
     let generation = world.inspect("a").status.generation;

@@ -38,6 +38,7 @@ mod kept;
 mod launches;
 mod limits;
 mod looks;
+mod one_offs;
 mod orders;
 mod messages;
 mod metrics;

@@ -12,7 +12,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
 
 /// The host's /etc/subuid and /etc/subgid, as this test and all that it starts see them.
-fn subids(world: &World, text: &str) {
+pub fn subids(world: &World, text: &str) {
     sampan_testkit::World { shared: false, user_namespace: false }.enter().unwrap();
     let file = world.dir().join("subids");
     fs::write(&file, text).unwrap();
