@@ -46,6 +46,7 @@ mod names;
 mod others;
 mod plugins;
 mod records;
+mod registry;
 mod schedule;
 mod secrets;
 mod runtime;

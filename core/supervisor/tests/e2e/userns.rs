@@ -22,7 +22,7 @@ pub fn subids(world: &World, text: &str) {
     }
 }
 
-fn ready() -> bool {
+pub fn ready() -> bool {
     need::root() && need::no_user_namespace()
 }
 
@@ -32,7 +32,7 @@ fn inside(world: &World, service: &str, line: &str) -> String {
 }
 
 /// The host's id of root inside.
-fn first(world: &World, service: &str) -> u32 {
+pub fn first(world: &World, service: &str) -> u32 {
     let pid = world.pid(service);
     let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap();
     let fields: Vec<u32> = map.split_whitespace().map(|field| field.parse().unwrap()).collect();
