@@ -1,6 +1,7 @@
 //! `sha256:..`: the name of content by what it is.
 
 use std::fmt;
+use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
@@ -138,6 +139,32 @@ impl Hasher {
             }
         }
         Digest { text }
+    }
+}
+
+/// What is read through it is hashed.
+pub struct Hashed<R> {
+    reader: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Hashed<R> {
+    pub fn new(reader: R, hasher: Hasher) -> Hashed<R> {
+        Hashed { reader, hasher }
+    }
+
+    /// To its end: the digest of all of it.
+    pub fn finish(mut self) -> io::Result<Digest> {
+        io::copy(&mut self, &mut io::sink())?;
+        Ok(self.hasher.finish())
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.reader.read(buffer)?;
+        self.hasher.update(buffer.get(..n).unwrap_or_default());
+        Ok(n)
     }
 }
 

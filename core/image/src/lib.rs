@@ -15,6 +15,8 @@ pub mod reference;
 pub mod documents;
 pub mod config;
 pub mod progress;
+pub mod pipe;
+mod writeback;
 pub mod tar;
 pub mod store;
 pub mod unpack;

@@ -1,7 +1,5 @@
 //! What an image may cost at most: a bomb is refused long before the disk is full.
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +16,8 @@ pub struct Limits {
     pub ratio: u64,
     /// Layers of an image.
     pub layers: usize,
+    /// How often something is looked up in a layer below: for each hard link to it, and each folder that was only on the way.
+    pub looks: u64,
 }
 
 /// Small layers may be as empty as they like: a file of zeros packs a thousandfold.
@@ -35,7 +35,7 @@ pub const DEFERRED_BYTES: usize = 16 << 20;
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { bytes: 64 << 30, entries: 2_000_000, ratio: 200, layers: 500 }
+        Limits { bytes: 64 << 30, entries: 2_000_000, ratio: 200, layers: 500, looks: 20_000_000 }
     }
 }
 
@@ -45,12 +45,14 @@ pub struct Budget {
     limits: Limits,
     bytes: AtomicU64,
     entries: AtomicU64,
+    looks: AtomicU64,
 }
 
 impl Budget {
     #[must_use]
     pub fn new(limits: Limits) -> Arc<Budget> {
-        Arc::new(Budget { limits, bytes: AtomicU64::new(0), entries: AtomicU64::new(0) })
+        let none = AtomicU64::default;
+        Arc::new(Budget { limits, bytes: none(), entries: none(), looks: none() })
     }
 
     #[must_use]
@@ -59,18 +61,19 @@ impl Budget {
     }
 }
 
-/// What one layer spends; given back if the layer comes to nothing and may be begun anew.
+/// What one layer spends, by all threads that work at it; given back if the layer comes to nothing and may be begun anew.
 #[derive(Debug)]
 pub struct Share {
     budget: Arc<Budget>,
-    bytes: Cell<u64>,
-    entries: Cell<u64>,
+    bytes: AtomicU64,
+    entries: AtomicU64,
 }
 
 impl Share {
     #[must_use]
-    pub fn new(budget: &Arc<Budget>) -> Rc<Share> {
-        Rc::new(Share { budget: Arc::clone(budget), bytes: Cell::new(0), entries: Cell::new(0) })
+    pub fn new(budget: &Arc<Budget>) -> Arc<Share> {
+        let none = AtomicU64::default;
+        Arc::new(Share { budget: Arc::clone(budget), bytes: none(), entries: none() })
     }
 
     #[must_use]
@@ -96,26 +99,35 @@ impl Share {
         }
     }
 
+    /// One more look into a layer below. The time that it took is not given back.
+    pub fn look(&self) -> Result<()> {
+        if self.budget.looks.fetch_add(1, Ordering::Relaxed) < self.budget.limits.looks {
+            return Ok(());
+        }
+        let why = "too many of its hard links and folders are looked for in too many layers below";
+        Err(Error::bad("the image is refused", why))
+    }
+
     /// The layer is there now, and so is what it took.
     pub fn keep(&self) {
-        self.bytes.set(0);
-        self.entries.set(0);
+        self.bytes.store(0, Ordering::Relaxed);
+        self.entries.store(0, Ordering::Relaxed);
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.bytes.fetch_sub(self.bytes.get(), Ordering::Relaxed);
-        self.budget.entries.fetch_sub(self.entries.get(), Ordering::Relaxed);
+        self.budget.bytes.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        self.budget.entries.fetch_sub(*self.entries.get_mut(), Ordering::Relaxed);
     }
 }
 
 /// Nothing is spent beyond `max`, so no sum is ever too large for its number.
-fn spend(total: &AtomicU64, own: &Cell<u64>, more: u64, max: u64) -> bool {
+fn spend(total: &AtomicU64, own: &AtomicU64, more: u64, max: u64) -> bool {
     let sum = |spent: u64| spent.checked_add(more).filter(|sum| *sum <= max);
     let is_spent = total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok();
     if is_spent {
-        own.set(own.get() + more);
+        own.fetch_add(more, Ordering::Relaxed);
     }
     is_spent
 }

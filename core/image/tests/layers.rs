@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::time::Instant;
 
 use sampan_testkit::need;
 use tar::EntryType;
@@ -420,47 +419,6 @@ fn a_hundred_thousand_files_take_a_moment() {
     let path = store.layer(layer).unwrap();
     assert_eq!(fs::read_dir(&path).unwrap().count(), 100);
     assert!(path.join("99/99999").exists());
-}
-
-/// Each is on the way to its file first, and a member of its own after.
-#[test]
-fn ten_times_the_folders_take_ten_times_as_long() {
-    let time = |n: usize| {
-        let store = TestStore::new();
-        let names: Vec<String> = (0..n).map(|n| format!("{}/{n}", n % 100)).collect();
-        let layer = names.iter().fold(new(), |layer, name| layer.file(&format!("{name}/f"), ""));
-        let layer = names.iter().fold(layer, |layer, name| layer.folder(&format!("{name}/")));
-        let layers = [new().file("below", "").bytes(), layer.bytes()];
-        let start = Instant::now();
-        store.layers(&layers).unwrap();
-        start.elapsed()
-    };
-    let few = time(2_000).min(time(2_000));
-    let many = time(20_000);
-    assert!(many < few * 25, "2,000 in {few:?}, 20,000 in {many:?}");
-}
-
-#[test]
-fn folders_deeper_than_a_path_may_be_long_can_be_removed() {
-    let store = TestStore::new();
-    let part = "d/".repeat(1000);
-    let mut layer = new().folder("top/");
-    let mut at = String::from("top");
-    // Each link leads to the depth of the last.
-    for n in 0..4 {
-        let deep = format!("{at}/{part}x");
-        layer = layer.pax(&[("path", deep.as_bytes())]).file("f", "");
-        let down = format!("{at}/{part}");
-        layer = layer
-            .pax(&[("linkpath", format!("/{}", down.trim_end_matches('/')).as_bytes())])
-            .link(&format!("l{n}"), "x");
-        at = format!("l{n}");
-    }
-    store.layer(layer).unwrap();
-    store.store.untag("docker.io/library/test:1").unwrap();
-    let alone = store.store.alone(std::time::Duration::ZERO).unwrap();
-    assert_eq!(store.store.prune(&alone, &[]).unwrap().layers, 1);
-    assert!(store.rubbish().is_empty());
 }
 
 type Pack<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;

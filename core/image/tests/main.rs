@@ -3,6 +3,7 @@
 
 mod layers;
 mod crashes;
+mod deep;
 mod hostile;
 mod made;
 mod pulls;

@@ -1,8 +1,9 @@
 //! The store: names, digests, what is removed and what stays.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sampan_image::store::{ChainId, Claim};
 use sampan_image::{Digest, Store};
 
 use crate::made::{Layer, TestStore, gzip, layout};
@@ -166,6 +167,34 @@ fn two_at_once_make_one() {
     assert_eq!((store.count("layers"), store.count("blobs/sha256")), (12, 14));
     assert!(store.rubbish().is_empty(), "{:?}", store.rubbish());
     assert_eq!(store.store.layers(&store.store.find("test:1").unwrap()).unwrap().len(), 12);
+}
+
+#[test]
+fn who_waits_for_the_layers_below_holds_no_blob_that_they_need() {
+    let store = TestStore::new();
+    // Of its folders the layers below are asked what they look like.
+    let layer = Layer::default().file("on/the/way", "x").bytes();
+    let made = layout("test:1", &[layer.clone(), layer.clone()], gzip);
+    let chain = ChainId::of(&[Digest::of(&layer)]);
+    let lowest = store.store.layer(&chain[0], &|| ()).unwrap();
+    assert!(matches!(lowest, Claim::Ours(_)));
+    std::thread::scope(|scope| {
+        let (done, is_done) = std::sync::mpsc::channel();
+        let (store, made) = (&store, &made);
+        scope.spawn(move || done.send(store.import_as(&made.folder.0, None)));
+        // The upper one gets what both are made of, and has nothing to do then but wait.
+        let end = Instant::now() + Duration::from_secs(20);
+        while !store.store.has_blob(&Digest::of(&gzip(&layer))) {
+            if Instant::now() > end {
+                eprintln!("the blob is not there, and who waits holds it");
+                std::process::exit(1);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(lowest);
+        is_done.recv().unwrap().unwrap();
+    });
+    assert_eq!((store.count("layers"), store.count("blobs/sha256")), (2, 3));
 }
 
 #[test]

@@ -3,25 +3,18 @@
 use std::io::Read;
 use std::time::Duration;
 
-use super::{Sender, Source};
+use super::Source;
 use crate::digest::Hasher;
 use crate::documents::Descriptor;
 use crate::error::{Error, Kind, Result, from_reader};
+use crate::pipe::{Gone, PipeWriter};
 use crate::progress::{Progress, Stage};
-use crate::store::Partial;
+use crate::store::{Partial, Verified};
 
-const PIECE: usize = 256 << 10;
 /// In a row, with less than `ENOUGH` bytes in between: who sends one at a time keeps us busy for ever.
 const ATTEMPTS: u32 = 6;
 const ENOUGH: u64 = 64 << 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-
-#[derive(Debug)]
-pub enum Piece {
-    Bytes(Vec<u8>),
-    /// All of it is there and right.
-    End,
-}
 
 pub struct Fetch<'a> {
     pub source: &'a dyn Source,
@@ -31,31 +24,25 @@ pub struct Fetch<'a> {
     pub stopped: &'a (dyn Fn() -> bool + Sync),
 }
 
-/// Who unpacks has given up, and says why.
-fn given_up() -> Error {
-    Error::new(Kind::Usage, "the fetch is given up", "nobody takes what comes")
-}
-
 impl Fetch<'_> {
-    pub fn run(&self, mut partial: Partial, to: Option<Sender>) -> Result<()> {
+    /// All of it, which remains to be synced and named.
+    pub fn run(&self, mut partial: Partial, to: &mut PipeWriter) -> Result<Verified> {
         let (digest, size) = (&self.blob.digest, self.blob.size);
         let mut hasher = digest.hasher();
-        let give = |bytes: Vec<u8>| match &to {
-            Some(to) => to.send(Piece::Bytes(bytes)).map_err(|_| given_up()),
-            None => Ok(()),
-        };
         if partial.have() > size {
             partial.restart()?;
         }
         self.progress.stage(digest, size, Stage::Fetching);
-        partial.replay(|bytes| {
-            hasher.update(bytes);
-            give(bytes.to_vec())
-        })?;
+        let mut replay = |room: &mut [u8]| {
+            let n = partial.replay(room)?;
+            hasher.update(room.get(..n).unwrap_or_default());
+            Ok::<_, Error>(n)
+        };
+        while to.give(&mut replay)? > 0 {}
         let mut failures = 0;
         while partial.have() < size {
             let before = partial.have();
-            let Err(error) = self.attempt(&mut partial, &mut hasher, &give) else { continue };
+            let Err(error) = self.attempt(&mut partial, &mut hasher, to) else { continue };
             failures = if partial.have() >= before + ENOUGH { 1 } else { failures + 1 };
             if error.kind() != Kind::Temporary || failures >= ATTEMPTS {
                 return Err(error);
@@ -64,52 +51,40 @@ impl Fetch<'_> {
             self.progress.stage(digest, size, Stage::Retrying);
             self.pause(FIRST_PAUSE * 2u32.pow(failures - 1))?;
         }
-        drop(partial.commit(&hasher.finish())?);
-        match to {
-            Some(to) => to.send(Piece::End).map_err(|_| given_up()),
-            None => Ok(()),
-        }
+        partial.verified(&hasher.finish())
     }
 
-    fn attempt(
-        &self,
-        partial: &mut Partial,
-        hasher: &mut Hasher,
-        give: &dyn Fn(Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
+    fn attempt(&self, partial: &mut Partial, hasher: &mut Hasher, to: &mut PipeWriter) -> Result<()> {
         let size = self.blob.size;
         let mut reader = self.source.open(self.blob, partial.have())?;
-        loop {
+        let mut next = |room: &mut [u8]| {
             if (self.stopped)() {
-                return Err(given_up());
+                return Err(Gone.into());
             }
-            let mut bytes = vec![0; PIECE];
-            let n = fill(&mut *reader, &mut bytes)?;
-            bytes.truncate(n);
-            let have = partial.have() + n as u64;
-            if have > size {
+            let n = fill(&mut *reader, room)?;
+            if partial.have() + n as u64 > size {
                 let doing = format!("{} is longer than its {size} bytes", self.blob.digest);
                 return Err(Error::bad(doing, "the manifest says how long it is"));
             }
-            hasher.update(&bytes);
-            partial.write(&bytes)?;
-            self.progress.bytes(&self.blob.digest, have);
-            if n > 0 {
-                give(bytes)?;
-            } else if have < size {
-                let why = format!("{have} of {size} bytes came");
-                return Err(Error::new(Kind::Temporary, "the blob was cut off", why));
-            } else {
-                return Ok(());
-            }
+            let bytes = room.get(..n).unwrap_or_default();
+            hasher.update(bytes);
+            partial.write(bytes)?;
+            self.progress.bytes(&self.blob.digest, partial.have());
+            Ok(n)
+        };
+        while to.give(&mut next)? > 0 {}
+        if partial.have() < size {
+            let why = format!("{} of {size} bytes came", partial.have());
+            return Err(Error::new(Kind::Temporary, "the blob was cut off", why));
         }
+        Ok(())
     }
 
     fn pause(&self, mut time: Duration) -> Result<()> {
         let step = Duration::from_millis(50);
         while !time.is_zero() {
             if (self.stopped)() {
-                return Err(given_up());
+                return Err(Gone.into());
             }
             std::thread::sleep(step.min(time));
             time = time.saturating_sub(step);

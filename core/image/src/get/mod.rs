@@ -1,7 +1,7 @@
 //! An image into the store, wherever its blobs are: each layer is fetched, checked, kept and unpacked in one go.
 //!
 //! ```text
-//!   source -> [thread: file, digest] -> channel -> [thread: unzip, digest, tar] -> folder, named when its diff id is right
+//!   source -> [thread: file, digest] -> pipe -> [thread: unzip] -> pipe -> [thread: digest, tar] -> folder, named when its diff id is right
 //! ```
 //! Several layers at once, begun from the lowest: a layer may wait for those below it, never the other way.
 
@@ -11,23 +11,23 @@ mod turns;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::ConfigDocument;
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hashed, Hasher};
 use crate::documents::{DOCKER_MANIFEST, Descriptor, Document, Manifest, OCI_MANIFEST, Platform};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, from_reader};
 use crate::limits::{Budget, DOCUMENT_BYTES, Share};
+use crate::pipe::{PipeReader, PipeWriter, pipe};
 use crate::progress::{Progress, Stage};
-use crate::store::{Blob, ChainId, Claim, Staging, Store, Writer};
+use crate::store::{Blob, ChainId, Claim, Partial, Staging, Store, Verified, Writer};
 use crate::tar::Archive;
-use crate::unpack::{Unpack, Unpacked};
+use crate::unpack::{Unpack, ahead};
 
 use self::turns::Turns;
 
 /// Pieces on the way from who fetches to who unpacks.
-const QUEUE: usize = 8;
+const QUEUE: usize = 16;
 /// Layers at once. More would not be faster: one takes a core to unpack.
 const PARALLEL: usize = 4;
 
@@ -147,7 +147,9 @@ impl Getter<'_> {
             return Err(Error::bad(format!("cannot get {}", blob.digest), "it is larger than 8 MiB"));
         }
         if let Blob::Partial(partial) = self.store.blob(&blob.digest, &|| ())? {
-            fetch::Fetch { source, blob, progress: self.progress, stopped: &|| false }.run(partial, None)?;
+            fetch::Fetch { source, blob, progress: self.progress, stopped: &|| false }
+                .run(partial, &mut PipeWriter::nowhere())?
+                .commit()?;
         }
         self.store.read_document(&blob.digest)
     }
@@ -211,47 +213,86 @@ impl Getter<'_> {
             }
             (Claim::There, Blob::Partial(partial)) => {
                 let resumed = partial.have() > 0;
-                fetch.run(partial, None).map_err(|e| (e, resumed))?;
+                let fetched = fetch.run(partial, &mut PipeWriter::nowhere());
+                fetched.and_then(Verified::commit).map_err(|e| (e, resumed))?;
             }
             (Claim::Ours(staging), Blob::There(file)) => {
                 self.progress.stage(digest, size, Stage::Unpacking);
-                self.unpack(job, staging, Checked::new(file, job.layer)).map_err(new)?;
+                let staging = self.unpack(job, staging, Checked::new(file, job.layer), &Mutex::default());
+                staging.and_then(|staging| staging.commit(None)).map_err(new)?;
             }
             (Claim::Ours(staging), Blob::Partial(partial)) => {
                 let resumed = partial.have() > 0;
-                let (sender, receiver) = sync_channel(QUEUE);
-                std::thread::scope(|scope| {
-                    let fetching = scope.spawn(|| fetch.run(partial, Some(sender)));
-                    let unpacked = self.unpack(job, staging, Pieces::new(receiver));
-                    let fetched = fetching
-                        .join()
-                        .unwrap_or_else(|_| Err(Error::bad("cannot fetch it", "a fault of ours")));
-                    // Who unpacks ends with who fetches, and knows less; who was left alone has nothing to say.
-                    match (fetched, unpacked) {
-                        (Err(e), _) if e.kind() != Kind::Usage => Err((e, resumed)),
-                        (_, unpacked) => unpacked.map_err(|e| (e, resumed)),
-                    }
-                })?;
+                self.both(job, staging, &fetch, partial).map_err(|e| (e, resumed))?;
             }
         }
         self.progress.stage(digest, size, Stage::Done);
         Ok(())
     }
 
-    fn unpack(&self, job: &Job<'_>, staging: Staging, reader: impl Read) -> Result<()> {
+    /// It is unpacked while it is fetched.
+    fn both(
+        &self,
+        job: &Job<'_>,
+        staging: Staging,
+        fetch: &fetch::Fetch<'_>,
+        partial: Partial,
+    ) -> Result<()> {
+        let (mut to, from) = pipe(QUEUE);
+        let fetched = Fetched::default();
+        let fetch = || {
+            let blob = fetch.run(partial, &mut to)?;
+            *locked(&fetched) = Some(blob);
+            Ok(to.end()?)
+        };
+        let (fetching, unpacked) = std::thread::scope(|scope| {
+            let fetching = scope.spawn(fetch);
+            let unpacked = self.unpack(job, staging, from, &fetched);
+            (fetching.join(), unpacked)
+        });
+        let fault = || Err(Error::bad("cannot fetch it", "a fault of ours"));
+        // Who unpacks ends with who fetches, and knows less; who was left alone has nothing to say.
+        match fetching.unwrap_or_else(|_| fault()) {
+            Err(e) if e.kind() != Kind::Usage => Err(e),
+            _ => unpacked?.commit(locked(&fetched).take()),
+        }
+    }
+
+    /// All of the layer, which remains to be synced and named.
+    fn unpack(
+        &self,
+        job: &Job<'_>,
+        staging: Staging,
+        reader: impl Read + Send,
+        fetched: &Fetched,
+    ) -> Result<Staging> {
         let share = Share::new(&self.budget);
-        let stream = Unpacked::layer(reader, job.diff_id, &share)?;
-        let mut unpack = Unpack::new(staging.path(), job.index > 0, &share)?;
-        let mut archive = Archive::new(stream);
+        ahead(reader, &share, |archive| self.members(job, &staging, archive, &share, fetched))?;
+        share.keep();
+        Ok(staging)
+    }
+
+    fn members(
+        &self,
+        job: &Job<'_>,
+        staging: &Staging,
+        archive: PipeReader,
+        share: &Arc<Share>,
+        fetched: &Fetched,
+    ) -> Result<()> {
+        let mut unpack = Unpack::new(staging.path(), job.index > 0, share)?;
+        let mut archive = Archive::new(Hashed::new(archive, job.diff_id.hasher()));
         unpack.all(&mut archive)?;
-        let found = archive.into_inner().finish()?;
-        if found.as_ref() != Some(job.diff_id) {
-            let found = found.map(|d| d.to_string()).unwrap_or_default();
+        let found = archive.into_inner().finish();
+        let found = found.map_err(|e| from_reader(e, Kind::BadImage, "cannot unpack it"))?;
+        if found != *job.diff_id {
             let why = format!("unpacked it is {found}, and the image's config says {}", job.diff_id);
             return Err(Error::bad("the layer is refused", why));
         }
         let mut lower: Vec<PathBuf> = Vec::new();
         if unpack.needs_lower() {
+            // Below somebody may wait for the same blob: who waits holds none.
+            locked(fetched).take().map_or(Ok(()), Verified::commit)?;
             job.turns.wait_below(job.index)?;
             let below = job.chain.get(..job.index).unwrap_or_default();
             lower.extend(below.iter().rev().map(|chain| self.store.layer_path(chain)));
@@ -270,10 +311,15 @@ impl Getter<'_> {
                 format!("{}: {} extended attributes left out", job.layer.digest.short(), left_out.xattrs);
             self.progress.note(&text);
         }
-        staging.commit()?;
-        share.keep();
         Ok(())
     }
+}
+
+/// The blob that a layer was unpacked from, if that is new: to be synced and named with the layer.
+type Fetched = Mutex<Option<Verified>>;
+
+fn locked(fetched: &Fetched) -> MutexGuard<'_, Option<Verified>> {
+    fetched.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A blob of the store, checked again as it is read.
@@ -306,46 +352,3 @@ impl Read for Checked<'_> {
         Ok(n)
     }
 }
-
-/// What comes from who fetches, to the mark that all of it was right.
-struct Pieces {
-    receiver: Receiver<fetch::Piece>,
-    piece: Vec<u8>,
-    at: usize,
-    ended: bool,
-}
-
-impl Pieces {
-    fn new(receiver: Receiver<fetch::Piece>) -> Pieces {
-        Pieces { receiver, piece: Vec::new(), at: 0, ended: false }
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.piece.len() && !self.ended {
-            self.at = 0;
-            match self.receiver.recv() {
-                Ok(fetch::Piece::Bytes(bytes)) => self.piece = bytes,
-                Ok(fetch::Piece::End) => (self.piece, self.ended) = (Vec::new(), true),
-                Err(_) => {
-                    return Err(Error::new(
-                        Kind::Temporary,
-                        "cannot unpack it",
-                        "it was not fetched to its end",
-                    )
-                    .into());
-                }
-            }
-        }
-        let rest = self.piece.get(self.at..).unwrap_or_default();
-        let n = rest.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..n), rest.get(..n)) {
-            to.copy_from_slice(from);
-        }
-        self.at += n;
-        Ok(n)
-    }
-}
-
-type Sender = SyncSender<fetch::Piece>;

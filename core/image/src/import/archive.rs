@@ -1,14 +1,15 @@
 //! The files of an archive, each in the store and under no name yet.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Read;
+use std::os::fd::OwnedFd;
 
 use super::{Found, layout};
 use crate::digest::{Digest, Hasher};
 use crate::documents::{Document, Platform};
 use crate::error::{Error, Result};
 use crate::limits::{Budget, DOCUMENT_BYTES, Limits, Share};
-use crate::store::{Store, Whole};
+use crate::store::{Store, Unnamed, Whole};
 use crate::tar::{Archive, Kind, show};
 use crate::unpack::{Place, Unpacked};
 
@@ -16,8 +17,10 @@ use crate::unpack::{Place, Unpacked};
 const FILES_MAX: usize = 10_000;
 const LINKS_MAX: usize = 16;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Files {
+    /// Open since before any of them was written.
+    since: OwnedFd,
     files: BTreeMap<String, Whole>,
     /// docker wrote a layer that stands twice as a link.
     links: BTreeMap<String, String>,
@@ -25,8 +28,9 @@ pub struct Files {
 
 impl Files {
     pub fn read(store: &Store, reader: impl Read, limits: Limits) -> Result<Files> {
-        let mut archive = Archive::new(Unpacked::archive(reader, &Share::new(&Budget::new(limits)))?);
-        let mut found = Files::default();
+        let mut archive = Archive::new(Unpacked::new(reader, &Share::new(&Budget::new(limits)))?);
+        let since = store.since_now()?;
+        let mut found = Files { since, files: BTreeMap::new(), links: BTreeMap::new() };
         while let Some(entry) = archive.member()? {
             let name = name(&entry.path)?;
             if found.files.len() + found.links.len() >= FILES_MAX {
@@ -108,15 +112,19 @@ impl Files {
         let Document::Manifest(manifest) = Document::parse(manifest, "")? else { return Ok(()) };
         let by_digest: BTreeMap<&Digest, &Whole> =
             self.files.values().map(|file| (file.digest(), file)).collect();
+        let mut new = Vec::new();
         for blob in manifest.layers.iter().chain([&manifest.config]) {
             match by_digest.get(&blob.digest) {
-                Some(whole) if !store.has_blob(&blob.digest) => store.name(whole)?,
+                Some(whole) if !store.has_blob(&blob.digest) => new.push(*whole),
                 Some(_) => {}
                 None if store.has_blob(&blob.digest) => {}
                 None => drop(self.blob(&blob.digest)?),
             }
         }
-        Ok(())
+        // A layer that stands twice is one file.
+        new.sort_by_key(|whole| whole.digest());
+        new.dedup_by_key(|whole| whole.digest());
+        store.name(&new, &self.since)
     }
 }
 
@@ -124,16 +132,13 @@ fn name(path: &[u8]) -> Result<String> {
     Ok(Place::parse(path)?.path().to_string_lossy().into_owned())
 }
 
-fn copy<R: Read>(archive: &mut Archive<R>, to: &mut impl Write) -> Result<()> {
+fn copy<R: Read>(archive: &mut Archive<R>, to: &mut Unnamed) -> Result<()> {
     let mut piece = vec![0; 128 << 10];
     loop {
         let n = archive.read(&mut piece)?;
         if n == 0 {
             return Ok(());
         }
-        let written = to.write_all(piece.get(..n).unwrap_or_default());
-        written.map_err(|e| {
-            crate::error::from_reader(e, crate::error::Kind::Host, "cannot write to the store")
-        })?;
+        to.write(piece.get(..n).unwrap_or_default())?;
     }
 }

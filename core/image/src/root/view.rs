@@ -55,7 +55,7 @@ impl View {
                 return Err(Error::bad(format!("cannot look up {} in the image", path.display()), why));
             }
             let next = at.path.join(&part);
-            let Some((fd, stat)) = find(&self.layers, &next)? else {
+            let Some((fd, stat)) = find(&self.layers, &next, &|| Ok(()))? else {
                 todo.push(part);
                 todo.reverse();
                 at.missing = todo;
@@ -96,7 +96,7 @@ impl View {
     }
 
     pub(super) fn find(&self, path: &Path) -> Result<Option<(OwnedFd, Stat)>> {
-        find(&self.layers, path)
+        find(&self.layers, path, &|| Ok(()))
     }
 }
 

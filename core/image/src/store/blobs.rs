@@ -1,18 +1,18 @@
 //! Blobs by digest. One comes in through [`Partial`]: under its own name it is only when it is whole, right and on the disk.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, syncfs};
 use sampan_journal::crash;
 
 use super::{Store, locks, open_ours, rename_new};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Kind, Result};
 use crate::limits::DOCUMENT_BYTES;
-
-const PIECE: usize = 128 << 10;
+use crate::writeback::Written;
 
 /// What [`Store::blob`] found.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ pub struct Partial {
     digest: Digest,
     /// Bytes in the file.
     have: u64,
+    /// Bytes of these that were read again.
+    replayed: u64,
+    /// What comes behind them.
+    written: Option<Written>,
 }
 
 impl Store {
@@ -90,7 +94,15 @@ impl Store {
         }
         let have = file.metadata().map_err(|e| Error::io("look at", &path, e))?.len();
         let target = self.blob_path(digest);
-        Ok(Blob::Partial(Partial { file, path, target, digest: digest.clone(), have }))
+        Ok(Blob::Partial(Partial {
+            file,
+            path,
+            target,
+            digest: digest.clone(),
+            have,
+            replayed: 0,
+            written: None,
+        }))
     }
 
     /// Bytes that are at hand.
@@ -107,7 +119,7 @@ impl Store {
             partial.write(bytes)?;
             let mut hasher = digest.hasher();
             hasher.update(bytes);
-            partial.commit(&hasher.finish())?;
+            partial.verified(&hasher.finish())?.commit()?;
         }
         Ok(())
     }
@@ -119,22 +131,14 @@ impl Partial {
         self.have
     }
 
-    /// Gives `take` what an earlier attempt left, for it to be hashed: at its end the file goes on.
-    pub fn replay(&mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let mut piece = vec![0; PIECE];
-        let fail = |e| Error::io("read", &self.path, e);
-        self.file.seek(SeekFrom::Start(0)).map_err(fail)?;
-        let mut left = self.have;
-        while left > 0 {
-            let n = self.file.read(&mut piece).map_err(fail)?;
-            if n == 0 {
-                break;
-            }
-            take(piece.get(..n).unwrap_or_default())?;
-            left = left.saturating_sub(n as u64);
+    /// The next bytes of what an earlier attempt left, for them to be hashed. None: that was all, and the file goes on there.
+    pub fn replay(&mut self, room: &mut [u8]) -> Result<usize> {
+        let n = self.file.read(room).map_err(|e| Error::io("read", &self.path, e))?;
+        self.replayed += n as u64;
+        if n == 0 {
+            self.have = self.replayed;
         }
-        self.have -= left;
-        Ok(())
+        Ok(n)
     }
 
     /// From the beginning: what is there is not what it should be.
@@ -142,25 +146,47 @@ impl Partial {
         let path = &self.path;
         self.file.set_len(0).map_err(|e| Error::io("empty", path, e))?;
         self.file.seek(SeekFrom::Start(0)).map_err(|e| Error::io("empty", path, e))?;
-        self.have = 0;
+        (self.have, self.replayed, self.written) = (0, 0, None);
         Ok(())
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| Error::io("write", &self.path, e))?;
+        let have = self.have;
+        let written = self.written.get_or_insert_with(|| Written::new(have));
+        written.write(&self.file, bytes).map_err(|e| Error::io("write", &self.path, e))?;
         self.have += bytes.len() as u64;
         Ok(())
     }
 
     /// All is written, and this is the digest of it. What is wrong goes at once.
-    pub fn commit(self, found: &Digest) -> Result<File> {
+    pub fn verified(self, found: &Digest) -> Result<Verified> {
         if *found != self.digest {
             let _ = fs::remove_file(&self.path);
             let doing = format!("{} is not what its digest says", self.digest);
             return Err(Error::bad(doing, format!("what came has the digest {found}")));
         }
         crash::point("a blob is written, not synced");
+        Ok(Verified { file: self.file, path: self.path, target: self.target })
+    }
+}
+
+/// A blob that is whole and right, and not named yet. Dropped, the next attempt finds it so.
+#[derive(Debug)]
+pub struct Verified {
+    file: File,
+    path: PathBuf,
+    target: PathBuf,
+}
+
+impl Verified {
+    /// To the disk, and then under its name.
+    pub fn commit(self) -> Result<()> {
         self.file.sync_all().map_err(|e| Error::io("sync", &self.path, e))?;
+        self.name()
+    }
+
+    /// Under its name: it is on the disk.
+    pub(super) fn name(self) -> Result<()> {
         crash::point("a blob is synced, not named");
         match rename_new(&self.path, &self.target) {
             Ok(()) => {}
@@ -168,9 +194,7 @@ impl Partial {
             Err(e) => return Err(Error::io("name", &self.target, e)),
         }
         crash::point("a blob is named, its folder not synced");
-        let mut file = self.file;
-        file.seek(SeekFrom::Start(0)).map_err(|e| Error::io("read", &self.target, e))?;
-        Ok(file)
+        Ok(())
     }
 }
 
@@ -180,6 +204,7 @@ pub(crate) struct Unnamed {
     path: Removed,
     hasher: Hasher,
     size: u64,
+    written: Written,
 }
 
 /// Whole, and not yet under its name. Dropped, it is removed.
@@ -206,7 +231,13 @@ impl Store {
             let path = self.tmp().join(format!("new-{}-{}", std::process::id(), serial()));
             match open_ours(&path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL) {
                 Ok(file) => {
-                    return Ok(Unnamed { file, path: Removed(path), hasher, size: 0 });
+                    return Ok(Unnamed {
+                        file,
+                        path: Removed(path),
+                        hasher,
+                        size: 0,
+                        written: Written::new(0),
+                    });
                 }
                 // Of another pid namespace's process with our number.
                 Err(rustix::io::Errno::EXIST) => {}
@@ -215,21 +246,32 @@ impl Store {
         }
     }
 
-    /// It becomes a blob.
-    pub(crate) fn name(&self, new: &Whole) -> Result<()> {
-        let path = &new.path.0;
-        let file = open_ours(path, OFlags::RDONLY).map_err(|e| Error::io("open", path, e))?;
-        file.sync_all().map_err(|e| Error::io("sync", path, e))?;
-        crash::point("an archive's blob is written, not named");
-        let target = self.blob_path(&new.digest);
-        match rename_new(path, &target) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-            Err(e) => Err(Error::io("name", &target, e)),
+    /// They become blobs. `since` was open before any of them was written.
+    pub(crate) fn name(&self, new: &[&Whole], since: &OwnedFd) -> Result<()> {
+        if new.is_empty() {
+            return Ok(());
         }
+        syncfs(since).map_err(|e| Error::io("sync", &self.tmp(), e))?;
+        for blob in new {
+            crash::point("an archive's blob is written, not named");
+            let (path, target) = (&blob.path.0, self.blob_path(&blob.digest));
+            match rename_new(path, &target) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(e) => return Err(Error::io("name", &target, e)),
+            }
+        }
+        Ok(())
     }
 }
 
 impl Unnamed {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.written.write(&self.file, bytes).map_err(|e| Error::io("write", &self.path.0, e))?;
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
     pub(crate) fn finish(self) -> Whole {
         Whole { path: self.path, digest: self.hasher.finish(), size: self.size }
     }
@@ -246,20 +288,6 @@ impl Whole {
 
     pub(crate) fn open(&self) -> Result<File> {
         open_ours(&self.path.0, OFlags::RDONLY).map_err(|e| Error::io("open", &self.path.0, e))
-    }
-}
-
-impl Write for Unnamed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let fail = |e| io::Error::from(Error::io("write", &self.path.0, e));
-        let n = self.file.write(bytes).map_err(fail)?;
-        self.hasher.update(bytes.get(..n).unwrap_or_default());
-        self.size += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

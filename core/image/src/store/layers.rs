@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, open, syncfs};
 use sampan_journal::crash;
 
-use super::blobs::serial;
+use super::blobs::{Verified, serial};
 use super::{Store, locks, remove, rename_new};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
@@ -113,11 +113,12 @@ impl Staging {
         &self.path
     }
 
-    /// All of it is there: to the disk, and then under its name.
-    pub fn commit(self) -> Result<()> {
+    /// All of it is there: to the disk, and then under its name; with it the blob that it was unpacked from, if that is new.
+    pub fn commit(self, blob: Option<Verified>) -> Result<()> {
         crash::point("a layer is unpacked, not synced");
-        // One call for all files of it; each by itself takes many times as long.
+        // One call for all files of it, and for the blob, which is in tmp/ too; each by itself takes many times as long.
         syncfs(&self.folder).map_err(|e| Error::io("sync", &self.path, e))?;
+        blob.map_or(Ok(()), Verified::name)?;
         crash::point("a layer is synced, not named");
         match rename_new(&self.path, &self.target) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}

@@ -6,7 +6,7 @@
 //!   tmp/blob-.., tmp/layer-..   whoever gets or unpacks that one; others wait and find it done
 //! ```
 //! Each is flock(2) on a file in a folder that is closed to others, and goes with its process. Nobody waits while holding
-//! what the other needs: who holds a layer waits for blobs and for lower layers only, who holds a blob for nothing.
+//! what the other needs: who holds a layer waits for blobs and for lower layers only, who holds a blob for no other and for no layer.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;

@@ -20,13 +20,14 @@ mod remove;
 mod uses;
 
 use std::fs::{self, DirBuilder, File, Permissions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-pub(crate) use blobs::Whole;
-pub use blobs::{Blob, Partial};
+pub use blobs::{Blob, Partial, Verified};
+pub(crate) use blobs::{Unnamed, Whole};
 pub use gc::Pruned;
 pub use index::{Image, Name};
 pub use layers::{ChainId, Claim, Staging};
@@ -100,6 +101,12 @@ impl Store {
 
     fn tmp(&self) -> PathBuf {
         self.path.join("tmp")
+    }
+
+    /// A folder of the store's file system: syncfs on it tells what went wrong since it was opened.
+    pub(crate) fn since_now(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(self.tmp(), flags, Mode::empty()).map_err(|e| Error::io("open", &self.tmp(), e))
     }
 }
 

@@ -11,7 +11,6 @@ use rustix::fs::{
     symlinkat, utimensat,
 };
 use rustix::io::Errno;
-use sampan_runtime::kernel::lookup::open_in_root;
 
 use super::Unpack;
 use super::folders::{OPAQUE, fd_path, is_whiteout, times};
@@ -30,7 +29,7 @@ impl Unpack {
         if self.link(from, to, &entry)? {
             return Ok(());
         }
-        let Some((found, stat)) = find(lower, from.path())? else {
+        let Some((found, stat)) = find(lower, from.path(), &|| self.share.look())? else {
             let why =
                 format!("{}: a hard link to {}, which no layer has", show(&entry.path), show(&entry.target));
             return Err(Error::bad("the layer is refused", why));
@@ -93,7 +92,7 @@ impl Unpack {
 
     /// A folder that was only on the way shows what the layers below say of it.
     pub(super) fn like_below(&mut self, lower: &[PathBuf], path: &Path) -> Result<()> {
-        let Some((found, stat)) = find(lower, path)? else { return Ok(()) };
+        let Some((found, stat)) = find(lower, path, &|| self.share.look())? else { return Ok(()) };
         // Something else has come in its place.
         let Ok(folder) = self.folders.find(path) else { return Ok(()) };
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
@@ -146,9 +145,14 @@ fn entry_for(from: &Place, to: &Place) -> Entry {
     }
 }
 
-/// What an overlay of these layers, the nearest first, would show there.
-pub(crate) fn find(lower: &[PathBuf], path: &Path) -> Result<Option<(OwnedFd, Stat)>> {
+/// What an overlay of these layers, the nearest first, would show there. `look` is called for each look into one of them.
+pub(crate) fn find(
+    lower: &[PathBuf],
+    path: &Path,
+    look: &dyn Fn() -> Result<()>,
+) -> Result<Option<(OwnedFd, Stat)>> {
     for layer in lower {
+        look()?;
         let fail = |e| Error::io("look into the layer", layer, e);
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let root = open(layer, flags | OFlags::DIRECTORY, Mode::empty()).map_err(fail)?;
@@ -158,7 +162,7 @@ pub(crate) fn find(lower: &[PathBuf], path: &Path) -> Result<Option<(OwnedFd, St
                 let stat = fstat(&found).map_err(fail)?;
                 return Ok((!is_whiteout(&stat)).then_some((found, stat)));
             }
-            Err(Errno::NOENT) if !hides(&root, path) => {}
+            Err(Errno::NOENT) if !hides(&root, path, look)? => {}
             // On the way there is a file or a whiteout, or a folder that hides those below.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(e) => return Err(fail(e)),
@@ -172,14 +176,27 @@ fn open_below(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<
     openat2(root, path, flags, Mode::empty(), resolve)
 }
 
-/// Is one of the folders on the way opaque?
-fn hides(root: &OwnedFd, path: &Path) -> bool {
-    path.ancestors().skip(1).any(|folder| {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let Ok(fd) = open_in_root(root, folder, OFlags::PATH | OFlags::DIRECTORY) else { return false };
-        let is_y = |name| getxattr(fd_path(&fd), name, &mut [0u8; 2]).is_ok_and(|n| n == 1);
-        OPAQUE.into_iter().any(is_y)
-    })
+/// Is one of the folders on the way opaque? Each is opened from the one around it: a path may have two thousand.
+fn hides(root: &OwnedFd, path: &Path, look: &dyn Fn() -> Result<()>) -> Result<bool> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut folder = None;
+    for name in path.components() {
+        let at = folder.as_ref().unwrap_or(root);
+        if is_opaque(at) {
+            return Ok(true);
+        }
+        look()?;
+        match open_below(at, Path::new(&name), flags) {
+            Ok(next) => folder = Some(next),
+            Err(_) => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+fn is_opaque(folder: &OwnedFd) -> bool {
+    let folder = fd_path(folder);
+    OPAQUE.into_iter().any(|name| getxattr(&folder, name, &mut [0u8; 2]).is_ok_and(|n| n == 1))
 }
 
 /// Those that are kept.

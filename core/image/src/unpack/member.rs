@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -18,6 +18,7 @@ use super::folders::{Before, is_whiteout, set_opaque};
 use super::path::Place;
 use crate::error::{Error, Result};
 use crate::tar::{Archive, Entry, Kind, Segment, Time, show};
+use crate::writeback::Written;
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -116,12 +117,13 @@ impl Unpack {
         if entry.segments.is_some() {
             file.seek(SeekFrom::Start(segment.offset)).map_err(fail)?;
         }
+        let mut written = Written::new(segment.offset);
         let mut left = segment.length;
         while left > 0 {
             let room = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
             let piece = self.buffer.get_mut(..room).unwrap_or_default();
             archive.read_exact(piece)?;
-            file.write_all(piece).map_err(fail)?;
+            written.write(file, piece).map_err(fail)?;
             left -= piece.len() as u64;
         }
         Ok(())

@@ -20,13 +20,13 @@ mod stream;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use sampan_journal::crash;
 
 pub(crate) use below::{find, look_like};
 pub(crate) use folders::fd_path;
-pub use stream::Unpacked;
+pub use stream::{Unpacked, ahead};
 
 use self::folders::Folders;
 pub use self::path::Place;
@@ -38,7 +38,7 @@ use crate::tar::{Archive, show};
 #[derive(Debug)]
 pub struct Unpack {
     folders: Folders,
-    share: Rc<Share>,
+    share: Arc<Share>,
     /// There are layers below.
     is_above: bool,
     /// Ids can be given: else all is ours.
@@ -62,10 +62,10 @@ pub struct LeftOut {
 
 impl Unpack {
     /// `is_above`: it is not the lowest layer.
-    pub fn new(folder: &Path, is_above: bool, share: &Rc<Share>) -> Result<Unpack> {
+    pub fn new(folder: &Path, is_above: bool, share: &Arc<Share>) -> Result<Unpack> {
         Ok(Unpack {
             folders: Folders::new(folder)?,
-            share: Rc::clone(share),
+            share: Arc::clone(share),
             is_above,
             is_root: rustix::process::geteuid().is_root(),
             links: Vec::new(),

@@ -1,16 +1,19 @@
-//! From the bytes of a blob to those of the archive in it, with the digest of these, and within limits.
+//! From the bytes of a blob to those of the archive in it, within limits.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Kind, Result, from_reader};
 use crate::limits::{RATIO_FROM, Share};
+use crate::pipe::{PipeReader, PipeWriter, pipe};
 
 const PIECE: usize = 128 << 10;
+/// Pieces that are unpacked and not yet taken.
+const AHEAD: usize = 6;
 /// As zstd's own program: a frame that asks for more memory is refused. 128 MiB at most.
 const ZSTD_WINDOW_LOG: u32 = 27;
 const WHAT: &str = "cannot unpack it";
@@ -20,8 +23,7 @@ pub struct Unpacked<R: Read> {
     inner: Decoder<R>,
     packed: Rc<Cell<u64>>,
     unpacked: u64,
-    hasher: Option<Hasher>,
-    share: Rc<Share>,
+    share: Arc<Share>,
 }
 
 enum Decoder<R: Read> {
@@ -44,12 +46,7 @@ impl<R: Read> Read for Counted<R> {
 }
 
 impl<R: Read> Unpacked<R> {
-    /// A layer, of which the archive's own digest is wanted.
-    pub fn layer(reader: R, diff_id: &Digest, share: &Rc<Share>) -> Result<Unpacked<R>> {
-        Ok(Unpacked { hasher: Some(diff_id.hasher()), ..Unpacked::archive(reader, share)? })
-    }
-
-    pub fn archive(reader: R, share: &Rc<Share>) -> Result<Unpacked<R>> {
+    pub fn new(reader: R, share: &Arc<Share>) -> Result<Unpacked<R>> {
         let packed = Rc::new(Cell::new(0));
         let mut reader = BufReader::with_capacity(PIECE, Counted { reader, bytes: Rc::clone(&packed) });
         let fail = |e| from_reader(e, Kind::BadImage, WHAT);
@@ -69,28 +66,21 @@ impl<R: Read> Unpacked<R> {
             [b'B', b'Z', b'h', ..] => return other("bzip2"),
             _ => Decoder::Plain(reader),
         };
-        Ok(Unpacked { inner, packed, unpacked: 0, hasher: None, share: Rc::clone(share) })
+        Ok(Unpacked { inner, packed, unpacked: 0, share: Arc::clone(share) })
     }
 
-    /// The rest of it, of which nothing is used: it counts for both digests.
-    pub fn finish(mut self) -> Result<Option<Digest>> {
-        let mut piece = vec![0; PIECE];
-        loop {
-            match self.read(&mut piece) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(from_reader(e, Kind::BadImage, WHAT)),
-            }
-        }
+    /// To its end, where nothing more is used of it: all of the blob is checked.
+    pub fn finish(mut self) -> Result<()> {
+        let fail = |e| from_reader(e, Kind::BadImage, WHAT);
+        io::copy(&mut self, &mut io::sink()).map_err(fail)?;
         let mut rest = match self.inner {
             Decoder::Plain(reader) => reader,
             Decoder::Gzip(decoder) => decoder.into_inner(),
             Decoder::Zstd(decoder) => decoder.finish(),
         };
-        // What stands behind the packed data, so that all of the blob is checked.
-        io::copy(&mut rest, &mut io::sink()).map_err(|e| from_reader(e, Kind::BadImage, WHAT))?;
-        Ok(self.hasher.map(Hasher::finish))
+        // What stands behind the packed data.
+        io::copy(&mut rest, &mut io::sink()).map_err(fail)?;
+        Ok(())
     }
 
     fn check(&self) -> Result<()> {
@@ -110,12 +100,40 @@ impl<R: Read> Read for Unpacked<R> {
             Decoder::Gzip(decoder) => decoder.read(buffer)?,
             Decoder::Zstd(decoder) => decoder.read(buffer)?,
         };
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(buffer.get(..n).unwrap_or_default());
-        }
         self.unpacked += n as u64;
         self.share.bytes(n as u64)?;
         self.check()?;
         Ok(n)
+    }
+}
+
+/// What `take` makes of the archive in a blob. Another thread unpacks ahead of it: that takes longer than all the rest.
+pub fn ahead<R: Read + Send, T>(
+    reader: R,
+    share: &Arc<Share>,
+    take: impl FnOnce(PipeReader) -> Result<T>,
+) -> Result<T> {
+    std::thread::scope(|scope| {
+        let (to, from) = pipe(AHEAD);
+        let unpacking = scope.spawn(|| send(reader, share, to));
+        let taken = take(from);
+        // A fault of its own is known by then: the archive had no end.
+        let _ = unpacking.join();
+        taken
+    })
+}
+
+fn send<R: Read>(reader: R, share: &Arc<Share>, mut to: PipeWriter) {
+    let sent = (|| {
+        let mut unpacked = Unpacked::new(reader, share)?;
+        let mut next =
+            |room: &mut [u8]| unpacked.read(room).map_err(|e| from_reader(e, Kind::BadImage, WHAT));
+        while to.give(&mut next)? > 0 {}
+        unpacked.finish()
+    })();
+    match sent {
+        Ok(()) => drop(to.end()),
+        // Whoever took it has given up, and says why; or hears it now.
+        Err(error) => to.fail(error.into()),
     }
 }
