@@ -6,6 +6,8 @@
 #[allow(dead_code)] // parsed into, never read here
 #[path = "../src/moment.rs"]
 mod moment;
+#[path = "manual/names.rs"]
+mod names;
 #[allow(dead_code)]
 #[path = "../src/keys.rs"]
 mod keys;
@@ -118,6 +120,7 @@ fn program(command: Command, section: u8, more: More, folder: &Path) -> Result<(
         pages.join(format!("{name}.{section}")),
         [page(command.clone(), section)?, more.roff().into_bytes()].concat(),
     )?;
+    let command = if name == "sampanctl" { names::shown(&command) } else { command };
     for (shell, place) in [
         (Shell::Bash, format!("bash-completion/completions/{name}")),
         (Shell::Zsh, format!("zsh/site-functions/_{name}")),
@@ -125,6 +128,9 @@ fn program(command: Command, section: u8, more: More, folder: &Path) -> Result<(
     ] {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command.clone(), &name, &mut script);
+        if name == "sampanctl" {
+            script = names::complete(shell, &command, &String::from_utf8(script)?)?.into_bytes();
+        }
         let file = folder.join(place);
         fs::create_dir_all(file.parent().unwrap_or(folder))?;
         fs::write(file, script)?;
@@ -151,7 +157,7 @@ fn page(command: Command, section: u8) -> Result<Vec<u8>, Box<dyn Error>> {
 }
 
 fn commands(command: &Command, roff: &mut Vec<u8>) -> Result<(), Box<dyn Error>> {
-    for one in command.get_subcommands() {
+    for one in command.get_subcommands().filter(|one| !one.is_hide_set()) {
         if one.has_subcommands() {
             commands(one, roff)?;
             continue;

@@ -187,8 +187,22 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "VERB")]
         args: Vec<OsString>,
     },
+    /// What there is, a name a line, for shells that complete
+    #[command(hide = true)]
+    Names { kind: Kind },
     /// Versions of sampanctl and sampand
     Version,
+}
+
+/// What has names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    Services,
+    /// Services and one-offs
+    All,
+    Volumes,
+    Networks,
+    Plugins,
 }
 
 /// What is to be up.

@@ -29,6 +29,8 @@ mod attach;
 
 mod one_off;
 
+mod names;
+
 mod verbs;
 
 use args::Args;

@@ -5,6 +5,7 @@ use crate::attach;
 use crate::client::{self, Error};
 use crate::copy;
 use crate::looks;
+use crate::names;
 use crate::one_off;
 use crate::print;
 use crate::signals;
@@ -77,6 +78,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         Verb::Secret(verb) => stores::secret(ask, verb)?,
         Verb::Network(verb) => stores::network(ask, verb)?,
         Verb::Image { args } => return become_program("sampan-image", |program| program.args(args)),
+        Verb::Names { kind } => names::print(args, *kind),
         Verb::Version => drop(ask.show("GET", "/v1/version", None, print::version)?),
     }
     Ok(DONE)

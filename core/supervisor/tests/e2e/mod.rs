@@ -20,6 +20,7 @@ mod attach;
 mod attack;
 mod background;
 mod chaos;
+mod completion;
 mod cp;
 mod descriptors;
 mod died;
