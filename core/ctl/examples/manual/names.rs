@@ -54,7 +54,7 @@ fn find(command: &Command, above: &[String], named: &mut Vec<Named>) {
             .collect();
         let kind = verb.get_positionals().next().and_then(|first| kind(first, &verbs));
         if let Some((kind, first)) = kind {
-            let is_single = !first.get_num_args().is_some_and(|number| number.max_values() > 1);
+            let is_single = first.get_num_args().is_none_or(|number| number.max_values() <= 1);
             named.push(Named { kind, is_single, valued: valued(verb), verbs: verbs.clone() });
         }
         find(verb, &verbs, named);
