@@ -87,7 +87,8 @@ fn engine(dir: &Path, mib: usize, width: usize, settings: Settings) -> io::Resul
     let engine = Engine::start(dir.join("logs"), Spool::create()?, Box::new(|_, _, _| ()))?;
     let (read, write) = io::pipe()?;
     let pipes = [Some(std::sync::Arc::new(read.into())), None];
-    let attachment = Attachment { service: "web".to_owned(), container: Container(1), settings, pipes };
+    let attachment =
+        Attachment { service: "web".to_owned(), container: Container(1), settings, ring: None, pipes };
     let start = Instant::now();
     engine.attach(attachment).blocking_recv().map_err(io::Error::other)??;
     finish(feed(File::from(OwnedFd::from(write)), mib, width))?;

@@ -55,6 +55,25 @@ pub enum OnFull {
     Block,
 }
 
+/// `mode = "non-blocking"`: lines wait for a slow disk or journal in memory, and the service does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// `max_buffer_size`, of both streams together; each read takes some bytes more than what it brings.
+    pub bytes: u64,
+    pub drops: Drops,
+}
+
+/// Which lines go when the buffer is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Drops {
+    #[default]
+    Oldest,
+    Newest,
+}
+
+pub const BUFFER_BYTES: RangeInclusive<u64> = 4 << 10..=1 << 30;
+
 /// A tail of a line has to fit into the spool (spool.rs).
 pub const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// Below it, headers would outweigh text.
@@ -84,6 +103,9 @@ pub struct Settings {
     /// Segments that are not written any more.
     #[serde(default)]
     pub compress: bool,
+    /// None: the service waits (`mode = "blocking"`).
+    #[serde(default)]
+    pub buffer: Option<Buffer>,
 }
 
 impl Default for Settings {
@@ -97,6 +119,7 @@ impl Default for Settings {
             rate_limit: None,
             on_full: OnFull::Drop,
             compress: true,
+            buffer: None,
         }
     }
 }
@@ -129,6 +152,11 @@ impl Settings {
             }
         };
         let (keys, default) = (Keys(&table), Settings::default());
+        let buffer = Buffer {
+            bytes: keys.number("max_buffer_size", 1 << 20, *BUFFER_BYTES.start(), *BUFFER_BYTES.end())?,
+            drops: keys.word("drop", &[("oldest", Drops::Oldest), ("newest", Drops::Newest)])?,
+        };
+        let modes = [("blocking", None), ("non-blocking", Some(buffer))];
         Ok(Some(Settings {
             driver,
             max_size: keys.number("max_size", default.max_size, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)?,
@@ -149,6 +177,7 @@ impl Settings {
                     return Keys::mistake("compress", format!("{value} is neither true nor false"));
                 }
             },
+            buffer: keys.word("mode", &modes)?,
         }))
     }
 }

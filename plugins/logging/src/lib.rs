@@ -4,6 +4,7 @@
 //!  config   what may be set            time     RFC 3339            record   bytes <-> records, pure
 //!  journal  records to systemd's journal
 //!  notifier what readers are told      pack     compressed segments   segments the files of a service
+//!  memory ! that outlives a process     ring    what waits for a slow disk
 //!  spool !  between pipe and file, kept by the keel
 //!  engine   the logging thread         follow   reading them, a thread per reader
 //! ```
@@ -22,7 +23,11 @@ pub mod journal;
 pub mod notifier;
 pub mod pack;
 pub mod segments;
+
+pub mod memory;
 pub mod spool;
+
+pub mod ring;
 
 pub mod engine;
 pub mod follow;

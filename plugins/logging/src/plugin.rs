@@ -1,18 +1,21 @@
 //! The events of a container's life, as commands to the logging thread.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sampan_plugin::prelude::*;
 
 use crate::config::{Config, Driver, Settings};
-use crate::engine::{Attachment, Engine, Figures, Places, Report, own};
+use crate::engine::{Attachment, Engine, Figures, Places, Report, Rings, own};
 use crate::follow::{self, Wanted};
 use crate::journal::{self, Journal};
 use crate::notifier::Notifier;
+use crate::ring::Ring;
 use crate::spool::Spool;
 
 /// The keel knows the spool by this.
 const SPOOL: &str = "spool";
+/// And the ring of a service by this and its name.
+const RING: &str = "ring/";
 /// A container's settings in the store.
 const SETTINGS: &str = "settings";
 
@@ -26,6 +29,8 @@ pub struct Logging {
     /// Begun by the first `synchronize`, which brings the spool of an earlier worker, if there was one.
     engine: Mutex<Option<Arc<Engine>>>,
     metrics: Metrics,
+    /// Those that the keel keeps.
+    rings: Mutex<Rings>,
     /// By service, the pipes of its last life. What comes into them between `detach` and `removed` is what its poststop hooks
     /// print.
     pipes: Mutex<BTreeMap<String, Attachment>>,
@@ -87,17 +92,54 @@ impl Logging {
         self.slot().clone()
     }
 
+    fn rings(&self) -> MutexGuard<'_, Rings> {
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where what it prints waits, if it must not wait itself: the one that it had, or a new one.
+    fn ring(&self, host: &Host, service: &str, settings: &Settings) -> Result<Option<Arc<Ring>>> {
+        let Some(buffer) = settings.buffer else { return Ok(None) };
+        let mut rings = self.rings();
+        // One that is not empty is as it was: there is something in it that is not to be lost.
+        if let Some(ring) = rings.get(service).filter(|ring| ring.buffer() == buffer || !ring.is_empty()) {
+            return Ok(Some(ring.clone()));
+        }
+        let ring =
+            Arc::new(Ring::create(buffer).context("making its buffer (logging.mode = \"non-blocking\")")?);
+        ring.keep(|fd| host.keep_fd(Container::HOST, &format!("{RING}{service}"), fd))?;
+        rings.insert(service.to_owned(), ring.clone());
+        Ok(Some(ring))
+    }
+
+    /// Those that are empty, of services that are gone or have ended.
+    fn drop_rings(&self, host: &Host, is_over: impl Fn(&str) -> bool) {
+        self.rings().retain(|service, ring| {
+            let goes = is_over(service) && ring.is_empty();
+            if goes && let Err(error) = host.drop_fd(Container::HOST, &format!("{RING}{service}")) {
+                tracing::warn!(service, %error, "its buffer stays with the keel");
+            }
+            !goes
+        });
+    }
+
     /// The engine, with the spool that was kept or a new one.
     fn start(&self, host: &Host, kept: Vec<Kept>) -> Result<Arc<Engine>> {
         let mut slot = self.slot();
         if let Some(engine) = &*slot {
             return Ok(engine.clone());
         }
-        let old = kept.into_iter().find(|kept| kept.key == SPOOL).and_then(|kept| {
-            Spool::adopt(kept.fd)
-                .inspect_err(|error| tracing::error!(%error, "the spool of the last worker is not used"))
-                .ok()
-        });
+        let mut old = None;
+        for kept in kept {
+            let adopted = match kept.key.strip_prefix(RING) {
+                _ if kept.key == SPOOL => Spool::adopt(kept.fd).map(|spool| old = Some(spool)),
+                Some(service) => Ring::adopt(kept.fd)
+                    .map(|ring| drop(self.rings().insert(service.to_owned(), Arc::new(ring)))),
+                None => continue,
+            };
+            if let Err(error) = adopted {
+                tracing::error!(%error, key = kept.key, "what the last worker has left is not used");
+            }
+        }
         let spool = match old {
             Some(spool) => spool,
             None => {
@@ -106,7 +148,8 @@ impl Logging {
                 spool
             }
         };
-        let engine = Engine::start(self.places.clone(), spool, self.metrics.clone().report())
+        let rings = self.rings().clone();
+        let engine = Engine::go_on(self.places.clone(), spool, rings, self.metrics.clone().report())
             .context("starting the logging thread")?;
         Ok(slot.insert(Arc::new(engine)).clone())
     }
@@ -171,13 +214,22 @@ impl Plugin for Logging {
             return Err(Error::new(format!("journal_socket: {} is not an absolute path", socket.display())));
         }
         let places = Places { dir, journal: Arc::new(Journal::new(socket)) };
-        Ok(Logging { places, engine: Mutex::new(None), metrics, pipes: Mutex::default() })
+        Ok(Logging {
+            places,
+            engine: Mutex::new(None),
+            metrics,
+            rings: Mutex::default(),
+            pipes: Mutex::default(),
+        })
     }
 
     async fn synchronize(&self, cx: &Cx, all: Synchronize) -> Result<()> {
         let engine = self.start(cx.host(), all.kept)?;
-        let alive = all.containers.into_iter().map(|container| container.service).collect();
-        Ok(engine.retain(alive).await?)
+        let alive: Vec<String> = all.containers.into_iter().map(|container| container.service).collect();
+        let is_alive: BTreeSet<String> = alive.iter().cloned().collect();
+        engine.retain(alive).await?;
+        self.drop_rings(cx.host(), |service| !is_alive.contains(service));
+        Ok(())
     }
 
     async fn validate(&self, _: &Cx, event: Validate) -> Result<Vec<Problem>> {
@@ -211,22 +263,25 @@ impl Plugin for Logging {
         }
         let engine = self.start(cx.host(), Vec::new())?;
         let settings = self.settings(cx).await?;
-        let of = |pipes, settings| Attachment {
+        let of = |ring, pipes| Attachment {
             service: cx.service().to_owned(),
             container: cx.container(),
             settings,
+            ring,
             pipes,
         };
-        self.pipes().insert(cx.service().to_owned(), of(pipes.clone(), settings));
-        let attachment = of(pipes, settings);
+        self.pipes().insert(cx.service().to_owned(), of(None, pipes.clone()));
+        let attachment = of(self.ring(cx.host(), cx.service(), &settings)?, pipes);
         engine.attach(attachment).await?.with_context(|| format!("logging of {}", cx.service()))
     }
 
     async fn detach(&self, cx: &Cx, _: Detach) -> Result<()> {
         match self.engine() {
-            Some(engine) => Ok(engine.detach(cx.service()).await?),
-            None => Ok(()),
+            Some(engine) => engine.detach(cx.service()).await?,
+            None => return Ok(()),
         }
+        self.drop_rings(cx.host(), |service| service == cx.service());
+        Ok(())
     }
 
     async fn removed(&self, cx: &Cx, _: Removed) -> Result<()> {

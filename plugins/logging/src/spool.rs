@@ -14,20 +14,18 @@
 //! much was taken (the kernel's position), was it done (one store, which also says which half is the tail).
 #![allow(unsafe_code)]
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use rustix::fs::{MemfdFlags, SealFlags, SeekFrom};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
-use rustix::pipe::SpliceFlags;
 
 use crate::config::{Driver, LINE_BYTES_MAX, OnFull, Settings};
+use crate::memory::{Memory, Words};
 use crate::record::Rest;
 use crate::segments::Number;
 
 /// The first bytes of a spool, version included: another layout is another magic.
-const MAGIC: u64 = u64::from_le_bytes(*b"sp-logs2");
+const MAGIC: u64 = u64::from_le_bytes(*b"sp-logs3");
 const SLOTS_MAX: usize = 2048;
 pub const NAME_BYTES_MAX: usize = 192;
 /// Of one read: 64 KiB stay in L2; 1 MiB reads were four times slower.
@@ -56,6 +54,14 @@ struct Head {
     /// 0: all of it, else one more than the bytes.
     allowed: AtomicU64,
     blocks: AtomicU64,
+    /// Not 0: the data is not what was spliced, but comes out of a ring.
+    of_ring: AtomicU64,
+    /// 0 until the data is here: then that commit of the ring without it.
+    ring_commit: AtomicU64,
+    /// Bytes of data out of a ring, what is missing before it, and whether the line before lost its end.
+    ring_bytes: AtomicU64,
+    ring_lost: [AtomicU64; 4],
+    ring_cut: AtomicU64,
 }
 
 #[repr(C)]
@@ -91,6 +97,8 @@ pub struct Transfer {
     /// So many bytes of it may be written, the rest is dropped. None: all of it.
     pub allowed: Option<u64>,
     pub settings: Settings,
+    /// What is missing before the data. None: that came off the pipe itself, where nothing is ever missing.
+    pub gap: Option<Gap>,
 }
 
 /// Records that could not be written, of one stream.
@@ -116,6 +124,21 @@ impl Loss {
         self.bytes += bytes;
         self.to = time;
     }
+
+    /// And what was lost after it.
+    pub fn extend(&mut self, later: &Loss) {
+        if !later.is_empty() {
+            self.add(later.lines, later.bytes, later.from);
+            self.to = later.to;
+        }
+    }
+}
+
+/// What a ring has dropped before the data: whole lines. `cut`: one of them had begun before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gap {
+    pub loss: Loss,
+    pub cut: bool,
 }
 
 /// What goes from one transfer to the next beside the bytes of an unfinished line.
@@ -142,65 +165,42 @@ impl Carry {
 }
 
 pub struct Spool {
-    fd: OwnedFd,
-    map: *mut u8,
+    memory: Memory,
     /// Bytes of data.
     taken: usize,
     armed: u64,
 }
 
-// SAFETY: the mapping is this value's own, and moves with it.
-unsafe impl Send for Spool {}
+// SAFETY: atomics alone.
+unsafe impl Words for Head {}
+// SAFETY: atomics alone.
+unsafe impl Words for Slot {}
 
 impl Spool {
     pub fn create() -> io::Result<Spool> {
-        let fd = rustix::fs::memfd_create(
-            "sampan-logging-spool",
-            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-        )?;
-        rustix::fs::ftruncate(&fd, BYTES as u64)?;
-        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
-        rustix::fs::seek(&fd, SeekFrom::Start(DATA_AT as u64))?;
-        let spool = Spool::map(fd)?;
+        let mut memory = Memory::create("sampan-logging-spool", DATA_AT, BYTES)?;
+        memory.seek(DATA_AT)?;
+        let spool = Spool { memory, taken: 0, armed: 0 };
         spool.head().magic.store(MAGIC, Ordering::Release);
         Ok(spool)
     }
 
     /// The one of an earlier worker.
     pub fn adopt(fd: OwnedFd) -> io::Result<Spool> {
-        // Without the seal a truncation by somebody else would be SIGBUS for us.
-        let sealed = rustix::fs::fcntl_get_seals(&fd)?.contains(SealFlags::SHRINK);
-        if !sealed || rustix::fs::fstat(&fd)?.st_size != BYTES as i64 {
-            return Err(io::Error::other("what was kept is no spool of this version"));
-        }
-        let mut spool = Spool::map(fd)?;
+        let memory = Memory::adopt(fd, DATA_AT, BYTES)?;
+        let other = || io::Error::other("what was kept is no spool of this version");
+        let mut spool = Spool { memory: memory.ok_or_else(other)?, taken: 0, armed: 0 };
         if spool.head().magic.load(Ordering::Acquire) != MAGIC {
-            return Err(io::Error::other("what was kept is no spool of this version"));
+            return Err(other());
         }
-        let position = rustix::fs::tell(&spool.fd)? as usize;
-        spool.taken = position.saturating_sub(DATA_AT).min(READ_BYTES_MAX);
+        spool.taken = spool.memory.position()?.saturating_sub(DATA_AT).min(READ_BYTES_MAX);
         spool.armed = spool.head().armed.load(Ordering::Acquire);
         Ok(spool)
     }
 
-    fn map(fd: OwnedFd) -> io::Result<Spool> {
-        // SAFETY: a new mapping, nobody else's memory. The file keeps its size (sealed), so no access raises SIGBUS.
-        let map = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                BYTES,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED | MapFlags::NORESERVE,
-                &fd,
-                0,
-            )?
-        };
-        Ok(Spool { fd, map: map.cast(), taken: 0, armed: 0 })
-    }
-
     /// For the keel: it must share the open file, not open it anew.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.memory.fd()
     }
 
     // ---- one transfer ----------------------------------------------------------------------------------------------------
@@ -224,6 +224,8 @@ impl Spool {
         let allowed = transfer.allowed.map_or(0, |bytes| bytes.saturating_add(1));
         head.allowed.store(allowed, Ordering::Relaxed);
         head.blocks.store((transfer.settings.on_full == OnFull::Block).into(), Ordering::Relaxed);
+        head.of_ring.store(transfer.gap.is_some().into(), Ordering::Relaxed);
+        head.ring_commit.store(0, Ordering::Relaxed);
         let next = self.armed + 1;
         // Our own death is no reordering of memory, but the compiler's order has to be this one.
         head.armed.store(next, Ordering::Release);
@@ -232,25 +234,26 @@ impl Spool {
 
     /// Takes what there is off the pipe, `most` bytes at most: 0 at its end, `Errno::AGAIN` if it is empty.
     pub fn take(&mut self, pipe: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
-        let most = most.min(READ_BYTES_MAX);
-        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        let taken = match rustix::pipe::splice(pipe, None, &self.fd, None, most, flags) {
-            // A terminal's master, not a pipe. A crash between the two calls loses this one read of it.
-            Err(Errno::INVAL) => {
-                // SAFETY: inside of the mapping, and `&mut self`: no slice of the data exists.
-                let data = unsafe { std::slice::from_raw_parts_mut(self.map.add(DATA_AT), most) };
-                let taken = match rustix::io::read(pipe, data) {
-                    // The last process of a terminal has left it.
-                    Err(Errno::IO) => 0,
-                    read => read?,
-                };
-                rustix::fs::seek(&self.fd, SeekFrom::Start((DATA_AT + taken) as u64))?;
-                taken
-            }
-            taken => taken?,
-        };
-        self.taken = taken;
-        Ok(taken)
+        self.taken = self.memory.take(pipe, DATA_AT, most.min(READ_BYTES_MAX))?;
+        Ok(self.taken)
+    }
+
+    /// Out of a ring, `READ_BYTES_MAX` at most in one transfer.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.memory.write(DATA_AT + self.taken, bytes);
+        self.taken += bytes.len();
+    }
+
+    /// From now on what was pushed is here, and not in the ring: see ring/mod.rs.
+    pub fn has_taken(&mut self, gap: Gap, commit: u64) {
+        let head = self.head();
+        let Loss { lines, bytes, from, to } = gap.loss;
+        for (field, value) in head.ring_lost.iter().zip([lines, bytes, from, to]) {
+            field.store(value, Ordering::Relaxed);
+        }
+        head.ring_cut.store(gap.cut.into(), Ordering::Relaxed);
+        head.ring_bytes.store(self.taken as u64, Ordering::Relaxed);
+        head.ring_commit.store(commit, Ordering::Release);
     }
 
     /// The time of what was taken, so that doing it again writes the same bytes.
@@ -259,8 +262,7 @@ impl Spool {
     }
 
     pub fn data(&self) -> &[u8] {
-        // SAFETY: inside of the mapping; written only by `take`, which needs `&mut self`. Only one worker lives at a time.
-        unsafe { std::slice::from_raw_parts(self.map.add(DATA_AT), self.taken) }
+        self.memory.bytes(DATA_AT, self.taken)
     }
 
     /// The transfer is done; `rest` of the tail and the data is the new tail.
@@ -284,13 +286,9 @@ impl Spool {
         if kept + fresh > HALF_BYTES || slot >= SLOTS_MAX {
             return Err(io::Error::other("an unfinished line is longer than the spool has room for"));
         }
-        // SAFETY: all three regions are inside of the mapping and disjoint: two halves and the data. `&mut self`: no slice of
-        // any of them exists.
-        unsafe {
-            let to = self.map.add(half_at(slot, new));
-            std::ptr::copy_nonoverlapping(self.map.add(half_at(slot, old) + gone), to, kept);
-            std::ptr::copy_nonoverlapping(self.map.add(DATA_AT + from), to.add(kept), fresh);
-        }
+        let to = half_at(slot, new);
+        self.memory.copy(half_at(slot, old) + gone, to, kept);
+        self.memory.copy(DATA_AT + from, to + kept, fresh);
         let half = &self.slot(slot).halves[new];
         half.bytes.store((kept + fresh) as u64, Ordering::Relaxed);
         half.mid.store(state.mid.into(), Ordering::Relaxed);
@@ -311,7 +309,7 @@ impl Spool {
 
     fn rewind(&mut self) -> io::Result<()> {
         if self.taken > 0 {
-            rustix::fs::seek(&self.fd, SeekFrom::Start(DATA_AT as u64))?;
+            self.memory.seek(DATA_AT)?;
             self.taken = 0;
         }
         Ok(())
@@ -342,7 +340,24 @@ impl Spool {
         let (segment, bytes) = (Number(load(&head.segment)), load(&head.bytes));
         let (time, flush) = (load(&head.time), load(&head.flush) == 1);
         let allowed = load(&head.allowed).checked_sub(1);
-        Ok(Some(Transfer { slot, segment, bytes, time, flush, allowed, settings }))
+        let has_data = load(&head.ring_commit) != 0;
+        let gap = (load(&head.of_ring) == 1).then(|| {
+            let [lines, bytes, from, to] = head.ring_lost.each_ref().map(load);
+            Gap { loss: Loss { lines, bytes, from, to }, cut: load(&head.ring_cut) == 1 }
+        });
+        let gap = gap.map(|gap| if has_data { gap } else { Gap::default() });
+        if gap.is_some() {
+            let bytes = if has_data { load(&head.ring_bytes) } else { 0 };
+            self.taken = (bytes as usize).min(READ_BYTES_MAX);
+        }
+        Ok(Some(Transfer { slot, segment, bytes, time, flush, allowed, settings, gap }))
+    }
+
+    /// The commit of the ring that the pending transfer has its data from, if it has some.
+    pub fn ring_commit(&self) -> Option<u64> {
+        let load = |field: &AtomicU64| field.load(Ordering::Acquire);
+        let commit = load(&self.head().ring_commit);
+        (load(&self.head().of_ring) == 1 && commit != 0).then_some(commit)
     }
 
     // ---- slots -------------------------------------------------------------------------------------------------------
@@ -396,9 +411,7 @@ impl Spool {
     /// Its tail and its loss are forgotten: write both first.
     pub fn release(&mut self, slot: usize) {
         self.slot(slot).used.store(0, Ordering::Release);
-        let punch = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
-        // Only to give memory back: nothing depends on it.
-        let _ = rustix::fs::fallocate(&self.fd, punch, half_at(slot, 0) as u64, 2 * HALF_BYTES as u64);
+        self.memory.forget(half_at(slot, 0), 2 * HALF_BYTES);
     }
 
     /// So much may be taken that all of it can be kept.
@@ -422,10 +435,7 @@ impl Spool {
     }
 
     pub fn tail(&self, slot: usize) -> &[u8] {
-        let bytes = self.carry(slot).bytes;
-        // SAFETY: inside of the mapping (`half_at` of a slot below SLOTS_MAX, as `slot()` has checked); written only by
-        // `commit`, which needs `&mut self`.
-        unsafe { std::slice::from_raw_parts(self.map.add(half_at(slot, self.active(slot))), bytes) }
+        self.memory.bytes(half_at(slot, self.active(slot)), self.carry(slot).bytes)
     }
 
     fn active(&self, slot: usize) -> usize {
@@ -434,20 +444,11 @@ impl Spool {
 
     fn slot(&self, slot: usize) -> &Slot {
         assert!(slot < SLOTS_MAX);
-        // SAFETY: inside of the mapping, aligned (page + n x 8 bytes), all atomics, valid for any bits.
-        unsafe { &*self.map.add(SLOTS_AT + slot * size_of::<Slot>()).cast() }
+        self.memory.words(SLOTS_AT + slot * size_of::<Slot>())
     }
 
     fn head(&self) -> &Head {
-        // SAFETY: the first page of the mapping, all atomics, valid for any bits.
-        unsafe { &*self.map.cast() }
-    }
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `map`, once; no slice outlives `self`.
-        let _ = unsafe { rustix::mm::munmap(self.map.cast(), BYTES) };
+        self.memory.words(0)
     }
 }
 

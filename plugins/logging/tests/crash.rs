@@ -14,6 +14,7 @@ use logging::config::{Driver, Settings};
 use logging::engine::{Attachment, Engine, Places};
 use logging::journal::Journal;
 use logging::record::Rest;
+use logging::ring::Ring;
 use logging::segments::{Number, list};
 use logging::spool::{Spool, State, Transfer};
 use sampan_plugin::types::Container;
@@ -31,11 +32,23 @@ fn start(dir: &Path, spool: Spool, driver: Driver, pipes: [Option<OwnedFd>; 2]) 
 }
 
 pub fn start_with(dir: &Path, spool: Spool, settings: Settings, pipes: [Option<OwnedFd>; 2]) -> Engine {
+    let ring = settings.buffer.map(|buffer| Arc::new(Ring::create(buffer).unwrap()));
+    start_with_ring(dir, spool, settings, ring, pipes)
+}
+
+pub fn start_with_ring(
+    dir: &Path,
+    spool: Spool,
+    settings: Settings,
+    ring: Option<Arc<Ring>>,
+    pipes: [Option<OwnedFd>; 2],
+) -> Engine {
     let journal = Arc::new(Journal::new(dir.with_file_name("socket")));
     let places = Places { dir: dir.to_owned(), journal };
-    let engine = Engine::start(places, spool, Box::new(|_, _, _| ())).unwrap();
+    let rings = ring.iter().map(|ring| ("web".to_owned(), ring.clone())).collect();
+    let engine = Engine::go_on(places, spool, rings, Box::new(|_, _, _| ())).unwrap();
     let pipes = pipes.map(|pipe| pipe.map(Arc::new));
-    let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
+    let attachment = Attachment { service: "web".into(), container: Container(1), settings, ring, pipes };
     engine.attach(attachment).blocking_recv().unwrap().unwrap();
     engine
 }
@@ -44,12 +57,16 @@ pub fn start_with(dir: &Path, spool: Spool, settings: Settings, pipes: [Option<O
 #[test]
 fn logger() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let mut words = role.splitn(4, ' ');
-    // SAFETY: inherited from the test that started us, and owned by nobody else here.
-    let mut fd = || unsafe { OwnedFd::from_raw_fd(words.next().unwrap().parse::<RawFd>().unwrap()) };
-    let (spool, out, err) = (fd(), fd(), fd());
+    let mut words = role.splitn(5, ' ');
+    let mut fd = || match words.next().unwrap().parse::<RawFd>().unwrap() {
+        -1 => None,
+        // SAFETY: inherited from the test that started us, and owned by nobody else here.
+        fd => Some(unsafe { OwnedFd::from_raw_fd(fd) }),
+    };
+    let (spool, ring, out, err) = (fd().unwrap(), fd(), fd(), fd());
+    let ring = ring.map(|ring| Arc::new(Ring::adopt(ring).unwrap()));
     let (settings, dir): (Settings, PathBuf) = serde_json::from_str(words.next().unwrap()).unwrap();
-    let engine = start_with(&dir, Spool::adopt(spool).unwrap(), settings, [Some(out), Some(err)]);
+    let engine = start_with_ring(&dir, Spool::adopt(spool).unwrap(), settings, ring, [out, err]);
     println!("attached");
     std::thread::sleep(Duration::from_secs(60));
     drop(engine);
@@ -57,7 +74,19 @@ fn logger() {
 
 /// A logger of its own that is attached.
 pub fn child(dir: &Path, spool: &OwnedFd, settings: Settings, pipes: [&OwnedFd; 2]) -> Child {
-    let mut child = spawn(dir, spool, settings, pipes);
+    child_with_ring(dir, spool, settings, None, pipes)
+}
+
+pub fn child_with_ring(
+    dir: &Path,
+    spool: &OwnedFd,
+    settings: Settings,
+    ring: Option<&OwnedFd>,
+    pipes: [&OwnedFd; 2],
+) -> Child {
+    let ring = ring.map_or(-1, AsRawFd::as_raw_fd);
+    let mut child =
+        spawn(dir, [spool.as_raw_fd(), ring, pipes[0].as_raw_fd(), pipes[1].as_raw_fd()], settings);
     let mut said = Vec::new();
     let out = child.stdout.as_mut().unwrap();
     let mut byte = [0];
@@ -68,10 +97,9 @@ pub fn child(dir: &Path, spool: &OwnedFd, settings: Settings, pipes: [&OwnedFd; 
     child
 }
 
-fn spawn(dir: &Path, spool: &OwnedFd, settings: Settings, pipes: [&OwnedFd; 2]) -> Child {
-    let fds = [spool.as_raw_fd(), pipes[0].as_raw_fd(), pipes[1].as_raw_fd()];
+fn spawn(dir: &Path, fds: [RawFd; 4], settings: Settings) -> Child {
     let rest = serde_json::to_string(&(settings, dir)).unwrap();
-    let role = format!("{} {} {} {rest}", fds[0], fds[1], fds[2]);
+    let role = format!("{} {} {} {} {rest}", fds[0], fds[1], fds[2], fds[3]);
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["crash::logger", "--exact", "--nocapture"]).env(ROLE, role).stdout(Stdio::piped());
     // SAFETY: fcntl is async-signal-safe; the descriptors are open in the child, copied by fork.
@@ -227,6 +255,7 @@ impl Stage {
             flush: false,
             allowed: None,
             settings,
+            gap: None,
         });
     }
 

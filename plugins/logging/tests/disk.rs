@@ -173,7 +173,8 @@ fn a_service_that_ends_while_it_waits_for_room_is_counted() {
         while !writer.is_finished() {
             engine.detach("web").blocking_recv().unwrap();
             let pipes = [Some(Arc::new(out.read_end())), None];
-            let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
+            let attachment =
+                Attachment { service: "web".into(), container: Container(1), settings, ring: None, pipes };
             engine.attach(attachment).blocking_recv().unwrap().unwrap();
         }
         writer.join().unwrap();
@@ -343,7 +344,7 @@ fn interrupt(spool: std::os::fd::OwnedFd, pipe: &std::os::fd::OwnedFd, bytes: u6
     let mut spool = Spool::adopt(spool).unwrap();
     let slot = spool.find("web", 0).unwrap();
     let (segment, settings) = (Number(1), one_segment());
-    spool.arm(&Transfer { slot, segment, bytes, time: 0, flush: false, allowed: None, settings });
+    spool.arm(&Transfer { slot, segment, bytes, time: 0, flush: false, allowed: None, settings, gap: None });
     spool.take(std::os::fd::AsFd::as_fd(pipe), usize::MAX).unwrap();
 }
 
@@ -355,6 +356,7 @@ fn a_service_that_starts_where_no_log_can_be_made_is_told_so() {
         remount(disk, true);
         let engine = Engine::start(logs.clone(), Spool::create().unwrap(), Box::new(|_, _, _| ())).unwrap();
         let attachment = || Attachment {
+            ring: None,
             service: "web".into(),
             container: Container(1),
             settings: one_segment(),
@@ -421,6 +423,7 @@ fn who_follows_goes_on_where_a_log_was_removed_between_two_lives() {
         let (out, logs) = (Fifo::new(&dir.0, "out"), dir.0.join("logs"));
         let settings = Settings { max_size: 4096, ..Settings::default() };
         let attachment = || Attachment {
+            ring: None,
             service: "web".into(),
             container: Container(1),
             settings,
@@ -496,7 +499,8 @@ fn a_full_disk_drops_counts_says_so_and_goes_on() {
         let out = Fifo::new(&elsewhere.0, "out");
         let settings = Settings { max_size: 64 << 10, max_file: 5, ..Settings::default() };
         let pipes = [Some(Arc::new(out.read_end())), None];
-        let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
+        let attachment =
+            Attachment { service: "web".into(), container: Container(1), settings, ring: None, pipes };
         engine.attach(attachment).blocking_recv().unwrap().unwrap();
         fs::write(disk.join("hog"), vec![0; 760 << 10]).unwrap();
         let hog = fs::OpenOptions::new().append(true).open(disk.join("hog")).unwrap();

@@ -169,16 +169,26 @@ fn where_there_is_no_journal_a_service_does_not_start() {
     let engine = Engine::start(places, Spool::create().unwrap(), Box::new(|_, _, _| ())).unwrap();
     let out = Fifo::new(&dir.0, "out");
     let pipes = [Some(Arc::new(out.read_end())), None];
-    let attachment =
-        Attachment { service: "web".into(), container: Container(1), settings: settings(), pipes };
+    let attachment = Attachment {
+        service: "web".into(),
+        container: Container(1),
+        settings: settings(),
+        ring: None,
+        pipes,
+    };
     let error = engine.attach(attachment).blocking_recv().unwrap().unwrap_err().to_string();
     assert!(error.contains("/socket: No such file") && error.contains("choose \"local\""), "{error}");
     // Nor where there was one, also if a service that runs was connected to it.
     let listener = Listener::new(&dir.0.join("socket"));
     let attach = |service: &str| {
         let pipes = [Some(Arc::new(out.read_end())), None];
-        let attachment =
-            Attachment { service: service.into(), container: Container(1), settings: settings(), pipes };
+        let attachment = Attachment {
+            service: service.into(),
+            container: Container(1),
+            settings: settings(),
+            ring: None,
+            pipes,
+        };
         engine.attach(attachment).blocking_recv().unwrap()
     };
     attach("first").unwrap();
@@ -251,7 +261,8 @@ fn a_service_that_logs_to_files_from_now_on_does_not_wait_for_the_journal() {
     engine.detach("web").blocking_recv().unwrap();
     let pipes = [Some(Arc::new(out.read_end())), None];
     let local = Settings { driver: Driver::Local, ..settings() };
-    let attachment = Attachment { service: "web".into(), container: Container(1), settings: local, pipes };
+    let attachment =
+        Attachment { service: "web".into(), container: Container(1), settings: local, ring: None, pipes };
     engine.attach(attachment).blocking_recv().unwrap().unwrap();
     writeln!(&out.container, "kept").unwrap();
     engine.detach("web").blocking_recv().unwrap();
@@ -272,7 +283,8 @@ fn attach_more(engine: &Engine, dir: &Folder, others: usize) -> (Vec<Fifo>, Fifo
     let attach = |name: &str, settings: Settings| {
         let pipe = Fifo::new(&dir.0, name);
         let pipes = [Some(Arc::new(pipe.read_end())), None];
-        let attachment = Attachment { service: name.into(), container: Container(2), settings, pipes };
+        let attachment =
+            Attachment { service: name.into(), container: Container(2), settings, ring: None, pipes };
         engine.attach(attachment).blocking_recv().unwrap().unwrap();
         pipe
     };
@@ -360,8 +372,13 @@ fn the_next_life_does_not_wait_for_what_the_last_one_has_left() {
     write_lines(&out.container, LINES);
     let gone = engine.detach("web");
     let pipes = [Some(Arc::new(out.read_end())), None];
-    let attachment =
-        Attachment { service: "web".into(), container: Container(2), settings: settings(), pipes };
+    let attachment = Attachment {
+        service: "web".into(),
+        container: Container(2),
+        settings: settings(),
+        ring: None,
+        pipes,
+    };
     let attached = engine.attach(attachment);
     gone.blocking_recv().unwrap();
     attached.blocking_recv().unwrap().unwrap();
@@ -403,6 +420,7 @@ fn a_kill_loses_nothing() {
         flush: false,
         allowed: None,
         settings: settings(),
+        gap: None,
     };
     spool.arm(&transfer);
     spool.take(std::os::fd::AsFd::as_fd(&out.read_end()), usize::MAX).unwrap();

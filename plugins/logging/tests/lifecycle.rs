@@ -205,3 +205,40 @@ fn the_next_life_is_attached_whenever_the_last_one_is_removed() {
         records(&logs, "web").iter().filter(|(_, _, text)| text == "bye").count() == pipes.len()
     });
 }
+
+/// The buffer of a service that must not wait is with the keel from before its first byte until after its last.
+#[test]
+fn a_buffer_is_kept_over_a_crash_and_not_longer_than_its_service() {
+    let dir = Folder::new();
+    let (rig, logs) = (rig(&dir), dir.0.join("logs"));
+    let (out, err) = (Fifo::new(&dir.0, "out"), Fifo::new(&dir.0, "err"));
+    let spool = (String::new(), "spool".to_owned());
+    let with_ring = [(String::new(), "ring/web".to_owned()), spool.clone()];
+    let waits = json!({ "mode": "non-blocking", "max_buffer_size": "64K", "drop": "newest" });
+    for life in 0..2 {
+        create(&rig, "web", waits.clone());
+        attach(&rig, "web", &out, &err);
+        assert_eq!(rig.kept(), with_ring);
+        writeln!(&out.container, "life {life}").unwrap();
+        rig.crash_and_reopen().unwrap();
+        attach(&rig, "web", &out, &err);
+        assert_eq!(rig.kept(), with_ring);
+        writeln!(&err.container, "after a crash").unwrap();
+        detach(&rig, "web");
+        assert_eq!(rig.kept(), [spool.clone()]);
+        writeln!(&err.container, "last words").unwrap();
+        rig.fire(Event::new(abi::EV_REMOVED).of("web")).unwrap();
+    }
+    // Another size, and then none.
+    create(&rig, "web", json!({ "mode": "non-blocking" }));
+    attach(&rig, "web", &out, &err);
+    detach(&rig, "web");
+    create(&rig, "web", json!({ "mode": "blocking", "max_buffer_size": "64K" }));
+    attach(&rig, "web", &out, &err);
+    assert_eq!(rig.kept(), [spool]);
+    writeln!(&out.container, "the end").unwrap();
+    detach(&rig, "web");
+    let text = |stream: &str| String::from_utf8(written(&logs, "web", stream)).unwrap();
+    assert_eq!(text("stdout"), "life 0\nlife 1\nthe end\n");
+    assert_eq!(text("stderr"), "after a crash\nlast words\n".repeat(2));
+}

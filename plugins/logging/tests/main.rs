@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on has failed
 mod age;
 mod any;
+mod backlog;
 mod crash;
 mod disk;
 mod framing;
@@ -10,6 +11,7 @@ mod lifecycle;
 mod limited;
 mod memory;
 mod packed;
+mod ring;
 mod rotation;
 mod settings;
 mod world;

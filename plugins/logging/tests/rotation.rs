@@ -21,7 +21,8 @@ fn engine(dir: &Path) -> Engine {
 
 fn attach(engine: &Engine, settings: Settings, out: &Fifo) {
     let pipes = [Some(Arc::new(out.read_end())), None];
-    let attachment = Attachment { service: "web".into(), container: Container(1), settings, pipes };
+    let attachment =
+        Attachment { service: "web".into(), container: Container(1), settings, ring: None, pipes };
     engine.attach(attachment).blocking_recv().unwrap().unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! `logging` of a service: forms, defaults, errors.
 use std::time::Duration;
 
-use logging::config::{Driver, OnFull, Settings, size};
+use logging::config::{Buffer, Driver, Drops, OnFull, Settings, size};
 use serde_json::{Value, json};
 
 #[test]
@@ -63,6 +63,27 @@ fn forms_and_defaults() {
     assert_eq!(of(json!({ "on_full": "block" })), Ok(Some(block)));
     assert_eq!(of(json!({ "on_full": "drop" })), Ok(Some(default)));
     assert_eq!(of(json!({ "on_full": "wait" })), wrong("on_full", "\"wait\" is none of drop, block"));
+    for (given, buffer) in [
+        (json!({ "mode": "blocking" }), None),
+        (json!({ "max_buffer_size": "2M", "drop": "newest" }), None),
+        (json!({ "mode": "non-blocking" }), Some(Buffer { bytes: 1 << 20, drops: Drops::Oldest })),
+        (
+            json!({ "mode": "non-blocking", "max_buffer_size": "4K", "drop": "newest" }),
+            Some(Buffer { bytes: 4096, drops: Drops::Newest }),
+        ),
+    ] {
+        assert_eq!(of(given.clone()), Ok(Some(Settings { buffer, ..default })), "{given}");
+    }
+    assert_eq!(of(json!({ "mode": "async" })), wrong("mode", "\"async\" is none of blocking, non-blocking"));
+    assert_eq!(of(json!({ "drop": "all" })), wrong("drop", "\"all\" is none of oldest, newest"));
+    for (size, said) in [
+        (json!("4095"), "4095 is not in 4096 to 1073741824"),
+        (json!("2G"), "2147483648 is not in 4096 to 1073741824"),
+        (json!("-1M"), "\"-1M\" is no size; write 20971520 or \"20M\""),
+        (json!(true), "true is no size; write 20971520 or \"20M\""),
+    ] {
+        assert_eq!(of(json!({ "max_buffer_size": size })), wrong("max_buffer_size", said));
+    }
     assert_eq!(of(json!({ "max_file": 0 })), wrong("max_file", "0 is not in 1 to 10000"));
     assert_eq!(
         of(json!({ "max_size": "big" })),

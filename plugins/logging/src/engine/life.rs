@@ -1,5 +1,7 @@
 //! What comes and goes: services, and the pipes of their lives.
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::event::epoll;
 use sampan_plugin::prelude::*;
@@ -37,6 +39,7 @@ impl LogThread {
                 let gone = |name: &String| !names.contains(name);
                 let mut strays: Vec<String> = self.names.keys().filter(|name| gone(name)).cloned().collect();
                 strays.extend(self.spool.claimed().map(|(_, name, _)| name).filter(gone));
+                strays.extend(self.rings.keys().filter(|name| gone(name)).cloned());
                 strays.iter().for_each(|name| self.detach(name, None));
                 let _ = done.send(());
             }
@@ -51,7 +54,7 @@ impl LogThread {
     }
 
     fn attach(&mut self, attachment: Attachment) -> io::Result<()> {
-        let Attachment { service: name, container, settings, pipes } = attachment;
+        let Attachment { service: name, container, settings, ring, pipes } = attachment;
         let safe = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
         if !safe {
             return Err(io::Error::other(format!("{name:?} cannot be the name of a folder")));
@@ -85,23 +88,30 @@ impl LogThread {
         // What holds it up by these settings is seen with the next transfer.
         service.is_blocked = false;
         service.go_on_offering();
+        self.let_go_of_pipes(key);
+        self.rings.remove(&name);
+        match ring {
+            Some(ring) => self.attach_to_ring(key, ring, pipes)?,
+            None => self.attach_to_pipes(key, pipes)?,
+        }
+        // The other stream's state counts from the first read on, also if its pipe is not here yet.
+        self.wrote = true;
+        self.arm_timers(key);
+        Ok(())
+    }
+
+    fn attach_to_pipes(&mut self, key: u64, pipes: [Option<Arc<OwnedFd>>; 2]) -> io::Result<()> {
+        let Some(service) = self.services.get_mut(&key) else { return Ok(()) };
         for (n, pipe) in pipes.into_iter().enumerate() {
             let stream = &mut service.streams[n];
-            if let Some(old) = stream.pipe.take() {
-                let _ = epoll::delete(&self.epoll, &old);
-            }
             let Some(pipe) = pipe else { continue };
-            let flags = rustix::fs::fcntl_getfl(&pipe)?;
-            rustix::fs::fcntl_setfl(&pipe, flags | rustix::fs::OFlags::NONBLOCK)?;
-            let slot = self.spool.claim(&name, n)?;
+            set_nonblocking(&pipe)?;
+            let slot = self.spool.claim(&service.name, n)?;
             stream.take_up(slot, self.spool.carry(slot));
             let data = epoll::EventData::new_u64(key << 1 | n as u64);
             epoll::add(&self.epoll, &pipe, data, epoll::EventFlags::IN)?;
             (stream.pipe, stream.paused) = (Some(pipe), false);
         }
-        // The other stream's state counts from the first read on, also if its pipe is not here yet.
-        self.wrote = true;
-        self.arm_timers(key);
         Ok(())
     }
 
@@ -125,6 +135,9 @@ impl LogThread {
 
     /// Until its pipes are empty. They give no EOF: the container's side may be open for reading and writing.
     fn drain(&mut self, key: u64) {
+        if self.services.get(&key).is_some_and(|service| service.backlog.is_some()) {
+            return self.drain_ring(key);
+        }
         for stream in 0..2 {
             for _ in 0..READS_PER_DRAIN {
                 if self.read(key, stream).is_none() {
@@ -161,6 +174,9 @@ impl LogThread {
         }
         self.pack(key);
         self.let_go_of_pipes(key);
+        if let Some(service) = self.services.get_mut(&key) {
+            service.end = End::AllRead;
+        }
         let waiting = self.services.get_mut(&key).map(|service| std::mem::take(&mut service.waiting));
         self.say_what_was_dropped(key);
         self.end_if_all_is_said(key);
@@ -181,7 +197,8 @@ impl LogThread {
     /// A crash left it in the spool, and nobody has attached it since.
     fn take_up_what_is_left_of(&mut self, name: &str) {
         let mut carried = (0..2).filter_map(|n| self.spool.find(name, n)).map(|slot| self.spool.carry(slot));
-        if carried.all(|carry| carry.is_empty()) {
+        let ring = self.rings.remove(name).filter(|ring| !ring.is_empty());
+        if carried.all(|carry| carry.is_empty()) && ring.is_none() {
             return;
         }
         // Whatever its settings were: its last segment shows the driver.
@@ -191,6 +208,7 @@ impl LogThread {
             service: name.to_owned(),
             container: Container::HOST,
             settings: Settings::of_a_stray(driver),
+            ring,
             pipes: [None, None],
         };
         let attached = self.attach(attachment);
@@ -210,8 +228,8 @@ impl LogThread {
     }
 
     fn let_go_of_pipes(&mut self, key: u64) {
+        self.let_go_of_ring(key);
         let Some(service) = self.services.get_mut(&key) else { return };
-        service.end = End::AllRead;
         for stream in &mut service.streams {
             if let Some(pipe) = stream.pipe.take() {
                 let _ = epoll::delete(&self.epoll, &pipe);
@@ -249,4 +267,9 @@ impl LogThread {
             }
         }
     }
+}
+
+pub(super) fn set_nonblocking(pipe: &OwnedFd) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(pipe)?;
+    Ok(rustix::fs::fcntl_setfl(pipe, flags | rustix::fs::OFlags::NONBLOCK)?)
 }

@@ -2,16 +2,20 @@
 //!
 //! ```text
 //!  pipe --splice--> spool --Pieces, RecordWriter--> out --append--> segment    commands: attach, detach, ... by a channel
+//!   or: pipe --splice--> ring --> spool --> ..                                     (reader.rs: the thread that fills the rings)
 //!                     ^ tail of an unfinished line, count of what was dropped  timers: only while something waits for them
 //! ```
 //! A turn takes at most 128 KiB off each of the two pipes of a service, then the others have theirs. A disk that is full does
 //! not stop a service: the oldest of its segments go, then records are dropped and counted. The count is in the spool, so it outlives
 //! this process, and a service that ends stays here until its log says what was dropped. thread.rs is the loop, life.rs what comes
-//! and goes, service.rs what is written, limit.rs how fast, room.rs what a full disk holds up, entries.rs what the journal does, packer.rs compresses beside it.
+//! and goes, service.rs what is written, limit.rs how fast, room.rs what a full disk holds up, entries.rs what the journal does, backlog.rs what
+//! is read for those that must not wait, packer.rs compresses beside it.
+mod backlog;
 mod entries;
 mod life;
 mod limit;
 mod packer;
+mod reader;
 mod room;
 mod service;
 mod thread;
@@ -32,8 +36,10 @@ use tokio::sync::oneshot;
 use crate::config::Settings;
 use crate::journal::{self, Journal};
 use crate::notifier::Notifier;
+use crate::ring::Ring;
 use crate::spool::Spool;
 use packer::Packer;
+use reader::Reader;
 use thread::LogThread;
 
 /// A full disk is tried again, and figures are reported, at this distance.
@@ -73,10 +79,15 @@ impl From<PathBuf> for Places {
     }
 }
 
+/// By service.
+pub type Rings = BTreeMap<String, Arc<Ring>>;
+
 pub struct Attachment {
     pub service: String,
     pub container: Container,
     pub settings: Settings,
+    /// Where `settings.buffer` says so: of these bytes, and kept over crashes.
+    pub ring: Option<Arc<Ring>>,
     pub pipes: [Option<Arc<OwnedFd>>; 2],
 }
 
@@ -113,15 +124,24 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// What a crash left in `spool` is written first.
-    pub fn start(places: impl Into<Places>, mut spool: Spool, report: Report) -> io::Result<Engine> {
+    pub fn start(places: impl Into<Places>, spool: Spool, report: Report) -> io::Result<Engine> {
+        Engine::go_on(places, spool, Rings::new(), report)
+    }
+
+    /// What a crash left in `spool` is written first. What it left in `rings` is written when their services are attached, or are gone.
+    pub fn go_on(
+        places: impl Into<Places>,
+        mut spool: Spool,
+        rings: Rings,
+        report: Report,
+    ) -> io::Result<Engine> {
         let places = places.into();
         let (commands, inbox) = channel();
         let wakeup = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &wakeup, epoll::EventData::new_u64(COMMANDS), epoll::EventFlags::IN)?;
         let notifier = Arc::new(Notifier::default());
-        service::redo(&places, &mut spool, notifier.removed())?;
+        service::redo(&places, &mut spool, &rings, notifier.removed())?;
         let mut thread = LogThread {
             places,
             spool,
@@ -136,6 +156,8 @@ impl Engine {
             timers: BinaryHeap::new(),
             report_at: None,
             packer: Packer::default(),
+            reader: Reader::default(),
+            rings,
             out: Vec::with_capacity(2 * OUT_BYTES),
             wrote: false,
         };

@@ -58,13 +58,14 @@ impl Service {
         stream: usize,
         slot: usize,
         spool: &mut Spool,
+        rest: Rest,
         state: State,
     ) -> io::Result<()> {
         self.is_blocked = true;
         let now = Instant::now();
         let until = self.full_until.filter(|until| now < *until);
         self.full_until = Some(until.unwrap_or(now + AGAIN));
-        spool.commit(slot, Rest { tail: true, from: 0 }, state)?;
+        spool.commit(slot, rest, state)?;
         self.streams[stream].take_up(slot, spool.carry(slot));
         Ok(())
     }

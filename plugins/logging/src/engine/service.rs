@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use sampan_plugin::prelude::*;
 
+use super::backlog::{Backlog, settle};
 use super::entries::Offers;
 use super::limit::Limiter;
 use super::packer::Job;
-use super::{AGAIN, Figures, LOOK_EVERY, OUT_BYTES, Places};
+use super::{AGAIN, Figures, LOOK_EVERY, OUT_BYTES, Places, Rings};
 use crate::config::{Driver, OnFull, Settings};
 use crate::journal::Journal;
 use crate::notifier::Removed;
@@ -27,9 +28,15 @@ const SHORT: Duration = Duration::from_millis(100);
 const OVERTIME_BYTES: u64 = 1 << 20;
 
 /// A transfer that a crash interrupted, done again: same bytes, same time, same place. The journal may have some of it already.
-pub(super) fn redo(places: &Places, spool: &mut Spool, removed: &Arc<Removed>) -> io::Result<()> {
+pub(super) fn redo(
+    places: &Places,
+    spool: &mut Spool,
+    rings: &Rings,
+    removed: &Arc<Removed>,
+) -> io::Result<()> {
     let Some(transfer) = spool.pending()? else { return Ok(()) };
     let Some((name, stream)) = spool.owner(transfer.slot) else { return spool.disarm(transfer.slot) };
+    settle(spool, rings.get(&name));
     let (settings, dir) = (transfer.settings, places.dir.join(&name));
     let segments = match settings.driver {
         Driver::Journald => Ok(Segments::closed(&dir, settings.driver, removed)),
@@ -98,6 +105,10 @@ pub(super) struct Service {
     /// The disk had no room, and what was read waits for it in the spool: nothing more is read.
     pub is_blocked: bool,
     pub offers: Offers,
+    /// In the place of its pipes where it must not wait.
+    pub backlog: Option<Backlog>,
+    /// What is written now was read then.
+    pub reads_what_came_at: Option<u64>,
     pub end: End,
     /// Who waits for its end.
     pub waiting: Vec<Answer>,
@@ -134,6 +145,8 @@ impl Service {
             full_until,
             is_blocked: false,
             offers: Offers::default(),
+            backlog: None,
+            reads_what_came_at: None,
             end: End::No,
             waiting: Vec::new(),
             aging: false,
@@ -199,8 +212,15 @@ impl Service {
 
     /// Never backwards within the log of a service.
     pub fn now(&mut self) -> u64 {
-        self.last_time = self.last_time.max(time::now());
+        self.last_time = self.last_time.max(self.reads_what_came_at.unwrap_or_else(time::now));
         self.last_time
+    }
+
+    /// When what is written now was read.
+    fn read_at(&self) -> Instant {
+        let age = self.reads_what_came_at.map_or(0, |then| time::now().saturating_sub(then));
+        let now = Instant::now();
+        now.checked_sub(Duration::from_nanos(age)).unwrap_or(now)
     }
 
     pub fn next_transfer(&mut self, slot: usize, flush: bool, time: u64) -> Transfer {
@@ -211,8 +231,9 @@ impl Service {
             bytes: self.segments.bytes(),
             time,
             flush,
-            allowed: rate.map(|rate| self.limiter.left(rate, Instant::now())),
+            allowed: rate.map(|rate| self.limiter.left(rate, self.read_at())),
             settings: self.settings,
+            gap: None,
         }
     }
 
@@ -288,18 +309,26 @@ impl Service {
         transfer: &Transfer,
     ) -> io::Result<()> {
         let slot = transfer.slot;
-        let before = spool.carry(slot).state;
+        let mut before = spool.carry(slot).state;
+        let mut tail = spool.tail(slot);
+        if let Some(gap) = transfer.gap {
+            self.note_gap(stream, gap, tail.len());
+            before.loss = self.streams[stream].loss;
+            if gap.cut {
+                (before.mid, tail) = (false, &[]);
+            }
+        }
         let to_journal = self.settings.driver == Driver::Journald;
         // The journal's room is seen with each entry.
         self.is_blocked &= !to_journal;
         let asks = self.settings.on_full == OnFull::Block && !to_journal;
-        if asks && !self.has_room_for(spool.tail(slot), spool.data()) {
-            return self.wait_for_room(stream, slot, spool, before);
+        if asks && !self.has_room_for(tail, spool.data()) {
+            let rest = Rest { tail: !tail.is_empty(), from: 0 };
+            return self.wait_for_room(stream, slot, spool, rest, before);
         }
         // Lines that waited for room come alone: nothing is read behind them before they are written.
         let waited = spool.waits(slot, self.settings.max_line);
-        let (tail, data) =
-            if waited { (&[][..], spool.tail(slot)) } else { (spool.tail(slot), spool.data()) };
+        let (tail, data) = if waited { (&[][..], spool.tail(slot)) } else { (tail, spool.data()) };
         let max_line = self.settings.max_line as usize;
         let pieces = Pieces::new(tail, data, max_line, transfer.flush && !waited);
         let (rest, state) = self.write_pieces(stream, pieces, before, out, transfer);
@@ -361,7 +390,7 @@ impl Service {
             pieces.rest()
         });
         if let Some(rate) = self.settings.rate_limit {
-            self.limiter.spend(spent, rate, Instant::now());
+            self.limiter.spend(spent, rate, self.read_at());
         }
         (rest, State { mid, time: line_time, loss: self.streams[stream].loss })
     }

@@ -11,8 +11,9 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::packer::Packer;
+use super::reader::Reader;
 use super::service::{End, SILENCE, Service};
-use super::{AGAIN, COMMANDS, Command, Places, Report};
+use super::{AGAIN, COMMANDS, Command, Places, Report, Rings};
 use crate::notifier::Notifier;
 use crate::spool::{READ_BYTES_MAX, Spool, Transfer};
 
@@ -39,6 +40,9 @@ pub(super) struct LogThread {
     pub(super) timers: BinaryHeap<Reverse<Timer>>,
     pub(super) report_at: Option<Instant>,
     pub(super) packer: Packer,
+    pub(super) reader: Reader,
+    /// Of an earlier worker, until their services are attached.
+    pub(super) rings: Rings,
     pub(super) out: Vec<u8>,
     pub(super) wrote: bool,
 }
@@ -204,6 +208,8 @@ impl LogThread {
         for _ in 0..READS_PER_TURN {
             match self.read(key, stream) {
                 Some(READ_BYTES_MAX) => {}
+                // What a ring gives at once is what came at once.
+                Some(_) if self.services.get(&key).is_some_and(|service| service.backlog.is_some()) => {}
                 _ => break,
             }
         }
@@ -212,6 +218,9 @@ impl LogThread {
 
     /// One read; `None` if there is nothing to read.
     pub(super) fn read(&mut self, key: u64, stream: usize) -> Option<usize> {
+        if self.services.get(&key)?.backlog.is_some() {
+            return self.read_ring(key);
+        }
         if !self.may_read(key, stream) {
             return None;
         }
@@ -255,7 +264,7 @@ impl LogThread {
     }
 
     /// What waited for room is written first. While it waits the pipe is not looked at.
-    fn may_read(&mut self, key: u64, stream: usize) -> bool {
+    pub(super) fn may_read(&mut self, key: u64, stream: usize) -> bool {
         let Some(service) = self.services.get(&key) else { return false };
         let held = service.streams[stream].slot.filter(|_| service.streams[stream].held.is_some());
         if let Some(slot) = held.filter(|_| !service.is_blocked) {
@@ -265,6 +274,10 @@ impl LogThread {
             }
         }
         let Some(service) = self.services.get_mut(&key) else { return false };
+        if service.is_blocked && service.backlog.is_some() {
+            self.pause_ring(key);
+            return false;
+        }
         let its = &mut service.streams[stream];
         if service.is_blocked
             && !its.paused
@@ -279,6 +292,9 @@ impl LogThread {
     /// After a transfer: there is room again.
     fn go_on(&mut self, key: u64) {
         let Some(service) = self.services.get_mut(&key).filter(|service| !service.is_blocked) else { return };
+        if service.backlog.is_some() {
+            return self.resume_ring(key);
+        }
         for (n, stream) in service.streams.iter_mut().enumerate() {
             if std::mem::take(&mut stream.paused)
                 && let Some(pipe) = &stream.pipe
@@ -302,6 +318,13 @@ impl LogThread {
     /// The spool may go with sampand, so this is the last occasion to say what was dropped.
     fn stop(&mut self) {
         let all: Vec<u64> = self.services.keys().copied().collect();
+        // What is in the pipes then is for the next one.
+        drop(std::mem::take(&mut self.reader));
+        for key in &all {
+            while self.services.get(key).is_some_and(|service| service.backlog.is_some())
+                && self.read_ring(*key).is_some()
+            {}
+        }
         all.into_iter().for_each(|key| self.say_what_was_dropped(key));
         self.tell_figures();
     }
