@@ -29,7 +29,7 @@ pub use life::{
     ByWatchdog, Condition, Dependency, Healthcheck, HttpProbe, Notify, OnUnhealthy, Probe, Reload, SaysOn,
     TestCommand,
 };
-pub use logging::{LogDriver, Logging, OnFull};
+pub use logging::{LogDriver, LogDrop, LogMode, Logging, OnFull};
 pub use metrics::MetricsAt;
 pub use network::{ExtraHost, HostAddress, Membership, Network, Resolver, Subnet};
 pub use resources::{Explicit, IoMax, OomPolicy, Resources};

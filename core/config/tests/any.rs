@@ -53,6 +53,7 @@ const LINES: &[&str] = &[
     "logging.driver = \"journald\"",
     "logging = { max_size = 5000, max_line = \"1K\", max_age = \"7d\" }",
     "logging = { rate_limit = \"1.5M/s\", on_full = \"block\", compress = false }",
+    "logging = { mode = \"non-blocking\", max_buffer_size = \"4M\", drop = \"newest\" }",
     "hooks.poststop = [{ path = \"/x\", env = [\"A=$$b\"], timeout = 3 }]",
     "hooks.startContainer = [{ path = \"/in\" }]",
     "depends_on = [\"b\"]",

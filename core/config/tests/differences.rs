@@ -35,6 +35,7 @@ fn each_key_applies_as_the_reference_says() {
     check("", "init = true", "web: restart (init)");
     check("restart = \"no\"", "restart = \"no\"; schedule = \"daily\"", "web: live (schedule)");
     check("restart = \"no\"; schedule = \"daily\"", "restart = \"no\"; schedule = \"0:00\"", "web: nothing");
+    check("", "logging.mode = \"non-blocking\"", "web: next run (logging.mode)");
     check("", "logging.driver = \"none\"", "web: restart (logging.driver)");
     check("", "user = \"5\"", "web: restart (user)");
     check("environment.A = \"1\"", "environment.A = \"2\"; restart = \"no\"", "web: restart (environment.A)");

@@ -188,6 +188,32 @@ fn what_the_start_would_refuse_is_refused_before() {
 }
 
 #[test]
+fn the_buffer_of_a_log() {
+    service(
+        "logging = { mode = \"async\", max_buffer_size = \"4000\", drop = \"all\" }",
+        &[
+            "2:20 services.web.logging.mode: no such mode [one of blocking, non-blocking]",
+            "2:47 services.web.logging.max_buffer_size: 4000 bytes is out of range [4K to 1G]",
+            "2:62 services.web.logging.drop: no such drop [one of oldest, newest]",
+        ],
+    );
+    let wrong = "1073741825 bytes is out of range [4K to 1G]";
+    service(
+        "logging = { mode = \"non-blocking\", max_buffer_size = 1073741825 }",
+        &[&format!("2:54 services.web.logging.max_buffer_size: {wrong}")],
+    );
+    let without = "has no meaning without a mode [add mode = \"non-blocking\"]";
+    service(
+        "logging = { max_buffer_size = \"4K\", drop = \"newest\" }",
+        &[
+            &format!("2:31 services.web.logging.max_buffer_size: {without}"),
+            &format!("2:44 services.web.logging.drop: {without}"),
+        ],
+    );
+    service("logging = { mode = \"blocking\", drop = \"newest\" }", &[]);
+}
+
+#[test]
 fn rates_of_logs() {
     let says = |rate: &str, what: &str| {
         service(

@@ -387,6 +387,9 @@ fn the_references_shortest_example() {
     logging.max_age = "none"               # default
     logging.rate_limit = "none"            # default
     logging.compress = true                # default
+    logging.mode = "blocking"              # default
+    logging.max_buffer_size = "1M"         # default
+    logging.drop = "oldest"                # default
     logging.on_full = "drop"               # default
     hooks.prestart = []                    # default
     hooks.createRuntime = []               # default

@@ -1,6 +1,6 @@
 //! `logging` of a service. The bounds are the shipped plugin's.
 use super::{Field, Fields};
-use crate::schema::{LogDriver, Logging, OnFull};
+use crate::schema::{LogDriver, LogDrop, LogMode, Logging, OnFull};
 use crate::units;
 
 pub fn logging(t: &Fields<'_>) -> Logging {
@@ -13,6 +13,14 @@ pub fn logging(t: &Fields<'_>) -> Logging {
     ];
     const LATER: &[&str] = &["raw", "passthrough", "plugin:*", "syslog"];
     const ON_FULL: &[(&str, OnFull)] = &[("drop", OnFull::Drop), ("block", OnFull::Block)];
+    const MODES: &[(&str, LogMode)] =
+        &[("blocking", LogMode::Blocking), ("non-blocking", LogMode::NonBlocking)];
+    const DROPS: &[(&str, LogDrop)] = &[("oldest", LogDrop::Oldest), ("newest", LogDrop::Newest)];
+    for key in ["max_buffer_size", "drop"] {
+        if let Some(field) = t.get(key).filter(|_| t.get("mode").is_none()) {
+            field.warn("has no meaning without a mode", "add mode = \"non-blocking\"");
+        }
+    }
     Logging {
         driver: t.or("driver", |f| f.word("driver", DRIVERS, LATER), LogDriver::Local),
         max_size: t.or("max_size", |f| f.size_in(4 << 10..=1 << 40, "4K to 1T"), 20 << 20),
@@ -21,6 +29,9 @@ pub fn logging(t: &Fields<'_>) -> Logging {
         max_age: t.or("max_age", |f| f.or_none(Field::period), None),
         rate_limit: t.or("rate_limit", |f| f.or_none(rate), None),
         compress: t.or("compress", Field::boolean, true),
+        mode: t.or("mode", |f| f.word("mode", MODES, &[]), LogMode::Blocking),
+        max_buffer_size: t.or("max_buffer_size", |f| f.size_in(4 << 10..=1 << 30, "4K to 1G"), 1 << 20),
+        drop: t.or("drop", |f| f.word("drop", DROPS, &[]), LogDrop::Oldest),
         on_full: t.or("on_full", |f| f.word("on_full", ON_FULL, &[]), OnFull::Drop),
     }
 }

@@ -125,6 +125,11 @@ impl<'a> Field<'a> {
         self.cx.errors.borrow_mut().push(Diagnostic::error(&self.shown(), &self.node.at, message, hint));
     }
 
+    pub fn warn(&self, message: impl Into<String>, hint: impl Into<String>) {
+        let warning = Diagnostic::warning(&self.shown(), &self.node.at, message, hint);
+        self.cx.warnings.borrow_mut().push(warning);
+    }
+
     pub fn not_built(&self, what: &str, hint: impl Into<String>) {
         let known = "known, but not built in this version";
         self.wrong(if what.is_empty() { known.into() } else { format!("{what}: {known}") }, hint);

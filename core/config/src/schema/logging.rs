@@ -19,7 +19,27 @@ pub struct Logging {
     #[serde(serialize_with = "text::rate_or_none")]
     pub rate_limit: Option<u64>,
     pub compress: bool,
+    pub mode: LogMode,
+    #[serde(serialize_with = "text::size")]
+    pub max_buffer_size: u64,
+    pub drop: LogDrop,
     pub on_full: OnFull,
+}
+
+/// Whether the service waits for a slow disk or journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogMode {
+    Blocking,
+    NonBlocking,
+}
+
+/// Which lines go when the buffer of one that does not wait is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDrop {
+    Oldest,
+    Newest,
 }
 
 /// What becomes of lines that a full disk has no room for.

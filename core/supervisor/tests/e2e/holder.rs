@@ -3,7 +3,7 @@
 use super::World;
 use super::world::{kill, library};
 
-/// `talks` writes numbered lines all the time, `once` ends by SIGUSR1 with 37, `slow` says half a line and the rest later.
+/// `talks` writes numbered lines all the time, `rings` too and never waits for its log, `once` ends by SIGUSR1 with 37, `slow` says half a line and the rest later.
 fn world(supervisor: &str) -> Option<World> {
     World::new(&format!(
         r#"{supervisor}
@@ -13,6 +13,10 @@ path = "{}"
 [services.talks]
 command = ["/bin/sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.002; done"]
 stop_signal = "SIGKILL"
+[services.rings]
+command = ["/bin/sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.002; done"]
+stop_signal = "SIGKILL"
+logging.mode = "non-blocking"
 [services.once]
 command = ["/bin/sh", "-c", "trap 'exit 37' USR1; echo begin; sleep 100000 & wait"]
 stop_signal = "SIGKILL"
@@ -26,26 +30,29 @@ restart = "no"
     ))
 }
 
-const NAMES: [&str; 3] = ["talks", "once", "slow"];
+const NAMES: [&str; 4] = ["talks", "rings", "once", "slow"];
+const TALKERS: [&str; 2] = ["talks", "rings"];
 
-fn begin(world: &mut World) -> [i32; 3] {
+fn begin(world: &mut World) -> [i32; 4] {
     world.start();
     for name in NAMES {
         world.until_state(name, "running");
     }
-    world.until("it talks", |world| numbers(world).len() > 20);
+    for name in TALKERS {
+        world.until("it talks", |world| numbers(world, name).len() > 20);
+    }
     world.until("slow is on its line", |world| world.ok(&["logs", "once"]).contains("begin"));
     NAMES.map(|name| world.pid(name))
 }
 
-fn numbers(world: &World) -> Vec<u32> {
-    let text = world.ok(&["logs", "talks"]);
+fn numbers(world: &World, name: &str) -> Vec<u32> {
+    let text = world.ok(&["logs", name]);
     text.lines().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect()
 }
 
 /// Nobody is there: two services end, one talks on.
-fn meanwhile(world: &World, pids: [i32; 3]) {
-    let [_, once, slow] = pids;
+fn meanwhile(world: &World, pids: [i32; 4]) {
+    let [.., once, slow] = pids;
     kill(once, libc::SIGUSR1);
     kill(slow, libc::SIGUSR1);
     world.until("they have ended", |world| {
@@ -53,8 +60,8 @@ fn meanwhile(world: &World, pids: [i32; 3]) {
     });
 }
 
-fn nothing_is_lost(world: &World, [talks, ..]: [i32; 3]) {
-    assert_eq!(world.pid("talks"), talks, "it runs on");
+fn nothing_is_lost(world: &World, [talks, rings, ..]: [i32; 4]) {
+    assert_eq!(TALKERS.map(|name| world.pid(name)), [talks, rings], "they run on");
     // They may have ended under a sampand before this one.
     for (name, exit) in [("once", "37"), ("slow", "3")] {
         world.until_state(name, "failed");
@@ -70,10 +77,12 @@ fn nothing_is_lost(world: &World, [talks, ..]: [i32; 3]) {
 
 /// From the first line on, each once.
 fn goes_on(world: &World) {
-    let many = numbers(world).len() + 50;
-    world.until("it is read on", |world| numbers(world).len() > many);
-    let seen = numbers(world);
-    assert_eq!(seen, (1..=seen.len() as u32).collect::<Vec<_>>(), "none lost, none twice");
+    for name in TALKERS {
+        let many = numbers(world, name).len() + 50;
+        world.until("it is read on", |world| numbers(world, name).len() > many);
+        let seen = numbers(world, name);
+        assert_eq!(seen, (1..=seen.len() as u32).collect::<Vec<_>>(), "{name}: none lost, none twice");
+    }
 }
 
 fn kill_all(pids: &[i32]) {
@@ -151,16 +160,20 @@ fn all_three_are_killed_and_it_is_said_that_lines_may_be_missing() {
             "{name}"
         );
     }
-    let many = numbers(&world).len() + 50;
-    world.until("it is read again", |world| numbers(world).len() > many);
+    for name in TALKERS {
+        let many = numbers(&world, name).len() + 50;
+        world.until("it is read again", |world| numbers(world, name).len() > many);
+    }
     for name in NAMES {
         let marked = |world: &World| world.ctl(&["logs", name]).err.contains("lines may be missing");
         world.until("it is marked", marked);
     }
     // After the mark, nothing is missing.
-    let seen = numbers(&world);
-    let gaps = seen.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
-    assert!(gaps <= 1, "{seen:?}");
+    for name in TALKERS {
+        let seen = numbers(&world, name);
+        let gaps = seen.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+        assert!(gaps <= 1, "{name}: {seen:?}");
+    }
 }
 
 #[test]

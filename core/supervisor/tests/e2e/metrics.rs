@@ -16,13 +16,13 @@ fn ask(mut stream: impl Read + Write, path: &str) -> Option<String> {
     is_page.then(|| body.to_owned())
 }
 
-fn page(world: &World) -> String {
+pub fn page(world: &World) -> String {
     let stream = UnixStream::connect(world.socket()).unwrap();
     ask(stream, "/v1/metrics").expect("a page on the control socket")
 }
 
 /// The value behind these labels.
-fn value(page: &str, metric: &str) -> Option<f64> {
+pub fn value(page: &str, metric: &str) -> Option<f64> {
     let line = page.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
     line.map(|value| value.parse().unwrap())
 }

@@ -54,6 +54,7 @@ mod runtime;
 mod sd_notify;
 mod sealed;
 mod shutdown;
+mod slow_log;
 mod stops;
 mod stores;
 mod steps;
