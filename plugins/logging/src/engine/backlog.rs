@@ -9,7 +9,7 @@ use super::life::set_nonblocking;
 use super::service::Service;
 use super::thread::LogThread;
 use crate::ring::Ring;
-use crate::spool::{Gap, READ_BYTES_MAX, Spool, Transfer};
+use crate::spool::{Gap, READ_BYTES_MAX, Transfer};
 
 /// What is read of a ring until a detach gives up on a writer that never stops.
 const READS_PER_DRAIN: usize = 1 << 16;
@@ -31,13 +31,6 @@ impl Service {
         self.figures.lines += loss.lines;
         self.figures.bytes += loss.bytes;
         self.figures.dropped += loss.lines;
-    }
-}
-
-/// What the last worker was about to take out of a ring is in the spool alone.
-pub(super) fn settle(spool: &Spool, ring: Option<&Arc<Ring>>) {
-    if let (Some(commit), Some(ring)) = (spool.ring_commit(), ring) {
-        ring.finish_taking(commit);
     }
 }
 

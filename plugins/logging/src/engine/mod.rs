@@ -16,6 +16,7 @@ mod life;
 mod limit;
 mod packer;
 mod reader;
+mod redo;
 mod room;
 mod service;
 mod thread;
@@ -141,7 +142,7 @@ impl Engine {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &wakeup, epoll::EventData::new_u64(COMMANDS), epoll::EventFlags::IN)?;
         let notifier = Arc::new(Notifier::default());
-        service::redo(&places, &mut spool, &rings, notifier.removed())?;
+        redo::redo(&places, &mut spool, &rings, notifier.removed())?;
         let mut thread = LogThread {
             places,
             spool,

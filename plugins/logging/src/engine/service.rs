@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use sampan_plugin::prelude::*;
 
-use super::backlog::{Backlog, settle};
+use super::backlog::Backlog;
 use super::entries::Offers;
 use super::limit::Limiter;
 use super::packer::Job;
-use super::{AGAIN, Figures, LOOK_EVERY, OUT_BYTES, Places, Rings};
+use super::{AGAIN, Figures, LOOK_EVERY, OUT_BYTES};
 use crate::config::{Driver, OnFull, Settings};
 use crate::journal::Journal;
-use crate::notifier::Removed;
 use crate::record::{OVERHEAD_BYTES_MAX, Pieces, RecordWriter, Rest, STREAMS, parse};
 use crate::segments::{Number, Segments};
 use crate::spool::{Carry, Loss, Spool, State, Transfer};
@@ -26,32 +25,6 @@ pub(super) const SILENCE: Duration = Duration::from_secs(1);
 const SHORT: Duration = Duration::from_millis(100);
 /// A segment may grow so far over max_size while a line is unfinished: it is not torn over two segments.
 const OVERTIME_BYTES: u64 = 1 << 20;
-
-/// A transfer that a crash interrupted, done again: same bytes, same time, same place. The journal may have some of it already.
-pub(super) fn redo(
-    places: &Places,
-    spool: &mut Spool,
-    rings: &Rings,
-    removed: &Arc<Removed>,
-) -> io::Result<()> {
-    let Some(transfer) = spool.pending()? else { return Ok(()) };
-    let Some((name, stream)) = spool.owner(transfer.slot) else { return spool.disarm(transfer.slot) };
-    settle(spool, rings.get(&name));
-    let (settings, dir) = (transfer.settings, places.dir.join(&name));
-    let segments = match settings.driver {
-        Driver::Journald => Ok(Segments::closed(&dir, settings.driver, removed)),
-        driver => Segments::restore(&dir, driver, transfer.segment, transfer.bytes, removed),
-    };
-    let segments = segments.unwrap_or_else(|error| {
-        let bytes = spool.data().len();
-        tracing::error!(service = name, %error, bytes, "what was read last is dropped and counted: cannot go on with its segment");
-        Segments::closed(&dir, settings.driver, removed)
-    });
-    let mut service = Service::new(name, Container::HOST, settings, segments, places.journal.clone());
-    service.take_up(spool);
-    let time = if transfer.time == 0 { time::now() } else { transfer.time };
-    service.transfer(stream, spool, &mut Vec::new(), &Transfer { time, ..transfer })
-}
 
 #[derive(Default)]
 pub(super) struct Stream {
