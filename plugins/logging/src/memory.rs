@@ -110,29 +110,29 @@ impl Memory {
         Ok(())
     }
 
-    /// Takes what there is off the pipe, `most` bytes at most, to `at`, where the position is, and moves that in the same call:
-    /// 0 at its end, `Errno::AGAIN` if it is empty.
-    pub fn take(&mut self, pipe: BorrowedFd<'_>, at: usize, most: usize) -> Result<usize, Errno> {
-        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        match rustix::pipe::splice(pipe, None, &self.fd, None, most, flags) {
-            // A terminal's master, not a pipe. A crash between the two calls loses this one read of it.
-            Err(Errno::INVAL) => {
-                let taken = match rustix::io::read(pipe, self.bytes_mut(at, most)) {
-                    // The last process of a terminal has left it.
-                    Err(Errno::IO) => 0,
-                    read => read?,
-                };
-                rustix::fs::seek(&self.fd, SeekFrom::Start((at + taken) as u64))?;
-                Ok(taken)
-            }
-            taken => taken,
-        }
-    }
-
     /// Only to give memory back: nothing depends on it.
     pub fn forget(&mut self, at: usize, len: usize) {
         let punch = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
         let _ = rustix::fs::fallocate(&self.fd, punch, at as u64, len as u64);
+    }
+}
+
+/// Takes what there is off the pipe, `most` bytes at most, to where the position of `file` is, and moves that in the same call: 0 at its
+/// end, `Errno::AGAIN` if it is empty.
+pub fn take(pipe: BorrowedFd<'_>, file: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    match rustix::pipe::splice(pipe, None, file, None, most, flags) {
+        // A terminal's master, not a pipe. A crash between the two calls loses this one read of it.
+        Err(Errno::INVAL) => {
+            let mut bytes = vec![0; most];
+            let taken = match rustix::io::read(pipe, &mut bytes) {
+                // The last process of a terminal has left it.
+                Err(Errno::IO) => 0,
+                read => read?,
+            };
+            rustix::io::write(file, &bytes[..taken])
+        }
+        taken => taken,
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use rustix::io::Errno;
 
 use crate::config::{Driver, LINE_BYTES_MAX, OnFull, Settings};
-use crate::memory::{Memory, Words};
+use crate::memory::{self, Memory, Words};
 use crate::record::Rest;
 use crate::segments::Number;
 
@@ -234,7 +234,7 @@ impl Spool {
 
     /// Takes what there is off the pipe, `most` bytes at most: 0 at its end, `Errno::AGAIN` if it is empty.
     pub fn take(&mut self, pipe: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
-        self.taken = self.memory.take(pipe, DATA_AT, most.min(READ_BYTES_MAX))?;
+        self.taken = memory::take(pipe, self.memory.fd(), most.min(READ_BYTES_MAX))?;
         Ok(self.taken)
     }
 

@@ -208,7 +208,7 @@ fn the_next_life_is_attached_whenever_the_last_one_is_removed() {
 
 /// The buffer of a service that must not wait is with the keel from before its first byte until after its last.
 #[test]
-fn a_buffer_is_kept_over_a_crash_and_not_longer_than_its_service() {
+fn a_buffer_is_kept_over_a_reload_and_not_longer_than_its_service() {
     let dir = Folder::new();
     let (rig, logs) = (rig(&dir), dir.0.join("logs"));
     let (out, err) = (Fifo::new(&dir.0, "out"), Fifo::new(&dir.0, "err"));
@@ -220,12 +220,12 @@ fn a_buffer_is_kept_over_a_crash_and_not_longer_than_its_service() {
         attach(&rig, "web", &out, &err);
         assert_eq!(rig.kept(), with_ring);
         writeln!(&out.container, "life {life}").unwrap();
-        rig.crash_and_reopen().unwrap();
+        rig.close_and_reopen().unwrap();
         attach(&rig, "web", &out, &err);
         assert_eq!(rig.kept(), with_ring);
-        writeln!(&err.container, "after a crash").unwrap();
+        writeln!(&err.container, "after a reload").unwrap();
         detach(&rig, "web");
-        assert_eq!(rig.kept(), [spool.clone()]);
+        assert_eq!(rig.kept(), std::slice::from_ref(&spool));
         writeln!(&err.container, "last words").unwrap();
         rig.fire(Event::new(abi::EV_REMOVED).of("web")).unwrap();
     }
@@ -240,5 +240,5 @@ fn a_buffer_is_kept_over_a_crash_and_not_longer_than_its_service() {
     detach(&rig, "web");
     let text = |stream: &str| String::from_utf8(written(&logs, "web", stream)).unwrap();
     assert_eq!(text("stdout"), "life 0\nlife 1\nthe end\n");
-    assert_eq!(text("stderr"), "after a crash\nlast words\n".repeat(2));
+    assert_eq!(text("stderr"), "after a reload\nlast words\n".repeat(2));
 }

@@ -128,11 +128,14 @@ pub(super) struct State {
     pub front: u64,
     /// Bytes of all chunks, headers included.
     pub used: u64,
+    /// Reads that brought something.
+    pub fills: u64,
     pub edges: [Edge; 2],
 }
 
 const EDGE_WORDS: usize = 5;
-pub(super) const STATE_WORDS: usize = 4 + 2 * EDGE_WORDS;
+const OWN_WORDS: usize = 5;
+pub(super) const STATE_WORDS: usize = OWN_WORDS + 2 * EDGE_WORDS;
 
 impl State {
     pub fn is_empty(&self) -> bool {
@@ -146,8 +149,9 @@ impl State {
 
     pub fn words(&self) -> [u64; STATE_WORDS] {
         let mut words = [0; STATE_WORDS];
-        words[..4].copy_from_slice(&[self.head, self.tail, self.front, self.used]);
-        for (to, edge) in words[4..].chunks_exact_mut(EDGE_WORDS).zip(&self.edges) {
+        let own = [self.head, self.tail, self.front, self.used, self.fills];
+        words[..OWN_WORDS].copy_from_slice(&own);
+        for (to, edge) in words[OWN_WORDS..].chunks_exact_mut(EDGE_WORDS).zip(&self.edges) {
             let Gap { loss, cut } = edge.gap;
             let flags = u64::from(edge.begun) | u64::from(edge.cut) << 1 | u64::from(cut) << 2;
             to.copy_from_slice(&[flags, loss.lines, loss.bytes, loss.from, loss.to]);
@@ -157,11 +161,12 @@ impl State {
 
     pub fn of(words: [u64; STATE_WORDS]) -> State {
         let mut edges = [Edge::default(); 2];
-        for (edge, from) in edges.iter_mut().zip(words[4..].chunks_exact(EDGE_WORDS)) {
+        for (edge, from) in edges.iter_mut().zip(words[OWN_WORDS..].chunks_exact(EDGE_WORDS)) {
             let &[flags, lines, bytes, from, to] = from else { continue };
             let gap = Gap { loss: Loss { lines, bytes, from, to }, cut: flags & 4 != 0 };
             *edge = Edge { begun: flags & 1 != 0, cut: flags & 2 != 0, gap };
         }
-        State { head: words[0], tail: words[1], front: words[2], used: words[3], edges }
+        let [head, tail, front, used, fills, ..] = words;
+        State { head, tail, front, used, fills, edges }
     }
 }

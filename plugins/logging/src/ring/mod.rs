@@ -24,10 +24,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::event::EventfdFlags;
+use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use crate::config::{Buffer, Drops};
-use crate::memory::Memory;
+use crate::memory::{self, Memory};
 use crate::spool::{Gap, READ_BYTES_MAX, Spool};
 use crate::time;
 use chunk::{Chunk, HEADER_BYTES_MAX, STATE_WORDS, State, header_bytes};
@@ -44,22 +45,29 @@ const SIZE: usize = 1;
 const DROPS: usize = 2;
 /// Commits so far, times 2, plus which state is true.
 const COMMIT: usize = 3;
-/// The commit that follows what is being taken off a pipe, and whose that is.
+/// Which of all reads is being made, whose that is, and whether it leaves room for a gap in its header.
 const FILLS: usize = 4;
 const STREAM: usize = 5;
+const GAP: usize = 6;
 const STATES: usize = 8;
 
 pub struct Ring {
+    /// While a read is made; the logging thread does not wait for that.
+    filler: Mutex<Filler>,
     inner: Mutex<Inner>,
     /// Readable while there is something in it.
     event: OwnedFd,
 }
 
+struct Filler {
+    /// The same open file as that of the memory.
+    file: OwnedFd,
+    position: usize,
+}
+
 struct Inner {
     memory: Memory,
     buffer: Buffer,
-    /// The position of the open file.
-    position: usize,
     is_signalled: bool,
 }
 
@@ -77,7 +85,7 @@ impl Ring {
     pub fn create(buffer: Buffer) -> io::Result<Ring> {
         let memory = Memory::create("sampan-logging-ring", CHUNKS_AT, file_bytes(buffer.bytes))?;
         let drops = u64::from(buffer.drops == Drops::Newest);
-        let inner = Inner { memory, buffer, position: 0, is_signalled: false };
+        let inner = Inner { memory, buffer, is_signalled: false };
         inner.word(SIZE).store(buffer.bytes, Ordering::Relaxed);
         inner.word(DROPS).store(drops, Ordering::Relaxed);
         inner.word(IS).store(MAGIC, Ordering::Release);
@@ -96,15 +104,16 @@ impl Ring {
             return Err(other());
         }
         let buffer = Buffer { bytes, drops: if newest { Drops::Newest } else { Drops::Oldest } };
-        let position = memory.position()?;
-        let mut inner = Inner { memory, buffer, position, is_signalled: false };
-        inner.finish_filling();
+        let mut inner = Inner { memory, buffer, is_signalled: false };
+        inner.finish_filling()?;
         Ring::of(inner)
     }
 
     fn of(inner: Inner) -> io::Result<Ring> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let ring = Ring { inner: Mutex::new(inner), event };
+        let file = inner.memory.fd().try_clone_to_owned()?;
+        let filler = Filler { file, position: inner.memory.position()? };
+        let ring = Ring { filler: Mutex::new(filler), inner: Mutex::new(inner), event };
         ring.signal(&mut ring.inner());
         Ok(ring)
     }
@@ -140,8 +149,12 @@ impl Ring {
 
     /// Takes what there is off the pipe, and drops what is too much: 0 at its end, `Errno::AGAIN` if it is empty.
     pub fn fill(&self, stream: usize, pipe: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let mut filler = self.filler.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = self.inner().begin_filling(stream, &mut filler)?;
+        let taken = memory::take(pipe, filler.file.as_fd(), most)?;
+        filler.position += taken;
         let mut inner = self.inner();
-        let taken = inner.fill(stream, pipe)?;
+        inner.accept(stream, taken, time::now());
         self.signal(&mut inner);
         Ok(taken)
     }
@@ -211,11 +224,6 @@ impl Inner {
     /// It is true when COMMIT is what this returns.
     fn prepare(&self, state: &State) -> u64 {
         let old = self.word(COMMIT).load(Ordering::Relaxed);
-        let mut state = *state;
-        if state.is_empty() {
-            let begin = state.head.next_multiple_of(self.span());
-            (state.head, state.tail) = (begin, begin);
-        }
         let half = 1 - (old & 1);
         for (n, word) in state.words().into_iter().enumerate() {
             self.word(STATES + STATE_WORDS * half as usize + n).store(word, Ordering::Relaxed);
@@ -316,39 +324,43 @@ impl Inner {
 // ---- into it ------------------------------------------------------------------------------------------------------------------------
 
 impl Inner {
-    fn fill(&mut self, stream: usize, pipe: BorrowedFd<'_>) -> Result<usize, Errno> {
-        let at = self.fills_at(&self.state(), stream);
-        if self.position != at {
-            self.memory.seek(at).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-            self.position = at;
+    /// From here to `accept` what is taken off the pipe is behind the head. How much may be.
+    fn begin_filling(&mut self, stream: usize, filler: &mut Filler) -> Result<usize, Errno> {
+        let mut state = self.state();
+        let begin = state.head.next_multiple_of(self.span());
+        if state.is_empty() && state.head != begin {
+            (state.head, state.tail) = (begin, begin);
+            self.commit(&state);
+        }
+        let edge = &state.edges[stream];
+        let newest = self.buffer.drops == Drops::Newest;
+        let may_have_gap = newest && (edge.cut || edge.gap != Gap::default());
+        let at = self.at(state.head) + header_bytes(may_have_gap);
+        if filler.position != at {
+            rustix::fs::seek(&filler.file, SeekFrom::Start(at as u64))?;
+            filler.position = at;
         }
         self.word(STREAM).store(stream as u64, Ordering::Relaxed);
-        self.word(FILLS).store(self.commits() + 1, Ordering::Release);
-        let most = READ_BYTES_MAX.min(self.buffer.bytes as usize - HEADER_BYTES_MAX) & !7;
-        let taken = self.memory.take(pipe, at, most)?;
-        self.position += taken;
-        self.accept(stream, taken, time::now());
-        Ok(taken)
+        self.word(GAP).store(may_have_gap.into(), Ordering::Relaxed);
+        self.word(FILLS).store(state.fills + 1, Ordering::Release);
+        Ok(READ_BYTES_MAX.min(self.buffer.bytes as usize - HEADER_BYTES_MAX) & !7)
     }
 
-    /// Where the bytes of the next chunk come.
-    fn fills_at(&self, state: &State, stream: usize) -> usize {
-        self.at(state.head) + header_bytes(self.may_be_behind_a_gap(state, stream))
-    }
-
-    fn may_be_behind_a_gap(&self, state: &State, stream: usize) -> bool {
-        let edge = &state.edges[stream];
-        self.buffer.drops == Drops::Newest && (edge.cut || edge.gap != Gap::default())
+    /// Of the chunk that is being filled.
+    fn header_bytes(&self) -> usize {
+        header_bytes(self.word(GAP).load(Ordering::Relaxed) == 1)
     }
 
     /// After a crash: what was taken and not accepted.
-    fn finish_filling(&mut self) {
+    fn finish_filling(&mut self) -> io::Result<()> {
         let stream = (self.word(STREAM).load(Ordering::Relaxed) & 1) as usize;
-        if self.word(FILLS).load(Ordering::Acquire) != self.commits() + 1 {
-            return;
+        let state = self.state();
+        if self.word(FILLS).load(Ordering::Acquire) == state.fills + 1 {
+            let at = self.at(state.head) + self.header_bytes();
+            let taken = self.memory.position()?.saturating_sub(at);
+            self.accept(stream, taken.min(READ_BYTES_MAX), time::now());
         }
-        let taken = self.position.saturating_sub(self.fills_at(&self.state(), stream));
-        self.accept(stream, taken.min(READ_BYTES_MAX), time::now());
+        Ok(())
     }
 
     /// They are at their place.
@@ -357,6 +369,7 @@ impl Inner {
             return;
         }
         let mut state = self.state();
+        state.fills += 1;
         let chunk = Chunk { stream, time, skip: 0, bytes, gap: None };
         match self.buffer.drops {
             Drops::Oldest => self.accept_all(&mut state, chunk),
@@ -376,7 +389,7 @@ impl Inner {
     }
 
     fn accept_some(&mut self, state: &mut State, mut chunk: Chunk) {
-        let header = header_bytes(self.may_be_behind_a_gap(state, chunk.stream));
+        let header = self.header_bytes();
         let bytes = self.memory.bytes(self.at(state.head) + header, chunk.bytes);
         let room = self.buffer.bytes.saturating_sub(state.used) as usize;
         let room = (room.saturating_sub(header) & !7).min(bytes.len());
