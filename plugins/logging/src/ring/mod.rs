@@ -326,6 +326,8 @@ impl Inner {
 impl Inner {
     /// From here to `accept` what is taken off the pipe is behind the head. How much may be.
     fn begin_filling(&mut self, stream: usize, filler: &mut Filler) -> Result<usize, Errno> {
+        // The last one may have found nothing: what it was armed for is not true of this head, position and header.
+        self.word(FILLS).store(0, Ordering::Release);
         let mut state = self.state();
         let begin = state.head.next_multiple_of(self.span());
         if state.is_empty() && state.head != begin {
