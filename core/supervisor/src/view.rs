@@ -154,16 +154,33 @@ fn push_output(out: &mut String, service: &str, stderr: bool, line: &str, width:
     } else {
         out.push_str(&format!("{service:width$} {bar} "));
     }
-    out.extend(line.chars().map(|c| match c {
-        '\t' => c,
-        '\x1b' if colour => c,
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    }));
-    if colour && line.contains('\x1b') {
+    // As a terminal ends its lines.
+    let mut rest = line.strip_suffix('\r').unwrap_or(line);
+    let mut is_coloured = false;
+    while let Some(c) = rest.chars().next() {
+        let length = Some(colour_code(rest)).filter(|length| colour && *length > 0);
+        let (shown, after) = rest.split_at(length.unwrap_or(c.len_utf8()));
+        match c {
+            _ if length.is_some() => out.push_str(shown),
+            c if c.is_control() && c != '\t' => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+        is_coloured |= length.is_some();
+        rest = after;
+    }
+    if is_coloured {
         out.push_str("\x1b[0m");
     }
     out.push('\n');
+}
+
+/// The length of a colour code that `text` begins with (ECMA-48, SGR); 0: of any other it does not. Others move the cursor, change
+/// the title, or have the terminal answer as if somebody had typed.
+fn colour_code(text: &str) -> usize {
+    let Some(parameters) = text.strip_prefix("\x1b[") else { return 0 };
+    let length = parameters.bytes().take_while(|byte| matches!(byte, b'0'..=b'9' | b';' | b':')).count();
+    let is_one = parameters.as_bytes().get(length) == Some(&b'm');
+    if is_one { length + 3 } else { 0 }
 }
 
 /// The same name has the same colour in every run: FNV-1a over the name, folded onto eight readable colours. Red and
@@ -194,6 +211,21 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(shown("web", false, "a\x07\x1b[2Jb\tc", false), "web   | a\u{fffd}\u{fffd}[2Jb\tc\n");
+    }
+
+    #[test]
+    fn of_escape_sequences_colour_alone_reaches_a_terminal() {
+        for (line, is) in [
+            ("\x1b[6n\x1b]0;mine\x07\x1b[2J", "\u{fffd}[6n\u{fffd}]0;mine\u{fffd}\u{fffd}[2J"),
+            ("\x1b[31mred\x1b[H", "\x1b[31mred\u{fffd}[H\x1b[0m"),
+            ("\x1b[1;38:5:9mé\x1b", "\x1b[1;38:5:9mé\u{fffd}\x1b[0m"),
+            ("\x1b[31", "\u{fffd}[31"),
+            ("$ ls\r", "$ ls"),
+            ("a\rb\r\r", "a\u{fffd}b\u{fffd}"),
+        ] {
+            let line = shown("web", false, line, true);
+            assert!(line.ends_with(&format!("\x1b[0m {is}\n")), "{line:?}");
+        }
     }
 
     #[test]

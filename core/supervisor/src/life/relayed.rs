@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `terminal` | the master of its terminal |
 //! | `stdin` | where what is typed is written, if it has no terminal |
-//! | `stdout.staged`, `stderr.staged` | pipes that hold what it has written until it is passed on |
+//! | `stdout.staged`, `stderr.staged` | pipes that hold what it has written until it is passed on; of a terminal the first one alone |
 //! | `stdout.sink`, `stderr.sink` | the way to a plugin that keeps its log |
 use super::stdio::{Output, Places, Stdio, append, key, make_fifo, open_fifo, opened};
 use super::{Dirs, of_io};
@@ -71,8 +71,10 @@ pub fn between(
             keep(keel, service, &sink(stream), fd)?;
         }
     }
+    // A terminal has one stream.
+    let streams = if relayed == Relayed::Terminal { &STREAMS[..1] } else { &STREAMS[..] };
     let mut theirs = Vec::new();
-    for (stream, _) in STREAMS {
+    for (stream, _) in streams {
         let name = staged(stream);
         let path = io.join(&name);
         // Nothing of a former life is passed on for this one.
@@ -81,19 +83,13 @@ pub fn between(
         theirs.push(open_fifo(&path, OFlags::RDWR, Some(owner))?);
         keep(keel, service, &name, &open_fifo(&path, OFlags::RDWR | OFlags::NONBLOCK, None)?)?;
     }
-    let (Some(error), Some(output)) = (theirs.pop(), theirs.pop()) else { return Ok(log) };
-    match relayed {
-        Relayed::Pipes => {
-            let input = stdin(keel, places, owner)?;
-            Ok(Stdio { input, output, error, reads: log.reads })
-        }
-        // They are the terminal's, once the container has made it.
-        Relayed::Terminal | Relayed::Nothing => {
-            let null = |flags| sampan_runtime::kernel::stdio::null(flags).map_err(of_io);
-            let (output, error) = (null(OFlags::WRONLY)?, null(OFlags::WRONLY)?);
-            Ok(Stdio { output, error, ..log })
-        }
+    if let (Some(error), Some(output)) = (theirs.pop(), theirs.pop()) {
+        let input = stdin(keel, places, owner)?;
+        return Ok(Stdio { input, output, error, reads: log.reads });
     }
+    // They are the terminal's, once the container has made it.
+    let null = |flags| sampan_runtime::kernel::stdio::null(flags).map_err(of_io);
+    Ok(Stdio { output: null(OFlags::WRONLY)?, error: null(OFlags::WRONLY)?, ..log })
 }
 
 /// A new pipe for its standard input, of which the keel has the other end.
@@ -136,15 +132,16 @@ pub fn take(
     let terminal = keel.fetch(&key(service, TERMINAL)).map_err(of_io)?.map(Arc::new);
     let mut streams = Vec::new();
     for (name, stream) in STREAMS {
-        let Some(staged) = again(keel, &folder, service, &staged(name))? else { return Ok(None) };
+        let Some(staged) = again(keel, &folder, service, &staged(name))? else { break };
         let sink = match again(keel, &folder, service, &sink(name))? {
             Some(pipe) => Sink::Pipe(pipe),
             None if has_log => file(&dirs.logs(service), name)?,
             None => Sink::Nowhere,
         };
-        // Standard error is the terminal too, and nothing comes by its pipe.
-        let terminal = terminal.clone().filter(|_| stream == Stream::Stdout);
-        streams.push(Ends { stream, staged, terminal, sink });
+        streams.push(Ends { stream, staged, terminal: terminal.clone(), sink });
+    }
+    if streams.is_empty() {
+        return Ok(None);
     }
     let input = match &terminal {
         _ if !stdin_open => None,

@@ -167,7 +167,7 @@ async fn finished(service: &str, pumps: Vec<JoinHandle<()>>) {
     for mut pump in pumps {
         if tokio::time::timeout(LAST_MAX, &mut pump).await.is_err() {
             pump.abort();
-            tracing::warn!(service, "its last output is dropped: its log has taken none of it for a second");
+            tracing::warn!(service, "its last output was not passed on within a second, and is dropped");
         }
     }
 }

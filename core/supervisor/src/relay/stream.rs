@@ -55,7 +55,8 @@ pub struct Stream {
     /// So much of what is staged the clients have.
     shown: usize,
     null: File,
-    scratch: (OwnedFd, OwnedFd),
+    /// Where copies are made; none before the first.
+    scratch: Option<(OwnedFd, OwnedFd)>,
     is_failing: bool,
 }
 
@@ -73,9 +74,8 @@ enum Turn {
 impl Stream {
     pub fn new(service: &str, ends: Ends, clients: Rc<Clients>) -> io::Result<Stream> {
         let null = File::options().write(true).open("/dev/null")?;
-        let scratch = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let service = service.to_owned();
-        Ok(Stream { service, ends, clients, shown: 0, null, scratch, is_failing: false })
+        Ok(Stream { service, ends, clients, shown: 0, null, scratch: None, is_failing: false })
     }
 
     /// Moves what comes, until it is told to end and there is no more.
@@ -174,13 +174,16 @@ impl Stream {
     }
 
     /// A copy of what is staged, which stays there.
-    fn peek(&self) -> io::Result<Vec<u8>> {
-        let (read, write) = &self.scratch;
-        let count = tee(&self.ends.staged, write, CHUNK_BYTES, SpliceFlags::NONBLOCK)?;
+    fn peek(&mut self) -> io::Result<Vec<u8>> {
+        let (read, write) = match &mut self.scratch {
+            Some(scratch) => scratch,
+            none => none.insert(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?),
+        };
+        let count = tee(&self.ends.staged, &*write, CHUNK_BYTES, SpliceFlags::NONBLOCK)?;
         let mut bytes = vec![0; count];
         let mut from = 0;
         while let Some(rest) = bytes.get_mut(from..).filter(|rest| !rest.is_empty()) {
-            from += rustix::io::read(read, rest)?;
+            from += rustix::io::read(&*read, rest)?;
         }
         Ok(bytes)
     }

@@ -72,10 +72,12 @@ fn no_line_is_lost_and_none_comes_twice_though_the_worker_is_killed_again_and_ag
         );
         let Some(mut world) = with_plugin(&toml) else { return };
         world.start();
+        let mut last = None;
         for _ in 0..3 {
-            world.until("it has a worker", |world| world.worker().is_some());
+            world.until("it has a worker", |world| world.worker().is_some() && world.worker() != last);
+            last = world.worker().filter(|worker| Some(*worker) != last);
             std::thread::sleep(std::time::Duration::from_millis(150));
-            kill(world.worker().unwrap(), libc::SIGKILL);
+            last.iter().for_each(|worker| kill(*worker, libc::SIGKILL));
         }
         world.until("the last line is there", |world| {
             world.ctl(&["logs", "-n", "1", "a"]).out.contains("end")
@@ -153,4 +155,56 @@ fn lives_leave_no_descriptor_behind() {
         fds.filter_map(|fd| fs::read_link(fd.path()).ok()).filter(|to| to.ends_with("ptmx")).count()
     };
     assert_eq!((terminals(world.keel()), terminals(world.worker().unwrap())), (0, 0));
+}
+
+#[test]
+fn a_container_has_its_streams_and_no_other_descriptor_of_a_relay() {
+    // The shell's own, then that of the folder that is listed.
+    let script = "echo $(ls /proc/self/fd); exec sleep 100000";
+    let service = |name: &str, key: &str| {
+        format!(
+            "[services.{name}]\n{key}\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nstop_signal = \"SIGKILL\"\n"
+        )
+    };
+    let toml =
+        [service("a", "tty = true\nstdin_open = true"), service("b", "stdin_open = true"), service("c", "")];
+    let Some(mut world) = with_plugin(&toml.concat()) else { return };
+    world.start();
+    for name in ["a", "b", "c"] {
+        world.until("it has said what it has", |world| !log(world, name).is_empty());
+        assert_eq!(log(&world, name).replace("<CR>", ""), "0 1 2 3\n", "{name}");
+    }
+}
+
+/// Nothing tells sampand that it is opened again.
+#[test]
+fn a_terminal_that_everybody_has_left_is_heard_when_it_is_opened_again() {
+    let script = "echo one; (sleep 1; echo two >/dev/console; exec sleep 100000) </dev/null >/dev/null 2>&1 & \
+        exec sleep 100000 <&- >&- 2>&-";
+    let toml = format!(
+        "[services.a]\ntty = true\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nstop_signal = \"SIGKILL\"\n"
+    );
+    let Some(mut world) = with_plugin(&toml) else { return };
+    world.start();
+    world.until("both lines are there", |world| log(world, "a") == "one<CR>\ntwo<CR>\n");
+}
+
+#[test]
+fn a_terminal_outlives_a_sampand_that_leaves_its_services_running() {
+    let script = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done";
+    let toml = format!(
+        "on_exit = \"keep\"\n---\n[services.a]\ntty = true\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nstop_signal = \"SIGKILL\"\n"
+    );
+    let Some(mut world) = with_plugin(&toml) else { return };
+    world.start();
+    world.until("it counts", |world| log(world, "a").lines().count() > 3);
+    world.signal(libc::SIGTERM);
+    assert_eq!(world.ended(), Some(0));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    world.start();
+    let before = log(&world, "a").lines().count();
+    world.until("it counts on", |world| log(world, "a").lines().count() > before + 5);
+    let log = log(&world, "a");
+    assert!(log.lines().enumerate().all(|(n, line)| line == format!("{n}<CR>")), "{log}");
+    assert_eq!(world.inspect("a").status.generation, 1);
 }
