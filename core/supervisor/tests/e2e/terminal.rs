@@ -148,7 +148,9 @@ fn lives_leave_no_descriptor_behind() {
     restart(&world);
     let before = open(&world);
     (0..3).for_each(|_| restart(&world));
-    assert_eq!(open(&world), before);
+    // Fewer, if a launching process was still there: a life has more than that one has.
+    let is_as_before = |world: &World| open(world).0 <= before.0 && open(world).1 <= before.1;
+    world.until("as many are open as before", is_as_before);
     world.ok(&["stop", "a", "b"]);
     let terminals = |pid: i32| {
         let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
