@@ -87,8 +87,8 @@ sabotage: ## one invariant broken at a time, and a test that must notice (as roo
 smoke: build ## the main job once, from start to nothing left
 	@.ci/smoke $(DIST)
 
-bench: build ## sampan and sampand beside their peers and the floors, in one run
-	@.ci/bench/run $(DIST)
+bench: as-root build ## what it costs beside peers and floors: docs/figures, and docs/performance.md made of them (as root; ROUNDS=60 ONLY=run,growth,services,pulls,names)
+	@.ci/bench/figures measure $(DIST) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY))
 
 picture: as-root build ## docs/pictures/run.svg: what `make run` shows on a terminal (as root)
 	@.ci/picture $(DIST) docs/pictures/run.svg
@@ -120,6 +120,7 @@ install: build ## copy target/dist to DESTDIR/PREFIX, with the unit for systemd 
 	install -m 0644 plugins/sdk/include/sampan_plugin.h $(DESTDIR)$(PREFIX)/include/
 	install -m 0644 README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/sampan/
 	install -m 0644 docs/*.md $(DESTDIR)$(PREFIX)/share/doc/sampan/docs/
+	install -m 0644 docs/openapi.json $(DESTDIR)$(PREFIX)/share/sampan/
 	install -m 0644 docs/pictures/*.svg $(DESTDIR)$(PREFIX)/share/doc/sampan/docs/pictures/
 	sed 's#@PREFIX@#$(PREFIX)#' packaging/sampand.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/sampand.service
 	@# A config that somebody has written stays.

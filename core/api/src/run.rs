@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 /// Body of `POST /v1/services/NAME/run`. Asked for again by the same client, with the same name, it is not begun again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Run {
     /// What it is called: as a service may be, and nothing else is.
@@ -28,6 +29,7 @@ pub struct Run {
 
 /// The process that runs it in its foreground, which is the one that asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Client {
     /// As sampand's host numbers it.
     pub pid: i32,

@@ -1,10 +1,12 @@
 //! The types of the control API. Times are RFC 3339 in UTC, durations whole milliseconds with the unit in the name.
+//! Their schemas are for tests alone: `tests/openapi` makes the document of them.
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Reply of `GET /v1/version`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Version {
     /// Version of `sampand`.
     pub version: String,
@@ -21,6 +23,7 @@ pub struct Version {
 
 /// One row of `sampanctl ps`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Status {
     pub name: String,
     /// The state's name: `stopped`, `waiting`, `creating`, `created`, `starting`, `running`, `stopping`,
@@ -59,6 +62,7 @@ pub struct Status {
 
 /// Reply of `GET /v1/services/NAME`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Inspect {
     #[serde(flatten)]
     pub status: Status,
@@ -100,6 +104,7 @@ pub struct Inspect {
 
 /// What a service has said of itself (sd_notify(3)), as far as this worker has heard it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Notified {
     /// Its last word: `ready`, `reloading` or `stopping`.
     pub says: Option<String>,
@@ -110,6 +115,7 @@ pub struct Notified {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Image {
     /// As the config names it.
     pub reference: String,
@@ -121,6 +127,7 @@ pub struct Image {
 
 /// What a service has of the host's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Mount {
     /// `volume`, `tmpfs` or `secret`.
     pub kind: String,
@@ -132,6 +139,7 @@ pub struct Mount {
 
 /// What is counted over all runs of sampand: it outlives reboots.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Totals {
     pub restarts: u64,
     pub last_exit: Option<String>,
@@ -139,6 +147,7 @@ pub struct Totals {
 
 /// One run of a health check.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HealthResult {
     pub ok: bool,
     pub output: String,
@@ -149,6 +158,7 @@ pub struct HealthResult {
 
 /// Reply of `GET /v1/loop`: what sampand's worker has done since it began.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Loop {
     pub turns: u64,
     pub longest: Turn,
@@ -157,6 +167,7 @@ pub struct Loop {
 
 /// One turn of the loop: what had come was taken, and what follows from it was done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Turn {
     pub took_us: u64,
     /// The kind of its first message: `start`, `service`, `created`, `started`, `discarded`, `client-left`, `exited`, `probed`, `notified`, `taken`,
@@ -166,8 +177,9 @@ pub struct Turn {
     pub messages: u32,
 }
 
-/// Body of start, stop and restart; empty is `wait = true`.
+/// Body of start, stop and restart.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Act {
     /// Answer at once instead of when it has happened.
@@ -176,6 +188,7 @@ pub struct Act {
 
 /// Body of kill.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Kill {
     /// A name with or without `SIG`, or a number.
@@ -190,6 +203,7 @@ impl Default for Kill {
 
 /// Body of update: limits of the present life, as config.toml has them; `none` is no limit, and what is absent stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Update {
     /// As `512M`.
@@ -202,6 +216,7 @@ pub struct Update {
 
 /// Body of `POST /v1/up`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Up {
     /// None named: all.
@@ -214,6 +229,7 @@ pub struct Up {
 
 /// Body of `POST /v1/apply`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Apply {
     /// Say what would change, and change nothing.
@@ -222,6 +238,7 @@ pub struct Apply {
 
 /// What `GET /v1/services/NAME/wait` waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     Running,
@@ -235,6 +252,7 @@ pub enum Condition {
 
 /// A process of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Process {
     /// As the host numbers them; the same for parent and user.
     pub pid: i32,
@@ -252,6 +270,7 @@ pub struct Process {
 
 /// What a service uses. What only grows is counted since its control group was made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Usage {
     pub service: String,
     /// When it was read, in the host's time since boot.
@@ -273,6 +292,7 @@ pub struct Usage {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Traffic {
     pub received_bytes: u64,
     pub sent_bytes: u64,
@@ -280,6 +300,7 @@ pub struct Traffic {
 
 /// In percent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Waits {
     pub cpu: f64,
     pub memory: f64,
@@ -288,12 +309,14 @@ pub struct Waits {
 
 /// One service of `GET /v1/graph`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Needs {
     pub service: String,
     pub needs: Vec<Need>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Need {
     pub on: String,
     /// As in config.toml: `service_started` and so on.
@@ -302,6 +325,7 @@ pub struct Need {
 
 /// A named volume, or a folder in the place where they are. Its size is for whoever asks to find out: it may be of any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Volume {
     pub name: String,
     pub path: String,
@@ -313,6 +337,7 @@ pub struct Volume {
 
 /// A secret of `[secrets]`: where it comes from, never what it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Secret {
     pub name: String,
     /// `file`, `environment` or `command`.
@@ -325,6 +350,7 @@ pub struct Secret {
 
 /// A network of `[networks]`, and what the network plugin says of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Network {
     pub name: String,
@@ -345,6 +371,7 @@ pub struct Network {
 
 /// A service in a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Member {
     pub service: String,
@@ -357,6 +384,7 @@ pub struct Member {
 
 /// Reply of what changes something.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Done {
     /// The services concerned, as they are now.
     pub services: Vec<Status>,
@@ -366,6 +394,7 @@ pub struct Done {
 
 /// Reply of `POST /v1/apply`: service by service what the new config means.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Applied {
     pub changes: Vec<Change>,
     /// What changed beside the services.
@@ -375,6 +404,7 @@ pub struct Applied {
 
 /// What a new config changes in sampand itself or in a plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Other {
     /// `supervisor`, or `plugins.NAME`.
     pub of: String,
@@ -386,6 +416,7 @@ pub struct Other {
 
 /// What a new config does to one service.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Change {
     pub service: String,
     /// `nothing`, `live`, `next run` (new containers have it), `restart`, `new` or `removed`.
@@ -396,6 +427,7 @@ pub struct Change {
 
 /// One transition of one service: a line of the journal as clients see it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Transition {
     pub seq: u64,
     pub time: String,
@@ -410,6 +442,7 @@ pub struct Transition {
 
 /// Reply of `GET /v1/services/NAME/why`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Why {
     /// Why it is as it is, in words.
     pub sentence: String,
@@ -419,13 +452,23 @@ pub struct Why {
 
 /// Stands in the event stream where `since` is older than what is kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gap {
     /// The oldest sequence number that is still there.
     pub gap: u64,
 }
 
+/// Stands in the event stream where a follower was too slow for what happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Missed {
+    /// So many transitions are left out here.
+    pub missed: u64,
+}
+
 /// One plugin as it stands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PluginStatus {
     pub name: String,
     pub version: String,
@@ -441,6 +484,7 @@ pub struct PluginStatus {
 
 /// Reply of a plugin's reset.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PluginReset {
     /// `enabled`, `unlocked` (loaded when sampand starts next) or `active` (there was nothing to forget).
     pub state: String,
@@ -450,6 +494,7 @@ pub struct PluginReset {
 
 /// Body of every reply with a status of 4xx or 5xx.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Failure {
     /// What is wrong and what to do, for people.
     pub error: String,

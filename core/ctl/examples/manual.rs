@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 struct More {
     /// A command, and what it is for.
     examples: &'static [(&'static str, &'static str)],
+    exit_status: &'static [(&'static str, &'static str)],
     files: &'static [(&'static str, &'static str)],
     see_also: &'static [(&'static str, u8)],
 }
@@ -58,24 +59,57 @@ const SAMPANCTL: More = More {
             "sampanctl attach shell",
             "what a service with tty and stdin_open shows, and typing to it; ctrl-p ctrl-q leaves it",
         ),
+        ("sampanctl cp web:/etc/hosts .", "a file out of a container that runs"),
+        ("sampanctl start --wait backup", "runs a job, and ends with its exit code"),
         ("sampanctl apply --dry-run", "what a change of config.toml would do, and why"),
     ],
-    files: &[("/run/sampan/sampand.sock", "where sampand listens, unless config.toml says otherwise")],
-    see_also: &[("sampand", 8), ("config.toml", 5), ("sampan-image", 1)],
+    exit_status: &[
+        ("0", "as asked"),
+        ("1", "failed, or not all of it has come true"),
+        ("2", "usage, or a config with mistakes"),
+        ("3", "no sampand answers"),
+        ("4", "up --wait: not all are healthy"),
+        (
+            "of the program",
+            "exec, start --wait and wait end as the program did, or with 128 and the signal that ended it",
+        ),
+    ],
+    files: &[
+        ("/run/sampan/sampand.sock", "where sampand listens; --socket and SAMPAN_SOCKET name another place"),
+        ("/usr/local/share/doc/sampan/docs/api.md", "what is said there: HTTP, for clients of your own"),
+    ],
+    see_also: &[("sampand", 8), ("config.toml", 5), ("sampan-image", 1), ("sampan", 8)],
 };
 
 const SAMPAND: More = More {
     examples: &[
         ("sampand --check --config config.toml", "all mistakes of a config; nothing is started"),
         ("sampand --config config.toml", "runs its services in the foreground; SIGINT stops them in order"),
+        (
+            "sampand --detach",
+            "the same in the background, by /etc/sampan/config.toml; sampanctl down ends it",
+        ),
         ("sampand --schema > config.schema.json", "for the editor"),
+    ],
+    exit_status: &[
+        (
+            "0",
+            "ended as asked, everything stopped or left running as on_exit says; a config without mistakes",
+        ),
+        ("1", "it could not begin, or something could not be stopped"),
+        ("2", "usage, or a config with mistakes: nothing was started"),
     ],
     files: &[
         ("/etc/sampan/config.toml", "read where no --config names another"),
         ("/run/sampan", "run_dir: containers, the socket, what was applied last"),
-        ("/var/lib/sampan", "state_dir: logs, named volumes, images"),
+        ("/run/sampan/sampand.sock", "the control socket"),
+        (
+            "/var/lib/sampan",
+            "state_dir: logs, named volumes, images, and of a sampand in the background sampand.log",
+        ),
+        ("/usr/local/lib/sampan/plugins", "plugins, beside the folder of the program"),
     ],
-    see_also: &[("config.toml", 5), ("sampanctl", 1), ("sampan", 8), ("sampan-image", 1)],
+    see_also: &[("config.toml", 5), ("sampanctl", 1), ("sampan", 8), ("sampan-image", 1), ("systemctl", 1)],
 };
 
 const SAMPAN_IMAGE: More = More {
@@ -83,6 +117,14 @@ const SAMPAN_IMAGE: More = More {
         ("sampan-image pull docker.io/library/nginx:1.27", "gets an image and unpacks it"),
         ("sampan-image import nginx.tar", "the same from an archive of docker save, skopeo or buildah"),
         ("sampan-image list", "what is here"),
+    ],
+    exit_status: &[
+        ("0", "as asked"),
+        ("1", "failed"),
+        ("2", "usage"),
+        ("3", "no such image"),
+        ("4", "the registry refuses"),
+        ("5", "the registry or the way to it failed: another time may do"),
     ],
     files: &[("/var/lib/sampan/images", "the store, unless --store or SAMPAN_IMAGES names another")],
     see_also: &[("sampand", 8), ("sampan", 8), ("config.toml", 5)],
@@ -100,7 +142,8 @@ impl More {
             .map(|(name, section)| format!("\\fB{}\\fR({section})", escape(name)))
             .collect();
         format!(
-            "{}{}.SH SEE ALSO\n{}\n",
+            "{}{}{}.SH SEE ALSO\n{}\n",
+            list("EXIT STATUS", self.exit_status),
             list("EXAMPLES", self.examples),
             list("FILES", self.files),
             pages.join(", ")

@@ -54,6 +54,17 @@ fn spelled(f: &Flag) -> String {
     }
 }
 
+/// A command, and what it is for.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("sampan run --rootfs host -- sh", "a container of this machine's own programs"),
+    ("sampan run --bundle /srv/hello hello", "a container of a bundle, until it ends"),
+    ("sampan plan /srv/hello", "every step that starting it takes; nothing is started"),
+    ("sampan exec -t web sh", "a program beside the container's own"),
+    ("sampan enter -n --target web ip addr", "a program of this machine in the container's network"),
+    ("sampan list", "which containers there are; sampand's are among them"),
+    ("sampan delete --force web", "kills what runs in it, and removes all that was made for it"),
+];
+
 /// sampan(8) in roff.
 pub fn man() -> String {
     let mut out = format!(
@@ -69,8 +80,15 @@ pub fn man() -> String {
     }
     out.push_str(
         ".SH EXIT STATUS\nrun and exec: the program's own, or 128 and the signal that ended it; exec that cannot start: \
-         255. All others: 0, or 1 on an error.\n.SH FILES\n/run/sampan/containers/\\fIID\\fR/state.json\n\
-         .SH SEE ALSO\n.BR nsenter (1),\n.BR namespaces (7),\n.BR cgroups (7)\n",
+         255. All others: 0, or 1 on an error.\n.SH EXAMPLES\n",
+    );
+    for (command, what) in EXAMPLES {
+        let _ = writeln!(out, ".TP\n.B {}\n{}", roff(command), roff(what));
+    }
+    out.push_str(
+        ".SH FILES\n.TP\n/run/sampan/containers/\\fIID\\fR/state.json\na container's state; --root names another folder than \
+         /run/sampan/containers\n.TP\n\\fIBUNDLE\\fR/config.json\nwhat the container is, as the OCI runtime specification says\n\
+         .SH SEE ALSO\n.BR sampand (8),\n.BR sampan-image (1),\n.BR nsenter (1),\n.BR namespaces (7),\n.BR cgroups (7)\n",
     );
     out
 }
@@ -194,4 +212,28 @@ fn longs(flags: &[Flag]) -> String {
 
 fn quoted(text: &str) -> String {
     text.replace('\'', "'\\''").replace('[', "\\[").replace(']', "\\]").replace(':', "\\:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_example_is_of_a_verb_with_such_flags() {
+        for (example, _) in EXAMPLES {
+            let mut words = example.split(' ').skip(1);
+            let verb = words.next().unwrap();
+            let row = VERBS
+                .iter()
+                .find(|row| row.name == verb)
+                .unwrap_or_else(|| panic!("{example}: no such verb"));
+            for flag in words.take_while(|word| *word != "--").filter(|word| word.starts_with('-')) {
+                let known = row
+                    .flags
+                    .iter()
+                    .any(|known| spelled(known).split([',', ' ', '=']).any(|word| word == flag));
+                assert!(known, "{example}: {verb} has no {flag}");
+            }
+        }
+    }
 }

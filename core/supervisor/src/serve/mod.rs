@@ -324,7 +324,7 @@ async fn events(State(send): State<Send>, Query(query): Query<EventsQuery>) -> R
             let live = stream::unfold(live, |mut live| async move {
                 let bytes = match live.recv().await {
                     Ok(transition) => line(&transition),
-                    Err(broadcast::error::RecvError::Lagged(missed)) => format!("{{\"missed\":{missed}}}\n"),
+                    Err(broadcast::error::RecvError::Lagged(missed)) => line(&api::Missed { missed }),
                     Err(broadcast::error::RecvError::Closed) => return None,
                 };
                 Some((Ok(Bytes::from(bytes)), live))

@@ -13,6 +13,7 @@ macro_rules! world {
     };
 }
 
+mod api;
 mod applied;
 mod apply;
 mod callers;

@@ -170,6 +170,7 @@ macro_rules! pasted {
 }
 
 pasted! {
+    api: "docs/api.md",
     images: "docs/images.md",
     install: "docs/install.md",
     metrics: "docs/metrics.md",

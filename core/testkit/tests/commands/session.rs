@@ -79,12 +79,13 @@ impl Session {
         }
     }
 
-    /// What goes on beside the commands that follow writes into a file, as its output would stand between theirs.
+    /// What goes on beside the commands that follow writes into a file, as its output would stand between theirs, and so would the
+    /// shell's word of its end.
     pub fn in_background(&mut self, command: &str) -> (Vec<String>, i32) {
         self.in_background += 1;
         let command = command.strip_suffix('&').unwrap_or(command);
         let file = self.folder.path(&format!("background.{}", self.in_background));
-        self.run(&format!("{command} > {} 2>&1 &", file.display()))
+        self.run(&format!("{command} > {} 2>&1 & disown", file.display()))
     }
 
     /// All that background commands have written.

@@ -15,6 +15,7 @@ pub const TABLE: &[(&str, &str, How)] = &[
     ("README.md", "make test", NotRun(ITSELF)),
     ("docs/tour.md", "make run", Terminal),
     ("docs/metrics.md", "make run", Terminal),
+    ("docs/api.md", "make run", Terminal),
     ("docs/images.md", "sampan-image pull nginx:1.27", NotRun(HUB)),
     (
         "docs/images.md",
