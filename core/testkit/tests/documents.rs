@@ -5,6 +5,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -89,6 +90,17 @@ fn every_source_file_that_a_document_names_exists() {
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// Tables and plots of what was measured are made of docs/figures, and of nothing else.
+#[test]
+fn the_figures_are_those_that_were_measured() {
+    if !sampan_testkit::need::program("python3") {
+        return;
+    }
+    let check =
+        Command::new(workspace().join(".ci/bench/figures")).args(["draw", "--check"]).output().unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
 }
 
 #[test]

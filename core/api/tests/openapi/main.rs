@@ -41,6 +41,7 @@ fn document() -> Value {
             Reply::Text(media, about) => {
                 json!({ *media: { "schema": { "type": "string", "description": about } } })
             }
+            Reply::Upgrade(_) => Value::Null,
             Reply::Any => json!({ "application/json": { "schema": true } }),
         };
         let mut operation = json!({
@@ -51,6 +52,11 @@ fn document() -> Value {
                 "default": { "description": "a failure", "content": { "application/json": { "schema": failure } } },
             },
         });
+        if let Reply::Upgrade(about) = route.reply {
+            let responses = operation["responses"].as_object_mut().unwrap();
+            responses.remove("200");
+            responses.insert("101".to_owned(), json!({ "description": about }));
+        }
         if let Some(shape) = route.body {
             let is_any = route.path.ends_with("/control");
             operation["requestBody"] = json!({ "required": is_any, "content": { "application/json": { "schema": shape(&mut asked) } } });

@@ -36,6 +36,19 @@ sampand each path and holds what it answers against that document.
   a worker that died is then not done twice, but answered with `interrupted`.
 ";
 
+const FRAMES: &str = "
+## Frames of attach
+
+After the answer 101 to `POST /v1/services/NAME/attach` the connection carries frames, both ways. A frame is a head of 8 bytes, as docker has it (kind, three zeros, the length as 32 bits,
+the most significant byte first), and so many bytes, 65,536 at most. Whoever closes the connection detaches; the service goes on.
+
+| kind | from sampand | from the client |
+|---|---|---|
+| 0 | | what is typed |
+| 1, 2 | standard output, standard error; a terminal is standard output alone | |
+| 3 | JSON: first `{\"tty\": .., \"stdin_open\": ..}`; last `{\"end\": {\"code\": .., \"text\": ..}}`, or `{\"cut-off\": {\"text\": ..}}` for a reader that was too slow | JSON: `{\"rows\": .., \"columns\": ..}`, the size of the client's terminal |
+";
+
 pub fn page(document: &Value) -> String {
     let mut out = format!("{INTRODUCTION}\n## Paths\n\n| | body | answer | |\n|---|---|---|---|\n");
     for route in ROUTES {
@@ -54,6 +67,7 @@ pub fn page(document: &Value) -> String {
             }
             Reply::Text(_, about) => cell(about),
             Reply::Any => "anything".to_owned(),
+            Reply::Upgrade(about) => about.to_owned(),
         };
         let query: String = route
             .query
@@ -70,6 +84,7 @@ pub fn page(document: &Value) -> String {
             cell(route.about)
         );
     }
+    out.push_str(FRAMES);
     out.push_str("\n## Types\n");
     for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
         let _ = write!(

@@ -16,6 +16,8 @@ pub enum Reply {
     Text(&'static str, &'static str),
     /// Whatever a plugin answers.
     Any,
+    /// Answered with 101: the connection then carries this protocol.
+    Upgrade(&'static str),
 }
 
 pub struct Parameter {
@@ -109,6 +111,12 @@ pub const ROUTES: &[Route] = &[
     post("/v1/services/{name}/pause", "freezes it", None, DONE),
     post("/v1/services/{name}/unpause", "thaws it", None, DONE),
     post("/v1/services/{name}/update", "other limits for its present life", Some(of::<Update>), DONE),
+    post(
+        "/v1/services/{name}/attach",
+        "joins its output and types to it (attach.md); with the header `upgrade: sampan-attach`",
+        None,
+        Reply::Upgrade("frames, see below"),
+    ),
     post(
         "/v1/services/{name}/reload",
         "has it read its config again; answers when it is ready, where it says so",

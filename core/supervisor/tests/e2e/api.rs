@@ -3,6 +3,8 @@ use super::world::run;
 use super::{LIVE, World};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -33,6 +35,7 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("post", "/v1/services/web/update", r#"{"pids": "50"}"#),
     ("post", "/v1/services/web/reload", ""),
     ("post", "/v1/services/web/run", r#"{"name": "once", "command": ["/bin/true"], "remove": true}"#),
+    ("post", "/v1/services/web/attach", ""),
     ("post", "/v1/up", r#"{"services": ["web"], "wait": true, "timeout_ms": 60000}"#),
     ("post", "/v1/apply", r#"{"dry_run": true}"#),
     ("get", "/v1/events?since=0", ""),
@@ -80,6 +83,17 @@ fn call(world: &World, method: &str, path: &str, body: &str) -> (u16, String, St
     (code.parse().unwrap(), media.split(';').next().unwrap().to_owned(), body.to_owned())
 }
 
+/// The first line of the answer to whoever asks for another protocol.
+fn upgraded(world: &World, path: &str) -> String {
+    let mut stream = UnixStream::connect(world.socket()).unwrap();
+    let protocol = sampan_api::attach::PROTOCOL;
+    write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n")
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    line
+}
+
 /// What the document's schema says against a value.
 fn refused(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let whole = json!({ "allOf": [schema], "components": document["components"] });
@@ -107,6 +121,13 @@ fn each_path_of_the_document_answers_as_it_says() {
             wrong.push(format!("{method} {path} is not in the document"));
             continue;
         };
+        if operation["responses"]["101"].is_object() {
+            let line = upgraded(&world, path);
+            if !line.starts_with("HTTP/1.1 101 ") {
+                wrong.push(format!("{method} {path}: {line}"));
+            }
+            continue;
+        }
         let (code, media, said) = call(&world, method, path, body);
         let schema = &operation["responses"]["200"]["content"][&media]["schema"];
         // JSON where it is asked for is said in words.

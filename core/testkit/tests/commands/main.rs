@@ -174,6 +174,7 @@ pasted! {
     images: "docs/images.md",
     install: "docs/install.md",
     metrics: "docs/metrics.md",
+    performance: "docs/performance.md",
     plugins: "docs/plugins.md",
     systemd: "docs/systemd.md",
     testing: "docs/testing.md",

@@ -16,6 +16,13 @@ pub const TABLE: &[(&str, &str, How)] = &[
     ("docs/tour.md", "make run", Terminal),
     ("docs/metrics.md", "make run", Terminal),
     ("docs/api.md", "make run", Terminal),
+    ("docs/performance.md", "make bench", NotRun(BENCH)),
+    ("docs/performance.md", "make bench ROUNDS=20 ONLY=run,growth", NotRun(BENCH)),
+    (
+        "docs/performance.md",
+        ".ci/bench/figures draw",
+        NotRun("writes into the workspace; documents.rs runs it with --check"),
+    ),
     ("docs/images.md", "sampan-image pull nginx:1.27", NotRun(HUB)),
     (
         "docs/images.md",
@@ -41,6 +48,7 @@ pub const TABLE: &[(&str, &str, How)] = &[
 const ITSELF: &str = "is what runs this test, or a part of it";
 const CI: &str = "is a step of .ci/run, which runs this test too";
 const LONG: &str = "takes minutes, and is run by `make test-all`";
+const BENCH: &str = "measures for minutes, and means nothing on a machine that runs tests";
 const SYSTEMD: &str = "needs systemd as init: `make test-vm` does it";
 const HUB: &str = "docker.io is not reached from here; core/image/tests pull from a registry of their own";
 
