@@ -14,8 +14,10 @@
 
 pub mod attach;
 pub mod run;
+pub mod stores;
 pub mod types;
 pub use run::*;
+pub use stores::*;
 pub use types::*;
 
 /// The header of a request's number: 1 to 64 letters and digits that the client chose at random.

@@ -9,6 +9,9 @@ mod routes;
 #[path = "../../src/run.rs"]
 mod run;
 #[allow(dead_code)]
+#[path = "../../src/stores.rs"]
+mod stores;
+#[allow(dead_code)]
 #[path = "../../src/types.rs"]
 mod types;
 

@@ -9,7 +9,7 @@ use crate::routes::{ROUTES, Reply};
 const INTRODUCTION: &str = "\
 # HTTP API
 
-<!-- Made by `SAMPAN_WRITE_DOCS=1 cargo test -p sampan-api`, from core/api/src/types.rs and core/api/tests/openapi. -->
+<!-- Made by `SAMPAN_WRITE_DOCS=1 cargo test -p sampan-api`, from core/api/src and core/api/tests/openapi. -->
 
 `sampanctl` is one client of it, and `curl` another. sampand speaks HTTP/1.1 with JSON on a Unix socket, `/run/sampan/sampand.sock` unless `supervisor.socket` says
 otherwise:

@@ -3,6 +3,7 @@
 use schemars::{Schema, SchemaGenerator};
 
 use crate::run::Run;
+use crate::stores::*;
 use crate::types::*;
 
 /// A type's schema, or a reference to it.
