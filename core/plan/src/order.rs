@@ -31,6 +31,7 @@ impl<'a> Plan<'a> {
         let launch = Launch::new(spec, host, options)?;
         let b = &mut Build::for_child(options);
         launch.namespaces(b)?;
+        launch.loopback(b);
         let made = launch.root_and_mounts(b)?;
         let program = spec.process.as_ref().map(|p| process::program(b, p)).transpose()?;
         launch.rest_of_root(b, made)?;
@@ -140,6 +141,13 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
         Ok(())
     }
 
+    /// Before the mounts, as in runc; on v1 the parent makes the groups meanwhile, for which the child would wait.
+    fn loopback(&self, b: &mut Build) {
+        if self.namespaces.makes(CLONE_NEWNET) {
+            b.step("linux.namespaces", Step::Loopback {});
+        }
+    }
+
     fn wait_for_groups(&self, b: &mut Build) {
         if !self.host.cgroups.is_empty() {
             let from = b.slot(SlotSource::Gate(Gate::Groups));
@@ -187,7 +195,7 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
         Ok(made)
     }
 
-    /// What needs the mounts: the terminal, what is filled and then read-only, sysctls, masks, the loopback device.
+    /// What needs the mounts: the terminal, what is filled and then read-only, sysctls, masks.
     fn rest_of_root(&self, b: &mut Build, made: MountOutcome) -> Result<(), Error> {
         if let Some(p) = &self.spec.process {
             process::terminal(b, p, made.dev != Dev::Bound, self.options);
@@ -200,9 +208,6 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
         }
         rootfs::sysctls(b, self.spec, &self.namespaces)?;
         rootfs::masks(b, &self.spec.linux, self.host.root.as_ref())?;
-        if self.namespaces.makes(CLONE_NEWNET) {
-            b.step("linux.namespaces", Step::Loopback {});
-        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use sampan_runtime::error::Error;
 use sampan_runtime::launch::spawn::Direct;
 use sampan_runtime::launch::{self, Barrier, Console, Created, Keep, Request, StartGate};
 use sampan_runtime::store::dir::{Folder, Root};
+use sampan_runtime::store::state::{Stage, State};
 use sampan_testkit::{Bundle, need};
 
 /// A container run to its end: what it printed, and its exit code.
@@ -629,4 +630,20 @@ fn a_created_container_waits_without_its_creator_and_stops_with_its_gate() {
     let mut made = make(&bundle, &spec, Barrier::Pipe).unwrap();
     made.created.gate = StartGate::IsOpen;
     assert_eq!(wait(&made.created.child), 125, "the child of a dead supervisor ends by itself");
+}
+
+#[test]
+fn with_an_open_barrier_it_runs_by_itself_and_its_state_says_so() {
+    if !ready() {
+        return;
+    }
+    let mut bundle = Bundle::new("open").unwrap();
+    bundle.script("echo ran; exit 7");
+    let text = bundle.write().unwrap();
+    let spec = Spec::parse(&text).unwrap();
+    let mut made = make(&bundle, &spec, Barrier::Open).unwrap_or_else(|e| panic!("{e}"));
+    let state = State::load(&made.folder).unwrap().unwrap();
+    assert_eq!((state.stage, state.init), (Stage::Running, made.created.state.init));
+    // Nobody has started it.
+    assert_eq!((wait(&made.created.child), made.text()), (7, "ran\n".to_owned()));
 }

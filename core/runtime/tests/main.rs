@@ -23,6 +23,7 @@ mod late_groups;
 mod launch;
 mod layers;
 mod lifecycle;
+mod memory;
 mod mounts;
 mod ownership;
 mod planted;
