@@ -23,6 +23,8 @@ pub struct Run {
     pub service_ports: bool,
     /// Nothing stays of it once it has ended.
     pub remove: bool,
+    /// With `client`: it has a terminal, whose master the client gets.
+    pub tty: bool,
     /// It ends with this one. None: it runs on its own, and its output goes where a service's does.
     pub client: Option<Client>,
 }
@@ -33,6 +35,7 @@ pub struct Run {
 pub struct Client {
     /// As sampand's host numbers it.
     pub pid: i32,
-    /// Descriptors of its, ends of pipes: the container's standard input, output and error.
-    pub stdio: [i32; 3],
+    /// Descriptors of its, ends of pipes: the container's standard input, output and error. With `tty` one, an end of a Unix socket: by
+    /// that comes the master of the container's terminal, with a byte that says nothing.
+    pub stdio: Vec<i32>,
 }

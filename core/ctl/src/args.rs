@@ -300,10 +300,10 @@ pub struct Run {
     /// For docker's `-it`; standard input is always passed on
     #[arg(short, long)]
     pub interactive: bool,
-    /// Give it a terminal: not yet
-    #[arg(short, long, conflicts_with = "detach")]
+    /// Give it a terminal (default: if this is one)
+    #[arg(short, long, conflicts_with_all = ["detach", "no_tty"])]
     pub tty: bool,
-    /// For compose's `-T`: it has no terminal anyway
+    /// Give it none, also if this is one
     #[arg(short = 'T', long = "no-tty")]
     pub no_tty: bool,
     /// Add to the environment, NAME alone as it is here (repeatable)

@@ -2,7 +2,7 @@
 //!
 //! One poll, no threads. Whoever detaches, or is killed, leaves the service as it is.
 mod frames;
-mod terminal;
+pub mod terminal;
 
 use crate::args;
 use crate::ask::{Ask, DONE, FAILED, complain, of, to_json};

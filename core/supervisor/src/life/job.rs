@@ -97,8 +97,7 @@ fn serve(worker: &Worker, keel: &Keel) {
                 &[],
             ),
             Order::Launch(order) => {
-                let (joined, stdio) =
-                    fds.split_at(if order.has_stdio { fds.len().saturating_sub(3) } else { fds.len() });
+                let (joined, stdio) = fds.split_at(fds.len().saturating_sub(order.given));
                 Job { worker, keel, order: &order, text: &text, joined, stdio }.run()
             }
             // To a launch that has failed meanwhile.
@@ -182,7 +181,10 @@ impl Job<'_> {
         let plan = Plan::compile(&spec, &host, &options).map_err(of_config)?;
         let (mut created, folder, oom_before) = self.create(&bundle, &spec, &host, &plan)?;
         if let Some(master) = created.console.take() {
-            relayed::keep_terminal(self.keel, service, &master)?;
+            match self.stdio {
+                [] => relayed::keep_terminal(self.keel, service, &master)?,
+                given => given::hand_over(given, &master)?,
+            }
         }
         for warning in &plan.warnings {
             self.worker.say(&Said::Warning(warning.clone()), &[]).map_err(of_io)?;

@@ -180,7 +180,7 @@ async fn create_with(
         relayed,
         bundled: kept.spec.take(),
         groups_are_ready,
-        has_stdio: !stdio.is_empty(),
+        given: stdio.len(),
         ..order(context, &config, generation, output(&config, &made), has_hooks)
     };
     let text = context.plugins.spec(ctx.handle).unwrap_or_else(|| spec.to_string().into());
@@ -235,7 +235,7 @@ fn order(
         bundled: None,
         stdio,
         relayed: Relayed::Nothing,
-        has_stdio: false,
+        given: 0,
         hook_log: hook_log(context, config, stdio, has_hooks),
         groups_are_ready: false,
         says_on: config.says_on(),

@@ -44,8 +44,8 @@ pub enum Order {
     /// Where these paths lead.
     Real(Vec<PathBuf>),
     Look(Box<bundle::Look>),
-    /// The text is the spec. Descriptors: the pidfds of those whose namespaces it names by their numbers, then, where it has them, its
-    /// three standard streams.
+    /// The text is the spec. Descriptors: the pidfds of those whose namespaces it names by their numbers, then, where it has them,
+    /// its standard streams (`given`).
     Launch(Box<Launch>),
     /// The answer to `Attach`; or why it must not go on.
     Attached(Result<(), String>),
@@ -66,8 +66,8 @@ pub struct Launch {
     pub bundled: Option<Digest>,
     pub stdio: Output,
     pub relayed: Relayed,
-    /// In the place of `stdio`: they came with this order.
-    pub has_stdio: bool,
+    /// In the place of `stdio`: so many descriptors came with this order.
+    pub given: usize,
     pub hook_log: hooks::Log,
     /// The groups are those of the life before, with the same limits.
     pub groups_are_ready: bool,

@@ -29,12 +29,16 @@ impl Process {
         Some(Process { identity: *identity, pidfd: Arc::new(pidfd) })
     }
 
-    /// The ends of its pipes that are the container's.
-    pub fn stdio(&self, numbers: [i32; 3]) -> Result<Vec<OwnedFd>, String> {
-        numbers.into_iter().map(|number| self.end_of_pipe(number)).collect()
+    /// The ends of its pipes that are the container's; or that of the socket by which a terminal goes to it.
+    pub fn stdio(&self, numbers: &[i32], tty: bool) -> Result<Vec<OwnedFd>, String> {
+        let (count, kind) = if tty { (1, FileType::Socket) } else { (3, FileType::Fifo) };
+        if numbers.len() != count {
+            return Err(format!("the client gives {} descriptors, not {count}", numbers.len()));
+        }
+        numbers.iter().map(|number| self.end(*number, kind)).collect()
     }
 
-    fn end_of_pipe(&self, number: i32) -> Result<OwnedFd, String> {
+    fn end(&self, number: i32, kind: FileType) -> Result<OwnedFd, String> {
         let failed = |why: String| {
             let pid = self.identity.pid;
             format!("cannot take the container's standard streams from the client, process {pid}: {why}")
@@ -47,9 +51,9 @@ impl Process {
             })
         })?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| failed(errno.to_string()))?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Fifo => Ok(fd),
-            _ => Err(failed(format!("its descriptor {number} is no pipe"))),
+        match FileType::from_raw_mode(stat.st_mode) == kind {
+            true => Ok(fd),
+            false => Err(failed(format!("its descriptor {number} is neither its pipe nor its socket"))),
         }
     }
 }

@@ -51,7 +51,7 @@ pub fn config(of: &Service, run: &api::Run) -> Result<Service, String> {
     one.on = On { exit: Vec::new(), failure: Vec::new(), oom: Vec::new(), health: Vec::new() };
     if run.client.is_some() {
         one.logging.driver = LogDriver::None;
-        (one.tty, one.stdin_open) = (false, false);
+        (one.tty, one.stdin_open) = (run.tty, false);
         // Also where its bundle has one.
         one.own.insert("tty".into());
     }

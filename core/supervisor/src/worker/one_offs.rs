@@ -231,7 +231,7 @@ impl Worker {
         let Some(one) = self.one_offs.0.get(name) else { return Ok(Vec::new()) };
         match (&one.kept.run.client, &one.client) {
             (None, _) => Ok(Vec::new()),
-            (Some(asked), Some((client, _))) => client.stdio(asked.stdio),
+            (Some(asked), Some((client, _))) => client.stdio(&asked.stdio, one.kept.run.tty),
             (Some(_), None) => Err("the client that it was to run for has gone".into()),
         }
     }

@@ -19,15 +19,20 @@ pub struct Attached {
     shown: Vec<u8>,
 }
 
-fn command(world: &World, args: &[&str]) -> Command {
+fn command(world: &World, verb: &str, args: &[&str]) -> Command {
     let mut ctl = Command::new(world.bin().join("sampanctl"));
-    ctl.arg("--socket").arg(world.socket()).arg("attach").args(args);
+    ctl.arg("--socket").arg(world.socket()).arg(verb).args(args);
     ctl
 }
 
 impl Attached {
     /// On a terminal of 24 rows and 80 columns.
     fn on_a_terminal(world: &World, args: &[&str]) -> Attached {
+        Attached::by(world, "attach", args)
+    }
+
+    /// Another verb.
+    pub fn by(world: &World, verb: &str, args: &[&str]) -> Attached {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let ours = openpt(flags).unwrap();
         grantpt(&ours).unwrap();
@@ -35,7 +40,7 @@ impl Attached {
         let theirs = ioctl_tiocgptpeer(&ours, flags).unwrap();
         let (input, output) = (theirs.try_clone().unwrap(), theirs.try_clone().unwrap());
         // `setsid --ctty` makes it the terminal that signals come from.
-        let plain = command(world, args);
+        let plain = command(world, verb, args);
         let mut ctl = Command::new("setsid");
         ctl.args(["--ctty", "--wait"]).arg(plain.get_program()).args(plain.get_args());
         let mut attached = Attached {
@@ -52,7 +57,7 @@ impl Attached {
     /// With pipes.
     fn with_pipes(world: &World, args: &[&str]) -> Attached {
         let (read, write) = std::io::pipe().unwrap();
-        let mut ctl = command(world, args);
+        let mut ctl = command(world, "attach", args);
         ctl.stdin(Stdio::piped()).stdout(write.try_clone().unwrap()).stderr(write);
         let mut child = ctl.spawn().unwrap();
         let input = child.stdin.take();
@@ -69,12 +74,12 @@ impl Attached {
         self.child.id().try_into().unwrap()
     }
 
-    fn resize(&self, rows: u16, columns: u16) {
+    pub fn resize(&self, rows: u16, columns: u16) {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&self.ours, size).unwrap();
     }
 
-    fn types(&mut self, bytes: &[u8]) {
+    pub fn types(&mut self, bytes: &[u8]) {
         match &mut self.input {
             Some(input) => input.write_all(bytes).unwrap(),
             None => assert_eq!(rustix::io::write(&self.ours, bytes), Ok(bytes.len())),
@@ -82,7 +87,7 @@ impl Attached {
     }
 
     /// All that it has shown until now.
-    fn shown(&mut self) -> String {
+    pub fn shown(&mut self) -> String {
         let mut buffer = [0; 64 << 10];
         while let Ok(count) = rustix::io::read(&self.ours, &mut buffer) {
             if count == 0 {
@@ -94,7 +99,7 @@ impl Attached {
     }
 
     #[track_caller]
-    fn until(&mut self, what: &str) {
+    pub fn until(&mut self, what: &str) {
         let end = Instant::now() + LONG;
         while !self.shown().contains(what) {
             let ended = self.child.try_wait().unwrap();
@@ -104,7 +109,7 @@ impl Attached {
     }
 
     #[track_caller]
-    fn ended(&mut self) -> ExitStatus {
+    pub fn ended(&mut self) -> ExitStatus {
         let end = Instant::now() + LONG;
         loop {
             self.shown();
@@ -334,7 +339,7 @@ fn a_client_that_does_not_read_is_cut_off() {
         world.until_state("a", "running");
         let file = world.dir().join("seen");
         let output = std::fs::File::create(&file).unwrap();
-        let mut other = command(&world, &["--no-stdin", "a"]).stdout(output).spawn().unwrap();
+        let mut other = command(&world, "attach", &["--no-stdin", "a"]).stdout(output).spawn().unwrap();
         let mut stopped = Attached::with_pipes(&world, &["a"]);
         std::thread::sleep(Duration::from_millis(500));
         kill(stopped.pid(), libc::SIGSTOP);

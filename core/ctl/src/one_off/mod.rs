@@ -1,14 +1,17 @@
 //! `run`: a one-off in this terminal. Its standard streams are pipes of ours, whose other ends sampand fetches from us: what it
 //! prints comes straight here, whoever of sampand dies. It ends with us; until then a signal to us stops it.
+mod terminal;
+
 use crate::args;
 use crate::ask::{Ask, DONE, complain, of, out, to_json};
 use crate::client::{self, Error};
 use crate::waits;
 use nix::sys::signal::{SigSet, Signal};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use sampan_api as api;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -39,7 +42,7 @@ pub fn run(ask: &Ask<'_>, with: &args::Run) -> Result<u8, Error> {
 }
 
 fn detached(ask: &Ask<'_>, with: &args::Run) -> Result<u8, Error> {
-    let run = asked(with, None);
+    let run = asked(with, None, false);
     let path = of(&with.service, "/run");
     let text = waits::told(ask.socket(), &run.name, || post(ask.socket(), &path, &to_json(&run)))?;
     let done: api::Done = parse(&text)?;
@@ -51,18 +54,13 @@ fn detached(ask: &Ask<'_>, with: &args::Run) -> Result<u8, Error> {
 }
 
 fn foreground(ask: &Ask<'_>, with: &args::Run) -> Result<u8, Error> {
-    if with.tty {
-        return Err(Error::Here(
-            "run --tty: a one-off cannot have a terminal yet; without -t its input and output are passed on"
-                .into(),
-        ));
-    }
     let signals = heard().map_err(|error| Error::Here(format!("cannot take over signals: {error}")))?;
-    let (theirs, ours) =
-        pipes().map_err(|error| Error::Here(format!("no pipes for its streams: {error}")))?;
-    let run = asked(with, Some(&theirs));
+    let has_terminal = with.tty || !with.no_tty && io::stdin().is_terminal() && io::stdout().is_terminal();
+    let failed = |error: io::Error| Error::Here(format!("no way for its input and output: {error}"));
+    let streams = if has_terminal { Streams::of_terminal() } else { Streams::pipes() }.map_err(failed)?;
+    let Streams { theirs, shown } = streams;
+    let run = asked(with, Some(&theirs), has_terminal);
     stop_by_signal(signals, ask.socket().to_owned(), run.name.clone());
-    let shown = pass_on(ours);
     let path = of(&with.service, "/run");
     let begun = waits::told(ask.socket(), &run.name, || post(ask.socket(), &path, &to_json(&run)));
     // It has them, or never will.
@@ -76,6 +74,7 @@ fn foreground(ask: &Ask<'_>, with: &args::Run) -> Result<u8, Error> {
     for shown in shown {
         let _ = shown.join();
     }
+    terminal::leave();
     let status = ended.services.first();
     if let Some(code) = not_started(ask, &run.name, &ended) {
         return Ok(code);
@@ -89,23 +88,28 @@ fn foreground(ask: &Ask<'_>, with: &args::Run) -> Result<u8, Error> {
     }
 }
 
-fn asked(with: &args::Run, pipes: Option<&[OwnedFd; 3]>) -> api::Run {
+fn asked(with: &args::Run, theirs: Option<&Vec<OwnedFd>>, tty: bool) -> api::Run {
     let variable = |text: &String| match text.split_once('=') {
         Some((name, value)) => Some((name.to_owned(), value.to_owned())),
         None => Some((text.clone(), std::env::var(text).ok()?)),
     };
+    let mut environment: BTreeMap<_, _> = with.env.iter().filter_map(variable).collect();
+    if let (true, Ok(kind)) = (tty, std::env::var("TERM")) {
+        environment.entry("TERM".to_owned()).or_insert(kind);
+    }
     api::Run {
         name: with.name.clone().unwrap_or_else(|| name_for(&with.service)),
         command: with.command.clone(),
-        environment: with.env.iter().filter_map(variable).collect::<BTreeMap<_, _>>(),
+        environment,
         user: with.user.clone(),
         working_dir: with.workdir.clone(),
         no_deps: with.no_deps,
         service_ports: with.service_ports,
         remove: with.rm,
-        client: pipes.map(|pipes| api::Client {
+        tty,
+        client: theirs.map(|theirs| api::Client {
             pid: rustix::process::getpid().as_raw_nonzero().get(),
-            stdio: [0, 1, 2].map(|n: usize| pipes.get(n).map_or(-1, AsRawFd::as_raw_fd)),
+            stdio: theirs.iter().map(AsRawFd::as_raw_fd).collect(),
         }),
     }
 }
@@ -120,7 +124,8 @@ fn name_for(service: &str) -> String {
 
 /// What ends programs. From now on it is taken by whoever waits for it.
 fn heard() -> nix::Result<SigSet> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    let all = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH];
+    let signals: SigSet = all.into_iter().collect();
     signals.thread_block()?;
     Ok(signals)
 }
@@ -131,17 +136,37 @@ fn stop_by_signal(signals: SigSet, socket: PathBuf, name: String) {
         let stop = to_json(&api::Act { detach: true });
         let kill = to_json(&api::Kill { signal: "SIGKILL".into() });
         for (verb, body) in [("/stop", stop), ("/kill", kill)] {
-            let Ok(signal) = signals.wait() else { return };
-            SIGNAL.store(signal as i32, Ordering::Relaxed);
+            if !ends(&signals) {
+                return;
+            }
             // It is not there yet, or nobody answers: it ends with us.
             if post(&socket, &of(&name, verb), &body).is_err() {
-                std::process::exit(i32::from(by_signal().unwrap_or(NOT_STARTED)));
+                leave();
             }
         }
-        if signals.wait().is_ok() {
-            std::process::exit(i32::from(by_signal().unwrap_or(NOT_STARTED)));
+        if ends(&signals) {
+            leave();
         }
     });
+}
+
+/// Waits for a signal that is to end it; false: none will come.
+fn ends(signals: &SigSet) -> bool {
+    loop {
+        match signals.wait() {
+            Ok(Signal::SIGWINCH) => terminal::resize(),
+            Ok(signal) => {
+                SIGNAL.store(signal as i32, Ordering::Relaxed);
+                return true;
+            }
+            Err(_) => return false,
+        }
+    }
+}
+
+fn leave() -> ! {
+    terminal::leave();
+    std::process::exit(i32::from(by_signal().unwrap_or(NOT_STARTED)))
 }
 
 /// How a shell tells of a program that was ended by the signal that came to us.
@@ -152,22 +177,44 @@ fn by_signal() -> Option<u8> {
     }
 }
 
-/// The container's ends of the three pipes, and ours.
-fn pipes() -> io::Result<([OwnedFd; 3], [OwnedFd; 3])> {
-    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
-    let (input, to_input) = pipe()?;
-    let (of_output, output) = pipe()?;
-    let (of_error, error) = pipe()?;
-    Ok(([input, output, error], [to_input, of_output, of_error]))
+/// The container's ends of its streams, and who shows what it prints.
+struct Streams {
+    theirs: Vec<OwnedFd>,
+    shown: Vec<JoinHandle<()>>,
 }
 
-/// Passes on what comes, until there is no more of it or nobody takes it; gives those who show what the container prints.
-fn pass_on([to_input, of_output, of_error]: [OwnedFd; 3]) -> [JoinHandle<()>; 2] {
-    std::thread::spawn(move || copy(io::stdin().lock(), File::from(to_input)));
-    [
-        std::thread::spawn(move || copy(File::from(of_output), io::stdout().lock())),
-        std::thread::spawn(move || copy(File::from(of_error), io::stderr())),
-    ]
+impl Streams {
+    /// What comes is passed on until there is no more of it or nobody takes it.
+    fn pipes() -> io::Result<Streams> {
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (input, to_input) = pipe()?;
+        let (of_output, output) = pipe()?;
+        let (of_error, error) = pipe()?;
+        std::thread::spawn(move || copy(io::stdin().lock(), File::from(to_input)));
+        let shown = vec![
+            std::thread::spawn(move || copy(File::from(of_output), io::stdout().lock())),
+            std::thread::spawn(move || copy(File::from(of_error), io::stderr())),
+        ];
+        Ok(Streams { theirs: vec![input, output, error], shown })
+    }
+
+    /// The terminal comes when the container has made it.
+    fn of_terminal() -> io::Result<Streams> {
+        let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+        let (ours, theirs) = rustix::net::socketpair(family, kind, SocketFlags::CLOEXEC, None)?;
+        let show = move || {
+            let mut typing = None;
+            // Another one, where a worker died before the program of the first was started.
+            while let Some(master) = terminal::receive(&ours) {
+                let Ok(held) = master.try_clone() else { return };
+                terminal::begin(held);
+                typing
+                    .get_or_insert_with(|| std::thread::spawn(|| copy(io::stdin().lock(), terminal::Typed)));
+                copy(File::from(master), io::stdout().lock());
+            }
+        };
+        Ok(Streams { theirs: vec![theirs], shown: vec![std::thread::spawn(show)] })
+    }
 }
 
 /// At once: it may be a prompt.

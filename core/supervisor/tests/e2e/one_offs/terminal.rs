@@ -1,0 +1,49 @@
+//! A one-off with a terminal.
+use super::super::LIVE;
+use super::super::attach::Attached;
+use super::super::died::kill_the_worker;
+use std::time::Duration;
+
+#[test]
+fn a_shell_is_typed_to_over_the_death_of_a_worker() {
+    let mut world = world!("[services.web]\n{LIVE}autostart = false\nenvironment = {{ PS1 = \"$ \" }}\n");
+    world.start();
+    let mut one = Attached::by(&world, "run", &["-it", "--rm", "web", "sh"]);
+    one.until("$ ");
+    one.types(b"tty; stty size; echo $((6*7))\r");
+    one.until("/dev/pts/0\r\n24 80\r\n42\r\n");
+    one.resize(31, 97);
+    std::thread::sleep(Duration::from_millis(300));
+    one.types(b"stty size\r");
+    one.until("31 97\r\n");
+    kill_the_worker(&world);
+    one.types(b"echo still $((6*8))\r");
+    one.until("still 48\r\n");
+    // A key of the terminal is the shell's, and no signal to us.
+    one.types(b"sleep 1000\r");
+    one.until("sleep 1000\r\n");
+    std::thread::sleep(Duration::from_millis(300));
+    one.types(b"\x03");
+    one.types(b"echo again $((6*9))\r");
+    one.until("again 54\r\n");
+    let name = world.the_one_off();
+    one.types(b"exit 7\r");
+    assert_eq!(one.ended().code(), Some(7), "{}", one.shown());
+    world.until_gone(&name);
+}
+
+#[test]
+fn without_being_asked_it_has_one_where_its_client_has_unless_that_is_not_wanted() {
+    let mut world = world!("[services.web]\n{LIVE}autostart = false\n");
+    world.start();
+    for (options, shows) in [(&["--rm"][..], "/dev/pts/0"), (&["--rm", "-T"], "not a tty")] {
+        let mut one = Attached::by(&world, "run", &[options, &["web", "tty"]].concat());
+        one.until(shows);
+        one.ended();
+    }
+    let piped = world.ctl(&["run", "--rm", "web", "tty"]);
+    assert_eq!((piped.code, piped.out.as_str()), (1, "not a tty\n"), "{piped:?}");
+    // Where ours is no terminal it has one all the same, if that is asked for.
+    let asked = world.ctl(&["run", "--rm", "-t", "web", "tty"]);
+    assert_eq!((asked.code, asked.out.as_str()), (0, "/dev/pts/0\r\n"), "{asked:?}");
+}
