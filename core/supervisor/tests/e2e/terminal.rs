@@ -66,7 +66,7 @@ fn a_bundle_whose_config_asks_for_a_terminal_has_one_unless_the_service_says_no(
 #[test]
 fn no_line_is_lost_and_none_comes_twice_though_the_worker_is_killed_again_and_again() {
     for key in ["tty", "stdin_open"] {
-        let script = "i=0; while [ $i -lt 30000 ]; do echo $i; i=$((i+1)); done; echo end; exec sleep 100000";
+        let script = "i=0; while [ $i -lt 60000 ]; do echo $i; i=$((i+1)); [ $((i%2000)) = 0 ] && sleep 0.1; done; echo end; exec sleep 100000";
         let toml = format!(
             "[services.a]\n{key} = true\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nstop_signal = \"SIGKILL\"\n"
         );
@@ -76,7 +76,10 @@ fn no_line_is_lost_and_none_comes_twice_though_the_worker_is_killed_again_and_ag
         for _ in 0..3 {
             world.until("it has a worker", |world| world.worker().is_some() && world.worker() != last);
             last = world.worker().filter(|worker| Some(*worker) != last);
-            std::thread::sleep(std::time::Duration::from_millis(150));
+            // It is in the midst of passing lines on.
+            let lines = |world: &World| world.ctl(&["logs", "a"]).out.lines().count();
+            let before = lines(&world);
+            world.until("more lines come", |world| lines(world) > before.min(60_000));
             last.iter().for_each(|worker| kill(*worker, libc::SIGKILL));
         }
         world.until("the last line is there", |world| {
@@ -84,8 +87,8 @@ fn no_line_is_lost_and_none_comes_twice_though_the_worker_is_killed_again_and_ag
         });
         let log = world.ok(&["logs", "a"]);
         let lines: Vec<&str> = log.lines().collect();
-        assert_eq!(lines.len(), 30_001, "{key}");
-        assert!(lines.iter().take(30_000).enumerate().all(|(n, line)| *line == n.to_string()), "{key}");
+        assert_eq!(lines.len(), 60_001, "{key}");
+        assert!(lines.iter().take(60_000).enumerate().all(|(n, line)| *line == n.to_string()), "{key}");
     }
 }
 
