@@ -38,7 +38,7 @@ use sampan_runtime::kernel::trust;
 
 pub use error::Error;
 pub use joined::Joined;
-pub use limits::warnings as host_warnings;
+pub use limits::{host_text, warnings as host_warnings};
 pub use look::{Facts, Look, look};
 pub use resources::live as live_resources;
 
@@ -120,8 +120,13 @@ pub fn bundles(run_dir: &Path) -> PathBuf {
     run_dir.join("bundles")
 }
 
-/// Writes config.json; gives the bundle's folder.
-pub fn write(run_dir: &Path, service: &str, spec: &Value) -> Result<PathBuf, Error> {
+/// What stands in config.json: for people, too.
+pub fn text(spec: &Value) -> String {
+    format!("{spec:#}\n")
+}
+
+/// Writes config.json, whose text is that of the spec; gives the bundle's folder.
+pub fn write(run_dir: &Path, service: &str, spec: &Value, text: &str) -> Result<PathBuf, Error> {
     let folder = folder(run_dir, service);
     let wrong = |doing, path: &Path, e: std::io::Error| Error::new(service, "", doing).path(path).because(&e);
     std::fs::DirBuilder::new()
@@ -138,7 +143,7 @@ pub fn write(run_dir: &Path, service: &str, spec: &Value) -> Result<PathBuf, Err
     let path = folder.join("config.json");
     // Whoever reads it while it is replaced (`sampan plan`) sees one or the other; it does not outlive the boot.
     let new = folder.join(".config.json");
-    std::fs::write(&new, format!("{spec:#}\n"))
+    std::fs::write(&new, text)
         .and_then(|()| std::fs::rename(&new, &path))
         .map_err(|e| wrong("write", &path, e))?;
     Ok(folder)

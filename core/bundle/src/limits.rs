@@ -1,6 +1,9 @@
 //! rlimits of a container: nofile as documented, the others as PID 1 has them, never as we happen to. Above our own
 //! hard limits only with CAP_SYS_RESOURCE: without it they are clamped, and that is said.
 
+use std::fs::File;
+use std::io::Read;
+
 use sampan_config::schema::{Service, Ulimit};
 use serde_json::{Value, json};
 
@@ -8,6 +11,10 @@ use super::leaves::set;
 
 const NOFILE: (u64, u64) = (1024, 524_288);
 const UNLIMITED: u64 = u64::MAX;
+
+const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
+const INIT_LIMITS: &str = "/proc/1/limits";
+const OWN_LIMITS: &str = "/proc/self/limits";
 
 /// /proc/PID/limits calls them so.
 const NAMES: [(&str, &str); 15] = [
@@ -51,14 +58,25 @@ pub fn warnings() -> Vec<String> {
 }
 
 pub fn own_oom_score_adj() -> Option<i32> {
-    std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()
+    std::fs::read_to_string(OOM_SCORE_ADJ).ok()?.trim().parse().ok()
+}
+
+/// What a spec depends on beside its service and the facts, as the kernel says it: another text, perhaps another spec.
+pub fn host_text() -> String {
+    // All of them are shorter: one read each.
+    let mut text = String::with_capacity(8 << 10);
+    for path in [OOM_SCORE_ADJ, INIT_LIMITS, OWN_LIMITS] {
+        // What cannot be read is none, as it is for the spec.
+        let _ = File::open(path).and_then(|mut file| file.read_to_string(&mut text));
+    }
+    text
 }
 
 fn of_host() -> (Value, Vec<String>) {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let free = effective_capabilities(&read("/proc/self/status")) & (1 << 24) != 0;
     let mut warnings = Vec::new();
-    let value = compute(&read("/proc/1/limits"), &read("/proc/self/limits"), free, &mut warnings);
+    let value = compute(&read(INIT_LIMITS), &read(OWN_LIMITS), free, &mut warnings);
     (value, warnings)
 }
 

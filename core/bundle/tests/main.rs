@@ -435,7 +435,8 @@ fn a_bundle_keeps_what_the_service_does_not_name() {
 #[test]
 fn it_is_written_where_the_service_has_its_place() {
     let folder = Folder::new();
-    let written = bundle::write(&folder.0, "web", &json!({ "a": 1 })).unwrap();
+    let written =
+        bundle::write(&folder.0, "web", &json!({ "a": 1 }), &bundle::text(&json!({ "a": 1 }))).unwrap();
     assert_eq!(written, folder.path("bundles/web"));
     assert_eq!(std::fs::read_to_string(written.join("config.json")).unwrap(), "{\n  \"a\": 1\n}\n");
     bundle::remove(&folder.0, "web").unwrap();

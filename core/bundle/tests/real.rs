@@ -52,7 +52,7 @@ fn run_all(
     let facts = bundle::look(&bundle::Look::of(request.service, run_dir, &folder.path("var"))).unwrap();
     let mut built = bundle::build(&request, &facts).map_err(|e| e.to_string())?;
     adjust(&mut built.spec);
-    let path = bundle::write(run_dir, "web", &built.spec).unwrap();
+    let path = bundle::write(run_dir, "web", &built.spec, &bundle::text(&built.spec)).unwrap();
     let text = std::fs::read_to_string(path.join("config.json")).unwrap();
     let spec = Spec::parse(&text).unwrap();
     let id = format!("{name}-{}", std::process::id());

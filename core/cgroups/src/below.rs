@@ -19,6 +19,9 @@ impl Group<'_> {
         mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<()>,
     ) -> Result<()> {
         let failed = |call| move |errno| Error::new(Doing::Read, self.name()).call(call, errno);
+        if self.has_below()? != Some(true) {
+            return Ok(());
+        }
         let mut here = match self.folder() {
             Ok(folder) => folder,
             Err(e) if is_gone(e) => return Ok(()),
@@ -46,6 +49,15 @@ impl Group<'_> {
                     leave(here.as_fd(), &name)?;
                 }
             }
+        }
+    }
+
+    /// Whether there are groups below it, which its link count tells of; None: it is gone.
+    pub(crate) fn has_below(&self) -> Result<Option<bool>> {
+        match fs::statat(self.hierarchy.root(), self.path_or_dot(), AtFlags::empty()) {
+            Ok(stat) => Ok(Some(stat.st_nlink > 2)),
+            Err(e) if is_gone(e) => Ok(None),
+            Err(e) => Err(Error::new(Doing::Read, self.name()).call("newfstatat", e)),
         }
     }
 

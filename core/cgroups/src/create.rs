@@ -27,7 +27,7 @@ impl<'h> Cgroup<'h> {
     /// were (read [`Cgroup::oom_kills`] before the start). False: they had to be made anew.
     pub fn reuse(hierarchies: &'h Hierarchies, path: &CgroupsPath) -> Result<(Cgroup<'h>, bool)> {
         let cgroup = Cgroup::at(hierarchies, path)?;
-        if cgroup.groups().all(|g| g.exists()) && cgroup.reset().is_ok() {
+        if cgroup.reset().is_ok() {
             return Ok((cgroup, true));
         }
         // One is missing or frozen, or has enabled controllers for groups below it.
@@ -75,10 +75,17 @@ impl<'h> Cgroup<'h> {
 
     /// Brings an empty group back to how it was made, but for its limits and counters.
     fn reset(&self) -> Result<()> {
-        self.check_free()?;
+        // One look at each: nearly always all are there, with nothing below them.
+        let mut have_below = Vec::new();
         for group in self.groups() {
-            group.remove_below()?;
+            match group.has_below()? {
+                Some(true) => have_below.push(group),
+                Some(false) => {}
+                None => return Err(self.occupied("one of its groups is missing")),
+            }
         }
+        self.check_free()?;
+        have_below.iter().try_for_each(|group| group.remove_below())?;
         // A container with systemd in it enables controllers in its own group, and such a group takes no process.
         match self.v2().map(|group| group.try_read("cgroup.subtree_control")).transpose()?.flatten() {
             Some(enabled) if !enabled.trim().is_empty() => {

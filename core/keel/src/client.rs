@@ -234,8 +234,7 @@ impl Keel {
 
     /// Clones a process that carries out the image (`sampan_child`). `slots[n]` is the image's `Slot(n)`.
     pub fn launch(&self, image: &[u8], slots: &[BorrowedFd<'_>], tag: &str) -> Result<Child, Error> {
-        let memfd =
-            sealed(image).map_err(|errno| Error::Call { doing: "put an image into a memfd", errno })?;
+        let memfd = sealed_image(image)?;
         self.launch_from(memfd.as_fd(), slots, tag)
     }
 
@@ -467,8 +466,13 @@ fn text(name: &Name) -> String {
     String::from_utf8_lossy(name.as_bytes()).into_owned()
 }
 
+/// An image for [`Keel::launch_from`].
+pub fn sealed_image(image: &[u8]) -> Result<OwnedFd, Error> {
+    sealed(image).map_err(|errno| Error::Call { doing: "put an image into a memfd", errno })
+}
+
 /// A memfd with these bytes that nobody can change any more.
-pub(super) fn sealed(bytes: &[u8]) -> Result<OwnedFd, Errno> {
+fn sealed(bytes: &[u8]) -> Result<OwnedFd, Errno> {
     use rustix::fs::SealFlags;
     let memfd = rustix::fs::memfd_create(c"sampan-image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut rest = bytes;

@@ -3,13 +3,14 @@
 
 use crate::client::{self, Child, Error, Handle, Keel, hint};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::BorrowedFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::retry_on_intr;
 use sampan_runtime::error::{Error as LaunchError, Result};
 use sampan_runtime::kernel::pidfd::{self, Exit};
 use sampan_runtime::launch::{Spawn, Spawned, Which};
 use std::fmt;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 /// How long whoever inherited a process may take to reap it; after that its exit status is unknown.
 const REAPED_MAX: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
@@ -21,21 +22,28 @@ pub struct Launcher {
     tag: String,
     /// Of the one process that it was made for, if that was there already.
     found: Option<Handle>,
+    /// The image of what it starts, if that is kept from one to the next.
+    image: Option<Arc<OwnedFd>>,
 }
 
 impl Keel {
     /// As a `Spawn` for `sampan_runtime::launch`: what it starts carries this tag.
     pub fn launcher(&self, tag: &str) -> Launcher {
-        Launcher { keel: self.clone(), tag: tag.to_owned(), found: None }
+        Launcher { keel: self.clone(), tag: tag.to_owned(), found: None, image: None }
     }
 
     /// For what is left to do with a child that is there already: it is looked at and let go as its handle says.
     pub fn launcher_of(&self, child: &Child, tag: &str) -> Launcher {
-        Launcher { keel: self.clone(), tag: tag.to_owned(), found: Some(child.handle.clone()) }
+        Launcher { found: Some(child.handle.clone()), ..self.launcher(tag) }
     }
 }
 
 impl Launcher {
+    /// What it starts carries out this image (`sealed_image`), whatever it is told.
+    pub fn of_image(self, image: Arc<OwnedFd>) -> Launcher {
+        Launcher { image: Some(image), ..self }
+    }
+
     fn hook_tag(&self, which: &Which<'_>) -> String {
         HookTag { of: &self.tag, kind: which.kind.name(), index: which.index, worker: std::process::id() }
             .to_string()
@@ -69,7 +77,10 @@ impl<'t> HookTag<'t> {
 
 impl Spawn for Launcher {
     fn spawn(&mut self, image: &[u8], slots: &[BorrowedFd<'_>]) -> Result<Spawned> {
-        let child = self.keel.launch(image, slots, &self.tag)?;
+        let child = match &self.image {
+            Some(kept) => self.keel.launch_from(kept.as_fd(), slots, &self.tag)?,
+            None => self.keel.launch(image, slots, &self.tag)?,
+        };
         Ok(Spawned { pid: child.pid, pidfd: child.pidfd })
     }
 

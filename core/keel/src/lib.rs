@@ -42,7 +42,7 @@ pub mod rundir;
 // The keel's process.
 mod run;
 
-pub use client::{Child, Error, Exit, Fate, Handle, Keel, Kept, LoopKeel};
+pub use client::{Child, Error, Exit, Fate, Handle, Keel, Kept, LoopKeel, sealed_image};
 pub use executed::Executed;
 pub use launcher::{HookTag, Launcher};
 pub use orders::{Ending, Order};

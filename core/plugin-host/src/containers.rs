@@ -66,12 +66,12 @@ pub struct Memory {
 }
 
 /// A container's file in run_dir.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-struct Record<Memory, Service> {
+struct Record {
     #[serde(flatten)]
     memory: Memory,
-    service: Service,
+    service: Value,
 }
 
 impl Containers {
@@ -81,22 +81,22 @@ impl Containers {
         Containers { run_dir: run_dir.to_owned(), ..Containers::default() }
     }
 
-    pub fn add(&mut self, ctx: &Ctx, state: &'static str, service: &Value, spec: &Value, memory: Memory) {
+    pub fn add(
+        &mut self,
+        ctx: &Ctx,
+        state: &'static str,
+        service: Document,
+        spec: Option<Arc<str>>,
+        memory: Memory,
+    ) {
         // A container that comes again under a new handle: the old one is gone.
         if let Some(old) = self.by_id.insert(ctx.container_id.clone(), ctx.handle)
             && old != ctx.handle
         {
             self.by_handle.remove(&old);
         }
-        let container = Container {
-            ctx: ctx.clone(),
-            state,
-            service: encode(service),
-            spec: Some(spec.to_string().into()),
-            fds: Vec::new(),
-            memory,
-            saw: Vec::new(),
-        };
+        let container =
+            Container { ctx: ctx.clone(), state, service, spec, fds: Vec::new(), memory, saw: Vec::new() };
         self.by_handle.insert(ctx.handle, container);
     }
 
@@ -161,12 +161,15 @@ impl Containers {
         sampan_bundle::folder(&self.run_dir, &ctx.service).join("config.json")
     }
 
-    /// Nothing is written where the life before has left the same.
-    pub fn remember(&mut self, handle: u64, service: &Value) {
+    /// Nothing is written where the life before has left the same; `is_as_before`: it surely has, if it has left anything.
+    pub fn remember(&mut self, handle: u64, is_as_before: bool) {
         let Some(container) = self.get(handle) else { return };
         let id = container.ctx.container_id.clone();
+        if is_as_before && self.written.contains_key(&id) {
+            return;
+        }
         let write = || -> std::io::Result<Digest> {
-            let record = serde_json::to_string(&Record { memory: &container.memory, service })?;
+            let record = container.record()?;
             let digest = digest(&record);
             if self.written.get(&id) != Some(&digest) {
                 let path = self.file(&id);
@@ -187,7 +190,7 @@ impl Containers {
     /// And the service's table.
     pub fn recall(&self, id: &str) -> (Memory, Value) {
         let read = std::fs::read(self.file(id)).ok();
-        let record = read.and_then(|json| serde_json::from_slice::<Record<Memory, Value>>(&json).ok());
+        let record = read.and_then(|json| serde_json::from_slice::<Record>(&json).ok());
         record.map(|record| (record.memory, record.service)).unwrap_or_default()
     }
 
@@ -203,6 +206,18 @@ impl Containers {
 }
 
 impl Container {
+    /// [`Record`] as it is written. The table is encoded already.
+    fn record(&self) -> std::io::Result<String> {
+        let mut record = serde_json::to_string(&self.memory)?;
+        let table = std::str::from_utf8(&self.service).map_err(std::io::Error::other)?;
+        // The memory is an object with keys.
+        record.pop();
+        record.push_str(",\"service\":");
+        record.push_str(table);
+        record.push('}');
+        Ok(record)
+    }
+
     /// One line of `synchronize` and of `READ_LIST`.
     pub fn line(&self) -> Value {
         json!({

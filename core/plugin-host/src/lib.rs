@@ -20,6 +20,7 @@ mod call;
 mod world;
 mod plugins;
 
+pub use containers::Document;
 pub use plugins::{Created, ExitFacts, Opened, Plugins, Reset, Running, Status, next_handle};
 pub use sampan_plugin::types::Role;
 pub use table::{Kind as MetricKind, Metric};

@@ -293,3 +293,72 @@ fn a_review_sees_who_set_what_and_may_refuse_it() {
         assert_eq!(failure.to_string(), r#"plugin a vetoed review: {"owners":{"env/A":"b"}}"#);
     });
 }
+
+/// What a plugin does that answers `create` by the number of lives it has seen, and says how many those were.
+const BY_LIFE: &str = r#"
+    static int lives = 0, over = 0; char text[160];
+    if (r->event == SP_EV_CREATE) { lives++;
+      if (!strcmp(NAME, "stable")) return reply(r, "{\"adjust\":{\"env\":{\"STABLE\":\"1\"}},\"stable\":true}");
+      snprintf(text, sizeof text, "{\"adjust\":{\"env\":{\"%s\":\"%d\"}}}", NAME, lives / 4); return reply(r, text); }
+    if (r->event == SP_EV_DETACH) over++;
+    if (r->event == SP_EV_CONTROL) { snprintf(text, sizeof text, "%d", 100 * over + lives); return reply(r, text); }
+    return SP_OK;"#;
+
+async fn seen(plugins: &Plugins, name: &str) -> u64 {
+    plugins.control(name, &json!(null)).await.unwrap().0.as_u64().unwrap()
+}
+
+#[test]
+fn a_life_whose_plugins_answer_as_before_needs_no_spec_and_one_that_is_stable_is_not_asked() {
+    let world = World::new();
+    let plugin = |name| config(name, &C::new(name, BY_LIFE).build(&world.dir));
+    run(async {
+        let plugins = world.with(&[plugin("a"), plugin("stable"), plugin("z")]).await;
+        let first = ctx("web");
+        let mut spec = self::spec();
+        let mut created = plugins.create(&first, &json!({}), &[], &mut spec).await.unwrap();
+        let table = plugins.table(first.handle).unwrap();
+        plugins.detach(&first, false).await;
+        for life in 2..=3 {
+            let web = ctx("web");
+            let built = async || panic!("life {life}: nothing has changed");
+            let other = plugins.create_again::<Failure>(&web, &table, &[], &created, built).await.unwrap();
+            assert_eq!(other, None, "life {life}");
+            plugins.detach(&web, false).await;
+        }
+        assert_eq!((seen(&plugins, "a").await, seen(&plugins, "stable").await), (303, 301));
+        // Now both answer something else: what is stable is merged with it all the same, and in its place.
+        let web = ctx("web");
+        let built = async || Ok::<_, Failure>(self::spec());
+        let other = plugins.create_again(&web, &table, &[], &created, built).await.unwrap();
+        (created, spec) = other.unwrap();
+        assert_eq!(spec["process"]["env"], json!(["a=1", "STABLE=1", "z=1"]));
+        assert_eq!(created.owners.len(), 3);
+        assert_eq!(seen(&plugins, "stable").await, 301);
+        // What it reads is the spec with all of it.
+        assert!(plugins.spec(web.handle).unwrap().contains("STABLE=1"));
+        let mut again = self::spec();
+        plugins.merged_again(&web, &table, &created, &mut again);
+        assert_eq!(again, spec);
+    });
+}
+
+#[test]
+fn an_answer_that_was_refused_is_none_to_go_by() {
+    let world = World::new();
+    const DEVICE: &str =
+        r#"{"adjust":{"devices":{"/dev/fuse":{"type":"c","major":10,"minor":229}}},"stable":true}"#;
+    let mut refused = setter(&world, "dev", DEVICE, &[]);
+    refused.policy.on_error = OnError::Ignore;
+    run(async {
+        let plugins = world.with(&[refused]).await;
+        let first = ctx("web");
+        let created = plugins.create(&first, &json!({}), &[], &mut spec()).await.unwrap();
+        let table = plugins.table(first.handle).unwrap();
+        plugins.detach(&first, false).await;
+        let web = ctx("web");
+        let built = async || Ok::<_, Failure>(spec());
+        let other = plugins.create_again(&web, &table, &[], &created, built).await.unwrap();
+        assert_eq!(other.unwrap().1, spec(), "asked, and refused once more");
+    });
+}

@@ -15,9 +15,13 @@ pub struct Bus {
 }
 
 impl Bus {
-    pub fn publish(&self, transition: &Transition) {
+    /// Where nobody follows the transition is not made.
+    pub fn publish(&self, transition: impl FnOnce() -> Transition) {
+        let mut sender = self.sender.borrow_mut();
         // Fails only if the last receiver has gone: then the places go too.
-        self.sender.borrow_mut().take_if(|sender| sender.send(transition.clone()).is_err());
+        if sender.as_ref().is_some_and(|sender| sender.send(transition()).is_err()) {
+            *sender = None;
+        }
     }
 
     pub fn subscribe(&self) -> broadcast::Receiver<Transition> {
@@ -32,12 +36,12 @@ mod tests {
     #[test]
     fn who_follows_hears_and_who_has_gone_leaves_nothing_behind() {
         let bus = Bus::default();
-        bus.publish(&Transition::default());
+        bus.publish(Transition::default);
         let mut follower = bus.subscribe();
-        bus.publish(&Transition { service: "web".into(), ..Transition::default() });
+        bus.publish(|| Transition { service: "web".into(), ..Transition::default() });
         assert_eq!(follower.try_recv().map(|heard| heard.service).as_deref(), Ok("web"));
         drop(follower);
-        bus.publish(&Transition::default());
+        bus.publish(Transition::default);
         assert!(bus.sender.borrow().is_none());
     }
 }

@@ -117,7 +117,7 @@ async fn start(
     let follow = follow::wanted(&config, &view);
     let logged = config.services.values().any(|service| service.logging.driver != LogDriver::None);
     let dirs = Dirs { run: config.supervisor.run_dir.clone(), state: config.supervisor.state_dir.clone() };
-    let context = Rc::new(Context::new(keel.clone(), pool_keel, plugins, hierarchies, cgroup_parent, dirs));
+    let context = Rc::new(Context::new(keel.clone(), pool_keel, plugins, hierarchies, cgroup_parent, dirs)?);
     let mut worker = Worker::new(Begin {
         context: context.clone(),
         config,

@@ -8,6 +8,7 @@ pub mod config;
 pub mod policy;
 pub mod usage;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -26,7 +27,19 @@ pub struct Cgroups {
 
 struct Service {
     name: String,
-    groups: Groups,
+    pid: i32,
+    /// Once somebody has asked for figures.
+    groups: OnceCell<Option<Groups>>,
+}
+
+impl Service {
+    fn new(name: &str, pid: i32) -> Service {
+        Service { name: name.to_owned(), pid, groups: OnceCell::new() }
+    }
+
+    fn groups(&self) -> Option<&Groups> {
+        self.groups.get_or_init(|| Groups::of(self.pid)).as_ref()
+    }
 }
 
 struct Metrics {
@@ -45,17 +58,12 @@ impl Cgroups {
         self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn note(&self, cx: &Cx) {
-        if let Some(groups) = Groups::of(cx.pid()) {
-            self.running().insert(cx.container(), Service { name: cx.service().to_owned(), groups });
-        }
-    }
-
     /// By service; all of them if none is named.
     fn stats(&self, only: Option<&[String]>) -> BTreeMap<String, Usage> {
         let running = self.running();
         let asked = |s: &&Service| only.is_none_or(|names| names.iter().any(|n| policy::fits(n, &s.name)));
-        running.values().filter(asked).map(|s| (s.name.clone(), s.groups.read())).collect()
+        let figures = |s: &Service| Some((s.name.clone(), s.groups()?.read()));
+        running.values().filter(asked).filter_map(figures).collect()
     }
 
     fn measure(&self, container: Container, groups: &Groups) {
@@ -105,26 +113,22 @@ impl Plugin for Cgroups {
     async fn synchronize(&self, _: &Cx, all: Synchronize) -> Result<()> {
         self.running().retain(|container, _| all.containers.iter().any(|c| c.handle == *container));
         for container in all.containers {
-            if let Some(groups) = Groups::of(container.pid) {
-                self.running().insert(container.handle, Service { name: container.service, groups });
-            }
+            self.running().insert(container.handle, Service::new(&container.service, container.pid));
         }
         Ok(())
     }
 
     async fn create(&self, cx: &Cx, event: Create) -> Result<Adjust> {
-        Ok(policy::adjust(&self.config, &self.machine, cx.service(), &event.service))
+        Ok(policy::adjust(&self.config, &self.machine, cx.service(), &event.service).stable())
     }
 
     async fn attach(&self, cx: &Cx, _: Attach) -> Result<()> {
-        self.note(cx);
-        Ok(())
-    }
-
-    async fn started(&self, cx: &Cx, _: Started) -> Result<()> {
-        if !self.running().contains_key(&cx.container()) {
-            self.note(cx);
+        let service = Service::new(cx.service(), cx.pid());
+        // A start waits for this, so groups are looked for only if they are measured at the exit: then it is too late.
+        if self.config.metrics_every_s > 0 {
+            service.groups();
         }
+        self.running().insert(cx.container(), service);
         Ok(())
     }
 
@@ -139,7 +143,7 @@ impl Plugin for Cgroups {
             return Ok(());
         }
         // The last figures: the group is still there.
-        let last = self.running().get(&cx.container()).map(|s| s.groups.clone());
+        let last = self.running().get(&cx.container()).and_then(|s| s.groups().cloned());
         if let Some(groups) = last {
             self.measure(cx.container(), &groups);
         }
@@ -153,7 +157,7 @@ impl Plugin for Cgroups {
 
     async fn timer(&self, _: &Cx, _: Timer) -> Result<()> {
         let all: Vec<(Container, Groups)> =
-            self.running().iter().map(|(c, s)| (*c, s.groups.clone())).collect();
+            self.running().iter().filter_map(|(c, s)| Some((*c, s.groups()?.clone()))).collect();
         for (container, groups) in all {
             self.measure(container, &groups);
         }

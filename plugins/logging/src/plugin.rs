@@ -248,11 +248,16 @@ impl Plugin for Logging {
             Some(settings) => noted.and(cx.host().put(cx.container(), SETTINGS, &settings).await),
             None => noted,
         };
-        // On a full disk a later worker reads them from the service's config.
-        if let Err(error) = noted {
-            tracing::warn!(service = cx.service(), %error, "cannot write down how it is logged");
-        }
-        Ok(settings.map_or_else(Adjust::new, |_| Adjust::new().claim("stdio")))
+        let adjust = settings.map_or_else(Adjust::new, |_| Adjust::new().claim("stdio"));
+        Ok(match noted {
+            // It stays noted until the container is gone for good.
+            Ok(()) => adjust.stable(),
+            // On a full disk a later worker reads them from the service's config.
+            Err(error) => {
+                tracing::warn!(service = cx.service(), %error, "cannot write down how it is logged");
+                adjust
+            }
+        })
     }
 
     async fn attach(&self, cx: &Cx, _: Attach) -> Result<()> {

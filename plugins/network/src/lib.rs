@@ -109,7 +109,8 @@ impl Plugin for Network {
     }
 
     async fn create(&self, cx: &Cx, ev: Create) -> Result<Adjust> {
-        if config::Service::parse(&ev.service).is_ok_and(|service| service.is_bridged()) {
+        let service = config::Service::parse(&ev.service);
+        if service.as_ref().is_ok_and(config::Service::is_bridged) {
             self.ask_for_patience(cx);
         }
         self.run(|engine, effects| engine.prepare(name(cx), &ev.service, effects)).await?;
@@ -121,7 +122,9 @@ impl Plugin for Network {
         for (inside, path) in self.folders.write(name(cx), &files).map_err(Error::new)? {
             adjust = adjust.mount(inside, "bind", &path.to_string_lossy(), &files::OPTIONS);
         }
-        Ok(adjust)
+        // Neither leases nor the host's files are in it.
+        let is_stable = service.is_ok_and(|service| service.network_mode == "none");
+        Ok(if is_stable { adjust.stable() } else { adjust })
     }
 
     async fn attach(&self, cx: &Cx, ev: Attach) -> Result<()> {

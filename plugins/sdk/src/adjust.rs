@@ -14,6 +14,8 @@ pub struct Adjust {
     pub claims: Vec<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stable: bool,
 }
 
 impl Adjust {
@@ -121,6 +123,14 @@ impl Adjust {
     /// Shown to the user beside the container.
     pub fn message(mut self, text: impl Into<String>) -> Adjust {
         self.message = text.into();
+        self
+    }
+
+    /// As long as the service's table is the same, the answer is: it holds for the next lives, and they are not asked about. Not for
+    /// an answer that depends on anything else, nor where `create` does something for each life. `attach`, `detach` and all other
+    /// events come as ever.
+    pub fn stable(mut self) -> Adjust {
+        self.stable = true;
         self
     }
 

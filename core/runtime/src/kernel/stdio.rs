@@ -1,6 +1,7 @@
 //! Descriptors 0, 1 and 2, and the null device that stands in for what nobody gave: ours from the start, and those of a container.
 //! core/child/src/stdio.rs is the container's side.
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -30,10 +31,24 @@ pub fn open_missing() {
 ///
 /// Where we may not clone mounts (CAP_SYS_ADMIN), the file is somebody else's to us, and so to the container.
 pub fn null(flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let flags = flags | OFlags::CLOEXEC;
-    let null = open(NULL, flags, Mode::empty())?;
-    match seal::clone_read_only(null.as_fd()) {
-        Ok(clone) => open(format!("/proc/self/fd/{}", clone.as_raw_fd()), flags, Mode::empty()),
-        Err(_) => Ok(null),
+    Null::default().open(flags)
+}
+
+/// The same for whoever needs many of them: the mount stays. To make and to drop one may take a millisecond: the kernel waits for
+/// all of its processors.
+#[derive(Debug, Default)]
+pub struct Null(OnceCell<Option<OwnedFd>>);
+
+impl Null {
+    pub fn open(&self, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        if self.0.get().is_none() {
+            let null = open(NULL, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            self.0.get_or_init(|| seal::clone_read_only(null.as_fd()).ok());
+        }
+        match self.0.get().and_then(Option::as_ref) {
+            Some(clone) => open(format!("/proc/self/fd/{}", clone.as_raw_fd()), flags, Mode::empty()),
+            None => open(NULL, flags, Mode::empty()),
+        }
     }
 }

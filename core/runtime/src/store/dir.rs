@@ -19,6 +19,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
@@ -73,12 +74,14 @@ pub struct Root {
     path: PathBuf,
     /// Named by the user: then `list` minds if it is missing.
     explicit: bool,
+    /// Where it stays open, once it was found to be ours.
+    held: Option<Arc<OnceLock<Arc<OwnedFd>>>>,
 }
 
 impl Root {
     pub fn new(explicit: Option<&Path>) -> Result<Root> {
         let Some(path) = explicit else {
-            return Ok(Root { path: default_path(), explicit: false });
+            return Ok(Root { path: default_path(), explicit: false, held: None });
         };
         let bad = |why: &str| Error::new(why).field(format!("--root {}", path.display()));
         if path.as_os_str().is_empty() {
@@ -88,11 +91,16 @@ impl Root {
         if path.parent().is_none() {
             return Err(bad("must not be the root of the file system"));
         }
-        Ok(Root { path, explicit: true })
+        Ok(Root { path, explicit: true, held: None })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// For whoever comes back: found once, with all that leads to it, the folder stays open.
+    pub fn held(self) -> Root {
+        Root { held: Some(Arc::default()), ..self }
     }
 
     /// Makes the container's folder, and holds its lock: exactly one caller wins.
@@ -137,7 +145,20 @@ impl Root {
     }
 
     /// The root itself, if it is there.
-    fn open_dir(&self) -> Result<Option<OwnedFd>> {
+    fn open_dir(&self) -> Result<Option<Arc<OwnedFd>>> {
+        // Removed meanwhile, it has no link left; another one may have its name.
+        let held = self.held.as_ref().and_then(|held| held.get());
+        if let Some(dir) = held.filter(|dir| fstat(dir).is_ok_and(|stat| stat.st_nlink > 0)) {
+            return Ok(Some(dir.clone()));
+        }
+        let found = self.find_dir()?.map(Arc::new);
+        if let (Some(held), Some(dir)) = (&self.held, &found) {
+            let _ = held.set(dir.clone());
+        }
+        Ok(found)
+    }
+
+    fn find_dir(&self) -> Result<Option<OwnedFd>> {
         if !defence::on(Defence::StateOwner) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             return Ok(openat(CWD, &self.path, flags, Mode::empty()).ok());

@@ -1,8 +1,10 @@
 //! What a life leaves and how it goes: plugins' `detach`, processes, hooks, state, groups, bundle.
 use super::Context;
+use super::basis::Earlier;
 use super::groups::{KILL_MAX, group, identity, kill_all};
 use super::process::end;
-use super::{Kept, of_io, on_pool, relayed, tag};
+use super::relayed::{self, Relayed};
+use super::{Kept, of_io, on_pool, tag};
 use crate::hooks;
 use sampan_bundle as bundle;
 use sampan_cgroups::Hierarchies;
@@ -18,6 +20,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// What is left of a life.
 #[derive(Debug)]
@@ -35,31 +38,55 @@ pub async fn cleanup(context: &Rc<Context>, order: Cleanup) -> Result<(), Proble
     let cache = context.restart_cache(&config.name);
     let mut kept = cache.lock().await;
     context.launchers.hangs(&config.name)?;
+    kept.detached().await;
     if keep {
         context.launchers.expect();
     }
-    context.relays.finish(&config.name).await;
-    context.report(&config.name, &context.plugins.detach(&ctx, !keep).await);
-    context.relays.close(&config.name);
+    // Hooks, steps and whoever is attached come after plugins.
+    let is_plain = |earlier: &Earlier| !earlier.has_hooks && earlier.relayed == Relayed::Nothing;
+    let is_beside =
+        keep && kept.earlier.as_ref().is_some_and(is_plain) && config.lifecycle.post_stop.is_empty();
+    let (end, ended) = oneshot::channel();
+    if is_beside {
+        kept.detach = Some(tokio::task::spawn_local(detach_beside(context.clone(), ctx.clone(), ended)));
+    } else {
+        context.relays.finish(&config.name).await;
+        context.report(&config.name, &context.plugins.detach(&ctx, !keep).await);
+        context.relays.close(&config.name);
+    }
     if !keep {
         *kept = Kept::default();
     }
     let scene = Scene::of(context, &config.name, generation, context.hook_log(&config));
     on_pool(move || {
         scene.end_container()?;
-        relayed::let_go(&scene.keel, &scene.io, &scene.name);
+        if relayed::are_left(&scene.io) {
+            relayed::let_go(&scene.keel, &scene.io, &scene.name);
+        }
         if keep { Ok(()) } else { scene.remove() }
     })
     .await?;
     context.steps.each(&config.name, "post_stop", &config.lifecycle.post_stop, None).await;
-    context.plugins.notify_removed(&ctx);
+    if !is_beside || end.send(()).is_err() {
+        context.plugins.notify_removed(&ctx);
+    }
     Ok(())
+}
+
+/// Plugins let go of a life while it is removed and the next one is prepared: no more than that, `create` waits for it. `ended`: it
+/// is removed.
+async fn detach_beside(context: Rc<Context>, ctx: Ctx, ended: oneshot::Receiver<()>) {
+    context.report(&ctx.service, &context.plugins.detach(&ctx, false).await);
+    if ended.await.is_ok() {
+        context.plugins.notify_removed(&ctx);
+    }
 }
 
 /// No next life comes after a cleanup that kept something for it.
 pub async fn let_go(context: &Rc<Context>, name: &str, ctx: Option<&Ctx>) -> Result<(), Problem> {
     let cache = context.restart_cache(name);
     let mut kept = cache.lock().await;
+    kept.detached().await;
     match ctx {
         Some(ctx) => context.report(name, &context.plugins.release(ctx).await),
         None => context.plugins.forget(name),
@@ -79,7 +106,8 @@ pub async fn discard(
     let scene = Scene::of(context, name, generation, hooks::Log::Nowhere);
     // The config may name it again at any time: its next life waits.
     let cache = context.restart_cache(name);
-    let _kept = cache.lock().await;
+    let mut kept = cache.lock().await;
+    kept.detached().await;
     on_pool(move || {
         let groups = identity(scene.hierarchies, &scene.cgroup);
         kill_all(scene.hierarchies, &scene.cgroup, groups, None).map_err(of_io)?;
@@ -96,7 +124,7 @@ pub async fn discard(
 struct Scene {
     keel: Keel,
     hierarchies: &'static Hierarchies,
-    containers: PathBuf,
+    containers: Root,
     run: PathBuf,
     io: PathBuf,
     cgroup: String,
@@ -110,7 +138,7 @@ impl Scene {
         Scene {
             keel: context.keel_for_the_pool(),
             hierarchies: context.hierarchies,
-            containers: context.dirs.containers(),
+            containers: context.containers.clone(),
             run: context.dirs.run.clone(),
             io: context.dirs.io(name),
             cgroup: context.cgroup(name),
@@ -123,8 +151,7 @@ impl Scene {
     /// The container's processes, hooks and state. Its groups are empty after this.
     fn end_container(&self) -> Result<(), Problem> {
         let name = self.name.as_str();
-        let root = Root::new(Some(&self.containers)).map_err(of_io)?;
-        match root.open(name) {
+        match self.containers.open(name) {
             Ok(folder) => {
                 folder.lock(Lock::Exclusive, Some(KILL_MAX)).map_err(of_io)?;
                 // A state that cannot be read is no reason to keep the container.

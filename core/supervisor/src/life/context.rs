@@ -17,6 +17,7 @@ use sampan_cgroups::Hierarchies;
 use sampan_config::schema::Service;
 use sampan_keel::{Child, Keel, LoopKeel, rundir};
 use sampan_plugin_host::{Ctx, Failure, Plugins};
+use sampan_runtime::store::dir::Root;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -59,6 +60,8 @@ pub struct Context {
     pub plugins: Arc<Plugins>,
     pub hierarchies: &'static Hierarchies,
     pub dirs: Dirs,
+    /// Where the containers' state folders are.
+    pub containers: Root,
     /// Runs health checks' commands.
     pub exec: Arc<dyn Exec>,
     pub steps: Steps,
@@ -117,9 +120,10 @@ impl Context {
         hierarchies: &'static Hierarchies,
         cgroup_parent: String,
         dirs: Dirs,
-    ) -> Context {
+    ) -> Result<Context, String> {
+        let containers = Root::new(Some(&dirs.containers())).map_err(|error| error.to_string())?.held();
         let launchers = Rc::new(Launchers::new(loop_keel.clone(), pool_keel.clone()));
-        Context {
+        Ok(Context {
             pulls: Rc::new(Pulls::new(launchers.clone(), dirs.state.clone())),
             cgroup_parent,
             exec: Arc::new(Inside { keel: pool_keel.clone(), containers: dirs.containers() }),
@@ -132,10 +136,11 @@ impl Context {
             hierarchies,
             dirs,
             relays: Relays::default(),
+            containers,
             warned: RefCell::default(),
             kept: RefCell::default(),
             killed_in: RefCell::default(),
-        }
+        })
     }
 
     /// For a thread of the pool to take with it. The loop would wait on it for whoever launches.

@@ -3,10 +3,11 @@
 //! What opens users' paths is done here, one launch at a time: whatever hangs, hangs here, and the worker kills it. As long as
 //! it waits for a word of the worker it holds the barrier; when nobody can say it any more it ends, and the child with it.
 //! Whom it clones is the keel's child, through a connection that the keel closes when the worker ends.
+use super::compiled::{Compiled, Launchable, Specs, Texts};
 use super::given;
 use super::groups::group;
 use super::reading::{look_at, real_path};
-use super::stdio::{self, Places};
+use super::stdio::{self, Places, Standing};
 use super::talk::{self, Launch, Order, Received, Said};
 use super::{of_config, of_io, of_launch, relayed, sockets, tag};
 use crate::sd_notify;
@@ -16,20 +17,21 @@ use sampan_bundle as bundle;
 use sampan_cgroups::Hierarchies;
 use sampan_config::schema::SaysOn;
 use sampan_keel::Keel;
-use sampan_plan::{Options, Plan, Spec};
+use sampan_plan::Options;
 use sampan_plugin_host::Role;
-use sampan_plugin_host::digest::digest;
+use sampan_plugin_host::digest::{Digest, digest};
 use sampan_runtime::error::{Error, Result as Launched};
 use sampan_runtime::kernel::pidfd::{self, Exit};
 use sampan_runtime::launch::{
     self, Attached, Barrier, Console, Created, HookRunner, Keep, Request, Spawn, Spawned, Stages, Which,
 };
-use sampan_runtime::store::dir::{Folder, Root};
+use sampan_runtime::store::dir::Folder;
 use sampan_runtime::store::state::CONFIG;
 use sampan_service::Problem;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How each service's spec is compiled.
 pub fn options(service: &str, bundle: &Path) -> Options {
@@ -85,27 +87,54 @@ fn begin() -> Result<(OwnedFd, Keel), String> {
     Ok((socket, Keel::connected(link).map_err(|error| error.to_string())?))
 }
 
-/// One order after the other, until the worker is gone.
+/// One order after the other, until the worker is gone. What was compiled is remembered until there is no room for more.
 fn serve(worker: &Worker, keel: &Keel) {
-    while let Some((order, text, fds)) = worker.next() {
-        let done = match order {
-            Order::Read(files) => worker.say(&Said::Read(Box::new(files.read(&worker.told()))), &[]),
-            Order::RunDir(files) => worker.say(&Said::RunDir(files.run_dir()), &[]),
-            Order::Real(paths) => worker.say(&Said::Real(worker.real(&paths)), &[]),
-            Order::Look(look) => worker.say(
-                &Said::Looked(bundle::look(&look).map(Box::new).map_err(|error| error.to_string())),
-                &[],
-            ),
-            Order::Launch(order) => {
-                let (joined, stdio) = fds.split_at(fds.len().saturating_sub(order.given));
-                Job { worker, keel, order: &order, text: &text, joined, stdio }.run()
+    let (standing, mut next) = (Standing::default(), worker.next());
+    while let Some(received) = next {
+        let (texts, specs) = (Texts::default(), Specs::default());
+        let us = Us { worker, keel, standing: &standing };
+        next = us.serve_from(Compiled::new(&texts, &specs), received);
+    }
+}
+
+/// What every launch of this process has.
+#[derive(Clone, Copy)]
+struct Us<'u> {
+    worker: &'u Worker,
+    keel: &'u Keel,
+    standing: &'u Standing,
+}
+
+impl Us<'_> {
+    /// Gives back a launch for which there is no room.
+    fn serve_from(
+        self,
+        mut compiled: Compiled<'_, '_>,
+        received: Received<Order>,
+    ) -> Option<Received<Order>> {
+        let (worker, mut next) = (self.worker, Some(received));
+        while let Some((order, text, fds)) = next {
+            let done = match order {
+                Order::Read(files) => worker.say(&Said::Read(Box::new(files.read(&worker.told()))), &[]),
+                Order::RunDir(files) => worker.say(&Said::RunDir(files.run_dir()), &[]),
+                Order::Real(paths) => worker.say(&Said::Real(worker.real(&paths)), &[]),
+                Order::Look(look, before) => worker.look(&look, before),
+                Order::Launch(launch) if compiled.is_full() && !compiled.has_all_for(&launch, &text) => {
+                    return Some((Order::Launch(launch), text, fds));
+                }
+                Order::Launch(order) => {
+                    let (joined, stdio) = fds.split_at(fds.len().saturating_sub(order.given));
+                    Job { us: self, order: &order, joined, stdio }.run(&mut compiled, text)
+                }
+                // To a launch that has failed meanwhile.
+                Order::Attached(_) | Order::Start => Ok(()),
+            };
+            if done.is_err() {
+                return None;
             }
-            // To a launch that has failed meanwhile.
-            Order::Attached(_) | Order::Start => Ok(()),
-        };
-        if done.is_err() {
-            return;
+            next = worker.next();
         }
+        None
     }
 }
 
@@ -138,6 +167,20 @@ impl Worker {
         paths.iter().map(one).collect()
     }
 
+    /// What is found is said only where it is not the same as before.
+    fn look(&self, look: &bundle::Look, before: Option<Digest>) -> std::io::Result<()> {
+        let found = bundle::look(look).map_err(|error| error.to_string());
+        let found = found.and_then(|facts| serde_json::to_string(&facts).map_err(|error| error.to_string()));
+        let (said, text) = match found {
+            Ok(facts) => {
+                let now = digest(&facts);
+                (Ok(now), if before == Some(now) { String::new() } else { facts })
+            }
+            Err(why) => (Err(why), String::new()),
+        };
+        talk::send(self.socket.as_fd(), &Said::Looked(said), &text, &[], SendFlags::empty())
+    }
+
     fn say(&self, said: &Said, fds: &[BorrowedFd<'_>]) -> std::io::Result<()> {
         talk::send(self.socket.as_fd(), said, "", fds, SendFlags::empty())
     }
@@ -145,11 +188,8 @@ impl Worker {
 
 /// One launch.
 struct Job<'j> {
-    worker: &'j Worker,
-    keel: &'j Keel,
+    us: Us<'j>,
     order: &'j Launch,
-    /// The spec.
-    text: &'j str,
     /// The pidfds of those whose namespaces the spec names by their numbers.
     joined: &'j [OwnedFd],
     /// Its standard streams, where it has them from elsewhere.
@@ -158,81 +198,107 @@ struct Job<'j> {
 
 impl Job<'_> {
     /// To its start or its failure, or until there is nobody to launch for.
-    fn run(self) -> std::io::Result<()> {
-        match self.launch() {
+    fn run(self, compiled: &mut Compiled<'_, '_>, text: String) -> std::io::Result<()> {
+        let launched = match self.compiled(compiled, text) {
+            Ok(Some((what, bundled))) => self.launch(what, bundled),
+            Ok(None) => return self.us.worker.say(&Said::Unbundled, &[]),
+            Err(problem) => Err(problem),
+        };
+        match launched {
             Ok(()) => Ok(()),
-            Err(problem) => self.worker.say(&Said::Failed(problem.to_string()), &[]),
+            Err(problem) => self.us.worker.say(&Said::Failed(problem.to_string()), &[]),
         }
     }
 
-    fn launch(&self) -> Result<(), Problem> {
-        let Launch { service, run, .. } = self.order;
-        let bundled = digest(self.text);
+    /// None: it is to be what the bundle says, and the bundle does not say what it did.
+    fn compiled<'c, 's>(
+        &self,
+        compiled: &'c mut Compiled<'s, '_>,
+        text: String,
+    ) -> Result<Option<(&'c Launchable<'s>, Digest)>, Problem> {
+        let found = match (text.is_empty(), self.order.bundled) {
+            (false, _) => Some(self.bundle(&text)?),
+            (true, Some(bundled)) if compiled.knows(&self.order.key(bundled)) => {
+                Some((String::new(), bundled))
+            }
+            (true, Some(bundled)) => self.bundled(bundled).map(|text| (text, bundled)),
+            (true, None) => None,
+        };
+        let Some((text, bundled)) = found else { return Ok(None) };
+        let what = compiled.get(self.order.key(bundled), text, &self.order.run)?;
+        Ok(Some((what, bundled)))
+    }
+
+    /// Writes a spec into the bundle, if that does not say the same already.
+    fn bundle(&self, text: &str) -> Result<(String, Digest), Problem> {
+        let spec = serde_json::from_str(text).map_err(of_config)?;
+        let text = bundle::text(&spec);
+        let bundled = digest(&text);
         if self.order.bundled != Some(bundled) {
-            let spec = serde_json::from_str(self.text).map_err(of_config)?;
-            bundle::write(run, service, &spec).map_err(of_io)?;
+            bundle::write(&self.order.run, &self.order.service, &spec, &text).map_err(of_io)?;
         }
-        let bundle = bundle::folder(run, service);
-        let spec = Spec::parse(self.text).map_err(of_config)?;
-        let descriptor = u32::from(self.order.says_on == Some(SaysOn::Descriptor));
-        let given_fds = self.order.sockets.len() as u32 + descriptor;
-        let options = Options { given_fds, ..options(service, &bundle) };
-        let host = launch::host_facts(&spec, &bundle, service, true).map_err(of_io)?;
-        let plan = Plan::compile(&spec, &host, &options).map_err(of_config)?;
-        let (mut created, folder, oom_before) = self.create(&bundle, &spec, &host, &plan)?;
+        Ok((text, bundled))
+    }
+
+    /// What the bundle says, if it is this.
+    fn bundled(&self, bundled: Digest) -> Option<String> {
+        let path = bundle::folder(&self.order.run, &self.order.service).join(CONFIG);
+        std::fs::read_to_string(path).ok().filter(|text| digest(text) == bundled)
+    }
+
+    fn launch(&self, what: &Launchable<'_>, bundled: Digest) -> Result<(), Problem> {
+        let plan = &what.plan;
+        let (mut created, folder, oom_before) = self.create(what)?;
         if let Some(master) = created.console.take() {
             match self.stdio {
-                [] => relayed::keep_terminal(self.keel, service, &master)?,
+                [] => relayed::keep_terminal(self.us.keel, &self.order.service, &master)?,
                 given => given::hand_over(given, &master)?,
             }
         }
         for warning in &plan.warnings {
-            self.worker.say(&Said::Warning(warning.clone()), &[]).map_err(of_io)?;
+            self.us.worker.say(&Said::Warning(warning.clone()), &[]).map_err(of_io)?;
         }
         let said = Said::Created { pid: created.child.pid, oom_before, bundled };
-        self.worker.say(&said, &[]).map_err(of_io)?;
+        self.us.worker.say(&said, &[]).map_err(of_io)?;
         // The worker has it.
         drop(created.netns.take());
         // Others may look at it until it is started. What fails here fails there again, and is told.
         let _ = created.state.save(&folder);
         folder.unlock();
         // Until `Start`, or until nobody can ask for it any more: then the barrier goes with us.
-        if let Some((Order::Start, ..)) = self.worker.next() {
+        if let Some((Order::Start, ..)) = self.us.worker.next() {
             let log = self.hook_log();
             let mut spawn = self.spawn();
             let mut runner = HookRunner { spawn: &mut spawn, log: log.as_ref().map(AsFd::as_fd) };
-            let started = launch::start(&mut created, &plan, &folder, &mut runner);
+            let started = launch::start(&mut created, plan, &folder, &mut runner);
             let started = started.map_err(|error| of_launch(error).to_string());
-            self.worker.say(&Said::Started(started), &[]).map_err(of_io)?;
+            self.us.worker.say(&Said::Started(started), &[]).map_err(of_io)?;
         }
         Ok(())
     }
 
-    fn create(
-        &self,
-        bundle: &Path,
-        spec: &Spec<'_>,
-        host: &sampan_plan::Host,
-        plan: &Plan<'_>,
-    ) -> Result<(Created, Folder, u64), Problem> {
+    fn create(&self, what: &Launchable<'_>) -> Result<(Created, Folder, u64), Problem> {
+        let Launchable { text, spec, host, plan, .. } = what;
+        let image = what.image()?;
+        let bundle = &bundle::folder(&self.order.run, &self.order.service);
         let order = self.order;
         let places = Places { service: &order.service, io: &order.io, logs: &order.logs };
-        let owner = stdio::owner(spec, plan);
+        let (keel, owner) = (self.us.keel, stdio::owner(spec, plan));
         let stdio = match self.stdio {
-            [] => stdio::open(order.stdio, order.relayed, self.keel, places, owner)?,
+            [] => self.us.standing.open(order.stdio, order.relayed, keel, places, owner)?,
             given => given::stdio(given, owner)?,
         };
         let descriptor = self.says_on()?;
         // Nobody hears it any more: then we are ended.
-        let warn = |text| drop(self.worker.say(&Said::Warning(text), &[]));
-        let sockets = sockets::open(self.keel, &order.service, &order.sockets, warn)?;
+        let warn = |text| drop(self.us.worker.say(&Said::Warning(text), &[]));
+        let sockets = sockets::open(self.us.keel, &order.service, &order.sockets, warn)?;
         let given: Vec<BorrowedFd<'_>> = sockets.iter().chain(&descriptor).map(AsFd::as_fd).collect();
         let log = self.hook_log();
-        let root = Root::new(Some(&order.containers)).map_err(of_io)?;
+        let root = self.us.standing.root(&order.containers).map_err(of_io)?;
         let folder = root.create(&order.service).map_err(of_io)?;
         // What later verbs (`sampan exec`, health checks) go by: the config as it was now.
         // The bundle's file is replaced, never changed (`bundle::write`).
-        folder.link(CONFIG, &bundle.join(CONFIG), self.text.as_bytes()).map_err(of_io)?;
+        folder.link(CONFIG, &bundle.join(CONFIG), text.as_bytes()).map_err(of_io)?;
         let request = Request {
             plan,
             host,
@@ -246,8 +312,10 @@ impl Job<'_> {
             groups: if order.groups_are_ready { Keep::Ready } else { Keep::Fresh },
             hook_log: log.as_ref().map(AsFd::as_fd),
         };
-        let mut bridge = Bridge { worker: self.worker, reads: stdio.reads, joined: self.joined };
-        let created = match launch::create(&request, &mut self.spawn(), &mut bridge) {
+        let mut bridge = Bridge { worker: self.us.worker, reads: stdio.reads, joined: self.joined };
+        let mut spawn = self.spawn();
+        spawn.launcher = spawn.launcher.of_image(image);
+        let created = match launch::create(&request, &mut spawn, &mut bridge) {
             Ok(created) => created,
             Err(error) => {
                 // It has taken down what it made and run the poststop hooks: with the folder nothing is left for cleaning up
@@ -267,7 +335,7 @@ impl Job<'_> {
     /// Makes that on which it says how it is. A descriptor is for the container.
     fn says_on(&self) -> Result<Option<OwnedFd>, Problem> {
         use sd_notify::socket;
-        let (keel, run, service) = (self.keel, &self.order.run, &self.order.service);
+        let (keel, run, service) = (self.us.keel, &self.order.run, &self.order.service);
         let cannot = |what| move |error| Problem::Io(format!("cannot make {what}: {error}"));
         match self.order.says_on {
             Some(SaysOn::Socket) => {
@@ -288,7 +356,7 @@ impl Job<'_> {
 
     fn spawn(&self) -> Told<'_> {
         let tag = tag(&self.order.service, self.order.generation);
-        Told { launcher: self.keel.launcher(&tag), worker: self.worker }
+        Told { launcher: self.us.keel.launcher(&tag), worker: self.us.worker }
     }
 
     fn hook_log(&self) -> Option<OwnedFd> {
@@ -335,7 +403,7 @@ impl Spawn for Told<'_> {
 /// The launch's stop for plugins, from here to the worker and back.
 struct Bridge<'a> {
     worker: &'a Worker,
-    reads: Vec<(Role, OwnedFd)>,
+    reads: Vec<(Role, Arc<OwnedFd>)>,
     joined: &'a [OwnedFd],
 }
 

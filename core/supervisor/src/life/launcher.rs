@@ -1,6 +1,6 @@
 //! Launching processes as the worker sees them. Each does one launch at a time; one that is done is kept for a few seconds, for
 //! the next, so that none is there while nothing starts. One that is dropped is killed: it can hang in whatever it opens.
-use super::talk::{self, Order, Said};
+use super::talk::{self, Order, Received, Said};
 use super::{of_io, on_pool};
 use crate::fence::{self, Held};
 use crate::hooks;
@@ -32,6 +32,8 @@ const END_MAX: Duration = Duration::from_secs(2);
 pub struct Launcher {
     socket: AsyncFd<Held>,
     running: Running,
+    /// The service that it has launched last.
+    last: RefCell<Option<Arc<str>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -61,7 +63,7 @@ impl Launcher {
     }
 
     /// What it says next that asks for an answer, or is one.
-    pub async fn next(&self, under_way: &UnderWay) -> Result<(Said, Vec<OwnedFd>), Problem> {
+    pub async fn next(&self, under_way: &UnderWay) -> Result<Received<Said>, Problem> {
         loop {
             let mut ready = self.socket.readable().await.map_err(of_io)?;
             let Ok(received) = ready.try_io(|fd| talk::receive(fd.get_ref().as_fd(), RecvFlags::DONTWAIT))
@@ -72,8 +74,7 @@ impl Launcher {
                 None => return Err(Problem::Io("the launching process ended".into())),
                 Some((Said::Doing(what), ..)) => under_way.now(what),
                 Some((Said::Warning(warning), ..)) => under_way.warnings.borrow_mut().push(warning),
-
-                Some((said, _, fds)) => return Ok((said, fds)),
+                Some(received) => return Ok(received),
             }
         }
     }
@@ -113,22 +114,22 @@ impl Launchers {
 
     /// One for this launch.
     pub async fn take(&self, under_way: &UnderWay) -> Result<Launcher, Problem> {
-        let launcher = match self.take_idle() {
+        let launcher = match self.take_idle(&under_way.service) {
             Some(launcher) => launcher,
             None => self.start().await?,
         };
+        *launcher.last.borrow_mut() = Some(under_way.service.clone());
         under_way.is_done_by(&launcher);
         Ok(launcher)
     }
 
-    fn take_idle(&self) -> Option<Launcher> {
+    /// Best the one that has launched this service before: it knows what there is to do.
+    fn take_idle(&self, service: &str) -> Option<Launcher> {
         let mut idle = self.idle.borrow_mut();
-        while let Some((_, launcher)) = idle.pop() {
-            if !pidfd::ended(launcher.running.0.pidfd.as_fd()).unwrap_or(true) {
-                return Some(launcher);
-            }
-        }
-        None
+        idle.retain(|(_, launcher)| !pidfd::ended(launcher.running.0.pidfd.as_fd()).unwrap_or(true));
+        let known = idle.iter().rposition(|(_, launcher)| launcher.last.borrow().as_deref() == Some(service));
+        let place = known.or(idle.len().checked_sub(1))?;
+        Some(idle.remove(place).1)
     }
 
     /// It has nothing to do any more.
@@ -173,7 +174,7 @@ impl Launchers {
 
     async fn start(&self) -> Result<Launcher, Problem> {
         let (socket, running) = self.begin(begin).await?;
-        Ok(Launcher { socket: fence::readable(socket).map_err(of_io)?, running })
+        Ok(Launcher { socket: fence::readable(socket).map_err(of_io)?, running, last: RefCell::default() })
     }
 
     /// A child of the keel that works for whoever asks, and what `clone` made besides it. A thread that clones cannot be made to

@@ -31,19 +31,22 @@ mod given;
 pub mod talk;
 mod launcher;
 mod pulls;
+mod compiled;
 pub mod job;
 pub mod reading;
 mod process;
+mod basis;
 mod cleanup;
 mod context;
 
 use crate::hooks;
+use basis::{Basis, Earlier, Maker};
 use rustix::io::Errno;
-use sampan_bundle as bundle;
 use sampan_bundle::image::Used;
+use sampan_config::Config;
 use sampan_config::schema::{self, LogDriver, NetworkMode};
 use sampan_keel::Handle;
-use sampan_plugin_host::digest::{Digest, digest};
+use sampan_plugin_host::digest::Digest;
 use sampan_plugin_host::{self as plugins, Ctx, Failure, FailureKind, Lent, Role};
 use sampan_service::Problem;
 use std::collections::BTreeMap;
@@ -72,8 +75,8 @@ pub struct Wanted {
     pub config: Arc<schema::Service>,
     pub generation: u64,
     pub ctx: Ctx,
-    /// `networks` of config.toml: a service may name them.
-    pub networks: serde_json::Value,
+    /// All of config.toml: a service may name its networks.
+    pub all: Rc<Config>,
     pub under_way: Rc<UnderWay>,
     /// Why its image could not be got.
     pub no_image: Option<String>,
@@ -126,8 +129,20 @@ pub type RestartCache = Rc<tokio::sync::Mutex<Kept>>;
 pub struct Kept {
     /// Of `linux.resources` of the groups that the life before has left; none: whatever is there is not to be used.
     groups: Option<Digest>,
-    /// Of what stands in the bundle's config.json.
-    spec: Option<Digest>,
+    /// What the life before was made from.
+    earlier: Option<Earlier>,
+    /// Plugins' `detach` of the life before goes on: they do not see the next one before it is over.
+    detach: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Kept {
+    async fn detached(&mut self) {
+        if let Some(detach) = &mut self.detach {
+            // What went wrong was said there.
+            let _ = detach.await;
+        }
+        self.detach = None;
+    }
 }
 
 /// Plugins' `create`, bundle, launch up to OCI state created with `attach` on the way.
@@ -157,45 +172,35 @@ async fn pre_start(context: &Context, wanted: &Wanted) -> Result<(), Problem> {
 
 async fn create_with(
     context: &Rc<Context>,
-    wanted: Wanted,
+    mut wanted: Wanted,
     kept: &mut Kept,
 ) -> Result<Box<Created>, Problem> {
-    let Wanted { config, generation, ctx, networks, under_way, joined, stdio, .. } = wanted;
-    let (joined, stdio) = (joined.map_err(Problem::Io)?, stdio.map_err(Problem::Io)?);
-    let launcher = context.launchers.take(&under_way).await?;
-    let Prepared { mut spec, network_files, image } =
-        build(context, &config, &joined, &launcher, &under_way).await?;
-    under_way.now("the plugins' create");
-    let table = service_table(&config, networks, network_files);
-    let made = context.plugins.create(&ctx, &table, needs(&config), &mut spec).await.map_err(of_plugin)?;
-    for (plugin, message) in &made.messages {
+    let joined = std::mem::replace(&mut wanted.joined, Ok(Vec::new())).map_err(Problem::Io)?;
+    let stdio = std::mem::replace(&mut wanted.stdio, Ok(Vec::new())).map_err(Problem::Io)?;
+    let Wanted { config, under_way, ctx, .. } = &wanted;
+    let launcher = context.launchers.take(under_way).await?;
+    let maker = Maker { context, wanted: &wanted, joined: &joined, stdio, launcher: &launcher };
+    // Taken: after a life that does not begin all is made anew.
+    let (groups, earlier) = (kept.groups.take(), kept.earlier.take());
+    let bundled = earlier.as_ref().map(|earlier| earlier.bundled);
+    let basis = maker.basis(earlier, kept).await?;
+    for (plugin, message) in &basis.created.messages {
         context.warn(&config.name, &format!("plugin {plugin}: {message}"));
     }
-    let resources = spec.pointer("/linux/resources").map(|resources| digest(&resources.to_string()));
     let killed = context.was_killed_in(&config.name);
-    let groups_are_ready = kept.groups.take().is_some_and(|left| !killed && Some(left) == resources);
-    let has_hooks = spec.get("hooks").is_some();
-    let relayed = Relayed::of(&spec, config.stdin_open);
-    let launch = Launch {
-        relayed,
-        bundled: kept.spec.take(),
-        groups_are_ready,
-        given: stdio.len(),
-        ..order(context, &config, generation, output(&config, &made), has_hooks)
-    };
-    let text = context.plugins.spec(ctx.handle).unwrap_or_else(|| spec.to_string().into());
-    drop(spec);
+    let groups_are_ready = groups.is_some_and(|left| !killed && Some(left) == basis.resources);
+    let given = maker.stdio.len();
+    let order = Launch { bundled, groups_are_ready, given, ..order(context, &wanted, &basis) };
     under_way.now("the making of its container: its root, its volumes, its mounts");
-    let others = joined.iter().map(|joined| joined.pidfd.as_fd());
-    let given: Vec<BorrowedFd<'_>> = others.chain(stdio.iter().map(AsFd::as_fd)).collect();
-    launcher.send_with(&Order::Launch(Box::new(launch)), &text, &given)?;
-    drop((text, stdio));
     let mut attached = None;
-    let launched = launched(context, &ctx, &launcher, &under_way, &mut attached).await;
-    if let Some(claimant) =
-        made.claims.get("stdio").filter(|_| launched.is_err() && attached.is_none() && has_hooks)
+    let launched = launched(&maker, order, &basis, &mut attached).await;
+    if let Some(claimant) = basis
+        .created
+        .claims
+        .get("stdio")
+        .filter(|_| launched.is_err() && attached.is_none() && basis.has_hooks)
     {
-        attach_output_of_hooks(context, &ctx, claimant).await;
+        attach_output_of_hooks(context, ctx, claimant).await;
     }
     let warnings = under_way.take_warnings();
     let Launched { process, netns, bundled } = match launched {
@@ -208,25 +213,22 @@ async fn create_with(
             return Err(problem);
         }
     };
-    *kept = Kept { groups: resources, spec: Some(bundled) };
-    if relayed != Relayed::Nothing {
-        context.relay(&config);
+    if basis.relayed != Relayed::Nothing {
+        context.relay(config);
     }
     warnings.iter().for_each(|warning| context.warn(&config.name, warning));
-    Ok(Box::new(Created { process, netns, owners: made.owners, image, gate: StartGate(launcher) }))
+    let (owners, image) = (basis.created.owners.clone(), basis.image.clone());
+    *kept = Kept { groups: basis.resources, earlier: Some(basis.kept(bundled)), detach: None };
+    Ok(Box::new(Created { process, netns, owners, image, gate: StartGate(launcher) }))
 }
 
 /// With nothing kept of the life before.
-fn order(
-    context: &Context,
-    config: &schema::Service,
-    generation: u64,
-    stdio: Output,
-    has_hooks: bool,
-) -> Launch {
+fn order(context: &Context, wanted: &Wanted, basis: &Basis) -> Launch {
+    let config = &wanted.config;
+    let stdio = output(config, &basis.created);
     Launch {
         service: config.name.clone(),
-        generation,
+        generation: wanted.generation,
         run: context.dirs.run.clone(),
         containers: context.dirs.containers(),
         io: context.dirs.io(&config.name),
@@ -234,9 +236,9 @@ fn order(
         sockets: config.sockets.iter().map(|socket| socket.listen.clone()).collect(),
         bundled: None,
         stdio,
-        relayed: Relayed::Nothing,
+        relayed: basis.relayed,
         given: 0,
-        hook_log: hook_log(context, config, stdio, has_hooks),
+        hook_log: hook_log(context, config, stdio, basis.has_hooks),
         groups_are_ready: false,
         says_on: config.says_on(),
     }
@@ -248,49 +250,6 @@ async fn attach_output_of_hooks(context: &Context, ctx: &Ctx, claimant: &str) {
     if let Err(failure) = context.plugins.attach_output(ctx, claimant, reads).await {
         context.warn(&ctx.service, &failure.to_string());
     }
-}
-
-/// The spec of a service as the config says it, from what is found in its root.
-struct Prepared {
-    spec: serde_json::Value,
-    /// Files of the root that a plugin may mount over.
-    network_files: Vec<String>,
-    image: Option<(Used, Arc<schema::Service>)>,
-}
-
-async fn build(
-    context: &Context,
-    config: &schema::Service,
-    joined: &[Joined],
-    launcher: &Launcher,
-    under_way: &UnderWay,
-) -> Result<Prepared, Problem> {
-    let look = bundle::Look::of(config, &context.dirs.run, &context.dirs.state);
-    under_way.now(format!("a look at {}", look.at().display()));
-    launcher.send(&Order::Look(look.into()), "")?;
-    let facts = match launcher.next(under_way).await? {
-        (Said::Looked(Ok(facts)), _) => *facts,
-        (Said::Looked(Err(text)), _) => return Err(Problem::Config(text)),
-        (said, _) => return Err(confused(&said)),
-    };
-    let one = |joined: &Joined| {
-        let Joined { key, pid, ref service, .. } = *joined;
-        bundle::Joined { key, pid, spec: context.spec_of(service) }
-    };
-    let joined: Vec<bundle::Joined> = joined.iter().map(one).collect();
-    let request = bundle::Request { service: config, cgroup_parent: &context.cgroup_parent, joined: &joined };
-    let built = bundle::build(&request, &facts).map_err(of_config)?;
-    for warning in &built.warnings {
-        context.warn(&config.name, warning);
-    }
-    let image = match facts.image.map(|image| image.used()) {
-        Some(used) => {
-            let led = used.leads(config).map_err(Problem::Config)?;
-            Some((used, led))
-        }
-        None => None,
-    };
-    Ok(Prepared { spec: built.spec, network_files: built.network_files, image })
 }
 
 /// Where a service's output goes.
@@ -333,23 +292,30 @@ impl From<Problem> for Failed {
 }
 
 async fn launched(
-    context: &Rc<Context>,
-    ctx: &Ctx,
-    launcher: &Launcher,
-    under_way: &UnderWay,
+    maker: &Maker<'_>,
+    order: Launch,
+    basis: &Basis,
     attached: &mut Option<Vec<Lent>>,
 ) -> Result<Launched, Failed> {
+    let Maker { context, wanted, launcher, .. } = maker;
+    let under_way = &wanted.under_way;
+    let anew = Launch { bundled: None, ..order.clone() };
+    maker.send(order, basis.spec.as_ref())?;
     loop {
         match launcher.next(under_way).await? {
-            (Said::Attach { pid, roles }, fds) => {
-                let lent = attached.insert(lend(&ctx.service, &roles, fds));
+            (Said::Unbundled, ..) if basis.spec.is_none() => {
+                let spec = maker.spec_again(basis).await?;
+                maker.send(anew.clone(), Some(&spec))?;
+            }
+            (Said::Attach { pid, roles }, _, fds) => {
+                let lent = attached.insert(lend(&wanted.ctx.service, &roles, fds));
                 under_way.now("the plugins' attach");
-                let ctx = Ctx { pid, ..ctx.clone() };
+                let ctx = Ctx { pid, ..wanted.ctx.clone() };
                 let answer = context.plugins.attach(&ctx, lent).await.map_err(|failure| failure.to_string());
                 under_way.now("the making of its container, after attach");
                 launcher.send(&Order::Attached(answer), "")?;
             }
-            (Said::Created { pid, oom_before, bundled }, _) => {
+            (Said::Created { pid, oom_before, bundled }, ..) => {
                 // One descriptor of each for us and all plugins.
                 let of = |role| attached.iter().flatten().find_map(|lent| lent.fd_of(role));
                 let pidfd =
@@ -358,12 +324,27 @@ async fn launched(
                 let process = Process { pid, pidfd, handle, oom_before, started_at };
                 return Ok(Launched { process, netns: of(Role::Netns), bundled });
             }
-            (Said::Failed(text), _) => {
+            (Said::Failed(text), ..) => {
                 let problem = Problem::parse(&text).unwrap_or(Problem::Io(text));
                 return Err(Failed { problem, goes_on: true });
             }
-            (said, _) => return Err(confused(&said).into()),
+            (said, ..) => return Err(confused(&said).into()),
         }
+    }
+}
+
+impl Maker<'_> {
+    /// Without a spec it is the bundle's.
+    fn send(&self, order: Launch, spec: Option<&serde_json::Value>) -> Result<(), Problem> {
+        let others = self.joined.iter().map(|joined| joined.pidfd.as_fd());
+        let given: Vec<BorrowedFd<'_>> = others.chain(self.stdio.iter().map(AsFd::as_fd)).collect();
+        let text = spec.map(|spec| {
+            // Plugins have seen it, so it stands there already.
+            let shown = self.context.plugins.spec(self.wanted.ctx.handle);
+            shown.unwrap_or_else(|| spec.to_string().into())
+        });
+        let order = Order::Launch(Box::new(order));
+        self.launcher.send_with(&order, text.as_deref().unwrap_or_default(), &given)
     }
 }
 
@@ -401,11 +382,11 @@ async fn start_with(
     under_way.now("the execution of its program");
     launcher.send(&Order::Start, "")?;
     match launcher.next(under_way).await? {
-        (Said::Started(started), _) => {
+        (Said::Started(started), ..) => {
             context.launchers.put(launcher);
             started.map_err(|text| Problem::parse(&text).unwrap_or(Problem::Io(text)))?;
         }
-        (said, _) => return Err(confused(&said)),
+        (said, ..) => return Err(confused(&said)),
     }
     under_way.now("the plugins' started");
     context.plugins.started(ctx).await.map_err(of_plugin)
@@ -414,23 +395,6 @@ async fn start_with(
 /// What a service cannot do without, if a plugin is installed that claims it. Output has a way of its own: into files.
 pub fn needs(service: &schema::Service) -> &'static [&'static str] {
     if service.network_mode == NetworkMode::Bridge { &["network"] } else { &[] }
-}
-
-/// What plugins see of a service: its table of config.toml, resolved, the networks it may name, and the files of its root that a plugin
-/// for networks may mount over.
-fn service_table(
-    service: &schema::Service,
-    networks: serde_json::Value,
-    network_files: Vec<String>,
-) -> serde_json::Value {
-    let mut table = serde_json::to_value(service).unwrap_or_default();
-    if let Some(table) = table.as_object_mut() {
-        table.insert("name".into(), service.name.as_str().into());
-        table.insert("network_definitions".into(), networks);
-        table.insert("network_files".into(), network_files.into());
-        table.insert("explicit".into(), service.resources.written().into());
-    }
-    table
 }
 
 /// What the main process of a life is known by at the keel.

@@ -103,7 +103,7 @@ async fn ask(launchers: &Launchers, under_way: &UnderWay, order: Order) -> Resul
             return Err(Unanswered::TooLong(under_way.doing()));
         }
         if let Ok(said) = tokio::time::timeout(left, &mut answer).await {
-            return said.map(|(said, _)| said).map_err(Unanswered::Failed);
+            return said.map(|(said, ..)| said).map_err(Unanswered::Failed);
         }
     }
 }

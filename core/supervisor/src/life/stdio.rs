@@ -4,11 +4,17 @@
 //! between, so nothing can be lost, whoever dies.
 use super::of_io;
 use super::relayed::{self, Relayed};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 use sampan_keel::{Keel, LoopKeel};
 use sampan_plan::{Plan, Spec};
 use sampan_plugin_host::{Lent, Role};
+use sampan_runtime::error::Error;
+use sampan_runtime::kernel::stdio::Null;
+use sampan_runtime::store::dir::Root;
 use sampan_service::Problem;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -33,8 +39,20 @@ pub struct Stdio {
     pub output: OwnedFd,
     pub error: OwnedFd,
     /// The read ends, for whoever claimed them.
-    pub reads: Vec<(Role, OwnedFd)>,
+    pub reads: Vec<(Role, Arc<OwnedFd>)>,
 }
+
+/// What a launching process keeps open for the next launch.
+#[derive(Debug, Default)]
+pub struct Standing {
+    root: OnceCell<Root>,
+    null: Null,
+    /// Our ends of FIFOs, by the key that the keel knows them by.
+    reads: RefCell<BTreeMap<String, Arc<OwnedFd>>>,
+}
+
+/// More ends than that are not kept open: two for each service.
+const READS_MAX: usize = 64;
 
 /// Where the streams of a service are.
 #[derive(Debug, Clone, Copy)]
@@ -46,71 +64,120 @@ pub struct Places<'a> {
     pub logs: &'a Path,
 }
 
-/// Opens the three standard descriptors; `owner` is the container's user as the host numbers it.
-pub fn open(
-    to: Output,
-    relayed: Relayed,
-    keel: &Keel,
-    places: Places<'_>,
-    owner: (u32, u32),
-) -> Result<Stdio, Problem> {
-    let log = to_the_log(to, keel, places, owner)?;
-    match relayed {
-        Relayed::Nothing if relayed::are_left(places.io) => {
-            relayed::let_go(keel, places.io, places.service);
-            Ok(log)
+impl Standing {
+    /// Where containers' state folders are: the same for all launches.
+    pub fn root(&self, containers: &Path) -> Result<&Root, Error> {
+        if self.root.get().is_none() {
+            let _ = self.root.set(Root::new(Some(containers))?.held());
         }
-        Relayed::Nothing => Ok(log),
-        Relayed::Pipes | Relayed::Terminal => relayed::between(relayed, to, keel, places, owner, log),
+        self.root.get().ok_or_else(|| Error::new("no folder of containers"))
+    }
+
+    /// Opens the three standard descriptors; `owner` is the container's user as the host numbers it.
+    pub fn open(
+        &self,
+        to: Output,
+        relayed: Relayed,
+        keel: &Keel,
+        places: Places<'_>,
+        owner: (u32, u32),
+    ) -> Result<Stdio, Problem> {
+        let log = self.to_the_log(to, keel, places, owner)?;
+        match relayed {
+            Relayed::Nothing if relayed::are_left(places.io) => {
+                relayed::let_go(keel, places.io, places.service);
+                Ok(log)
+            }
+            Relayed::Nothing => Ok(log),
+            Relayed::Pipes | Relayed::Terminal => relayed::between(relayed, to, keel, places, owner, log),
+        }
+    }
+
+    /// With nothing in between.
+    fn to_the_log(
+        &self,
+        to: Output,
+        keel: &Keel,
+        places: Places<'_>,
+        owner: (u32, u32),
+    ) -> Result<Stdio, Problem> {
+        let null = |flags| self.null.open(flags).map_err(of_io);
+        let Places { service, io, logs } = places;
+        let input = null(OFlags::RDONLY)?;
+        let (output, error, reads) = match to {
+            Output::Nowhere => (null(OFlags::WRONLY)?, null(OFlags::WRONLY)?, Vec::new()),
+            Output::Files => {
+                make_folder(logs)?;
+                (append(&logs.join("stdout.log"))?, append(&logs.join("stderr.log"))?, Vec::new())
+            }
+            Output::Plugin => {
+                let (out, out_read) = self.fifo(keel, io, service, "stdout", owner)?;
+                let (err, err_read) = self.fifo(keel, io, service, "stderr", owner)?;
+                (out, err, vec![(Role::Stdout, out_read), (Role::Stderr, err_read)])
+            }
+        };
+        Ok(Stdio { input, output, error, reads })
+    }
+
+    /// A FIFO of the run folder: the container's end and ours. The container's is open for reading and writing, so that it never
+    /// meets a pipe without a reader whoever of us dies; the keel keeps ours, so that nothing that is in it is lost.
+    fn fifo(
+        &self,
+        keel: &Keel,
+        folder: &Path,
+        service: &str,
+        stream: &str,
+        owner: (u32, u32),
+    ) -> Result<(OwnedFd, Arc<OwnedFd>), Problem> {
+        let path = folder.join(stream);
+        let theirs = match open_both(&path) {
+            Ok(theirs) => theirs,
+            // Nearly always it is there.
+            Err(_) => {
+                make_folder(folder)?;
+                make_fifo(&path)?;
+                open_both(&path).map_err(opened(&path))?
+            }
+        };
+        let stat = rustix::fs::fstat(&theirs).map_err(opened(&path))?;
+        if (stat.st_uid, stat.st_gid) != owner {
+            // /dev/stdout can be opened again by the user it belongs to.
+            let (uid, gid) = (rustix::fs::Uid::from_raw(owner.0), rustix::fs::Gid::from_raw(owner.1));
+            let _ = rustix::fs::fchown(&theirs, Some(uid), Some(gid));
+        }
+        let key = key(service, stream);
+        if let Some(ours) = self.reads.borrow().get(&key).filter(|ours| is_same_file(ours, &stat)) {
+            return Ok((theirs, ours.clone()));
+        }
+        let ours = match keel.fetch(&key).map_err(of_io)? {
+            Some(ours) => ours,
+            None => open_end(keel, folder, service, stream).map_err(|unopened| match unopened {
+                Unopened::Missing => opened(&path)(Errno::NOENT),
+                Unopened::Problem(problem) => problem,
+            })?,
+        };
+        let ours = Arc::new(ours);
+        let mut reads = self.reads.borrow_mut();
+        if reads.len() >= READS_MAX {
+            reads.clear();
+        }
+        reads.insert(key, ours.clone());
+        Ok((theirs, ours))
     }
 }
 
-/// With nothing in between.
-fn to_the_log(to: Output, keel: &Keel, places: Places<'_>, owner: (u32, u32)) -> Result<Stdio, Problem> {
-    let null = |flags| sampan_runtime::kernel::stdio::null(flags).map_err(of_io);
-    let Places { service, io, logs } = places;
-    let input = null(OFlags::RDONLY)?;
-    let (output, error, reads) = match to {
-        Output::Nowhere => (null(OFlags::WRONLY)?, null(OFlags::WRONLY)?, Vec::new()),
-        Output::Files => {
-            make_folder(logs)?;
-            (append(&logs.join("stdout.log"))?, append(&logs.join("stderr.log"))?, Vec::new())
-        }
-        Output::Plugin => {
-            make_folder(io)?;
-            let (out, out_read) = fifo(keel, io, service, "stdout", owner)?;
-            let (err, err_read) = fifo(keel, io, service, "stderr", owner)?;
-            (out, err, vec![(Role::Stdout, out_read), (Role::Stderr, err_read)])
-        }
-    };
-    Ok(Stdio { input, output, error, reads })
+fn open_both(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
 }
 
-/// A FIFO of the run folder: the container's end and ours. The container's is open for reading and writing, so that it never
-/// meets a pipe without a reader whoever of us dies; the keel keeps ours, so that nothing that is in it is lost.
-fn fifo(
-    keel: &Keel,
-    folder: &Path,
-    service: &str,
-    stream: &str,
-    owner: (u32, u32),
-) -> Result<(OwnedFd, OwnedFd), Problem> {
-    let path = folder.join(stream);
-    make_fifo(&path)?;
-    let theirs = open_fifo(&path, OFlags::RDWR, Some(owner))?;
-    let ours = match keel.fetch(&key(service, stream)).map_err(of_io)? {
-        Some(ours) => ours,
-        None => open_end(keel, folder, service, stream).map_err(|unopened| match unopened {
-            Unopened::Missing => opened(&path)(rustix::io::Errno::NOENT),
-            Unopened::Problem(problem) => problem,
-        })?,
-    };
-    Ok((theirs, ours))
+/// A service that was removed and came back has other pipes.
+fn is_same_file(fd: &OwnedFd, stat: &Stat) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|own| (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino))
 }
 
 pub(super) fn make_fifo(path: &Path) -> Result<(), Problem> {
     match rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(Problem::Io(format!("cannot make {}: {error}", path.display()))),
     }
 }
@@ -126,7 +193,7 @@ pub(super) fn open_fifo(path: &Path, flags: OFlags, owner: Option<(u32, u32)>) -
     Ok(end)
 }
 
-pub(super) fn opened(path: &Path) -> impl Fn(rustix::io::Errno) -> Problem {
+pub(super) fn opened(path: &Path) -> impl Fn(Errno) -> Problem {
     move |error| Problem::Io(format!("cannot open {}: {error}", path.display()))
 }
 
@@ -179,7 +246,7 @@ fn open_end(keel: &Keel, folder: &Path, service: &str, stream: &str) -> Result<O
     let path = folder.join(stream);
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let end = rustix::fs::open(&path, flags, Mode::empty()).map_err(|error| match error {
-        rustix::io::Errno::NOENT => Unopened::Missing,
+        Errno::NOENT => Unopened::Missing,
         error => Unopened::Problem(Problem::Io(format!("cannot open {}: {error}", path.display()))),
     })?;
     keel.keep(&key(service, stream), Some(end.as_fd())).map_err(|e| Unopened::Problem(of_io(e)))?;
@@ -195,7 +262,7 @@ pub fn write_line(pipe: &OwnedFd, line: &str) -> bool {
         // Less than PIPE_BUF: all of it or nothing.
         match rustix::io::write(pipe, line.as_bytes()) {
             Ok(_) => return true,
-            Err(rustix::io::Errno::AGAIN) => std::thread::sleep(WRITE_AGAIN),
+            Err(Errno::AGAIN) => std::thread::sleep(WRITE_AGAIN),
             Err(_) => return false,
         }
     }

@@ -4,7 +4,7 @@
 //! ```text
 //!   worker:   Read ─► ◄─ Read      RunDir ─► ◄─ RunDir      Real ─► ◄─ Real
 //!             Look ─► ◄─ Looked    Launch ─► ◄─ Attach   Attached ─► ◄─ Created    Start ─► ◄─ Started
-//!                                                   or Failed                  at the end of the socket the process ends
+//!                                        or Failed, Unbundled                   at the end of the socket the process ends
 //! ```
 //! A record is the length of its head, its head as JSON, and a text that needs no escaping (the spec). One that is too long for
 //! a record of the socket travels in a memfd, as its last descriptor.
@@ -43,9 +43,10 @@ pub enum Order {
     RunDir(Files),
     /// Where these paths lead.
     Real(Vec<PathBuf>),
-    Look(Box<bundle::Look>),
-    /// The text is the spec. Descriptors: the pidfds of those whose namespaces it names by their numbers, then, where it has them,
-    /// its standard streams (`given`).
+    /// And of what was found for the life before, if that is known.
+    Look(Box<bundle::Look>, Option<Digest>),
+    /// The text is the spec; none: it is what the bundle says. Descriptors: the pidfds of those whose namespaces it names by their
+    /// numbers, then, where it has them, its standard streams (`given`).
     Launch(Box<Launch>),
     /// The answer to `Attach`; or why it must not go on.
     Attached(Result<(), String>),
@@ -53,7 +54,7 @@ pub enum Order {
 }
 
 /// A container to launch.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Launch {
     pub service: String,
     pub generation: u64,
@@ -84,7 +85,8 @@ pub enum Said {
     Read(Box<Read>),
     RunDir(PathBuf),
     Real(Vec<PathBuf>),
-    Looked(Result<Box<bundle::Facts>, String>),
+    /// Of what was found, which is the text; none: the same as for the life before.
+    Looked(Result<Digest, String>),
     /// Descriptors: what these roles are, in this order.
     Attach {
         pid: i32,
@@ -96,6 +98,8 @@ pub enum Said {
         oom_before: u64,
         bundled: Digest,
     },
+    /// Nothing was done: the bundle does not say what it did for the life before.
+    Unbundled,
     /// Nothing is left but what the state folder says. A `Problem` as text.
     Failed(String),
     Started(Result<(), String>),

@@ -54,7 +54,7 @@ impl Worker {
     }
 
     fn create(&mut self, name: &str) {
-        let networks = serde_json::to_value(&self.config.networks).unwrap_or_default();
+        let all = self.config.clone();
         let joined = self.fleet.get(name).map_or(Ok(Vec::new()), |entry| self.joined(entry.config()));
         let stdio = self.stdio_of(name);
         let Some(entry) = self.fleet.get_mut(name) else { return };
@@ -68,7 +68,7 @@ impl Worker {
         let config = entry.machine.config().shared();
         let no_image = entry.no_image.take();
         let ctx = entry.ctx();
-        let wanted = Wanted { config, generation, ctx, networks, under_way, no_image, joined, stdio };
+        let wanted = Wanted { config, generation, ctx, all, under_way, no_image, joined, stdio };
         let (context, send) = (self.context.clone(), self.send.clone());
         tokio::task::spawn_local(async move {
             let result = life::create(&context, wanted).await;

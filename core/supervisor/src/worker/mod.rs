@@ -219,23 +219,21 @@ impl Worker {
         if !self.is_ending() {
             self.boot();
         }
+        let keel = self.context.loop_keel.clone();
         let mut begun = Instant::now();
         let mut turn = Turn { first: "start", ..Turn::default() };
+        let mut watched = keel.watchdog().turn(TURN_MAX);
         loop {
-            {
-                let keel = self.context.loop_keel.clone();
-                let _turn = keel.watchdog().turn(TURN_MAX);
-                self.settle();
-                if let Some(outcome) = self.over() {
-                    return (outcome, self);
-                }
+            self.settle();
+            if let Some(outcome) = self.over() {
+                return (outcome, self);
             }
+            drop(watched);
             self.note_turn(turn, begun);
             let Some(first) = messages.recv().await else { return (Outcome::Kept, self) };
             begun = Instant::now();
             turn = Turn { first: first.kind(), messages: 1, ..Turn::default() };
-            let keel = self.context.loop_keel.clone();
-            let _turn = keel.watchdog().turn(TURN_MAX);
+            watched = keel.watchdog().turn(TURN_MAX);
             self.take(first);
             for _ in 1..MESSAGES_PER_TURN_MAX {
                 match messages.try_recv() {

@@ -35,7 +35,7 @@ impl Worker {
             data: &data,
         });
         tell(entry.config(), before, machine, &cause);
-        self.bus.publish(&transition(&written));
+        self.bus.publish(|| transition(&written));
     }
 }
 

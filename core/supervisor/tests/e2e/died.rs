@@ -1,7 +1,8 @@
 //! Worker and keel die, at any moment and both: containers run on, none is doubled, no exit status is lost or invented.
-use super::world::{LONG, Random, Small, kill};
+use super::world::{LONG, Random, Small, is_dead, kill};
 use super::{LIVE, World};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Ends by SIGUSR1 with 37 and is not started again.

@@ -14,6 +14,7 @@ macro_rules! world {
 }
 
 mod api;
+mod again;
 mod applied;
 mod apply;
 mod callers;

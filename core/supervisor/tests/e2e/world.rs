@@ -554,7 +554,7 @@ impl Random {
     }
 }
 
-fn is_dead(process: &Path) -> bool {
+pub fn is_dead(process: &Path) -> bool {
     fs::read_to_string(process.join("stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
 

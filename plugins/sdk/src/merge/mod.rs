@@ -86,6 +86,8 @@ pub struct Taken {
     /// For the user.
     pub message: String,
     pub changed: bool,
+    /// The plugin answers the same as long as the service's table is the same.
+    pub is_stable: bool,
 }
 
 /// The answers that were taken for one container.
@@ -117,7 +119,8 @@ impl Merge {
         self.owners.apply(spec, author.name, author.grants, &answer.adjust)?;
         let claims = answer.claims.into_iter().map(|claim| (claim, author.name.to_owned()));
         self.claims.extend(claims);
-        Ok(Taken { message: answer.message, changed: !answer.adjust.is_empty() })
+        let changed = !answer.adjust.is_empty();
+        Ok(Taken { message: answer.message, changed, is_stable: answer.stable })
     }
 
     fn may_claim(&self, claim: &str, author: Author<'_>) -> Result<(), Refusal> {

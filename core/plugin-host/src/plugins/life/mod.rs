@@ -10,28 +10,19 @@
 //! until the next restart. `detach` is not final while a restart is due; if none comes after all, everybody gets a final one.
 mod notify;
 mod verdict;
+mod create;
+
+pub use create::Created;
 
 use crate::call::{Message, Outcome, Plugin};
-use crate::containers::Memory;
+use crate::containers::{Document, encode};
 use crate::{Ctx, Failure, FailureKind, Lent, Plugins, Role};
 use sampan_plugin::abi;
-use sampan_plugin::merge::{Merge, Refusal};
+use sampan_plugin::merge::Refusal;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What came of `create`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Created {
-    /// Claim (`stdio`) -> plugin.
-    pub claims: BTreeMap<String, String>,
-    /// Leaf -> plugin.
-    pub owners: BTreeMap<String, String>,
-    /// Plugin and what it has to say to the user.
-    pub messages: Vec<(String, String)>,
-}
 
 /// A container that a new worker found running.
 #[derive(Clone, Debug)]
@@ -99,91 +90,6 @@ impl Plugins {
             kind: FailureKind::Waiting,
             reason,
         })
-    }
-
-    /// Before the bundle is written: plugins change `spec`. On a failure those that saw it have seen `detach` as well.
-    /// `needs`: the claims that the service cannot do without, if a plugin is here that makes them.
-    pub async fn create(
-        &self,
-        ctx: &Ctx,
-        service: &Value,
-        needs: &[&str],
-        spec: &mut Value,
-    ) -> Result<Created, Failure> {
-        if let Some(waiting) = self.waiting_for(&ctx.service, needs) {
-            return Err(waiting);
-        }
-        self.world.containers().add(ctx, "creating", service, spec, Memory::default());
-        let created = match self.merge(ctx, service, needs, spec).await {
-            Ok(created) => self.review(ctx, &created).await.map(|()| created),
-            Err(failure) => Err(failure),
-        };
-        match created {
-            Ok(created) => {
-                let mut containers = self.world.containers();
-                if let Some(container) = containers.get_mut(ctx.handle) {
-                    container.memory.claims = created.claims.clone();
-                    container.memory.owners = created.owners.clone();
-                }
-                containers.remember(ctx.handle, service);
-                Ok(created)
-            }
-            Err(failure) => {
-                self.detach(ctx, true).await;
-                Err(failure)
-            }
-        }
-    }
-
-    async fn merge(
-        &self,
-        ctx: &Ctx,
-        service: &Value,
-        needs: &[&str],
-        spec: &mut Value,
-    ) -> Result<Created, Failure> {
-        let mut created = Created::default();
-        let mut merge = Merge::new(service.get("adjust"));
-        let message = Message::of(abi::EV_CREATE, &Arc::new(ctx.clone()))
-            .body(&json!({ "service": service, "attempt": ctx.attempt }));
-        for plugin in self.up(&ctx.service) {
-            if let Some(container) = self.world.containers().get_mut(ctx.handle) {
-                container.saw.push(plugin.slot);
-            }
-            let needed = gives(&plugin.library.manifest.claims, needs);
-            let Some((answer, _)) = self.gate_of(plugin, message.clone(), needed).await? else { continue };
-            match merge.take(spec, plugin.author(), &answer) {
-                Ok(taken) => {
-                    if !taken.message.is_empty() {
-                        created.messages.push((plugin.name.clone(), taken.message));
-                    }
-                    if let Some(container) = self.world.containers().get_mut(ctx.handle)
-                        && taken.changed
-                    {
-                        container.spec = Some(spec.to_string().into());
-                    }
-                }
-                Err(refusal) => {
-                    plugin.health().figures.errors += 1;
-                    let step = Step { plugin, event: abi::EV_CREATE, needed };
-                    self.verdict(step, kind(&refusal), refusal.to_string())?;
-                }
-            }
-        }
-        created.claims.clone_from(merge.claims());
-        created.owners = merge.owners();
-        Ok(created)
-    }
-
-    /// All answers are merged: whoever looks at the result may refuse it.
-    async fn review(&self, ctx: &Ctx, created: &Created) -> Result<(), Failure> {
-        let plugins = self.up(&ctx.service).into_iter().filter(|plugin| plugin.wants(abi::EV_REVIEW));
-        let message = Message::of(abi::EV_REVIEW, &Arc::new(ctx.clone()));
-        let message = message.body(&json!({ "owners": created.owners }));
-        for plugin in plugins {
-            self.gate(plugin, message.clone()).await?;
-        }
-        Ok(())
     }
 
     /// The spec of a container as plugins see it, until its process runs.
@@ -361,7 +267,8 @@ impl Plugins {
             let mut containers = self.world.containers();
             for one in running {
                 let (memory, service) = containers.recall(&one.ctx.container_id);
-                containers.add(&one.ctx, one.state, &service, &one.spec, memory);
+                let (service, spec) = (encode(&service), one.spec.to_string().into());
+                containers.add(&one.ctx, one.state, service, Some(spec), memory);
                 containers.settle(one.ctx.handle);
                 if let Some(container) = containers.get_mut(one.ctx.handle) {
                     let covered = self.open.iter().filter(|plugin| plugin.policy.covers(&one.ctx.service));
@@ -393,7 +300,15 @@ impl Plugins {
     pub fn created(&self, handle: u64) -> Option<Created> {
         let containers = self.world.containers();
         let memory = &containers.get(handle)?.memory;
-        Some(Created { claims: memory.claims.clone(), owners: memory.owners.clone(), messages: Vec::new() })
+        let mut created = Created::default();
+        created.claims.clone_from(&memory.claims);
+        created.owners.clone_from(&memory.owners);
+        Some(created)
+    }
+
+    /// The table of a container's service, as plugins read it.
+    pub fn table(&self, handle: u64) -> Option<Document> {
+        Some(self.world.containers().get(handle)?.service.clone())
     }
 
     /// What plugins say to a service's table: plugin, JSON pointer, message.
