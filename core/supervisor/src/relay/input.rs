@@ -33,8 +33,12 @@ async fn carry(mut typed: mpsc::Receiver<Bytes>, to: OwnedFd) -> io::Result<()> 
                 Ok(count) => rest = rest.get(count..).unwrap_or_default(),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    if let Ok(ready) = tokio::time::timeout(AGAIN, to.writable()).await {
-                        ready?.clear_ready();
+                    let Ok(ready) = tokio::time::timeout(AGAIN, to.writable()).await else { continue };
+                    let mut ready = ready?;
+                    ready.clear_ready();
+                    // To tokio a hang-up is final: it stays ready, also when it is open again and full.
+                    if ready.ready().is_write_closed() {
+                        tokio::time::sleep(AGAIN).await;
                     }
                 }
                 // It has closed its input, or its terminal is hung up: then nobody reads what is typed.

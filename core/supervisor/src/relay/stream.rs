@@ -86,7 +86,7 @@ impl Stream {
     }
 
     async fn pump_to_the_end(&mut self, mut ending: watch::Receiver<bool>) -> io::Result<()> {
-        let (source, room) = self.watched()?;
+        let (mut source, room) = self.watched()?;
         loop {
             let mut ready = tokio::select! {
                 ready = source.readable() => Some(ready?),
@@ -96,12 +96,18 @@ impl Stream {
             if *ending.borrow() {
                 return Ok(());
             }
+            let was_closed = ready.as_ref().is_some_and(|ready| ready.ready().is_read_closed());
             if let Some(ready) = &mut ready {
                 ready.clear_ready();
             }
             if hung_up {
                 // It may be opened again, of which the kernel says nothing.
                 let _ = tokio::time::timeout(AGAIN, ending.changed()).await;
+            }
+            if was_closed {
+                // To tokio a hang-up is final: it would be ready for ever, also when it is open again.
+                source = self.watched()?.0;
+                tokio::task::yield_now().await;
             }
         }
     }

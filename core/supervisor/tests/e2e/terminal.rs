@@ -195,6 +195,29 @@ fn a_terminal_that_everybody_has_left_is_heard_when_it_is_opened_again() {
 }
 
 #[test]
+fn a_terminal_that_is_opened_again_and_stays_open_keeps_nobody_busy() {
+    let script = "(sleep 1; exec 3<>/dev/console; echo two >&3; exec sleep 100000) </dev/null >/dev/null 2>&1 & \
+        exec sleep 100000 <&- >&- 2>&-";
+    let toml = format!(
+        "[services.a]\ntty = true\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nstop_signal = \"SIGKILL\"\n"
+    );
+    let Some(mut world) = with_plugin(&toml) else { return };
+    world.start();
+    world.until("its line is there", |world| log(world, "a") == "two<CR>\n");
+    let worker = world.worker().unwrap();
+    // utime and stime, proc_pid_stat(5), in hundredths of a second.
+    let busy = || -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
+        let fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
+        fields.map(|field| field.parse::<u64>().unwrap()).sum()
+    };
+    let before = busy();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let more = busy() - before;
+    assert!(more < 50, "{more}");
+}
+
+#[test]
 fn a_terminal_outlives_a_sampand_that_leaves_its_services_running() {
     let script = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done";
     let toml = format!(
