@@ -88,7 +88,7 @@ fn stats_are_read_when_asked_for() {
     let rig = rig();
     let ask = |request| rig.fire(Event::new(abi::EV_CONTROL).body(request));
     rig.fire(Event::new(abi::EV_CREATE).of("web").body(json!({"service": {}}))).unwrap();
-    rig.fire(Event::new(abi::EV_STARTED).of("web").pid(pid)).unwrap();
+    rig.fire(Event::new(abi::EV_ATTACH).of("web").pid(pid)).unwrap();
     let all = ask(json!({"verb": "stats"})).unwrap().json;
     assert_eq!(all["web"]["pids"], json!(1), "{all}");
     let none = ask(json!({"verb": "stats", "services": ["db-*"]})).unwrap().json;
@@ -118,7 +118,7 @@ fn where_metrics_are_measured_the_last_figures_are_those_of_the_exit() {
     let pid = i32::try_from(service.child.id()).unwrap();
     let rig = Rig::new::<Cgroups>(json!({"metrics_every_s": 3600})).unwrap();
     rig.fire(Event::new(abi::EV_CREATE).of("web").body(json!({"service": {}}))).unwrap();
-    rig.fire(Event::new(abi::EV_STARTED).of("web").pid(pid)).unwrap();
+    rig.fire(Event::new(abi::EV_ATTACH).of("web").pid(pid)).unwrap();
     rig.fire(Event::new(abi::EV_EXIT).of("web").pid(pid)).unwrap();
     assert_eq!(rig.metric("pids"), Some(1.0));
 }

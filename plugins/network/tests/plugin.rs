@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use network::Network;
+use nix::sched::{CloneFlags, unshare};
 use sampan_plugin::abi;
 use sampan_plugin::testing::{Event, Rig};
 use sampan_plugin::types::Role;
@@ -96,10 +97,12 @@ fn a_host_that_gives_no_more_time_refuses_nobody_his_network() {
 #[test]
 fn what_the_kernel_lacks_keeps_no_other_service_waiting() {
     on_a_fresh_host(|| {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        run("mount --make-rprivate /");
         let rig = Rig::new::<Network>(json!({})).unwrap();
         create(&rig, "web", web()).unwrap();
-        // In the place of the bridge: of what cannot be one the kernel says what it says where it lacks bridges.
-        run("ip link del sp-default && ip link add sp-default group 7267 type veth peer name none");
+        // Of a setting that is not there the kernel says what it says where a module is not.
+        run("ip link del sp-default && mount -t tmpfs none /proc/sys");
         let ns = Namespace::new();
         let event = Event::new(abi::EV_ATTACH).of("web").fd(Role::Netns, ns.netns.try_clone().unwrap());
         let begun = Instant::now();
@@ -110,7 +113,7 @@ fn what_the_kernel_lacks_keeps_no_other_service_waiting() {
         assert!(status(&rig)["services"]["web"].is_object());
         assert!(begun.elapsed() < Duration::from_secs(5) && !web.is_done());
         assert_eq!(rig.extended(), extended, "who has no bridge needs no module");
-        run("ip link del sp-default");
+        run("umount /proc/sys");
         web.wait().unwrap();
         ns.serve_tcp(80);
         assert!(call("127.0.0.1:8080").is_some());
