@@ -29,7 +29,12 @@ static SIGNAL: AtomicI32 = AtomicI32::new(0);
 pub fn run(ask: &Ask<'_>, with: &args::Run) -> Result<u8, Error> {
     let ran = match with.detach {
         true => detached(ask, with),
-        false => foreground(ask, with),
+        false => {
+            let ran = foreground(ask, with);
+            // Also where sampand's answer broke off: nobody else puts our terminal back.
+            terminal::leave();
+            ran
+        }
     };
     ran.or_else(|error| match error {
         // The reader of our output has gone.
