@@ -143,15 +143,19 @@ fn made_in_newest<'a>(c: &Context<'a>, path: &'a [u8], dir: bool) -> Option<Plac
 
 /// Attaches a tree at its place, which is at `path`.
 fn attach<'a>(c: &mut Context<'a>, tree: Fd, at: Place<'a>, path: &'a [u8]) -> Result<()> {
-    match at {
-        Place::NewIn(dir, name) => sys::attach_in(tree, dir, name)?,
+    let is_looked_up = match at {
+        Place::NewIn(dir, name) => {
+            sys::attach_in(tree, dir, name)?;
+            false
+        }
         Place::Found(fd) | Place::New(fd) => {
             sys::attach(tree, fd)?;
             sys::close(fd);
+            true
         }
-    }
-    // What is mounted anywhere but below it may be in its way.
-    if let Some(newest) = c.newest.filter(|newest| newest.below(path).is_none()) {
+    };
+    // What is mounted anywhere but below it may be in its way; and a path below it may lead elsewhere, by a link in what is mounted there.
+    if let Some(newest) = c.newest.filter(|newest| is_looked_up || newest.below(path).is_none()) {
         if c.dev != Some(newest.tree) {
             sys::close(newest.tree);
         }

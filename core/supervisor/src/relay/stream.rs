@@ -156,11 +156,17 @@ impl Stream {
         if let Sink::File(file) = &self.ends.sink {
             let file = file.clone();
             let bytes = self.peek()?;
+            if bytes.is_empty() {
+                return Ok(Turn::Empty);
+            }
             self.clients.show(self.ends.stream, Bytes::copy_from_slice(&bytes));
             return Ok(Turn::Write(bytes, file));
         }
         if self.shown == 0 && !self.clients.is_empty() {
             let bytes = self.peek()?;
+            if bytes.is_empty() {
+                return Ok(Turn::Empty);
+            }
             self.shown = bytes.len();
             self.clients.show(self.ends.stream, bytes.into());
         }
@@ -185,7 +191,11 @@ impl Stream {
             Some(scratch) => scratch,
             none => none.insert(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?),
         };
-        let count = tee(&self.ends.staged, &*write, CHUNK_BYTES, SpliceFlags::NONBLOCK)?;
+        let count = match tee(&self.ends.staged, &*write, CHUNK_BYTES, SpliceFlags::NONBLOCK) {
+            // A service may read what it has written itself: its standard output is open for both.
+            Err(Errno::AGAIN) => 0,
+            count => count?,
+        };
         let mut bytes = vec![0; count];
         let mut from = 0;
         while let Some(rest) = bytes.get_mut(from..).filter(|rest| !rest.is_empty()) {
@@ -215,7 +225,10 @@ impl Stream {
     fn take_away(&self, count: usize) -> io::Result<()> {
         let mut left = count;
         while left > 0 {
-            left -= splice(&self.ends.staged, None, &self.null, None, left, SpliceFlags::NONBLOCK)?.min(left);
+            match splice(&self.ends.staged, None, &self.null, None, left, SpliceFlags::NONBLOCK) {
+                Err(Errno::AGAIN) => break,
+                taken => left -= taken?.min(left),
+            }
         }
         Ok(())
     }
