@@ -165,6 +165,14 @@ fn what_never_ran_has_no_last_exit() {
         told(&mut story)
     };
     assert_eq!((adopted(true), adopted(false)), (Some(Exit::code(5)), None));
+    // The worker died after it had seen the end, and before the answer of the launch.
+    let seen_before = |started| {
+        let mut story = begun();
+        let found = Found::Exited { exit: Exit::code(6), started, empty: true };
+        story.life(Life::Created).life(exited(6)).life(Life::Adopted(found));
+        told(&mut story)
+    };
+    assert_eq!((seen_before(true), seen_before(false)), (Some(Exit::code(6)), None));
 }
 
 #[test]

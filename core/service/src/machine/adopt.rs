@@ -7,7 +7,7 @@ use crate::event::Found;
 use crate::exit::Exit;
 use crate::sabotage::{Invariant, broken};
 use crate::service::{HasPolicy, Job, Wanted};
-use crate::state::{End, Phase, Rest, State};
+use crate::state::{CleanupPhase, End, Phase, Rest, State};
 
 impl<C: HasPolicy> Turn<'_, C> {
     /// The record is compared with what is there. Every intent on record is carried out again: the worker may have died
@@ -61,8 +61,12 @@ impl<C: HasPolicy> Turn<'_, C> {
                 Phase::Killed { .. } => self.kill_again(),
             },
             State::Stopping { .. } => self.exited(exit_of(found), empty),
-            State::Lingering { end, .. } => {
-                let end = end.clone();
+            State::Lingering { end, remains, .. } => {
+                let (end, remains) = (end.clone(), *remains);
+                // Its end was seen before the answer of its launch, which died with the worker: what is found says whether it ran.
+                if let CleanupPhase::Answer { exit, .. } = remains {
+                    self.tell(exit);
+                }
                 self.leave(end, empty);
             }
         }

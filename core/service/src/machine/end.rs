@@ -47,7 +47,7 @@ impl<C: HasPolicy> Turn<'_, C> {
         }
     }
 
-    fn tell(&mut self, exit: Exit) {
+    pub(super) fn tell(&mut self, exit: Exit) {
         if self.service.facts.ran == self.service.facts.generation {
             self.service.facts.last_exit = Some(exit);
         }
