@@ -8,7 +8,6 @@ pub mod config;
 pub mod policy;
 pub mod usage;
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -27,19 +26,7 @@ pub struct Cgroups {
 
 struct Service {
     name: String,
-    pid: i32,
-    /// Once somebody has asked for figures.
-    groups: OnceCell<Option<Groups>>,
-}
-
-impl Service {
-    fn new(name: &str, pid: i32) -> Service {
-        Service { name: name.to_owned(), pid, groups: OnceCell::new() }
-    }
-
-    fn groups(&self) -> Option<&Groups> {
-        self.groups.get_or_init(|| Groups::of(self.pid)).as_ref()
-    }
+    groups: Groups,
 }
 
 struct Metrics {
@@ -58,12 +45,19 @@ impl Cgroups {
         self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Looked for once, as long as the number cannot be another process's. At `attach` it is also before anything of the container's
+    /// runs, which may leave for a group below.
+    fn note(&self, container: Container, name: &str, pid: i32) {
+        if let Some(groups) = Groups::of(pid) {
+            self.running().insert(container, Service { name: name.to_owned(), groups });
+        }
+    }
+
     /// By service; all of them if none is named.
     fn stats(&self, only: Option<&[String]>) -> BTreeMap<String, Usage> {
         let running = self.running();
         let asked = |s: &&Service| only.is_none_or(|names| names.iter().any(|n| policy::fits(n, &s.name)));
-        let figures = |s: &Service| Some((s.name.clone(), s.groups()?.read()));
-        running.values().filter(asked).filter_map(figures).collect()
+        running.values().filter(asked).map(|s| (s.name.clone(), s.groups.read())).collect()
     }
 
     fn measure(&self, container: Container, groups: &Groups) {
@@ -113,7 +107,7 @@ impl Plugin for Cgroups {
     async fn synchronize(&self, _: &Cx, all: Synchronize) -> Result<()> {
         self.running().retain(|container, _| all.containers.iter().any(|c| c.handle == *container));
         for container in all.containers {
-            self.running().insert(container.handle, Service::new(&container.service, container.pid));
+            self.note(container.handle, &container.service, container.pid);
         }
         Ok(())
     }
@@ -123,12 +117,7 @@ impl Plugin for Cgroups {
     }
 
     async fn attach(&self, cx: &Cx, _: Attach) -> Result<()> {
-        let service = Service::new(cx.service(), cx.pid());
-        // A start waits for this, so groups are looked for only if they are measured at the exit: then it is too late.
-        if self.config.metrics_every_s > 0 {
-            service.groups();
-        }
-        self.running().insert(cx.container(), service);
+        self.note(cx.container(), cx.service(), cx.pid());
         Ok(())
     }
 
@@ -143,7 +132,7 @@ impl Plugin for Cgroups {
             return Ok(());
         }
         // The last figures: the group is still there.
-        let last = self.running().get(&cx.container()).and_then(|s| s.groups().cloned());
+        let last = self.running().get(&cx.container()).map(|s| s.groups.clone());
         if let Some(groups) = last {
             self.measure(cx.container(), &groups);
         }
@@ -157,7 +146,7 @@ impl Plugin for Cgroups {
 
     async fn timer(&self, _: &Cx, _: Timer) -> Result<()> {
         let all: Vec<(Container, Groups)> =
-            self.running().iter().filter_map(|(c, s)| Some((*c, s.groups()?.clone()))).collect();
+            self.running().iter().map(|(c, s)| (*c, s.groups.clone())).collect();
         for (container, groups) in all {
             self.measure(container, &groups);
         }

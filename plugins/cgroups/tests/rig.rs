@@ -122,3 +122,25 @@ fn where_metrics_are_measured_the_last_figures_are_those_of_the_exit() {
     rig.fire(Event::new(abi::EV_EXIT).of("web").pid(pid)).unwrap();
     assert_eq!(rig.metric("pids"), Some(1.0));
 }
+
+/// Its first process may leave for a group below, and after its end its number is anybody's.
+#[test]
+fn figures_are_of_the_groups_that_a_container_was_made_in() {
+    let (Some(mut service), Some(stranger)) = (Service::new(), Service::new()) else { return };
+    let pid = i32::try_from(service.child.id()).unwrap();
+    let rig = rig();
+    rig.fire(Event::new(abi::EV_CREATE).of("web").body(json!({"service": {}}))).unwrap();
+    rig.fire(Event::new(abi::EV_ATTACH).of("web").pid(pid)).unwrap();
+    // The process is in another group, as one would be that has its number.
+    for group in &stranger.groups {
+        fs::write(group.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+    let ask = || rig.fire(Event::new(abi::EV_CONTROL).body(json!({"verb": "stats"}))).unwrap().json;
+    assert_eq!(ask()["web"]["pids"], json!(0), "{}", ask());
+    service.child.kill().unwrap();
+    service.child.wait().unwrap();
+    rig.fire(Event::new(abi::EV_EXIT).of("web").pid(pid)).unwrap();
+    assert_eq!(ask()["web"]["pids"], json!(0));
+    rig.fire(Event::new(abi::EV_DETACH).of("web").body(json!({"final": false}))).unwrap();
+    assert_eq!(ask(), json!({}));
+}
