@@ -11,7 +11,7 @@ use logging::segments::Number;
 use logging::spool::{Gap, Spool, Transfer};
 use proptest::prelude::*;
 
-use crate::world::{Folder, written};
+use crate::world::{Fifo, Folder, written};
 
 fn buffer(bytes: u64, drops: Drops) -> Buffer {
     Buffer { bytes, drops }
@@ -322,4 +322,26 @@ fn another_file_is_no_ring() {
         let error = Ring::adopt(fd).err().unwrap().to_string();
         assert_eq!(error, "what was kept is no ring of this version");
     }
+}
+
+#[test]
+fn a_ring_is_read_to_its_end_however_small_its_pieces_are() {
+    const PIECES: usize = 70_000;
+    let dir = Folder::new();
+    let ring = Arc::new(Ring::create(buffer(16 << 20, Drops::Oldest)).unwrap());
+    let fifos = [Fifo::new(&dir.0, "out"), Fifo::new(&dir.0, "err")];
+    let pipes = [fifos[0].read_end(), fifos[1].read_end()];
+    // Those of one stream behind each other would be one piece.
+    for n in (0..PIECES).map(|n| n % 2) {
+        (&fifos[n].container).write_all(b"x\n").unwrap();
+        assert_eq!(ring.fill(n, pipes[n].as_fd()).unwrap(), 2);
+    }
+    let rings = [("web".to_owned(), ring.clone())].into();
+    let logs = dir.0.join("logs");
+    let engine =
+        Engine::go_on(logs.clone(), Spool::create().unwrap(), rings, Box::new(|_, _, _| ())).unwrap();
+    engine.retain(Vec::new()).blocking_recv().unwrap();
+    assert!(ring.is_empty());
+    let written = ["stdout", "stderr"].map(|stream| written(&logs, "web", stream).len());
+    assert_eq!(written, [PIECES; 2]);
 }

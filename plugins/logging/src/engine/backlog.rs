@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use rustix::event::epoll;
 
-use super::life::set_nonblocking;
+use super::life::{READS_PER_DRAIN, set_nonblocking};
 use super::service::Service;
 use super::thread::LogThread;
 use crate::ring::Ring;
 use crate::spool::{Gap, READ_BYTES_MAX, Transfer};
 
-/// What is read of a ring until a detach gives up on a writer that never stops.
-const READS_PER_DRAIN: usize = 1 << 16;
+/// Each stream may have a count of what is missing without bytes behind it; what gives more of them gets nowhere.
+const READS_OF_NOTHING: usize = 2;
 
 pub(super) struct Backlog {
     pub ring: Arc<Ring>,
@@ -91,11 +91,14 @@ impl LogThread {
         Some(taken)
     }
 
-    /// Until the ring and the pipes behind it are empty: what is in the ring first, so that nothing is dropped that can be written.
+    /// Until the ring and the pipes behind it are empty: what is in the ring first, so that nothing is dropped that can be written. All of
+    /// the ring, which nobody else fills any more; of a pipe whose writer never stops as much as without a ring.
     pub(super) fn drain_ring(&mut self, key: u64) {
         (0..2).for_each(|n| self.reader.remove(key << 1 | n));
-        for _ in 0..READS_PER_DRAIN {
-            if self.read_ring(key).is_some() {
+        let (mut fills, mut of_nothing) = (0, 0);
+        while of_nothing <= READS_OF_NOTHING {
+            if let Some(taken) = self.read_ring(key) {
+                of_nothing = if taken == 0 { of_nothing + 1 } else { 0 };
                 continue;
             }
             let Some(service) = self.services.get(&key).filter(|service| !service.is_blocked) else { return };
@@ -104,9 +107,10 @@ impl LogThread {
                 let pipe = service.streams[n].pipe.as_ref()?;
                 backlog.ring.fill(n, pipe.as_fd()).ok().filter(|taken| *taken > 0)
             };
-            if [0, 1].map(fill).iter().all(Option::is_none) {
+            if fills == READS_PER_DRAIN || [0, 1].map(fill).iter().all(Option::is_none) {
                 return;
             }
+            (fills, of_nothing) = (fills + 1, 0);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::config::{Driver, OnFull, Settings};
 use crate::segments::{Segments, list};
 
 /// Reads of one pipe until a detach gives up on a writer that never stops: 64 MiB.
-const READS_PER_DRAIN: usize = 1024;
+pub(super) const READS_PER_DRAIN: usize = 1024;
 
 impl LogThread {
     pub(super) fn handle(&mut self, command: Command) {

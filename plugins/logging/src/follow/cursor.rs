@@ -151,7 +151,8 @@ impl Cursor {
         }
         let all = list(&self.dir).ok()?;
         let Some((number, driver)) = all.iter().copied().find(|(number, _)| *number > here) else {
-            return Some((self.replacement(&all, &ours).filter(|_| is_gone)?, Gap::Unknown));
+            let replacement = is_gone.then(|| self.replacement(&all, &ours)).flatten()?;
+            return Some((replacement, Gap::Unknown));
         };
         let place = Place::open(&self.dir, number, driver, 0).ok()?;
         let gap = match self.removed.between(&self.dir, here.0, number.0) {
