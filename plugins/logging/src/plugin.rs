@@ -285,7 +285,8 @@ impl Plugin for Logging {
             Some(engine) => engine.detach(cx.service()).await?,
             None => return Ok(()),
         }
-        self.drop_rings(cx.host(), |service| service == cx.service());
+        // Also of those whose detach was given up while the disk or the journal was slow.
+        self.drop_rings(cx.host(), |service| service == cx.service() || !self.pipes().contains_key(service));
         Ok(())
     }
 

@@ -87,9 +87,9 @@ impl Numbers {
 }
 
 /// An ext4 of its own, in a mount namespace of one thread, where writing waits while it is frozen.
-struct Disk {
-    mount: PathBuf,
-    folder: Folder,
+pub struct Disk {
+    pub mount: PathBuf,
+    pub folder: Folder,
 }
 
 /// Written or counted as dropped.
@@ -113,7 +113,7 @@ impl Disk {
         Disk { mount, folder }
     }
 
-    fn freeze(&self) {
+    pub fn freeze(&self) {
         run("fsfreeze", &["-f".as_ref(), self.mount.as_os_str()]);
     }
 
@@ -125,7 +125,7 @@ impl Disk {
         hog
     }
 
-    fn thaw(&self) {
+    pub fn thaw(&self) {
         run("fsfreeze", &["-u".as_ref(), self.mount.as_os_str()]);
     }
 }
@@ -138,7 +138,7 @@ impl Drop for Disk {
     }
 }
 
-fn on_a_disk(test: impl FnOnce(&Disk) + Send + 'static) {
+pub fn on_a_disk(test: impl FnOnce(&Disk) + Send + 'static) {
     let packages = "e2fsprogs, util-linux";
     if !need::root() || !need::programs(&["mkfs.ext4", "fsfreeze", "mount"], packages) {
         return;

@@ -9,6 +9,7 @@ use sampan_plugin::testing::{Event, Rig};
 use sampan_plugin::types::Role;
 use serde_json::{Value, json};
 
+use crate::backlog::on_a_disk;
 use crate::world::{Fifo, Folder, lines, records, soon, written};
 
 fn rig(dir: &Folder) -> Rig {
@@ -241,4 +242,32 @@ fn a_buffer_is_kept_over_a_reload_and_not_longer_than_its_service() {
     let text = |stream: &str| String::from_utf8(written(&logs, "web", stream)).unwrap();
     assert_eq!(text("stdout"), "life 0\nlife 1\nthe end\n");
     assert_eq!(text("stderr"), "after a reload\nlast words\n".repeat(2));
+}
+
+#[test]
+fn a_buffer_whose_detach_was_given_up_is_not_kept_for_ever() {
+    on_a_disk(|disk| {
+        let (rig, logs) = (
+            Rig::new::<Logging>(json!({ "dir": disk.mount.join("logs") })).unwrap(),
+            disk.mount.join("logs"),
+        );
+        let pipes = ["out", "err", "out2", "err2"].map(|name| Fifo::new(&disk.folder.0, name));
+        for (service, pipes) in ["web", "db"].into_iter().zip(pipes.chunks(2)) {
+            create(&rig, service, json!({ "mode": "non-blocking" }));
+            attach(&rig, service, &pipes[0], &pipes[1]);
+        }
+        writeln!(&pipes[0].container, "one").unwrap();
+        soon("a line", Duration::from_secs(5), || records(&logs, "web").len() == 1);
+        disk.freeze();
+        writeln!(&pipes[0].container, "two").unwrap();
+        let gone = rig.start(Event::new(abi::EV_DETACH).of("web").body(json!({ "final": true }))).unwrap();
+        rig.cancel(&gone);
+        gone.wait().unwrap_err();
+        assert!(rig.kept().iter().any(|(_, key)| key == "ring/web"));
+        disk.thaw();
+        rig.fire(Event::new(abi::EV_REMOVED).of("web")).unwrap();
+        detach(&rig, "db");
+        assert_eq!(rig.kept(), [(String::new(), "spool".to_owned())]);
+        assert_eq!(written(&logs, "web", "stdout"), b"one\ntwo\n");
+    });
 }
