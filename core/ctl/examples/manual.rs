@@ -12,6 +12,9 @@ mod names;
 #[path = "../src/keys.rs"]
 mod keys;
 #[allow(dead_code)]
+#[path = "../src/format.rs"]
+mod format;
+#[allow(dead_code)]
 #[path = "../src/args.rs"]
 mod sampanctl;
 #[allow(dead_code)]
@@ -52,6 +55,7 @@ struct More {
 const SAMPANCTL: More = More {
     examples: &[
         ("sampanctl ps", "what runs, since when, and how well"),
+        ("sampanctl ps --format '{{.name}} {{.pid}}'", "for a script: the names are those of `--json`"),
         ("sampanctl why web", "why it is as it is: who or what ended it, what it waits for"),
         ("sampanctl logs -f web db", "what two services write, from now on"),
         ("sampanctl exec web sh -c 'ls /'", "a program beside the service, in its container"),

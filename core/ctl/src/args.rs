@@ -1,4 +1,5 @@
 //! What people type.
+use crate::format::Format;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,6 +22,10 @@ pub struct Args {
     /// Print JSON as sampand sends it
     #[arg(long, global = true)]
     pub json: bool,
+    /// Print what a template of Go makes of it, with the names that --json shows: '{{.name}} {{.pid}}', for lists a line each;
+    /// with `table ` before it under a head; `json` is --json
+    #[arg(long, global = true, value_name = "TEMPLATE", conflicts_with = "json", value_parser = Format::parse)]
+    pub format: Option<Format>,
     #[command(subcommand)]
     pub verb: Verb,
 }

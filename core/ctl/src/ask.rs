@@ -1,7 +1,9 @@
 //! One request to sampand, and how its reply is shown.
 use crate::args::Args;
 use crate::client::{self, Error};
+use crate::format::Format;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -20,9 +22,24 @@ impl<'a> Ask<'a> {
         &self.0.socket
     }
 
-    /// Whether replies are shown as they are.
-    pub fn wants_json(&self) -> bool {
-        self.0.json
+    /// Whether replies are shown as values, for programs.
+    pub fn wants_values(&self) -> bool {
+        self.0.json || self.0.format.is_some()
+    }
+
+    /// Prints one as it is asked for.
+    pub fn value(&self, value: &Value) -> Result<(), Error> {
+        self.shown(value, true)
+    }
+
+    /// One of many to come: JSON is in a line.
+    pub fn value_of_stream(&self, value: &Value) -> Result<(), Error> {
+        self.shown(value, false)
+    }
+
+    fn shown(&self, value: &Value, pretty: bool) -> Result<(), Error> {
+        let format = self.0.format.as_ref().unwrap_or(&Format::Json);
+        out(format.of(value, pretty).map_err(Error::Here)?.as_bytes())
     }
 
     pub fn send(&self, method: &str, path: &str, body: Option<&str>) -> Result<client::Body, Error> {
@@ -45,9 +62,12 @@ impl<'a> Ask<'a> {
     }
 
     pub fn print<T: DeserializeOwned>(&self, text: &str, print: impl Fn(&T) -> String) -> Result<T, Error> {
-        let value = parse(text)?;
-        out(if self.0.json { pretty(text) } else { print(&value) }.as_bytes())?;
-        Ok(value)
+        let reply = parse(text)?;
+        match self.wants_values() {
+            true => self.value(&parse(text)?)?,
+            false => out(print(&reply).as_bytes())?,
+        }
+        Ok(reply)
     }
 }
 
@@ -58,13 +78,6 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
 
 pub fn to_json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
-}
-
-pub fn pretty(text: &str) -> String {
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(value) => format!("{value:#}\n"),
-        Err(_) => text.to_owned(),
-    }
 }
 
 pub fn of(service: &str, verb: &str) -> String {

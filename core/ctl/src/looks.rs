@@ -14,7 +14,7 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 
 pub fn ps(ask: &Ask<'_>, quiet: bool, filters: &[String], watch: bool) -> Result<(), Error> {
     let path = format!("/v1/services{}", query("filter", filters));
-    let clear = if watch && !ask.wants_json() && io::stdout().is_terminal() { CLEAR } else { "" };
+    let clear = if watch && !ask.wants_values() && io::stdout().is_terminal() { CLEAR } else { "" };
     let names = |all: &[api::Status]| all.iter().map(|s| format!("{}\n", s.name)).collect::<String>();
     let table = |all: &[api::Status]| if quiet { names(all) } else { print::services(all) };
     loop {
@@ -39,10 +39,10 @@ pub fn port(ask: &Ask<'_>, service: &str, port: Option<&str>) -> Result<(), Erro
         let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
         return Err(Error::Here(format!("{service} publishes no port {wanted}; it publishes: {all}")));
     }
-    if ask.wants_json() {
+    if ask.wants_values() {
         let all: Vec<_> =
             shown.iter().map(|(own, host)| serde_json::json!({ "port": own, "at": host })).collect();
-        return out(format!("{:#}\n", serde_json::Value::from(all)).as_bytes());
+        return ask.value(&all.into());
     }
     let line = |(own, host): &&(&str, &str)| match wanted {
         Some(_) => format!("{host}\n"),
@@ -65,15 +65,15 @@ pub fn stats(ask: &Ask<'_>, services: &[String], once: bool) -> Result<(), Error
     let is_terminal = io::stdout().is_terminal();
     let mut before: Vec<api::Usage> = ask.get(&path)?;
     loop {
-        if ask.wants_json() {
-            out(format!("{}\n", crate::ask::to_json(&before)).as_bytes())?;
+        if ask.wants_values() {
+            ask.value_of_stream(&serde_json::json!(before))?;
             if once {
                 return Ok(());
             }
         }
         std::thread::sleep(PAUSE);
         let now: Vec<api::Usage> = ask.get(&path)?;
-        if !ask.wants_json() {
+        if !ask.wants_values() {
             let clear = if once || !is_terminal { "" } else { CLEAR };
             out(format!("{clear}{}", print::usage(&before, &now)).as_bytes())?;
         }

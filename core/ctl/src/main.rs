@@ -3,6 +3,8 @@ mod moment;
 
 mod keys;
 
+mod format;
+
 mod args;
 
 mod client;

@@ -13,9 +13,9 @@ const SOON: Duration = Duration::from_millis(500);
 /// No error is worth a word.
 pub fn print(args: &Args, kind: Kind) {
     let (send, found) = mpsc::channel();
-    let (socket, json) = (args.socket.clone(), args.json);
+    let socket = args.socket.clone();
     std::thread::spawn(move || {
-        let names = of_kind(&socket, json, kind);
+        let names = of_kind(&socket, kind);
         let _ = send.send(names);
     });
     if let Ok(Ok(names)) = found.recv_timeout(SOON) {
@@ -23,8 +23,9 @@ pub fn print(args: &Args, kind: Kind) {
     }
 }
 
-fn of_kind(socket: &Path, json: bool, kind: Kind) -> Result<Vec<String>, Error> {
-    let args = Args { socket: socket.to_owned(), json, verb: crate::args::Verb::Version };
+fn of_kind(socket: &Path, kind: Kind) -> Result<Vec<String>, Error> {
+    let args =
+        Args { socket: socket.to_owned(), json: false, format: None, verb: crate::args::Verb::Version };
     let ask = Ask::new(&args);
     Ok(match kind {
         Kind::Services | Kind::All => {

@@ -1,4 +1,5 @@
 //! Replies as people read them: tables that fit the terminal, one line a transition.
+use crate::format::printable;
 use sampan_api::{
     Applied, Inspect, Loop, Needs, Network, PluginStatus, Process, Secret, Status, Transition, Turn, Usage,
     Version, Volume, Why,
@@ -259,11 +260,6 @@ pub fn processes(all: &[Process]) -> String {
         &["PID", "PARENT", "USER", "STATE", "CPU", "RSS", "COMMAND"],
         &all.iter().map(row).collect::<Vec<_>>(),
     )
-}
-
-/// A program may call itself anything.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn seconds(ms: u64) -> String {

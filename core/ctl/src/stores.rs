@@ -1,6 +1,6 @@
 //! What services share: volumes, secrets, networks.
 use crate::args::{NetworkVerb, SecretVerb, VolumeVerb};
-use crate::ask::{Ask, DONE, FAILED, complain, out, pretty};
+use crate::ask::{Ask, DONE, FAILED, complain, out};
 use crate::client::{self, Error};
 use crate::print;
 use sampan_api as api;
@@ -14,7 +14,7 @@ pub fn volume(ask: &Ask<'_>, verb: &VolumeVerb) -> Result<u8, Error> {
         VolumeVerb::Ls => {
             let all: Vec<api::Volume> = ask.get("/v1/volumes")?;
             let sizes: Vec<Option<u64>> = all.iter().map(|volume| size(Path::new(&volume.path))).collect();
-            if !ask.wants_json() {
+            if !ask.wants_values() {
                 out(print::volumes(&all, &sizes).as_bytes())?;
                 return Ok(DONE);
             }
@@ -24,7 +24,7 @@ pub fn volume(ask: &Ask<'_>, verb: &VolumeVerb) -> Result<u8, Error> {
                 value
             };
             let all: Vec<_> = all.iter().zip(&sizes).map(with_size).collect();
-            out(format!("{:#}\n", serde_json::Value::from(all)).as_bytes())?;
+            ask.value(&all.into())?;
             Ok(DONE)
         }
         VolumeVerb::Rm { volumes } => {
@@ -88,7 +88,7 @@ pub fn network(ask: &Ask<'_>, verb: &NetworkVerb) -> Result<(), Error> {
         NetworkVerb::Inspect { networks } => {
             for name in networks {
                 let path = format!("/v1/networks/{}", client::quoted(name));
-                out(pretty(&client::text(&mut ask.send("GET", &path, None)?)?).as_bytes())?;
+                ask.value(&ask.get(&path)?)?;
             }
             Ok(())
         }

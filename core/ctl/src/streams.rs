@@ -46,14 +46,14 @@ impl<'a> Logs<'a> {
             query.extend(tail.map(|lines| format!("tail={lines}")));
             let body = ask.send("GET", &format!("/v1/logs?{}", query.join("&")), None)?;
             shown.begin_anew();
-            self.lines(body, &mut shown, ask.wants_json())
+            self.lines(ask, body, &mut shown)
         };
         if self.follow { follow::over_deaths(stream) } else { stream(false) }
     }
 
     /// `SERVICE TIME STREAM F|P TEXT` -> what was asked to be seen of it. stdout and stderr stay apart, and a text comes out byte
     /// by byte as it went in; JSON knows no bytes, so there what is no UTF-8 is replaced.
-    fn lines(&self, body: client::Body, seen: &mut Shown, json: bool) -> Result<(), Error> {
+    fn lines(&self, ask: &Ask<'_>, body: client::Body, seen: &mut Shown) -> Result<(), Error> {
         let mut reader = BufReader::new(body);
         let mut line = Vec::new();
         loop {
@@ -77,13 +77,13 @@ impl<'a> Logs<'a> {
                 continue;
             }
             let partial = *tag == b"P";
-            if json {
+            if ask.wants_values() {
                 let [service, stream, text] =
                     [service, stream, text].map(|field| String::from_utf8_lossy(field));
                 let value = serde_json::json!({
                     "service": service, "time": time, "stream": stream, "partial": partial, "text": text,
                 });
-                out(format!("{value}\n").as_bytes())?;
+                ask.value_of_stream(&value)?;
                 continue;
             }
             let mut shown = Vec::with_capacity(line.len());
@@ -117,12 +117,17 @@ pub fn show_events(ask: &Ask<'_>, follow: bool, since: Option<&Since>) -> Result
     let mut stream = |_| {
         let since = next.map(|seq| format!("&since={seq}")).unwrap_or_default();
         let body = ask.send("GET", &format!("/v1/events?follow={follow}{since}"), None)?;
-        events(body, &mut next, from, ask.wants_json())
+        events(ask, body, &mut next, from)
     };
     if follow { follow::over_deaths(stream) } else { stream(false) }
 }
 
-fn events(body: client::Body, next: &mut Option<u64>, from: Option<&str>, json: bool) -> Result<(), Error> {
+fn events(
+    ask: &Ask<'_>,
+    body: client::Body,
+    next: &mut Option<u64>,
+    from: Option<&str>,
+) -> Result<(), Error> {
     for line in BufReader::new(body).lines() {
         let line = line?;
         let transition = serde_json::from_str::<api::Transition>(&line);
@@ -133,8 +138,9 @@ fn events(body: client::Body, next: &mut Option<u64>, from: Option<&str>, json: 
             }
         }
         match transition {
-            Ok(transition) if !json => out(print::transition(&transition).as_bytes())?,
-            _ => out(format!("{line}\n").as_bytes())?,
+            Ok(transition) if !ask.wants_values() => out(print::transition(&transition).as_bytes())?,
+            Ok(_) => ask.value_of_stream(&serde_json::from_str(&line).unwrap_or_default())?,
+            Err(_) => out(format!("{line}\n").as_bytes())?,
         }
     }
     Ok(())

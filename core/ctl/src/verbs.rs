@@ -1,9 +1,10 @@
 //! What each verb asks for, and its exit code.
 use crate::args::{self, Args, PluginVerb, Verb};
-use crate::ask::{Ask, DONE, FAILED, complain, of, out, pass_on, pretty, to_json};
+use crate::ask::{Ask, DONE, FAILED, complain, of, out, pass_on, to_json};
 use crate::attach;
 use crate::client::{self, Error};
 use crate::copy;
+use crate::format;
 use crate::looks;
 use crate::names;
 use crate::one_off;
@@ -13,7 +14,7 @@ use crate::stores;
 use crate::streams::{Logs, show_events};
 use crate::waits;
 use sampan_api as api;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         Verb::Inspect { services } => {
             for service in services {
                 let path = of(service, "");
-                out(pretty(&client::text(&mut ask.send("GET", &path, None)?)?).as_bytes())?;
+                ask.value(&ask.get(&path)?)?;
             }
         }
         Verb::Port { service, port } => looks::port(ask, service, port.as_deref())?,
@@ -77,7 +78,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         Verb::Volume(verb) => return stores::volume(ask, verb),
         Verb::Secret(verb) => stores::secret(ask, verb)?,
         Verb::Network(verb) => stores::network(ask, verb)?,
-        Verb::Image { args } => return become_program("sampan-image", |program| program.args(args)),
+        Verb::Image { args: with } => return image(args, with),
         Verb::Names { kind } => names::print(args, *kind),
         Verb::Version => drop(ask.show("GET", "/v1/version", None, print::version)?),
     }
@@ -180,7 +181,10 @@ fn command(ask: &Ask<'_>, services: &[String], verb: &str, body: &str) -> Result
 
 fn config(ask: &Ask<'_>, service: Option<&str>) -> Result<(), Error> {
     let service = service.map(|name| format!("&service={}", client::quoted(name))).unwrap_or_default();
-    let path = format!("/v1/config?json={}{service}", ask.wants_json());
+    if ask.wants_values() {
+        return ask.value(&ask.get(&format!("/v1/config?json=true{service}"))?);
+    }
+    let path = format!("/v1/config?json=false{service}");
     out(client::text(&mut ask.send("GET", &path, None)?)?.as_bytes())
 }
 
@@ -276,7 +280,7 @@ fn tell(
 }
 
 fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
-    if services.is_empty() && !ask.wants_json() {
+    if services.is_empty() && !ask.wants_values() {
         out(print::turns(&ask.get("/v1/loop")?).as_bytes())?;
     }
     let all: Vec<api::Status> = ask.get("/v1/services")?;
@@ -286,13 +290,13 @@ fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
     for name in names {
         let inspect: api::Inspect = ask.get(&of(&name, ""))?;
         let why: api::Why = ask.get(&of(&name, "/why"))?;
-        if ask.wants_json() {
+        if ask.wants_values() {
             values.push(serde_json::json!({ "service": inspect, "why": why }));
         } else {
             out(print::status(&inspect, &why).as_bytes())?;
         }
     }
-    if ask.wants_json() { out(format!("{:#}\n", serde_json::Value::from(values)).as_bytes()) } else { Ok(()) }
+    if ask.wants_values() { ask.value(&values.into()) } else { Ok(()) }
 }
 
 /// Becomes `sampan exec`: terminal, signals and exit code are the runtime's own.
@@ -314,6 +318,28 @@ fn exec(ask: &Ask<'_>, with: &args::Exec) -> Result<u8, Error> {
         program.args(with.workdir.iter().flat_map(|folder| ["--cwd", folder]));
         program.arg(&inspect.container_id).args(&with.command)
     })
+}
+
+/// Becomes `sampan-image`, which knows no templates: those are made of its JSON.
+fn image(args: &Args, with: &[OsString]) -> Result<u8, Error> {
+    const PROGRAM: &str = "sampan-image";
+    let (with, named) = format::taken_out(with).map_err(Error::Here)?;
+    let Some(format) = named.or_else(|| args.format.clone()) else {
+        return become_program(PROGRAM, |program| program.args(with));
+    };
+    let path = beside_us(PROGRAM);
+    let mut program = Command::new(&path);
+    program.args(with).arg("--json").stderr(Stdio::inherit());
+    let ran = program.output().map_err(|error| cannot_run(&path, &error))?;
+    // Its own words stand above.
+    if !ran.status.success() {
+        return Ok(ran.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED));
+    }
+    for value in serde_json::Deserializer::from_slice(&ran.stdout).into_iter::<serde_json::Value>() {
+        let value = value.map_err(|error| Error::Broken(error.into()))?;
+        out(format.of(&value, true).map_err(Error::Here)?.as_bytes())?;
+    }
+    Ok(DONE)
 }
 
 fn become_program(name: &str, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Result<u8, Error> {

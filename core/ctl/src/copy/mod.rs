@@ -5,7 +5,7 @@ mod place;
 mod tree;
 
 use crate::args;
-use crate::ask::{Ask, DONE, FAILED, complain, of, out};
+use crate::ask::{Ask, DONE, FAILED, complain, of};
 use crate::client::Error;
 use place::{Container, Target};
 use sampan_api as api;
@@ -61,10 +61,9 @@ pub fn cp(ask: &Ask<'_>, with: &args::Cp) -> Result<u8, Error> {
     if report.failed > report.errors.len() as u64 {
         complain(&format!("{} more could not be copied", report.failed - report.errors.len() as u64));
     }
-    if ask.wants_json() {
+    if ask.wants_values() {
         let Report { files, bytes, failed, .. } = report;
-        out(format!("{:#}\n", serde_json::json!({ "files": files, "bytes": bytes, "failed": failed }))
-            .as_bytes())?;
+        ask.value(&serde_json::json!({ "files": files, "bytes": bytes, "failed": failed }))?;
     }
     Ok(if report.failed == 0 { DONE } else { FAILED })
 }

@@ -41,6 +41,22 @@ restart = "no"
     let wrong = world.ctl(&["ps", "--filter", "colour=red"]);
     assert_eq!((wrong.code, wrong.err.contains("label=KEY")), (2, true), "{wrong:?}");
 
+    assert_eq!(
+        world.ok(&["ps", "--format", "{{.name}} {{.state}}"]),
+        "busy running\ndone stopped\nweb running\n"
+    );
+    assert_eq!(
+        world.ok(&["ps", "--format", r"table {{.name}}\t{{.state}}"]).lines().next(),
+        Some("NAME  STATE")
+    );
+    let pid = world.ok(&["inspect", "web", "--format", "{{.pid}}"]);
+    assert_eq!(pid.trim().parse(), Ok(world.processes("web")[0]));
+    let wrong = world.ctl(&["ps", "--format", "{{.Names}}"]);
+    assert!(
+        wrong.code == 1 && wrong.err.contains("names here: ") && wrong.err.contains(" name, "),
+        "{wrong:?}"
+    );
+
     let top: Vec<api::Process> = serde_json::from_str(&world.ok(&["--json", "top", "web"])).unwrap();
     assert_eq!(top.iter().map(|process| process.pid).collect::<Vec<_>>(), world.processes("web"));
     assert_eq!((top[0].command.as_str(), top[0].uid), ("/bin/sleep 100000", 0));
