@@ -1,7 +1,7 @@
 //! What an image may cost at most: a bomb is refused long before the disk is full.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 
@@ -46,13 +46,20 @@ pub struct Budget {
     bytes: AtomicU64,
     entries: AtomicU64,
     looks: AtomicU64,
+    large_window: Mutex<()>,
 }
 
 impl Budget {
     #[must_use]
     pub fn new(limits: Limits) -> Arc<Budget> {
         let none = AtomicU64::default;
-        Arc::new(Budget { limits, bytes: none(), entries: none(), looks: none() })
+        Arc::new(Budget {
+            limits,
+            bytes: none(),
+            entries: none(),
+            looks: none(),
+            large_window: Mutex::default(),
+        })
     }
 
     #[must_use]
@@ -106,6 +113,11 @@ impl Share {
         }
         let why = "too many of its hard links and folders are looked for in too many layers below";
         Err(Error::bad("the image is refused", why))
+    }
+
+    /// The right to a window of up to 128 MiB, which one layer at a time has: it is waited for. Who has it waits for no other layer.
+    pub fn large_window(&self) -> MutexGuard<'_, ()> {
+        self.budget.large_window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The layer is there now, and so is what it took.

@@ -4,6 +4,7 @@
 mod layers;
 mod crashes;
 mod deep;
+mod failing_disk;
 mod hostile;
 mod made;
 mod pulls;

@@ -158,20 +158,22 @@ impl Getter<'_> {
         let chain = ChainId::of(&document.diff_ids);
         let turns = Turns::new(manifest.layers.len());
         let work = || {
-            while let Some(index) = turns.next() {
+            while let Some(turn) = turns.next() {
+                let index = turn.index;
                 let (Some(layer), Some(diff_id)) = (manifest.layers.get(index), document.diff_ids.get(index))
                 else {
                     return;
                 };
                 let job = Job { layer, diff_id, index, chain: &chain, turns: &turns, source };
                 let done = self.layer(&job);
-                turns.done(index, done.map_err(|e| e.within(format!("the layer {}", layer.digest.short()))));
+                turn.done(done.map_err(|e| e.within(format!("the layer {}", layer.digest.short()))));
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..PARALLEL.min(manifest.layers.len()) {
-                scope.spawn(work);
-            }
+            let threads: Vec<_> =
+                (0..PARALLEL.min(manifest.layers.len())).map(|_| scope.spawn(work)).collect();
+            // One that panicked has failed its layer.
+            threads.into_iter().for_each(|thread| drop(thread.join()));
         });
         turns.result()
     }

@@ -28,7 +28,8 @@ pub struct Files {
 
 impl Files {
     pub fn read(store: &Store, reader: impl Read, limits: Limits) -> Result<Files> {
-        let mut archive = Archive::new(Unpacked::new(reader, &Share::new(&Budget::new(limits)))?);
+        let share = Share::new(&Budget::new(limits));
+        let mut archive = Archive::new(Unpacked::new(reader, &share)?);
         let since = store.since_now()?;
         let mut found = Files { since, files: BTreeMap::new(), links: BTreeMap::new() };
         while let Some(entry) = archive.member()? {

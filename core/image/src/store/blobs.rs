@@ -1,11 +1,11 @@
 //! Blobs by digest. One comes in through [`Partial`]: under its own name it is only when it is whole, right and on the disk.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{OFlags, syncfs};
+use rustix::fs::{Advice, OFlags, fadvise, syncfs};
 use sampan_journal::crash;
 
 use super::{Store, locks, open_ours, rename_new};
@@ -92,7 +92,7 @@ impl Store {
             let _ = fs::remove_file(&path);
             return self.open_blob(digest).map(Blob::There);
         }
-        let have = file.metadata().map_err(|e| Error::io("look at", &path, e))?.len();
+        let have = left(&file).map_err(|e| Error::io("look at", &path, e))?;
         let target = self.blob_path(digest);
         Ok(Blob::Partial(Partial {
             file,
@@ -123,6 +123,22 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// How much an earlier attempt left of a blob. That counts so far as the disk has it: what could not be written there the kernel
+/// keeps in memory all the same, tells of it once, and whoever was told may have been killed (fsync(2)). So it is dropped from
+/// memory, and what is read again and hashed comes from the disk.
+fn left(file: &File) -> io::Result<u64> {
+    let have = file.metadata()?.len();
+    if have == 0 {
+        return Ok(0);
+    }
+    if file.sync_all().is_err() {
+        file.set_len(0)?;
+        return Ok(0);
+    }
+    fadvise(file, 0, None, Advice::DontNeed)?;
+    Ok(have)
 }
 
 impl Partial {

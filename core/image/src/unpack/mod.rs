@@ -13,6 +13,7 @@
 
 mod below;
 mod folders;
+mod frames;
 mod member;
 mod path;
 mod stream;

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -11,25 +10,25 @@ use crate::error::{Error, Kind, Result, from_reader};
 use crate::limits::{RATIO_FROM, Share};
 use crate::pipe::{PipeReader, PipeWriter, pipe};
 
+use super::frames::Frames;
+
 const PIECE: usize = 128 << 10;
 /// Pieces that are unpacked and not yet taken.
 const AHEAD: usize = 6;
-/// As zstd's own program: a frame that asks for more memory is refused. 128 MiB at most.
-const ZSTD_WINDOW_LOG: u32 = 27;
 const WHAT: &str = "cannot unpack it";
 
 /// The archive in a blob, whatever it is packed with. What it is packed with is seen by its first bytes: media types lie.
-pub struct Unpacked<R: Read> {
-    inner: Decoder<R>,
+pub struct Unpacked<'a, R: Read> {
+    inner: Decoder<'a, R>,
     packed: Rc<Cell<u64>>,
     unpacked: u64,
-    share: Arc<Share>,
+    share: &'a Share,
 }
 
-enum Decoder<R: Read> {
+enum Decoder<'a, R: Read> {
     Plain(BufReader<Counted<R>>),
     Gzip(Box<MultiGzDecoder<BufReader<Counted<R>>>>),
-    Zstd(zstd::stream::read::Decoder<'static, BufReader<Counted<R>>>),
+    Zstd(Box<Frames<'a, BufReader<Counted<R>>>>),
 }
 
 struct Counted<R> {
@@ -45,8 +44,8 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-impl<R: Read> Unpacked<R> {
-    pub fn new(reader: R, share: &Arc<Share>) -> Result<Unpacked<R>> {
+impl<'a, R: Read> Unpacked<'a, R> {
+    pub fn new(reader: R, share: &'a Share) -> Result<Unpacked<'a, R>> {
         let packed = Rc::new(Cell::new(0));
         let mut reader = BufReader::with_capacity(PIECE, Counted { reader, bytes: Rc::clone(&packed) });
         let fail = |e| from_reader(e, Kind::BadImage, WHAT);
@@ -58,15 +57,13 @@ impl<R: Read> Unpacked<R> {
         let inner = match start {
             [0x1f, 0x8b, ..] => Decoder::Gzip(Box::new(MultiGzDecoder::new(reader))),
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(reader).map_err(fail)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(fail)?;
-                Decoder::Zstd(decoder)
+                Decoder::Zstd(Box::new(Frames::new(reader, share).map_err(fail)?))
             }
             [0xfd, b'7', b'z', b'X', b'Z', ..] => return other("xz"),
             [b'B', b'Z', b'h', ..] => return other("bzip2"),
             _ => Decoder::Plain(reader),
         };
-        Ok(Unpacked { inner, packed, unpacked: 0, share: Arc::clone(share) })
+        Ok(Unpacked { inner, packed, unpacked: 0, share })
     }
 
     /// To its end, where nothing more is used of it: all of the blob is checked.
@@ -76,7 +73,7 @@ impl<R: Read> Unpacked<R> {
         let mut rest = match self.inner {
             Decoder::Plain(reader) => reader,
             Decoder::Gzip(decoder) => decoder.into_inner(),
-            Decoder::Zstd(decoder) => decoder.finish(),
+            Decoder::Zstd(frames) => frames.into_inner(),
         };
         // What stands behind the packed data.
         io::copy(&mut rest, &mut io::sink()).map_err(fail)?;
@@ -93,12 +90,12 @@ impl<R: Read> Unpacked<R> {
     }
 }
 
-impl<R: Read> Read for Unpacked<R> {
+impl<R: Read> Read for Unpacked<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = match &mut self.inner {
             Decoder::Plain(reader) => reader.read(buffer)?,
             Decoder::Gzip(decoder) => decoder.read(buffer)?,
-            Decoder::Zstd(decoder) => decoder.read(buffer)?,
+            Decoder::Zstd(frames) => frames.read(buffer)?,
         };
         self.unpacked += n as u64;
         self.share.bytes(n as u64)?;
@@ -110,7 +107,7 @@ impl<R: Read> Read for Unpacked<R> {
 /// What `take` makes of the archive in a blob. Another thread unpacks ahead of it: that takes longer than all the rest.
 pub fn ahead<R: Read + Send, T>(
     reader: R,
-    share: &Arc<Share>,
+    share: &Share,
     take: impl FnOnce(PipeReader) -> Result<T>,
 ) -> Result<T> {
     std::thread::scope(|scope| {
@@ -123,7 +120,7 @@ pub fn ahead<R: Read + Send, T>(
     })
 }
 
-fn send<R: Read>(reader: R, share: &Arc<Share>, mut to: PipeWriter) {
+fn send<R: Read>(reader: R, share: &Share, mut to: PipeWriter) {
     let sent = (|| {
         let mut unpacked = Unpacked::new(reader, share)?;
         let mut next =
