@@ -112,6 +112,11 @@ impl Gate {
         let mut events = Vec::new();
         let mut still = VecDeque::with_capacity(self.waiting.len());
         while let Some(mut waiter) = self.waiting.pop_front() {
+            // Most of those who wait, when many start at once. What else it lacks by then is looked at when there is a slot.
+            if self.is_full() && waiter.told == Some(WaitFor::StartSlot) {
+                still.push_back(waiter);
+                continue;
+            }
             match self.reason(&waiter, now, &blocker) {
                 None => {
                     self.holding.insert(waiter.name.clone(), now);
@@ -139,6 +144,10 @@ impl Gate {
         token.into_iter().chain(oldest.map(|since| since.after(SLOT_MAX))).min()
     }
 
+    fn is_full(&self) -> bool {
+        self.holding.len() >= self.slots
+    }
+
     fn reason(
         &mut self,
         waiter: &Waiter,
@@ -148,7 +157,7 @@ impl Gate {
         if let Some(reason) = blocker(&waiter.name) {
             return Some(reason);
         }
-        if self.holding.len() >= self.slots {
+        if self.is_full() {
             return Some(WaitFor::StartSlot);
         }
         let delayed = waiter.restart && self.storm.as_mut().is_some_and(|bucket| !bucket.take(now));

@@ -88,6 +88,25 @@ fn the_gate_grants_slots_first_come_first_served() {
 }
 
 #[test]
+fn of_a_thousand_that_wait_for_a_slot_only_those_are_looked_at_who_may_get_one() {
+    let mut gate = Gate::new(2, None);
+    (0..1000).for_each(|n| gate.request(&format!("s{n}"), false));
+    let asked = std::cell::Cell::new(0);
+    let turn = |gate: &mut Gate| {
+        asked.set(0);
+        let told = gate.turn::<()>(Ms(0), |_| {
+            asked.set(asked.get() + 1);
+            None
+        });
+        (told.len(), asked.get())
+    };
+    assert_eq!(turn(&mut gate), (1000, 1000), "each is told why it waits");
+    assert_eq!(turn(&mut gate), (0, 0));
+    gate.release("s0");
+    assert_eq!(turn(&mut gate), (1, 1));
+}
+
+#[test]
 fn a_launch_that_takes_long_gives_its_slot_back_and_goes_on() {
     let mut gate = Gate::new(1, None);
     ["stuck", "web", "db"].iter().for_each(|name| gate.request(name, false));

@@ -22,6 +22,9 @@ const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 
 const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_AF_SPEC: u16 = 26;
+const INET6_ADDR_GEN_MODE: u16 = 8;
+const ADDR_GEN_NONE: u8 = 1;
 const VETH_INFO_PEER: u16 = 1;
 const BRPORT_MODE: u16 = 4;
 const BRPORT_ISOLATED: u16 = 33;
@@ -205,7 +208,8 @@ pub fn connect(
         there = None;
     }
     match there {
-        None => host.request(doing, make_veth(&name, netns, bridge, a)).map_err(|e| explain(e, a))?,
+        None => make_pair(host, &name, make_veth(&name, netns, bridge, a))
+            .map_err(|(errno, said)| explain(Error { doing: doing(), errno, said }, a))?,
         Some(there) if there.master != bridge => host.request(doing, set_master(&name, bridge))?,
         Some(_) => {}
     }
@@ -213,6 +217,25 @@ pub fn connect(
         port(&name, a.isolated).u32(IFLA_GROUP, GROUP).text(IFLA_IFALIAS, &alias(&a.service, &a.network));
     host.request(doing, port)?;
     Ok(name)
+}
+
+/// A port of a bridge needs no address of its own. With one the host would send its groups and its search for a duplicate through every
+/// pair, and each of them is work in every container of the bridge. To be said before it is up.
+fn make_pair(
+    host: &mut Socket,
+    name: &str,
+    make: Message,
+) -> std::result::Result<(), (Errno, Option<String>)> {
+    const INET6: u16 = nix::libc::AF_INET6 as u16;
+    let mute = Message::new(RTM_NEWLINK, 0)
+        .fixed(&[0; LINK])
+        .text(IFLA_IFNAME, name)
+        .nest(IFLA_AF_SPEC, |m| m.nest(INET6, |m| m.u8(INET6_ADDR_GEN_MODE, ADDR_GEN_NONE)));
+    match host.request_all(vec![make, mute]) {
+        Err((0, errno, said)) => Err((errno, said)),
+        // A host without IPv6, or an MTU that is too small for it: as wanted.
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Up, on its bridge already. A frame may go back out of the port it came in by: a container reaching its own published
@@ -247,7 +270,8 @@ pub fn configure(inside: &mut Socket, a: &Attachment) -> Result<()> {
 
 fn make_veth(name: &str, netns: BorrowedFd<'_>, bridge: u32, a: &Attachment) -> Message {
     Message::new(RTM_NEWLINK, CREATE | EXCL)
-        .fixed(&link_part(0, IFF_UP))
+        // Up once it is what it is to be (`port`).
+        .fixed(&link_part(0, 0))
         .text(IFLA_IFNAME, name)
         .u32(IFLA_MTU, a.mtu)
         .u32(IFLA_GROUP, GROUP)

@@ -219,9 +219,7 @@ impl Watcher {
         lost || changes.into_iter().any(|change| match change {
             Changed::All => true,
             Changed::Off(index) => match link::link_at(links, index) {
-                Ok(Some(link)) => {
-                    !link.is_ours() || link.owner().is_none_or(|(service, _)| service.is_empty())
-                }
+                Ok(Some(link)) => !link.is_end_of_ours(),
                 Ok(None) => false,
                 Err(_) => true,
             },

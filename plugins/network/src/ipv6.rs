@@ -62,17 +62,16 @@ pub fn set_forwarding(interface: &str, on: bool) -> Result<()> {
     sysctl::write(&format!("net/ipv6/conf/{interface}/force_forwarding"), if on { "1" } else { "0" })
 }
 
-/// Whoever is on the bridge may say that it is a router, and a container would send its packets there (CVE-2020-10749). Before the
-/// interfaces are up.
-pub fn ignore_advertisements(netns: BorrowedFd<'_>, interfaces: &[&str]) -> Result<()> {
+/// Of a container's interface, before it is up. Whoever is on the bridge may say that it is a router, and a container would send its
+/// packets there (CVE-2020-10749). Its addresses follow from a MAC that is its own, so it asks nobody whether he has them: a question to
+/// all of a bridge is work in each container of it.
+const INSIDE: [(&str, &str); 2] = [("accept_ra", "0"), ("accept_dad", "0")];
+
+/// Settings of a container's interfaces.
+pub fn settle(netns: BorrowedFd<'_>, interfaces: &[&str]) -> Result<()> {
     netlink::within(netns, || {
-        for interface in interfaces {
-            let setting = format!("net/ipv6/conf/{interface}/accept_ra");
-            if sysctl::read(&setting).is_some_and(|now| now != "0") {
-                sysctl::write(&setting, "0")?;
-            }
-        }
-        Ok(())
+        let all = interfaces.iter().map(|interface| format!("net/ipv6/conf/{interface}"));
+        all.into_iter().try_for_each(|folder| sysctl::set_all(&folder, &INSIDE))
     })?
 }
 

@@ -95,6 +95,12 @@ impl Link {
         self.group == GROUP || self.group == DOOMED
     }
 
+    /// The host's end of a container's pair. By its kind, which it is made with: whoever hears of a new one may look at it before it
+    /// has its alias.
+    pub fn is_end_of_ours(&self) -> bool {
+        self.is_ours() && self.kind == "veth"
+    }
+
     /// Whose it is, by its alias.
     pub fn owner(&self) -> Option<(&str, &str)> {
         self.alias.strip_prefix(ALIAS)?.split_once(':')

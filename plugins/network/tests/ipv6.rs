@@ -75,7 +75,15 @@ fn services_reach_each_other_and_take_no_route_from_one_another() {
         assert!(web.starts_with("fd") && web.ends_with(":a90:2"), "{web}");
         serve(host.container("db"), 80);
         assert_eq!(host.container("web").call(&format!("[{db}]:80")), Some(web.clone()));
-        assert_eq!(host.container("web").run("cat /proc/sys/net/ipv6/conf/eth0/accept_ra"), "0\n");
+        for setting in ["accept_ra", "accept_dad"] {
+            let path = format!("/proc/sys/net/ipv6/conf/eth0/{setting}");
+            assert_eq!(host.container("web").run(&format!("cat {path}")), "0\n", "{setting}");
+        }
+        let own = host.container("web").run("ip -6 addr show dev eth0");
+        assert!(
+            own.contains("fe80:") && !own.contains("tentative"),
+            "nobody is asked whether he has it: {own}"
+        );
         host.start("in", json!({ "networks": ["back"] })).unwrap();
         assert_eq!(host.container("in").run("ip -6 route show default"), "");
         let inside = address6(&mut host, "in");

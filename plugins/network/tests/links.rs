@@ -110,6 +110,41 @@ fn two_containers_on_a_bridge_reach_each_other_and_the_gateway() {
     });
 }
 
+/// Else each container that comes would have the guard look at all there are.
+#[test]
+fn a_containers_end_is_known_before_it_has_its_alias() {
+    on_a_fresh_host(|| {
+        run(&format!("ip link add new group {GROUP} type veth peer name other"));
+        let mut host = Socket::open(Family::Route).unwrap();
+        bridge::ensure_bridge(&mut host, &front()).unwrap();
+        let is_end = |host: &mut Socket, name| link::link(host, name).unwrap().unwrap().is_end_of_ours();
+        assert!(is_end(&mut host, "new"));
+        assert!(!is_end(&mut host, "other"), "somebody else's");
+        assert!(!is_end(&mut host, "sp-front"), "a bridge has to forward");
+    });
+}
+
+/// Each address there is a group that is reported, and a search for a duplicate, for every container.
+#[test]
+fn the_hosts_end_has_no_address_of_its_own() {
+    if !need("IPv6", Path::new("/proc/sys/net/ipv6").exists()) {
+        return;
+    }
+    on_a_fresh_host(|| {
+        let mut host = Socket::open(Family::Route).unwrap();
+        let index = bridge::ensure_bridge(&mut host, &front()).unwrap();
+        let ns = Namespace::new();
+        let veth = attach(&mut host, &ns, index, &web("10.144.0.2"));
+        let has_one = |shown: &str| shown.contains("fe80:");
+        let begin = Instant::now();
+        while !has_one(&ns.run("ip -6 addr show dev eth0")) {
+            assert!(begin.elapsed() < Duration::from_secs(10), "the container has one");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(!has_one(&run(&format!("ip -6 addr show dev {veth}"))), "{veth}");
+    });
+}
+
 #[test]
 fn attaching_again_changes_nothing() {
     on_a_fresh_host(|| {

@@ -226,12 +226,16 @@ async fn converse(
 
 impl Shared {
     fn knows(&self, network: &str, from: IpAddr) -> bool {
-        lock(&self.zone).asker(network, from).is_some()
+        self.zone().asker(network, from).is_some()
+    }
+
+    /// Looked at without the lock: who publishes does not wait for a question.
+    fn zone(&self) -> Arc<Zone> {
+        Arc::clone(&lock(&self.zone))
     }
 
     fn verdict(&self, network: &str, from: IpAddr, bytes: &[u8], by: Transport) -> Verdict {
-        let zone = Arc::clone(&lock(&self.zone));
-        verdict(&zone, network, from, bytes, by)
+        verdict(&self.zone(), network, from, bytes, by)
     }
 
     /// The answer of `servers`, or of the host's; SERVFAIL where none came.

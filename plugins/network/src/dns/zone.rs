@@ -1,8 +1,10 @@
 //! Who is called what, and who may know it: names and addresses of services, network by network. Plain data, made anew with each
-//! change and never changed.
+//! change and never changed. A thousand services that start are a thousand zones, and most of them nobody asks: what a question is
+//! looked up in is made by the first one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use super::message::Record;
 
@@ -34,8 +36,9 @@ pub struct Reach {
 
 #[derive(Clone, Debug, Default)]
 pub struct Zone {
-    members: Vec<Member>,
-    networks: HashMap<String, Known>,
+    members: Vec<Arc<Member>>,
+    networks: Vec<(String, Reach)>,
+    known: OnceLock<HashMap<String, Known>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -55,31 +58,43 @@ pub struct Asker<'z> {
 }
 
 impl Zone {
-    pub fn new(networks: impl IntoIterator<Item = (String, Reach)>, members: Vec<Member>) -> Zone {
-        let known = |(name, reach)| (name, Known { reach, ..Known::default() });
-        let mut networks: HashMap<String, Known> = networks.into_iter().map(known).collect();
-        for (number, member) in members.iter().enumerate() {
-            for place in &member.places {
-                let Some(known) = networks.get_mut(&place.network) else { continue };
-                known.by_address.extend(place.addresses.iter().map(|address| (*address, number)));
-                for name in member.names.iter().chain(&place.aliases) {
-                    let name = name.to_ascii_lowercase();
-                    for name in [format!("{name}.{}", place.network), name] {
-                        let has = known.by_name.entry(name).or_default();
-                        if !has.contains(&number) {
-                            has.push(number);
-                        }
+    pub fn new(
+        networks: impl IntoIterator<Item = (String, Reach)>,
+        members: impl IntoIterator<Item = impl Into<Arc<Member>>>,
+    ) -> Zone {
+        let members = members.into_iter().map(Into::into).collect();
+        Zone { members, networks: networks.into_iter().collect(), known: OnceLock::new() }
+    }
+
+    fn known(&self) -> &HashMap<String, Known> {
+        self.known.get_or_init(|| known(&self.networks, &self.members))
+    }
+
+    pub fn asker(&self, network: &str, from: IpAddr) -> Option<Asker<'_>> {
+        let number = *self.known().get(network)?.by_address.get(&from)?;
+        Some(Asker { zone: self, number, member: self.members.get(number)? })
+    }
+}
+
+fn known(networks: &[(String, Reach)], members: &[Arc<Member>]) -> HashMap<String, Known> {
+    let known = |(name, reach): &(String, Reach)| (name.clone(), Known { reach: *reach, ..Known::default() });
+    let mut networks: HashMap<String, Known> = networks.iter().map(known).collect();
+    for (number, member) in members.iter().enumerate() {
+        for place in &member.places {
+            let Some(known) = networks.get_mut(&place.network) else { continue };
+            known.by_address.extend(place.addresses.iter().map(|address| (*address, number)));
+            for name in member.names.iter().chain(&place.aliases) {
+                let name = name.to_ascii_lowercase();
+                for name in [format!("{name}.{}", place.network), name] {
+                    let has = known.by_name.entry(name).or_default();
+                    if !has.contains(&number) {
+                        has.push(number);
                     }
                 }
             }
         }
-        Zone { members, networks }
     }
-
-    pub fn asker(&self, network: &str, from: IpAddr) -> Option<Asker<'_>> {
-        let number = *self.networks.get(network)?.by_address.get(&from)?;
-        Some(Asker { zone: self, number, member: self.members.get(number)? })
-    }
+    networks
 }
 
 impl<'z> Asker<'z> {
@@ -119,7 +134,7 @@ impl<'z> Asker<'z> {
     }
 
     fn networks(&self) -> impl Iterator<Item = (&'z str, &'z Known)> {
-        let (zone, member) = (self.zone, self.member);
-        member.places.iter().filter_map(|p| Some((p.network.as_str(), zone.networks.get(&p.network)?)))
+        let (known, member) = (self.zone.known(), self.member);
+        member.places.iter().filter_map(|p| Some((p.network.as_str(), known.get(&p.network)?)))
     }
 }

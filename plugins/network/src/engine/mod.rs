@@ -20,12 +20,14 @@ mod status;
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::addresses::{Lease, Leases, Mac, Subnet};
 use crate::bridge::{self, Attachment, Bridge};
 use crate::claim::Claim;
 use crate::config::Config;
 use crate::dns::server::Server;
+use crate::dns::zone::Member;
 use crate::modules::Modules;
 use crate::netlink::{self, Family, Socket};
 use crate::ports::{Guarded, HostPort, Publication, ROUTER, Rules};
@@ -96,6 +98,8 @@ pub struct Engine {
     host: HostFacts,
     networks: BTreeMap<String, Known>,
     services: BTreeMap<String, Service>,
+    /// What those of them that hold an address are called.
+    members: BTreeMap<String, Arc<Member>>,
     held: BTreeMap<(String, HostPort), OwnedFd>,
     /// The name servers' sockets, by network.
     listening: BTreeMap<String, names::Listening>,
@@ -146,6 +150,7 @@ impl Engine {
             host,
             networks,
             services: records.services.into_iter().collect(),
+            members: BTreeMap::new(),
             held: BTreeMap::new(),
             listening: BTreeMap::new(),
             mute: BTreeMap::new(),
@@ -210,7 +215,7 @@ impl Engine {
             Socket::open_in(netns, Family::Route, || self.connect(name, &service, netns, netns_id, effects));
         let (mut inside, connected) = (inside.map_err(text)?, connected?);
         let interfaces: Vec<&str> = connected.iter().map(|a| a.interface.as_str()).collect();
-        crate::ipv6::ignore_advertisements(netns, &interfaces).map_err(text)?;
+        crate::ipv6::settle(netns, &interfaces).map_err(text)?;
         for attachment in &connected {
             bridge::configure(&mut inside, attachment).map_err(text)?;
         }
@@ -327,6 +332,7 @@ impl Engine {
         service.freed = Some(self.freed);
         let service = service.clone();
         effects.push(Effect::put(records::service_key(name), &service));
+        self.rename(name);
         for veth in self.veths.remove(name).unwrap_or_default() {
             self.doom(&veth);
         }
@@ -428,6 +434,7 @@ impl Engine {
 
     /// Makes links, rules and forwarding agree with the records; strays of ours go.
     pub fn reconcile(&mut self, effects: &mut Vec<Effect>) -> Result<()> {
+        self.rename_all();
         self.publish_names();
         let links = link::ours(&mut self.kernel()?.host).map_err(text)?;
         let mut stray = Vec::new();

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::{Engine, Result};
 use crate::bridge::Bridge;
 use crate::dns::server::Server;
 use crate::dns::sockets::{self, Sockets};
 use crate::dns::zone::{Member, Place, Reach, Zone};
-use crate::records::{self, Effect};
+use crate::records::{self, Effect, Service};
 
 /// The sockets of a network.
 pub(super) struct Listening {
@@ -107,6 +108,34 @@ impl Engine {
         others
     }
 
+    /// What a service is called now, if it holds an address. To be told after each change of its record.
+    pub(super) fn rename(&mut self, service: &str) {
+        match self.services.get(service).filter(|record| record.freed.is_none()) {
+            Some(record) => {
+                let member = Arc::new(self.member(service, record));
+                self.members.insert(service.to_owned(), member);
+            }
+            None => drop(self.members.remove(service)),
+        }
+    }
+
+    /// As `rename`, of all.
+    pub(super) fn rename_all(&mut self) {
+        let held = self.held_services();
+        self.members = held.map(|(name, s)| (name.clone(), Arc::new(self.member(name, s)))).collect();
+    }
+
+    fn member(&self, name: &str, service: &Service) -> Member {
+        let mut names = vec![name.to_owned()];
+        names.extend(service.hostname.clone().filter(|hostname| hostname != name));
+        let place = |p: &records::Place| Place {
+            network: p.network.clone(),
+            addresses: self.addresses(p),
+            aliases: p.aliases.clone(),
+        };
+        Member { names, places: service.places.iter().map(place).collect(), servers: service.dns.clone() }
+    }
+
     /// The names of all that have an address, as of now.
     pub(super) fn publish_names(&self) {
         let Some(kernel) = &self.kernel else { return };
@@ -114,17 +143,7 @@ impl Engine {
             let isolated = self.config.networks.get(name).is_some_and(|n| n.isolated);
             (name.clone(), Reach { internal: self.is_internal(name), isolated })
         });
-        let members = self.held_services().map(|(name, service)| {
-            let mut names = vec![name.clone()];
-            names.extend(service.hostname.clone().filter(|hostname| hostname != name));
-            let place = |p: &records::Place| Place {
-                network: p.network.clone(),
-                addresses: self.addresses(p),
-                aliases: p.aliases.clone(),
-            };
-            Member { names, places: service.places.iter().map(place).collect(), servers: service.dns.clone() }
-        });
-        kernel.names.publish(Zone::new(networks, members.collect()));
+        kernel.names.publish(Zone::new(networks, self.members.values().cloned()));
     }
 
     /// The name server, which is there as long as we have the right to the network.

@@ -34,6 +34,7 @@ impl Engine {
         let service = Service { places, ports, freed: None, hostname: wanted.hostname, dns: wanted.dns };
         effects.push(Effect::put(records::service_key(name), &service));
         self.services.insert(name.to_owned(), service);
+        self.rename(name);
         self.publish_names();
         // Whether its gateways answer questions is known from here on: its resolv.conf names them only if they do. Once it holds
         // its places, so that what is made here goes with its release, whatever fails.
@@ -246,5 +247,6 @@ impl Engine {
         } else {
             effects.push(Effect::put(records::service_key(service), record));
         }
+        self.rename(service);
     }
 }
