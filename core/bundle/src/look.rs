@@ -12,6 +12,7 @@ use sampan_config::schema::{
     IdMaps, NameOrId, RootMode, SeccompProfile, Service, Source, User, Volume, VolumeSource,
 };
 use sampan_runtime::kernel::host_root::is_host_root;
+use sampan_runtime::kernel::procfs;
 
 use super::Error;
 use super::folders::{self, Make};
@@ -119,6 +120,8 @@ pub struct Facts {
     pub init: Option<PathBuf>,
     /// Where the socket is that it says on how it is.
     pub notify: Option<PathBuf>,
+    /// Files of procfs that only root may read.
+    pub root_only: Vec<String>,
     /// What could not be had as asked, for the log.
     pub warnings: Vec<String>,
 }
@@ -325,6 +328,9 @@ pub fn look(look: &Look) -> Result<Facts, Error> {
         };
         facts.profile = Some(read_text(path).map_err(wrong)?.0);
     }
+    facts.root_only = procfs::root_only().map_err(|e| {
+        Error::new(&look.service, "security.masked_paths", "find what to mask").why(e.to_string())
+    })?;
     of_the_host(look, maps, &mut facts)?;
     Ok(facts)
 }

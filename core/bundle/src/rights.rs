@@ -21,7 +21,7 @@ pub fn add(
     namespaces(spec, service, joined, asked);
     sysctls(spec, service, asked);
     if asked("security.masked_paths") {
-        let paths = paths(&service.security.masked_paths, &sampan_plan::default::MASKED_PATHS);
+        let paths = masked(&service.security.masked_paths, &facts.root_only);
         set(spec, "/linux/maskedPaths", json!(paths));
     }
     if asked("security.readonly_paths") {
@@ -128,11 +128,16 @@ fn sysctls(spec: &mut Value, service: &Service, asked: &dyn Fn(&str) -> bool) {
     set(spec, "/linux/sysctl", all.into());
 }
 
-fn paths(said: &[String], built_in: &[&str]) -> Vec<String> {
+/// "default" stands for the built-in ones and what else of procfs only root may read, whatever kernel this is.
+fn masked(said: &[String], root_only: &[String]) -> Vec<String> {
+    paths(said, &sampan_plan::default::masked_paths(root_only))
+}
+
+fn paths(said: &[String], built_in: &[impl AsRef<str>]) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for path in said {
         match path.as_str() {
-            DEFAULT => all.extend(built_in.iter().map(|path| (*path).to_owned())),
+            DEFAULT => all.extend(built_in.iter().map(|path| path.as_ref().to_owned())),
             path => all.push(path.to_owned()),
         }
     }

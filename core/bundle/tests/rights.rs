@@ -53,6 +53,28 @@ fn a_list_of_paths_keeps_the_built_in_ones_by_a_word() {
 }
 
 #[test]
+fn what_else_of_procfs_only_root_may_read_is_masked_where_the_built_in_ones_are() {
+    let root_only = sampan_runtime::kernel::procfs::root_only().unwrap();
+    for (keys, is_masked) in
+        [("", true), ("security.masked_paths = [\"default\", \"/x\"]", true), ("privileged = true", false)]
+    {
+        let spec = build(&with(keys)).spec;
+        let masked: Vec<&str> = spec["linux"]["maskedPaths"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|path| path.as_str().unwrap())
+            .collect();
+        assert!(
+            root_only.iter().all(|path| masked.contains(&path.as_str()) == is_masked),
+            "{keys}: {masked:?}"
+        );
+        let once: std::collections::BTreeSet<&&str> = masked.iter().collect();
+        assert_eq!(once.len(), masked.len(), "{keys}");
+    }
+}
+
+#[test]
 fn a_device_is_shown_and_allowed() {
     let spec = build(&with("devices = [\"/dev/null:/dev/nothing:r\"]")).spec;
     let device = &spec["linux"]["devices"][0];

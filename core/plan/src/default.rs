@@ -74,6 +74,12 @@ pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 pub const TEMPORARY: [(&str, &str); 3] =
     [("/tmp", "mode=1777"), ("/run", "mode=0755"), ("/var/tmp", "mode=1777")];
 
+/// The built-in ones, and those of the host that they do not name.
+pub fn masked_paths(more: &[String]) -> Vec<String> {
+    let new = more.iter().filter(|path| !MASKED_PATHS.contains(&path.as_str())).cloned();
+    MASKED_PATHS.map(str::to_owned).into_iter().chain(new).collect()
+}
+
 /// `args` and the root are the caller's.
 pub fn spec() -> Spec<'static> {
     Spec {

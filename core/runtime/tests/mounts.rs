@@ -213,6 +213,31 @@ fn a_source_inside_the_root_shows_what_was_mounted_before_and_its_links_stay_ins
     );
 }
 
+/// A path below a tmpfs of ours need not stay there: a volume in it has links of its own. What is mounted at such a place may cover the
+/// tmpfs itself, and the next mount by its name there belongs on top.
+#[test]
+fn a_link_in_a_volume_that_leads_onto_the_tmpfs_above_hides_nothing_that_is_mounted_later() {
+    for (name, link) in [("ontop", "/t"), ("up", ".."), ("deep", "/t/vol/up")] {
+        check(
+            name,
+            |b| {
+                let data = data(b);
+                let volume = b.path().join("volume");
+                fs::create_dir(&volume).unwrap();
+                symlink("..", volume.join("up")).unwrap();
+                symlink(link, volume.join("link")).unwrap();
+                tmpfs(b, "/t", &[]);
+                bind(b, volume, "/t/vol");
+                tmpfs(b, "/t/vol/link", &[]);
+                bind(b, data.clone(), "/t/folder");
+                bind(b, data.join("file"), "/t/one");
+            },
+            "ls /t; cat /t/folder/file /t/one; echo; grep -c ' /t ' /proc/self/mountinfo",
+            "folder\none\nfrom datafrom data\n2",
+        );
+    }
+}
+
 #[test]
 fn launches_that_make_the_same_mount_points_at_once_all_succeed() {
     if !ready() {

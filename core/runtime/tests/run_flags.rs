@@ -35,6 +35,12 @@ fn prints(flags: &[&str], script: &str, expected: &str) {
     assert_eq!((code, out.trim_end(), err.as_str()), (0, expected, ""), "{flags:?}");
 }
 
+/// Whatever kernel this is: uid 0 inside is the uid 0 that these files are for.
+#[test]
+fn no_file_of_procfs_that_only_root_may_read_is_seen() {
+    prints(&[], "find /proc -maxdepth 1 -type f ! -perm -004", "");
+}
+
 #[test]
 fn each_flag_does_what_it_does_elsewhere() {
     prints(

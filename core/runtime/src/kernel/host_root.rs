@@ -10,6 +10,7 @@ use sampan_plan::host::{HostRoot, Resolver};
 use sampan_plan::host_root::is_at_or_below;
 
 use crate::error::{Errno, Error, Result};
+use crate::kernel::procfs;
 
 /// Folders of the host's `/` that are shown, where it has them: what is installed, and how it is set up. Those that are links
 /// to one another stay links.
@@ -28,7 +29,8 @@ pub fn is_host_root(path: &Path) -> bool {
 /// The facts, for a container whose root is the host's.
 pub fn facts() -> Result<HostRoot> {
     let mut found = HostRoot { resolver: resolver(), ..HostRoot::default() };
-    for entry in fs::read_dir("/").map_err(|e| failed("/", &e))?.flatten() {
+    for entry in fs::read_dir("/").map_err(|e| failed("/", &e))? {
+        let entry = entry.map_err(|e| failed("/", &e))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         if !is_shown(&name) {
             continue;
@@ -43,26 +45,12 @@ pub fn facts() -> Result<HostRoot> {
     let is_below = |path: &String| found.folders.iter().any(|folder| is_at_or_below(path, folder));
     let below: Vec<String> = mounts.lines().filter_map(mount_point).filter(is_below).collect();
     found.folders.extend(below.into_iter().filter(|path| others_reach(Path::new(path))));
-    found.closed = closed("/proc")?;
+    found.closed = procfs::root_only()?;
     // The outer before the inner; of mounts on one place the uppermost is seen.
     found.folders.sort();
     found.folders.dedup();
     found.links.sort();
     Ok(found)
-}
-
-/// Files at the top of procfs that only root may read; what belongs to a process is seen by its number, and passed over.
-fn closed(procfs: &str) -> Result<Vec<String>> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(procfs).map_err(|e| failed(procfs, &e))?.flatten() {
-        let name = entry.file_name();
-        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if is_file && entry.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 == 0) {
-            all.extend(name.to_str().map(|name| format!("/proc/{name}")));
-        }
-    }
-    all.sort();
-    Ok(all)
 }
 
 fn failed(path: &str, e: &std::io::Error) -> Error {

@@ -1,8 +1,9 @@
 //! What the kernel is asked, and what it says: processes, signals, clocks, this machine, our own program.
 
 pub mod argv;
-pub mod host;
+pub mod procfs;
 pub mod host_root;
+pub mod host;
 pub mod lookup;
 pub mod pidfd;
 pub mod seal;

@@ -21,6 +21,7 @@ use super::{Error, Result, doing};
 use crate::destroy;
 use crate::error::Kind;
 use crate::kernel::host_root::is_host_root;
+use crate::kernel::procfs;
 use crate::kernel::signals::Signals;
 use crate::launch::spawn::Direct;
 use crate::launch::trace::{self, Cost};
@@ -102,7 +103,8 @@ fn foreground(
         let me = rustix::process::getpid();
         rustix::process::set_child_subreaper(Some(me)).map_err(doing("cannot become a subreaper"))?;
     }
-    // From here on no signal is lost: what comes before the program runs is sent to it once it does.
+    // From here on none of our own is lost: what comes before the program runs is sent to it once it does. What `kill` sends it
+    // before, or before it asks for that signal, the kernel drops: it is the first process of its namespace (pid_namespaces(7)).
     let signals = Signals::block().map_err(doing("cannot block signals"))?;
     let exit = create::make(folder, o, config, spec, barrier(spec), |created, plan, folder| {
         // Before the program runs: it may ask for the terminal's size at once.
@@ -168,6 +170,7 @@ fn config(id: &str, rootfs: &Rootfs) -> Result<String> {
             spec.root = Some(SpecRoot { path: owned(text(path)?), readonly: false });
         }
     }
+    spec.linux.masked_paths = default::masked_paths(&procfs::root_only()?).into_iter().map(owned).collect();
     if rootfs.scratch {
         default::scratch_rootfs(&mut spec);
     }
