@@ -21,7 +21,7 @@ mod world;
 mod plugins;
 
 pub use containers::Document;
-pub use plugins::{Created, ExitFacts, Opened, Plugins, Reset, Running, Status, next_handle};
+pub use plugins::{Created, ExitFacts, Opened, Plugins, Printed, Reset, Running, Status, next_handle};
 pub use sampan_plugin::types::Role;
 pub use table::{Kind as MetricKind, Metric};
 pub use types::{

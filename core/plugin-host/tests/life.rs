@@ -236,9 +236,36 @@ fn two_hundred_running_services_come_in_chunks_and_are_replayed_with_their_descr
         assert_eq!(plugins.synchronize(&running).await, []);
         let netns = lent(Role::Netns, std::fs::File::open("/proc/self/ns/net").unwrap());
         for one in &running {
-            plugins.replay(&one.ctx, std::slice::from_ref(&netns)).await.unwrap();
+            plugins.replay(&one.ctx, std::slice::from_ref(&netns), Printed::Held).await.unwrap();
         }
         assert_eq!(plugins.control("p", &json!(null)).await.unwrap().0, json!([4, 200]));
+    });
+}
+
+/// Nobody held a container's output, or it had ended: who has claimed it is told, and nobody else.
+#[test]
+fn the_plugin_that_claims_stdio_hears_that_output_was_lost() {
+    const COUNT: &str = r#"
+        static int lost, with;
+        if (r->event == SP_EV_CREATE && !strcmp(NAME, "p")) return reply(r, "{\"claims\":[\"stdio\"]}");
+        if (r->event == SP_EV_ATTACH && r->flags & SP_F_LOST) { lost++; with += r->nfds; }
+        if (r->event == SP_EV_CONTROL) { char text[64]; snprintf(text, sizeof text, "[%d,%d]", lost, with); return reply(r, text); }
+        return SP_OK;"#;
+    let world = World::new();
+    run(async {
+        let manifest = r#"{"claims":["stdio"]}"#;
+        let both =
+            ["p", "q"].map(|name| config(name, &C { manifest, ..C::new(name, COUNT) }.build(&world.dir)));
+        let plugins = world.open(&both).await.plugins;
+        let web = ctx("web");
+        plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
+        let output = lent(Role::Stdout, std::fs::File::open("/dev/null").unwrap());
+        for printed in [Printed::Held, Printed::Lost] {
+            plugins.replay(&web, std::slice::from_ref(&output), printed).await.unwrap();
+            plugins.attach_output(&ctx("gone"), "p", Vec::new(), printed).await.unwrap();
+        }
+        let told = async |name: &str| plugins.control(name, &json!(null)).await.unwrap().0;
+        assert_eq!((told("p").await, told("q").await), (json!([2, 1]), json!([0, 0])));
     });
 }
 

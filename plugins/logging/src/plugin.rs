@@ -260,7 +260,14 @@ impl Plugin for Logging {
         })
     }
 
-    async fn attach(&self, cx: &Cx, _: Attach) -> Result<()> {
+    async fn attach(&self, cx: &Cx, ev: Attach) -> Result<()> {
+        if ev.lost {
+            let is_in_the_journal =
+                cx.host().get_bytes(Container::HOST, &journal_key(cx.service()))?.is_some();
+            let driver = is_in_the_journal.then_some(Driver::Journald);
+            let noted = self.start(cx.host(), Vec::new())?.lost(cx.service(), driver).await?;
+            noted.with_context(|| format!("marking the log of {}", cx.service()))?;
+        }
         let pipes = [own(cx.fd(Role::Stdout).ok())?, own(cx.fd(Role::Stderr).ok())?];
         if pipes.iter().all(Option::is_none) {
             // Its stdio is claimed by somebody else, or by nobody.

@@ -64,11 +64,16 @@ struct Head {
     ring_cut: AtomicU64,
 }
 
+/// A part of this line is in the segment already.
+const MID: u64 = 1;
+/// Of what was lost: see `Loss`.
+const UNKNOWN: u64 = 2;
+
 #[repr(C)]
 struct Half {
     bytes: AtomicU64,
-    /// A part of this line is in the segment already.
-    mid: AtomicU64,
+    /// `MID`, `UNKNOWN`.
+    flags: AtomicU64,
     /// The time of that part.
     time: AtomicU64,
     /// What was dropped of this stream and not yet said to have been: see `Loss`.
@@ -109,11 +114,13 @@ pub struct Loss {
     /// The times of the first and of the last of them.
     pub from: u64,
     pub to: u64,
+    /// And others of which nobody knows how many: whoever read and counted them is dead.
+    pub unknown: bool,
 }
 
 impl Loss {
     pub fn is_empty(&self) -> bool {
-        (self.lines, self.bytes) == (0, 0)
+        (self.lines, self.bytes, self.unknown) == (0, 0, false)
     }
 
     pub fn add(&mut self, lines: u64, bytes: u64, time: u64) {
@@ -129,7 +136,7 @@ impl Loss {
     pub fn extend(&mut self, later: &Loss) {
         if !later.is_empty() {
             self.add(later.lines, later.bytes, later.from);
-            self.to = later.to;
+            (self.to, self.unknown) = (later.to, self.unknown || later.unknown);
         }
     }
 }
@@ -247,7 +254,7 @@ impl Spool {
     /// From now on what was pushed is here, and not in the ring: see ring/mod.rs.
     pub fn has_taken(&mut self, gap: Gap, commit: u64) {
         let head = self.head();
-        let Loss { lines, bytes, from, to } = gap.loss;
+        let Loss { lines, bytes, from, to, unknown: _ } = gap.loss;
         for (field, value) in head.ring_lost.iter().zip([lines, bytes, from, to]) {
             field.store(value, Ordering::Relaxed);
         }
@@ -291,14 +298,22 @@ impl Spool {
         self.memory.copy(DATA_AT + from, to + kept, fresh);
         let half = &self.slot(slot).halves[new];
         half.bytes.store((kept + fresh) as u64, Ordering::Relaxed);
-        half.mid.store(state.mid.into(), Ordering::Relaxed);
+        let Loss { lines, bytes, from, to, unknown } = state.loss;
+        let flag = |is: bool, flag: u64| if is { flag } else { 0 };
+        half.flags.store(flag(state.mid, MID) | flag(unknown, UNKNOWN), Ordering::Relaxed);
         half.time.store(state.time, Ordering::Relaxed);
-        let Loss { lines, bytes, from, to } = state.loss;
         for (field, value) in half.lost.iter().zip([lines, bytes, from, to]) {
             field.store(value, Ordering::Relaxed);
         }
         self.slot(slot).commit.store(self.armed << 1 | new as u64, Ordering::Release);
         self.rewind()
+    }
+
+    /// Between two transfers: of this stream something is missing before what comes next, and nobody knows how much.
+    pub fn note_unknown(&mut self, slot: usize, time: u64) -> io::Result<()> {
+        let mut state = self.carry(slot).state;
+        state.loss.extend(&Loss { from: time, to: time, unknown: true, ..Loss::default() });
+        self.keep(slot, 0, 0, state)
     }
 
     /// Nothing was to be done.
@@ -343,7 +358,7 @@ impl Spool {
         let has_data = load(&head.ring_commit) != 0;
         let gap = (load(&head.of_ring) == 1).then(|| {
             let [lines, bytes, from, to] = head.ring_lost.each_ref().map(load);
-            Gap { loss: Loss { lines, bytes, from, to }, cut: load(&head.ring_cut) == 1 }
+            Gap { loss: Loss { lines, bytes, from, to, unknown: false }, cut: load(&head.ring_cut) == 1 }
         });
         let gap = gap.map(|gap| if has_data { gap } else { Gap::default() });
         if gap.is_some() {
@@ -379,7 +394,7 @@ impl Spool {
         };
         let slot = self.slot(n);
         let half = &slot.halves[self.active(n)];
-        for field in [&half.bytes, &half.mid, &half.time].into_iter().chain(&half.lost) {
+        for field in [&half.bytes, &half.flags, &half.time].into_iter().chain(&half.lost) {
             field.store(0, Ordering::Relaxed);
         }
         for (to, from) in slot.name.iter().zip(service.as_bytes()) {
@@ -429,8 +444,9 @@ impl Spool {
         let half = &self.slot(slot).halves[self.active(slot)];
         let load = |field: &AtomicU64| field.load(Ordering::Relaxed);
         let [lines, bytes, from, to] = half.lost.each_ref().map(load);
-        let loss = Loss { lines, bytes, from, to };
-        let state = State { mid: load(&half.mid) == 1, time: load(&half.time), loss };
+        let flags = load(&half.flags);
+        let loss = Loss { lines, bytes, from, to, unknown: flags & UNKNOWN != 0 };
+        let state = State { mid: flags & MID != 0, time: load(&half.time), loss };
         Carry { bytes: (load(&half.bytes) as usize).min(HALF_BYTES), state }
     }
 

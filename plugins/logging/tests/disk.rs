@@ -283,6 +283,41 @@ fn kills_on_a_full_disk_lose_no_count() {
     });
 }
 
+/// What nobody can count any more, the next worker may have no room to say either, nor the one after it; and there may be no life any more.
+#[test]
+fn what_is_unknown_is_said_when_there_is_room_whoever_dies_until_then() {
+    on_a_small_disk(|disk| {
+        let (elsewhere, logs) = (Folder::new(), disk.join("logs"));
+        let out = Fifo::new(&elsewhere.0, "out");
+        fs::create_dir_all(logs.join("web")).unwrap();
+        let hog = Hog::take_all(disk);
+        let spool = Spool::create().unwrap();
+        let kept = spool.fd().try_clone_to_owned().unwrap();
+        let engine = Engine::start(logs.clone(), spool, Box::new(|_, _, _| ())).unwrap();
+        engine.lost("web", None).blocking_recv().unwrap().unwrap();
+        drop(engine);
+        let pipes = [Some(out.read_end()), None];
+        let spool = Spool::adopt(kept.try_clone().unwrap()).unwrap();
+        let block = Settings { on_full: OnFull::Block, ..one_segment() };
+        let engine = start_with(&logs, spool, block, pipes);
+        writeln!(&out.container, "first").unwrap();
+        engine.detach("web").blocking_recv().unwrap();
+        drop(engine);
+        let engine =
+            Engine::start(logs.clone(), Spool::adopt(kept).unwrap(), Box::new(|_, _, _| ())).unwrap();
+        engine.retain(Vec::new()).blocking_recv().unwrap();
+        let texts = || records(&logs, "web").into_iter().map(|(_, _, text)| text).collect::<Vec<_>>();
+        assert_eq!(texts(), Vec::<String>::new());
+        hog.go();
+        soon("both are said", Duration::from_secs(5), || texts().len() == 2);
+        let said = texts().concat();
+        assert!(said.contains("lines may be missing") && said.contains("dropped lines=1 "), "{said}");
+        soon("the end of the service", Duration::from_secs(5), || {
+            engine.status().blocking_recv().unwrap().is_empty()
+        });
+    });
+}
+
 /// Spool and pipe outlive the worker. What it had taken off the pipe and not written, it had taken for good.
 #[test]
 fn a_worker_that_dies_on_a_disk_that_went_read_only_stops_no_service_and_loses_no_count() {

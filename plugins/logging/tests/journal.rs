@@ -363,6 +363,20 @@ fn a_service_that_ends_waits_for_a_journal_that_takes_its_lines() {
 }
 
 #[test]
+fn what_was_lost_is_marked_in_the_journal_too() {
+    let dir = Folder::new();
+    let listener = Listener::new(&dir.0.join("socket"));
+    let out = Fifo::new(&dir.0, "out");
+    let engine = start(&dir, Spool::create().unwrap(), settings(), [Some(out.read_end()), None]);
+    engine.lost("gone", Some(Driver::Journald)).blocking_recv().unwrap().unwrap();
+    let entry = listener.next();
+    let text = |name: &str| String::from_utf8(entry[name].clone()).unwrap();
+    assert_eq!((text("SAMPAN_SERVICE"), text("PRIORITY")), ("gone".into(), "4".into()));
+    assert!(text("MESSAGE").starts_with("lines may be missing before this"), "{}", text("MESSAGE"));
+    assert!(!dir.0.join("logs/gone").exists());
+}
+
+#[test]
 fn the_next_life_does_not_wait_for_what_the_last_one_has_left() {
     const LINES: usize = 2000;
     let dir = Folder::new();

@@ -271,3 +271,24 @@ fn a_buffer_whose_detach_was_given_up_is_not_kept_for_ever() {
         assert_eq!(written(&logs, "web", "stdout"), b"one\ntwo\n");
     });
 }
+
+/// Every process of sampand was killed at once: also of what does not run any more, and before anything that comes later.
+#[test]
+fn what_was_lost_is_marked_once() {
+    let dir = Folder::new();
+    let (rig, logs) = (rig(&dir), dir.0.join("logs"));
+    let (mut out, err) = (Fifo::new(&dir.0, "out"), Fifo::new(&dir.0, "err"));
+    let mark = "lines may be missing before this: every process of sampand was killed at once";
+    let lost = |service: &str, flags: u16| Event::new(abi::EV_ATTACH).of(service).flags(abi::F_LOST | flags);
+    writeln!(out.container, "in the pipe").unwrap();
+    create(&rig, "web", json!({ "driver": "json-file" }));
+    let ends = lost("web", abi::F_REPLAY).fd(Role::Stdout, out.read_end()).fd(Role::Stderr, err.read_end());
+    rig.fire(ends.pid(1)).unwrap();
+    attach(&rig, "web", &out, &err);
+    detach(&rig, "web");
+    assert_eq!(records(&logs, "web"), [record("stderr", true, mark), record("stdout", true, "in the pipe")]);
+    rig.fire(lost("gone", 0)).unwrap();
+    assert_eq!(records(&logs, "gone"), [record("stderr", true, mark)]);
+    let status = rig.fire(Event::new(abi::EV_CONTROL).body(json!({ "verb": "status" }))).unwrap();
+    assert_eq!(status.json, json!({}), "nothing stays of them");
+}

@@ -172,6 +172,7 @@ pub const F_GATE: u16 = 1;
 pub const F_REPLAY: u16 = 2;
 pub const F_OOM: u16 = 4;
 pub const F_MORE: u16 = 8;
+pub const F_LOST: u16 = 16;
 
 pub const P_NONBLOCKING: u32 = 1;
 pub const P_PANIC_ABORT: u32 = 2;

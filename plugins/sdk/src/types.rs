@@ -108,6 +108,10 @@ pub struct Attach {
     /// The container was attached before: by an earlier `sampand`, or before this plugin was loaded.
     #[serde(skip)]
     pub replay: bool,
+    /// For the plugin that claimed stdio: every process of `sampand` was killed at once. What was in the pipes, or was kept with the keel,
+    /// may be gone: the log is to say so. Without descriptors nothing of it runs, and nothing else is to be done.
+    #[serde(skip)]
+    pub lost: bool,
 }
 
 /// The OCI state is `created`.

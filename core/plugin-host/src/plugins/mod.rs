@@ -1,7 +1,7 @@
 //! All plugins of a worker: loaded and opened in their order, listed, and reset.
 mod life;
 
-pub use life::{Created, ExitFacts, Running};
+pub use life::{Created, ExitFacts, Printed, Running};
 
 use crate::call::{self, Plugin};
 use crate::containers::Containers;

@@ -47,7 +47,7 @@ use sampan_config::Config;
 use sampan_config::schema::{self, LogDriver, NetworkMode};
 use sampan_keel::Handle;
 use sampan_plugin_host::digest::Digest;
-use sampan_plugin_host::{self as plugins, Ctx, Failure, FailureKind, Lent, Role};
+use sampan_plugin_host::{self as plugins, Ctx, Failure, FailureKind, Lent, Printed, Role};
 use sampan_service::Problem;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -66,7 +66,7 @@ pub use process::{end, exit_status, netns_of, reaped, signal};
 pub use pulls::Pulls;
 use relayed::Relayed;
 use stdio::Output;
-pub use stdio::{drop_stdio, lent, reads, write_line};
+pub use stdio::{Reads, drop_stdio, hold, lent, reads};
 use talk::{Launch, Order, Said};
 
 /// What a new life is made from.
@@ -246,9 +246,11 @@ fn order(context: &Context, wanted: &Wanted, basis: &Basis) -> Launch {
 
 /// What the hooks of a launch that failed have printed is in the pipe, and nobody would come for it.
 async fn attach_output_of_hooks(context: &Context, ctx: &Ctx, claimant: &str) {
-    let (reads, _) = reads(&context.loop_keel, &context.dirs.io(&ctx.service), &ctx.service);
-    if let Err(failure) = context.plugins.attach_output(ctx, claimant, reads).await {
-        context.warn(&ctx.service, &failure.to_string());
+    let Reads { ends, printed } = reads(&context.loop_keel, &context.dirs.io(&ctx.service), &ctx.service);
+    match context.plugins.attach_output(ctx, claimant, ends.clone(), printed).await {
+        Ok(()) if printed == Printed::Lost => hold(&context.loop_keel, &ctx.service, &ends),
+        Ok(()) => {}
+        Err(failure) => context.warn(&ctx.service, &failure.to_string()),
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use sampan_keel::{Keel, LoopKeel};
 use sampan_plan::{Plan, Spec};
-use sampan_plugin_host::{Lent, Role};
+use sampan_plugin_host::{Lent, Printed, Role};
 use sampan_runtime::error::Error;
 use sampan_runtime::kernel::stdio::Null;
 use sampan_runtime::store::dir::Root;
@@ -18,11 +18,6 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How long a line of ours waits for room in a pipe.
-const WRITE_MAX: Duration = Duration::from_secs(10);
-const WRITE_AGAIN: Duration = Duration::from_millis(20);
 
 /// Where a container's output goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -151,10 +146,14 @@ impl Standing {
         }
         let ours = match keel.fetch(&key).map_err(of_io)? {
             Some(ours) => ours,
-            None => open_end(keel, folder, service, stream).map_err(|unopened| match unopened {
-                Unopened::Missing => opened(&path)(Errno::NOENT),
-                Unopened::Problem(problem) => problem,
-            })?,
+            None => {
+                let ours = open_end(folder, stream).map_err(|unopened| match unopened {
+                    Unopened::Missing => opened(&path)(Errno::NOENT),
+                    Unopened::Problem(problem) => problem,
+                })?;
+                keel.keep(&key, Some(ours.as_fd())).map_err(of_io)?;
+                ours
+            }
         };
         let ours = Arc::new(ours);
         let mut reads = self.reads.borrow_mut();
@@ -197,17 +196,24 @@ pub(super) fn opened(path: &Path) -> impl Fn(Errno) -> Problem {
     move |error| Problem::Io(format!("cannot open {}: {error}", path.display()))
 }
 
-/// The read ends of a container that runs already, and whether nobody had held them: the holder and the keel were killed
-/// together. Then they are opened again, and what a service had written that has ended is lost.
-pub fn reads(keel: &LoopKeel, folder: &Path, service: &str) -> (Vec<(Role, OwnedFd)>, bool) {
-    let (mut ends, mut lost) = (Vec::new(), false);
+/// The read ends of a container that was there before.
+pub struct Reads {
+    pub ends: Vec<(Role, Arc<OwnedFd>)>,
+    /// Whether anybody has held them all the time. If the holder and the keel were killed together they are opened again, and what a
+    /// service had written that has ended is lost, as is all that a plugin kept with the keel.
+    pub printed: Printed,
+}
+
+/// The keel has those that were lost when `hold` is called: whoever dies before that leaves them lost.
+pub fn reads(keel: &LoopKeel, folder: &Path, service: &str) -> Reads {
+    let (mut ends, mut printed) = (Vec::new(), Printed::Held);
     for (stream, role) in [("stdout", Role::Stdout), ("stderr", Role::Stderr)] {
         match keel.fetch(&key(service, stream)) {
-            Ok(Some(end)) => ends.push((role, end)),
-            Ok(None) => match open_end(keel, folder, service, stream) {
+            Ok(Some(end)) => ends.push((role, Arc::new(end))),
+            Ok(None) => match open_end(folder, stream) {
                 Ok(end) => {
-                    lost = true;
-                    ends.push((role, end));
+                    printed = Printed::Lost;
+                    ends.push((role, Arc::new(end)));
                 }
                 // It writes elsewhere.
                 Err(Unopened::Missing) => {}
@@ -218,7 +224,17 @@ pub fn reads(keel: &LoopKeel, folder: &Path, service: &str) -> (Vec<(Role, Owned
             Err(error) => tracing::error!(service, "its output is not read: {error}"),
         }
     }
-    (ends, lost)
+    Reads { ends, printed }
+}
+
+/// From now on the keel has the read ends.
+pub fn hold(keel: &Keel, service: &str, ends: &[(Role, Arc<OwnedFd>)]) {
+    for (role, end) in ends {
+        let stream = if *role == Role::Stdout { "stdout" } else { "stderr" };
+        if let Err(error) = keel.keep(&key(service, stream), Some(end.as_fd())) {
+            tracing::error!(service, "its output is lost if this worker dies: {error}");
+        }
+    }
 }
 
 /// By what the keel knows the read end of a stream.
@@ -241,32 +257,14 @@ enum Unopened {
     Problem(Problem),
 }
 
-/// Opens our end of a FIFO and gives it to the keel.
-fn open_end(keel: &Keel, folder: &Path, service: &str, stream: &str) -> Result<OwnedFd, Unopened> {
+/// Opens our end of a FIFO.
+fn open_end(folder: &Path, stream: &str) -> Result<OwnedFd, Unopened> {
     let path = folder.join(stream);
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let end = rustix::fs::open(&path, flags, Mode::empty()).map_err(|error| match error {
+    rustix::fs::open(&path, flags, Mode::empty()).map_err(|error| match error {
         Errno::NOENT => Unopened::Missing,
         error => Unopened::Problem(Problem::Io(format!("cannot open {}: {error}", path.display()))),
-    })?;
-    keel.keep(&key(service, stream), Some(end.as_fd())).map_err(|e| Unopened::Problem(of_io(e)))?;
-    Ok(end)
-}
-
-/// A line of ours among a service's, into its pipe. Whoever reads the pipe may be busy with what is in it: false after a
-/// while.
-pub fn write_line(pipe: &OwnedFd, line: &str) -> bool {
-    let line = format!("{line}\n");
-    let until = Instant::now() + WRITE_MAX;
-    while Instant::now() < until {
-        // Less than PIPE_BUF: all of it or nothing.
-        match rustix::io::write(pipe, line.as_bytes()) {
-            Ok(_) => return true,
-            Err(Errno::AGAIN) => std::thread::sleep(WRITE_AGAIN),
-            Err(_) => return false,
-        }
-    }
-    false
+    })
 }
 
 /// Lets go of a service's FIFOs.

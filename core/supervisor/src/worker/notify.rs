@@ -1,11 +1,12 @@
 //! What plugins are told of a service's life beside its launch and its end, and what its config has run then (`on`).
 use super::Worker;
 use crate::fleet::{Ended, Entry, Live};
-use crate::hooks;
-use crate::life::{self, Context};
+use crate::life::{self, Context, Reads};
 use crate::steps;
-use sampan_plugin_host::{ExitFacts, Role, Running};
+use sampan_plugin_host::{ExitFacts, Printed, Role, Running};
 use sampan_service::{Exit, Health, State, Status, Verdict};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// To its present state, from another.
 pub(super) fn moved(context: &Context, entry: &Entry, before: &State) {
@@ -68,40 +69,51 @@ pub(super) fn health(context: &Context, entry: &Entry, verdict: &Verdict) {
 
 /// Attaches a container that ran on while no worker, or another one, looked.
 async fn replay_attach(context: &Context, entry: &Entry, live: &Live) {
-    let (ends, lost) = life::reads(&context.loop_keel, &context.dirs.io(&entry.name), &entry.name);
-    let mut fds: Vec<_> = ends.into_iter().map(|(role, end)| life::lent(&entry.name, role, end)).collect();
+    let Reads { ends, printed } = reads(context, entry);
+    let lent = ends.iter().map(|(role, end)| life::lent(&entry.name, *role, end.clone()));
+    let mut fds: Vec<_> = lent.collect();
     fds.push(life::lent(&entry.name, Role::Pidfd, live.pidfd.clone()));
     fds.extend(live.netns.as_ref().map(|netns| life::lent(&entry.name, Role::Netns, netns.clone())));
-    if let Err(failure) = context.plugins.replay(&entry.ctx(), &fds).await {
-        tracing::error!(service = &*entry.name, "attached again after a crash of sampand: {failure}");
-    }
-    if lost {
-        mark_lost(context, &entry.name);
+    match context.plugins.replay(&entry.ctx(), &fds, printed).await {
+        Ok(()) => hold_lost(context, entry, &ends, printed),
+        Err(failure) => {
+            tracing::error!(service = &*entry.name, "attached again after a crash of sampand: {failure}");
+        }
     }
 }
 
-/// For a life that ended while nobody held its output: what stood in the pipes is gone, what is written now is read.
+/// Of a service that does not run, where nobody has held its output: what stood in the pipes is gone, and so is the count of what was dropped
+/// of a life before, which its log may not have had room for. What is written now of a life that is not over yet is read.
 async fn attach_lost_output(context: &Context, entry: &Entry) {
     let Some(plugin) = context.plugins.claimant("stdio") else { return };
-    let (ends, lost) = life::reads(&context.loop_keel, &context.dirs.io(&entry.name), &entry.name);
-    if !lost {
+    // Nearly always it has not run since the machine was started, or never.
+    if !context.dirs.io(&entry.name).exists() {
         return;
     }
-    if let Err(failure) = context.plugins.attach_output(&entry.ctx(), &plugin, ends).await {
-        tracing::error!(service = &*entry.name, "its output is not read: {failure}");
+    let Reads { ends, printed } = reads(context, entry);
+    if printed == Printed::Held {
+        return;
     }
-    mark_lost(context, &entry.name);
+    let read = if entry.machine.state.has_life() { ends.clone() } else { Vec::new() };
+    match context.plugins.attach_output(&entry.ctx(), &plugin, read, printed).await {
+        Ok(()) => hold_lost(context, entry, &ends, printed),
+        Err(failure) => tracing::error!(service = &*entry.name, "its output is not read: {failure}"),
+    }
 }
 
-fn mark_lost(context: &Context, service: &str) {
-    let mark = "[sampand: every process of it was killed at once; lines may be missing before this one]";
-    tracing::warn!(service, "every process of sampand was killed at once: lines may be missing in its log");
-    let service = service.to_owned();
-    let log = hooks::Log::Pipe(context.dirs.io(&service).join("stderr"));
-    tokio::task::spawn_blocking(move || match log.open() {
-        Some(pipe) if life::write_line(&pipe, mark) => {}
-        _ => tracing::error!(service, "the mark is not in its log: its pipe takes no more"),
-    });
+fn reads(context: &Context, entry: &Entry) -> Reads {
+    life::reads(&context.loop_keel, &context.dirs.io(&entry.name), &entry.name)
+}
+
+/// The plugin knows that its log has to say so. A worker that dies before that leaves it to the next one.
+fn hold_lost(context: &Context, entry: &Entry, ends: &[(Role, Arc<OwnedFd>)], printed: Printed) {
+    if printed == Printed::Lost {
+        tracing::warn!(
+            service = &*entry.name,
+            "every process of sampand was killed at once: lines may be missing in its log"
+        );
+        life::hold(&context.loop_keel, &entry.name, ends);
+    }
 }
 
 impl Worker {
@@ -125,8 +137,7 @@ impl Worker {
         for entry in self.fleet.entries.values() {
             match &entry.live {
                 Some(live) => replay_attach(context, entry, live).await,
-                None if entry.machine.state.has_life() => attach_lost_output(context, entry).await,
-                None => {}
+                None => attach_lost_output(context, entry).await,
             }
         }
     }

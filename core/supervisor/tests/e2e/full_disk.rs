@@ -2,7 +2,7 @@
 use super::world::{Small, kill, library};
 use super::{LIVE, World};
 
-fn fill(disk: &Small) -> std::path::PathBuf {
+pub fn fill(disk: &Small) -> std::path::PathBuf {
     use std::io::Write;
     let path = disk.path().join("fill");
     let mut file = std::fs::File::create(&path).unwrap();

@@ -1,7 +1,8 @@
 //! Whoever of sampand's processes is killed: no line of a service is lost or doubled, and every exit is known; or it is
 //! said that something may be missing.
 use super::World;
-use super::world::{kill, library};
+use super::full_disk::fill;
+use super::world::{Small, kill, library};
 
 /// `talks` writes numbered lines all the time, `rings` too and never waits for its log, `once` ends by SIGUSR1 with 37, `slow` says half a line and the rest later.
 fn world(supervisor: &str) -> Option<World> {
@@ -173,6 +174,53 @@ fn all_three_are_killed_and_it_is_said_that_lines_may_be_missing() {
         let seen = numbers(&world, name);
         let gaps = seen.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
         assert!(gaps <= 1, "{name}: {seen:?}");
+    }
+}
+
+/// What was dropped was counted by those who are dead, and what says that it is missing finds no room either at first.
+#[test]
+fn all_three_are_killed_on_a_full_disk_and_what_is_missing_is_marked_when_there_is_room() {
+    let Some(mut world) = World::new("") else { return };
+    let disk = Small::new(world.dir().join("state"), "2M");
+    let head = format!("[plugins.logging]\npath = \"{}\"\n", library("logging").display());
+    // Nobody has a block of its log before the disk is full.
+    let service = |name: &str, script: &str| {
+        format!(
+            "[services.{name}]\ncommand = [\"/bin/sh\", \"-c\", \"trap '{script}' USR1; sleep 100000 & wait\"]\n\
+             stop_signal = \"SIGKILL\"\nrestart = \"no\"\n"
+        )
+    };
+    let talk = "while :; do echo a line; sleep 0.01; done";
+    let stays = format!("{head}{}{}", service("runs", talk), service("ended", "echo a line; exit 3"));
+    world.configure(&format!("{stays}{}", service("goes", talk)));
+    world.start();
+    let names = ["runs", "ended", "goes"];
+    for name in names {
+        world.until_state(name, "running");
+        world.until("it waits", |world| world.processes(name).len() == 2);
+    }
+    let hog = fill(&disk);
+    for name in names {
+        kill(world.pid(name), libc::SIGUSR1);
+        let dropped = |world: &World| {
+            world.said().lines().any(|line| {
+                line.contains("cannot write its log") && line.contains(&format!("service=\"{name}\""))
+            })
+        };
+        world.until("its lines are dropped", dropped);
+    }
+    world.until_state("ended", "failed");
+    kill_at_once(&[world.keel(), world.holder().expect("a holder"), world.worker().unwrap()]);
+    assert_eq!(world.ended(), None);
+    world.configure(&stays);
+    world.start();
+    world.until("it is removed", |world| world.services().len() == 2 && world.processes("goes").is_empty());
+    std::fs::remove_file(hog).unwrap();
+    for name in names {
+        let log = disk.path().join("logs").join(name).join("0000000001.log");
+        world.until(&format!("the log of {name} is marked"), |_| {
+            std::fs::read_to_string(&log).is_ok_and(|text| text.contains("lines may be missing"))
+        });
     }
 }
 

@@ -96,7 +96,9 @@ impl Service {
             return Err(None);
         }
         if let Some(remark) = remark {
-            self.journal.send(&self.name, &remark).map_err(Some)?;
+            for record in remark.split_inclusive(|byte| *byte == b'\n') {
+                self.journal.send(&self.name, record).map_err(Some)?;
+            }
             self.streams[stream].loss = Default::default();
         }
         if !entry.is_empty() {

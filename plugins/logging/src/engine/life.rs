@@ -11,7 +11,10 @@ use super::thread::LogThread;
 use super::{Attachment, Command, Figures};
 use crate::config::{Driver, OnFull, Settings};
 use crate::segments::{Segments, list};
+use crate::time;
 
+/// The stream of sampand's own words.
+const STDERR: usize = 1;
 /// Reads of one pipe until a detach gives up on a writer that never stops: 64 MiB.
 pub(super) const READS_PER_DRAIN: usize = 1024;
 
@@ -26,6 +29,10 @@ impl LogThread {
                     self.detach(&name, None);
                 }
                 let _ = done.send(attached);
+            }
+            Command::Lost(name, driver, done) => {
+                let noted = self.note_unknown(&name, driver);
+                let _ = done.send(noted);
             }
             Command::Detach(name, done) => {
                 self.detach(&name, Some(Box::new(|| done.send(()).unwrap_or_default())));
@@ -150,7 +157,7 @@ impl LogThread {
     /// Reads what is there, writes it, and lets go of the pipes and of all else that is the service's. Then `answer`.
     fn detach(&mut self, name: &str, answer: Option<Answer>) {
         if !self.names.contains_key(name) {
-            self.take_up_what_is_left_of(name);
+            self.take_up_what_is_left_of(name, None);
         }
         let key = self.names.get(name).copied();
         let Some((key, service)) = key.and_then(|key| Some((key, self.services.get_mut(&key)?))) else {
@@ -195,15 +202,15 @@ impl LogThread {
     }
 
     /// A crash left it in the spool, and nobody has attached it since.
-    fn take_up_what_is_left_of(&mut self, name: &str) {
+    fn take_up_what_is_left_of(&mut self, name: &str, driver: Option<Driver>) {
         let mut carried = (0..2).filter_map(|n| self.spool.find(name, n)).map(|slot| self.spool.carry(slot));
         let ring = self.rings.remove(name).filter(|ring| !ring.is_empty());
         if carried.all(|carry| carry.is_empty()) && ring.is_none() {
             return;
         }
         // Whatever its settings were: its last segment shows the driver.
-        let last = list(&self.places.dir.join(name)).ok().and_then(|all| all.back().copied());
-        let driver = last.map_or(Settings::default().driver, |(_, driver)| driver);
+        let last = || list(&self.places.dir.join(name)).ok()?.back().map(|(_, driver)| *driver);
+        let driver = driver.or_else(last).unwrap_or(Settings::default().driver);
         let attachment = Attachment {
             service: name.to_owned(),
             container: Container::HOST,
@@ -216,6 +223,18 @@ impl LogThread {
         if let Some(service) = self.names.get(name).and_then(|key| self.services.get_mut(key)) {
             service.take_up(&self.spool);
         }
+    }
+
+    /// In the spool first, so that it is said whoever dies and however full the disk is; then in the log, if that has room.
+    fn note_unknown(&mut self, name: &str, driver: Option<Driver>) -> io::Result<()> {
+        let slot = self.spool.claim(name, STDERR)?;
+        self.spool.note_unknown(slot, time::now())?;
+        match self.names.get(name).and_then(|key| self.services.get_mut(key)) {
+            Some(service) => service.take_up(&self.spool),
+            None => self.take_up_what_is_left_of(name, driver),
+        }
+        self.detach(name, None);
+        Ok(())
     }
 
     /// Unfinished lines.

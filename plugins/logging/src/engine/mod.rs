@@ -34,7 +34,7 @@ use rustix::event::{EventfdFlags, epoll};
 use sampan_plugin::prelude::*;
 use tokio::sync::oneshot;
 
-use crate::config::Settings;
+use crate::config::{Driver, Settings};
 use crate::journal::{self, Journal};
 use crate::notifier::Notifier;
 use crate::ring::Ring;
@@ -111,6 +111,8 @@ enum Command {
     Detach(String, Done<()>),
     /// Attached, read until its pipes are empty, and detached, with nothing in between.
     Finish(Attachment, Done<io::Result<()>>),
+    /// Whoever read its output before is dead, and what was read, counted or waiting went with it. Whether its log is in the journal.
+    Lost(String, Option<Driver>, Done<io::Result<()>>),
     /// Those that are not listed are gone.
     Retain(Vec<String>, Done<()>),
     Status(Done<BTreeMap<String, Figures>>),
@@ -178,6 +180,11 @@ impl Engine {
     /// For what came after a detach.
     pub fn finish(&self, attachment: Attachment) -> oneshot::Receiver<io::Result<()>> {
         self.ask(|done| Command::Finish(attachment, done))
+    }
+
+    /// What its log lacks before what comes now is not known, and its log says so, as soon as it can. To be asked for before its output is attached.
+    pub fn lost(&self, service: &str, driver: Option<Driver>) -> oneshot::Receiver<io::Result<()>> {
+        self.ask(|done| Command::Lost(service.to_owned(), driver, done))
     }
 
     pub fn retain(&self, services: Vec<String>) -> oneshot::Receiver<()> {

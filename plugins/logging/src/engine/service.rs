@@ -26,6 +26,9 @@ const SHORT: Duration = Duration::from_millis(100);
 /// A segment may grow so far over max_size while a line is unfinished: it is not torn over two segments.
 const OVERTIME_BYTES: u64 = 1 << 20;
 
+/// What is said where nobody knows what is missing.
+const UNKNOWN: &str = "lines may be missing before this: every process of sampand was killed at once";
+
 #[derive(Default)]
 pub(super) struct Stream {
     pub pipe: Option<Arc<OwnedFd>>,
@@ -430,15 +433,19 @@ impl Service {
         self.full_until.is_none()
     }
 
-    /// The record that says it, if there is something to be said.
+    /// The records that say it, one or two, if there is something to be said.
     pub(super) fn what_was_dropped(&mut self, stream: usize) -> Option<Vec<u8>> {
-        let Loss { lines, bytes, from, to } = self.streams[stream].loss;
-        if self.streams[stream].loss.is_empty() {
-            return None;
+        let Loss { lines, bytes, from, to, unknown } = self.streams[stream].loss;
+        let mut records = Vec::new();
+        if unknown {
+            records.extend(self.remark(stream, UNKNOWN));
         }
-        let text = |ns| String::from_utf8_lossy(&time::text(ns)).into_owned();
-        let said = format!("dropped lines={lines} bytes={bytes} from={} to={}", text(from), text(to));
-        Some(self.remark(stream, &said))
+        if (lines, bytes) != (0, 0) {
+            let text = |ns| String::from_utf8_lossy(&time::text(ns)).into_owned();
+            let said = format!("dropped lines={lines} bytes={bytes} from={} to={}", text(from), text(to));
+            records.extend(self.remark(stream, &said));
+        }
+        (!records.is_empty()).then_some(records)
     }
 
     fn say_what_was_dropped(&mut self, stream: usize, needed: Number) -> bool {

@@ -60,7 +60,8 @@ impl Chunk {
             *word = u64::from_ne_bytes(bytes);
         }
         let [what, time, lines, bytes, from, to] = words;
-        let gap = Gap { loss: Loss { lines, bytes, from, to }, cut: what & CUT != 0 };
+        let loss = Loss { lines, bytes, from, to, unknown: false };
+        let gap = Gap { loss, cut: what & CUT != 0 };
         Chunk {
             stream: usize::from(what & STREAM != 0),
             time,
@@ -163,7 +164,8 @@ impl State {
         let mut edges = [Edge::default(); 2];
         for (edge, from) in edges.iter_mut().zip(words[OWN_WORDS..].chunks_exact(EDGE_WORDS)) {
             let &[flags, lines, bytes, from, to] = from else { continue };
-            let gap = Gap { loss: Loss { lines, bytes, from, to }, cut: flags & 4 != 0 };
+            let loss = Loss { lines, bytes, from, to, unknown: false };
+            let gap = Gap { loss, cut: flags & 4 != 0 };
             *edge = Edge { begun: flags & 1 != 0, cut: flags & 2 != 0, gap };
         }
         let [head, tail, front, used, fills, ..] = words;

@@ -51,7 +51,10 @@ impl<P: Plugin> Instance<P> {
                 run!(create, event, serialized)
             }
             abi::EV_REVIEW => run!(review, decode(body)?),
-            abi::EV_ATTACH => run!(attach, Attach { replay: request.flags & abi::F_REPLAY != 0 }),
+            abi::EV_ATTACH => {
+                let is = |flag: u16| request.flags & flag != 0;
+                run!(attach, Attach { replay: is(abi::F_REPLAY), lost: is(abi::F_LOST) })
+            }
             abi::EV_START => run!(start, Start {}),
             abi::EV_STARTED => run!(started, Started {}),
             abi::EV_READY => run!(ready, Ready {}),

@@ -46,6 +46,24 @@ pub struct ExitFacts {
     pub cause: String,
 }
 
+/// What a container has printed before it is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Printed {
+    /// Somebody has held it all the time.
+    Held,
+    /// Every process of sampand was killed at once: nobody knows what is missing, and its log is to say so.
+    Lost,
+}
+
+impl Printed {
+    fn flag(self) -> u16 {
+        match self {
+            Printed::Held => 0,
+            Printed::Lost => abi::F_LOST,
+        }
+    }
+}
+
 type Reply = (Vec<u8>, Vec<OwnedFd>);
 
 /// What a plugin is asked for. `needed`: the step does not go on without its answer, whatever its policy.
@@ -99,38 +117,45 @@ impl Plugins {
 
     /// The namespaces exist, no code of the user runs yet. Descriptors are duplicated; stdio goes to its claimant alone.
     pub async fn attach(&self, ctx: &Ctx, fds: &[Lent]) -> Result<(), Failure> {
-        self.attach_with(ctx, fds, 0).await
+        self.attach_with(ctx, fds, 0, Printed::Held).await
     }
 
-    /// To the one that claimed a container's output alone, for a launch that failed before `attach`: hooks may have printed.
+    /// To the one that claimed a container's output alone, for a launch that failed before `attach`: hooks may have printed. And where output
+    /// was lost; without descriptors nothing more comes.
     pub async fn attach_output(
         &self,
         ctx: &Ctx,
         claimant: &str,
-        fds: Vec<(Role, OwnedFd)>,
+        fds: Vec<(Role, Arc<OwnedFd>)>,
+        printed: Printed,
     ) -> Result<(), Failure> {
-        let fds = fds.into_iter().map(|(role, fd)| (role.number(), Arc::new(fd))).collect();
+        let fds = fds.into_iter().map(|(role, fd)| (role.number(), fd)).collect();
         let Some(plugin) = self.up(&ctx.service).into_iter().find(|plugin| plugin.name == claimant) else {
             return Ok(());
         };
-        self.gate(plugin, Message { fds, ..Message::of(abi::EV_ATTACH, &Arc::new(ctx.clone())) })
-            .await
-            .map(drop)
+        let message = Message::of(abi::EV_ATTACH, &Arc::new(ctx.clone()));
+        self.gate(plugin, Message { fds, flags: printed.flag(), ..message }).await.map(drop)
     }
 
     /// As `attach`, for a container that was attached before: by an earlier worker.
-    pub async fn replay(&self, ctx: &Ctx, fds: &[Lent]) -> Result<(), Failure> {
-        self.attach_with(ctx, fds, abi::F_REPLAY).await
+    pub async fn replay(&self, ctx: &Ctx, fds: &[Lent], printed: Printed) -> Result<(), Failure> {
+        self.attach_with(ctx, fds, abi::F_REPLAY, printed).await
     }
 
-    async fn attach_with(&self, ctx: &Ctx, fds: &[Lent], flags: u16) -> Result<(), Failure> {
+    async fn attach_with(
+        &self,
+        ctx: &Ctx,
+        fds: &[Lent],
+        flags: u16,
+        printed: Printed,
+    ) -> Result<(), Failure> {
         self.update(ctx, if flags == 0 { "created" } else { "running" });
         if let Some(container) = self.world.containers().get_mut(ctx.handle) {
             container.fds = fds.iter().map(|lent| (lent.role.number(), lent.into())).collect();
         }
         let ctx = Arc::new(ctx.clone());
         for plugin in self.up(&ctx.service) {
-            let fds = {
+            let fds: Vec<_> = {
                 let containers = self.world.containers();
                 let may =
                     |role: u32| containers.get(ctx.handle).is_some_and(|c| c.may_have(role, &plugin.name));
@@ -141,7 +166,9 @@ impl Plugins {
             let claimed =
                 |c: &crate::containers::Container| c.memory.claims.values().any(|by| *by == plugin.name);
             let needed = flags == 0 && self.world.containers().get(ctx.handle).is_some_and(claimed);
-            let message = Message { flags, fds, ..Message::of(abi::EV_ATTACH, &ctx) };
+            let is_output = |role: u32| [Role::Stdout, Role::Stderr].iter().any(|of| of.number() == role);
+            let lost = if fds.iter().any(|(role, _)| is_output(*role)) { printed.flag() } else { 0 };
+            let message = Message { flags: flags | lost, fds, ..Message::of(abi::EV_ATTACH, &ctx) };
             self.gate_of(plugin, message, needed).await?;
         }
         Ok(())

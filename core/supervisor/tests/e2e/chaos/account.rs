@@ -212,15 +212,12 @@ impl Log {
             text.strip_prefix("dropped lines=").and_then(|rest| rest.split(' ').next()?.parse().ok());
         match lines {
             Some(lines) => self.dropped += lines,
+            None if text.starts_with("lines may be missing before this") => self.marks += 1,
             None => self.strange.push(text.to_owned()),
         }
     }
 
     fn line(&mut self, stream: usize, line: &str) {
-        if line.contains("lines may be missing before this one") {
-            self.marks += 1;
-            return;
-        }
         let words: Vec<&str> = line.splitn(3, ' ').collect();
         let (Some(Ok(life)), Some(Ok(number))) =
             (words.first().map(|w| w.parse()), words.get(1).map(|w| w.parse()))
