@@ -1,8 +1,10 @@
 //! Who may do what on the control socket: by the uid and the groups of the caller, as the kernel has them of the moment when it
 //! connected.
 use crate::fence;
+use crate::one_off::client::Connected;
 use axum::http::Method;
 use sampan_config::schema::{Group, Supervisor};
+use std::sync::Arc;
 use tokio::net::UnixStream;
 
 /// `supervisor.admin_group` and `read_group`.
@@ -54,22 +56,27 @@ pub fn needed(method: &Method, path: &str) -> Right {
 pub struct Peer {
     /// None: the kernel did not say.
     uid: Option<u32>,
-    /// As we see it; none where we do not.
-    pub pid: Option<i32>,
+    /// None where we do not see it.
+    pub process: Option<Connected>,
     /// Its own and the supplementary ones.
     groups: Vec<u32>,
 }
 
 impl Peer {
     pub fn of(socket: &UnixStream) -> Peer {
-        let Ok(cred) = socket.peer_cred() else { return Peer { uid: None, pid: None, groups: Vec::new() } };
+        let Ok(cred) = socket.peer_cred() else {
+            return Peer { uid: None, process: None, groups: Vec::new() };
+        };
         let mut groups = fence::peer_groups(socket).unwrap_or_else(|error| {
             tracing::warn!(uid = cred.uid(), "cannot learn a caller's supplementary groups: {error}");
             Vec::new()
         });
         groups.push(cred.gid());
-        let pid = cred.pid().filter(|pid| *pid > 0);
-        Peer { uid: Some(cred.uid()), pid, groups }
+        let process = cred
+            .pid()
+            .filter(|pid| *pid > 0)
+            .map(|pid| Connected { pid, pidfd: fence::peer_pidfd(socket).map(Arc::new) });
+        Peer { uid: Some(cred.uid()), process, groups }
     }
 
     pub fn right(&self, groups: Groups) -> Right {

@@ -1,6 +1,6 @@
 #![allow(unsafe_code)]
 //! The worker's own unsafe calls: what the standard library and tokio leave to their caller's word.
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -66,6 +66,24 @@ pub fn peer_groups(socket: impl AsFd) -> std::io::Result<Vec<u32>> {
             }
         }
     }
+}
+
+/// The process that was the peer of a Unix socket when it connected (SO_PEERPIDFD, Linux 6.5). None: this kernel does not know that,
+/// or the process has been reaped.
+pub fn peer_pidfd(socket: impl AsFd) -> Option<OwnedFd> {
+    let (mut fd, mut bytes): (RawFd, _) = (-1, size_of::<RawFd>() as libc::socklen_t);
+    // SAFETY: the kernel writes one int into `fd`, whose size `bytes` says; both live until after the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut bytes,
+        )
+    };
+    // SAFETY: the call has succeeded, so `fd` is a descriptor that it has opened for us alone.
+    (result == 0 && fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// A datagram, and who has sent it.

@@ -1,6 +1,7 @@
 //! What clients ask of the worker. `serve` turns HTTP into these and waits; the loop answers each exactly once, at once
 //! or when what was asked for has come true. A request whose client has gone is carried out all the same.
 use crate::metrics;
+use crate::one_off::client::Connected;
 use crate::relay::Attached;
 use crate::usage;
 use sampan_api as api;
@@ -47,7 +48,7 @@ pub enum Request {
     Run {
         of: String,
         run: Box<api::Run>,
-        peer: Option<i32>,
+        peer: Option<Connected>,
         answer: Answer<api::Done>,
     },
     Start {

@@ -13,7 +13,7 @@
 use super::launcher::Launcher;
 use super::relayed::Relayed;
 use super::talk::{Order, Said};
-use super::{Context, Joined, Kept, Wanted, confused, needs, of_config, of_plugin};
+use super::{Context, Joined, Kept, OfClient, Wanted, confused, needs, of_config, of_plugin};
 use sampan_bundle as bundle;
 use sampan_bundle::image::Used;
 use sampan_config::Config;
@@ -22,7 +22,6 @@ use sampan_plugin_host::digest::{Digest, digest};
 use sampan_plugin_host::{self as plugins, Document, Failure};
 use sampan_service::Problem;
 use serde_json::Value;
-use std::os::fd::OwnedFd;
 use std::rc::{self, Rc};
 use std::sync::{Arc, Weak};
 
@@ -68,7 +67,7 @@ pub struct Maker<'m> {
     pub wanted: &'m Wanted,
     pub joined: &'m [Joined],
     /// Standard streams of its own.
-    pub stdio: Vec<OwnedFd>,
+    pub stdio: Option<OfClient>,
     pub launcher: &'m Launcher,
 }
 

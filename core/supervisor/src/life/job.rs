@@ -123,8 +123,10 @@ impl Us<'_> {
                     return Some((Order::Launch(launch), text, fds));
                 }
                 Order::Launch(order) => {
-                    let (joined, stdio) = fds.split_at(fds.len().saturating_sub(order.given));
-                    Job { us: self, order: &order, joined, stdio }.run(&mut compiled, text)
+                    let clients = usize::from(order.given.is_some());
+                    let (joined, client) = fds.split_at(fds.len().saturating_sub(clients));
+                    let client = client.first().map(AsFd::as_fd);
+                    Job { us: self, order: &order, joined, client }.run(&mut compiled, text)
                 }
                 // To a launch that has failed meanwhile.
                 Order::Attached(_) | Order::Start => Ok(()),
@@ -192,8 +194,8 @@ struct Job<'j> {
     order: &'j Launch,
     /// The pidfds of those whose namespaces the spec names by their numbers.
     joined: &'j [OwnedFd],
-    /// Its standard streams, where it has them from elsewhere.
-    stdio: &'j [OwnedFd],
+    /// Who has its standard streams, where it is not to have those of a service.
+    client: Option<BorrowedFd<'j>>,
 }
 
 impl Job<'_> {
@@ -248,13 +250,16 @@ impl Job<'_> {
 
     fn launch(&self, what: &Launchable<'_>, bundled: Digest) -> Result<(), Problem> {
         let plan = &what.plan;
-        let (mut created, folder, oom_before) = self.create(what)?;
+        let given = self.given()?;
+        let (mut created, folder, oom_before) = self.create(what, given.as_deref())?;
         if let Some(master) = created.console.take() {
-            match self.stdio {
-                [] => relayed::keep_terminal(self.us.keel, &self.order.service, &master)?,
-                given => given::hand_over(given, &master)?,
+            match &given {
+                None => relayed::keep_terminal(self.us.keel, &self.order.service, &master)?,
+                Some(given) => given::hand_over(given, &master)?,
             }
         }
+        // Whoever reads them hears of their end from the container alone.
+        drop(given);
         for warning in &plan.warnings {
             self.us.worker.say(&Said::Warning(warning.clone()), &[]).map_err(of_io)?;
         }
@@ -277,16 +282,29 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn create(&self, what: &Launchable<'_>) -> Result<(Created, Folder, u64), Problem> {
+    /// The standard streams that a client has for it.
+    fn given(&self) -> Result<Option<Vec<OwnedFd>>, Problem> {
+        match (&self.order.given, self.client) {
+            (None, _) => Ok(None),
+            (Some(streams), Some(client)) => streams.fetch(client).map(Some).map_err(Problem::Io),
+            (Some(_), None) => Err(Problem::Io("the client of its standard streams did not come".into())),
+        }
+    }
+
+    fn create(
+        &self,
+        what: &Launchable<'_>,
+        of_client: Option<&[OwnedFd]>,
+    ) -> Result<(Created, Folder, u64), Problem> {
         let Launchable { text, spec, host, plan, .. } = what;
         let image = what.image()?;
         let bundle = &bundle::folder(&self.order.run, &self.order.service);
         let order = self.order;
         let places = Places { service: &order.service, io: &order.io, logs: &order.logs };
         let (keel, owner) = (self.us.keel, stdio::owner(spec, plan));
-        let stdio = match self.stdio {
-            [] => self.us.standing.open(order.stdio, order.relayed, keel, places, owner)?,
-            given => given::stdio(given, owner)?,
+        let stdio = match of_client {
+            None => self.us.standing.open(order.stdio, order.relayed, keel, places, owner)?,
+            Some(given) => given::stdio(given, owner)?,
         };
         let descriptor = self.says_on()?;
         // Nobody hears it any more: then we are ended.

@@ -40,6 +40,7 @@ mod cleanup;
 mod context;
 
 use crate::hooks;
+use crate::one_off::client::Streams;
 use basis::{Basis, Earlier, Maker};
 use rustix::io::Errno;
 use sampan_bundle::image::Used;
@@ -83,7 +84,14 @@ pub struct Wanted {
     /// In whose namespaces it is to be; or who of them does not run.
     pub joined: Result<Vec<Joined>, String>,
     /// Its standard streams; none: those of a service. Or why they cannot be had.
-    pub stdio: Result<Vec<OwnedFd>, String>,
+    pub stdio: Result<Option<OfClient>, String>,
+}
+
+/// Standard streams that a client has for it.
+#[derive(Debug)]
+pub struct OfClient {
+    pub streams: Streams,
+    pub pidfd: Arc<OwnedFd>,
 }
 
 /// Another service in whose namespace this one is to be.
@@ -176,7 +184,7 @@ async fn create_with(
     kept: &mut Kept,
 ) -> Result<Box<Created>, Problem> {
     let joined = std::mem::replace(&mut wanted.joined, Ok(Vec::new())).map_err(Problem::Io)?;
-    let stdio = std::mem::replace(&mut wanted.stdio, Ok(Vec::new())).map_err(Problem::Io)?;
+    let stdio = std::mem::replace(&mut wanted.stdio, Ok(None)).map_err(Problem::Io)?;
     let Wanted { config, under_way, ctx, .. } = &wanted;
     let launcher = context.launchers.take(under_way).await?;
     let maker = Maker { context, wanted: &wanted, joined: &joined, stdio, launcher: &launcher };
@@ -189,7 +197,7 @@ async fn create_with(
     }
     let killed = context.was_killed_in(&config.name);
     let groups_are_ready = groups.is_some_and(|left| !killed && Some(left) == basis.resources);
-    let given = maker.stdio.len();
+    let given = maker.stdio.as_ref().map(|client| client.streams.clone());
     let order = Launch { bundled, groups_are_ready, given, ..order(context, &wanted, &basis) };
     under_way.now("the making of its container: its root, its volumes, its mounts");
     let mut attached = None;
@@ -237,7 +245,7 @@ fn order(context: &Context, wanted: &Wanted, basis: &Basis) -> Launch {
         bundled: None,
         stdio,
         relayed: basis.relayed,
-        given: 0,
+        given: None,
         hook_log: hook_log(context, config, stdio, basis.has_hooks),
         groups_are_ready: false,
         says_on: config.says_on(),
@@ -339,7 +347,8 @@ impl Maker<'_> {
     /// Without a spec it is the bundle's.
     fn send(&self, order: Launch, spec: Option<&serde_json::Value>) -> Result<(), Problem> {
         let others = self.joined.iter().map(|joined| joined.pidfd.as_fd());
-        let given: Vec<BorrowedFd<'_>> = others.chain(self.stdio.iter().map(AsFd::as_fd)).collect();
+        let client = self.stdio.iter().map(|client| client.pidfd.as_fd());
+        let given: Vec<BorrowedFd<'_>> = others.chain(client).collect();
         let text = spec.map(|spec| {
             // Plugins have seen it, so it stands there already.
             let shown = self.context.plugins.spec(self.wanted.ctx.handle);

@@ -11,6 +11,7 @@
 use super::relayed::Relayed;
 use super::stdio::Output;
 use crate::hooks;
+use crate::one_off::client::Streams;
 use crate::source::{Files, Read};
 use rustix::fs::MemfdFlags;
 use rustix::net::{
@@ -46,7 +47,7 @@ pub enum Order {
     /// And of what was found for the life before, if that is known.
     Look(Box<bundle::Look>, Option<Digest>),
     /// The text is the spec; none: it is what the bundle says. Descriptors: the pidfds of those whose namespaces it names by their
-    /// numbers, then, where it has them, its standard streams (`given`).
+    /// numbers, then that of the client whose streams it is to have (`given`).
     Launch(Box<Launch>),
     /// The answer to `Attach`; or why it must not go on.
     Attached(Result<(), String>),
@@ -67,8 +68,8 @@ pub struct Launch {
     pub bundled: Option<Digest>,
     pub stdio: Output,
     pub relayed: Relayed,
-    /// In the place of `stdio`: so many descriptors came with this order.
-    pub given: usize,
+    /// In the place of `stdio`.
+    pub given: Option<Streams>,
     pub hook_log: hooks::Log,
     /// The groups are those of the life before, with the same limits.
     pub groups_are_ready: bool,

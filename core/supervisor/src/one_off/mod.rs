@@ -7,7 +7,7 @@ pub mod kept;
 
 use sampan_api as api;
 use sampan_config::schema::{
-    ExitStatus, Lifecycle, LogDriver, Membership, Notify, On, Policy, Service, User,
+    ExitStatus, Lifecycle, LogDriver, Membership, Notify, On, Policy, Restart, Service, User,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -18,37 +18,37 @@ use std::time::Duration;
 /// service going or watches it: health check, schedule, restart, steps around its life. Ids and the image's volumes are the service's own
 /// ([`Service::owner`]), so that files have the owners that it sees.
 pub fn config(of: &Service, run: &api::Run) -> Result<Service, String> {
-    let mut one = of.clone();
-    one.name.clone_from(&run.name);
-    one.of = Some(of.name.clone());
+    let kept = of.clone();
+    // Without `..`: the compiler asks what becomes of a key that is new.
+    #[rustfmt::skip]
+    let mut one = Service {
+        // As its service has them.
+        source: kept.source, annotations: kept.annotations, labels: kept.labels, own: kept.own,
+        entrypoint: kept.entrypoint, command: kept.command, working_dir: kept.working_dir,
+        hostname: kept.hostname, domainname: kept.domainname, init: kept.init, tty: kept.tty, stdin_open: kept.stdin_open,
+        volumes: kept.volumes, tmpfs: kept.tmpfs, secrets: kept.secrets, shm_size: kept.shm_size,
+        environment: kept.environment, adjust: kept.adjust, hooks: kept.hooks,
+        user: kept.user, group_add: kept.group_add, privileged: kept.privileged, namespaces: kept.namespaces,
+        sysctls: kept.sysctls, ulimits: kept.ulimits, oom_score_adj: kept.oom_score_adj, devices: kept.devices,
+        cap_add: kept.cap_add, cap_drop: kept.cap_drop, security: kept.security, resources: kept.resources,
+        network_mode: kept.network_mode, resolver: kept.resolver,
+        start_timeout: kept.start_timeout, stop_signal: kept.stop_signal, stop_grace_period: kept.stop_grace_period,
+        logging: kept.logging, depends_on: kept.depends_on,
+        // As it is asked for.
+        name: run.name.clone(), of: Some(kept.name),
+        ports: if run.service_ports { kept.ports } else { Vec::new() },
+        networks: kept.networks.iter().map(|membership| Membership::of(&membership.network)).collect(),
+        // It is begun once, by hand, and nothing watches it.
+        autostart: false, schedule: None, profiles: Vec::new(), sockets: Vec::new(), restart: never(kept.restart),
+        healthcheck: None, notify: Notify::None, watchdog: Duration::ZERO, reload: None,
+        lifecycle: Lifecycle {
+            pre_start: Vec::new(), post_start: Vec::new(), pre_stop: Vec::new(), post_stop: Vec::new(),
+        },
+        on: On { exit: Vec::new(), failure: Vec::new(), oom: Vec::new(), health: Vec::new() },
+    };
     asked(&mut one, run)?;
-    one.autostart = false;
-    one.schedule = None;
-    one.profiles.clear();
-    one.sockets.clear();
-    if !run.service_ports {
-        one.ports.clear();
-    }
-    for membership in &mut one.networks {
-        *membership = Membership::of(&membership.network);
-    }
-    one.restart.policy = Policy::No;
-    one.restart.success_exit_status = vec![ExitStatus::Code(0)];
-    one.restart.prevent_exit_status.clear();
-    one.restart.force_exit_status.clear();
-    one.healthcheck = None;
     // Nor the image's.
     one.own.insert("healthcheck".into());
-    one.notify = Notify::None;
-    one.watchdog = Duration::ZERO;
-    one.reload = None;
-    one.lifecycle = Lifecycle {
-        pre_start: Vec::new(),
-        post_start: Vec::new(),
-        pre_stop: Vec::new(),
-        post_stop: Vec::new(),
-    };
-    one.on = On { exit: Vec::new(), failure: Vec::new(), oom: Vec::new(), health: Vec::new() };
     if run.client.is_some() {
         one.logging.driver = LogDriver::None;
         (one.tty, one.stdin_open) = (run.tty, false);
@@ -63,6 +63,17 @@ pub fn config(of: &Service, run: &api::Run) -> Result<Service, String> {
         (dependency.restart, dependency.bind) = (false, false);
     }
     Ok(one)
+}
+
+/// Whatever its exit code: it has failed unless that is 0.
+fn never(restart: Restart) -> Restart {
+    Restart {
+        policy: Policy::No,
+        success_exit_status: vec![ExitStatus::Code(0)],
+        prevent_exit_status: Vec::new(),
+        force_exit_status: Vec::new(),
+        ..restart
+    }
 }
 
 /// What was asked for, in the place of what the service says.

@@ -232,7 +232,7 @@ async fn why(State(send): State<Send>, Path(name): Path<String>) -> Reply<api::W
 
 async fn run(
     State(send): State<Send>,
-    ConnectInfo(Peer { pid: peer, .. }): ConnectInfo<Peer>,
+    ConnectInfo(Peer { process: peer, .. }): ConnectInfo<Peer>,
     Path(of): Path<String>,
     bytes: Bytes,
 ) -> Reply<api::Done> {

@@ -4,10 +4,10 @@
 use super::Worker;
 use super::waiters::Goal;
 use crate::fleet::{self, Entry};
-use crate::life::Gone;
+use crate::life::{Gone, OfClient};
 use crate::message::{Message, Sender};
 use crate::one_off;
-use crate::one_off::client::Process;
+use crate::one_off::client::{Connected, Process, Streams};
 use crate::one_off::kept::{self, Kept};
 use crate::request::{Answer, failure, no_such, stopping};
 use crate::settings::Event;
@@ -20,7 +20,7 @@ use sampan_journal::Replay;
 use sampan_runtime::kernel::pidfd;
 use sampan_service::{Down, State};
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl Worker {
         &mut self,
         of: &str,
         run: api::Run,
-        peer: Option<i32>,
+        peer: Option<Connected>,
         answer: Answer<api::Done>,
     ) {
         let name = run.name.clone();
@@ -118,7 +118,12 @@ impl Worker {
         }
     }
 
-    fn begin_one_off(&mut self, of: &str, run: api::Run, peer: Option<i32>) -> Result<(), api::Failure> {
+    fn begin_one_off(
+        &mut self,
+        of: &str,
+        run: api::Run,
+        peer: Option<Connected>,
+    ) -> Result<(), api::Failure> {
         if self.is_ending() {
             return Err(stopping());
         }
@@ -130,8 +135,10 @@ impl Worker {
         let usage = |why: String| failure("usage", format!("{of}: {why}"));
         one_off::check_name(&run.name).map_err(usage)?;
         let config = Arc::new(one_off::config(&service, &run).map_err(usage)?);
-        let client = run.client.as_ref().map(|client| match peer {
-            Some(pid) if pid == client.pid => Process::open(pid).map_err(|why| failure("refused", why)),
+        let client = run.client.as_ref().map(|client| match &peer {
+            Some(peer) if peer.pid == client.pid => {
+                Process::of_peer(peer).map_err(|why| failure("refused", why))
+            }
             _ => Err(failure(
                 "refused",
                 "sampand and the client see different processes, so it cannot have its output: use -d, or the namespace of \
@@ -227,11 +234,14 @@ impl Worker {
     }
 
     /// The container's standard streams, where they are a client's.
-    pub(super) fn stdio_of(&self, name: &str) -> Result<Vec<OwnedFd>, String> {
-        let Some(one) = self.one_offs.0.get(name) else { return Ok(Vec::new()) };
+    pub(super) fn stdio_of(&self, name: &str) -> Result<Option<OfClient>, String> {
+        let Some(one) = self.one_offs.0.get(name) else { return Ok(None) };
         match (&one.kept.run.client, &one.client) {
-            (None, _) => Ok(Vec::new()),
-            (Some(asked), Some((client, _))) => client.stdio(&asked.stdio, one.kept.run.tty),
+            (None, _) => Ok(None),
+            (Some(asked), Some((client, _))) => {
+                let streams = Streams::of(asked, one.kept.run.tty);
+                Ok(Some(OfClient { streams, pidfd: client.pidfd.clone() }))
+            }
             (Some(_), None) => Err("the client that it was to run for has gone".into()),
         }
     }

@@ -1,6 +1,7 @@
 //! `sampanctl run`: a container with a service's settings, once, and nothing of it afterwards.
 mod ends;
 mod settings;
+mod streams;
 mod terminal;
 
 use super::World;
