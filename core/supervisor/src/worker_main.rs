@@ -6,6 +6,7 @@ use crate::task::Task;
 use crate::view::{Output, View};
 use crate::worker::opening::{self, Configs, Opening};
 use crate::worker::record;
+use crate::worker::shutdown::LAST_MAX;
 use crate::worker::{Begin, Outcome, Worker};
 use crate::{cgroup_parent, follow, listen, log, open_files, serve, service_manager};
 use rustix::fs::Mode;
@@ -205,7 +206,8 @@ async fn end(
 ) -> u8 {
     let context = worker.context();
     if outcome == Outcome::Stopped {
-        worker.forget_one_offs().await;
+        worker.forget_one_offs();
+        context.all_is_done(LAST_MAX).await;
         for failure in context.plugins.shutdown().await {
             tracing::warn!("{failure}");
         }

@@ -24,7 +24,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 /// Where things are (docs/config.md, folders).
 #[derive(Debug, Clone)]
@@ -77,6 +79,8 @@ pub struct Context {
     kept: RefCell<BTreeMap<String, RestartCache>>,
     /// Services whose groups saw a kill of all: the next life does not take them over (`Cgroup::kill_if_any` says why).
     killed_in: RefCell<BTreeSet<String>>,
+    /// What is done for services that are at rest or gone. Nobody waits for it but the end of sampand.
+    aside: TaskTracker,
 }
 
 /// A service, or a one-off, that is to be forgotten.
@@ -140,6 +144,7 @@ impl Context {
             warned: RefCell::default(),
             kept: RefCell::default(),
             killed_in: RefCell::default(),
+            aside: TaskTracker::new(),
         })
     }
 
@@ -256,15 +261,31 @@ impl Context {
         self.killed_in.borrow_mut().remove(name)
     }
 
+    /// Does something for a service that is at rest or gone.
+    pub fn aside(&self, work: impl Future<Output = ()> + 'static) {
+        drop(self.aside.spawn_local(work));
+    }
+
+    /// Returns when all of that is done, or after `limit`.
+    pub async fn all_is_done(&self, limit: Duration) {
+        self.aside.close();
+        if tokio::time::timeout(limit, self.aside.wait()).await.is_err() {
+            let left = self.aside.len();
+            tracing::warn!(
+                "what services had kept is not all removed: {left} of them are not through with it"
+            );
+        }
+    }
+
     /// A service has left for good: what the run folder has of it goes, and what a one-off has anywhere. The next life of that name
     /// waits for it.
-    pub fn forget(self: &Rc<Self>, gone: Gone) -> tokio::task::JoinHandle<()> {
+    pub fn forget(self: &Rc<Self>, gone: Gone) {
         self.plugins.forget(&gone.name);
         let prefix = format!("{}: ", gone.name);
         self.warned.borrow_mut().retain(|warning| !warning.starts_with(&prefix));
         self.killed_in.borrow_mut().remove(&gone.name);
         let (context, cache) = (self.clone(), self.restart_cache(&gone.name));
-        tokio::task::spawn_local(async move {
+        self.aside(async move {
             let turn = cache.lock().await;
             let (io, keel) = (context.dirs.io(&gone.name), context.keel_for_the_pool());
             let (dirs, name) = (context.dirs.clone(), gone.name.clone());
@@ -277,7 +298,7 @@ impl Context {
             if Rc::strong_count(&cache) == 2 {
                 context.kept.borrow_mut().remove(&name);
             }
-        })
+        });
     }
 
     /// Notes for a sampand after a reboot that there may be something of a one-off, before there is.
@@ -292,7 +313,7 @@ impl Context {
 
     fn note_one_off(&self, name: &str, note: fn(&Path, &str) -> std::io::Result<()>) {
         let (cache, state, name) = (self.restart_cache(name), self.dirs.state.clone(), name.to_owned());
-        tokio::task::spawn_local(async move {
+        self.aside(async move {
             let _turn = cache.lock().await;
             let noted = tokio::task::spawn_blocking(move || note(&state, &name));
             if let Ok(Err(error)) = noted.await {
@@ -347,7 +368,7 @@ impl Context {
     /// A worker before us was interrupted when it let go of what a service had kept.
     pub fn let_go(self: &Rc<Self>, name: &str) {
         let (context, name) = (self.clone(), name.to_owned());
-        tokio::task::spawn_local(async move {
+        self.aside(async move {
             if let Err(problem) = super::let_go(&context, &name, None).await {
                 tracing::warn!(service = name, "cannot remove what it kept: {problem}");
             }

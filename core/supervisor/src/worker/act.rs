@@ -179,7 +179,7 @@ impl Worker {
     fn drop_kept(&self, name: &str) {
         let Some(entry) = self.fleet.get(name) else { return };
         let (context, ctx, name) = (self.context.clone(), entry.ctx(), entry.name.clone());
-        tokio::task::spawn_local(async move {
+        self.context.aside(async move {
             if let Err(problem) = life::let_go(&context, &name, Some(&ctx)).await {
                 tracing::warn!(service = &*name, "cannot remove what it kept: {problem}");
             }

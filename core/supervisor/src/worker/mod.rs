@@ -30,7 +30,7 @@ pub mod opening;
 pub mod pause;
 pub mod record;
 mod reload;
-mod shutdown;
+pub mod shutdown;
 mod stores;
 mod tell;
 mod turns;
@@ -298,7 +298,7 @@ impl Worker {
         let is_removed = entry.machine.wanted == Wanted::Down(Down::Removed) && entry.machine.is_over();
         if is_removed && !self.one_offs.has(name) {
             self.fleet.entries.remove(name);
-            drop(self.forget(name, name));
+            self.forget(name, name);
         }
     }
 
@@ -349,7 +349,7 @@ impl Worker {
     /// Ends and removes what is left of a service that has no entry.
     pub(super) fn discard(&self, name: &str, generation: u64, child: Option<Child>) {
         let (context, send, name) = (self.context.clone(), self.send.clone(), name.to_owned());
-        tokio::task::spawn_local(async move {
+        self.context.aside(async move {
             if let Err(problem) = life::discard(&context, &name, generation, child).await {
                 tracing::error!(service = name, "cannot remove what is left of it: {problem}");
             }
@@ -360,7 +360,7 @@ impl Worker {
     fn discarded(&mut self, name: &str) {
         // Unless the config names it again.
         if self.fleet.get(name).is_none() {
-            drop(self.forget(name, name));
+            self.forget(name, name);
         }
     }
 

@@ -219,7 +219,7 @@ impl Worker {
             } else if !replay.last.contains_key(&name) {
                 // What the journal knows is removed with its life.
                 let log = self.logs().join(&name);
-                drop(self.context.forget(Gone { name, ids: None, log }));
+                self.context.forget(Gone { name, ids: None, log });
             }
         }
     }
@@ -290,26 +290,26 @@ impl Worker {
     /// Nothing of it stays.
     fn remove_one_off(&mut self, name: &Arc<str>) {
         self.fleet.entries.remove(name);
-        drop(self.forget_one_off(name));
+        self.forget_one_off(name);
     }
 
     /// Its entry is gone, or goes.
-    fn forget_one_off(&mut self, name: &str) -> tokio::task::JoinHandle<()> {
+    fn forget_one_off(&mut self, name: &str) {
         let of = self.one_offs.0.remove(name).map_or_else(|| name.to_owned(), |one| one.kept.of);
         self.follow_one_offs(|services| drop(services.remove(name)));
         if let Err(error) = kept::forget(&self.context.dirs.run, name) {
             tracing::warn!(service = name, "cannot remove what is noted of it: {error}");
         }
-        self.forget(name, &of)
+        self.forget(name, &of);
     }
 
     /// What has no entry any more has left for good, and so have the ids that it had of `owner`, if nobody else has them.
-    pub(super) fn forget(&mut self, name: &str, owner: &str) -> tokio::task::JoinHandle<()> {
+    pub(super) fn forget(&mut self, name: &str, owner: &str) {
         self.journal.forget(name);
         let has_others = self.fleet.entries.values().any(|entry| entry.config().owner() == owner);
         let ids = (!has_others).then(|| owner.to_owned());
         let log = self.logs().join(name);
-        self.context.forget(Gone { name: name.to_owned(), ids, log })
+        self.context.forget(Gone { name: name.to_owned(), ids, log });
     }
 
     /// Where output is kept.
@@ -319,10 +319,10 @@ impl Worker {
     }
 
     /// sampand ends and nothing runs: those that have ended go with it.
-    pub async fn forget_one_offs(&mut self) {
+    pub fn forget_one_offs(&mut self) {
         for name in self.one_offs.0.keys().cloned().collect::<Vec<_>>() {
             self.fleet.entries.remove(&name);
-            let _ = self.forget_one_off(&name).await;
+            self.forget_one_off(&name);
         }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// How long the last of a shutdown may take: after there is no more grace, or where all that is left cannot be removed. Time
 /// for one more attempt.
-const LAST_MAX: Duration = Duration::from_secs(12);
+pub const LAST_MAX: Duration = Duration::from_secs(12);
 
 /// Whether sampand ends, and how. Once it does nothing is started.
 #[derive(Debug, Default)]

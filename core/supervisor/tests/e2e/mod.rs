@@ -25,6 +25,7 @@ mod chaos;
 mod completion;
 mod cp;
 mod descriptors;
+mod detach;
 mod died;
 mod exits;
 mod full_disk;
