@@ -54,13 +54,18 @@ impl Client {
 pub struct Clients {
     all: RefCell<Vec<Client>>,
     left: Arc<Notify>,
+    /// Why nothing more is passed on to anybody.
+    broken: RefCell<Option<Last>>,
 }
 
 impl Clients {
     pub fn add(&self) -> Output {
         let (send, pieces) = mpsc::unbounded_channel();
         let queued = Arc::new(AtomicUsize::new(0));
-        self.all.borrow_mut().push(Client { send, queued: queued.clone() });
+        match &*self.broken.borrow() {
+            Some(last) => drop(send.send(Piece::Last(last.clone()))),
+            None => self.all.borrow_mut().push(Client { send, queued: queued.clone() }),
+        }
         Output { pieces, queued, left: self.left.clone() }
     }
 
@@ -80,6 +85,14 @@ impl Clients {
         for client in self.all.borrow_mut().drain(..) {
             let _ = client.send.send(Piece::Last(last.clone()));
         }
+    }
+
+    /// Its output is not passed on any more: those who are attached are told, and so is everybody who comes later.
+    pub fn break_off(&self, why: &str) {
+        let text = format!("its output is not passed on any more: {why}; the service goes on");
+        let last = Last::CutOff { text };
+        self.end(&last);
+        *self.broken.borrow_mut() = Some(last);
     }
 
     /// Returns when all have gone.

@@ -82,6 +82,7 @@ impl Stream {
     pub async fn pump(mut self, ending: watch::Receiver<bool>) {
         if let Err(error) = self.pump_to_the_end(ending).await {
             tracing::error!(service = self.service, "its output is not passed on any more: {error}");
+            self.clients.break_off(&error.to_string());
         }
     }
 
@@ -264,4 +265,60 @@ fn has_room(pipe: BorrowedFd<'_>) -> Result<bool, Errno> {
     let mut polled = [PollFd::from_borrowed_fd(pipe, PollFlags::OUT)];
     poll(&mut polled, Some(&Timespec::default()))?;
     Ok(polled.iter().any(|one| one.revents().contains(PollFlags::OUT)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clients::Piece;
+    use super::*;
+    use sampan_api::attach::Last;
+    use std::os::fd::AsRawFd;
+
+    /// A pipe, open for both as a FIFO is.
+    fn staged() -> OwnedFd {
+        let (read, _write) = std::io::pipe().unwrap();
+        File::options()
+            .read(true)
+            .write(true)
+            .open(format!("/proc/self/fd/{}", read.as_raw_fd()))
+            .unwrap()
+            .into()
+    }
+
+    /// Whoever keeps the log has closed its end.
+    #[test]
+    fn a_stream_that_cannot_be_passed_on_is_told_to_those_who_are_attached_and_to_those_who_come() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let (_, nobody_reads) = std::io::pipe().unwrap();
+            rustix::io::ioctl_fionbio(&nobody_reads, true).unwrap();
+            let clients = Rc::<Clients>::default();
+            let mut attached = clients.add();
+            let ends = Ends {
+                stream: attach::Stream::Stdout,
+                staged: staged(),
+                terminal: None,
+                sink: Sink::Pipe(nobody_reads.into()),
+            };
+            rustix::io::write(&ends.staged, b"last words\n").unwrap();
+            let (_ending, end) = watch::channel(false);
+            Stream::new("a", ends, clients.clone()).unwrap().pump(end).await;
+            let mut late = clients.add();
+            for (output, shown) in [(&mut attached, "last words\n"), (&mut late, "")] {
+                let mut bytes = Vec::new();
+                let last = loop {
+                    match output.next().await {
+                        Some(Piece::Output(_, some)) => bytes.extend_from_slice(&some),
+                        Some(Piece::Last(last)) => break Some(last),
+                        None => break None,
+                    }
+                };
+                assert_eq!(String::from_utf8_lossy(&bytes), shown);
+                assert!(
+                    matches!(&last, Some(Last::CutOff { text }) if text.contains("Broken pipe")),
+                    "{last:?}"
+                );
+            }
+        });
+    }
 }
