@@ -2,6 +2,7 @@
 //!
 //! One poll, no threads. Whoever detaches, or is killed, leaves the service as it is.
 mod frames;
+mod output;
 pub mod terminal;
 
 use crate::args;
@@ -11,12 +12,12 @@ use crate::keys::Typed;
 use frames::{Frame, Frames};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use output::Output;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use sampan_api as api;
 use sampan_api::attach::{First, Last, PROTOCOL, TYPED, WORD, Window};
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use terminal::Raw;
 
 /// What waits for sampand at most; then nothing more is read from standard input.
@@ -55,20 +56,18 @@ pub fn attach(ask: &Ask<'_>, with: &args::Attach) -> Result<u8, Error> {
         typed: raw.is_some().then(|| Typed::new(&with.detach_keys)),
         reads: passes_input,
         has_terminal: first.tty,
+        outputs: [Output::of(rustix::stdio::stdout()), Output::of(rustix::stdio::stderr())],
+        shown: None,
+        is_broken_off: false,
     };
     let is_raw = raw.is_some();
     let end = session.run();
     drop(raw);
     if is_raw && !matches!(end, Ok(End::Last(Last::End { .. }))) {
-        // Whatever the service has written last, what is said next is a line of its own.
-        complain_after_newline();
+        // Whatever the service has written last, what is said next is a line of its own. Nobody may read it: then it is not said.
+        let _ = Output::of(rustix::stdio::stderr()).write(b"\n");
     }
     Ok(said(&with.service, end?))
-}
-
-fn complain_after_newline() {
-    use std::io::Write;
-    let _ = writeln!(io::stderr());
 }
 
 fn said(service: &str, end: End) -> u8 {
@@ -110,9 +109,7 @@ impl Catches {
     fn signals(self) -> Result<SignalFd, Error> {
         let mut set = match self {
             Catches::All => SigSet::all(),
-            Catches::End => {
-                [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT].into_iter().collect()
-            }
+            Catches::End => ENDS.into_iter().collect(),
             Catches::Size => SigSet::empty(),
         };
         for left in LEFT_ALONE {
@@ -124,6 +121,9 @@ impl Catches {
         SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map_err(failed)
     }
 }
+
+/// What people end a program by.
+const ENDS: [Signal; 4] = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT];
 
 /// Job control is our shell's, a fault our own, and what says that a child has ended or a reader has gone is for us.
 const LEFT_ALONE: [Signal; 13] = [
@@ -153,53 +153,95 @@ struct Session<'s> {
     /// Standard input is passed on.
     reads: bool,
     has_terminal: bool,
+    /// Standard output and standard error.
+    outputs: [Output; 2],
+    /// What waits for room in one of them. Until it is out nothing more is taken from sampand, which cuts off who takes too little.
+    shown: Option<Shown>,
+    /// Nothing more comes from sampand.
+    is_broken_off: bool,
+}
+
+/// Output that is not out yet.
+struct Shown {
+    /// Of the two.
+    to: usize,
+    rest: Vec<u8>,
+}
+
+/// What can be gone on with.
+#[derive(Clone, Copy, Default)]
+struct Ready {
+    heard: bool,
+    typed: bool,
+    signalled: bool,
+    has_room: bool,
 }
 
 impl Session<'_> {
     fn run(mut self) -> Result<End, Error> {
         self.draw_anew()?;
         loop {
-            let [heard, typed, signalled] = self.wait()?;
-            if signalled && let Some(end) = self.take_signals()? {
+            let ready = self.wait()?;
+            if ready.signalled
+                && let Some(end) = self.take_signals()?
+            {
                 return Ok(end);
             }
-            if typed && self.read()? {
+            if ready.typed && self.read()? {
                 return Ok(End::Detached);
             }
-            if self.frames.send()? == frames::Sent::Refused && !heard {
+            if self.frames.send()? == frames::Sent::Refused && !ready.heard && self.shown.is_none() {
                 return Ok(End::BrokenOff);
             }
-            if heard && let Some(end) = self.hear()? {
+            if ready.heard {
+                self.is_broken_off = !self.frames.receive()?;
+            }
+            if ready.has_room {
+                self.show()?;
+            }
+            if let Some(end) = self.hear()? {
                 return Ok(end);
             }
         }
     }
 
-    /// Whether there is something from sampand, from standard input, and of signals.
-    fn wait(&self) -> Result<[bool; 3], Error> {
-        let mut socket = PollFlags::IN;
+    fn wait(&self) -> Result<Ready, Error> {
+        let mut socket = if self.shown.is_none() { PollFlags::IN } else { PollFlags::empty() };
         if self.frames.waiting() > 0 {
             socket |= PollFlags::OUT;
         }
-        let stdin = rustix::stdio::stdin();
         // What is typed on a terminal is looked through for the keys even where nobody takes it.
-        let has_room = self.typed.is_some() || self.frames.waiting() < WAITING_BYTES_MAX;
-        let input = if self.reads && has_room { PollFlags::IN } else { PollFlags::empty() };
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.frames.fd(), socket),
-            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(stdin, input),
+        let reads = self.reads && (self.typed.is_some() || self.frames.waiting() < WAITING_BYTES_MAX);
+        let stdin = rustix::stdio::stdin();
+        // A hang-up is told unasked: what is not waited for is left out.
+        let room = self.shown.as_ref().and_then(|shown| self.outputs.get(shown.to));
+        let asked = [
+            Some(PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)),
+            (!socket.is_empty()).then(|| PollFd::from_borrowed_fd(self.frames.fd(), socket)),
+            reads.then(|| PollFd::from_borrowed_fd(stdin, PollFlags::IN)),
+            room.map(|room| PollFd::new(room, PollFlags::OUT)),
         ];
-        // A hang-up is told unasked.
-        let asked = if input.is_empty() { 2 } else { 3 };
-        match poll(fds.get_mut(..asked).unwrap_or_default(), None) {
+        let mut fds: Vec<PollFd<'_>> = asked.iter().flatten().cloned().collect();
+        match poll(&mut fds, None) {
             Ok(_) => {}
-            Err(Errno::INTR) => return Ok([false; 3]),
+            Err(Errno::INTR) => return Ok(Ready::default()),
             Err(error) => return Err(Error::Broken(error.into())),
         }
-        let [socket, signals, input] = fds;
-        let is_in = |flags: PollFlags| flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
-        Ok([is_in(socket.revents()), asked == 3 && is_in(input.revents()), is_in(signals.revents())])
+        let mut answers = fds.iter().map(PollFd::revents);
+        let mut next = |asked: &Option<PollFd<'_>>, flags: PollFlags| {
+            let answer = asked.as_ref().and_then(|_| answers.next());
+            answer.is_some_and(|answer| answer.intersects(flags | PollFlags::HUP | PollFlags::ERR))
+        };
+        let [signals, socket, input, room] = &asked;
+        let signalled = next(signals, PollFlags::IN);
+        // What waits is shown before more is heard.
+        let heard = next(socket, PollFlags::IN) && self.shown.is_none();
+        Ok(Ready {
+            signalled,
+            heard,
+            typed: next(input, PollFlags::IN),
+            has_room: next(room, PollFlags::OUT),
+        })
     }
 
     fn take_signals(&mut self) -> Result<Option<End>, Error> {
@@ -211,6 +253,10 @@ impl Session<'_> {
                     let body = to_json(&api::Kill { signal: number.to_string() });
                     // It may have ended; then that is what is told next.
                     let _ = self.ask.send("POST", &of(self.service, "/kill"), Some(&body));
+                    // What nobody reads would keep us for as long, whatever becomes of the service.
+                    if self.shown.is_some() && ENDS.iter().any(|ends| *ends as i32 == i32::from(number)) {
+                        return Ok(Some(End::Signal(number)));
+                    }
                 }
                 Catches::End | Catches::Size => return Ok(Some(End::Signal(number))),
             }
@@ -260,31 +306,33 @@ impl Session<'_> {
         Ok(over)
     }
 
+    /// Goes through what has come, as far as it can be shown at once.
     fn hear(&mut self) -> Result<Option<End>, Error> {
-        let goes_on = self.frames.receive()?;
-        while let Some(frame) = self.frames.next()? {
-            match frame {
-                Frame::Stdout(bytes) => write(rustix::stdio::stdout(), &bytes)?,
-                Frame::Stderr(bytes) => write(rustix::stdio::stderr(), &bytes)?,
-                Frame::Last(last) => return Ok(Some(End::Last(last))),
-            }
+        while self.shown.is_none() {
+            let (to, rest) = match self.frames.next()? {
+                Some(Frame::Stdout(bytes)) => (0, bytes),
+                Some(Frame::Stderr(bytes)) => (1, bytes),
+                Some(Frame::Last(last)) => return Ok(Some(End::Last(last))),
+                None => return Ok(self.is_broken_off.then_some(End::BrokenOff)),
+            };
+            self.shown = Some(Shown { to, rest });
+            self.show()?;
         }
-        Ok((!goes_on).then_some(End::BrokenOff))
+        Ok(None)
     }
-}
 
-/// All of it; ours may be nonblocking, as whoever shares our terminal has made it.
-fn write(to: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Error> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        match rustix::io::write(to, rest) {
-            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                let _ = poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None);
+    /// As much as there is room for.
+    fn show(&mut self) -> Result<(), Error> {
+        while let Some(Shown { to, rest }) = &mut self.shown {
+            let Some(output) = self.outputs.get(*to).filter(|_| !rest.is_empty()) else {
+                self.shown = None;
+                return Ok(());
+            };
+            match output.write(rest).map_err(|error| Error::Broken(error.into()))? {
+                0 => return Ok(()),
+                count => drop(rest.drain(..count)),
             }
-            Err(error) => return Err(Error::Broken(error.into())),
         }
+        Ok(())
     }
-    Ok(())
 }

@@ -212,7 +212,9 @@ impl Streams {
             // Another one, where a worker died before the program of the first was started.
             while let Some(master) = terminal::receive(&ours) {
                 let Ok(held) = master.try_clone() else { return };
-                terminal::begin(held);
+                if !terminal::begin(held) {
+                    return;
+                }
                 typing
                     .get_or_insert_with(|| std::thread::spawn(|| copy(io::stdin().lock(), terminal::Typed)));
                 copy(File::from(master), io::stdout().lock());

@@ -6,10 +6,45 @@ use std::fs::File;
 use std::io::{self, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The master whose size is ours, and our own terminal as long as what is typed is for the one-off.
-static HELD: Mutex<Option<(OwnedFd, Option<Raw>)>> = Mutex::new(None);
+/// Whose our terminal is. It only goes down this list.
+#[derive(Debug)]
+enum Session<R> {
+    /// Ours: none has come yet.
+    Before,
+    /// The one-off's: its size is ours, and what is typed goes to this master. None: our input is no terminal.
+    Held { master: OwnedFd, raw: Option<R> },
+    /// Ours again, whatever comes.
+    Over,
+}
+
+static SESSION: Mutex<Session<Raw>> = Mutex::new(Session::Before);
+
+fn session() -> MutexGuard<'static, Session<Raw>> {
+    SESSION.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<R> Session<R> {
+    /// Where a worker died before the program of the first was started, another master comes: our terminal is taken once. False: it is
+    /// over.
+    fn begin(&mut self, master: OwnedFd, take: impl FnOnce() -> Option<R>) -> bool {
+        let raw = match std::mem::replace(self, Session::Over) {
+            Session::Before => take(),
+            Session::Held { raw, .. } => raw,
+            Session::Over => return false,
+        };
+        *self = Session::Held { master, raw };
+        true
+    }
+
+    fn master(&self) -> Option<&OwnedFd> {
+        match self {
+            Session::Held { master, .. } => Some(master),
+            Session::Before | Session::Over => None,
+        }
+    }
+}
 
 /// None: it was never made.
 pub fn receive(socket: &OwnedFd) -> Option<OwnedFd> {
@@ -25,16 +60,11 @@ pub fn receive(socket: &OwnedFd) -> Option<OwnedFd> {
     })
 }
 
-/// From now on what is typed goes there, and its size is ours.
-pub fn begin(master: OwnedFd) {
-    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-    let raw = match held.take() {
-        Some((_, raw)) => raw,
-        None => Raw::new().ok().flatten(),
-    };
-    *held = Some((master, raw));
-    drop(held);
+/// From now on what is typed goes there, and its size is ours. False: it comes too late.
+pub fn begin(master: OwnedFd) -> bool {
+    let begun = session().begin(master, || Raw::new().ok().flatten());
     resize();
+    begun
 }
 
 /// Where what is typed goes.
@@ -42,9 +72,7 @@ pub struct Typed;
 
 impl Write for Typed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-        let master = held.as_ref().map(|(master, _)| master.try_clone());
-        drop(held);
+        let master = session().master().map(OwnedFd::try_clone);
         File::from(master.ok_or(io::ErrorKind::BrokenPipe)??).write(bytes)
     }
 
@@ -55,14 +83,53 @@ impl Write for Typed {
 
 /// Ours has another size.
 pub fn resize() {
-    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-    if let (Some((master, _)), Some(size)) = (&*held, size()) {
+    if let (Some(master), Some(size)) = (session().master(), size()) {
         let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
         let _ = tcsetwinsize(master, size);
     }
 }
 
-/// Ours is as it was.
+/// Ours is as it was, and stays so.
 pub fn leave() {
-    drop(HELD.lock().unwrap_or_else(PoisonError::into_inner).take());
+    *session() = Session::Over;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// Counts how often our terminal is another one's.
+    struct Taken<'t>(&'t Cell<i32>);
+
+    impl<'t> Taken<'t> {
+        fn new(count: &'t Cell<i32>) -> Option<Taken<'t>> {
+            count.set(count.get() + 1);
+            Some(Taken(count))
+        }
+    }
+
+    impl Drop for Taken<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() - 1);
+        }
+    }
+
+    #[test]
+    fn our_terminal_is_taken_once_and_never_after_the_end() {
+        let master = || OwnedFd::from(std::io::pipe().unwrap().0);
+        let count = Cell::new(0);
+        let mut session = Session::Before;
+        for _ in 0..2 {
+            assert!(session.begin(master(), || Taken::new(&count)) && session.master().is_some());
+            assert_eq!(count.get(), 1);
+        }
+        session = Session::Over;
+        assert_eq!(count.get(), 0);
+        assert!(!session.begin(master(), || Taken::new(&count)));
+        assert!(session.master().is_none() && count.get() == 0);
+        // Also where it ended before any came.
+        let mut session = Session::Over;
+        assert!(!session.begin(master(), || Taken::new(&count)) && count.get() == 0);
+    }
 }

@@ -79,6 +79,11 @@ impl Attached {
         tcsetwinsize(&self.ours, size).unwrap();
     }
 
+    /// The modes of its terminal, in words.
+    pub fn modes(&self) -> String {
+        format!("{:?}", rustix::termios::tcgetattr(&self.ours).unwrap())
+    }
+
     pub fn types(&mut self, bytes: &[u8]) {
         match &mut self.input {
             Some(input) => input.write_all(bytes).unwrap(),
@@ -245,6 +250,44 @@ fn signals_are_for_the_service_unless_asked_otherwise() {
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&plain.ended()), Some(libc::SIGTERM));
     kill(a.pid(), libc::SIGTERM);
     assert_eq!(a.ended().code(), Some(9));
+}
+
+/// Output that nobody takes: a signal ends it all the same, whatever the service makes of it.
+#[test]
+fn signals_end_one_whose_output_nobody_reads() {
+    let deaf = |name: &str, tty: bool| {
+        format!(
+            "[services.{name}]\ntty = {tty}\nstdin_open = true\nstop_signal = \"SIGKILL\"\n\
+             command = [\"/bin/sh\", \"-c\", \"trap '' INT TERM; while :; do yes | head -n 9000; sleep 0.1; done\"]\n"
+        )
+    };
+    let Some(mut world) = with_plugin(&format!("{}{}", deaf("pipes", false), deaf("tty", true))) else {
+        return;
+    };
+    world.start();
+    for (name, signal) in
+        [("pipes", libc::SIGINT), ("pipes", libc::SIGTERM), ("tty", libc::SIGINT), ("tty", libc::SIGTERM)]
+    {
+        world.until_state(name, "running");
+        let mut attached = match name {
+            "tty" => Attached::on_a_terminal(&world, &[name]),
+            _ => Attached::with_pipes(&world, &[name]),
+        };
+        attached.until("y");
+        // Its output is full after this.
+        std::thread::sleep(Duration::from_secs(1));
+        kill(attached.pid(), signal);
+        let end = Instant::now() + LONG;
+        let ended = loop {
+            match attached.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => assert!(Instant::now() < end, "{name}: signal {signal} does not end it"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(ended.code(), Some(128 + signal), "{name}");
+        assert_eq!(world.inspect(name).status.state, "running");
+    }
 }
 
 /// Neither `tty` nor `stdin_open`: what it writes is seen, and its end.

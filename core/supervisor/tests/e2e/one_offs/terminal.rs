@@ -33,6 +33,23 @@ fn a_shell_is_typed_to_over_the_death_of_a_worker() {
 }
 
 #[test]
+fn when_sampand_is_gone_the_terminal_is_as_it_was() {
+    let mut world = world!("[services.web]\n{LIVE}autostart = false\nenvironment = {{ PS1 = \"$ \" }}\n");
+    world.start();
+    let mut one = Attached::by(&world, "run", &["-it", "web", "sh"]);
+    let before = one.modes();
+    one.until("$ ");
+    assert_ne!(one.modes(), before, "it is raw");
+    world.signal(libc::SIGKILL);
+    world.ended();
+    assert_eq!(one.ended().code(), Some(125), "{}", one.shown());
+    assert_eq!(one.modes(), before);
+    // The next sampand ends what its client has left.
+    world.start();
+    world.until("it has ended", |world| world.services().iter().all(|status| status.pid.is_none()));
+}
+
+#[test]
 fn without_being_asked_it_has_one_where_its_client_has_unless_that_is_not_wanted() {
     let mut world = world!("[services.web]\n{LIVE}autostart = false\n");
     world.start();
