@@ -79,7 +79,8 @@ fn paste(page: &str, session: &mut Session) {
     for step in page::steps(&text(page)) {
         let place = format!("{page}:{}: {}", step.line, step.command);
         match how(page, &step) {
-            Some(How::NotRun(why)) => eprintln!("not run: {place}: {why}"),
+            // .ci/test lists it.
+            Some(How::NotRun(why)) => eprintln!("SKIPPED command: {place}: {why}"),
             Some(How::Terminal) => session.in_terminal(bare(&step.command)),
             None if bare(&step.command).ends_with(" &") => {
                 assert_eq!(session.in_background(bare(&step.command)), (Vec::new(), 0), "{place}");
