@@ -17,13 +17,24 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Make {
     pub path: PathBuf,
-    pub uid: u32,
-    pub gid: u32,
-    pub mode: u32,
+    /// None: of the image's folder that it is filled from, or else 0, 0, 0755.
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub mode: Option<u32>,
+    /// The folder of the service's image whose content it begins with, where the image has that one.
+    pub from: Option<String>,
 }
 
 impl Make {
-    /// What is there is left as it is. The folder has its owner before it has its name: whoever is killed in between leaves none
+    pub fn owner(&self) -> (Uid, Gid) {
+        (Uid::from_raw(self.uid.unwrap_or(0)), Gid::from_raw(self.gid.unwrap_or(0)))
+    }
+
+    pub fn mode(&self) -> Mode {
+        Mode::from_raw_mode(self.mode.unwrap_or(0o755))
+    }
+
+    /// An empty one; what is there is left as it is. The folder has its owner before it has its name: whoever is killed in between leaves none
     /// that is half made.
     pub fn make(&self) -> io::Result<()> {
         if self.path.is_dir() {
@@ -54,8 +65,9 @@ impl Make {
         // By descriptor: the parent may be another user's, who puts a link in its place.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = openat(CWD, new, flags, Mode::empty())?;
-        fchown(&made, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
-        fchmod(&made, Mode::from_raw_mode(self.mode))?;
+        let (uid, gid) = self.owner();
+        fchown(&made, Some(uid), Some(gid))?;
+        fchmod(&made, self.mode())?;
         renameat_with(CWD, new, CWD, &self.path, RenameFlags::NOREPLACE)
     }
 }
@@ -139,12 +151,17 @@ mod tests {
         assert_eq!(missing_in(Path::new("/srv/x"), TABLE.as_bytes(), &any), None);
     }
 
+    fn ours(path: &Path) -> Make {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Make { path: path.to_owned(), uid: Some(uid), gid: Some(gid), mode: Some(0o750), from: None }
+    }
+
     /// As on a network's file system that lets nobody give files away.
     #[test]
     fn what_cannot_be_finished_leaves_nothing() {
         let folder = sampan_testkit::Folder::new();
         let path = folder.path("data");
-        let make = Make { path: path.clone(), uid: 7, gid: 7, mode: 0o750 };
+        let make = Make { path: path.clone(), uid: Some(7), gid: Some(7), mode: Some(0o750), from: None };
         std::thread::spawn(move || {
             let mut sets = rustix::thread::capabilities(None).unwrap();
             sets.effective.remove(rustix::thread::CapabilitySet::CHOWN);
@@ -165,10 +182,7 @@ mod tests {
         let number: u32 = number.parse().unwrap();
         (number..number + 20)
             .for_each(|n| std::fs::create_dir(folder.path(&format!(".{pid}.{n}.new"))).unwrap());
-        let uid = rustix::process::geteuid().as_raw();
-        Make { path: path.clone(), uid, gid: rustix::process::getegid().as_raw(), mode: 0o750 }
-            .make()
-            .unwrap();
+        ours(&path).make().unwrap();
         assert!(path.is_dir());
     }
 
@@ -178,9 +192,7 @@ mod tests {
         let folder = sampan_testkit::Folder::new();
         for round in 0..50 {
             let path = folder.path(&format!("{round}/data"));
-            let uid = rustix::process::geteuid().as_raw();
-            let make =
-                Make { path: path.clone(), uid, gid: rustix::process::getegid().as_raw(), mode: 0o750 };
+            let make = ours(&path);
             std::thread::scope(|scope| {
                 let all: Vec<_> = (0..4).map(|_| scope.spawn(|| make.make())).collect();
                 all.into_iter().for_each(|one| one.join().unwrap().unwrap());

@@ -176,18 +176,18 @@ impl Ask {
         // As paths: an image's may end with a slash.
         let is_covered = |target: &String| self.covered.iter().any(|at| Path::new(at) == Path::new(target));
         let volumes = config.volumes.iter().filter(|target| !is_covered(target));
-        let volumes = volumes.map(|target| self.volume(target, &root)).collect();
+        let volumes = volumes.map(|target| self.volume(target)).collect();
         let (reference, kept, makes) = (self.reference.clone(), self.kept.clone(), self.makes);
         Ok(Found { image: Image { reference, digest, layers, kept, config, volumes, makes }, root, user })
     }
 
     /// As the folder is in the image, so is the volume on it when it is made.
-    fn volume(&self, target: &str, root: &Root) -> ImageVolume {
+    fn volume(&self, target: &str) -> ImageVolume {
         // No name of `[volumes]` has a `+`.
         let owner = &self.owner;
         let path = self.volumes.join(format!("{owner}{}", target.trim_end_matches('/').replace('/', "+")));
-        let (uid, gid, mode) = root.owner(target).unwrap_or((0, 0, 0o755));
-        ImageVolume { target: target.to_owned(), folder: Make { path, uid, gid, mode } }
+        let folder = Make { path, uid: None, gid: None, mode: None, from: Some(target.to_owned()) };
+        ImageVolume { target: target.to_owned(), folder }
     }
 }
 
@@ -276,6 +276,12 @@ impl Image {
         made.iter().map(|volume| &volume.folder)
     }
 
+    /// What is in its layers alone: nothing that a service has written.
+    pub fn root(&self) -> Result<Root, String> {
+        let tree = tree(&self.layers).map_err(|error| error.to_string())?;
+        Ok(Root::of(tree, Path::new(&self.reference)))
+    }
+
     /// For people: the volumes that nobody has asked for.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let note = |volume: &ImageVolume| {
@@ -336,13 +342,14 @@ impl ImageVolume {
     }
 
     fn volume(&self) -> Volume {
-        let Make { path, uid, gid, mode } = self.folder.clone();
+        let Make { path, uid, gid, mode, from: _ } = self.folder.clone();
         Volume {
             source: VolumeSource::Named(self.name(), NamedVolume { path, uid, gid, mode }),
             target: self.target.clone(),
             read_only: false,
             options: Vec::new(),
             create: true,
+            nocopy: false,
             selinux: None,
         }
     }

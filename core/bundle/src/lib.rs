@@ -10,6 +10,7 @@
 
 mod dev;
 mod error;
+mod fill;
 mod folders;
 pub mod image;
 mod init;
@@ -64,7 +65,7 @@ pub struct Built {
 
 /// What `build` would make, or find wrong, as things are now. `look` is the service's; it changes nothing.
 pub fn check(service: &Service, look: &Look) -> Result<Built, Error> {
-    let facts = self::look(look)?;
+    let facts = self::look(look, &|_| ())?;
     build(&Request { service, cgroup_parent: "/", joined: &[] }, &facts)
 }
 

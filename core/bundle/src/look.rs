@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use sampan_config::read_text;
 use sampan_config::schema::{
-    IdMaps, NameOrId, RootMode, SeccompProfile, Service, Source, User, Volume, VolumeSource,
+    IdMaps, NameOrId, NamedVolume, RootMode, SeccompProfile, Service, Source, User, Volume, VolumeSource,
 };
 use sampan_runtime::kernel::host_root::is_host_root;
 use sampan_runtime::kernel::procfs;
 
 use super::Error;
+use super::fill;
 use super::folders::{self, Make};
 use super::image::{self, Found, Image};
 use super::notify::has_socket;
@@ -45,6 +46,8 @@ pub struct Look {
     volumes: Vec<PathBuf>,
     /// Folders to make.
     make: Vec<Make>,
+    /// Where the locks of those are that are filled from an image.
+    filling: PathBuf,
     /// Volumes that SELinux is to give another label.
     relabel: Vec<PathBuf>,
     secrets: Option<Secrets>,
@@ -173,6 +176,7 @@ impl Look {
             devices: devices(service, &asked),
             volumes: volumes().map(|volume| volume.source.path().to_owned()).collect(),
             make: volumes().filter(|volume| volume.create).map(made).collect(),
+            filling: fill::folder(state_dir),
             relabel: volumes().filter(|v| v.selinux.is_some()).map(|v| v.source.path().to_owned()).collect(),
             secrets: (!service.secrets.is_empty()).then(|| Secrets {
                 folder: secrets::folder(run_dir, &service.name),
@@ -220,9 +224,10 @@ fn added(look: &Look, root: &Root, path: &Path) -> Result<Vec<u32>, Error> {
 /// The container's user is another one than ours: what is made for a path is everybody's to look into.
 fn made(volume: &Volume) -> Make {
     match &volume.source {
-        VolumeSource::Path(path) => Make { path: path.clone(), uid: 0, gid: 0, mode: 0o755 },
-        VolumeSource::Named(_, named) => {
-            Make { path: named.path.clone(), uid: named.uid, gid: named.gid, mode: named.mode }
+        VolumeSource::Path(path) => Make { path: path.clone(), uid: None, gid: None, mode: None, from: None },
+        VolumeSource::Named(_, NamedVolume { path, uid, gid, mode }) => {
+            let from = (!volume.nocopy).then(|| volume.target.clone());
+            Make { path: path.clone(), uid: *uid, gid: *gid, mode: *mode, from }
         }
     }
 }
@@ -297,8 +302,8 @@ fn opened(look: &Look, facts: &mut Facts, maps: Option<&IdMaps>) -> Result<(Root
 }
 
 /// Changes nothing but that it makes folders of volumes that say `create`, or that an image names, and the one for what is
-/// written to an image's root.
-pub fn look(look: &Look) -> Result<Facts, Error> {
+/// written to an image's root. `tell`: of what may take long, in words for people who wait.
+pub fn look(look: &Look, tell: &dyn Fn(String)) -> Result<Facts, Error> {
     let mut facts = Facts::default();
     let users = look.users.as_ref().map(|ask| ask.look(&look.service, &mut facts.warnings));
     let maps = users.transpose()?;
@@ -331,12 +336,17 @@ pub fn look(look: &Look) -> Result<Facts, Error> {
     facts.root_only = procfs::root_only().map_err(|e| {
         Error::new(&look.service, "security.masked_paths", "find what to mask").why(e.to_string())
     })?;
-    of_the_host(look, maps, &mut facts)?;
+    of_the_host(look, maps, &mut facts, tell)?;
     Ok(facts)
 }
 
 /// What the service has besides its root.
-fn of_the_host(look: &Look, maps: Option<IdMaps>, facts: &mut Facts) -> Result<(), Error> {
+fn of_the_host(
+    look: &Look,
+    maps: Option<IdMaps>,
+    facts: &mut Facts,
+    tell: &dyn Fn(String),
+) -> Result<(), Error> {
     for (kind, path) in &look.devices {
         let wrong = |why| Error::new(&look.service, kind.key(), "use the device").path(path).why(why);
         let nodes = dev::nodes(path).map_err(wrong)?;
@@ -356,10 +366,8 @@ fn of_the_host(look: &Look, maps: Option<IdMaps>, facts: &mut Facts) -> Result<(
             .why(why)
             .hint("leave out z or Z, and label it: chcon -R -t container_file_t"));
     }
-    let of_image = facts.image.iter().flat_map(Image::made);
-    for folder in look.make.iter().chain(of_image) {
-        folder.make().map_err(|e| wrong("make the folder", &folder.path).because(&e))?;
-    }
+    let made: Vec<&Make> = look.make.iter().chain(facts.image.iter().flat_map(Image::made)).collect();
+    fill::make_all(&look.service, &made, facts.image.as_ref(), &look.filling, tell)?;
     if let Some(Secrets { folder, asks }) = &look.secrets {
         let user = facts.user.as_ref().map(|user| (user.uid, user.gid));
         let user = user.unwrap_or_else(|| user_of(facts.config.as_deref()));

@@ -34,10 +34,12 @@ impl Root {
         Root { fd, path: path.into() }
     }
 
-    /// Owner, group and mode of a folder.
-    pub fn owner(&self, path: &str) -> Option<(u32, u32, u32)> {
-        let found = fstat(self.openat(path, OFlags::PATH | OFlags::DIRECTORY).ok()?).ok()?;
-        Some((found.st_uid, found.st_gid, found.st_mode & 0o7777))
+    /// A folder to read, None if there is none.
+    pub fn folder(&self, path: &str) -> rustix::io::Result<Option<OwnedFd>> {
+        match self.openat(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// The text of a regular file, None if there is none.

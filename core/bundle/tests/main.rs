@@ -1,6 +1,7 @@
 //! Services as bundles: what config.json says for what config.toml asks.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod filled;
 mod images;
 mod real;
 mod rights;
@@ -51,7 +52,8 @@ fn try_of(folder: &Folder) -> Result<Built, bundle::Error> {
     let service = &config.services["web"];
     // What is looked at travels as JSON.
     let travel = |look: &bundle::Look| serde_json::from_str(&serde_json::to_string(look).unwrap()).unwrap();
-    let facts = bundle::look(&travel(&bundle::Look::of(service, &folder.path("run"), &folder.path("var"))))?;
+    let facts =
+        bundle::look(&travel(&bundle::Look::of(service, &folder.path("run"), &folder.path("var"))), &|_| ())?;
     let facts = serde_json::from_str(&serde_json::to_string(&facts).unwrap()).unwrap();
     bundle::build(&Request { service, cgroup_parent: "/sampan", joined: &[] }, &facts)
 }
@@ -174,11 +176,14 @@ fn an_image_s_users_travel_resolved() {
     for (passwd, group, expected) in cases {
         let folder = Folder::new().with("root/etc/passwd", &passwd).with("root/etc/group", &group);
         let folder = folder.with("config.toml", &toml);
-        let looked = bundle::look(&bundle::Look::of(
-            &config(&folder, "config.toml").services["web"],
-            &folder.path("run"),
-            &folder.path("var"),
-        ));
+        let looked = bundle::look(
+            &bundle::Look::of(
+                &config(&folder, "config.toml").services["web"],
+                &folder.path("run"),
+                &folder.path("var"),
+            ),
+            &|_| (),
+        );
         match (looked, expected) {
             (Ok(facts), Ok(_)) => assert!(serde_json::to_string(&facts).unwrap().len() < 1024),
             (Err(error), Err(part)) => {

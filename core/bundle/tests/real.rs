@@ -49,7 +49,8 @@ fn run_all(
     let parent = format!("/sampan-test-{}-{name}", std::process::id());
     let _groups = Groups(parent.clone());
     let request = bundle::Request { service: &config.services["web"], cgroup_parent: &parent, joined: &[] };
-    let facts = bundle::look(&bundle::Look::of(request.service, run_dir, &folder.path("var"))).unwrap();
+    let facts =
+        bundle::look(&bundle::Look::of(request.service, run_dir, &folder.path("var")), &|_| ()).unwrap();
     let mut built = bundle::build(&request, &facts).map_err(|e| e.to_string())?;
     adjust(&mut built.spec);
     let path = bundle::write(run_dir, "web", &built.spec, &bundle::text(&built.spec)).unwrap();
@@ -231,11 +232,10 @@ fn a_seccomp_profile_that_may_not_be_read_is_said() {
         std::fs::set_permissions(&profile, std::fs::Permissions::from_mode(mode)).unwrap();
         // Of this thread alone, and with it the right to read what modes forbid.
         nix::unistd::setfsuid(65534.into());
-        let looked = bundle::look(&bundle::Look::of(
-            &config.services["web"],
-            &folder.path("run"),
-            &folder.path("var"),
-        ));
+        let looked = bundle::look(
+            &bundle::Look::of(&config.services["web"], &folder.path("run"), &folder.path("var")),
+            &|_| (),
+        );
         nix::unistd::setfsuid(0.into());
         looked.map(|facts| facts.profile).map_err(|e| e.to_string())
     };

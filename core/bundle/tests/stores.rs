@@ -63,7 +63,8 @@ fn refused(source: &str, why: &str) {
     let folder = service("secrets = [\"db\"]", &format!("[secrets.db]\n{source}"), READS);
     let config = super::config(&folder, "config.toml");
     let error =
-        super::bundle::look(&super::bundle::Look::of(&config.services["web"], &run.0, &run.0)).unwrap_err();
+        super::bundle::look(&super::bundle::Look::of(&config.services["web"], &run.0, &run.0), &|_| ())
+            .unwrap_err();
     assert!(error.to_string().starts_with(&format!("web: secrets: {why}")), "{error}");
 }
 
@@ -91,7 +92,7 @@ fn a_run_folder_on_a_disk_is_refused() {
     }
     let config = super::config(&folder, "config.toml");
     let look = super::bundle::Look::of(&config.services["web"], &folder.path("run"), &folder.path("var"));
-    let error = super::bundle::look(&look).unwrap_err().to_string();
+    let error = super::bundle::look(&look, &|_| ()).unwrap_err().to_string();
     assert!(
         error.contains("it is on a disk, where secrets would stay\n  put supervisor.run_dir on a tmpfs"),
         "{error}"

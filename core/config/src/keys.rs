@@ -255,11 +255,11 @@ pub const SERVICE: &[Key] = &[
     // Files and environment.
     oci(
         "volumes",
-        "[\"SRC:DST[:ro]\"], [{ type, source, target, read_only, options, create, selinux }]",
+        "[\"SRC:DST[:ro]\"], [{ type, source, target, read_only, options, create, nocopy, selinux }]",
         "[]",
         R,
         B,
-        "bind mounts: rbind, rprivate, nosuid, nodev. Missing source: error; `create` makes a folder. a SRC without / or . is a name of [volumes]; `:z`, `:Z`: nothing where SELinux is off",
+        "bind mounts: rbind, rprivate, nosuid, nodev. Missing source: error; `create` makes a folder. a SRC without / or . is a name of [volumes], filled from the image when it is made, but for `:nocopy`; `:z`, `:Z`: nothing where SELinux is off",
     ),
     oci(
         "tmpfs",
@@ -766,9 +766,9 @@ pub const NETWORK: &[Key] = &[
 pub const VOLUME: &[Key] = &[
     key("driver", "local", "local", R, B, ""),
     key("path", "path", "STATE_DIR/volumes/X", R, B, "down, apply never remove it"),
-    key("uid", "integer", "0", N, B, "when made"),
-    key("gid", "integer", "0", N, B, ""),
-    key("mode", "mode", "0755", N, B, ""),
+    key("uid", "integer", "the image's, or 0", N, B, "when made"),
+    key("gid", "integer", "the image's, or 0", N, B, ""),
+    key("mode", "mode", "the image's, or 0755", N, B, ""),
 ];
 
 pub const SECRET: &[Key] = &[

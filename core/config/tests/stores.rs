@@ -15,7 +15,7 @@ fn a_named_volume_is_below_state_dir_unless_it_says_where() {
         "c.toml",
         &format!(
             "[supervisor]\nstate_dir = \"/s\"\n[volumes.a]\n[volumes.b]\npath = \"/b\"\nuid = 5\nmode = \"0700\"\n\
-             [services.web]\n{ROOT}volumes = [\"a:/a\", {{ source = \"b\", target = \"/b\", read_only = true, selinux = \"Z\" }}, \"/etc:/e:z\"]\n"
+             [services.web]\n{ROOT}volumes = [\"a:/a:nocopy\", {{ source = \"b\", target = \"/b\", read_only = true, selinux = \"Z\" }}, \"/etc:/e:z\"]\n"
         ),
     );
     let config = folder.config(&["c.toml"]);
@@ -24,8 +24,12 @@ fn a_named_volume_is_below_state_dir_unless_it_says_where() {
     assert!(volumes[0].create && volumes[1].create && !volumes[2].create);
     assert_eq!(
         volumes[1].source,
-        VolumeSource::Named("b".into(), NamedVolume { path: "/b".into(), uid: 5, gid: 0, mode: 0o700 })
+        VolumeSource::Named(
+            "b".into(),
+            NamedVolume { path: "/b".into(), uid: Some(5), gid: None, mode: Some(0o700) }
+        )
     );
+    assert_eq!(volumes.iter().map(|volume| volume.nocopy).collect::<Vec<_>>(), [true, false, false]);
     assert_eq!((volumes[1].selinux, volumes[2].selinux), (Some(Relabel::Private), Some(Relabel::Shared)));
 }
 

@@ -65,6 +65,12 @@ impl Error {
         self
     }
 
+    /// Without the hint, which is of the store.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        format!("{}: {}", self.doing, self.why)
+    }
+
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
@@ -73,7 +79,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.doing, self.why)?;
+        f.write_str(&self.sentence())?;
         if self.hint.is_empty() { Ok(()) } else { write!(f, " ({})", self.hint) }
     }
 }

@@ -15,7 +15,13 @@ pub fn archive(folder: &Path, name: &str, config: &Value, layers: &[&Path]) -> i
     let mut diff_ids = Vec::new();
     for (n, layer) in layers.iter().enumerate() {
         let file = format!("layer{n}.tar");
-        output(Command::new("tar").arg("-C").arg(layer).arg("-cf").arg(work.join(&file)).arg("."))?;
+        let mut tar = Command::new("tar");
+        tar.args(["--sparse", "--xattrs", "--xattrs-include=*", "-C"])
+            .arg(layer)
+            .arg("-cf")
+            .arg(work.join(&file))
+            .arg(".");
+        output(&mut tar)?;
         let sum = output(Command::new("sha256sum").arg(work.join(&file)))?;
         diff_ids.push(format!("sha256:{}", sum.split(' ').next().unwrap_or_default()));
         names.push(file);

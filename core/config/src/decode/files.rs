@@ -52,13 +52,22 @@ fn short_volume(f: &Field<'_>, named: &Named<NamedVolume>) -> Option<Volume> {
     let source = volume_source(f, source, named)?;
     let create = matches!(source, VolumeSource::Named(..));
     let target = target_path(f, target)?;
-    let mut volume = Volume { source, target, read_only: false, options: Vec::new(), create, selinux: None };
+    let mut volume = Volume {
+        source,
+        target,
+        read_only: false,
+        options: Vec::new(),
+        create,
+        nocopy: false,
+        selinux: None,
+    };
     for option in options.split(',').filter(|o| !o.is_empty()) {
         match option {
             "ro" => volume.read_only = true,
             "rw" => {}
             "z" => volume.selinux = Some(Relabel::Shared),
             "Z" => volume.selinux = Some(Relabel::Private),
+            "nocopy" => volume.nocopy = is_named(f, &volume.source),
             other => volume.options.push(mount_option(f, other)?),
         }
     }
@@ -68,7 +77,7 @@ fn short_volume(f: &Field<'_>, named: &Named<NamedVolume>) -> Option<Volume> {
 fn long_volume(f: &Field<'_>, named: &Named<NamedVolume>) -> Option<Volume> {
     const LABELS: &[(&str, Relabel)] = &[("z", Relabel::Shared), ("Z", Relabel::Private)];
     let t = f.fields();
-    t.only(&["type", "source", "target", "read_only", "options", "create", "selinux"], &[]);
+    t.only(&["type", "source", "target", "read_only", "options", "create", "nocopy", "selinux"], &[]);
     let kind = t.or("type", |f| f.word("type", &[("bind", "bind"), ("volume", "volume")], &["tmpfs"]), "");
     for name in ["source", "target"] {
         if t.get(name).is_none() {
@@ -85,6 +94,7 @@ fn long_volume(f: &Field<'_>, named: &Named<NamedVolume>) -> Option<Volume> {
         ("volume", VolumeSource::Path(_)) => f.wrong("a volume of this type has a name", "write its name"),
         _ => {}
     }
+    let nocopy = t.or("nocopy", |f| f.boolean().map(|no| no && is_named(f, &source)), false);
     let is_named = matches!(source, VolumeSource::Named(..));
     Some(Volume {
         source,
@@ -92,6 +102,7 @@ fn long_volume(f: &Field<'_>, named: &Named<NamedVolume>) -> Option<Volume> {
         read_only: t.or("read_only", Field::boolean, false),
         options: t.or("options", |f| f.list(|f| mount_option(f, &f.nonempty()?)), Vec::new()),
         create: t.or("create", Field::boolean, false) || is_named,
+        nocopy,
         selinux: t.or("selinux", |f| f.word("label", LABELS, &[]).map(Some), None),
     })
 }
@@ -102,6 +113,15 @@ fn volume_source(f: &Field<'_>, text: &str, named: &Named<NamedVolume>) -> Optio
     }
     let volume = named.find(f, text, &format!("for a folder write \"./{text}\""))?;
     Some(VolumeSource::Named(text.to_owned(), volume))
+}
+
+/// What `nocopy` is said of: nothing is copied into a folder of the host.
+fn is_named(f: &Field<'_>, source: &VolumeSource) -> bool {
+    let is_named = matches!(source, VolumeSource::Named(..));
+    if !is_named {
+        f.wrong("nocopy of a folder of the host", "drop it: only named volumes are filled from an image");
+    }
+    is_named
 }
 
 fn target_path(f: &Field<'_>, text: &str) -> Option<String> {

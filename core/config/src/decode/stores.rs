@@ -38,9 +38,9 @@ pub fn volume(name: &str, t: &Fields<'_>, state_dir: &Path) -> NamedVolume {
     t.or("driver", |f| f.word("driver", &[("local", ())], &[]), ());
     NamedVolume {
         path: t.or("path", Field::host_path, state_dir.join("volumes").join(name)),
-        uid: t.or("uid", Field::count, 0),
-        gid: t.or("gid", Field::count, 0),
-        mode: t.or("mode", mode, 0o755),
+        uid: t.or("uid", |f| f.count().map(Some), None),
+        gid: t.or("gid", |f| f.count().map(Some), None),
+        mode: t.or("mode", |f| mode(f).map(Some), None),
     }
 }
 

@@ -66,6 +66,7 @@ const VOLUMES: Shape = List(&Any(&[
             ("read_only", Boolean),
             ("options", NAMES),
             ("create", Boolean),
+            ("nocopy", Boolean),
             ("selinux", Words(&["z", "Z"])),
         ],
         required: &["source", "target"],

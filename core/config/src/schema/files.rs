@@ -14,6 +14,9 @@ pub struct Volume {
     pub options: Vec<String>,
     /// Make a missing source a folder.
     pub create: bool,
+    /// A named one that is made stays empty, whatever the image has there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub nocopy: bool,
     /// What SELinux is to call it; nothing where it is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selinux: Option<Relabel>,
@@ -58,11 +61,13 @@ pub enum Relabel {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NamedVolume {
     pub path: PathBuf,
-    /// These three when it is made, and never again.
-    pub uid: u32,
-    pub gid: u32,
-    #[serde(serialize_with = "super::text::mode")]
-    pub mode: u32,
+    /// These three when it is made, and never again. None: as the image's folder has it that is filled in, or else 0, 0, 0755.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "super::text::some_mode")]
+    pub mode: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

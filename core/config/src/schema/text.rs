@@ -62,6 +62,13 @@ pub fn mode<S: Serializer>(mode: &u32, s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(&format_args!("{mode:04o}"))
 }
 
+pub fn some_mode<S: Serializer>(of: &Option<u32>, s: S) -> Result<S::Ok, S::Error> {
+    match of {
+        Some(of) => mode(of, s),
+        None => s.serialize_none(),
+    }
+}
+
 pub fn status<S: Serializer>((low, high): &(u16, u16), s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(&format_args!("{low}-{high}"))
 }

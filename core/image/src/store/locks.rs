@@ -93,7 +93,7 @@ impl Store {
 }
 
 /// A file under this name that we alone hold, made if need be. `waiting` is called once if somebody else has it.
-pub(super) fn hold(path: &Path, waiting: &dyn Fn()) -> Result<File> {
+pub fn hold(path: &Path, waiting: &dyn Fn()) -> Result<File> {
     let fail = |doing| move |e: Errno| Error::io(doing, path, e);
     loop {
         let file = open_ours(path, OFlags::RDWR | OFlags::CREATE).map_err(fail("open"))?;

@@ -31,7 +31,7 @@ pub(crate) use blobs::{Unnamed, Whole};
 pub use gc::Pruned;
 pub use index::{Image, Name};
 pub use layers::{ChainId, Claim, Staging};
-pub use locks::{Alone, Writer};
+pub use locks::{Alone, Writer, hold};
 pub use remove::{remove_deep, remove_in};
 
 use crate::error::{Error, Kind, Result};

@@ -50,7 +50,7 @@ impl Unpack {
                 let file =
                     openat(self.open(folder)?, name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
                 let file = File::from(file);
-                self.data(&File::from(source), &file)
+                copy_data(&File::from(source), &file, &|bytes| self.share.bytes(bytes))
                     .map_err(|e| from_reader(e, Failure::Host, "cannot copy from a layer below"))?;
                 look_like(&file, &found, &stat, self.is_root).map_err(fail)
             }
@@ -71,25 +71,6 @@ impl Unpack {
         }
     }
 
-    /// All that is data, and the holes between: a file of a few bytes may be of any length.
-    fn data(&self, from: &File, to: &File) -> io::Result<()> {
-        let mut at = 0;
-        loop {
-            let start = match seek(from, rustix::fs::SeekFrom::Data(at)) {
-                // There is none from here on.
-                Err(Errno::NXIO) => break,
-                other => other?,
-            };
-            at = seek(from, rustix::fs::SeekFrom::Hole(start))?;
-            let length = at.saturating_sub(start);
-            self.share.bytes(length)?;
-            seek(from, rustix::fs::SeekFrom::Start(start))?;
-            seek(to, rustix::fs::SeekFrom::Start(start))?;
-            io::copy(&mut from.take(length), &mut &*to)?;
-        }
-        to.set_len(from.metadata()?.len())
-    }
-
     /// A folder that was only on the way shows what the layers below say of it.
     pub(super) fn like_below(&mut self, lower: &[PathBuf], path: &Path) -> Result<()> {
         let Some((found, stat)) = find(lower, path, &|| self.share.look())? else { return Ok(()) };
@@ -101,6 +82,25 @@ impl Unpack {
         look_like(&folder, &found, &stat, self.is_root)
             .map_err(|e| Error::io("set the attributes of", path, e))
     }
+}
+
+/// All that is data, and the holes between: a file of a few bytes may be of any length. `spend` is asked before each piece.
+pub(crate) fn copy_data(from: &File, to: &File, spend: &dyn Fn(u64) -> Result<()>) -> io::Result<()> {
+    let mut at = 0;
+    loop {
+        let start = match seek(from, rustix::fs::SeekFrom::Data(at)) {
+            // There is none from here on.
+            Err(Errno::NXIO) => break,
+            other => other?,
+        };
+        at = seek(from, rustix::fs::SeekFrom::Hole(start))?;
+        let length = at.saturating_sub(start);
+        spend(length)?;
+        seek(from, rustix::fs::SeekFrom::Start(start))?;
+        seek(to, rustix::fs::SeekFrom::Start(start))?;
+        io::copy(&mut from.take(length), &mut &*to)?;
+    }
+    to.set_len(from.metadata()?.len())
 }
 
 /// The new file gets what the old one has: owner, extended attributes, mode, times.

@@ -25,8 +25,8 @@ use std::sync::Arc;
 
 use sampan_journal::crash;
 
-pub(crate) use below::{find, look_like};
-pub(crate) use folders::fd_path;
+pub(crate) use below::{copy_data, find, look_like};
+pub(crate) use folders::{fd_path, times};
 pub use stream::{Unpacked, ahead};
 
 use self::folders::Folders;

@@ -171,7 +171,8 @@ impl Worker {
 
     /// What is found is said only where it is not the same as before.
     fn look(&self, look: &bundle::Look, before: Option<Digest>) -> std::io::Result<()> {
-        let found = bundle::look(look).map_err(|error| error.to_string());
+        let tell = |doing| drop(self.say(&Said::Doing(doing), &[]));
+        let found = bundle::look(look, &tell).map_err(|error| error.to_string());
         let found = found.and_then(|facts| serde_json::to_string(&facts).map_err(|error| error.to_string()));
         let (said, text) = match found {
             Ok(facts) => {

@@ -137,6 +137,33 @@ fn check_says_what_becomes_of_an_images_volumes() {
     assert_eq!(ran.code, 0, "{ran:?}");
 }
 
+#[test]
+fn a_new_volume_has_what_the_image_has_and_keeps_what_becomes_of_it() {
+    let service = |name| {
+        format!(
+            "[services.{name}]\nimage = \"app\"\npull = \"never\"\n{LIVE}volumes = [\"data:/etc\", \"none:/none:nocopy\"]\n"
+        )
+    };
+    let mut world = world!("[volumes.data]\n[volumes.none]\n{}{}", service("web"), service("other"));
+    if !there() {
+        return;
+    }
+    import(&world, "app", &json!({ "Volumes": { "/bin": {} } }));
+    world.start();
+    world.until_state("web", "running");
+    world.until_state("other", "running");
+    let volume = |path: &str| world.dir().join("state/volumes").join(path);
+    assert!(volume("data/passwd").exists() && volume("web+bin/busybox").exists());
+    assert_eq!(fs::read_dir(volume("none")).unwrap().count(), 0);
+    let names = fs::read_dir(volume("")).unwrap().map(|entry| entry.unwrap().file_name());
+    let hidden: Vec<_> = names.filter(|name| name.display().to_string().starts_with('.')).collect();
+    assert!(hidden.is_empty(), "{hidden:?}");
+    fs::remove_file(volume("data/passwd")).unwrap();
+    world.ok(&["restart", "web"]);
+    world.until_state("web", "running");
+    assert!(!volume("data/passwd").exists());
+}
+
 /// A registry on loopback with all that is in a store, under the name `app`. It waits in the middle of a layer until it may go on.
 struct Registry {
     port: u16,
