@@ -11,7 +11,7 @@ PLUGINS := network logging cgroups
 TRIPLE = $(eval TRIPLE := $$(shell .ci/static-target))$(TRIPLE)
 STATIC = --target $(TRIPLE) --config "target.$(TRIPLE).rustflags=['-Ctarget-feature=+crt-static']"
 
-.PHONY: help build images app run test test-all root-test attack simulate sabotage chaos fuzz test-vm bench picture fence man fmt lint doc smoke install clean deps
+.PHONY: help build images app run test test-all root-test root-test-static attack simulate sabotage chaos fuzz test-vm bench picture fence man fmt lint doc smoke install clean deps
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t12
@@ -23,7 +23,7 @@ build: has-cargo ## an installation under target/dist: bin, lib/sampan/plugins, 
 	@# Each by itself and as a cdylib alone: beside the rlib that its tests link there is no whole-program optimization, and built
 	@# with the others it gets their features of the libraries they share. A third less to keep in memory.
 	set -e; for p in $(PLUGINS); do $(CARGO) rustc --release -p sampan-plugin-$$p --lib --crate-type cdylib; done
-	$(CARGO) build --profile sampan -p sampan-runtime --bin sampan $(STATIC)
+	@$(MAKE) -s static >/dev/null
 	$(CARGO) build --profile sampan -p sampan-example-web $(STATIC)
 	@install -d $(DIST)/bin $(DIST)/lib/sampan/plugins $(DIST)/share/sampan/examples
 	@install -m 0755 $(TARGET)/$(TRIPLE)/sampan/sampan $(TARGET)/release/sampand $(TARGET)/release/sampanctl \
@@ -32,6 +32,11 @@ build: has-cargo ## an installation under target/dist: bin, lib/sampan/plugins, 
 	@.ci/examples $(TARGET)/$(TRIPLE)/sampan/web $(DIST)/share/sampan/examples
 	@$(DIST)/bin/sampand --schema > $(DIST)/share/sampan/config.schema.json
 	@$(MAKE) -s man
+
+.PHONY: static
+static: # `sampan` as it is shipped; says where it is
+	@$(CARGO) build --profile sampan -p sampan-runtime --bin sampan $(STATIC)
+	@echo $(abspath $(TARGET))/$(TRIPLE)/sampan/sampan
 
 # Before minutes of building are spent.
 .PHONY: as-root has-cargo
@@ -52,10 +57,13 @@ app: as-root images ## examples/app as a person runs it: nginx, python, postgres
 test: ## the whole test suite (as root; installs what it needs with apt-get)
 	@.ci/test
 
-test-all: test attack simulate sabotage chaos fuzz app test-vm ## everything, also what takes long (as root)
+test-all: test root-test-static attack simulate sabotage chaos fuzz app test-vm ## everything, also what takes long (as root)
 
 root-test: ## the tests on real containers alone
 	@.ci/test --root-only
+
+root-test-static: ## the runtime's tests on the static `sampan` that is shipped (as root)
+	@.ci/test --static
 
 attack: ## known escapes, each against sampan and against one without the defence (as root; SAMPAN_ATTACK=NAME: one)
 	$(CARGO) build -p sampan-runtime --bin sampan --features weaken --target-dir $(TARGET)/weaken

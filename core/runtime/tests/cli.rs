@@ -6,7 +6,7 @@ use sampan_runtime::cli::table::{GLOBAL, Needs, Takes, VERBS};
 use sampan_testkit::Bundle;
 use serde_json::json;
 
-use crate::sampan::{Root, run, sampan};
+use crate::sampan::{Root, program, run, sampan};
 
 fn error(args: &[&str]) -> String {
     let (code, out, err) = run(&mut sampan(args));
@@ -144,8 +144,7 @@ fn an_error_goes_to_the_log_as_one_json_object_and_to_stderr_as_text() {
     let (code, err) = root.err(["--log", log.to_str().unwrap(), "--log-format=json", "state", "nosuch"]);
     assert_eq!((code, err.as_str()), (1, "sampan: nosuch: container does not exist\n"));
     let id = format!("t{}-nowhere", std::process::id());
-    let anywhere =
-        std::process::Command::new(env!("CARGO_BIN_EXE_sampan")).args(["state", &id]).output().unwrap();
+    let anywhere = std::process::Command::new(program()).args(["state", &id]).output().unwrap();
     let err = String::from_utf8_lossy(&anywhere.stderr).into_owned();
     assert!(err.contains("does not exist") && err.contains("sampan --root RUN_DIR/containers"), "{err}");
     let logged: serde_json::Value = serde_json::from_str(&fs::read_to_string(&log).unwrap()).unwrap();
@@ -183,7 +182,7 @@ fn the_version_is_what_go_runc_parses() {
 fn under_the_name_runc_the_version_is_runcs() {
     let link = std::env::temp_dir().join(format!("sampan-test-{}-name", std::process::id()));
     fs::create_dir_all(&link).unwrap();
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sampan"), link.join("runc")).unwrap();
+    std::os::unix::fs::symlink(program(), link.join("runc")).unwrap();
     let (_, out, _) = run(std::process::Command::new(link.join("runc")).arg("--version"));
     fs::remove_dir_all(link).unwrap();
     assert!(out.starts_with("runc version "), "{out}");

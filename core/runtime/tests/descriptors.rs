@@ -10,7 +10,7 @@ use sampan_testkit::{Bundle, need};
 use serde_json::json;
 
 use crate::lifecycle::eventually;
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 /// Which control groups the machine shows: as it is, or one kind alone, in a mount namespace of the command's own.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,10 +78,7 @@ impl World {
     fn sampan(&self, args: &[&str]) -> (i32, String, String) {
         let mut command = Command::new("unshare");
         let script = format!("{} exec 5</ 7</etc 9</; exec \"$0\" --root \"$@\"", self.groups.prepare());
-        command
-            .args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_sampan")])
-            .arg(self.root.path())
-            .args(args);
+        command.args(["-m", "sh", "-c", &script, program()]).arg(self.root.path()).args(args);
         run(&mut command)
     }
 

@@ -12,7 +12,7 @@ use sampan_testkit::world::mountinfo;
 use sampan_testkit::{World, need};
 
 use crate::podman::image;
-use crate::sampan::run;
+use crate::sampan::{program, run};
 use crate::world::appears;
 
 struct Docker {
@@ -37,7 +37,7 @@ impl Docker {
         image(&dir);
         let at = |name: &str| dir.join(name).display().to_string();
         let mut config = serde_json::json!({
-            "runtimes": { "sampan": { "path": env!("CARGO_BIN_EXE_sampan") } }, "default-runtime": "sampan",
+            "runtimes": { "sampan": { "path": program() } }, "default-runtime": "sampan",
             "bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false, "storage-driver": "vfs",
             "data-root": at("data"), "exec-root": at("exec"), "pidfile": at("pid"),
             "hosts": [format!("unix://{}", at("sock"))],
@@ -49,7 +49,7 @@ impl Docker {
         fs::write(dir.join("daemon.json"), config.to_string()).unwrap();
         // With id maps ctr asks for the runtime by this name, whatever --runc-binary says.
         fs::create_dir_all(dir.join("bin")).unwrap();
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sampan"), dir.join("bin/runc")).unwrap();
+        std::os::unix::fs::symlink(program(), dir.join("bin/runc")).unwrap();
         let path = format!("{}:{}", at("bin"), std::env::var("PATH").unwrap());
         let log = File::create(dir.join("log")).unwrap();
         let daemon = Command::new("dockerd")
@@ -198,7 +198,7 @@ fn by_containerd(docker: &Docker) {
     assert!(unpacked.unwrap().success());
     let started = |flag, id, script| {
         let root = root.to_str().unwrap();
-        let runtime = env!("CARGO_BIN_EXE_sampan");
+        let runtime = program();
         docker.ctr(&["run", flag, "--runc-binary", runtime, "--rootfs", root, id, "/bin/sh", "-c", script])
     };
     let (code, out, err) = started("--rm", "c1", "echo hi; exit 3");

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use sampan_runtime::cli::table::VERBS;
 use sampan_testkit::need;
 
+use crate::sampan::program;
+
 const LEVELS: [&str; 6] = ["0", "1", "2", "3", "s", "z"];
 
 /// A program around the entry: it says what it was given, and how the mount of its file is.
@@ -120,5 +122,18 @@ fn the_verbs_that_the_table_seals_run_sealed_and_others_as_they_are_at_any_level
             let (text, err) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
             assert_eq!(text, said, "opt-level {level}, static {is_static}: {:?} {err}", out.status);
         }
+    }
+}
+
+/// A static glibc cannot ask its name service without loading libraries, and musl's knows of files and nscd alone. Ids are numbers in a
+/// config; the names that are told, or looked up in a container, are read from /etc/passwd there.
+#[test]
+fn no_name_of_a_user_or_a_host_is_asked_of_the_c_library() {
+    let program = fs::read(program()).unwrap();
+    let has = |word: &str| program.windows(word.len()).any(|bytes| bytes == word.as_bytes());
+    assert!(has("/etc/passwd"));
+    for word in ["getpw", "getgrnam", "getgrgid", "getgrouplist", "initgroups", "getaddrinfo", "nscd/socket"]
+    {
+        assert!(!has(word), "{word}");
     }
 }

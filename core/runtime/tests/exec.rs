@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use sampan_testkit::{Bundle, World, need, terminal};
 
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 struct Running {
     root: Root,
@@ -185,7 +185,7 @@ fn a_terminal_has_the_size_of_ours_from_the_start() {
     }
     let line = format!(
         "stty rows 31 cols 97; {} --root {} exec -t {} sh -c 'tty; stty size'",
-        env!("CARGO_BIN_EXE_sampan"),
+        program(),
         c.root.path().display(),
         c.id
     );

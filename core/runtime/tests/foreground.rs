@@ -6,7 +6,7 @@ use sampan_testkit::{Bundle, need, terminal};
 use serde_json::json;
 
 use crate::lifecycle::leftovers;
-use crate::sampan::{Root, bundle, run};
+use crate::sampan::{Root, bundle, program, run};
 
 /// Its child ignores the hang-up and writes without end into the terminal that it keeps.
 #[test]
@@ -24,7 +24,7 @@ fn the_end_of_the_foreground_waits_for_no_writer() {
     bundle.set("/process/terminal", true.into());
     bundle.write().unwrap();
     let id = format!("t{}-writer", std::process::id());
-    let sampan = env!("CARGO_BIN_EXE_sampan");
+    let sampan = program();
     let line = format!("{sampan} --root {} run -b {} {id}", root.path().display(), bundle.path().display());
     let line = format!("timeout --foreground -s KILL 20 {line}");
     assert_eq!(run(&mut terminal::on_a_terminal(&line)).0, 5);
@@ -45,7 +45,7 @@ fn a_standard_stream_that_the_caller_has_closed_is_the_null_device() {
         let root = Root::new(id);
         let script = format!("exec \"$0\" \"$@\" {closed}");
         let mut shell = Command::new("sh");
-        shell.args(["-c", &script, env!("CARGO_BIN_EXE_sampan"), "--root"]).arg(root.path());
+        shell.args(["-c", &script, program(), "--root"]).arg(root.path());
         shell.args(["run", "-b", bundle.path().to_str().unwrap(), id]).stdin(Stdio::piped());
         let (code, out, err) = run(&mut shell);
         assert_eq!(code, 0, "{err}");

@@ -13,7 +13,7 @@ use std::process::Command;
 use sampan_testkit::{Bundle, need, walker};
 use serde_json::json;
 
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 /// A bundle on the host's root, called `root`: the config that every service starts from.
 fn bundle(name: &str, root: &str) -> Bundle {
@@ -47,7 +47,7 @@ fn ran(bundle: &Bundle, before: &str) -> (i32, String, String) {
     let script = format!(
         "set -e; cd {}; {before}\nexec {} --root {} run -b . {}",
         bundle.path().display(),
-        env!("CARGO_BIN_EXE_sampan"),
+        program(),
         root.path().display(),
         id(bundle),
     );

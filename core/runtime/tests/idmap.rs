@@ -21,7 +21,7 @@ use std::process::Command;
 use sampan_testkit::{Bundle, need};
 use serde_json::{Value, json};
 
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 fn ready() -> bool {
     need::root() && need::busybox()
@@ -67,7 +67,7 @@ fn ran(bundle: &Bundle) -> (i32, String, String) {
     let script = format!(
         "cd {} && mount --bind below data/below && exec {} --root {} run -b . {id}",
         bundle.path().display(),
-        env!("CARGO_BIN_EXE_sampan"),
+        program(),
         root.path().display(),
     );
     run(Command::new("unshare").args(["-m", "sh", "-c", &script]))

@@ -8,7 +8,7 @@ use std::process::Command;
 use sampan_testkit::{Bundle, need};
 use serde_json::json;
 
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 fn done(command: &mut Command) -> String {
     let out = command.output().unwrap();
@@ -17,7 +17,7 @@ fn done(command: &mut Command) -> String {
 }
 
 fn sampan_image() -> Option<PathBuf> {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_sampan")).with_file_name("sampan-image");
+    let program = PathBuf::from(program()).with_file_name("sampan-image");
     need::need("sampan-image beside sampan (cargo build --workspace)", program.is_file()).then_some(program)
 }
 
@@ -39,7 +39,7 @@ fn archive(bundle: &Bundle, config: serde_json::Value) -> PathBuf {
 
 #[test]
 fn an_image_runs_as_it_says_and_with_words_of_our_own() {
-    let (true, true, Some(program)) = (need::root(), need::busybox(), sampan_image()) else { return };
+    let (true, true, Some(images)) = (need::root(), need::busybox(), sampan_image()) else { return };
     let bundle = Bundle::new("image").unwrap();
     let config = json!({
         "Entrypoint": ["/bin/sh", "-c"], "Cmd": ["echo $GREETING $HOME; pwd; id -u; id -g"],
@@ -48,9 +48,7 @@ fn an_image_runs_as_it_says_and_with_words_of_our_own() {
     fs::set_permissions(bundle.rootfs().join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
     let archive = archive(&bundle, config);
     let store = bundle.path().join("images");
-    done(
-        Command::new(program).arg("--store").arg(&store).args(["--progress", "none", "import"]).arg(archive),
-    );
+    done(Command::new(images).arg("--store").arg(&store).args(["--progress", "none", "import"]).arg(archive));
     let root = Root::new("image");
     let sampan = |args: &[&str]| run(root.command(["run"]).args(args).env("SAMPAN_IMAGES", &store));
     let (code, out, err) = sampan(&["--image", "localhost/box:1"]);

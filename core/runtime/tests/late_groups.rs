@@ -9,7 +9,7 @@ use sampan_testkit::{Bundle, need};
 use serde_json::json;
 
 use crate::lifecycle::leftovers;
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 struct Here {
     root: Root,
@@ -37,7 +37,7 @@ impl Here {
         let mut command = Command::new("unshare");
         let script =
             "! mountpoint -q /sys/fs/cgroup/unified || umount -l /sys/fs/cgroup/unified; exec \"$0\" \"$@\"";
-        command.args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_sampan"), "--root"]);
+        command.args(["-m", "sh", "-c", script, program(), "--root"]);
         command.arg(self.root.path()).args(["run", "-b"]).arg(self.bundle.path()).arg(&self.id);
         let result = run(&mut command);
         assert_eq!(

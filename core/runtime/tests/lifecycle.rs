@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sampan_testkit::{Bundle, need, terminal};
 
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 /// A root and a bundle of their own; `None` where containers cannot be made.
 fn here(name: &str, script: &str) -> Option<(Root, Bundle)> {
@@ -478,7 +478,7 @@ fn a_terminal_in_the_foreground() {
     bundle.write().unwrap();
     let line = format!(
         "stty rows 33 cols 99; {} --root {} run -b {} {}",
-        env!("CARGO_BIN_EXE_sampan"),
+        program(),
         root.path().display(),
         dir(&bundle),
         unique("tty")
@@ -626,7 +626,7 @@ fn what_our_caller_is_bound_to_does_not_bind_the_container() {
     let id = &unique("cpus");
     let bound = |args: &[&str]| {
         let mut command = Command::new("taskset");
-        command.args(["1", env!("CARGO_BIN_EXE_sampan"), "--root"]).arg(root.path()).args(args);
+        command.args(["1", program(), "--root"]).arg(root.path()).args(args);
         run(command.stdin(Stdio::null()))
     };
     let (code, out, err) = bound(&["run", "-d", "-b", dir(&bundle), id]);

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use sampan_testkit::need;
+
 /// Its own memcpy and memmove stand before libc's. What they should do is done a byte at a time.
 const PROGRAM: &str = r##"
 #[path = "SRC/copy.rs"]
@@ -92,17 +94,30 @@ fn main() {
 }
 "##;
 
-#[test]
-#[cfg(target_arch = "x86_64")]
-fn what_is_copied_and_allocated_is_what_it_should_be() {
-    let folder = std::env::temp_dir().join(format!("sampan-test-{}-memory", std::process::id()));
+/// What `make build` ships is musl's (.ci/static-target).
+const MUSL: &str = "x86_64-unknown-linux-musl";
+
+fn rustc() -> Command {
+    Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+}
+
+fn has_musl() -> bool {
+    let out = rustc().args(["--print", "target-libdir", "--target", MUSL]).output().unwrap();
+    let folder = String::from_utf8(out.stdout).unwrap();
+    let is_there = out.status.success() && Path::new(folder.trim()).is_dir();
+    need::need(&format!("Rust's library for musl (rustup target add {MUSL})"), is_there)
+}
+
+/// Built for `target`, which is the host's if none is named, at each level, and run.
+fn check(name: &str, target: Option<&str>) {
+    let folder = std::env::temp_dir().join(format!("sampan-test-{}-{name}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     fs::write(folder.join("program.rs"), PROGRAM.replace("SRC", src.to_str().unwrap())).unwrap();
     for level in ["s", "z", "3"] {
-        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let mut build = Command::new(rustc);
+        let mut build = rustc();
         build.current_dir(&folder).args(["--edition", "2024", "-A", "warnings", "-C", "debug-assertions=on"]);
+        build.args(target.iter().flat_map(|target| ["--target", target, "-C", "target-feature=+crt-static"]));
         let built = build.args(["-C", &format!("opt-level={level}"), "program.rs"]).output().unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         let out = Command::new(folder.join("program")).output().unwrap();
@@ -110,4 +125,18 @@ fn what_is_copied_and_allocated_is_what_it_should_be() {
         assert_eq!(said, "as it should be\n", "opt-level {level}: {}", String::from_utf8_lossy(&out.stderr));
     }
     fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn what_is_copied_and_allocated_is_what_it_should_be() {
+    check("memory", None);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn so_it_is_with_musl_and_static() {
+    if has_musl() {
+        check("memory-musl", Some(MUSL));
+    }
 }

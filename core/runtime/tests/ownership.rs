@@ -298,6 +298,9 @@ fn a_damaged_state_says_what_is_left_and_is_removed_once_nothing_is() {
     let Some(here) = Here::new("damaged", "sleep 60") else { return };
     here.run();
     let pids: Vec<i32> = serde_json::from_str(&here.root.ok(["ps", "-f", "json", &here.id])).unwrap();
+    // The shell becomes it.
+    let name = || fs::read_to_string(format!("/proc/{}/comm", pids[0])).unwrap();
+    eventually("it sleeps", || name() == "sleep\n");
     let file = here.root.path().join(&here.id).join("state.json");
     let text = fs::read(&file).unwrap();
     for kept in [0, 1, 100, text.len() - 1] {

@@ -9,7 +9,7 @@ use std::process::Command;
 use sampan_testkit::world::mountinfo;
 use sampan_testkit::{World, need};
 
-use crate::sampan::run;
+use crate::sampan::{program, run};
 use crate::world::appears;
 
 struct Podman {
@@ -57,7 +57,7 @@ impl Podman {
                 "file",
                 "--runtime",
             ])
-            .arg(env!("CARGO_BIN_EXE_sampan"))
+            .arg(program())
             .args(args);
         run(&mut command)
     }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use sampan_testkit::{Bundle, need};
 use serde_json::{Value, json};
 
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 /// `run` of a bundle that was changed so; code, output and error.
 fn run_with(name: &str, change: impl FnOnce(&mut Bundle)) -> Option<(i32, String, String)> {
@@ -88,7 +88,7 @@ fn a_terminal_in_the_foreground_where_there_is_none_is_an_error_at_once() {
     let (dir, id) = (bundle.path().to_str().unwrap().to_owned(), format!("t{}-no-tty", std::process::id()));
     let refused = |args: &[&str], code: i32| {
         let mut command = Command::new("timeout");
-        command.args(["20", "setsid", "-w", env!("CARGO_BIN_EXE_sampan"), "--root"]).arg(root.path());
+        command.args(["20", "setsid", "-w", program(), "--root"]).arg(root.path());
         let (got, _, err) = run(command.args(args).stdin(Stdio::null()));
         assert!(
             got == code && err.contains("open /dev/tty: no such device or address"),

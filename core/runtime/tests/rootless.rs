@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use sampan_testkit::{Bundle, need};
 
-use crate::sampan::run;
+use crate::sampan::{program, run};
 
 /// What root in the namespace is outside.
 const FIRST: u32 = 100_000;
@@ -36,7 +36,7 @@ impl Outsider {
     }
 
     fn sampan(&self, args: &[&str]) -> (i32, String, String) {
-        self.inside(&[&[env!("CARGO_BIN_EXE_sampan")], args].concat())
+        self.inside(&[&[program()], args].concat())
     }
 
     fn inside(&self, args: &[&str]) -> (i32, String, String) {
@@ -104,7 +104,7 @@ fn exec_in_the_same_user_namespace() {
     give(&outsider.bundle.rootfs());
     let script =
         "$0 create x && $0 start x && $0 exec x /bin/sh -c 'echo in; exit 5'; echo $?; $0 delete --force x";
-    let (code, out, err) = outsider.inside(&["sh", "-c", script, env!("CARGO_BIN_EXE_sampan")]);
+    let (code, out, err) = outsider.inside(&["sh", "-c", script, program()]);
     assert_eq!((code, out.as_str()), (0, "in\n5\n"), "{err}");
 }
 

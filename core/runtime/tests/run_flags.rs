@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use sampan_runtime::cli::table::{Flag, Takes, VERBS, Verb};
 use sampan_testkit::{Bundle, need, terminal};
 
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 /// `run FLAGS -- sh -c SCRIPT` in a root of busybox, and what came of it.
 fn ran(flags: &[&str], script: &str) -> Option<(i32, String, String)> {
@@ -151,7 +151,7 @@ fn with_a_terminal_the_kind_that_was_asked_for_is_the_only_one() {
     for (flags, kind) in [("", "of-here"), ("-e TERM=asked", "asked")] {
         let line = format!(
             "{} --root {} run --rootfs {} -t {flags} -- /bin/sh -c 'env | grep ^TERM='",
-            env!("CARGO_BIN_EXE_sampan"),
+            program(),
             root.path().display(),
             bundle.rootfs().display()
         );

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use sampan_testkit::{Bundle, need};
 
@@ -37,7 +38,7 @@ impl Root {
     ) -> (i32, String, String) {
         let mut command = Command::new("timeout");
         command.args(["20", "sh", "-c", &format!("{before}; exec \"$@\""), "sh"]);
-        command.args([env!("CARGO_BIN_EXE_sampan"), "--root"]).arg(&self.0).args(args).stdin(Stdio::null());
+        command.args([program(), "--root"]).arg(&self.0).args(args).stdin(Stdio::null());
         run(&mut command)
     }
 
@@ -64,8 +65,15 @@ impl Drop for Root {
     }
 }
 
+/// The one that is tested: `SAMPAN_BIN`, as `make root-test-static` names it, or the one that cargo built beside the tests.
+pub fn program() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    let built = || env!("CARGO_BIN_EXE_sampan").to_owned();
+    PROGRAM.get_or_init(|| std::env::var("SAMPAN_BIN").unwrap_or_else(|_| built()))
+}
+
 pub fn sampan<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sampan"));
+    let mut command = Command::new(program());
     command.args(args).stdin(Stdio::null());
     command
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use sampan_testkit::{Bundle, need};
 use serde_json::json;
 
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 fn ready() -> bool {
     need::root() && need::busybox()
@@ -224,7 +224,7 @@ fn what_is_mounted_below_looks_empty_and_how_the_root_is_mounted_stays() {
          exec {} --root {} run --rootfs rootfs2 --scratch -- /bin/sh -c \
          'ls /run /tmp; touch /tmp/y; grep \" / / \" /proc/self/mountinfo | cut -d\" \" -f6'",
         bundle.path().display(),
-        env!("CARGO_BIN_EXE_sampan"),
+        program(),
         root.path().display(),
     );
     fs::create_dir(bundle.path().join("rootfs2")).unwrap();

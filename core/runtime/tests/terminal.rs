@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use sampan_testkit::{Bundle, need};
 use serde_json::json;
 
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 struct Place {
     root: Root,
@@ -37,7 +37,7 @@ impl Place {
 
     /// What the line prints, run on a terminal whose input is open and silent; `sampan` is our program with its root.
     fn on_a_terminal(&self, line: &str) -> String {
-        let sampan = format!("{} --root {}", env!("CARGO_BIN_EXE_sampan"), self.root.path().display());
+        let sampan = format!("{} --root {}", program(), self.root.path().display());
         let mut script = Command::new("script");
         script.args(["-qec", &line.replacen("sampan", &sampan, 1), "/dev/null"]);
         let (silent, _open) = std::io::pipe().unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sampan_testkit::{Bundle, need};
 use serde_json::{Value, json};
 
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 const MAP: &str = "0 100000 65536";
 /// A namespace's type in config.json, and its file.
@@ -155,7 +155,7 @@ fn where_groups_can_not_be_set_a_container_and_exec_have_none() {
     let root = Root::new("denied");
     let as_member_of = |args: &[&str]| {
         let mut command = Command::new("setpriv");
-        command.args(["--groups", "4,6", env!("CARGO_BIN_EXE_sampan"), "--root"]).arg(root.path());
+        command.args(["--groups", "4,6", program(), "--root"]).arg(root.path());
         run(command.args(args).stdin(Stdio::null()))
     };
     let expected = "deny\nGroups:\t \n";
@@ -261,17 +261,7 @@ fn as_user(bundle: &Bundle, script: &str) -> (i32, String, String) {
         chown(path, Some(1000), Some(1000)).unwrap();
     }
     let mut command = Command::new("setpriv");
-    command.args([
-        "--reuid",
-        "1000",
-        "--regid",
-        "1000",
-        "--clear-groups",
-        "sh",
-        "-ec",
-        script,
-        env!("CARGO_BIN_EXE_sampan"),
-    ]);
+    command.args(["--reuid", "1000", "--regid", "1000", "--clear-groups", "sh", "-ec", script, program()]);
     command.env("XDG_RUNTIME_DIR", &own).current_dir(bundle.path()).stdin(Stdio::null());
     run(&mut command)
 }

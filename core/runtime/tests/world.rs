@@ -8,7 +8,7 @@ use sampan_testkit::world::{self, mountinfo};
 use sampan_testkit::{Bundle, World, need};
 use serde_json::json;
 
-use crate::sampan::{Root, run};
+use crate::sampan::{Root, program, run};
 
 /// The modules whose tests start containers by themselves.
 const LAUNCHES: [&str; 8] = ["launch", "mounts", "scratch", "hooks", "lifecycle", "exec", "enter", "states"];
@@ -175,7 +175,7 @@ fn disturb(host: &Host, how: &str) -> u32 {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-q", "-o"]).arg(&log);
         strace.arg("-e").arg(format!("inject={calls}:{how}:when={n}"));
-        strace.arg(env!("CARGO_BIN_EXE_sampan")).arg("--root").arg(host.root.path());
+        strace.arg(program()).arg("--root").arg(host.root.path());
         run(strace.args(["run", "-b", host.dir(), &host.id]));
         host.root.command(["delete", "--force", &host.id]).output().unwrap();
         assert_eq!(mountinfo().unwrap(), before, "{how}, the {n}th call");

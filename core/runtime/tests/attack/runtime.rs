@@ -48,7 +48,7 @@ impl Ran {
 
 impl Runtime {
     pub fn sampan() -> Runtime {
-        Runtime::new("sampan", env!("CARGO_BIN_EXE_sampan").into(), None)
+        Runtime::new("sampan", crate::sampan::program().into(), None)
     }
 
     /// `program` was built with the feature `weaken`.

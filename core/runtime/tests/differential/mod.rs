@@ -49,7 +49,7 @@ fn a_container_sees_the_same_under_crun() {
         return;
     };
     hide_unified();
-    let sampan = Runtime { name: "sampan", program: env!("CARGO_BIN_EXE_sampan").into() };
+    let sampan = Runtime { name: "sampan", program: crate::sampan::program().into() };
     let crun = Runtime { name: "crun", program: crun };
     let runc = program("runc").map(|program| Runtime { name: "runc", program });
     let first = cases::CASES.first().unwrap();

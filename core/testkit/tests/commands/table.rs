@@ -33,6 +33,7 @@ pub const TABLE: &[(&str, &str, How)] = &[
     ("docs/systemd.md", "systemctl enable --now sampand", NotRun(SYSTEMD)),
     ("docs/testing.md", "make test", NotRun(ITSELF)),
     ("docs/testing.md", "make root-test", NotRun(ITSELF)),
+    ("docs/testing.md", "make root-test-static", NotRun(ITSELF)),
     ("docs/testing.md", "make fence", NotRun(CI)),
     ("docs/testing.md", "make attack", NotRun(LONG)),
     ("docs/testing.md", "make test-vm", NotRun(LONG)),
