@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 const NOT_HEALTHY: u8 = 4;
 /// What sampand has left to do when all is stopped takes some seconds at most.
 const END: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(2);
 
 pub fn run(args: &Args) -> Result<u8, Error> {
     let ask = &Ask::new(args);

@@ -2,6 +2,7 @@
 //! connected.
 use crate::fence;
 use crate::one_off::client::Connected;
+use crate::request::Connection;
 use axum::http::Method;
 use sampan_config::schema::{Group, Supervisor};
 use std::sync::Arc;
@@ -60,12 +61,14 @@ pub struct Peer {
     pub process: Option<Connected>,
     /// Its own and the supplementary ones.
     groups: Vec<u32>,
+    connection: Connection,
 }
 
 impl Peer {
     pub fn of(socket: &UnixStream) -> Peer {
+        let connection = Connection::default();
         let Ok(cred) = socket.peer_cred() else {
-            return Peer { uid: None, process: None, groups: Vec::new() };
+            return Peer { uid: None, process: None, groups: Vec::new(), connection };
         };
         let mut groups = fence::peer_groups(socket).unwrap_or_else(|error| {
             tracing::warn!(uid = cred.uid(), "cannot learn a caller's supplementary groups: {error}");
@@ -76,7 +79,11 @@ impl Peer {
             .pid()
             .filter(|pid| *pid > 0)
             .map(|pid| Connected { pid, pidfd: fence::peer_pidfd(socket).map(Arc::new) });
-        Peer { uid: Some(cred.uid()), process, groups }
+        Peer { uid: Some(cred.uid()), process, groups, connection }
+    }
+
+    pub fn connection(&self) -> Connection {
+        self.connection.clone()
     }
 
     pub fn right(&self, groups: Groups) -> Right {

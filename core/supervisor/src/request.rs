@@ -7,6 +7,7 @@ use crate::usage;
 use sampan_api as api;
 use sampan_config::near::nearest;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use tokio::sync::{broadcast, oneshot};
 
 /// Where the answer to a request goes.
@@ -28,6 +29,17 @@ pub struct ControlReply {
     pub body: serde_json::Value,
     /// A descriptor to be streamed to the client until its end.
     pub stream: Option<OwnedFd>,
+}
+
+/// Shared by all that serves a connection: as long as there is another one, something of an answer may wait to be read.
+#[derive(Debug, Clone, Default)]
+pub struct Connection(Arc<()>);
+
+impl Connection {
+    /// Whoever holds this is the last one.
+    pub fn is_closed(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
 }
 
 #[derive(Debug)]
@@ -93,7 +105,11 @@ pub enum Request {
         answer: Answer<api::Done>,
     },
     /// Stops everything and ends sampand; answered when the last container is gone.
-    Down(Answer<api::Done>),
+    /// sampand ends, and not before whoever asks has read all of the answer, unless that takes too long.
+    Down {
+        answer: Answer<api::Done>,
+        connection: Connection,
+    },
     /// Reads the config again; with an error, or for a dry run, nothing changes.
     Apply {
         dry_run: bool,

@@ -31,9 +31,6 @@ const CONFIG: u8 = 2;
 /// How long the last lines may take to reach the terminal.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
-/// How long clients that asked for the end have to read the answer.
-const FAREWELL: Duration = Duration::from_millis(20);
-
 /// The worker, from its first breath to its exit code.
 pub fn run(keel: Keel, source: Source, output: Output) -> u8 {
     crate::fence::small_heap();
@@ -218,17 +215,15 @@ async fn end(
     match outcome {
         Outcome::Stopped => {
             tracing::info!("everything is stopped");
-            worker.say_farewell();
             // The answers must reach their clients before the socket goes.
-            tokio::time::sleep(FAREWELL).await;
+            worker.say_farewell().await;
             leave(&context, supervisor);
             STOPPED
         }
         Outcome::Left => {
             let left = worker.left().join(", ");
             tracing::error!("not all is stopped; the next sampand goes on with what is left of {left}");
-            worker.say_farewell();
-            tokio::time::sleep(FAREWELL).await;
+            worker.say_farewell().await;
             listen::close(&supervisor.socket, keel);
             FAILED
         }

@@ -284,8 +284,14 @@ async fn up(State(send): State<Send>, bytes: Bytes) -> Reply<api::Done> {
     ask(&send, |answer| Request::Up { up, answer }).await.map(Json)
 }
 
-async fn down(State(send): State<Send>) -> Reply<api::Done> {
-    ask(&send, Request::Down).await.map(Json)
+/// The connection ends with the answer: sampand waits for that.
+async fn down(
+    State(send): State<Send>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<impl IntoResponse, Refusal> {
+    let connection = peer.connection();
+    let done = ask(&send, |answer| Request::Down { answer, connection }).await?;
+    Ok(([(header::CONNECTION, "close")], Json(done)))
 }
 
 async fn apply(State(send): State<Send>, bytes: Bytes) -> Reply<api::Applied> {

@@ -92,7 +92,7 @@ impl Worker {
                 }
             }
             Request::Up { up, answer } => self.read_config(Asker::Up(up, answer)),
-            Request::Down(answer) => self.farewell(answer),
+            Request::Down { answer, connection } => self.farewell(answer, connection),
             Request::Apply { dry_run, answer } => {
                 self.read_config(if dry_run { Asker::DryRun(answer) } else { Asker::Apply(answer) });
             }

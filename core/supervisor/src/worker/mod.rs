@@ -49,7 +49,7 @@ use crate::message::{Asker, Message, Sender};
 use crate::one_off::kept::Kept;
 use crate::places;
 use crate::probe::{Probes, Report};
-use crate::request::Answer;
+use crate::request::{Answer, Connection};
 use crate::scrape;
 use crate::settings::{Event, Service};
 use crate::source::Source;
@@ -149,7 +149,7 @@ pub struct Worker {
     tidy: Tidy,
     ends: Ends,
     /// `Down` requests are answered at the very end.
-    farewell: Vec<Answer<api::Done>>,
+    farewell: Vec<(Answer<api::Done>, Connection)>,
 }
 
 impl Worker {

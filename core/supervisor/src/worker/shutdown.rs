@@ -4,7 +4,7 @@
 //! the machine is told to stop (`Event::Shutdown`) and what is wanted of the service stays, so a shutdown that is interrupted
 //! leaves nothing that would keep a service down. Until sampand has ended nothing is started, by whomever.
 use crate::clock;
-use crate::request::Answer;
+use crate::request::{Answer, Connection};
 use crate::settings::Event;
 use crate::task::Task;
 use crate::worker::{Message, Outcome, Worker};
@@ -13,11 +13,14 @@ use sampan_config::schema::OnExit;
 use sampan_keel::Ending;
 use sampan_service::Down;
 use sampan_service::sabotage::{Invariant, broken};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the last of a shutdown may take: after there is no more grace, or where all that is left cannot be removed. Time
 /// for one more attempt.
 pub const LAST_MAX: Duration = Duration::from_secs(12);
+
+/// Whoever asked for the end and does not read the answer holds it up for so long.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// Whether sampand ends, and how. Once it does nothing is started.
 #[derive(Debug, Default)]
@@ -127,8 +130,8 @@ impl Worker {
     }
 
     /// `down` of a client: as Ctrl-C, and an answer at the end.
-    pub fn farewell(&mut self, answer: Answer<api::Done>) {
-        self.farewell.push(answer);
+    pub fn farewell(&mut self, answer: Answer<api::Done>, connection: Connection) {
+        self.farewell.push((answer, connection));
         if !broken(Invariant::ShutdownForgotten)
             && let Err(error) = self.context.loop_keel.note_ending(Ending::Everything)
         {
@@ -165,14 +168,21 @@ impl Worker {
         }
     }
 
-    /// Tells clients that wait for the end; the last thing before it.
-    pub fn say_farewell(&mut self) {
+    /// Tells clients that wait for the end; the last thing before it. Returns when they have read it: an answer about a thousand services
+    /// is more than a socket holds.
+    pub async fn say_farewell(&mut self) {
         let now = clock::boottime();
         let services: Vec<_> =
             self.fleet.entries.values().map(|entry| self.fleet.status(entry, now)).collect();
-        for answer in self.farewell.drain(..) {
-            let complete = self.fleet.all_at_rest();
+        let complete = self.fleet.all_at_rest();
+        let mut open = Vec::new();
+        for (answer, connection) in self.farewell.drain(..) {
             let _ = answer.send(Ok(api::Done { services: services.clone(), complete }));
+            open.push(connection);
+        }
+        let end = Instant::now() + FAREWELL_MAX;
+        while !open.iter().all(Connection::is_closed) && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 }

@@ -4,6 +4,9 @@ use super::died::kill_the_worker;
 use super::fuse::Dead;
 use super::world::kill;
 use super::{LIVE, World};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// Ends well when asked to.
 const POLITE: &str = "command = [\"/bin/sh\", \"-c\", \"trap 'exit 0' TERM; sleep 100000 & wait\"]\n";
@@ -177,4 +180,25 @@ fn a_dead_state_dir_does_not_keep_it_from_ending() {
 #[test]
 fn a_dead_state_dir_does_not_keep_it_from_leaving_its_containers() {
     ends_on_a_dead_state_dir("keep", libc::SIGTERM);
+}
+
+/// A thousand services' answer is more than a socket takes at once.
+#[test]
+fn down_answers_to_the_last_byte_who_reads_slowly() {
+    let label = "x".repeat(4096);
+    let services = (0..150).map(|n| {
+        format!("[services.s{n}]\ncommand = [\"/bin/true\"]\nautostart = false\nlabels.long = \"{label}\"\n")
+    });
+    let mut world = world!("{}", services.collect::<String>());
+    world.start();
+    let mut client = UnixStream::connect(world.socket()).unwrap();
+    write!(client, "POST /v1/down HTTP/1.1\r\nHost: sampand\r\n\r\n").unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(body.len() > 512 << 10, "{} bytes", body.len());
+    let done: sampan_api::Done = serde_json::from_str(body).unwrap();
+    assert_eq!((done.complete, done.services.len()), (true, 150));
+    assert_eq!(world.ended(), Some(0), "{}", world.said());
 }
