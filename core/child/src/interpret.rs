@@ -207,7 +207,7 @@ fn close_all_but(c: &Context<'_>, first: u32, keep: Numbers) -> Result<()> {
 fn wait(from: Fd) -> Result<()> {
     let mut byte = [0u8];
     match sys::read(from, &mut byte)? {
-        0 => sys::exit(125),
+        0 => sys::exit(sys::ABANDONED),
         _ => Ok(()),
     }
 }

@@ -8,6 +8,9 @@ use core::convert::Infallible;
 use core::mem::size_of;
 use core::sync::atomic::{AtomicI32, Ordering::SeqCst};
 
+/// The exit code of a process whose parent was gone before it was told to go on: it has not executed its program.
+pub const ABANDONED: i32 = 125;
+
 /// Ends the process, under any seccomp filter: one that denies both calls cannot deny a fault.
 pub fn exit(code: i32) -> ! {
     let _ = numbers(Call::exit_group, [code as usize, 0, 0, 0, 0, 0]);
@@ -181,7 +184,7 @@ impl Drop for Successor {
 pub(crate) fn go_on_in(successor: &Successor) -> Result<()> {
     if !successor.is_now(Successor::BEGUN) {
         // The spawner has given up waiting, and would never know of the child.
-        exit(125)
+        exit(ABANDONED)
     }
     if defence::on(Defence::SuccessorOutOfReach) {
         // MADV_DONTFORK.

@@ -63,7 +63,7 @@ pub use groups::{
 };
 use launcher::Launcher;
 pub use launcher::{Launchers, UnderWay, own_tag};
-pub use process::{end, exit_status, netns_of, reaped, signal};
+pub use process::{end, exit_status, netns_of, reaped, signal, was_abandoned};
 pub use pulls::Pulls;
 use relayed::Relayed;
 use stdio::Output;

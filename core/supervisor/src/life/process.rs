@@ -35,6 +35,12 @@ pub fn foreign_status(pidfd: BorrowedFd<'_>) -> Status {
     }
 }
 
+/// Whether a process that is nobody's child any more has ended at its barrier. A program of which nobody has seen yet that it runs, and which
+/// ends with this code by itself, is taken for one that did not: it is started again.
+pub fn was_abandoned(pidfd: BorrowedFd<'_>) -> bool {
+    foreign_status(pidfd) == Status::Code(sampan_child::sys::ABANDONED)
+}
+
 /// Waits for the end of a process that is nobody's child any more, and a moment longer: that it ended well is told for sure
 /// when whoever inherited it has reaped it (pidfd_poll says so by EPOLLHUP), not yet while it is a zombie.
 pub async fn reaped(pidfd: &tokio::io::unix::AsyncFd<crate::fence::Held>) {

@@ -215,8 +215,8 @@ fn find<'a>(
     if let Some(Child { pid, pidfd, handle, .. }) = child {
         // Also one that has ended: the watch finds its status at once, as of any other.
         let started = match &handle {
-            // Whoever inherited it has reaped it, and nothing of it can be looked at.
-            Handle::Orphan(_) if ended(&pidfd) => running,
+            // Whoever inherited it has reaped it: nothing but its exit code can be looked at.
+            Handle::Orphan(_) if ended(&pidfd) => running && !life::was_abandoned(pidfd.as_fd()),
             own => executed(pid, &pidfd, Some(own)),
         };
         return Finding { process: Some(process(pid, pidfd, Some(handle))), found: Found::Alive { started } };

@@ -93,7 +93,7 @@ fn kill_all(pids: &[i32]) {
 }
 
 /// Stopped first, so that none of them does anything about the death of another one.
-fn kill_at_once(pids: &[i32]) {
+pub fn kill_at_once(pids: &[i32]) {
     for pid in pids {
         kill(*pid, libc::SIGSTOP);
         let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
