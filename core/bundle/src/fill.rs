@@ -5,15 +5,17 @@
 //!   PARENT/.HASH.filling/data    grows, and is named PARENT/NAME when it is whole and on the disk
 //!   state_dir/filling/HASH       the lock: services that begin with one volume at the same time wait for the first of them
 //! ```
-//! What an earlier one has left that was killed goes when the volume is filled. Only the layers of the image are read, which no
+//! What an earlier one has left that was killed goes when the volume is filled, or any volume is removed. Only the layers of the image are read, which no
 //! container can write to; a folder of the host that is no volume of a name is never filled, nor one that is there already.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    CWD, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchmod, fchown, fstat, fsync, mkdirat, openat,
+    CWD, Dir, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchmod, fchown, fstat, fsync, mkdirat, openat,
     renameat_with, syncfs,
 };
 use rustix::io::Errno;
@@ -22,6 +24,7 @@ use sampan_image::root::{Amount, copy, measure};
 use sampan_image::store::{hold, remove_in};
 use sampan_image::{Error as Failed, Kind, Limits};
 use sampan_journal::crash;
+use sampan_lock::Lock;
 use sampan_runtime::kernel::trust::make_folders;
 
 use super::Error;
@@ -29,6 +32,8 @@ use super::folders::Make;
 use super::image::Image;
 use super::root::Root;
 
+/// Ends the name of what is not whole yet.
+const FILLING: &str = ".filling";
 /// Of a hash in a name.
 const HASH_LEN: usize = 32;
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -36,6 +41,23 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 /// Where the locks are.
 pub fn folder(state_dir: &Path) -> PathBuf {
     state_dir.join("filling")
+}
+
+/// Removes what killed ones have left in state_dir's folder of volumes, `all`.
+pub fn remove_half_filled(state_dir: &Path, all: &OwnedFd) {
+    let Ok(entries) = Dir::read_from(all) else { return };
+    for entry in entries.flatten() {
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        let Some(hash) = name.to_str().and_then(hash_of) else { continue };
+        // Whoever fills it now has the lock.
+        let lock = make_folders(&folder(state_dir), Mode::from_raw_mode(0o700))
+            .ok()
+            .and_then(|()| Lock::take(&folder(state_dir).join(hash), std::process::id()).ok());
+        if let Some(lock) = lock {
+            let _ = remove_in(all, name);
+            lock.remove();
+        }
+    }
 }
 
 /// Makes those that are not there. `locks`: the folder of the locks.
@@ -112,7 +134,7 @@ impl Source<'_> {
         let waiting = || tell(format!("another service's copy of {from} of the image to {}", path.display()));
         let lock = hold(&lock_path, &waiting)?;
         tell(format!("the copy of {from} of the image to {}", path.display()));
-        let filled = if path.is_dir() { Ok(()) } else { self.fill_alone(&format!(".{hash}.filling")) };
+        let filled = if path.is_dir() { Ok(()) } else { self.fill_alone(&format!(".{hash}{FILLING}")) };
         // Whoever waits for it finds that it has no name any more, and makes another one.
         let _ = std::fs::remove_file(&lock_path);
         drop(lock);
@@ -202,4 +224,10 @@ fn hash(path: &Path) -> String {
     let mut hasher = Hasher::sha256();
     hasher.update(path.as_os_str().as_encoded_bytes());
     hasher.finish().hex().chars().take(HASH_LEN).collect()
+}
+
+/// Of the name of what grows beside a volume.
+fn hash_of(name: &str) -> Option<&str> {
+    let hash = name.strip_prefix('.')?.strip_suffix(FILLING)?;
+    (hash.len() == HASH_LEN && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(hash)
 }

@@ -38,6 +38,7 @@ use sampan_config::schema::{Image, RootMode, Rootfs, SeccompProfile, Service, So
 use sampan_runtime::kernel::trust;
 
 pub use error::Error;
+pub use fill::remove_half_filled;
 pub use joined::Joined;
 pub use limits::{host_text, warnings as host_warnings};
 pub use look::{Facts, Look, look};

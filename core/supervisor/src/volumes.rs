@@ -56,6 +56,7 @@ pub fn remove(state_dir: &Path, name: &str) -> io::Result<()> {
         _ => {}
     }
     collect(&all);
+    sampan_bundle::remove_half_filled(state_dir, &all);
     Ok(())
 }
 
@@ -110,6 +111,13 @@ mod tests {
         // What a removal that was killed has left, and the names of none.
         fs::create_dir_all(folder(&state).join(".gone.1/data.0/deep")).unwrap();
         fs::create_dir_all(folder(&state).join(".data.2.3.new")).unwrap();
+        // A volume that was to be filled, and one that is being filled.
+        let [dead, alive] = ["0", "f"].map(|digit| digit.repeat(32));
+        for hash in [&dead, &alive] {
+            fs::create_dir_all(folder(&state).join(format!(".{hash}.filling/data/deep"))).unwrap();
+        }
+        fs::create_dir(state.join("filling")).unwrap();
+        let held = sampan_image::store::hold(&state.join("filling").join(&alive), &|| ()).unwrap();
         fs::create_dir_all(folder(&state).join("web+srv")).unwrap();
         fs::write(folder(&state).join("a file"), "").unwrap();
         assert_eq!(names(&state).unwrap(), ["data", "web+srv"]);
@@ -118,7 +126,8 @@ mod tests {
         let left = fs::read_dir(folder(&state)).unwrap().map(|entry| entry.unwrap().file_name());
         let mut left: Vec<_> = left.collect();
         left.sort();
-        assert_eq!(left, [".data.2.3.new", "a file", "web+srv"]);
+        assert_eq!(left, [".data.2.3.new", &format!(".{alive}.filling"), "a file", "web+srv"]);
+        drop(held);
         assert!(outside.join("kept").exists() && Path::new("/etc").exists());
         assert_eq!(remove(&state, "data").unwrap_err().kind(), ErrorKind::NotFound);
     }

@@ -26,7 +26,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::unpack::{copy_data, look_like, times};
+use crate::unpack::{copy_data, each_piece, look_like, times};
 
 /// Folders in folders. Three descriptors are open for each, of which a process has 1,024 if nobody has given it more.
 const DEPTH_MAX: usize = 256;
@@ -36,7 +36,7 @@ const BLOCK: u64 = 512;
 /// How much there is to copy.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Amount {
-    /// What files have on the disk; of each of a file's names.
+    /// Of data, without holes; of each of a file's names.
     pub bytes: u64,
     /// Files, folders, links.
     pub entries: u64,
@@ -44,11 +44,7 @@ pub struct Amount {
 
 impl Amount {
     /// One more. An image that has its whole content in a hundred volumes fills no disk with it.
-    fn add(&mut self, stat: &Stat, limits: &Limits) -> Result<()> {
-        let bytes = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(BLOCK),
-            _ => 0,
-        };
+    fn add(&mut self, bytes: u64, limits: &Limits) -> Result<()> {
         self.bytes = self.bytes.saturating_add(bytes);
         self.entries = self.entries.saturating_add(1);
         let why = match *self {
@@ -78,12 +74,32 @@ fn measure_at(
         let name = entry.map_err(|e| Error::io("read the folder", path, e))?;
         let path = &path.join(&name);
         let stat = look(folder, &name, path)?;
-        amount.add(&stat, limits)?;
+        amount.add(data_of(folder, &name, path, &stat)?, limits)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             measure_at(open_folder(folder, &name, path)?.as_fd(), path, depth + 1, amount, limits)?;
         }
     }
     Ok(())
+}
+
+/// How much data there is. A file that has less on the disk than its length has holes, or is packed there and will not be so in
+/// the copy.
+fn data_of(folder: BorrowedFd<'_>, name: &Path, path: &Path, stat: &Stat) -> Result<u64> {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(0);
+    }
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    if u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(BLOCK) >= size {
+        return Ok(size);
+    }
+    let mut data = 0_u64;
+    let mut add = |_, length| {
+        data = data.saturating_add(length);
+        Ok(())
+    };
+    let file = open_file(folder, name.as_os_str()).map_err(|e| Error::io("look at", path, e))?;
+    each_piece(&file, &mut add).map_err(|e| Error::io("look at", path, e))?;
+    Ok(data)
 }
 
 /// Makes of `to`, an empty folder, what `from` is. `names`, another empty one on the same file system, is for the while.
@@ -159,9 +175,7 @@ impl Copy<'_> {
 
     fn file(&self, at: At<'_>) -> Result<()> {
         let fail = |e: Errno| Error::io("copy", at.path, e);
-        // Whatever it is by now, nobody is waited for.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let from = File::from(openat(at.from, at.name, flags, Mode::empty()).map_err(fail)?);
+        let from = open_file(at.from, at.name).map_err(fail)?;
         let stat = fstat(&from).map_err(fail)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to = File::from(openat(at.to, at.name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?);
@@ -224,6 +238,12 @@ fn look(folder: BorrowedFd<'_>, name: impl AsRef<OsStr>, path: &Path) -> Result<
     statat(folder, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW).map_err(|e| Error::io("look at", path, e))
 }
 
+/// Whatever it is by now, nobody is waited for.
+fn open_file(folder: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(folder, name, flags, Mode::empty()).map(File::from)
+}
+
 fn open_folder(folder: BorrowedFd<'_>, name: impl AsRef<OsStr>, path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(folder, name.as_ref(), flags, Mode::empty()).map_err(|e| Error::io("open the folder", path, e))
@@ -254,6 +274,13 @@ mod tests {
         assert!(measured(&mut amount, limits(1 << 20, 8)).unwrap_err().ends_with("more than 8 files"));
         let error = measured(&mut Amount::default(), limits(4096, 8)).unwrap_err();
         assert!(error.ends_with("more than 0 MiB"), "{error}");
+        // Holes are nothing.
+        let sparse = File::create(folder.path("a/sparse")).unwrap();
+        sparse.set_len(1 << 40).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&sparse, b"x", 1 << 30).unwrap();
+        let mut amount = Amount::default();
+        assert_eq!(measured(&mut amount, limits(1 << 20, 8)), Ok(5));
+        assert!((9001..1 << 20).contains(&amount.bytes), "{amount:?}");
     }
 
     #[test]

@@ -86,21 +86,27 @@ impl Unpack {
 
 /// All that is data, and the holes between: a file of a few bytes may be of any length. `spend` is asked before each piece.
 pub(crate) fn copy_data(from: &File, to: &File, spend: &dyn Fn(u64) -> Result<()>) -> io::Result<()> {
-    let mut at = 0;
-    loop {
-        let start = match seek(from, rustix::fs::SeekFrom::Data(at)) {
-            // There is none from here on.
-            Err(Errno::NXIO) => break,
-            other => other?,
-        };
-        at = seek(from, rustix::fs::SeekFrom::Hole(start))?;
-        let length = at.saturating_sub(start);
+    each_piece(from, &mut |start, length| {
         spend(length)?;
         seek(from, rustix::fs::SeekFrom::Start(start))?;
         seek(to, rustix::fs::SeekFrom::Start(start))?;
-        io::copy(&mut from.take(length), &mut &*to)?;
-    }
+        io::copy(&mut from.take(length), &mut &*to).map(drop)
+    })?;
     to.set_len(from.metadata()?.len())
+}
+
+/// Calls `each` with the start and the length of each piece of data between holes.
+pub(crate) fn each_piece(file: &File, each: &mut dyn FnMut(u64, u64) -> io::Result<()>) -> io::Result<()> {
+    let mut at = 0;
+    loop {
+        let start = match seek(file, rustix::fs::SeekFrom::Data(at)) {
+            // There is none from here on.
+            Err(Errno::NXIO) => return Ok(()),
+            other => other?,
+        };
+        at = seek(file, rustix::fs::SeekFrom::Hole(start))?;
+        each(start, at.saturating_sub(start))?;
+    }
 }
 
 /// The new file gets what the old one has: owner, extended attributes, mode, times.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use sampan_journal::crash;
 
-pub(crate) use below::{copy_data, find, look_like};
+pub(crate) use below::{copy_data, each_piece, find, look_like};
 pub(crate) use folders::{fd_path, times};
 pub use stream::{Unpacked, ahead};
 

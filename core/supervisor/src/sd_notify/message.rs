@@ -82,7 +82,9 @@ impl fmt::Display for Dropped {
             Dropped::TooLong => write!(f, "it is longer than {BYTES_MAX} bytes"),
             Dropped::Unclear => f.write_str("it has no assignment, or no value, that sd_notify(3) knows"),
             Dropped::MainPid => {
-                f.write_str("MAINPID: the main process is the one that sampand has started, and no other")
+                f.write_str(
+                    "MAINPID: another process is not followed, since a container ends with its first process: run the program in the foreground",
+                )
             }
             Dropped::StoreFds => {
                 f.write_str("FDSTORE: this version keeps no descriptors for a service; they are closed")
