@@ -32,9 +32,10 @@ pub struct Kv {
     file: Arc<Mutex<Log>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Contents {
     map: Map,
+    /// Of keys and values.
     bytes: usize,
 }
 
@@ -88,7 +89,7 @@ impl Kv {
             }
             OpenOptions::new().write(true).open(&path)?.set_len(good as u64)?;
         }
-        let (live, bytes) = (contents.map.clone(), good as u64);
+        let (live, bytes) = (contents.clone(), good as u64);
         let log = Log { path, file: None, bytes, live, content: Content::New, name: Name::New };
         Ok(Kv { map: Mutex::new(contents), file: Arc::new(Mutex::new(log)) })
     }
@@ -143,14 +144,14 @@ impl Kv {
     /// disk then. Not asked while the file is being written: that would take as long as the write.
     fn holds(&self, place: &Key, value: Option<&[u8]>) -> bool {
         self.file.try_lock().is_ok_and(|log| {
-            log.content == Content::Synced && log.live.get(place).map(|held| &**held) == value
+            log.content == Content::Synced && log.live.map.get(place).map(|held| &**held) == value
         })
     }
 
     /// Deletes everything of a container.
     pub fn forget(&self, writer: &Writer, container: &str) {
         let mut contents = self.lock();
-        if container.is_empty() || !contents.map.keys().any(|(c, _)| c == container) {
+        if container.is_empty() || contents.keys_of(container).next().is_none() {
             return;
         }
         let record = Record { c: container.to_owned(), k: None, v: None, h: None };
@@ -177,13 +178,22 @@ fn cost(key: &Key, value: usize) -> usize {
 type Effect = Vec<(Key, Option<Arc<[u8]>>)>;
 
 impl Contents {
+    /// Without a look at those of others: each container that ends asks.
+    fn keys_of<'c>(&'c self, container: &'c str) -> impl Iterator<Item = &'c Key> {
+        let from = self.map.range((container.to_owned(), String::new())..).map(|(key, _)| key);
+        from.take_while(move |(of, _)| of == container)
+    }
+
+    /// What they are as records, about.
+    fn bytes_as_records(&self) -> u64 {
+        const AROUND: usize = 40;
+        (self.bytes + AROUND * self.map.len()) as u64
+    }
+
     fn effect(&self, record: &Record) -> Effect {
         match &record.k {
             Some(key) => vec![((record.c.clone(), key.clone()), record.value())],
-            None => {
-                let of = self.map.keys().filter(|(c, _)| *c == record.c);
-                of.map(|key| (key.clone(), None)).collect()
-            }
+            None => self.keys_of(&record.c).map(|key| (key.clone(), None)).collect(),
         }
     }
 
@@ -303,7 +313,7 @@ struct Log {
     path: PathBuf,
     file: Option<File>,
     bytes: u64,
-    live: Map,
+    live: Contents,
     content: Content,
     name: Name,
 }
@@ -335,9 +345,7 @@ impl Log {
         match result {
             Ok(()) => {
                 self.bytes += line.len() as u64;
-                let mut contents = Contents { map: std::mem::take(&mut self.live), bytes: 0 };
-                contents.apply(record);
-                self.live = contents.map;
+                self.live.apply(record);
             }
             // Half a record must not stand before the next one.
             Err(_) => {
@@ -349,8 +357,7 @@ impl Log {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let live: u64 = self.live.iter().map(|(key, value)| (cost(key, value.len()) + 40) as u64).sum();
-        let long = self.bytes > COMPACT_BYTES_MIN && self.bytes > 4 * live;
+        let long = self.bytes > COMPACT_BYTES_MIN && self.bytes > 4 * self.live.bytes_as_records();
         if long || self.content == Content::Doubtful {
             self.compact()?;
         } else if let Err(error) = self.file()?.sync_data() {
@@ -368,7 +375,7 @@ impl Log {
     fn compact(&mut self) -> io::Result<()> {
         let next = self.path.with_extension("new");
         let mut text = Vec::new();
-        for ((container, key), value) in &self.live {
+        for ((container, key), value) in &self.live.map {
             let mut record = Record { c: container.clone(), k: Some(key.clone()), v: None, h: None };
             match std::str::from_utf8(value) {
                 Ok(value) => record.v = Some(value.to_owned()),
