@@ -179,6 +179,27 @@ fn an_image_cannot_have_what_is_outside_of_it() {
     assert_eq!(fs::read_to_string(outside.join("pass")).unwrap(), "of the host");
 }
 
+/// Owners on disk are those that the container sees.
+#[test]
+fn in_a_user_namespace_owners_are_those_of_the_image_too() {
+    if !(ready() && need::busybox()) {
+        return;
+    }
+    let maps = "security.userns = { uid_map = [\"0:100000:65536\"], gid_map = [\"0:200000:65536\"] }";
+    let script = "exec /bin/busybox stat -c %u:%g /data /data/sub/one";
+    let folder = folder(&format!("network_mode = \"none\"\n{maps}\n{NAMED}"));
+    let text = fs::read_to_string(folder.path("config.toml")).unwrap();
+    let command = format!("command = [\"/bin/busybox\", \"sh\", \"-c\", \"{script}\"]");
+    let folder = folder.with("config.toml", &text.replace("command = [\"x\"]", &command));
+    fs::create_dir(folder.path("root/bin")).unwrap();
+    fs::copy(sampan_testkit::bundle::BUSYBOX, folder.path("root/bin/busybox")).unwrap();
+    chown(folder.path("root/data"), Some(33), Some(34)).unwrap();
+    chown(folder.path("root/data/sub/one"), Some(5), Some(6)).unwrap();
+    import(&folder, &json!({}));
+    assert_eq!(super::real::run(&folder, "filled-userns"), ("33:34\n5:6\n".into(), 0));
+    assert_eq!(fs::metadata(folder.path("var/volumes/data")).unwrap().uid(), 33);
+}
+
 #[test]
 fn what_a_service_has_written_is_no_part_of_the_image() {
     if !ready() {
