@@ -160,30 +160,70 @@ fn tls_hint(text: &str) -> &'static str {
     ""
 }
 
-/// A body that must not trickle.
+/// A body that must not trickle. Counted is the time in which it is waited for, and not that in which nobody reads it, as while
+/// its layer waits for another one.
 pub struct Paced<R> {
     reader: R,
-    since: Instant,
+    window: Duration,
+    waited: Duration,
     bytes: u64,
 }
 
 impl<R> Paced<R> {
     pub fn new(reader: R) -> Paced<R> {
-        Paced { reader, since: Instant::now(), bytes: 0 }
+        Paced { reader, window: WINDOW, waited: Duration::ZERO, bytes: 0 }
     }
 }
 
 impl<R: Read> Read for Paced<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let start = Instant::now();
         let n = self.reader.read(buffer)?;
+        self.waited += start.elapsed();
         self.bytes += n as u64;
-        if self.since.elapsed() > WINDOW {
+        if self.waited > self.window {
             if n > 0 && self.bytes < WINDOW_BYTES {
-                let why = format!("it sent {} bytes in {} s", self.bytes, WINDOW.as_secs());
+                let why = format!("it sent {} bytes in {} s", self.bytes, self.waited.as_secs());
                 return Err(Error::new(Kind::Temporary, "the registry is too slow", why).into());
             }
-            (self.since, self.bytes) = (Instant::now(), 0);
+            (self.waited, self.bytes) = (Duration::ZERO, 0);
         }
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::sleep;
+
+    use super::*;
+
+    /// A byte at a time, after this long.
+    struct After(Duration);
+
+    impl Read for After {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            sleep(self.0);
+            buffer.fill(0);
+            Ok(buffer.len().min(1))
+        }
+    }
+
+    fn paced(after: Duration) -> Paced<After> {
+        Paced { window: Duration::from_millis(100), ..Paced::new(After(after)) }
+    }
+
+    #[test]
+    fn who_trickles_is_too_slow_and_who_is_not_asked_is_not() {
+        let mut trickles = paced(Duration::from_millis(60));
+        assert_eq!(trickles.read(&mut [0; 9]).unwrap(), 1);
+        let error = trickles.read(&mut [0; 9]).unwrap_err().to_string();
+        assert!(error.contains("too slow") && error.contains("it sent 2 bytes"), "{error}");
+
+        let mut ready = paced(Duration::ZERO);
+        for _ in 0..3 {
+            sleep(Duration::from_millis(110));
+            assert_eq!(ready.read(&mut [0; 9]).unwrap(), 1);
+        }
     }
 }
