@@ -1,4 +1,4 @@
-//! A keel that dies at each of its steps in turn, and what the next one finds: by the holder everything that was told.
+//! A keel that dies at each of its steps in turn: the next one gets from the holder all that the first has answered for.
 
 use crate::keel::{Folder, Sampand, kill, scripted, soon};
 use std::path::Path;
@@ -56,53 +56,53 @@ fn holders(folder: &Folder) -> Vec<i32> {
 }
 
 /// Also after a failure nothing of a test stays.
-struct Scrub<'f>(&'f Folder);
+struct KillHolders<'f>(&'f Folder);
 
-impl Drop for Scrub<'_> {
+impl Drop for KillHolders<'_> {
     fn drop(&mut self) {
         holders(self.0).into_iter().for_each(|pid| kill(pid, libc::SIGKILL));
     }
 }
 
-/// What was answered of what was asked, in order: a child that ends, one that runs, a descriptor and another in its place,
+/// How many of the steps a keel has answered, in order: a child that ends, one that runs, a descriptor and another in its place,
 /// one that goes again.
 #[derive(Default)]
-struct Told {
-    done: usize,
+struct Progress {
+    steps: usize,
 }
 
 const STEPS: [&str; 5] =
     ["launch web exit 37", "launch stays exec sleep 1000", "keep key one", "keep key two", "keep other text"];
 
-fn act(sampand: &mut Sampand, folder: &Folder) -> Told {
-    let mut told = Told::default();
+fn run_steps(sampand: &mut Sampand, folder: &Folder) -> Progress {
+    let mut answered = Progress::default();
     if ask(sampand, &claim(folder)).is_some() {
-        while told.done < STEPS.len() && ask(sampand, STEPS[told.done]).is_some() {
-            told.done += 1;
+        while answered.steps < STEPS.len() && ask(sampand, STEPS[answered.steps]).is_some() {
+            answered.steps += 1;
         }
     }
-    if told.done == STEPS.len() && ask(sampand, "drop other").is_some() {
-        told.done += 1;
+    if answered.steps == STEPS.len() && ask(sampand, "drop other").is_some() {
+        answered.steps += 1;
     }
-    told
+    answered
 }
 
-/// All that was told is there, once; of what was asked last nobody can say.
-fn check(sampand: &mut Sampand, folder: &Folder, told: &Told, at: u32) {
+/// All that was answered for is there, once; the step that was asked last may have been done or not.
+fn check(sampand: &mut Sampand, folder: &Folder, answered: &Progress, at: u32) {
     let (children, keys) = sampand.list();
-    let asked = told.done + 1;
+    let asked = answered.steps + 1;
     for (n, tag) in ["web", "stays"].into_iter().enumerate() {
         let there = children.contains_key(tag);
-        assert!(there || told.done <= n, "point {at}: {tag} was told and is lost: {children:?}");
+        assert!(there || answered.steps <= n, "point {at}: {tag} was answered for and is lost: {children:?}");
         assert!(!there || asked > n, "point {at}: {tag} was not asked for: {children:?}");
     }
-    if told.done > 0 {
+    if answered.steps > 0 {
         let exit = ask(sampand, "wait web").unwrap();
         let known = ["orphan Code(37)", "code 37"].contains(&exit.as_str());
         assert!(known || exit == "orphan Unknown" && !tells_exits(), "point {at}: {exit}");
     }
     let key = ask(sampand, "fetch key").unwrap();
-    let expected: &[&str] = match told.done {
+    let expected: &[&str] = match answered.steps {
         0..2 => &["nothing"],
         2 => &["nothing", "one"],
         3 => &["one", "two"],
@@ -110,8 +110,8 @@ fn check(sampand: &mut Sampand, folder: &Folder, told: &Told, at: u32) {
     };
     assert!(expected.contains(&key.as_str()), "point {at}: {key}");
     let other = keys.contains("other");
-    assert!(other || told.done != 5 || asked > 5, "point {at}: a kept descriptor is lost");
-    assert!(!other || told.done < 6, "point {at}: a dropped descriptor is back");
+    assert!(other || answered.steps != 5 || asked > 5, "point {at}: a kept descriptor is lost");
+    assert!(!other || answered.steps < 6, "point {at}: a dropped descriptor is back");
     soon(&format!("point {at}: one holds"), || holders(folder).len() == 1);
 }
 
@@ -132,18 +132,18 @@ fn leave(mut sampand: Sampand, folder: &Folder, at: u32) {
 fn a_keel_that_dies_at_any_step_loses_nothing() {
     for at in 1.. {
         let folder = Folder::new(&format!("steps-{at}"));
-        let _scrub = Scrub(&folder);
-        let mut told = Told::default();
+        let _holders = KillHolders(&folder);
+        let mut answered = Progress::default();
         let mut died = true;
         if let Some(mut first) = sampand(&folder, Some(("SAMPAN_CRASH_KEEL_AT", at))) {
-            told = act(&mut first, &folder);
-            died = told.done <= STEPS.len();
+            answered = run_steps(&mut first, &folder);
+            died = answered.steps <= STEPS.len();
             first.die();
         }
         let mut second = sampand(&folder, None).unwrap();
         let claimed = ask(&mut second, &claim(&folder)).unwrap();
         assert!(claimed.starts_with("claimed false"), "point {at}: {claimed}");
-        check(&mut second, &folder, &told, at);
+        check(&mut second, &folder, &answered, at);
         leave(second, &folder, at);
         if !died {
             assert!(at > 40, "only {at} steps");
@@ -158,9 +158,9 @@ fn who_takes_over_may_die_at_any_step_too() {
     for variable in ["SAMPAN_CRASH_KEEL_AT", "SAMPAN_CRASH_AT"] {
         for at in 1.. {
             let folder = Folder::new(&format!("takes-{at}"));
-            let _scrub = Scrub(&folder);
+            let _holders = KillHolders(&folder);
             let mut first = sampand(&folder, None).unwrap();
-            let told = act(&mut first, &folder);
+            let answered = run_steps(&mut first, &folder);
             first.die();
             let mut done = false;
             if let Some(mut second) = sampand(&folder, Some((variable, at))) {
@@ -171,7 +171,7 @@ fn who_takes_over_may_die_at_any_step_too() {
             }
             let mut third = sampand(&folder, None).unwrap();
             assert_eq!(ask(&mut third, &claim(&folder)).as_deref(), Some("claimed false taken over"), "{at}");
-            check(&mut third, &folder, &told, at);
+            check(&mut third, &folder, &answered, at);
             leave(third, &folder, at);
             if done {
                 assert!(at > 15, "only {at} steps");
@@ -181,11 +181,11 @@ fn who_takes_over_may_die_at_any_step_too() {
     }
 }
 
-/// The worker may have a place for it, so it is told; a worker that had not heard it leaves it to the next.
+/// The worker has to know: it puts the holder into its control group. What a worker has not heard, the next one hears.
 #[test]
 fn the_worker_is_told_of_another_holder() {
     let folder = Folder::new("another");
-    let _scrub = Scrub(&folder);
+    let _holders = KillHolders(&folder);
     let mut sampand = sampand(&folder, None).unwrap();
     assert_eq!(sampand.ask("holder"), "none");
     assert!(sampand.ask(&claim(&folder)).starts_with("claimed"));

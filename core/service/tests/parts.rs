@@ -1,4 +1,4 @@
-//! The small pure parts around the machine: policy, gate, tally, desired.
+//! The pure parts around the machine: restart policy, gate for starts, tally of health checks, and what is wanted of each service.
 
 use sampan_service::cause::WaitFor;
 use sampan_service::desired::{self, Change, Desired};
@@ -69,7 +69,7 @@ fn a_bucket_gives_its_burst_then_one_at_a_time() {
     assert_eq!(Bucket::new(3, ms(0), Ms(0)), None);
 }
 
-fn told(events: &[(String, Event)]) -> String {
+fn shown(events: &[(String, Event)]) -> String {
     events.iter().map(|(name, event)| format!("{name}: {event}")).collect::<Vec<_>>().join("; ")
 }
 
@@ -78,12 +78,12 @@ fn the_gate_grants_slots_first_come_first_served() {
     let mut gate = Gate::new(2, None);
     ["c", "b", "a"].iter().for_each(|name| gate.request(name, false));
     assert_eq!(
-        told(&gate.turn(Ms(0), |_| None)),
+        shown(&gate.turn(Ms(0), |_| None)),
         "c: its turn to start; b: its turn to start; a: waits for start slot"
     );
-    assert_eq!(told(&gate.turn(Ms(0), |_| None)), "", "nothing is said twice");
+    assert_eq!(shown(&gate.turn(Ms(0), |_| None)), "", "nothing is said twice");
     gate.release("c");
-    assert_eq!(told(&gate.turn(Ms(0), |_| None)), "a: its turn to start");
+    assert_eq!(shown(&gate.turn(Ms(0), |_| None)), "a: its turn to start");
     assert!(gate.is_idle());
 }
 
@@ -110,30 +110,30 @@ fn of_a_thousand_that_wait_for_a_slot_only_those_are_looked_at_who_may_get_one()
 fn a_launch_that_takes_long_gives_its_slot_back_and_goes_on() {
     let mut gate = Gate::new(1, None);
     ["stuck", "web", "db"].iter().for_each(|name| gate.request(name, false));
-    let first = told(&gate.turn(Ms(100), |_| None));
+    let first = shown(&gate.turn(Ms(100), |_| None));
     assert_eq!(first, "stuck: its turn to start; web: waits for start slot; db: waits for start slot");
     assert_eq!(gate.wake_at(), Some(Ms(5100)), "somebody waits for the slot");
-    assert_eq!(told(&gate.turn(Ms(5099), |_| None)), "");
-    assert_eq!(told(&gate.turn(Ms(5100), |_| None)), "web: its turn to start");
+    assert_eq!(shown(&gate.turn(Ms(5099), |_| None)), "");
+    assert_eq!(shown(&gate.turn(Ms(5100), |_| None)), "web: its turn to start");
     assert_eq!(gate.wake_at(), Some(Ms(10_100)));
     // Its end comes when the slot is not its own any more: nobody else's is given back.
     gate.release("stuck");
-    assert_eq!(told(&gate.turn(Ms(5200), |_| None)), "");
+    assert_eq!(shown(&gate.turn(Ms(5200), |_| None)), "");
     gate.release("web");
-    assert_eq!(told(&gate.turn(Ms(5200), |_| None)), "db: its turn to start");
+    assert_eq!(shown(&gate.turn(Ms(5200), |_| None)), "db: its turn to start");
     assert_eq!(gate.wake_at(), None, "nobody waits");
 }
 
 #[test]
-fn who_waits_for_a_dependency_holds_no_slot_and_no_place() {
+fn a_service_that_waits_for_a_dependency_takes_no_slot_and_no_turn() {
     let mut gate = Gate::new(1, None);
     ["web", "db"].iter().for_each(|name| gate.request(name, false));
     let needs = |name: &str| (name == "web").then(|| WaitFor::Plugin("audit".to_owned()));
-    assert_eq!(told(&gate.turn(Ms(0), needs)), "web: waits for plugin audit; db: its turn to start");
-    assert_eq!(told(&gate.turn(Ms(0), |_| None)), "web: waits for start slot");
+    assert_eq!(shown(&gate.turn(Ms(0), needs)), "web: waits for plugin audit; db: its turn to start");
+    assert_eq!(shown(&gate.turn(Ms(0), |_| None)), "web: waits for start slot");
     gate.release("web");
     gate.release("db");
-    assert_eq!(told(&gate.turn(Ms(0), |_| None)), "", "it left the gate");
+    assert_eq!(shown(&gate.turn(Ms(0), |_| None)), "", "it left the gate");
 }
 
 #[test]
@@ -141,13 +141,13 @@ fn a_storm_of_restarts_is_delayed_and_first_starts_are_not() {
     let mut gate = Gate::new(100, Bucket::new(2, ms(200), Ms(0)));
     ["a", "b", "c"].iter().for_each(|name| gate.request(name, true));
     gate.request("new", false);
-    let first = told(&gate.turn(Ms(0), |_| None));
+    let first = shown(&gate.turn(Ms(0), |_| None));
     assert_eq!(
         first,
         "a: its turn to start; b: its turn to start; c: waits for restart storm; new: its turn to start"
     );
     assert_eq!(gate.wake_at(), Some(Ms(100)));
-    assert_eq!(told(&gate.turn(Ms(100), |_| None)), "c: its turn to start");
+    assert_eq!(shown(&gate.turn(Ms(100), |_| None)), "c: its turn to start");
     assert_eq!(gate.wake_at(), None);
 }
 
@@ -178,7 +178,7 @@ fn failures_in_the_start_period_do_not_count_and_the_first_success_ends_it() {
 }
 
 #[test]
-fn a_success_in_between_begins_the_row_anew_and_thresholds_hold_both_ways() {
+fn a_success_in_between_resets_the_count_and_both_thresholds_hold() {
     let rules = Rules { retries: 2, success_threshold: 2, ..Rules::default() };
     assert_eq!(
         verdicts(&rules, Health::Healthy, &[false, true, false, false, true, true]),
@@ -198,13 +198,13 @@ fn boot_starts_what_is_wanted_and_always_overrules_a_stop_by_hand() {
     ]);
     let held = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
     assert_eq!(
-        told(&desired::boot(&services, &held, ["d", "c", "b", "a"])),
+        shown(&desired::boot(&services, &held, ["d", "c", "b", "a"])),
         "d: sampand started; a: sampand started"
     );
 }
 
 #[test]
-fn a_reload_removes_backwards_then_changes_forwards() {
+fn an_apply_removes_dependants_first_and_then_changes_dependencies_first() {
     let policy = Policy::default();
     let wanted = || Desired { config: &policy, autostart: true };
     let services: BTreeMap<String, Desired<'_, Policy>> =
@@ -225,7 +225,7 @@ fn a_reload_removes_backwards_then_changes_forwards() {
     let old = ["x", "y", "db", "app"];
     let new = ["db", "app", "held", "idle", "web"];
     assert_eq!(
-        told(&desired::reload(&services, &changes, &held, old.into_iter(), new.into_iter())),
+        shown(&desired::reload(&services, &changes, &held, old.into_iter(), new.into_iter())),
         "y: removed from the config; x: removed from the config; db: the config changed; \
          app: the config changed; web: new in the config"
     );

@@ -4,7 +4,7 @@
 //! until it has left the config and is at rest.
 use crate::life::UnderWay;
 use crate::probe::Last;
-use crate::sd_notify::Says;
+use crate::sd_notify::Notifications;
 use crate::settings::{Service, condition};
 use crate::task::Task;
 use jiff::Timestamp;
@@ -52,7 +52,7 @@ pub struct Live {
     /// Its lifecycle.post_start; whatever of it is not over ends with the life.
     pub steps: Option<Task>,
     /// What it says of itself; none: it cannot, or does not run yet.
-    pub says: Option<Says>,
+    pub says: Option<Notifications>,
 }
 
 /// The end of a main process, as plugins are told of it.
@@ -194,8 +194,12 @@ impl Entry {
             State::Stopped { why: Rest::Down(Down::Hand) } => "stopped by hand".into(),
             _ => state.show(now).to_string(),
         };
-        let says =
-            self.live.as_ref().and_then(|live| live.says.as_ref()).map(Says::aside).unwrap_or_default();
+        let says = self
+            .live
+            .as_ref()
+            .and_then(|live| live.says.as_ref())
+            .map(Notifications::aside)
+            .unwrap_or_default();
         if let Some(at) = self.next_run.filter(|_| state.is_at_rest()) {
             text.push_str(&format!(", next {}", crate::clock::local(at)));
         }
@@ -238,7 +242,7 @@ impl Entry {
                 digest: used.digest.clone(),
                 exposed_ports: used.exposed_ports.clone(),
             }),
-            notified: self.live.as_ref().and_then(|live| live.says.as_ref()).map(Says::told),
+            notified: self.live.as_ref().and_then(|live| live.says.as_ref()).map(Notifications::as_api),
             last_check: check.map(|last| api::HealthResult {
                 ok: last.outcome.ok,
                 output: last.outcome.output,

@@ -10,7 +10,7 @@ const STATUS_BYTES_MAX: usize = 200;
 
 /// One assignment that means something to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
+pub enum Assignment {
     /// READY=1: also after a reload.
     Ready,
     /// RELOADING=1
@@ -35,19 +35,19 @@ pub enum Said {
     StoreFds,
 }
 
-impl Said {
+impl Assignment {
     fn name(&self) -> &'static str {
         match self {
-            Said::Ready => "READY",
-            Said::Reloading => "RELOADING",
-            Said::Stopping => "STOPPING",
-            Said::Status(_) => "STATUS",
-            Said::MainPid(_) => "MAINPID",
-            Said::Extend(_) => "EXTEND_TIMEOUT_USEC",
-            Said::Alive | Said::Trigger => "WATCHDOG",
-            Said::Watchdog(_) => "WATCHDOG_USEC",
-            Said::Barrier => "BARRIER",
-            Said::StoreFds => "FDSTORE",
+            Assignment::Ready => "READY",
+            Assignment::Reloading => "RELOADING",
+            Assignment::Stopping => "STOPPING",
+            Assignment::Status(_) => "STATUS",
+            Assignment::MainPid(_) => "MAINPID",
+            Assignment::Extend(_) => "EXTEND_TIMEOUT_USEC",
+            Assignment::Alive | Assignment::Trigger => "WATCHDOG",
+            Assignment::Watchdog(_) => "WATCHDOG_USEC",
+            Assignment::Barrier => "BARRIER",
+            Assignment::StoreFds => "FDSTORE",
         }
     }
 }
@@ -95,13 +95,13 @@ impl fmt::Display for Dropped {
 
 /// What a message says, in its order. Of a name that stands more than once the last value holds: however long a message is, there
 /// is one thing to do for each name at most.
-pub fn parse(message: &[u8]) -> (Vec<Said>, Option<Dropped>) {
+pub fn parse(message: &[u8]) -> (Vec<Assignment>, Option<Dropped>) {
     let (mut said, mut dropped, mut known) = (Vec::new(), None, false);
     for line in message.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match assignment(line) {
             Ok(Some(one)) => {
                 known = true;
-                said.retain(|earlier: &Said| earlier.name() != one.name());
+                said.retain(|earlier: &Assignment| earlier.name() != one.name());
                 said.push(one);
             }
             Ok(None) => known = true,
@@ -116,25 +116,25 @@ pub fn parse(message: &[u8]) -> (Vec<Said>, Option<Dropped>) {
 struct Unknown;
 
 /// None: it is of sd_notify(3), or somebody's own (`X_`), and there is nothing to do about it.
-fn assignment(line: &[u8]) -> Result<Option<Said>, Unknown> {
+fn assignment(line: &[u8]) -> Result<Option<Assignment>, Unknown> {
     let at = line.iter().position(|byte| *byte == b'=').ok_or(Unknown)?;
     let (name, value) = (line.get(..at).unwrap_or_default(), line.get(at + 1..).unwrap_or_default());
-    let one = |said: Said| if value == b"1" { Ok(Some(said)) } else { Err(Unknown) };
+    let one = |said: Assignment| if value == b"1" { Ok(Some(said)) } else { Err(Unknown) };
     match name {
-        b"READY" => one(Said::Ready),
-        b"RELOADING" => one(Said::Reloading),
-        b"STOPPING" => one(Said::Stopping),
-        b"BARRIER" => one(Said::Barrier),
-        b"FDSTORE" => one(Said::StoreFds),
-        b"STATUS" => Ok(Some(Said::Status(shown(value)))),
-        b"MAINPID" => Ok(Some(Said::MainPid(number(value)?.try_into().map_err(|_| Unknown)?))),
-        b"EXTEND_TIMEOUT_USEC" => Ok(Some(Said::Extend(Duration::from_micros(number(value)?)))),
+        b"READY" => one(Assignment::Ready),
+        b"RELOADING" => one(Assignment::Reloading),
+        b"STOPPING" => one(Assignment::Stopping),
+        b"BARRIER" => one(Assignment::Barrier),
+        b"FDSTORE" => one(Assignment::StoreFds),
+        b"STATUS" => Ok(Some(Assignment::Status(shown(value)))),
+        b"MAINPID" => Ok(Some(Assignment::MainPid(number(value)?.try_into().map_err(|_| Unknown)?))),
+        b"EXTEND_TIMEOUT_USEC" => Ok(Some(Assignment::Extend(Duration::from_micros(number(value)?)))),
         b"WATCHDOG_USEC" => match number(value)? {
             0 => Err(Unknown),
-            micros => Ok(Some(Said::Watchdog(Duration::from_micros(micros)))),
+            micros => Ok(Some(Assignment::Watchdog(Duration::from_micros(micros)))),
         },
-        b"WATCHDOG" if value == b"trigger" => Ok(Some(Said::Trigger)),
-        b"WATCHDOG" => one(Said::Alive),
+        b"WATCHDOG" if value == b"trigger" => Ok(Some(Assignment::Trigger)),
+        b"WATCHDOG" => one(Assignment::Alive),
         b"MONOTONIC_USEC" | b"ERRNO" | b"BUSERROR" | b"VARLINKERROR" | b"EXIT_STATUS" | b"NOTIFYACCESS"
         | b"FDNAME" | b"FDPOLL" | b"FDSTOREREMOVE" | b"MAINPIDFDID" | b"MAINPIDFD" => Ok(None),
         _ if name.starts_with(b"X_") => Ok(None),
@@ -169,16 +169,16 @@ mod tests {
             parse(message),
             (
                 vec![
-                    Said::Ready,
-                    Said::Status("?[31mgoes on".into()),
-                    Said::MainPid(12),
-                    Said::Extend(Duration::from_millis(1500))
+                    Assignment::Ready,
+                    Assignment::Status("?[31mgoes on".into()),
+                    Assignment::MainPid(12),
+                    Assignment::Extend(Duration::from_millis(1500))
                 ],
                 None
             )
         );
-        assert_eq!(parse(b"RELOADING=1\nMONOTONIC_USEC=17\n"), (vec![Said::Reloading], None));
-        let watchdog = vec![Said::Trigger, Said::Watchdog(Duration::from_secs(2))];
+        assert_eq!(parse(b"RELOADING=1\nMONOTONIC_USEC=17\n"), (vec![Assignment::Reloading], None));
+        let watchdog = vec![Assignment::Trigger, Assignment::Watchdog(Duration::from_secs(2))];
         assert_eq!(parse(b"WATCHDOG=1\nWATCHDOG=trigger\nWATCHDOG_USEC=2000000"), (watchdog, None));
     }
 
@@ -202,7 +202,7 @@ mod tests {
         ] {
             assert_eq!(parse(message), (vec![], unclear), "{message:?}");
         }
-        assert_eq!(parse(b"READY=1\nNONSENSE"), (vec![Said::Ready], unclear));
+        assert_eq!(parse(b"READY=1\nNONSENSE"), (vec![Assignment::Ready], unclear));
     }
 
     #[test]
@@ -221,9 +221,9 @@ mod tests {
     #[test]
     fn a_status_is_short_and_plain() {
         let (said, _) = parse(&[b"STATUS=".as_slice(), &[0xff; 4000]].concat());
-        let Some(Said::Status(text)) = said.into_iter().next() else { panic!("nothing is said") };
+        let Some(Assignment::Status(text)) = said.into_iter().next() else { panic!("nothing is said") };
         let (said, _) = parse("STATUS=a\u{202e}b\u{2066}c\u{200b}".as_bytes());
-        assert_eq!(said, [Said::Status("a?b?c?".into())]);
+        assert_eq!(said, [Assignment::Status("a?b?c?".into())]);
         assert!(text.len() <= STATUS_BYTES_MAX && !text.chars().any(char::is_control));
     }
 }

@@ -17,7 +17,7 @@ pub mod watchdog;
 
 use crate::fence;
 use crate::task::Task;
-use message::{BYTES_MAX, Dropped, Said};
+use message::{Assignment, BYTES_MAX, Dropped};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sampan_api as api;
@@ -46,7 +46,7 @@ pub struct Socket {
 pub struct Heard {
     /// As the kernel translates it; none where the sender has no number here.
     pub pid: Option<Pid>,
-    pub said: Vec<Said>,
+    pub said: Vec<Assignment>,
     /// Descriptors came with it.
     pub carries: bool,
     pub dropped: Option<Dropped>,
@@ -71,7 +71,7 @@ impl Socket {
         };
         let message = bytes.get(..peeked.bytes).unwrap_or_default();
         let (said, dropped) = match (self.is_for, peeked.is_cut) {
-            (SaysOn::Descriptor, _) if message.contains(&b'\n') => (vec![Said::Ready], None),
+            (SaysOn::Descriptor, _) if message.contains(&b'\n') => (vec![Assignment::Ready], None),
             (_, true) => (Vec::new(), Some(Dropped::TooLong)),
             // What comes before the newline means nothing.
             (SaysOn::Descriptor, false) => (Vec::new(), None),
@@ -95,9 +95,9 @@ pub enum Wait {
     Taking(Task),
 }
 
-/// What one life says of itself.
+/// What one life of a service has sent by sd_notify, and the socket that it sends to.
 #[derive(Debug)]
-pub struct Says {
+pub struct Notifications {
     pub socket: Socket,
     pub members: Members<'static>,
     pub wait: Wait,
@@ -105,66 +105,66 @@ pub struct Says {
     pub watchdog: Option<Watchdog>,
     /// WATCHDOG_USEC: in the place of the config's, said before it is ready or after.
     pub silent_max: Option<Duration>,
-    told: watch::Sender<Told>,
+    reported: watch::Sender<Reported>,
     status: Option<String>,
     dropped: [u64; Dropped::COUNT],
 }
 
-/// How it is by its own account, for those who wait for that.
+/// Its state by its own messages, for those who wait for it: a reload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Told {
-    pub last: Option<Word>,
+pub struct Reported {
+    pub last: Option<Phase>,
     /// How often it has said that it is ready after it had said that it reloads.
     pub reloads: u64,
 }
 
-/// Its last word.
+/// Which state its last message of that kind has named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum Phase {
     Ready,
     Reloading,
     Stopping,
 }
 
-impl Word {
-    fn word(self) -> &'static str {
+impl Phase {
+    fn name(self) -> &'static str {
         match self {
-            Word::Ready => "ready",
-            Word::Reloading => "reloading",
-            Word::Stopping => "stopping",
+            Phase::Ready => "ready",
+            Phase::Reloading => "reloading",
+            Phase::Stopping => "stopping",
         }
     }
 }
 
-impl Says {
-    pub fn new(socket: Socket, members: Members<'static>, wait: Wait) -> Says {
-        let (told, watchdog, silent_max) = (watch::Sender::default(), None, None);
+impl Notifications {
+    pub fn new(socket: Socket, members: Members<'static>, wait: Wait) -> Notifications {
+        let (reported, watchdog, silent_max) = (watch::Sender::default(), None, None);
         let dropped = [0; Dropped::COUNT];
-        Says { socket, members, wait, watchdog, silent_max, told, status: None, dropped }
+        Notifications { socket, members, wait, watchdog, silent_max, reported, status: None, dropped }
     }
 
-    pub fn is(&mut self, word: Word) {
-        self.told.send_modify(|told| {
-            let reloaded = told.last == Some(Word::Reloading) && word == Word::Ready;
-            told.reloads = told.reloads.saturating_add(reloaded.into());
-            told.last = Some(word);
+    pub fn is(&mut self, phase: Phase) {
+        self.reported.send_modify(|reported| {
+            let reloaded = reported.last == Some(Phase::Reloading) && phase == Phase::Ready;
+            reported.reloads = reported.reloads.saturating_add(reloaded.into());
+            reported.last = Some(phase);
         });
         // It is on its way out, and says no more that it is well.
-        if word == Word::Stopping {
+        if phase == Phase::Stopping {
             self.watchdog = None;
         }
     }
 
-    /// What it says from now on. None: whoever has a descriptor says that it is ready, and never that it reloads.
-    pub fn words(&self) -> Option<watch::Receiver<Told>> {
+    /// Its state from now on. None: whoever has a descriptor says that it is ready, and never that it reloads.
+    pub fn reported(&self) -> Option<watch::Receiver<Reported>> {
         match self.socket.is_for {
-            SaysOn::Socket => Some(self.told.subscribe()),
+            SaysOn::Socket => Some(self.reported.subscribe()),
             SaysOn::Descriptor => None,
         }
     }
 
-    pub fn last(&self) -> Option<Word> {
-        self.told.borrow().last
+    pub fn last(&self) -> Option<Phase> {
+        self.reported.borrow().last
     }
 
     pub fn has_status(&mut self, status: String) {
@@ -180,20 +180,20 @@ impl Says {
 
     /// Behind its state: ` (reloading: reads 3 files)`.
     pub fn aside(&self) -> String {
-        let word = self.last().filter(|word| *word != Word::Ready).map(Word::word);
+        let phase = self.last().filter(|phase| *phase != Phase::Ready).map(Phase::name);
         let brief: Option<String> =
             self.status.as_ref().map(|status| status.chars().take(STATUS_CHARS_MAX).collect());
-        match (word, brief) {
+        match (phase, brief) {
             (None, None) => String::new(),
-            (Some(word), None) => format!(" ({word})"),
+            (Some(phase), None) => format!(" ({phase})"),
             (None, Some(status)) => format!(" ({status})"),
-            (Some(word), Some(status)) => format!(" ({word}: {status})"),
+            (Some(phase), Some(status)) => format!(" ({phase}: {status})"),
         }
     }
 
-    pub fn told(&self) -> api::Notified {
+    pub fn as_api(&self) -> api::Notified {
         api::Notified {
-            says: self.last().map(|word| word.word().to_owned()),
+            says: self.last().map(|phase| phase.name().to_owned()),
             status: self.status.clone(),
             dropped: self.dropped.iter().fold(0, |sum, count| sum.saturating_add(*count)),
         }
@@ -272,7 +272,7 @@ mod tests {
         send(&sender, b"READY=1", &[]);
         for _ in 0..2 {
             let heard = socket.look().unwrap().unwrap();
-            assert_eq!((heard.said, heard.dropped), (vec![Said::Ready], None));
+            assert_eq!((heard.said, heard.dropped), (vec![Assignment::Ready], None));
             assert_eq!(heard.pid, Some(rustix::process::getpid()));
         }
         socket.take().unwrap();
@@ -294,11 +294,11 @@ mod tests {
         let long = [b'x'; BYTES_MAX + 1];
         let late = [&long[..], b"\n"].concat();
         for (bytes, said, dropped) in [
-            (&b"\n"[..], vec![Said::Ready], None),
-            (b"ready\n", vec![Said::Ready], None),
+            (&b"\n"[..], vec![Assignment::Ready], None),
+            (b"ready\n", vec![Assignment::Ready], None),
             (b"READY=1", vec![], None),
             (b"", vec![], None),
-            (b"STOPPING=1\nNONSENSE", vec![Said::Ready], None),
+            (b"STOPPING=1\nNONSENSE", vec![Assignment::Ready], None),
             (&late, vec![], Some(Dropped::TooLong)),
         ] {
             send(&sender, bytes, &[]);
@@ -338,7 +338,7 @@ mod tests {
             let (mut reader, writer) = std::io::pipe().unwrap();
             send(&sender, b"BARRIER=1", &vec![writer.as_fd(); count]);
             drop(writer);
-            assert_eq!(socket.look().unwrap().unwrap().said, [Said::Barrier]);
+            assert_eq!(socket.look().unwrap().unwrap().said, [Assignment::Barrier]);
             socket.take().unwrap();
             assert_eq!(reader.read(&mut [0]).unwrap(), 0, "{count}: one is still open");
         }

@@ -3,8 +3,8 @@ use super::Worker;
 use crate::fleet::{Entry, Live};
 use crate::life::{self, Context};
 use crate::message::{Message, Sender};
-use crate::sd_notify::message::{Dropped, Said};
-use crate::sd_notify::{self, Says, Socket, Wait, Word, socket};
+use crate::sd_notify::message::{Assignment, Dropped};
+use crate::sd_notify::{self, Notifications, Phase, Socket, Wait, socket};
 use crate::settings::Event;
 use crate::task::Task;
 use rustix::process::Pid;
@@ -35,7 +35,7 @@ pub(super) fn hear(context: &Context, send: &Sender, entry: &mut Entry) {
         let members =
             life::members(context.hierarchies, &context.cgroup(&name)).map_err(|e| e.to_string())?;
         let wait = wait(send, &name, live.generation, &socket, Duration::ZERO);
-        Ok(Says::new(socket, members, wait))
+        Ok(Notifications::new(socket, members, wait))
     });
     match opened {
         Ok(says) => live.says = Some(says),
@@ -171,7 +171,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn says(&mut self, name: &str, generation: u64) -> Option<&mut Says> {
+    pub(super) fn says(&mut self, name: &str, generation: u64) -> Option<&mut Notifications> {
         self.live_of(name, generation)?.says.as_mut()
     }
 
@@ -180,38 +180,38 @@ impl Worker {
         live.filter(|live| live.generation == generation)
     }
 
-    fn said(&mut self, name: &str, generation: u64, said: Said) {
+    fn said(&mut self, name: &str, generation: u64, said: Assignment) {
         let life = match said {
-            Said::Ready => {
-                self.is(name, generation, Word::Ready);
+            Assignment::Ready => {
+                self.is(name, generation, Phase::Ready);
                 Life::Ready
             }
-            Said::Extend(span) => Life::Extend(span),
-            Said::Reloading => return self.is(name, generation, Word::Reloading),
-            Said::Stopping => return self.is(name, generation, Word::Stopping),
-            Said::Status(status) => {
+            Assignment::Extend(span) => Life::Extend(span),
+            Assignment::Reloading => return self.is(name, generation, Phase::Reloading),
+            Assignment::Stopping => return self.is(name, generation, Phase::Stopping),
+            Assignment::Status(status) => {
                 if let Some(says) = self.says(name, generation) {
                     says.has_status(status);
                 }
                 return;
             }
-            Said::MainPid(pid) => {
+            Assignment::MainPid(pid) => {
                 if !self.live_of(name, generation).is_some_and(|live| is_main(live.pid, pid)) {
                     self.drop_message(name, generation, Dropped::MainPid, None);
                 }
                 return;
             }
-            Said::StoreFds => return self.drop_message(name, generation, Dropped::StoreFds, None),
+            Assignment::StoreFds => return self.drop_message(name, generation, Dropped::StoreFds, None),
             // Its descriptor is closed when the message is taken.
-            Said::Barrier => return,
-            Said::Alive => return self.is_alive(name, generation),
-            Said::Trigger => return self.is_silent(name, generation, "WATCHDOG=trigger".into()),
-            Said::Watchdog(every) => return self.has_watchdog(name, generation, every),
+            Assignment::Barrier => return,
+            Assignment::Alive => return self.is_alive(name, generation),
+            Assignment::Trigger => return self.is_silent(name, generation, "WATCHDOG=trigger".into()),
+            Assignment::Watchdog(every) => return self.has_watchdog(name, generation, every),
         };
         self.apply(name, &Event::life(generation, life));
     }
 
-    fn is(&mut self, name: &str, generation: u64, word: Word) {
+    fn is(&mut self, name: &str, generation: u64, word: Phase) {
         if let Some(says) = self.says(name, generation) {
             says.is(word);
         }

@@ -4,7 +4,7 @@ use crate::clock;
 use crate::life::Context;
 use crate::message::{Message, Reloaded};
 use crate::request::{Answer, failure};
-use crate::sd_notify::{Says, Told, Word};
+use crate::sd_notify::{Notifications, Phase, Reported};
 use sampan_api as api;
 use sampan_config::schema::{Place, Reload, Step};
 use sampan_config::units;
@@ -28,7 +28,7 @@ struct Job {
     how: Reload,
     container: Arc<OwnedFd>,
     /// None: it cannot say how it is.
-    words: Option<watch::Receiver<Told>>,
+    reported: Option<watch::Receiver<Reported>>,
     /// Until it is ready again; none: as long as it takes.
     limit: Option<Duration>,
 }
@@ -55,7 +55,7 @@ impl Worker {
             name: entry.name.clone(),
             how,
             container: live.pidfd.clone(),
-            words: live.says.as_ref().and_then(Says::words),
+            reported: live.says.as_ref().and_then(Notifications::reported),
             limit: (!start_timeout.is_zero()).then_some(start_timeout),
         };
         let send = self.send.clone();
@@ -80,7 +80,7 @@ impl Worker {
 
 impl Job {
     async fn run(mut self) -> Result<(), String> {
-        let before = self.words.as_ref().map_or(0, |words| words.borrow().reloads);
+        let before = self.reported.as_ref().map_or(0, |reported| reported.borrow().reloads);
         match &self.how {
             Reload::Signal(signal) => pidfd::send(self.container.as_fd(), signal.0)
                 .map_err(|error| format!("cannot send {signal}: {error}"))?,
@@ -94,8 +94,8 @@ impl Job {
                 self.context.steps.inside(&self.name, "reload", &step, self.container.clone()).await?;
             }
         }
-        match self.words.take() {
-            Some(words) => ready_again(words, before, self.limit).await,
+        match self.reported.take() {
+            Some(reported) => ready_again(reported, before, self.limit).await,
             None => Ok(()),
         }
     }
@@ -103,17 +103,17 @@ impl Job {
 
 /// One that says RELOADING=1 is waited for; one that does not is told, and that is all there is to know.
 async fn ready_again(
-    mut words: watch::Receiver<Told>,
+    mut reported: watch::Receiver<Reported>,
     before: u64,
     limit: Option<Duration>,
 ) -> Result<(), String> {
     let ended = |_| "it ended while it reloaded".to_owned();
-    let began = words.wait_for(|told| told.last == Some(Word::Reloading) || told.reloads > before);
+    let began = reported.wait_for(|told| told.last == Some(Phase::Reloading) || told.reloads > before);
     match tokio::time::timeout(BEGIN_MAX, began).await {
         Ok(began) => drop(began.map_err(ended)?),
         Err(_) => return Ok(()),
     }
-    let over = words.wait_for(|told| told.reloads > before);
+    let over = reported.wait_for(|told| told.reloads > before);
     match limit {
         None => over.await.map(drop).map_err(ended),
         Some(limit) => match tokio::time::timeout(limit, over).await {
@@ -130,8 +130,8 @@ async fn ready_again(
 mod tests {
     use super::*;
 
-    async fn after(told: &[Told], limit: Option<Duration>) -> Result<(), String> {
-        let (send, words) = watch::channel(Told::default());
+    async fn after(told: &[Reported], limit: Option<Duration>) -> Result<(), String> {
+        let (send, reported) = watch::channel(Reported::default());
         let all = told.to_vec();
         let says = async move {
             for one in all {
@@ -142,22 +142,22 @@ mod tests {
         };
         tokio::select! {
             biased;
-            result = ready_again(words, 0, limit) => result,
+            result = ready_again(reported, 0, limit) => result,
             () = says => Err("nobody waits so long".into()),
         }
     }
 
     #[tokio::test]
     async fn what_reloads_is_waited_for() {
-        let reloading = Told { last: Some(Word::Reloading), reloads: 0 };
-        let again = Told { last: Some(Word::Ready), reloads: 1 };
+        let reloading = Reported { last: Some(Phase::Reloading), reloads: 0 };
+        let again = Reported { last: Some(Phase::Ready), reloads: 1 };
         assert_eq!(after(&[], None).await, Ok(()), "it says nothing of it");
         assert_eq!(after(&[reloading, again], None).await, Ok(()));
         assert_eq!(after(&[again], None).await, Ok(()), "both were heard at once");
         let late = after(&[reloading], Some(Duration::from_millis(50))).await;
         assert!(late.is_err_and(|why| why.contains("not READY=1 in start_timeout (50ms)")));
-        let (send, words) = watch::channel(reloading);
+        let (send, reported) = watch::channel(reloading);
         drop(send);
-        assert!(ready_again(words, 0, None).await.is_err_and(|why| why.contains("it ended")));
+        assert!(ready_again(reported, 0, None).await.is_err_and(|why| why.contains("it ended")));
     }
 }

@@ -14,8 +14,8 @@ const NETWORK: &str = "network";
 /// Volumes by name.
 type Volumes = BTreeMap<String, api::Volume>;
 
-/// What the config says of volumes, and the configs of what runs.
-struct Known {
+/// The volumes and bind mounts of the config and of what runs.
+struct Inventory {
     /// Without those that are in the folder alone.
     volumes: Volumes,
     /// The names of all services.
@@ -24,10 +24,10 @@ struct Known {
     state_dir: PathBuf,
 }
 
-/// Where the paths lead that were looked at.
-type Real = BTreeMap<PathBuf, PathBuf>;
+/// Paths as users wrote them -> without links.
+type ResolvedPaths = BTreeMap<PathBuf, PathBuf>;
 
-impl Known {
+impl Inventory {
     /// All that users have named, and our own folder.
     fn paths(&self) -> BTreeSet<PathBuf> {
         let binds = self.binds.iter().map(|bind| bind.path.clone());
@@ -35,17 +35,17 @@ impl Known {
         binds.chain(volumes).chain([volumes::folder(&self.state_dir)]).collect()
     }
 
-    async fn real(&self, context: &Context) -> Result<Real, String> {
+    async fn resolved(&self, context: &Context) -> Result<ResolvedPaths, String> {
         let paths: Vec<PathBuf> = self.paths().into_iter().collect();
-        let real = reading::real(&context.launchers, paths.clone()).await?;
-        Ok(paths.into_iter().zip(real).collect())
+        let resolved = reading::real(&context.launchers, paths.clone()).await?;
+        Ok(paths.into_iter().zip(resolved).collect())
     }
 }
 
-/// Where a path leads, by itself or by the folder that it is in; as it is written where nobody has looked.
-fn leads_to(path: &Path, real: &Real) -> PathBuf {
-    let in_folder = || Some(real.get(path.parent()?)?.join(path.file_name()?));
-    real.get(path).cloned().or_else(in_folder).unwrap_or_else(|| path.to_owned())
+/// A path without links, by itself or by the folder that it is in; as it is written where it was not resolved.
+fn resolve(path: &Path, resolved: &ResolvedPaths) -> PathBuf {
+    let in_folder = || Some(resolved.get(path.parent()?)?.join(path.file_name()?));
+    resolved.get(path).cloned().or_else(in_folder).unwrap_or_else(|| path.to_owned())
 }
 
 /// A path that a service has.
@@ -65,15 +65,15 @@ impl Bind {
 
 impl Worker {
     pub(super) fn volumes(&self, answer: Answer<Vec<api::Volume>>) {
-        let (known, context) = (self.known_volumes(), self.context.clone());
+        let (inventory, context) = (self.inventory(), self.context.clone());
         tokio::task::spawn_local(async move {
             // Where a path cannot be looked at they are told as they are written.
-            let real = known.real(&context).await.unwrap_or_else(|why| {
+            let resolved = inventory.resolved(&context).await.unwrap_or_else(|why| {
                 tracing::warn!("who uses a volume by its path is not known: {why}");
-                Real::new()
+                ResolvedPaths::new()
             });
             tokio::task::spawn_blocking(move || {
-                let all = all_volumes(known, &real);
+                let all = all_volumes(inventory, &resolved);
                 let _ = answer.send(all.map(|all| all.into_values().collect()));
             });
         });
@@ -81,10 +81,10 @@ impl Worker {
 
     /// Only of our own folder: what a path of the config's is else, nobody here knows.
     pub(super) fn remove_volume(&self, name: String, answer: Answer<api::Volume>) {
-        let (known, context) = (self.known_volumes(), self.context.clone());
+        let (inventory, context) = (self.inventory(), self.context.clone());
         tokio::task::spawn_local(async move {
-            let real = match known.real(&context).await {
-                Ok(real) => real,
+            let resolved = match inventory.resolved(&context).await {
+                Ok(resolved) => resolved,
                 Err(why) => {
                     let why = format!("volume {name} stays: who uses it by its path is not known: {why}");
                     let _ = answer.send(Err(failure("refused", why)));
@@ -92,7 +92,7 @@ impl Worker {
                 }
             };
             tokio::task::spawn_blocking(move || {
-                let removed = remove(known, &real, &name);
+                let removed = remove(inventory, &resolved, &name);
                 if removed.is_ok() {
                     tracing::info!(volume = name, "removed");
                 }
@@ -102,10 +102,10 @@ impl Worker {
     }
 
     /// What the config says of them.
-    fn known_volumes(&self) -> Known {
-        let mut known: Volumes = BTreeMap::new();
+    fn inventory(&self) -> Inventory {
+        let mut volumes: Volumes = BTreeMap::new();
         for (name, volume) in &self.config.volumes {
-            known.insert(name.clone(), volume_of(name, volume.path.display().to_string(), "config"));
+            volumes.insert(name.clone(), volume_of(name, volume.path.display().to_string(), "config"));
         }
         // Those that live by an earlier config too.
         let live = self.fleet.entries.values().map(|entry| entry.config());
@@ -118,7 +118,7 @@ impl Worker {
                     VolumeSource::Named(name, volume) => {
                         let path = volume.path.display().to_string();
                         let volume =
-                            known.entry(name.clone()).or_insert_with(|| volume_of(name, path, "left"));
+                            volumes.entry(name.clone()).or_insert_with(|| volume_of(name, path, "left"));
                         volume.services.push(service.name.clone());
                     }
                     VolumeSource::Path(path) => binds.push(Bind {
@@ -129,7 +129,7 @@ impl Worker {
                 }
             }
         }
-        Known { volumes: known, services, binds, state_dir: self.context.dirs.state.clone() }
+        Inventory { volumes, services, binds, state_dir: self.context.dirs.state.clone() }
     }
 
     pub(super) fn secrets(&self) -> Vec<api::Secret> {
@@ -169,8 +169,8 @@ fn volume_of(name: &str, path: String, kind: &str) -> api::Volume {
 }
 
 /// With those that are in the folder alone, and with all who use them.
-fn all_volumes(known: Known, real: &Real) -> Result<Volumes, api::Failure> {
-    let Known { volumes: mut all, services, mut binds, state_dir } = known;
+fn all_volumes(inventory: Inventory, resolved: &ResolvedPaths) -> Result<Volumes, api::Failure> {
+    let Inventory { volumes: mut all, services, mut binds, state_dir } = inventory;
     let folder = volumes::folder(&state_dir);
     let cannot = |error| failure("internal", format!("cannot look into {}: {error}", folder.display()));
     for name in volumes::names(&state_dir).map_err(cannot)? {
@@ -183,10 +183,10 @@ fn all_volumes(known: Known, real: &Real) -> Result<Volumes, api::Failure> {
         volume.services.extend(owner);
     }
     for bind in &mut binds {
-        bind.path = leads_to(&bind.path, real);
+        bind.path = resolve(&bind.path, resolved);
     }
     for volume in all.values_mut() {
-        let path = leads_to(Path::new(&volume.path), real);
+        let path = resolve(Path::new(&volume.path), resolved);
         let using = binds.iter().filter(|bind| bind.uses(&path));
         volume.services.extend(using.map(|bind| bind.service.clone()));
         volume.services.sort();
@@ -195,9 +195,9 @@ fn all_volumes(known: Known, real: &Real) -> Result<Volumes, api::Failure> {
     Ok(all)
 }
 
-fn remove(known: Known, real: &Real, name: &str) -> Result<api::Volume, api::Failure> {
-    let state_dir = known.state_dir.clone();
-    let mut all = all_volumes(known, real)?;
+fn remove(inventory: Inventory, resolved: &ResolvedPaths, name: &str) -> Result<api::Volume, api::Failure> {
+    let state_dir = inventory.state_dir.clone();
+    let mut all = all_volumes(inventory, resolved)?;
     let Some(volume) = all.remove(name) else {
         return Err(no_such("volume", name, &all.keys().map(String::as_str).collect::<Vec<_>>()));
     };
@@ -309,15 +309,16 @@ mod tests {
         ];
         for (path, writes, used) in cases {
             let bind = Bind { service: "web".into(), path: path.clone(), writes };
-            let known = Known {
+            let inventory = Inventory {
                 volumes: Volumes::new(),
                 services: BTreeSet::new(),
                 binds: vec![bind],
                 state_dir: state_dir.clone(),
             };
-            let real = known.paths().into_iter().map(|path| (path.clone(), reading::real_path(&path)));
-            let real = real.collect();
-            let all = all_volumes(known, &real).unwrap();
+            let resolved =
+                inventory.paths().into_iter().map(|path| (path.clone(), reading::real_path(&path)));
+            let resolved = resolved.collect();
+            let all = all_volumes(inventory, &resolved).unwrap();
             let is_used = |volume: &&api::Volume| volume.services == ["web"];
             let found: Vec<&str> = all.values().filter(is_used).map(|volume| &*volume.name).collect();
             assert_eq!(found.join(" "), used, "{} {writes}", path.display());

@@ -4,7 +4,7 @@ use super::{Worker, notify};
 use crate::fleet::Entry;
 use crate::life;
 use crate::message::{Message, Sender};
-use crate::sd_notify::Word;
+use crate::sd_notify::Phase;
 use crate::sd_notify::watchdog::{Look, Watchdog};
 use crate::settings::Event;
 use crate::task::Task;
@@ -35,7 +35,7 @@ pub(super) fn begin(send: &Sender, entry: &mut Entry) {
     let Some(live) = entry.live.as_mut() else { return };
     let generation = live.generation;
     let Some(says) = live.says.as_mut().filter(|says| says.watchdog.is_none()) else { return };
-    if says.last() != Some(Word::Stopping) {
+    if says.last() != Some(Phase::Stopping) {
         let every = says.silent_max.unwrap_or(configured);
         let timer = timer(send, &name, generation, every.saturating_add(first));
         says.watchdog = Some(Watchdog::new(every, first, timer));

@@ -17,6 +17,13 @@ pub struct Attached {
     ours: OwnedFd,
     input: Option<std::process::ChildStdin>,
     shown: Vec<u8>,
+    /// Those of its terminal before it began; empty: it has none.
+    pub modes_before: String,
+}
+
+/// The modes of a terminal, in words.
+fn modes(terminal: &OwnedFd) -> String {
+    format!("{:?}", rustix::termios::tcgetattr(terminal).unwrap())
 }
 
 fn command(world: &World, verb: &str, args: &[&str]) -> Command {
@@ -43,11 +50,13 @@ impl Attached {
         let plain = command(world, verb, args);
         let mut ctl = Command::new("setsid");
         ctl.args(["--ctty", "--wait"]).arg(plain.get_program()).args(plain.get_args());
+        let modes_before = modes(&ours);
         let mut attached = Attached {
             child: ctl.stdin(input).stdout(output).stderr(theirs).spawn().unwrap(),
             ours,
             input: None,
             shown: Vec::new(),
+            modes_before,
         };
         attached.resize(24, 80);
         attached.listen();
@@ -61,7 +70,8 @@ impl Attached {
         ctl.stdin(Stdio::piped()).stdout(write.try_clone().unwrap()).stderr(write);
         let mut child = ctl.spawn().unwrap();
         let input = child.stdin.take();
-        let mut attached = Attached { child, ours: read.into(), input, shown: Vec::new() };
+        let (shown, modes_before) = (Vec::new(), String::new());
+        let mut attached = Attached { child, ours: read.into(), input, shown, modes_before };
         attached.listen();
         attached
     }
@@ -79,9 +89,8 @@ impl Attached {
         tcsetwinsize(&self.ours, size).unwrap();
     }
 
-    /// The modes of its terminal, in words.
     pub fn modes(&self) -> String {
-        format!("{:?}", rustix::termios::tcgetattr(&self.ours).unwrap())
+        modes(&self.ours)
     }
 
     pub fn types(&mut self, bytes: &[u8]) {
@@ -113,6 +122,20 @@ impl Attached {
         }
     }
 
+    /// Types something, and waits until this is shown.
+    #[track_caller]
+    pub fn asks(&mut self, typed: &[u8], shows: &str) {
+        self.types(typed);
+        self.until(shows);
+    }
+
+    /// A key of the terminal is for the program in it, and no signal to us: a shell goes on.
+    pub fn interrupts_the_shell(&mut self) {
+        self.asks(b"sleep 1000\r", "sleep 1000");
+        std::thread::sleep(Duration::from_millis(300));
+        self.types(b"\x03");
+    }
+
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
         let end = Instant::now() + LONG;
@@ -140,26 +163,24 @@ const SHELL: &str = "[services.a]\ntty = true\nstdin_open = true\nrestart = \"no
 const CAT: &str = "[services.a]\nstdin_open = true\nrestart = \"no\"\nstop_signal = \"SIGKILL\"\n\
     command = [\"/bin/sh\", \"-c\", \"trap 'echo got USR1' USR1; trap 'exit 9' TERM; echo ready >&2; while :; do read line && echo \\\"<$line>\\\"; done\"]\n";
 
-#[test]
-fn a_shell_is_typed_to_and_ends_attach_with_its_code() {
-    let Some(mut world) = with_plugin(SHELL) else { return };
+/// With the service `a`, which runs.
+fn running(toml: &str) -> Option<World> {
+    let mut world = with_plugin(toml)?;
     world.start();
     world.until_state("a", "running");
+    Some(world)
+}
+
+#[test]
+fn a_shell_is_typed_to_and_ends_attach_with_its_code() {
+    let Some(world) = running(SHELL) else { return };
     let mut a = Attached::on_a_terminal(&world, &["a"]);
-    a.types(b"echo $((6*7))\r");
-    a.until("42\r\n");
-    a.types(b"stty size\r");
-    a.until("24 80\r\n");
+    a.asks(b"echo $((6*7))\r", "42\r\n");
+    a.asks(b"stty size\r", "24 80\r\n");
     a.resize(31, 97);
-    a.types(b"stty size\r");
-    a.until("31 97\r\n");
-    // A key of the terminal is the service's: the shell goes on.
-    a.types(b"sleep 1000\r");
-    a.until("sleep 1000");
-    std::thread::sleep(Duration::from_millis(300));
-    a.types(b"\x03");
-    a.types(b"echo still $((6*8))\r");
-    a.until("still 48\r\n");
+    a.asks(b"stty size\r", "31 97\r\n");
+    a.interrupts_the_shell();
+    a.asks(b"echo still $((6*8))\r", "still 48\r\n");
     a.types(b"exit 7\r");
     assert_eq!(a.ended().code(), Some(7), "{}", a.shown());
     let log = world.ok(&["logs", "a"]);
@@ -168,33 +189,26 @@ fn a_shell_is_typed_to_and_ends_attach_with_its_code() {
 
 #[test]
 fn the_keys_detach_and_the_service_goes_on() {
-    let Some(mut world) = with_plugin(SHELL) else { return };
-    world.start();
-    world.until_state("a", "running");
+    let Some(world) = running(SHELL) else { return };
     for (args, keys) in [(&["a"][..], &b"\x10\x11"[..]), (&["--detach-keys", "ctrl-x,x", "a"], b"\x18x")] {
         let mut a = Attached::on_a_terminal(&world, args);
-        a.types(b"echo $((6*7))\r");
-        a.until("42\r\n");
+        a.asks(b"echo $((6*7))\r", "42\r\n");
         a.types(keys);
         assert_eq!(a.ended().code(), Some(0));
         assert!(a.shown().contains("detached; a goes on"), "{}", a.shown());
     }
     // Its process is the same one, and has not been sent anything.
     let mut a = Attached::on_a_terminal(&world, &["a"]);
-    a.types(b"echo $((9*9)) $$\r");
-    a.until("81 1\r\n");
+    a.asks(b"echo $((9*9)) $$\r", "81 1\r\n");
     assert_eq!(world.inspect("a").status.generation, 1);
 }
 
 #[test]
 fn two_clients_see_the_same_and_both_type() {
-    let Some(mut world) = with_plugin(SHELL) else { return };
-    world.start();
-    world.until_state("a", "running");
+    let Some(world) = running(SHELL) else { return };
     let (mut one, mut two) =
         (Attached::on_a_terminal(&world, &["a"]), Attached::on_a_terminal(&world, &["a"]));
-    one.types(b"echo $((6*7))\r");
-    one.until("42\r\n");
+    one.asks(b"echo $((6*7))\r", "42\r\n");
     two.until("42\r\n");
     two.types(b"echo $((9*9))\r");
     one.until("81\r\n");
@@ -210,9 +224,7 @@ fn two_clients_see_the_same_and_both_type() {
 
 #[test]
 fn an_open_input_is_read_and_stays_open_when_a_client_s_ends() {
-    let Some(mut world) = with_plugin(CAT) else { return };
-    world.start();
-    world.until_state("a", "running");
+    let Some(world) = running(CAT) else { return };
     let mut one = Attached::with_pipes(&world, &["a"]);
     one.types(b"first\n");
     one.until("<first>\n");
@@ -295,9 +307,7 @@ fn signals_end_one_whose_output_nobody_reads() {
 fn any_service_can_be_looked_at() {
     let script = "sleep 1; echo out; echo err >&2; sleep 1; printf part; exit 4";
     let toml = format!("[services.a]\nrestart = \"no\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n");
-    let Some(mut world) = with_plugin(&toml) else { return };
-    world.start();
-    world.until_state("a", "running");
+    let Some(world) = running(&toml) else { return };
     let mut a = Attached::with_pipes(&world, &["a"]);
     assert_eq!(a.ended().code(), Some(4), "{}", a.shown());
     let shown = a.shown();
@@ -321,8 +331,7 @@ fn a_service_without_a_log_is_seen_by_whoever_is_attached_and_nobody_else() {
     world.until_state("b", "running");
     let mut a = Attached::on_a_terminal(&world, &["a"]);
     // More than a terminal and a pipe hold.
-    a.types(b"seq 1 100000 | tail -c 200000 | tail -n 1; echo $((6*7))\r");
-    a.until("42\r\n");
+    a.asks(b"seq 1 100000 | tail -c 200000 | tail -n 1; echo $((6*7))\r", "42\r\n");
     drop(a);
     world.ok(&["stop", "a"]);
     let ran = world.ctl(&["attach", "b"]);
@@ -331,37 +340,29 @@ fn a_service_without_a_log_is_seen_by_whoever_is_attached_and_nobody_else() {
 
 #[test]
 fn whoever_is_attached_when_the_worker_dies_is_told_and_the_service_loses_nothing() {
-    let Some(mut world) = with_plugin(SHELL) else { return };
-    world.start();
-    world.until_state("a", "running");
+    let Some(mut world) = running(SHELL) else { return };
     let mut a = Attached::on_a_terminal(&world, &["a"]);
-    a.types(b"echo $((6*7))\r");
-    a.until("42\r\n");
+    a.asks(b"echo $((6*7))\r", "42\r\n");
     kill(world.worker().unwrap(), libc::SIGKILL);
     assert_eq!(a.ended().code(), Some(1));
     assert!(a.shown().contains("broke off"), "{}", a.shown());
     let mut again = Attached::on_a_terminal(&world, &["a"]);
-    again.types(b"echo $((9*9)) $$\r");
-    again.until("81 1\r\n");
+    again.asks(b"echo $((9*9)) $$\r", "81 1\r\n");
     kill(world.keel(), libc::SIGKILL);
     assert_eq!(again.ended().code(), Some(1));
     world.ended();
     world.start();
     let mut last = Attached::on_a_terminal(&world, &["a"]);
-    last.types(b"echo $((4*4*4)) $$\r");
-    last.until("64 1\r\n");
+    last.asks(b"echo $((4*4*4)) $$\r", "64 1\r\n");
     let log = world.ok(&["logs", "a"]);
     assert!(["42\r\n", "81 1\r\n", "64 1\r\n"].iter().all(|line| log.contains(line)), "{log}");
 }
 
 #[test]
 fn a_restart_ends_attach_with_the_life() {
-    let Some(mut world) = with_plugin(SHELL) else { return };
-    world.start();
-    world.until_state("a", "running");
+    let Some(world) = running(SHELL) else { return };
     let mut a = Attached::on_a_terminal(&world, &["a"]);
-    a.types(b"echo $((6*7))\r");
-    a.until("42\r\n");
+    a.asks(b"echo $((6*7))\r", "42\r\n");
     world.ok(&["restart", "a"]);
     assert_eq!(a.ended().code(), Some(137), "{}", a.shown());
     assert_eq!(world.inspect("a").status.generation, 2);
@@ -377,9 +378,7 @@ fn a_client_that_does_not_read_is_cut_off() {
         let toml = format!(
             "[services.a]\ntty = {tty}\nstdin_open = true\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nstop_signal = \"SIGKILL\"\n"
         );
-        let Some(mut world) = with_plugin(&toml) else { return };
-        world.start();
-        world.until_state("a", "running");
+        let Some(world) = running(&toml) else { return };
         let file = world.dir().join("seen");
         let output = std::fs::File::create(&file).unwrap();
         let mut other = command(&world, "attach", &["--no-stdin", "a"]).stdout(output).spawn().unwrap();

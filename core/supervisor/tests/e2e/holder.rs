@@ -104,16 +104,21 @@ pub fn kill_at_once(pids: &[i32]) {
     kill_all(pids);
 }
 
+/// What was killed has ended, and another sampand begins after it.
+fn the_next_loses_nothing(world: &mut World, pids: [i32; 4]) {
+    assert_eq!(world.ended(), None);
+    meanwhile(world, pids);
+    world.start();
+    nothing_is_lost(world, pids);
+}
+
 #[test]
 fn the_keel_is_killed() {
     let Some(mut world) = world("") else { return };
     let pids = begin(&mut world);
     for _ in 0..2 {
         world.signal(libc::SIGKILL);
-        assert_eq!(world.ended(), None);
-        meanwhile(&world, pids);
-        world.start();
-        nothing_is_lost(&world, pids);
+        the_next_loses_nothing(&mut world, pids);
     }
 }
 
@@ -122,10 +127,7 @@ fn keel_and_worker_are_killed() {
     let Some(mut world) = world("") else { return };
     let pids = begin(&mut world);
     kill_all(&[world.keel(), world.worker().unwrap()]);
-    assert_eq!(world.ended(), None);
-    meanwhile(&world, pids);
-    world.start();
-    nothing_is_lost(&world, pids);
+    the_next_loses_nothing(&mut world, pids);
 }
 
 #[test]
@@ -137,10 +139,7 @@ fn the_holder_is_killed_and_another_one_holds() {
     world.until("there is another one", |world| world.holder().is_some_and(|now| now != first));
     goes_on(&world);
     kill_all(&[world.keel(), world.worker().unwrap()]);
-    assert_eq!(world.ended(), None);
-    meanwhile(&world, pids);
-    world.start();
-    nothing_is_lost(&world, pids);
+    the_next_loses_nothing(&mut world, pids);
 }
 
 #[test]

@@ -93,6 +93,15 @@ pub fn has_python() -> bool {
     need::programs(&["python3"], "python3")
 }
 
+/// With one such service, `web`, when it has come to this state.
+fn speaking(more: &str, state: &str) -> Option<World> {
+    let mut world = World::new("").filter(|_| has_python())?;
+    world.configure(&service(&world, "web", more));
+    world.start();
+    world.until_state("web", state);
+    Some(world)
+}
+
 #[test]
 fn a_service_is_ready_when_it_says_so() {
     let mut world = world!("");
@@ -188,13 +197,7 @@ fn unread(fifo: &std::path::Path) -> u64 {
 /// Bytes that mean nothing, too many of them, and what somebody else says: each is counted, and told once.
 #[test]
 fn what_is_not_understood_or_not_its_own_is_dropped_and_counted() {
-    let mut world = world!("");
-    if !has_python() {
-        return;
-    }
-    world.configure(&service(&world, "web", "notify = \"ready\""));
-    world.start();
-    world.until_state("web", "starting");
+    let Some(world) = speaking("notify = \"ready\"", "starting") else { return };
     let dropped = |world: &World| world.inspect("web").notified.map_or(0, |said| said.dropped);
     // Root of the host, in another control group.
     let stranger = UnixDatagram::unbound().unwrap();
@@ -218,13 +221,7 @@ fn what_is_not_understood_or_not_its_own_is_dropped_and_counted() {
 /// It can neither starve the loop nor fill its table of descriptors; nor can it keep the next message out.
 #[test]
 fn a_flood_of_messages_holds_nobody_up() {
-    let mut world = world!("");
-    if !has_python() {
-        return;
-    }
-    world.configure(&service(&world, "web", "notify = \"ready\""));
-    world.start();
-    world.until_state("web", "starting");
+    let Some(world) = speaking("notify = \"ready\"", "starting") else { return };
     tell(&world, "web", "READY=1");
     tell(&world, "web", "barrier");
     world.until("the barrier is passed", |world| world.dir().join("talk/passed").exists());
@@ -286,13 +283,7 @@ fn sockets_that_linger_hold_nobody_up() {
 /// Each life has a socket of its own; a service that left the config leaves none.
 #[test]
 fn a_life_does_not_hear_what_the_one_before_has_said() {
-    let mut world = world!("");
-    if !has_python() {
-        return;
-    }
-    world.configure(&service(&world, "web", "notify = \"ready\""));
-    world.start();
-    world.until_state("web", "starting");
+    let Some(world) = speaking("notify = \"ready\"", "starting") else { return };
     let worker = world.worker().unwrap();
     kill(worker, libc::SIGSTOP);
     tell(&world, "web", "READY=1\nexit");
@@ -365,13 +356,7 @@ fn a_missed_watchdog_is_an_unhealthy_service() {
 /// Neither what is paused nor what spoke while no worker heard it.
 #[test]
 fn a_service_that_could_say_nothing_has_not_missed_its_watchdog() {
-    let mut world = world!("");
-    if !has_python() {
-        return;
-    }
-    world.configure(&service(&world, "web", "watchdog = \"3s\""));
-    world.start();
-    world.until_state("web", "running");
+    let Some(world) = speaking("watchdog = \"3s\"", "running") else { return };
     tell(&world, "web", "WATCHDOG=1");
     world.ok(&["pause", "web"]);
     std::thread::sleep(Duration::from_secs(4));

@@ -10,22 +10,14 @@ fn a_shell_is_typed_to_over_the_death_of_a_worker() {
     world.start();
     let mut one = Attached::by(&world, "run", &["-it", "--rm", "web", "sh"]);
     one.until("$ ");
-    one.types(b"tty; stty size; echo $((6*7))\r");
-    one.until("/dev/pts/0\r\n24 80\r\n42\r\n");
+    one.asks(b"tty; stty size; echo $((6*7))\r", "/dev/pts/0\r\n24 80\r\n42\r\n");
     one.resize(31, 97);
     std::thread::sleep(Duration::from_millis(300));
-    one.types(b"stty size\r");
-    one.until("31 97\r\n");
+    one.asks(b"stty size\r", "31 97\r\n");
     kill_the_worker(&world);
-    one.types(b"echo still $((6*8))\r");
-    one.until("still 48\r\n");
-    // A key of the terminal is the shell's, and no signal to us.
-    one.types(b"sleep 1000\r");
-    one.until("sleep 1000\r\n");
-    std::thread::sleep(Duration::from_millis(300));
-    one.types(b"\x03");
-    one.types(b"echo again $((6*9))\r");
-    one.until("again 54\r\n");
+    one.asks(b"echo still $((6*8))\r", "still 48\r\n");
+    one.interrupts_the_shell();
+    one.asks(b"echo again $((6*9))\r", "again 54\r\n");
     let name = world.the_one_off();
     one.types(b"exit 7\r");
     assert_eq!(one.ended().code(), Some(7), "{}", one.shown());
@@ -37,13 +29,12 @@ fn when_sampand_is_gone_the_terminal_is_as_it_was() {
     let mut world = world!("[services.web]\n{LIVE}autostart = false\nenvironment = {{ PS1 = \"$ \" }}\n");
     world.start();
     let mut one = Attached::by(&world, "run", &["-it", "web", "sh"]);
-    let before = one.modes();
     one.until("$ ");
-    assert_ne!(one.modes(), before, "it is raw");
+    assert_ne!(one.modes(), one.modes_before, "it is raw");
     world.signal(libc::SIGKILL);
     world.ended();
     assert_eq!(one.ended().code(), Some(125), "{}", one.shown());
-    assert_eq!(one.modes(), before);
+    assert_eq!(one.modes(), one.modes_before);
     // The next sampand ends what its client has left.
     world.start();
     world.until("it has ended", |world| world.services().iter().all(|status| status.pid.is_none()));
