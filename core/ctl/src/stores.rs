@@ -104,15 +104,15 @@ mod tests {
 
     #[test]
     fn a_size_is_what_du_says() {
-        let folder = std::env::temp_dir().join(format!("sampanctl-size-{}", std::process::id()));
+        let owner = sampan_testkit::Folder::new();
+        let folder = &owner.0;
         fs::create_dir_all(folder.join("in/ner")).unwrap();
         fs::write(folder.join("in/file"), vec![7; 100_000]).unwrap();
         fs::hard_link(folder.join("in/file"), folder.join("in/ner/again")).unwrap();
         std::os::unix::fs::symlink("/usr", folder.join("link")).unwrap();
-        let du = Command::new("du").args(["-s", "-x", "--block-size=1"]).arg(&folder).output().unwrap();
+        let du = Command::new("du").args(["-s", "-x", "--block-size=1"]).arg(folder).output().unwrap();
         let du = String::from_utf8(du.stdout).unwrap();
-        let sum = size(&folder);
-        fs::remove_dir_all(&folder).unwrap();
+        let sum = size(folder);
         assert_eq!(sum.map(|sum| sum.to_string()).as_deref(), du.split('\t').next());
         assert_eq!(size(Path::new("/no/such/volume")), None);
     }

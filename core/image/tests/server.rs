@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// What it was asked.
 #[derive(Debug, Clone, Default)]
@@ -23,39 +25,53 @@ impl<F: Fn(&Request, &mut TcpStream) + Send + Sync + 'static> Answer for F {}
 pub struct Server {
     pub host: String,
     stop: Arc<AtomicBool>,
+    listens: Option<JoinHandle<()>>,
+    /// It may own folders: they go with the server, in the test's own thread. Another one ends wherever it is when the test does.
+    answer: Arc<dyn Answer>,
 }
+
+/// So long an answer under way may take when the server ends.
+const LAST_MAX: Duration = Duration::from_secs(2);
 
 impl Server {
     pub fn new(answer: impl Answer) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, answer) = (Arc::clone(&stop), Arc::new(answer));
+        let answer: Arc<dyn Answer> = Arc::new(answer);
+        let (stopped, answers) = (Arc::clone(&stop), Arc::clone(&answer));
         let count = Arc::new(AtomicUsize::new(0));
-        std::thread::spawn(move || {
+        let listens = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let (Ok(mut stream), answer, count) = (stream, Arc::clone(&answer), Arc::clone(&count))
+                let (Ok(mut stream), answer, count) = (stream, Arc::clone(&answers), Arc::clone(&count))
                 else {
                     continue;
                 };
                 std::thread::spawn(move || {
                     let Some(mut request) = read(&mut stream) else { return };
                     request.number = count.fetch_add(1, Ordering::Relaxed);
-                    answer(&request, &mut stream);
+                    (*answer)(&request, &mut stream);
                 });
             }
         });
-        Server { host, stop }
+        Server { host, stop, listens: Some(listens), answer }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(&self.host);
+        let woken = TcpStream::connect(&self.host).is_ok();
+        if let Some(listens) = self.listens.take().filter(|_| woken) {
+            let _ = listens.join();
+        }
+        let end = Instant::now() + LAST_MAX;
+        while Arc::strong_count(&self.answer) > 1 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -179,20 +179,12 @@ fn closed_folder(base: &Path) -> Result<PathBuf, Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn place() -> PathBuf {
-        let path = std::env::temp_dir().join(format!(
-            "sampan-lock-{}-{:?}",
-            std::process::id(),
-            std::thread::current().id()
-        ));
-        std::fs::create_dir(&path).unwrap();
-        path
-    }
+    use sampan_testkit::Folder;
 
     #[test]
     fn one_has_it_and_the_next_is_told_who() {
-        let folder = place();
+        let owner = Folder::new();
+        let folder = &owner.0;
         let path = folder.join("lock");
         let first = Lock::take(&path, 17).unwrap();
         let refused = Lock::take(&path, 18).unwrap_err();
@@ -204,7 +196,6 @@ mod tests {
         drop(kept);
         Lock::take(&path, 18).unwrap().remove();
         assert!(!path.exists());
-        std::fs::remove_dir(folder).unwrap();
     }
 
     /// A file that can neither grow nor shrink is as one on a full disk, but for what is on it.
@@ -226,28 +217,28 @@ mod tests {
 
     #[test]
     fn its_file_and_its_folder_are_closed_to_others_also_where_they_were_not() {
-        let folder = place();
+        let owner = Folder::new();
+        let folder = &owner.0;
         let closed = folder.join("sampan.locks");
         std::fs::create_dir(&closed).unwrap();
         std::fs::set_permissions(&closed, Permissions::from_mode(0o777)).unwrap();
-        let path = closed_folder(&folder).unwrap().join("lock");
+        let path = closed_folder(folder).unwrap().join("lock");
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let _lock = Lock::take(&path, 1).unwrap();
         let mode = |path: &Path| path.metadata().unwrap().mode() & 0o7777;
         assert_eq!((mode(&closed), mode(&path)), (0o700, 0o600));
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn no_link_is_followed_and_where_no_folder_can_be_that_is_told() {
-        let folder = place();
+        let owner = Folder::new();
+        let folder = &owner.0;
         std::os::unix::fs::symlink("elsewhere", folder.join("link")).unwrap();
         assert!(matches!(Lock::take(&folder.join("link"), 1), Err(Refused::Call { doing: "open it", .. })));
         assert!(!folder.join("elsewhere").exists());
         assert!(matches!(closed_folder(&folder.join("nowhere")), Err(Refused::NoFolder { .. })));
-        std::os::unix::fs::symlink(&folder, folder.join("sampan.locks")).unwrap();
-        assert!(matches!(closed_folder(&folder), Err(Refused::Call { doing: "open it", .. })));
-        std::fs::remove_dir_all(folder).unwrap();
+        std::os::unix::fs::symlink(folder, folder.join("sampan.locks")).unwrap();
+        assert!(matches!(closed_folder(folder), Err(Refused::Call { doing: "open it", .. })));
     }
 }

@@ -37,8 +37,8 @@ impl KeepFd for Keep {
 }
 
 fn main() {
-    let dir = std::env::temp_dir().join(format!("sampan-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
+    let folder = sampan_testkit::Folder::new();
+    let dir = &folder.0;
     let (source, library) = (dir.join("nothing.c"), dir.join("libnothing.so"));
     std::fs::write(&source, SOURCE).unwrap();
     let include = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/sdk/include");
@@ -104,7 +104,6 @@ fn main() {
         plugins.shutdown().await;
     });
     floor();
-    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 fn floor() {

@@ -362,9 +362,8 @@ mod tests {
 
     /// A plugin's file, as the compiler makes it.
     fn plugin() -> Vec<u8> {
-        let dir = std::env::temp_dir().join(format!("sampan-elf-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let (source, out) = (dir.join("p.c"), dir.join("p.so"));
+        let dir = sampan_testkit::Folder::new();
+        let (source, out) = (dir.path("p.c"), dir.path("p.so"));
         let text = "#include \"sampan_plugin.h\"\nconst sp_plugin sampan_plugin = { .magic = SP_MAGIC, .size = sizeof(sp_plugin), .major = 1, .events = 5, .name = \"p\" };";
         std::fs::write(&source, text).unwrap();
         let include = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/sdk/include");
@@ -373,9 +372,7 @@ mod tests {
             .args([source.as_os_str(), "-o".as_ref(), out.as_os_str()])
             .status();
         assert!(built.unwrap().success());
-        let bytes = std::fs::read(out).unwrap();
-        std::fs::remove_dir_all(dir).unwrap();
-        bytes
+        std::fs::read(out).unwrap()
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use sampan_runtime::cli::table::{GLOBAL, Needs, Takes, VERBS};
-use sampan_testkit::Bundle;
+use sampan_testkit::{Bundle, Folder};
 use serde_json::json;
 
 use crate::sampan::{Root, program, run, sampan};
@@ -98,13 +98,11 @@ fn a_verb_needs_of_root_and_container_what_its_row_says() {
 
 #[test]
 fn a_folder_that_is_no_bundle_is_answered_with_how_to_get_one() {
-    let folder = std::env::temp_dir().join(format!("sampan-no-bundle-{}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
-    let said = error(&["plan", folder.to_str().unwrap()]);
-    fs::remove_dir(&folder).unwrap();
+    let folder = Folder::new();
+    let said = error(&["plan", folder.0.to_str().unwrap()]);
     let likely =
         "this folder is no bundle: name another by --bundle, or write a config.json with sampan spec";
-    let config = folder.join("config.json");
+    let config = folder.path("config.json");
     assert_eq!(
         said,
         format!("sampan: cannot read {}\n  openat: ENOENT\n  likely: {likely}\n", config.display())
@@ -114,9 +112,8 @@ fn a_folder_that_is_no_bundle_is_answered_with_how_to_get_one() {
 /// Which file it is, whoever named it.
 #[test]
 fn a_file_that_is_no_json_is_named() {
-    let folder = std::env::temp_dir().join(format!("sampan-no-json-{}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
-    let folder = fs::canonicalize(folder).unwrap();
+    let owner = Folder::new();
+    let folder = fs::canonicalize(&owner.0).unwrap();
     let bundle = folder.to_str().unwrap();
     for name in ["config.json", "other.json"] {
         let file = folder.join(name);
@@ -128,7 +125,6 @@ fn a_file_that_is_no_json_is_named() {
         };
         assert_eq!(said, format!("sampan: {file}: EOF while parsing an object at line 1 column 1\n"));
     }
-    fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -180,11 +176,9 @@ fn the_version_is_what_go_runc_parses() {
 
 #[test]
 fn under_the_name_runc_the_version_is_runcs() {
-    let link = std::env::temp_dir().join(format!("sampan-test-{}-name", std::process::id()));
-    fs::create_dir_all(&link).unwrap();
-    std::os::unix::fs::symlink(program(), link.join("runc")).unwrap();
-    let (_, out, _) = run(std::process::Command::new(link.join("runc")).arg("--version"));
-    fs::remove_dir_all(link).unwrap();
+    let folder = Folder::new();
+    std::os::unix::fs::symlink(program(), folder.path("runc")).unwrap();
+    let (_, out, _) = run(std::process::Command::new(folder.path("runc")).arg("--version"));
     assert!(out.starts_with("runc version "), "{out}");
 }
 
@@ -213,10 +207,8 @@ fn completions_and_man_page_know_every_flag() {
 fn completions_are_valid_shell() {
     for shell in ["bash", "zsh", "fish"] {
         let (_, script, _) = run(&mut sampan(["generate", shell]));
-        let file = std::env::temp_dir().join(format!("sampan-test-{}.{shell}", std::process::id()));
-        fs::write(&file, script).unwrap();
-        let checked = std::process::Command::new(shell).arg("-n").arg(&file).output();
-        fs::remove_file(file).unwrap();
+        let folder = Folder::new().with("script", &script);
+        let checked = std::process::Command::new(shell).arg("-n").arg(folder.path("script")).output();
         match checked {
             Ok(o) => assert!(o.status.success(), "{shell}: {}", String::from_utf8_lossy(&o.stderr)),
             Err(_) => _ = sampan_testkit::need::programs(&[shell], shell),

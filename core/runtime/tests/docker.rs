@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use sampan_testkit::world::mountinfo;
-use sampan_testkit::{World, need};
+use sampan_testkit::{Folder, World, need};
 
 use crate::podman::image;
 use crate::sampan::{program, run};
@@ -259,12 +259,18 @@ fn mounted_on_the_host(more: &serde_json::Value, propagation: &str) -> Option<bo
 
 /// The range of ids that a daemon with `userns-remap` gives to its containers, in this test's mounts alone.
 fn remapped() -> serde_json::Value {
-    let file = std::env::temp_dir().join(format!("sampan-subid-{}", std::process::id()));
-    fs::write(&file, "nobody:100000:65536\nnogroup:100000:65536\n").unwrap();
+    let folder = Folder::new().with("subid", "nobody:100000:65536\nnogroup:100000:65536\n");
     for over in ["/etc/subuid", "/etc/subgid"] {
-        assert!(Command::new("mount").arg("--bind").arg(&file).arg(over).status().unwrap().success());
+        assert!(
+            Command::new("mount")
+                .arg("--bind")
+                .arg(folder.path("subid"))
+                .arg(over)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
-    fs::remove_file(&file).unwrap();
     serde_json::json!({ "userns-remap": "nobody:nogroup" })
 }
 

@@ -10,7 +10,7 @@ use sampan_runtime::launch::hooks::{HookRunner, Which, run as run_one, run_all};
 use sampan_runtime::launch::printed::{LOG_BYTES_MAX, TAIL_BYTES_MAX};
 use sampan_runtime::launch::spawn::Direct;
 use sampan_runtime::store::state::State;
-use sampan_testkit::need;
+use sampan_testkit::{Folder, need};
 
 use crate::sampan::Root;
 
@@ -23,10 +23,28 @@ fn sh(script: &str) -> Hook {
     }
 }
 
-fn scratch(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("sampan-hooks-{}-{name}", std::process::id()));
-    let _ = fs::remove_file(&path);
-    path
+/// The place of a file that goes with its test.
+struct Scratch {
+    _folder: Folder,
+    file: PathBuf,
+}
+
+impl std::ops::Deref for Scratch {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.file
+    }
+}
+
+impl AsRef<Path> for Scratch {
+    fn as_ref(&self) -> &Path {
+        &self.file
+    }
+}
+
+fn scratch(name: &str) -> Scratch {
+    let folder = Folder::new();
+    Scratch { file: folder.path(name), _folder: folder }
 }
 
 const ABOUT: &[u8] = br#"{"id":"c1","status":"creating"}"#;
@@ -48,7 +66,6 @@ fn the_state_is_on_stdin() {
     let file = scratch("stdin");
     run(&sh(&format!("cat > {}", file.display()))).unwrap();
     assert_eq!(fs::read_to_string(&file).unwrap(), r#"{"id":"c1","status":"creating"}"#);
-    fs::remove_file(file).unwrap();
 }
 
 #[test]
@@ -123,7 +140,6 @@ fn the_whole_group_is_killed_at_the_deadline() {
     assert!(matches!(e.cause, Cause::Timeout(d) if d == Duration::from_secs(1)), "{e}");
     assert!(start.elapsed() < Duration::from_secs(10));
     assert!(gone(fs::read_to_string(&file).unwrap().trim()));
-    fs::remove_file(file).unwrap();
 }
 
 #[test]
@@ -135,7 +151,6 @@ fn a_child_that_holds_the_pipe_does_not_hold_us_up() {
     let pid: i32 = fs::read_to_string(&file).unwrap().trim().parse().unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    fs::remove_file(file).unwrap();
 }
 
 #[test]
@@ -143,7 +158,6 @@ fn a_failed_hook_leaves_nothing_behind() {
     let file = scratch("left");
     run(&sh(&format!("sleep 78 & echo $! > {}; exit 1", file.display()))).unwrap_err();
     assert!(gone(fs::read_to_string(&file).unwrap().trim()));
-    fs::remove_file(file).unwrap();
 }
 
 /// A script that starts `program` in a session of its own, as a daemon does: nobody's group, nobody's child.
@@ -159,7 +173,6 @@ fn a_failed_hook_leaves_nothing_behind_in_other_sessions_either() {
     let file = scratch("session");
     run(&sh(&format!("{} exit 1", daemon("sleep 79", &file)))).unwrap_err();
     assert!(gone(fs::read_to_string(&file).unwrap().trim()));
-    fs::remove_file(file).unwrap();
     assert_eq!(running("sleep\x0079\0"), 0);
 }
 
@@ -172,7 +185,6 @@ fn nor_one_that_is_over_its_time() {
     assert!(matches!(run(&hook).unwrap_err().cause, Cause::Timeout(_)));
     assert!(start.elapsed() < Duration::from_secs(10));
     assert!(gone(fs::read_to_string(&file).unwrap().trim()));
-    fs::remove_file(file).unwrap();
     assert_eq!(running("sleep\x0080\0"), 0);
 }
 
@@ -218,7 +230,6 @@ fn what_a_hook_leaves_that_does_well_runs_on() {
     for pid in processes("sleep\x0081\0") {
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
-    fs::remove_file(file).unwrap();
 }
 
 #[test]
@@ -251,9 +262,7 @@ fn logged(hook: &Hook) -> String {
     let path = scratch("log");
     let file = fs::File::create(&path).unwrap();
     let _ = run_with(hook, ABOUT, &mut HookRunner { spawn: &mut Direct, log: Some(file.as_fd()) });
-    let text = fs::read_to_string(&path).unwrap();
-    fs::remove_file(path).unwrap();
-    text
+    fs::read_to_string(&path).unwrap()
 }
 
 #[test]
@@ -315,7 +324,6 @@ fn poststop_warns_and_goes_on_and_each_runs_once() {
     let mut found = State::load(&folder).unwrap().unwrap();
     assert_eq!((found.poststop_ended, poststop(&mut found)), (2, 0));
     assert_eq!(fs::read_to_string(&file).unwrap(), "ran\n");
-    fs::remove_file(file).unwrap();
 }
 
 /// A killed process is gone, or a zombie that its new parent has not reaped yet.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use sampan_testkit::need;
+use sampan_testkit::{Folder, need};
 
 /// Its own memcpy and memmove stand before libc's. What they should do is done a byte at a time.
 const PROGRAM: &str = r##"
@@ -109,34 +109,39 @@ fn has_musl() -> bool {
 }
 
 /// Built for `target`, which is the host's if none is named, at each level, and run.
-fn check(name: &str, target: Option<&str>) {
-    let folder = std::env::temp_dir().join(format!("sampan-test-{}-{name}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
+fn check(target: Option<&str>) {
+    let folder = Folder::new();
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    fs::write(folder.join("program.rs"), PROGRAM.replace("SRC", src.to_str().unwrap())).unwrap();
+    fs::write(folder.path("program.rs"), PROGRAM.replace("SRC", src.to_str().unwrap())).unwrap();
     for level in ["s", "z", "3"] {
         let mut build = rustc();
-        build.current_dir(&folder).args(["--edition", "2024", "-A", "warnings", "-C", "debug-assertions=on"]);
+        build.current_dir(&folder.0).args([
+            "--edition",
+            "2024",
+            "-A",
+            "warnings",
+            "-C",
+            "debug-assertions=on",
+        ]);
         build.args(target.iter().flat_map(|target| ["--target", target, "-C", "target-feature=+crt-static"]));
         let built = build.args(["-C", &format!("opt-level={level}"), "program.rs"]).output().unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let out = Command::new(folder.join("program")).output().unwrap();
+        let out = Command::new(folder.path("program")).output().unwrap();
         let said = String::from_utf8_lossy(&out.stdout);
         assert_eq!(said, "as it should be\n", "opt-level {level}: {}", String::from_utf8_lossy(&out.stderr));
     }
-    fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn what_is_copied_and_allocated_is_what_it_should_be() {
-    check("memory", None);
+    check(None);
 }
 
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn so_it_is_with_musl_and_static() {
     if has_musl() {
-        check("memory-musl", Some(MUSL));
+        check(Some(MUSL));
     }
 }

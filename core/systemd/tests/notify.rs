@@ -11,7 +11,8 @@ fn a_state_reaches_the_manager_that_listens() {
     if std::env::var_os(SOCKET).is_some() {
         return sampan_systemd::notify::send("READY=1\nSTATUS=2 of 2 run").unwrap();
     }
-    let path = std::env::temp_dir().join(format!("sampan-notify-{}", std::process::id()));
+    let folder = sampan_testkit::Folder::new();
+    let path = folder.path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     let run = |socket: &str| {
         let mut test = std::process::Command::new(std::env::current_exe().unwrap());

@@ -278,6 +278,24 @@ fn no_helper_is_defined_twice() {
     nothing(&wrong);
 }
 
+/// Who names the folder for temporary files and makes nothing there, or is to leave it for people to read.
+const NO_OWNER: [&str; 3] =
+    ["core/image/tests/layers.rs", "core/supervisor/tests/e2e/chaos/mod.rs", "core/testkit/src/world.rs"];
+
+/// What is made there goes also where a test fails: its owner, as `sampan_testkit::Folder`, removes it when it is dropped.
+#[test]
+fn what_tests_make_in_the_folder_for_temporary_files_has_an_owner() {
+    let mut wrong = String::new();
+    for Source { name, text } in CRATES.iter().flat_map(|krate| sources(krate)) {
+        // As this file does not say it.
+        let names_it = text.contains(concat!("temp_dir", "()"));
+        if names_it && !text.contains("impl Drop for") && !NO_OWNER.contains(&name.as_str()) {
+            let _ = writeln!(wrong, "{name}: make it by sampan_testkit::Folder");
+        }
+    }
+    nothing(&wrong);
+}
+
 #[test]
 fn words_of_our_own_stay_gone() {
     let mut wrong = String::new();

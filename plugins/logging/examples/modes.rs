@@ -32,14 +32,15 @@ struct Figures {
 
 fn main() -> io::Result<()> {
     let mib: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(128);
-    let dir = std::env::temp_dir().join(format!("sampan-modes-{}", std::process::id()));
+    let folder = sampan_testkit::Folder::new();
+    let dir = &folder.0;
     for (what, lines, mib) in [("64 KiB at once", (64 << 10) / LINE_BYTES, mib), ("line by line", 1, mib / 8)]
     {
         println!("{what}, {mib} MiB, MiB/s, best of {RUNS}");
         let mut best = [Figures::default(); MODES.len()];
         for _ in 0..RUNS {
             for ((_, bytes), best) in MODES.iter().zip(&mut best) {
-                let found = run(&dir, mib, lines, *bytes)?;
+                let found = run(dir, mib, lines, *bytes)?;
                 if found.logged > best.logged {
                     *best = found;
                 }
@@ -53,7 +54,7 @@ fn main() -> io::Result<()> {
             );
         }
     }
-    fs::remove_dir_all(&dir)
+    Ok(())
 }
 
 fn run(dir: &Path, mib: usize, lines: usize, bytes: Option<u64>) -> io::Result<Figures> {

@@ -24,15 +24,16 @@ fn main() -> io::Result<()> {
         Some(_) => &KINDS[..2],
         None => &KINDS[..],
     };
-    let dir = std::env::temp_dir().join(format!("sampan-throughput-{}", std::process::id()));
+    let folder = sampan_testkit::Folder::new();
+    let dir = &folder.0;
     println!("MiB/s of the container's bytes, {mib} MiB each, best of 3");
     for width in [20, 100, 1000] {
         let mut best = [0f64; 4];
         for _ in 0..3 {
-            best[0] = best[0].max(floor(&dir, mib, width)?);
+            best[0] = best[0].max(floor(dir, mib, width)?);
             for (n, (_, driver, compress)) in kinds.iter().enumerate() {
                 let settings = Settings { driver: *driver, compress: *compress, ..Settings::default() };
-                best[n + 1] = best[n + 1].max(engine(&dir, mib, width, settings)?);
+                best[n + 1] = best[n + 1].max(engine(dir, mib, width, settings)?);
             }
         }
         print!("lines of {width:4} bytes: read+write {:5.0}", best[0]);
@@ -41,7 +42,7 @@ fn main() -> io::Result<()> {
         }
         println!();
     }
-    fs::remove_dir_all(&dir)
+    Ok(())
 }
 
 /// What a container does: 64 KiB of lines at a time.

@@ -233,14 +233,16 @@ end
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use sampan_testkit::Folder;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
     use std::process::Command as Process;
 
     /// The scripts, and a `sampanctl` that says which names there are and notes what else it is told.
-    fn laid_out(test: &str) -> Result<PathBuf, Box<dyn Error>> {
-        let folder = std::env::temp_dir().join(format!("sampan-names-{test}-{}", std::process::id()));
+    fn laid_out() -> Result<Folder, Box<dyn Error>> {
+        let owner = Folder::new();
+        let folder = &owner.0;
         let (bin, functions) = (folder.join("bin"), folder.join("functions"));
         fs::create_dir_all(&bin)?;
         fs::create_dir_all(&functions)?;
@@ -265,7 +267,7 @@ mod tests {
             ),
         )?;
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-        Ok(folder)
+        Ok(owner)
     }
 
     /// What is offered for the last of these words, in order.
@@ -312,33 +314,35 @@ mod tests {
 
     #[test]
     fn bash_and_fish_complete_names_where_a_verb_takes_them() -> Result<(), Box<dyn Error>> {
-        let folder = laid_out("bash-and-fish")?;
+        let owner = laid_out()?;
+        let folder = &owner.0;
         for (typed, names) in TYPED {
             let words: Vec<&str> = typed.split(' ').collect();
-            assert_eq!(of_bash(&folder, &words)?, names, "bash: {typed}");
-            assert_eq!(of_fish(&folder, &words)?, names, "fish: {typed}");
+            assert_eq!(of_bash(folder, &words)?, names, "bash: {typed}");
+            assert_eq!(of_fish(folder, &words)?, names, "fish: {typed}");
         }
         // Verbs and options are completed as before, and the verb for shells is none for people.
         for of in [of_bash, of_fish] {
-            let verbs = of(&folder, &["sampanctl", "st"])?;
+            let verbs = of(folder, &["sampanctl", "st"])?;
             assert!(
                 ["start", "stop", "status"].iter().all(|verb| verbs.iter().any(|v| v == verb)),
                 "{verbs:?}"
             );
-            assert_eq!(of(&folder, &["sampanctl", "nam"])?, [""; 0]);
-            assert!(of(&folder, &["sampanctl", "stop", "--d"])?.contains(&"--detach".to_owned()));
+            assert_eq!(of(folder, &["sampanctl", "nam"])?, [""; 0]);
+            assert!(of(folder, &["sampanctl", "stop", "--d"])?.contains(&"--detach".to_owned()));
             assert!(
-                !of(&folder, &["sampanctl", "exec", "web", "d"])?.contains(&"db".to_owned()),
+                !of(folder, &["sampanctl", "exec", "web", "d"])?.contains(&"db".to_owned()),
                 "a program, no name"
             );
         }
-        Ok(fs::remove_dir_all(folder)?)
+        Ok(())
     }
 
     /// At a terminal: each line is typed up to where the tab comes, and then entered.
     #[test]
     fn zsh_completes_names_where_a_verb_takes_them() -> Result<(), Box<dyn Error>> {
-        let folder = laid_out("zsh")?;
+        let owner = laid_out()?;
+        let folder = &owner.0;
         let script = r#"
 zmodload zsh/zpty
 zpty z zsh -f -i
@@ -363,17 +367,13 @@ zpty -d z
             "sampanctl why web-",
         ];
         let mut zsh = Process::new("zsh");
-        zsh.args(["-f", "-c", script, "zsh"])
-            .arg(&folder)
-            .args(lines)
-            .env("HOME", &folder)
-            .env("TERM", "dumb");
+        zsh.args(["-f", "-c", script, "zsh"]).arg(folder).args(lines).env("HOME", folder).env("TERM", "dumb");
         let ran = zsh.output()?;
         let told = fs::read_to_string(folder.join("told")).unwrap_or_default();
         let told: Vec<&str> = told.lines().map(str::trim_end).collect();
         let wanted =
             ["stop db", "start web db", "exec -u 33 db", "run --rm db", "volume rm data", "why web-run-1"];
         assert_eq!(told, wanted, "{ran:?}");
-        Ok(fs::remove_dir_all(folder)?)
+        Ok(())
     }
 }

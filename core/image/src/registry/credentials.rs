@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn the_most_exact_entry_counts_and_a_mirror_gets_its_own_alone() {
-        let path = std::env::temp_dir().join(format!("sampan-credentials-{}", std::process::id()));
+        let folder = sampan_testkit::Folder::new();
+        let path = folder.path("credentials");
         let auth = |text: &str| STANDARD.encode(text);
         let text = format!(
             r#"{{"auths": {{"a.example": {{"auth": "{}"}}, "a.example/team": {{"auth": "{}"}}, "{DOCKER}": {{"auth": "{}"}},
@@ -205,7 +206,7 @@ mod tests {
             auth("docker:p"),
         );
         std::fs::write(&path, text).unwrap();
-        let files = [PathBuf::from("/nonexistent/file"), path.clone()];
+        let files = [PathBuf::from("/nonexistent/file"), path];
         let password = |user: &str, password: &str| {
             Some(Credentials::Password { user: user.into(), password: password.into() })
         };
@@ -216,6 +217,5 @@ mod tests {
         assert_eq!(find("b.example", "b.example/x"), Some(Credentials::IdentityToken("t".into())));
         assert_eq!(find("empty.example", "empty.example/x"), None);
         assert_eq!(find("mirror.example", "a.example/x"), None);
-        std::fs::remove_file(path).unwrap();
     }
 }
