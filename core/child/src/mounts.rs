@@ -8,7 +8,7 @@
 use crate::context::{Context, Newest};
 use crate::copy_up::{self, Copies};
 use crate::defence::{self, Defence};
-use crate::option_string;
+use crate::{option_string, procfs};
 use crate::step::{List, Propagation, Source, Text, console as terminal, mount as flag};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::targets::{Target, lookup, make_one, parent_of, target_in};
@@ -401,10 +401,11 @@ pub(crate) fn console(c: &mut Context<'_>, to: Fd, uid: u32, size: u32, flags: u
 pub(crate) fn pivot(c: &mut Context<'_>) -> Result<()> {
     let root = c.root()?;
     sys::fchdir(root)?;
+    procfs::leave_behind(c);
     sys::pivot_here()?;
     sys::detach(b".\0")?;
     sys::chdir(b"/\0")?;
     // Closed with all the rest, in the step's second half.
-    (c.root, c.dev, c.newest, c.null, c.empty, c.proc) = (None, None, None, None, None, None);
+    (c.root, c.dev, c.newest, c.null, c.empty) = (None, None, None, None, None);
     Ok(())
 }

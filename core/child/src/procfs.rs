@@ -56,6 +56,14 @@ fn procfs(c: &mut Context<'_>) -> Result<Fd> {
     Ok(*c.proc.insert(proc))
 }
 
+/// Before the old root goes, in which it is put: it goes with that. By itself it would be a tree of its own to the kernel, whose
+/// end waits once more for all processors to have seen it. What is not ours, or finds no /proc there, is closed like any other.
+pub(crate) fn leave_behind(c: &mut Context<'_>) {
+    if let Some(proc) = c.proc.take() {
+        let _ = sys::attach_at(proc, b"/proc\0");
+    }
+}
+
 fn new_procfs() -> Result<Fd> {
     let fs = sys::fsopen(b"proc\0")?;
     let attributes = uapi::MOUNT_ATTR_NOSUID | uapi::MOUNT_ATTR_NODEV | uapi::MOUNT_ATTR_NOEXEC;
