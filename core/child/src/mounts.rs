@@ -8,10 +8,10 @@
 use crate::context::{Context, Newest};
 use crate::copy_up::{self, Copies};
 use crate::defence::{self, Defence};
-use crate::{option_string, procfs};
 use crate::step::{List, Propagation, Source, Text, console as terminal, mount as flag};
 use crate::sys::{self, Call, Fault, Fd, Result, uapi};
 use crate::targets::{Target, lookup, make_one, parent_of, target_in};
+use crate::{option_string, procfs};
 
 /// What a mask's mount has: whoever is inside changes nothing of the file behind it.
 const UNCHANGEABLE: u32 = uapi::MOUNT_ATTR_RDONLY | uapi::MOUNT_ATTR_NOSUID | uapi::MOUNT_ATTR_NOEXEC;

@@ -267,4 +267,6 @@ pub mod mark {
     pub const READY: u32 = 3;
     /// The pty is on its way through the console slot.
     pub const CONSOLE: u32 = 4;
+    /// It is in its namespaces and groups: where nobody is to see the mounts, `attach` runs beside them.
+    pub const JOINED: u32 = 5;
 }

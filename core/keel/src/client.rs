@@ -3,10 +3,10 @@
 //! are for threads of the blocking pool. The loop has a connection of its own (`LoopKeel`).
 
 use crate::orders::Ending;
+use crate::sealed::sealed;
 use crate::watchdog::Watchdog;
 use crate::wire::{self, Message, Name, Op};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal};
@@ -281,6 +281,16 @@ impl Keel {
         exit(&answer)?.ok_or(Error::Confused("a reaped child that runs"))
     }
 
+    /// Lets the dead child go, whoever cloned it, and does not wait for that: what is against it is told with the next answer.
+    pub fn let_go_unheard(&self, handle: &Handle) -> Result<(), Error> {
+        match handle {
+            Handle::Own(pid) => {
+                self.ask(&mut self.lock(), Op::Reap, [*pid, 0, 0, 0], Name::EMPTY, &[]).map(drop)
+            }
+            Handle::Orphan(_) => self.let_go(handle),
+        }
+    }
+
     /// Lets the dead child go, whoever cloned it.
     pub fn let_go(&self, handle: &Handle) -> Result<(), Error> {
         match handle {
@@ -395,25 +405,20 @@ impl Keel {
         what: &(impl ToString + ?Sized),
     ) -> Result<(Message, wire::Fds), Error> {
         let name = Name::new(name.as_bytes()).ok_or_else(|| Error::Name { what: name.to_owned() })?;
-        let socket = self.shared.socket.as_fd();
         let mut seq = self.lock();
-        *seq = seq.wrapping_add(1);
-        let request = Message { seq: *seq, ..Message::ask(op, words, name) };
-        crash::point(op.before());
-        wire::send(socket, &request, fds, SendFlags::empty()).map_err(|errno| match errno {
-            Errno::PIPE | Errno::CONNRESET => Error::Gone,
-            // ETOOMANYREFS: too many descriptors in flight; EBADF: a slot was closed.
-            errno => Error::Call { doing: "send a request to the keel", errno },
-        })?;
-        crash::point(op.asked());
+        let request = self.ask(&mut seq, op, words, name, fds)?;
         loop {
-            let (answer, fds) = match wire::receive(socket, RecvFlags::empty()) {
+            let (answer, fds) = match wire::receive(self.shared.socket.as_fd(), RecvFlags::empty()) {
                 Ok(Some(answer)) => answer,
                 Ok(None) | Err(Errno::CONNRESET) => return Err(Error::Gone),
                 Err(errno) => return Err(Error::Call { doing: "read the keel's answer", errno }),
             };
             if answer.seq != request.seq {
-                // The answer to a call that failed half way (its receiving was interrupted by an error).
+                // To a call that failed half way (its receiving was interrupted by an error), or that nobody waited for.
+                if answer.kind != 0 {
+                    let errno = Errno::from_raw_os_error(answer.kind as i32);
+                    tracing::warn!("an earlier request to the keel was refused: {errno}");
+                }
                 continue;
             }
             crash::point(op.answered());
@@ -427,6 +432,28 @@ impl Keel {
                 }),
             };
         }
+    }
+
+    /// Sends it, whoever may hear the answer.
+    fn ask(
+        &self,
+        seq: &mut u32,
+        op: Op,
+        words: [i32; 4],
+        name: Name,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Message, Error> {
+        *seq = seq.wrapping_add(1);
+        let request = Message { seq: *seq, ..Message::ask(op, words, name) };
+        crash::point(op.before());
+        let sent = wire::send(self.shared.socket.as_fd(), &request, fds, SendFlags::empty());
+        sent.map_err(|errno| match errno {
+            Errno::PIPE | Errno::CONNRESET => Error::Gone,
+            // ETOOMANYREFS: too many descriptors in flight; EBADF: a slot was closed.
+            errno => Error::Call { doing: "send a request to the keel", errno },
+        })?;
+        crash::point(op.asked());
+        Ok(request)
     }
 
     fn lock(&self) -> MutexGuard<'_, u32> {
@@ -469,20 +496,4 @@ fn text(name: &Name) -> String {
 /// An image for [`Keel::launch_from`].
 pub fn sealed_image(image: &[u8]) -> Result<OwnedFd, Error> {
     sealed(image).map_err(|errno| Error::Call { doing: "put an image into a memfd", errno })
-}
-
-/// A memfd with these bytes that nobody can change any more.
-fn sealed(bytes: &[u8]) -> Result<OwnedFd, Errno> {
-    use rustix::fs::SealFlags;
-    let memfd = rustix::fs::memfd_create(c"sampan-image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let done = rustix::io::retry_on_intr(|| rustix::io::write(&memfd, rest))?;
-        rest = rest.get(done..).unwrap_or_default();
-    }
-    rustix::fs::fcntl_add_seals(
-        &memfd,
-        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-    )?;
-    Ok(memfd)
 }

@@ -31,6 +31,7 @@ mod hold;
 mod holder;
 
 // The worker's.
+mod sealed;
 mod watchdog;
 mod client;
 mod launcher;

@@ -38,6 +38,7 @@ pub mod host_root;
 pub mod seccomp;
 
 pub mod hooks;
+mod attach;
 
 // Whole plans.
 pub mod check;

@@ -9,6 +9,7 @@
 //! every descriptor that leads to the host: what comes after it looks up what the container chose.
 //! The filter is loaded by the last step, so that nothing of ours must pass it.
 
+use crate::attach::Attach;
 use crate::build::Build;
 use crate::error::Error;
 use crate::host::{Host, Version};
@@ -213,9 +214,10 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
 
     /// The parent's turn: hooks on the host's side, the network.
     fn attached_by_parent(&self, b: &mut Build) {
-        let hooks = &self.spec.hooks;
-        if self.options.attach || !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        if self.attaches() == Attach::Mounted {
             b.step("hooks", Step::Reached { mark: mark::MOUNTED });
+        }
+        if self.attaches() != Attach::Nobody {
             let from = b.slot(SlotSource::Gate(Gate::Attached));
             b.step("hooks", Step::Wait { from });
         }
@@ -319,6 +321,7 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
             program: process.and_then(|p| p.args.first()).map(|a| a.as_str()),
             no_process: process.is_none(),
             root: self.path.clone(),
+            attached_at: self.attaches().mark(),
         }
     }
 
@@ -330,6 +333,13 @@ impl<'l, 'a: 'l> Launch<'l, 'a> {
         // the join, since the group's cpuset cuts the mask down.
         b.step("", Step::AllCpus {});
         self.namespaces.cgroup_namespace(b);
+        if self.attaches() == Attach::Beside {
+            b.step("", Step::Reached { mark: mark::JOINED });
+        }
+    }
+
+    fn attaches(&self) -> Attach {
+        Attach::of(self.spec, self.options, self.users)
     }
 }
 

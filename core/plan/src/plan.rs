@@ -51,6 +51,8 @@ pub struct Parent<'a> {
     pub no_process: bool,
     /// The root, as a path of the host.
     pub root: String,
+    /// The mark at which it is the parent's turn (`Gate::Attached`).
+    pub attached_at: u32,
 }
 
 /// Whose ids a container has.

@@ -119,6 +119,7 @@ impl Reader<'_> {
             Step::Signals {} => "reset signals".to_owned(),
             Step::Wait { from } => format!("wait for {}", self.slot(from)),
             Step::Reached { mark: mark::MOUNTED } => "report: mounted".to_owned(),
+            Step::Reached { mark: mark::JOINED } => "report: in its namespaces and groups".to_owned(),
             Step::Reached { mark: mark::READY } => "report: created".to_owned(),
             Step::Reached { mark } => format!("report: mark {mark}"),
             Step::Setns { ns, kinds: k } => format!("join {} namespace {}", kinds(k), self.slot(ns)),

@@ -533,3 +533,35 @@ fn the_documents_show_the_plan_of_examples_hello_as_it_is() {
         }
     }
 }
+
+#[test]
+fn attach_runs_beside_the_mounts_unless_somebody_is_to_see_them() {
+    let words = |change: &[(&str, Value)]| {
+        let mut config = config();
+        change.iter().for_each(|(pointer, value)| set(&mut config, pointer, value.clone()));
+        let text = config.to_string();
+        let spec = Spec::parse(&text).unwrap();
+        let options = Options { attach: true, ..options() };
+        let shown = render::text(&Plan::compile(&spec, &Host::example(), &options).unwrap());
+        let at = |word: &str| shown.lines().position(|line| line.contains(word));
+        (
+            at("report: in its namespaces and groups"),
+            at("report: mounted"),
+            at("wait for hooks and network"),
+            at("pivot"),
+        )
+    };
+    let (joined, mounted, gate, pivot) = words(&[]);
+    assert!(joined.is_some() && joined < gate && gate < pivot && mounted.is_none());
+    let hook = json!([{ "path": "/bin/true" }]);
+    for change in [
+        ("/hooks", json!({ "createRuntime": hook })),
+        ("/hooks", json!({ "prestart": hook })),
+        // What an interface begins with that comes later.
+        ("/linux/sysctl", json!({ "net.ipv4.conf.default.rp_filter": "2" })),
+    ] {
+        let (joined, mounted, gate, pivot) = words(std::slice::from_ref(&change));
+        assert!(mounted.is_some() && mounted < gate && gate < pivot && joined.is_none(), "{change:?}");
+    }
+    assert!(words(&[("/linux/sysctl", json!({ "net.ipv4.ip_unprivileged_port_start": "0" }))]).0.is_some());
+}

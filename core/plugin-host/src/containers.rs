@@ -36,6 +36,14 @@ pub struct Container {
     pub memory: Memory,
     /// The plugins (by slot) that saw `create`, or were loaded while it lived.
     pub saw: Vec<usize>,
+    /// The plugins (by slot) that do without some events of this life, a bit each.
+    pub without: Vec<(usize, u64)>,
+}
+
+impl Container {
+    pub fn spares(&self, slot: usize, event: u16) -> bool {
+        self.without.iter().any(|(plugin, events)| *plugin == slot && events & (1 << event) != 0)
+    }
 }
 
 /// A descriptor that plugins may ask for.
@@ -95,8 +103,16 @@ impl Containers {
         {
             self.by_handle.remove(&old);
         }
-        let container =
-            Container { ctx: ctx.clone(), state, service, spec, fds: Vec::new(), memory, saw: Vec::new() };
+        let container = Container {
+            ctx: ctx.clone(),
+            state,
+            service,
+            spec,
+            fds: Vec::new(),
+            memory,
+            saw: Vec::new(),
+            without: Vec::new(),
+        };
         self.by_handle.insert(ctx.handle, container);
     }
 

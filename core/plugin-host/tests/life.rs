@@ -389,3 +389,48 @@ fn an_answer_that_was_refused_is_none_to_go_by() {
         assert_eq!(other.unwrap().1, spec(), "asked, and refused once more");
     });
 }
+
+#[test]
+fn what_a_plugin_does_without_it_is_not_called_for_but_a_final_detach_comes() {
+    let world = World::new();
+    const WITHOUT: &str = r#"
+        static int attached = 0, exited = 0, over = 0; char text[32];
+        if (r->event == SP_EV_CREATE) return reply(r, "{\"without\":[\"attach\",\"exit\",\"detach\"]}");
+        if (r->event == SP_EV_ATTACH) attached++;
+        if (r->event == SP_EV_EXIT) exited++;
+        if (r->event == SP_EV_DETACH) over++;
+        if (r->event == SP_EV_CONTROL) { snprintf(text, sizeof text, "%d", 100 * attached + 10 * exited + over); return reply(r, text); }
+        return SP_OK;"#;
+    let plugin = config("quiet", &C::new("quiet", WITHOUT).build(&world.dir));
+    run(async {
+        let plugins = world.with(&[plugin]).await;
+        let begin = async || {
+            let web = ctx("web");
+            plugins.create(&web, &json!({}), &[], &mut spec()).await.unwrap();
+            web
+        };
+        let web = begin().await;
+        plugins.attach(&web, &[]).await.unwrap();
+        plugins.notify_exit(&web, &ExitFacts::default());
+        plugins.detach(&web, false).await;
+        assert_eq!(seen(&plugins, "quiet").await, 0);
+        // A later worker's replay is of a life that it has not heard of.
+        plugins.replay(&begin().await, &[]).await.unwrap();
+        assert_eq!(seen(&plugins, "quiet").await, 100);
+        plugins.detach(&begin().await, true).await;
+        assert_eq!(seen(&plugins, "quiet").await, 101);
+    });
+}
+
+#[test]
+fn no_plugin_does_without_what_is_no_event_of_a_life() {
+    let world = World::new();
+    let plugin = setter(&world, "quiet", r#"{"without":["removed"]}"#, &[]);
+    run(async {
+        let failure = create(&world.with(&[plugin]).await, "web").await.unwrap_err();
+        assert!(
+            failure.to_string().contains("\"removed\" is no event of a container's life after create"),
+            "{failure}"
+        );
+    });
+}

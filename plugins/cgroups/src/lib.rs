@@ -113,7 +113,9 @@ impl Plugin for Cgroups {
     }
 
     async fn create(&self, cx: &Cx, event: Create) -> Result<Adjust> {
-        Ok(policy::adjust(&self.config, &self.machine, cx.service(), &event.service).stable())
+        let adjust = policy::adjust(&self.config, &self.machine, cx.service(), &event.service).stable();
+        // The last figures are for metrics alone.
+        Ok(if self.config.metrics_every_s == 0 { adjust.without(&["exit"]) } else { adjust })
     }
 
     async fn attach(&self, cx: &Cx, _: Attach) -> Result<()> {
@@ -127,10 +129,6 @@ impl Plugin for Cgroups {
     }
 
     async fn exit(&self, cx: &Cx, _: Exit) -> Result<()> {
-        // A restart waits for this, so nothing is read for figures that nobody asked for.
-        if self.config.metrics_every_s == 0 {
-            return Ok(());
-        }
         // The last figures: the group is still there.
         let last = self.running().get(&cx.container()).map(|s| s.groups.clone());
         if let Some(groups) = last {

@@ -124,7 +124,9 @@ impl Plugin for Network {
         }
         // Neither leases nor the host's files are in it.
         let is_stable = service.is_ok_and(|service| service.network_mode == "none");
-        Ok(if is_stable { adjust.stable() } else { adjust })
+        let adjust = if is_stable { adjust.stable() } else { adjust };
+        // Bridge, address, ports and files stay for the next start; none and host have nothing of ours.
+        Ok(adjust.without(if held { &["detach"] } else { &["attach", "detach"] }))
     }
 
     async fn attach(&self, cx: &Cx, ev: Attach) -> Result<()> {

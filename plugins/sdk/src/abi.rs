@@ -168,6 +168,21 @@ pub fn event_name(event: u16) -> &'static str {
     EVENT_NAMES.get(usize::from(event)).copied().filter(|name| !name.is_empty()).unwrap_or("unknown event")
 }
 
+/// What follows `create` in a container's life, but for `removed`, which comes after it.
+pub const OF_A_LIFE: [u16; 11] = [
+    EV_ATTACH,
+    EV_START,
+    EV_STARTED,
+    EV_READY,
+    EV_HEALTH,
+    EV_OOM,
+    EV_EXIT,
+    EV_UPDATED,
+    EV_STOP,
+    EV_STOPPING,
+    EV_DETACH,
+];
+
 pub const F_GATE: u16 = 1;
 pub const F_REPLAY: u16 = 2;
 pub const F_OOM: u16 = 4;

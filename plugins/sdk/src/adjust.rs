@@ -16,6 +16,8 @@ pub struct Adjust {
     pub message: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stable: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
 }
 
 impl Adjust {
@@ -128,9 +130,16 @@ impl Adjust {
 
     /// As long as the service's table is the same, the answer is: it holds for the next lives, and they are not asked about. Not for
     /// an answer that depends on anything else, nor where `create` does something for each life. `attach`, `detach` and all other
-    /// events come as ever.
+    /// events come as ever ([`Adjust::without`] says otherwise).
     pub fn stable(mut self) -> Adjust {
         self.stable = true;
+        self
+    }
+
+    /// Events of this container's life that would find nothing to do, by their names: the plugin is not called for them. `detach`
+    /// comes all the same where it is final, and whatever a later worker replays.
+    pub fn without(mut self, events: &[&str]) -> Adjust {
+        self.without.extend(events.iter().map(|event| (*event).to_owned()));
         self
     }
 

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::process::{Signal, pidfd_send_signal};
 use sampan_cgroups::{Cgroup, CgroupsPath, Hierarchies, Limits};
@@ -200,8 +201,13 @@ impl Launch<'_, '_> {
         self.groups(gate)?;
         let mut netns = None;
         if self.request.plan.slots.contains(&SlotSource::Gate(Gate::Attached)) {
-            self.expect(&report, mark::MOUNTED, child, &mut slots.inside)?;
-            netns = self.attach(child)?;
+            self.expect(&report, self.request.plan.parent.attached_at, child, &mut slots.inside)?;
+            let attached = self.attach(child);
+            // The child may have failed beside it, and says why.
+            if attached.is_err() && has_told(&report) {
+                self.expect(&report, mark::READY, child, &mut slots.inside)?;
+            }
+            netns = attached?;
             open_gate(gate)?;
         }
         let console = match &slots.console {
@@ -357,6 +363,12 @@ impl Launch<'_, '_> {
         })?;
         Ok(netns)
     }
+}
+
+/// Or has ended.
+fn has_told(report: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(report, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 fn open_netns(pid: i32) -> Result<OwnedFd> {

@@ -6,7 +6,7 @@
 //!   list, state, kill   no lock: a file is whole or not there
 //! ```
 //! The lock is the folder, so it needs no file and goes with it; whoever waited for one that is gone meanwhile learns so
-//! (no links left). A SIGKILLed verb loses its lock by dying.
+//! (its name leads nowhere, or elsewhere). A SIGKILLed verb loses its lock by dying.
 //!
 //! What is written here makes us kill processes and run hooks, so nothing is believed that somebody else can have put
 //! here (trust.rs). Deliberately absent: what is in the files (state.rs).
@@ -131,7 +131,7 @@ impl Root {
         self.open_in(&dir, id)
     }
 
-    fn open_in(&self, dir: &OwnedFd, id: &str) -> Result<Folder> {
+    pub(super) fn open_in(&self, dir: &OwnedFd, id: &str) -> Result<Folder> {
         let path = self.path.join(id);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(dir, id, flags, Mode::empty()) {
@@ -145,7 +145,7 @@ impl Root {
     }
 
     /// The root itself, if it is there.
-    fn open_dir(&self) -> Result<Option<Arc<OwnedFd>>> {
+    pub(super) fn open_dir(&self) -> Result<Option<Arc<OwnedFd>>> {
         // Removed meanwhile, it has no link left; another one may have its name.
         let held = self.held.as_ref().and_then(|held| held.get());
         if let Some(dir) = held.filter(|dir| fstat(dir).is_ok_and(|stat| stat.st_nlink > 0)) {
@@ -314,8 +314,14 @@ impl Folder {
     }
 
     fn is_removed(&self) -> Result<bool> {
-        let stat = fstat(&self.dir).map_err(|e| file_error(&self.id, "look at", &self.path, e.into()))?;
-        Ok(stat.st_nlink == 0)
+        let failed = |e: Errno| file_error(&self.id, "look at", &self.path, e.into());
+        let own = fstat(&self.dir).map_err(failed)?;
+        // Put aside (aside.rs), it is no container's any more, and another one may have its name.
+        match statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => Ok((own.st_dev, own.st_ino) != (named.st_dev, named.st_ino)),
+            Err(Errno::NOENT) => Ok(true),
+            Err(e) => Err(failed(e)),
+        }
     }
 
     /// The file's bytes; `None` if it is not there.
@@ -468,6 +474,6 @@ fn keep_in_xdg(path: &Path) {
     }
 }
 
-fn file_error(id: &str, doing: &'static str, path: &Path, source: io::Error) -> Error {
+pub(super) fn file_error(id: &str, doing: &'static str, path: &Path, source: io::Error) -> Error {
     Error::io(format!("cannot {doing} {}", path.display()), &source).of(id)
 }

@@ -9,6 +9,7 @@
 //!   what the bundle says                  read by the launching process, unless it has compiled just that: the same text
 //!   the host as a plan sees it            looked at for each launch (`compiled`): the same facts
 //! ```
+//! Where no plugin is asked, the launch and the look are one order, and it is launched if the look finds the same.
 //! All have to hold. Nothing is kept but digests and answers, and nothing over a life that failed to begin, or over a worker.
 use super::launcher::Launcher;
 use super::relayed::Relayed;
@@ -34,13 +35,17 @@ pub struct Basis {
     /// Of `linux.resources`.
     pub resources: Option<Digest>,
     pub has_hooks: bool,
+    /// It has a namespace of processes of its own.
+    pub own_pids: bool,
     pub relayed: Relayed,
+    /// It is as the life before if a look finds the same: the launching process has yet to take it.
+    pub assumed: Option<(bundle::Look, Digest)>,
     key: Key,
     table: Document,
 }
 
 /// What it was made from, to see whether that is still the same.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Key {
     config: Weak<Service>,
     all: rc::Weak<Config>,
@@ -58,6 +63,7 @@ pub struct Earlier {
     image: Option<(Used, Arc<Service>)>,
     resources: Option<Digest>,
     pub has_hooks: bool,
+    pub own_pids: bool,
     pub relayed: Relayed,
 }
 
@@ -91,8 +97,8 @@ struct Prepared {
 impl Basis {
     /// For the next life.
     pub fn kept(self, bundled: Digest) -> Earlier {
-        let Basis { created, image, resources, has_hooks, relayed, key, table, .. } = self;
-        Earlier { key, bundled, created, table, image, resources, has_hooks, relayed }
+        let Basis { created, image, resources, has_hooks, own_pids, relayed, key, table, .. } = self;
+        Earlier { key, bundled, created, table, image, resources, has_hooks, own_pids, relayed }
     }
 }
 
@@ -104,14 +110,45 @@ impl Maker<'_> {
         // The namespaces of another service's process are in the spec by its number.
         let earlier =
             earlier.filter(|earlier| self.joined.is_empty() && earlier.key.is_of(config, all, host));
+        let key = |facts| Key { config: Arc::downgrade(config), all: Rc::downgrade(all), host, facts };
+        let earlier = match earlier {
+            // Nobody is asked, so nobody's `detach` need be over.
+            Some(earlier) if self.asks_nobody(&earlier) => {
+                return self.assumed(key(earlier.key.facts), earlier).await;
+            }
+            earlier => earlier,
+        };
         let (facts, found) = self.look(earlier.as_ref().map(|earlier| earlier.key.facts)).await?;
         kept.detached().await;
-        let key = Key { config: Arc::downgrade(config), all: Rc::downgrade(all), host, facts };
+        let key = key(facts);
         match (found, earlier) {
             (None, Some(earlier)) => self.again(key, earlier).await,
             (None, None) => Err(Problem::Io("nothing was found where something was looked for".into())),
             (Some(found), _) => self.anew(key, &found).await,
         }
+    }
+
+    /// What was assumed is not so: this is found.
+    pub async fn basis_of(
+        &self,
+        assumed: &Basis,
+        facts: Digest,
+        found: &str,
+        kept: &mut Kept,
+    ) -> Result<Basis, Problem> {
+        kept.detached().await;
+        self.anew(Key { facts, ..assumed.key.clone() }, found).await
+    }
+
+    fn asks_nobody(&self, earlier: &Earlier) -> bool {
+        let (service, needs) = (&self.wanted.config.name, needs(&self.wanted.config));
+        self.context.plugins.asks_nobody(service, needs, &earlier.created)
+    }
+
+    async fn assumed(&self, key: Key, earlier: Earlier) -> Result<Basis, Problem> {
+        let (look, facts) = (self.what_to_look_at(), key.facts);
+        let basis = self.again(key, earlier).await?;
+        Ok(Basis { assumed: Some((look, facts)), ..basis })
     }
 
     /// The spec once more that plugins' answers have made, for a bundle that does not say it any more.
@@ -135,13 +172,16 @@ impl Maker<'_> {
 
     async fn again(&self, key: Key, earlier: Earlier) -> Result<Basis, Problem> {
         let (context, ctx) = (self.context, &self.wanted.ctx);
-        let Earlier { created, table, image, resources, has_hooks, relayed, .. } = earlier;
+        let Earlier { created, table, image, resources, has_hooks, own_pids, relayed, .. } = earlier;
         self.wanted.under_way.now("the plugins' create");
         let build = async || self.prepared_anew().await.map(|prepared| prepared.spec).map_err(Unmade);
         let needs = needs(&self.wanted.config);
         let other = context.plugins.create_again(ctx, &table, needs, &created, build).await;
         Ok(match other.map_err(|Unmade(problem)| problem)? {
-            None => Basis { created, spec: None, image, resources, has_hooks, relayed, key, table },
+            None => {
+                let (spec, assumed) = (None, None);
+                Basis { created, spec, image, resources, has_hooks, own_pids, relayed, assumed, key, table }
+            }
             Some((created, spec)) => {
                 let relayed = Relayed::of(&spec, self.wanted.config.stdin_open);
                 Basis::of(key, table, image, created, spec, relayed)
@@ -156,8 +196,7 @@ impl Maker<'_> {
 
     /// What is found on a look at all that the service names on disk; None where that is the same as before.
     async fn look(&self, before: Option<Digest>) -> Result<(Digest, Option<String>), Problem> {
-        let (context, under_way) = (self.context, &self.wanted.under_way);
-        let look = bundle::Look::of(&self.wanted.config, &context.dirs.run, &context.dirs.state);
+        let (under_way, look) = (&self.wanted.under_way, self.what_to_look_at());
         under_way.now(format!("a look at {}", look.at().display()));
         self.launcher.send(&Order::Look(look.into(), before), "")?;
         match self.launcher.next(under_way).await? {
@@ -165,6 +204,10 @@ impl Maker<'_> {
             (Said::Looked(Err(text)), ..) => Err(Problem::Config(text)),
             (said, ..) => Err(confused(&said)),
         }
+    }
+
+    fn what_to_look_at(&self) -> bundle::Look {
+        bundle::Look::of(&self.wanted.config, &self.context.dirs.run, &self.context.dirs.state)
     }
 
     fn prepared(&self, found: &str) -> Result<Prepared, Problem> {
@@ -204,7 +247,9 @@ impl Basis {
         Basis {
             resources: spec.pointer("/linux/resources").map(|resources| digest(&resources.to_string())),
             has_hooks: spec.get("hooks").is_some(),
+            own_pids: has_own_pids(&spec),
             relayed,
+            assumed: None,
             created: Rc::new(created),
             spec: Some(spec),
             image,
@@ -219,6 +264,12 @@ impl Key {
         let is_same_config = std::ptr::eq(self.config.as_ptr(), Arc::as_ptr(config));
         is_same_config && std::ptr::eq(self.all.as_ptr(), Rc::as_ptr(all)) && self.host == host
     }
+}
+
+fn has_own_pids(spec: &Value) -> bool {
+    let namespaces = spec.pointer("/linux/namespaces").and_then(Value::as_array);
+    let is_own = |one: &Value| one["type"] == "pid" && one.get("path").is_none();
+    namespaces.into_iter().flatten().any(is_own)
 }
 
 /// What plugins see of a service: its table of config.toml, resolved, the networks it may name, and the files of its root that a plugin

@@ -46,6 +46,8 @@ pub async fn cleanup(context: &Rc<Context>, order: Cleanup) -> Result<(), Proble
     let is_plain = |earlier: &Earlier| !earlier.has_hooks && earlier.relayed == Relayed::Nothing;
     let is_beside =
         keep && kept.earlier.as_ref().is_some_and(is_plain) && config.lifecycle.post_stop.is_empty();
+    // Its groups are empty, and with its init its namespace of processes has ended: no more is left than its folder.
+    let is_bare = is_beside && kept.earlier.as_ref().is_some_and(|earlier| earlier.own_pids);
     let (end, ended) = oneshot::channel();
     if is_beside {
         kept.detach = Some(tokio::task::spawn_local(detach_beside(context.clone(), ctx.clone(), ended)));
@@ -56,6 +58,11 @@ pub async fn cleanup(context: &Rc<Context>, order: Cleanup) -> Result<(), Proble
     }
     if !keep {
         *kept = Kept::default();
+    }
+    if is_bare && context.containers.put_aside(&config.name).map_err(of_io)? {
+        kept.is_aside = true;
+        let _ = end.send(());
+        return Ok(());
     }
     let scene = Scene::of(context, &config.name, generation, context.hook_log(&config));
     on_pool(move || {
@@ -148,9 +155,10 @@ impl Scene {
         }
     }
 
-    /// The container's processes, hooks and state. Its groups are empty after this.
+    /// The container's processes, hooks and state, and what is aside of the one before. Its groups are empty after this.
     fn end_container(&self) -> Result<(), Problem> {
         let name = self.name.as_str();
+        self.containers.remove_aside(name).map_err(of_io)?;
         match self.containers.open(name) {
             Ok(folder) => {
                 folder.lock(Lock::Exclusive, Some(KILL_MAX)).map_err(of_io)?;
@@ -192,6 +200,7 @@ impl Scene {
 
     /// What is kept between two lives.
     fn remove(&self) -> Result<(), Problem> {
+        self.containers.remove_aside(&self.name).map_err(of_io)?;
         if let Ok(group) = group(self.hierarchies, &self.cgroup) {
             group.remove().map_err(of_io)?;
         }

@@ -169,16 +169,25 @@ impl Worker {
         paths.iter().map(one).collect()
     }
 
-    /// What is found is said only where it is not the same as before.
     fn look(&self, look: &bundle::Look, before: Option<Digest>) -> std::io::Result<()> {
+        self.say_found(self.looked(look), before)
+    }
+
+    fn looked(&self, look: &bundle::Look) -> Result<(Digest, String), String> {
         let tell = |doing| drop(self.say(&Said::Doing(doing), &[]));
-        let found = bundle::look(look, &tell).map_err(|error| error.to_string());
-        let found = found.and_then(|facts| serde_json::to_string(&facts).map_err(|error| error.to_string()));
+        let facts = bundle::look(look, &tell).map_err(|error| error.to_string())?;
+        let facts = serde_json::to_string(&facts).map_err(|error| error.to_string())?;
+        Ok((digest(&facts), facts))
+    }
+
+    /// What is found is said only where it is not the same as before.
+    fn say_found(
+        &self,
+        found: Result<(Digest, String), String>,
+        before: Option<Digest>,
+    ) -> std::io::Result<()> {
         let (said, text) = match found {
-            Ok(facts) => {
-                let now = digest(&facts);
-                (Ok(now), if before == Some(now) { String::new() } else { facts })
-            }
+            Ok((now, facts)) => (Ok(now), if before == Some(now) { String::new() } else { facts }),
             Err(why) => (Err(why), String::new()),
         };
         talk::send(self.socket.as_fd(), &Said::Looked(said), &text, &[], SendFlags::empty())
@@ -202,6 +211,12 @@ struct Job<'j> {
 impl Job<'_> {
     /// To its start or its failure, or until there is nobody to launch for.
     fn run(self, compiled: &mut Compiled<'_, '_>, text: String) -> std::io::Result<()> {
+        if let Some((look, before)) = &self.order.look {
+            let found = self.us.worker.looked(look);
+            if !found.as_ref().is_ok_and(|(now, _)| now == before) {
+                return self.us.worker.say_found(found, Some(*before));
+            }
+        }
         let launched = match self.compiled(compiled, text) {
             Ok(Some((what, bundled))) => self.launch(what, bundled),
             Ok(None) => return self.us.worker.say(&Said::Unbundled, &[]),
@@ -279,6 +294,11 @@ impl Job<'_> {
             let started = launch::start(&mut created, plan, &folder, &mut runner);
             let started = started.map_err(|error| of_launch(error).to_string());
             self.us.worker.say(&Said::Started(started), &[]).map_err(of_io)?;
+            if self.order.is_aside {
+                // Where it stays, the next life is not put aside, but removed with it.
+                let root = self.us.standing.root(&self.order.containers);
+                let _ = root.and_then(|root| root.remove_aside(&self.order.service));
+            }
         }
         Ok(())
     }

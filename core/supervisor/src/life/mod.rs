@@ -139,6 +139,8 @@ pub struct Kept {
     groups: Option<Digest>,
     /// What the life before was made from.
     earlier: Option<Earlier>,
+    /// The folder of the life before is put aside.
+    is_aside: bool,
     /// Plugins' `detach` of the life before goes on: they do not see the next one before it is over.
     detach: Option<tokio::task::JoinHandle<()>>,
 }
@@ -190,18 +192,16 @@ async fn create_with(
     let maker = Maker { context, wanted: &wanted, joined: &joined, stdio, launcher: &launcher };
     // Taken: after a life that does not begin all is made anew.
     let (groups, earlier) = (kept.groups.take(), kept.earlier.take());
-    let bundled = earlier.as_ref().map(|earlier| earlier.bundled);
-    let basis = maker.basis(earlier, kept).await?;
+    let before = Before {
+        bundled: earlier.as_ref().map(|earlier| earlier.bundled),
+        groups: groups.filter(|_| !context.was_killed_in(&config.name)),
+    };
+    let mut basis = maker.basis(earlier, kept).await?;
     for (plugin, message) in &basis.created.messages {
         context.warn(&config.name, &format!("plugin {plugin}: {message}"));
     }
-    let killed = context.was_killed_in(&config.name);
-    let groups_are_ready = groups.is_some_and(|left| !killed && Some(left) == basis.resources);
-    let given = maker.stdio.as_ref().map(|client| client.streams.clone());
-    let order = Launch { bundled, groups_are_ready, given, ..order(context, &wanted, &basis) };
-    under_way.now("the making of its container: its root, its volumes, its mounts");
     let mut attached = None;
-    let launched = launched(&maker, order, &basis, &mut attached).await;
+    let launched = launched(&maker, &before, &mut basis, &mut attached, kept).await;
     if let Some(claimant) = basis
         .created
         .claims
@@ -226,8 +226,16 @@ async fn create_with(
     }
     warnings.iter().for_each(|warning| context.warn(&config.name, warning));
     let (owners, image) = (basis.created.owners.clone(), basis.image.clone());
-    *kept = Kept { groups: basis.resources, earlier: Some(basis.kept(bundled)), detach: None };
+    *kept = Kept { groups: basis.resources, earlier: Some(basis.kept(bundled)), ..Kept::default() };
     Ok(Box::new(Created { process, netns, owners, image, gate: StartGate(launcher) }))
+}
+
+/// What is there of the life before.
+struct Before {
+    /// What its bundle says.
+    bundled: Option<Digest>,
+    /// Limits of its groups; none: others are made.
+    groups: Option<Digest>,
 }
 
 /// With nothing kept of the life before.
@@ -242,6 +250,8 @@ fn order(context: &Context, wanted: &Wanted, basis: &Basis) -> Launch {
         io: context.dirs.io(&config.name),
         logs: context.dirs.logs(&config.name),
         sockets: config.sockets.iter().map(|socket| socket.listen.clone()).collect(),
+        look: basis.assumed.clone().map(|(look, facts)| (Box::new(look), facts)),
+        is_aside: false,
         bundled: None,
         stdio,
         relayed: basis.relayed,
@@ -282,6 +292,9 @@ fn hook_log(context: &Context, config: &schema::Service, stdio: Output, has_hook
     }
 }
 
+/// What a launching process does that was asked for a container.
+const MAKING: &str = "the making of its container: its root, its volumes, its mounts";
+
 /// What comes of a launch.
 struct Launched {
     process: Process,
@@ -303,22 +316,28 @@ impl From<Problem> for Failed {
 
 async fn launched(
     maker: &Maker<'_>,
-    order: Launch,
-    basis: &Basis,
+    before: &Before,
+    basis: &mut Basis,
     attached: &mut Option<Vec<Lent>>,
+    kept: &mut Kept,
 ) -> Result<Launched, Failed> {
     let Maker { context, wanted, launcher, .. } = maker;
     let under_way = &wanted.under_way;
-    let anew = Launch { bundled: None, ..order.clone() };
-    maker.send(order, basis.spec.as_ref())?;
+    maker.order(before, basis, kept)?;
     loop {
         match launcher.next(under_way).await? {
+            (Said::Looked(looked), found, _) if basis.assumed.is_some() => {
+                let facts = looked.map_err(Problem::Config)?;
+                *basis = maker.basis_of(basis, facts, &found, kept).await?;
+                maker.order(before, basis, kept)?;
+            }
             (Said::Unbundled, ..) if basis.spec.is_none() => {
-                let spec = maker.spec_again(basis).await?;
-                maker.send(anew.clone(), Some(&spec))?;
+                basis.spec = Some(maker.spec_again(basis).await?);
+                maker.order(&Before { bundled: None, ..*before }, basis, kept)?;
             }
             (Said::Attach { pid, roles }, _, fds) => {
                 let lent = attached.insert(lend(&wanted.ctx.service, &roles, fds));
+                kept.detached().await;
                 under_way.now("the plugins' attach");
                 let ctx = Ctx { pid, ..wanted.ctx.clone() };
                 let answer = context.plugins.attach(&ctx, lent).await.map_err(|failure| failure.to_string());
@@ -344,6 +363,18 @@ async fn launched(
 }
 
 impl Maker<'_> {
+    fn order(&self, before: &Before, basis: &Basis, kept: &Kept) -> Result<(), Problem> {
+        let groups_are_ready = before.groups.is_some() && before.groups == basis.resources;
+        let given = self.stdio.as_ref().map(|client| client.streams.clone());
+        let (bundled, is_aside) = (before.bundled, kept.is_aside);
+        let made = order(self.context, self.wanted, basis);
+        self.wanted.under_way.now(match &basis.assumed {
+            Some((look, _)) => format!("a look at {}, then {MAKING}", look.at().display()),
+            None => MAKING.to_owned(),
+        });
+        self.send(Launch { bundled, groups_are_ready, given, is_aside, ..made }, basis.spec.as_ref())
+    }
+
     /// Without a spec it is the bundle's.
     fn send(&self, order: Launch, spec: Option<&serde_json::Value>) -> Result<(), Problem> {
         let others = self.joined.iter().map(|joined| joined.pidfd.as_fd());

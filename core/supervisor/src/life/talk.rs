@@ -4,7 +4,7 @@
 //! ```text
 //!   worker:   Read ─► ◄─ Read      RunDir ─► ◄─ RunDir      Real ─► ◄─ Real
 //!             Look ─► ◄─ Looked    Launch ─► ◄─ Attach   Attached ─► ◄─ Created    Start ─► ◄─ Started
-//!                                        or Failed, Unbundled                   at the end of the socket the process ends
+//!                                or Looked, Failed, Unbundled                   at the end of the socket the process ends
 //! ```
 //! A record is the length of its head, its head as JSON, and a text that needs no escaping (the spec). One that is too long for
 //! a record of the socket travels in a memfd, as its last descriptor.
@@ -64,6 +64,10 @@ pub struct Launch {
     pub io: PathBuf,
     pub logs: PathBuf,
     pub sockets: Vec<Listen>,
+    /// Another life is to be launched only if this look finds what it found for that one: else the answer is `Looked`.
+    pub look: Option<(Box<bundle::Look>, Digest)>,
+    /// The folder of the life before is aside: it is removed once this one runs.
+    pub is_aside: bool,
     /// Of what the bundle says, if that is known.
     pub bundled: Option<Digest>,
     pub stdio: Output,

@@ -40,6 +40,9 @@ impl Worker {
 }
 
 fn adopt(worker: &mut Worker, replay: &Replay) {
+    if let Err(error) = worker.context.containers.remove_all_aside() {
+        tracing::warn!("what is left of lives that are over: {error}");
+    }
     let config = worker.config.clone();
     let Children { mut main, mut hooks } = children(worker);
     let entries = config.services.values().map(|service| {

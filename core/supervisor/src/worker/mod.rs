@@ -388,7 +388,7 @@ impl Worker {
         }
         self.apply(name, &Event::life(generation, Life::Exited { exit, empty }));
         if let Some(handle) = handle
-            && let Err(error) = self.context.loop_keel.let_go(&handle)
+            && let Err(error) = self.context.loop_keel.let_go_unheard(&handle)
         {
             tracing::warn!(service = name, pid, "cannot reap: {error}");
         }

@@ -8,6 +8,7 @@ mod leaves;
 mod tests;
 mod write;
 
+use crate::abi;
 use crate::adjust::Adjust;
 use leaves::{Leaf, leaves};
 use serde_json::{Map, Value};
@@ -88,6 +89,15 @@ pub struct Taken {
     pub changed: bool,
     /// The plugin answers the same as long as the service's table is the same.
     pub is_stable: bool,
+    /// Events of this life (a bit each) that the plugin does without.
+    pub without: u64,
+}
+
+/// The bit of an event that a plugin may do without.
+fn spared(name: &str) -> Result<u64, Refusal> {
+    let event = abi::OF_A_LIFE.into_iter().find(|event| abi::event_name(*event) == name);
+    let why = || format!("{name:?} is no event of a container's life after create");
+    event.map(|event| 1 << event).ok_or_else(|| Refusal::Invalid { leaf: "without".into(), why: why() })
 }
 
 /// The answers that were taken for one container.
@@ -116,11 +126,12 @@ impl Merge {
         for claim in &answer.claims {
             self.may_claim(claim, author)?;
         }
+        let without = answer.without.iter().try_fold(0, |all, name| Ok(all | spared(name)?))?;
         self.owners.apply(spec, author.name, author.grants, &answer.adjust)?;
         let claims = answer.claims.into_iter().map(|claim| (claim, author.name.to_owned()));
         self.claims.extend(claims);
         let changed = !answer.adjust.is_empty();
-        Ok(Taken { message: answer.message, changed, is_stable: answer.stable })
+        Ok(Taken { message: answer.message, changed, is_stable: answer.stable, without })
     }
 
     fn may_claim(&self, claim: &str, author: Author<'_>) -> Result<(), Refusal> {

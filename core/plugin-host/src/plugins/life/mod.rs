@@ -207,7 +207,12 @@ impl Plugins {
     /// the same container does nothing.
     pub async fn detach(&self, ctx: &Ctx, is_final: bool) -> Vec<Failure> {
         let saw = match self.world.containers().get_mut(ctx.handle) {
-            Some(container) => std::mem::take(&mut container.saw),
+            Some(container) => {
+                let mut saw = std::mem::take(&mut container.saw);
+                saw.retain(|slot| is_final || !container.spares(*slot, abi::EV_DETACH));
+                container.without.clear();
+                saw
+            }
             None => return Vec::new(),
         };
         let message = Message::of(abi::EV_DETACH, &Arc::new(ctx.clone())).body(&json!({ "final": is_final }));
@@ -269,7 +274,7 @@ impl Plugins {
 
     async fn holds(&self, plugins: impl Iterator<Item = &'static Plugin>, message: &Message) -> Vec<Failure> {
         let mut failures = Vec::new();
-        for plugin in plugins.filter(|plugin| plugin.wants(message.event)) {
+        for plugin in plugins.filter(|plugin| self.wants(plugin, message)) {
             if plugin.is_stuck() {
                 failures.push(self.failure(
                     plugin,

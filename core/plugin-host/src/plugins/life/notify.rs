@@ -53,7 +53,7 @@ impl Plugins {
 
     fn notify(&self, ctx: &Ctx, message: Message) {
         let plugins = self.up(&ctx.service);
-        for plugin in plugins.into_iter().rev().filter(|plugin| plugin.wants(message.event)) {
+        for plugin in plugins.into_iter().rev().filter(|plugin| self.wants(plugin, &message)) {
             plugin.tell(message.clone());
         }
     }

@@ -1,6 +1,7 @@
 //! Whom a step asks, and what an answer that is none means for it.
 use super::{Reply, Step};
 use crate::call::{self, Message, Outcome, Plugin};
+use crate::containers::Container;
 use crate::{Ctx, Failure, FailureKind, OnError, Plugins};
 use sampan_plugin::abi;
 use std::sync::PoisonError;
@@ -15,6 +16,14 @@ impl Plugins {
     pub(super) fn up(&self, service: &str) -> Vec<&'static Plugin> {
         let open = self.open.iter().copied();
         open.filter(|plugin| plugin.policy.covers(service) && plugin.disabled().is_none()).collect()
+    }
+
+    /// It has subscribed to the event, and does not do without it for this container.
+    pub(super) fn wants(&self, plugin: &Plugin, message: &Message) -> bool {
+        let handle = message.who.as_ref().map_or(0, |ctx| ctx.handle);
+        let is_replayed = message.flags & abi::F_REPLAY != 0;
+        let spares = |container: &Container| !is_replayed && container.spares(plugin.slot, message.event);
+        plugin.wants(message.event) && !self.world.containers().get(handle).is_some_and(spares)
     }
 
     pub(super) fn update(&self, ctx: &Ctx, state: &'static str) {
@@ -40,7 +49,7 @@ impl Plugins {
         needed: bool,
     ) -> Result<Option<Reply>, Failure> {
         let step = Step { plugin, event: message.event, needed };
-        if !plugin.wants(step.event) || plugin.disabled().is_some() {
+        if !self.wants(plugin, &message) || plugin.disabled().is_some() {
             return Ok(None);
         }
         self.judge(step, plugin.ask(message).await)
