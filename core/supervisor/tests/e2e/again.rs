@@ -54,6 +54,23 @@ fn what_has_not_changed_is_not_written_again() {
 }
 
 #[test]
+fn the_folder_of_a_life_that_is_over_does_not_stay() {
+    let mut world = world!("[services.a]\n{LIVE}{QUICK}");
+    let containers = world.dir().join("run/containers");
+    let names = || {
+        let entries = fs::read_dir(&containers).unwrap().map(|entry| entry.unwrap().file_name());
+        entries.collect::<Vec<_>>()
+    };
+    let world = world.some_lives();
+    world.until("the last one's is gone", |_| names() == ["a"]);
+    // One that a process has left which was killed: the next life is not held up, and what is left goes with it.
+    write(&containers.join(".a/state.json"), "{}");
+    world.next_life("a");
+    world.next_life("a");
+    world.until("both are gone", |_| names() == ["a"]);
+}
+
+#[test]
 fn another_config_holds_for_the_next_life() {
     let mut world = world!("[services.a]\n{LIVE}{QUICK}environment.V = \"1\"\n");
     let world = world.some_lives();
