@@ -144,6 +144,7 @@ fn sleep(keel: Pid, record: BorrowedFd<'_>, place: i32, number: i32, table: i32)
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let entry = Entry { number, holder: identity(own), keel: identity(keel.as_raw_nonzero().get()), table };
     let _ = entry.write(record, place);
+    sys::trim_program();
     loop {
         let _ = rustix::event::poll(&mut [], None);
     }

@@ -47,6 +47,7 @@ pub use client::{Child, Error, Exit, Fate, Handle, Keel, Kept, LoopKeel, sealed_
 pub use executed::Executed;
 pub use launcher::{HookTag, Launcher};
 pub use orders::{Ending, Order};
+pub use sys::trim_program;
 pub use watchdog::{Turn, Watchdog};
 pub use wire::{NAME_MAX, SLOTS_MAX, TAG_MAX};
 

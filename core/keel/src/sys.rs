@@ -1,5 +1,5 @@
 //! The keel's raw calls, behind typed faces: the clones of the worker and of the holder, the memory that outlives the
-//! keel, a signal's default, the ownership of what they return. This is the only file of the keel that may hold `unsafe`.
+//! keel, the pages of our program, a signal's default, the ownership of what they return. This is the only file of the keel that may hold `unsafe`.
 //! Deliberately absent: how anything else is started; that is `sampan_child::spawn`.
 #![allow(unsafe_code)]
 
@@ -159,6 +159,41 @@ impl Drop for Shared {
     }
 }
 
+/// Gives the kernel back the pages of our program's code and constants. Most of them were for the start alone, or for a burst that
+/// is over; which those are only the next use tells, so all go, and what is needed is mapped again from the page cache. Nothing
+/// is read from the disk again, unless memory is so short that the kernel has dropped them there too.
+pub fn trim_program() {
+    // SAFETY: it returns what the kernel has told this process at its start; 0: it did not.
+    let told = |kind| unsafe { libc::getauxval(kind) } as usize;
+    let (at, count, page) = (told(libc::AT_PHDR), told(libc::AT_PHNUM), told(libc::AT_PAGESZ));
+    if at == 0 || page == 0 {
+        return;
+    }
+    let table: *const libc::Elf64_Phdr = core::ptr::with_exposed_provenance(at);
+    // SAFETY: the kernel has found the program's headers there, that many. They are mapped as long as the process lives, and
+    // nobody writes to them.
+    let headers = unsafe { core::slice::from_raw_parts(table, count) };
+    let Some(own) = headers.iter().find(|header| header.p_type == libc::PT_PHDR) else { return };
+    let base = at.wrapping_sub(own.p_vaddr as usize);
+    // What can be written to holds what the linker has put there at the start, and that is in no file.
+    let constant =
+        |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
+    for header in headers.iter().filter(constant) {
+        let start = base.wrapping_add(header.p_vaddr as usize);
+        let end = start.wrapping_add(header.p_filesz as usize);
+        // A page that may be another segment's too stays.
+        let (start, end) = (start.next_multiple_of(page), end - end % page);
+        if start < end {
+            // SAFETY: these pages are mapped from the program's file and were never written to (no text relocations in Rust), so
+            // the kernel maps the same bytes again at the next access, also while other threads run in them.
+            let _ = unsafe {
+                let pages = core::ptr::with_exposed_provenance_mut(start);
+                rustix::mm::madvise(pages, end - start, rustix::mm::Advice::LinuxDontNeed)
+            };
+        }
+    }
+}
+
 /// In the new process. System calls alone: the environment that Rust's runtime expects is the keel's.
 fn become_worker(
     keel: Pid,
@@ -227,4 +262,37 @@ pub fn close_inherited() {
 
 fn errno() -> Errno {
     Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// KiB of this program's file that are mapped now, where nothing can be written to.
+    fn mapped() -> u64 {
+        let exe = std::fs::read_link("/proc/self/exe").unwrap();
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let (mut ours, mut kib) = (false, 0);
+        for line in smaps.lines() {
+            match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+                [_, mode, _, _, _, path] => ours = !mode.contains('w') && path == exe.to_str().unwrap(),
+                ["Rss:", size, "kB"] if ours => kib += size.parse::<u64>().unwrap(),
+                _ => {}
+            }
+        }
+        kib
+    }
+
+    #[test]
+    fn pages_of_the_program_go_and_come_back_and_what_the_linker_has_written_stays() {
+        // Pointers in it are the linker's.
+        static WORDS: [&(dyn std::fmt::Display + Sync); 2] = [&"one", &2];
+        let said = || std::hint::black_box(&WORDS).map(|word| word.to_string()).concat();
+        assert_eq!(said(), "one2");
+        let before = mapped();
+        trim_program();
+        let after = mapped();
+        assert!(after < before * 3 / 4, "{after} KiB of {before} are still mapped");
+        assert_eq!(said(), "one2");
+    }
 }

@@ -1,7 +1,8 @@
-//! Freed memory goes back to the kernel when a burst is over.
+//! Memory goes back to the kernel when a burst is over: what was freed, and the pages of our own program.
 //!
-//! A start of a hundred services, or reading the config, needs megabytes for a moment, and glibc keeps them. Once nothing was
-//! launched for [`QUIET`] they are let go, once: an idle sampand is not woken for it.
+//! A start of a hundred services, or reading the config, needs megabytes for a moment, and glibc keeps them; its code are
+//! megabytes too, which stay mapped. Once nothing was launched for [`QUIET`] they are let go, once: an idle sampand is not woken
+//! for it.
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ impl Tidy {
             }
             waits.armed.set(false);
             crate::fence::trim_heap();
+            sampan_keel::trim_program();
         });
     }
 }

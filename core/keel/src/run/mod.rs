@@ -28,6 +28,9 @@ use std::time::Duration;
 /// From SIGABRT (a core dump, a last word of the crash handler) to SIGKILL.
 const HUNG_GRACE: Duration = Duration::from_secs(1);
 
+/// Nothing came for so long: what was done before may not be done again soon.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// Becomes the keel.
 pub fn run(arguments: Vec<OsString>) -> ! {
     match Tender::new(arguments) {
@@ -50,6 +53,8 @@ struct Tender {
     holder: Option<Holder>,
     next_start: Duration,
     history: History,
+    /// When the program's pages are given back, if nothing comes before; none: they are, and nothing has come since.
+    trim_at: Option<Duration>,
 }
 
 struct Worker {
@@ -99,6 +104,7 @@ impl Tender {
             holder: None,
             next_start: Duration::ZERO,
             history: History::default(),
+            trim_at: None,
         })
     }
 
@@ -114,6 +120,7 @@ impl Tender {
                 self.hold.orders.give(Order::Holder);
             }
             let ready = self.wait(now);
+            self.trim_when_quiet(&ready);
             if ready.signals
                 && let Some(code) = self.pass_signals()
             {
@@ -151,11 +158,20 @@ impl Tender {
         code
     }
 
+    /// Of the pages of our program a sleeping keel needs few.
+    fn trim_when_quiet(&mut self, ready: &Ready) {
+        if ready.any() {
+            self.trim_at = Some(now() + QUIET);
+        } else if self.trim_at.take_if(|at| now() >= *at).is_some() {
+            sys::trim_program();
+        }
+    }
+
     fn wait(&self, now: Duration) -> Ready {
         let start = self.worker.is_none().then_some(self.next_start);
         let kill = self.worker.as_ref().and_then(|worker| worker.kill_at);
         let renew = self.holder.as_ref().and_then(Holder::due);
-        let soonest = [start, kill, renew].into_iter().flatten().min();
+        let soonest = [start, kill, renew, self.trim_at].into_iter().flatten().min();
         let timeout = soonest.map(|at| timespec(at.saturating_sub(now)));
         // In the place of what is not there stands a descriptor of which nothing is asked.
         let nothing = || PollFd::new(&self.signals, PollFlags::empty());
@@ -295,6 +311,13 @@ struct Ready {
     holder: bool,
     /// One of the connections beside the worker's own.
     others: bool,
+}
+
+impl Ready {
+    fn any(&self) -> bool {
+        let Ready { signals, ended, socket, watchdog, holder, others } = *self;
+        signals || ended || socket || watchdog || holder || others
+    }
 }
 
 fn is_ready(fd: &PollFd<'_>) -> bool {
