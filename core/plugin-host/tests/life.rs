@@ -415,7 +415,7 @@ fn what_a_plugin_does_without_it_is_not_called_for_but_a_final_detach_comes() {
         plugins.detach(&web, false).await;
         assert_eq!(seen(&plugins, "quiet").await, 0);
         // A later worker's replay is of a life that it has not heard of.
-        plugins.replay(&begin().await, &[]).await.unwrap();
+        plugins.replay(&begin().await, &[], Printed::Held).await.unwrap();
         assert_eq!(seen(&plugins, "quiet").await, 100);
         plugins.detach(&begin().await, true).await;
         assert_eq!(seen(&plugins, "quiet").await, 101);
