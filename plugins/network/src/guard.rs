@@ -161,6 +161,7 @@ impl Watcher {
             }
             if is_due(due.sweep_at) {
                 lock(&self.requests.due).sweep_at = None;
+                lock(&self.engine).doom_leaving();
                 // Without the engine's lock: this is where the kernel takes its time.
                 if let Err(e) = link::remove_doomed(&mut self.links) {
                     tracing::warn!("{e}");

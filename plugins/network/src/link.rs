@@ -12,6 +12,9 @@ use crate::wire::{self, Message};
 /// The group of every link of ours, and of those that are to go. ("SAMP" on a telephone.)
 pub const GROUP: u32 = 7267;
 pub const DOOMED: u32 = 7268;
+/// In one datagram: an answer to each request has to have room in the socket's buffer (208 KiB, of which the kernel counts
+/// about 1 KiB for each).
+const DOOMED_AT_ONCE: usize = 48;
 const ALIAS: &str = "sampan:";
 
 pub const RTM_NEWLINK: u16 = 16;
@@ -134,24 +137,39 @@ pub fn ours(socket: &mut Socket) -> Result<Vec<Link>> {
     Ok(links)
 }
 
-/// Marks a link to be removed by the next sweep, and cuts it off at once: an old namespace that is still there must not
+/// Marks links to be removed by the next sweep, and cuts them off at once: an old namespace that is still there must not
 /// answer for the address that its successor has, nor frames to its MAC (the same) go to it. Disabling the port is not
 /// enough: the bridge enables it again at the next change of carrier. One that is gone is as wanted.
-pub fn doom(socket: &mut Socket, name: &str) -> Result<()> {
-    let deaf = [BRPORT_STATE, BRPORT_LEARNING, BRPORT_UNICAST_FLOOD, BRPORT_MCAST_FLOOD, BRPORT_BCAST_FLOOD];
-    let cut =
-        Message::new(RTM_NEWLINK, 0).fixed(&[0; LINK]).text(IFLA_IFNAME, name).nest(IFLA_LINKINFO, |m| {
-            m.text(INFO_SLAVE_KIND, "bridge").nest(INFO_SLAVE_DATA, |m| {
-                deaf.iter().fold(m, |m, what| m.u8(*what, 0)).attr(BRPORT_FLUSH, &[])
+///
+/// All of them are tried; what the kernel refused is returned.
+pub fn doom(socket: &mut Socket, names: &[String]) -> Vec<Error> {
+    let mut errors = Vec::new();
+    for names in names.chunks(DOOMED_AT_ONCE) {
+        let requests = names.iter().flat_map(|name| [set_group(name, DOOMED), cut(name)]).collect();
+        let failed = |name: &str, errno, said| {
+            (errno != Errno::ENODEV).then(|| Error {
+                doing: format!("cannot mark {name} for removal"),
+                errno,
+                said,
             })
-        });
-    match socket.request_all(vec![set_group(name, DOOMED), cut]) {
-        // Only the first counts: the second is refused where the link is no port of a bridge.
-        Err((0, errno, said)) if errno != Errno::ENODEV => {
-            Err(Error { doing: format!("cannot mark {name} for removal"), errno, said })
+        };
+        match socket.request_each(requests) {
+            // Only the mark counts: to cut is refused where the link is no port of a bridge.
+            Ok(refused) => errors.extend(refused.into_iter().filter(|(at, ..)| at % 2 == 0).filter_map(
+                |(at, errno, said)| names.get(at / 2).and_then(|name| failed(name, errno, said)),
+            )),
+            Err(errno) => errors.extend(failed(&names.join(", "), errno, None)),
         }
-        _ => Ok(()),
     }
+    errors
+}
+
+fn cut(name: &str) -> Message {
+    let deaf = [BRPORT_STATE, BRPORT_LEARNING, BRPORT_UNICAST_FLOOD, BRPORT_MCAST_FLOOD, BRPORT_BCAST_FLOOD];
+    Message::new(RTM_NEWLINK, 0).fixed(&[0; LINK]).text(IFLA_IFNAME, name).nest(IFLA_LINKINFO, |m| {
+        m.text(INFO_SLAVE_KIND, "bridge")
+            .nest(INFO_SLAVE_DATA, |m| deaf.iter().fold(m, |m, what| m.u8(*what, 0)).attr(BRPORT_FLUSH, &[]))
+    })
 }
 
 /// Removes all doomed links in one request, one grace period for all of them. Blocks for 20 ms or more.

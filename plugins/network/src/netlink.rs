@@ -116,6 +116,17 @@ impl Socket {
         &mut self,
         messages: Vec<Message>,
     ) -> std::result::Result<(), (usize, Errno, Option<String>)> {
+        match self.request_each(messages).map_err(|e| (0, e, None))?.into_iter().next() {
+            Some(refused) => Err(refused),
+            None => Ok(()),
+        }
+    }
+
+    /// As `request_all`; every refusal, with its index, in the order of the requests.
+    pub fn request_each(
+        &mut self,
+        messages: Vec<Message>,
+    ) -> std::result::Result<Vec<(usize, Errno, Option<String>)>, Errno> {
         let first = self.sequence + 1;
         let mut bytes = Vec::new();
         let count = messages.len();
@@ -124,11 +135,11 @@ impl Socket {
             message.want_ack();
             bytes.extend_from_slice(message.seal(self.sequence));
         }
-        self.send(&bytes).map_err(|e| (0, e, None))?;
-        let mut refused = None;
+        self.send(&bytes)?;
+        let mut refused = Vec::new();
         let mut open = count;
         while open > 0 {
-            self.receive().map_err(|e| (0, e, None))?;
+            self.receive()?;
             for m in wire::messages(&self.buffer) {
                 let Some(index) = m.sequence.checked_sub(first).map(|i| i as usize).filter(|i| *i < count)
                 else {
@@ -138,14 +149,10 @@ impl Socket {
                     continue; // NLM_F_ECHO, not asked for
                 }
                 open = open.saturating_sub(1);
-                if let Some((errno, said)) = refusal(m)
-                    && refused.is_none()
-                {
-                    refused = Some((index, errno, said));
-                }
+                refused.extend(refusal(m).map(|(errno, said)| (index, errno, said)));
             }
         }
-        refused.map_or(Ok(()), Err)
+        Ok(refused)
     }
 
     /// Sends `bytes` as they are (an nf_tables batch); `last` is the number whose answer ends the exchange. Returns

@@ -378,6 +378,38 @@ fn a_restart_in_the_same_namespace_changes_nothing_and_in_a_new_one_keeps_the_ad
     });
 }
 
+/// Each request about a link takes the kernel's one lock for all links, so the ends of many services ask for nothing one by one.
+#[test]
+fn what_a_release_leaves_is_marked_in_one_batch_and_before_the_next_attachment() {
+    on_a_fresh_host(|| {
+        let mut host = Host::new(json!({}));
+        let in_group = |group: u32| run(&format!("ip -o link show group {group}")).matches(": v").count();
+        let marked = |host: &mut Host, names: [&str; 2]| {
+            // Their namespaces live on, so the kernel takes nothing away by itself.
+            let old = names.map(|name| host.containers.remove(name).unwrap());
+            names.into_iter().for_each(|name| host.stop(name));
+            assert_eq!(in_group(7268), 0);
+            old
+        };
+        for name in ["a", "b", "c", "d"] {
+            host.start(name, json!({})).unwrap();
+        }
+        let first = marked(&mut host, ["a", "b"]);
+        host.start("e", json!({})).unwrap();
+        assert_eq!([in_group(7267), in_group(7268)], [3, 2]);
+        host.engine().sweep();
+        assert_eq!([in_group(7267), in_group(7268)], [3, 0]);
+        // Killed between a release and the batch.
+        let second = marked(&mut host, ["c", "d"]);
+        assert_eq!(in_group(7267), 3);
+        host.crash_and_reopen();
+        assert_eq!([in_group(7267), in_group(7268)], [1, 2]);
+        host.stop("e");
+        nothing_is_left(&mut host);
+        drop((first, second));
+    });
+}
+
 #[test]
 fn another_target_behind_the_same_port_is_the_same_held_port() {
     on_a_fresh_host(|| {

@@ -207,14 +207,31 @@ fn one_sweep_removes_all_that_is_doomed_and_a_rescued_bridge_stays() {
         bridge::ensure_bridge(&mut host, &back).unwrap();
         let ns = Namespace::new();
         let veth = attach(&mut host, &ns, index, &web("10.144.0.2"));
-        for name in [veth.as_str(), "sp-front", "sp-back", "never-was"] {
-            link::doom(&mut host, name).unwrap();
-        }
+        let names = [veth.as_str(), "sp-front", "sp-back", "never-was"].map(String::from);
+        assert!(link::doom(&mut host, &names).is_empty());
         assert_eq!(bridge::ensure_bridge(&mut host, &front()).unwrap(), index);
         link::remove_doomed(&mut host).unwrap();
         link::remove_doomed(&mut host).unwrap();
         let left: Vec<String> = link::ours(&mut host).unwrap().into_iter().map(|l| l.name).collect();
         assert_eq!(left, ["sp-front"]);
+    });
+}
+
+/// More than one datagram has, and than answers have room for: each is marked, whatever the kernel says of those before it.
+#[test]
+fn however_many_links_are_doomed_all_of_them_go() {
+    on_a_fresh_host(|| {
+        run(
+            "for i in $(seq 300); do echo link add v$i group 7267 type veth peer name p$i; done | ip -batch -",
+        );
+        let mut host = Socket::open(Family::Route).unwrap();
+        let names = (0..600).map(|i| format!("v{i}")).collect::<Vec<_>>();
+        let refused = link::doom(&mut host, &names);
+        assert!(refused.is_empty(), "{refused:?}");
+        let left = link::ours(&mut host).unwrap().into_iter().filter(|l| l.group != link::DOOMED);
+        assert_eq!(left.count(), 0);
+        link::remove_doomed(&mut host).unwrap();
+        assert!(link::ours(&mut host).unwrap().is_empty());
     });
 }
 
@@ -272,7 +289,7 @@ fn a_bridge_that_is_full_says_so() {
             "service s1023: cannot connect eth1023 to network front: Exchange full (kernel: bridge sp-front has no port \
              left, the kernel's limit is 1,023; put some services on another network)"
         );
-        link::doom(&mut host, "sp-front").unwrap();
+        assert!(link::doom(&mut host, &["sp-front".into()]).is_empty());
         link::remove_doomed(&mut host).unwrap();
     });
 }

@@ -12,12 +12,13 @@
 mod files;
 mod forwarding;
 mod ipv6;
+mod leaving;
 mod names;
 mod prepare;
 mod rules;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ struct Kernel {
     /// What ip_forward was when forwarding was last looked at, by us or by an earlier life; None: not yet, or it is not needed.
     router: Option<bool>,
     names: Server,
+    /// Links that are to go, and are not marked yet.
+    leaving: BTreeSet<String>,
 }
 
 /// What of this host does not come from its kernel.
@@ -270,12 +273,13 @@ impl Engine {
     fn replace_veths(&mut self, name: &str, now: Vec<String>) {
         let old = self.veths.insert(name.to_owned(), now.clone()).unwrap_or_default();
         for veth in old.iter().filter(|v| !now.contains(v)) {
-            self.doom(veth);
+            self.leave(veth.clone());
         }
     }
 
     /// The bridge of a network in use, with its name server; found again, or made anew where somebody took it away.
     fn ensure_bridge(&mut self, network: &str, effects: &mut Vec<Effect>) -> Result<(u32, Bridge)> {
+        self.doom_leaving();
         let subnet = self
             .networks
             .get(network)
@@ -334,11 +338,11 @@ impl Engine {
         effects.push(Effect::put(records::service_key(name), &service));
         self.rename(name);
         for veth in self.veths.remove(name).unwrap_or_default() {
-            self.doom(&veth);
+            self.leave(veth);
         }
         for place in &service.places {
             if !self.in_use(&place.network) {
-                self.doom(&bridge::bridge_name(&place.network));
+                self.leave(bridge::bridge_name(&place.network));
                 self.leave_names(&place.network, effects);
             }
         }
@@ -349,24 +353,6 @@ impl Engine {
             self.chores.again = true;
         }
         self.forget_flows(&service, conntrack::Service::Gone);
-    }
-
-    fn doom(&mut self, link: &str) {
-        let Some(kernel) = self.kernel.as_mut() else { return };
-        kernel.bridges.remove(link);
-        self.chores.sweep = true;
-        if let Err(e) = link::doom(&mut kernel.host, link) {
-            tracing::warn!("{e}");
-        }
-    }
-
-    /// Removes doomed links now. Blocks for 20 ms or more.
-    pub fn sweep(&mut self) {
-        if let Some(kernel) = self.kernel.as_mut()
-            && let Err(e) = link::remove_doomed(&mut kernel.host)
-        {
-            tracing::warn!("{e}");
-        }
     }
 
     /// Gives up the claim, for a successor in this process. What is attached stays.
@@ -428,7 +414,9 @@ impl Engine {
         let mut nft = self.modules.note(Socket::open(Family::Netfilter)).map_err(text)?;
         let (guarded, router) = Rules::forwarding_before(&mut nft).map_err(text)?;
         let (rules, bridges, names) = (None, BTreeMap::new(), self.start_names()?);
-        self.kernel = Some(Kernel { host, nft, _claim: claim, rules, bridges, guarded, router, names });
+        let leaving = BTreeSet::new();
+        self.kernel =
+            Some(Kernel { host, nft, _claim: claim, rules, bridges, guarded, router, names, leaving });
         self.reconcile(effects).map(|()| true)
     }
 
@@ -448,7 +436,8 @@ impl Engine {
                 _ => stray.push(link.name.clone()),
             }
         }
-        stray.iter().for_each(|name| self.doom(name));
+        stray.iter().for_each(|name| self.leave(name.clone()));
+        self.doom_leaving();
         self.kernel()?.bridges.clear();
         let networks: Vec<String> = self.networks.keys().filter(|n| self.in_use(n)).cloned().collect();
         for network in networks {
