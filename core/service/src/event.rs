@@ -77,6 +77,8 @@ pub enum Found {
     Alive { started: bool },
     /// Its status could be read (or could not: `Status::Unknown`). `started`: it had passed the start barrier.
     Exited { exit: Exit, started: bool, empty: bool },
+    /// The record has its end, and there is no process any more that could tell it again.
+    Over { started: bool, empty: bool },
     /// No trace of a main process.
     Gone { empty: bool },
 }
@@ -128,6 +130,7 @@ impl fmt::Display for Life {
             Life::Timer => f.write_str("time is up"),
             Life::Adopted(Found::Alive { .. }) => f.write_str("sampand came back: alive"),
             Life::Adopted(Found::Exited { exit, .. }) => write!(f, "sampand came back: exit {exit}"),
+            Life::Adopted(Found::Over { .. }) => f.write_str("sampand came back: it had ended"),
             Life::Adopted(Found::Gone { .. }) => f.write_str("sampand came back: gone"),
         }
     }

@@ -156,6 +156,7 @@ pub fn events() -> Vec<(&'static str, Event)> {
         ("adopted, alive", life(Life::Adopted(Found::Alive { started: true }))),
         ("adopted, at the barrier", life(Life::Adopted(Found::Alive { started: false }))),
         ("adopted, exited", life(Life::Adopted(Found::Exited { exit, started: true, empty: true }))),
+        ("adopted, over", life(Life::Adopted(Found::Over { started: true, empty: true }))),
         ("adopted, gone", life(Life::Adopted(Found::Gone { empty: true }))),
         ("adopted, leftovers", life(Life::Adopted(Found::Gone { empty: false }))),
         ("of a former life", Event::life(6, Life::Exited { exit, empty: true })),

@@ -341,6 +341,10 @@ impl World {
         };
         let exit = if seen { Exit::code(4) } else { Exit::UNKNOWN };
         let found = match self.main {
+            Main::None if matches!(self.service.state, State::Lingering { .. }) => {
+                let started = self.service.ran == self.service.generation;
+                Found::Over { started, empty: !self.others }
+            }
             Main::None => Found::Gone { empty: !self.others },
             Main::Building | Main::Alive { started: false } => {
                 self.main = if ends { Main::None } else { Main::Alive { started: false } };

@@ -15,12 +15,15 @@ impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn adopted(&mut self, found: Found) {
         self.service.facts.job = None;
         self.forget_shutdown();
-        if let Found::Alive { started: true } | Found::Exited { started: true, .. } = found {
+        if let Found::Alive { started: true }
+        | Found::Exited { started: true, .. }
+        | Found::Over { started: true, .. } = found
+        {
             self.service.facts.ran = self.service.facts.generation;
         }
         let (alive, empty) = match found {
             Found::Alive { .. } => (true, false),
-            Found::Exited { empty, .. } | Found::Gone { empty } => (false, empty),
+            Found::Exited { empty, .. } | Found::Over { empty, .. } | Found::Gone { empty } => (false, empty),
         };
         match &mut self.service.facts.state {
             // Nothing should be here; whatever it is, it is not counted as a life.
@@ -39,6 +42,7 @@ impl<C: HasPolicy> Turn<'_, C> {
                     // Its barrier went with the worker.
                     Found::Alive { started: false }
                     | Found::Exited { started: false, .. }
+                    | Found::Over { .. }
                     | Found::Gone { .. } => {
                         self.leave(End::Interrupted, empty);
                     }
@@ -92,7 +96,9 @@ impl<C: HasPolicy> Turn<'_, C> {
 fn exit_of(found: Found) -> Exit {
     match found {
         Found::Exited { exit, .. } => exit,
-        Found::Alive { .. } | Found::Gone { .. } if broken(Invariant::UnknownIsZero) => Exit::code(0),
-        Found::Alive { .. } | Found::Gone { .. } => Exit::UNKNOWN,
+        Found::Alive { .. } | Found::Over { .. } | Found::Gone { .. } if broken(Invariant::UnknownIsZero) => {
+            Exit::code(0)
+        }
+        Found::Alive { .. } | Found::Over { .. } | Found::Gone { .. } => Exit::UNKNOWN,
     }
 }

@@ -15,7 +15,7 @@ use sampan_journal::{Record, Replay};
 use sampan_keel::{self as keel, Child, Executed, Handle, rundir};
 use sampan_runtime::store::dir::Root;
 use sampan_runtime::store::state::{Stage, State};
-use sampan_service::{Counts, Exit, Facts, Found, Life};
+use sampan_service::{self as service, Counts, Exit, Facts, Found, Life};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::os::fd::{AsFd, OwnedFd};
@@ -170,6 +170,13 @@ fn take_up(
         worker.context.let_go(name);
     }
     let Finding { process, found } = find(worker, executed, name, number("oom_before"), get, child);
+    // Whoever reaped it kept no status, but the record has the end: nobody is told of an unknown one.
+    let found = match (&machine.state, found) {
+        (service::State::Lingering { .. }, Found::Exited { exit: Exit::UNKNOWN, started, empty }) => {
+            Found::Over { started, empty }
+        }
+        (_, found) => found,
+    };
     let goes_on = matches!(found, Found::Alive { started: true })
         && (hooked || state_of(worker, name).is_some_and(|state| hooks::poststart_due(&state)));
     let Some(entry) = worker.fleet.get_mut(name) else { return };

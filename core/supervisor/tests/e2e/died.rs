@@ -1,6 +1,6 @@
 //! Worker and keel die, at any moment and both: containers run on, none is doubled, no exit status is lost or invented.
 use super::world::{LONG, Random, Small, is_dead, kill};
-use super::{LIVE, World};
+use super::{LIVE, World, chaos};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -325,6 +325,9 @@ fn dies_at(boundary: u64) -> Option<bool> {
         b.generation > 1 && b.state == "running"
     });
     assert_eq!(world.processes("b"), [world.pid("b")]);
+    let (events, mut faults) = (world.events(), Vec::new());
+    chaos::exits(&events, &mut faults);
+    assert!(faults.is_empty(), "at boundary {boundary} an end is told twice, and not alike: {faults:?}");
     assert_eq!(world.interrupt(), Some(0), "{}", world.said());
     let died = world.said().contains(&at);
     if died {

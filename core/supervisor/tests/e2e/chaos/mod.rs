@@ -7,6 +7,7 @@ mod adversary;
 
 use super::World;
 use super::world::{Small, kill, library, run};
+pub(super) use account::exits;
 use account::{ACCOUNT_BYTES, Done, Log, Service};
 use adversary::Adversary;
 use sampan_api::Transition;
