@@ -170,13 +170,7 @@ fn take_up(
         worker.context.let_go(name);
     }
     let Finding { process, found } = find(worker, executed, name, number("oom_before"), get, child);
-    // Whoever reaped it kept no status, but the record has the end: nobody is told of an unknown one.
-    let found = match (&machine.state, found) {
-        (service::State::Lingering { .. }, Found::Exited { exit: Exit::UNKNOWN, started, empty }) => {
-            Found::Over { started, empty }
-        }
-        (_, found) => found,
-    };
+    let found = with_what_is_known(found, &machine.state);
     let goes_on = matches!(found, Found::Alive { started: true })
         && (hooked || state_of(worker, name).is_some_and(|state| hooks::poststart_due(&state)));
     let Some(entry) = worker.fleet.get_mut(name) else { return };
@@ -195,6 +189,16 @@ fn take_up(
         worker.notice_pause(name);
     }
     worker.adopted.push((name.into(), Event::life(generation, Life::Adopted(found))));
+}
+
+/// Whoever reaped it kept no status. Where the record has its end, nobody is told of an unknown one.
+fn with_what_is_known(found: Found, state: &service::State) -> Found {
+    match (state, found) {
+        (service::State::Lingering { .. }, Found::Exited { exit: Exit::UNKNOWN, started, empty }) => {
+            Found::Over { started, empty }
+        }
+        (_, found) => found,
+    }
 }
 
 /// Looks for the main process of a life.
