@@ -83,6 +83,24 @@ pub enum Found {
     Gone { empty: bool },
 }
 
+impl Found {
+    /// Whether its program is known to have begun.
+    pub fn started(self) -> bool {
+        match self {
+            Found::Alive { started } | Found::Exited { started, .. } | Found::Over { started, .. } => started,
+            Found::Gone { .. } => false,
+        }
+    }
+
+    /// Whether nothing of it is left in its group.
+    pub fn is_empty(self) -> bool {
+        match self {
+            Found::Alive { .. } => false,
+            Found::Exited { empty, .. } | Found::Over { empty, .. } | Found::Gone { empty } => empty,
+        }
+    }
+}
+
 impl<C> Event<C> {
     #[must_use]
     pub fn life(generation: u64, life: Life) -> Event<C> {

@@ -15,16 +15,10 @@ impl<C: HasPolicy> Turn<'_, C> {
     pub(super) fn adopted(&mut self, found: Found) {
         self.service.facts.job = None;
         self.forget_shutdown();
-        if let Found::Alive { started: true }
-        | Found::Exited { started: true, .. }
-        | Found::Over { started: true, .. } = found
-        {
+        if found.started() {
             self.service.facts.ran = self.service.facts.generation;
         }
-        let (alive, empty) = match found {
-            Found::Alive { .. } => (true, false),
-            Found::Exited { empty, .. } | Found::Over { empty, .. } | Found::Gone { empty } => (false, empty),
-        };
+        let (alive, empty) = (matches!(found, Found::Alive { .. }), found.is_empty());
         match &mut self.service.facts.state {
             // Nothing should be here; whatever it is, it is not counted as a life.
             State::Stopped { .. } | State::Failed { .. } if empty => {}

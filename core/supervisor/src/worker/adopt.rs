@@ -32,6 +32,19 @@ struct Finding {
     found: Found,
 }
 
+impl Finding {
+    /// Whoever reaped it kept no status. Where the record has its end, nobody is told of an unknown one.
+    fn beside(self, state: &service::State) -> Finding {
+        let found = match (state, self.found) {
+            (service::State::Lingering { .. }, Found::Exited { exit: Exit::UNKNOWN, started, empty }) => {
+                Found::Over { started, empty }
+            }
+            (_, found) => found,
+        };
+        Finding { found, ..self }
+    }
+}
+
 impl Worker {
     /// Rebuilds the fleet: every service of the config, with the life it has by the journal.
     pub fn adopt(&mut self, replay: &Replay) {
@@ -169,8 +182,8 @@ fn take_up(
     if machine.state.is_at_rest() && child.is_none() && worker.context.dirs.bundle(name).exists() {
         worker.context.let_go(name);
     }
-    let Finding { process, found } = find(worker, executed, name, number("oom_before"), get, child);
-    let found = with_what_is_known(found, &machine.state);
+    let finding = find(worker, executed, name, number("oom_before"), get, child);
+    let Finding { process, found } = finding.beside(&machine.state);
     let goes_on = matches!(found, Found::Alive { started: true })
         && (hooked || state_of(worker, name).is_some_and(|state| hooks::poststart_due(&state)));
     let Some(entry) = worker.fleet.get_mut(name) else { return };
@@ -179,26 +192,14 @@ fn take_up(
     if goes_on {
         worker.context.finish_poststart(entry.config(), generation);
     }
-    if let Some(handle) = number("handle") {
-        entry.handle = handle;
-        worker.next_handle = worker.next_handle.max(handle + 1);
-    }
+    entry.handle = number("handle").unwrap_or(entry.handle);
+    worker.next_handle = worker.next_handle.max(entry.handle + 1);
     if let Some(process) = process {
         let netns = life::netns_of(process.pid).map(Arc::new);
         entry.live = Some(super::watch(worker.send.clone(), &entry.name, generation, process, netns, None));
         worker.notice_pause(name);
     }
     worker.adopted.push((name.into(), Event::life(generation, Life::Adopted(found))));
-}
-
-/// Whoever reaped it kept no status. Where the record has its end, nobody is told of an unknown one.
-fn with_what_is_known(found: Found, state: &service::State) -> Found {
-    match (state, found) {
-        (service::State::Lingering { .. }, Found::Exited { exit: Exit::UNKNOWN, started, empty }) => {
-            Found::Over { started, empty }
-        }
-        (_, found) => found,
-    }
 }
 
 /// Looks for the main process of a life.
