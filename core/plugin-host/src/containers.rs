@@ -7,6 +7,7 @@
 //! A handle is one run of a service, so a late reply cannot be taken for one about the next run.
 use super::{Ctx, Lent};
 use crate::digest::{Digest, digest};
+use crate::files::Files;
 use sampan_plugin::abi;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ pub struct Containers {
     /// Of what each container's file says.
     written: HashMap<String, Digest>,
     run_dir: PathBuf,
+    files: Arc<Files>,
 }
 
 pub struct Container {
@@ -43,6 +45,22 @@ pub struct Container {
 impl Container {
     pub fn spares(&self, slot: usize, event: u16) -> bool {
         self.without.iter().any(|(plugin, events)| *plugin == slot && events & (1 << event) != 0)
+    }
+}
+
+/// A document, or where it is: read there without the lock on [`Containers`], which the loop takes.
+pub enum Found {
+    Here(Document),
+    At(PathBuf),
+}
+
+impl Found {
+    pub fn read(self) -> Result<Document, i32> {
+        match self {
+            Found::Here(document) => Ok(document),
+            // Gone with the container, before `removed`.
+            Found::At(path) => std::fs::read(path).map(Into::into).map_err(|_| abi::E_NOSUCH),
+        }
     }
 }
 
@@ -84,9 +102,8 @@ struct Record {
 
 impl Containers {
     pub fn new(run_dir: &Path) -> Containers {
-        // What cannot be made is said when something is to be remembered.
-        let _ = std::fs::create_dir_all(run_dir.join("plugins"));
-        Containers { run_dir: run_dir.to_owned(), ..Containers::default() }
+        let files = Arc::new(Files::below(run_dir));
+        Containers { run_dir: run_dir.to_owned(), files, ..Containers::default() }
     }
 
     pub fn add(
@@ -148,21 +165,18 @@ impl Containers {
     }
 
     /// The answer to `read`, for documents that are not a plugin's own.
-    pub fn document(&self, what: u32, handle: u64) -> Result<Document, i32> {
+    pub fn document(&self, what: u32, handle: u64) -> Result<Found, i32> {
         let container = || self.get(handle).ok_or(abi::E_NOSUCH);
-        match what {
-            abi::READ_CONTAINER => Ok(encode(&container()?.line())),
+        Ok(match what {
+            abi::READ_CONTAINER => Found::Here(encode(&container()?.line())),
             abi::READ_SPEC => match container()? {
-                Container { spec: Some(spec), .. } => Ok(spec.clone().into()),
-                // Gone with the container, before `removed`.
-                container => {
-                    std::fs::read(self.bundled(&container.ctx)).map(Into::into).map_err(|_| abi::E_NOSUCH)
-                }
+                Container { spec: Some(spec), .. } => Found::Here(spec.clone().into()),
+                container => Found::At(self.bundled(&container.ctx)),
             },
-            abi::READ_SERVICE => Ok(container()?.service.clone()),
-            abi::READ_LIST => Ok(encode(&Value::Array(self.all().map(Container::line).collect()))),
-            _ => Err(abi::E_INVAL),
-        }
+            abi::READ_SERVICE => Found::Here(container()?.service.clone()),
+            abi::READ_LIST => Found::Here(encode(&Value::Array(self.all().map(Container::line).collect()))),
+            _ => return Err(abi::E_INVAL),
+        })
     }
 
     /// Its process runs, so its bundle is written: the copy goes.
@@ -177,47 +191,48 @@ impl Containers {
         sampan_bundle::folder(&self.run_dir, &ctx.service).join("config.json")
     }
 
-    /// Nothing is written where the life before has left the same; `is_as_before`: it surely has, if it has left anything.
-    pub fn remember(&mut self, handle: u64, is_as_before: bool) {
-        let Some(container) = self.get(handle) else { return };
+    /// Asks for its file, which is there after [`Files::carry_out`]; false: it says so already. Nothing is written where the life before has left the same; `is_as_before`: it surely has, if it has left anything.
+    pub fn remember(&mut self, handle: u64, is_as_before: bool) -> bool {
+        let Some(container) = self.get(handle) else { return false };
         let id = container.ctx.container_id.clone();
         if is_as_before && self.written.contains_key(&id) {
-            return;
+            return false;
         }
-        let write = || -> std::io::Result<Digest> {
-            let record = container.record()?;
-            let digest = digest(&record);
-            if self.written.get(&id) != Some(&digest) {
-                let path = self.file(&id);
-                let next = path.with_extension("new");
-                std::fs::write(&next, record)?;
-                std::fs::rename(next, path)?;
+        match container.record() {
+            Ok(record) => {
+                let digest = digest(&record);
+                let is_new = self.written.insert(id.clone(), digest) != Some(digest);
+                if is_new {
+                    self.files.ask_to_write(&id, record);
+                }
+                is_new
             }
-            Ok(digest)
-        };
-        match write() {
-            Ok(digest) => _ = self.written.insert(id, digest),
             Err(error) => {
                 tracing::warn!(service = id, %error, "a new worker will not know which plugin has its output");
+                false
             }
         }
+    }
+
+    /// The next life of that container writes its file again, whatever it says.
+    pub fn is_not_written(&mut self, id: &str) {
+        self.written.remove(id);
     }
 
     /// And the service's table.
     pub fn recall(&self, id: &str) -> (Memory, Value) {
-        let read = std::fs::read(self.file(id)).ok();
-        let record = read.and_then(|json| serde_json::from_slice::<Record>(&json).ok());
+        let record = self.files.read(id).and_then(|json| serde_json::from_slice::<Record>(&json).ok());
         record.map(|record| (record.memory, record.service)).unwrap_or_default()
     }
 
+    /// Asks for its file to be removed.
     pub fn forget(&mut self, id: &str) {
         self.written.remove(id);
-        // Not there: it was never written.
-        let _ = std::fs::remove_file(self.file(id));
+        self.files.ask_to_remove(id);
     }
 
-    fn file(&self, id: &str) -> PathBuf {
-        self.run_dir.join("plugins").join(format!("{}.json", id.replace('/', "%")))
+    pub fn files(&self) -> Arc<Files> {
+        self.files.clone()
     }
 }
 

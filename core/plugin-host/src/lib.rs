@@ -13,6 +13,7 @@ mod types;
 mod library;
 mod order;
 mod quarantine;
+mod files;
 mod containers;
 mod kv;
 mod table;

@@ -222,7 +222,10 @@ unsafe extern "C" fn read(ctx: *mut Ctx, what: u32, container: u64, key: Bytes, 
                 (Some(id), _) => Ok(super::containers::encode(&json!(plugin.kv.keys(&id, key)))),
             }
         }
-        what => plugin.world.containers().document(what, container),
+        what => {
+            let found = plugin.world.containers().document(what, container);
+            found.and_then(super::containers::Found::read)
+        }
     };
     match document {
         Ok(document) => {

@@ -37,6 +37,20 @@ impl World {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns when the containers' files say what [`Containers`] has asked for.
+    pub(crate) async fn write_down(self: &Arc<World>) {
+        let files = self.containers().files();
+        let world = self.clone();
+        let written = self.rt.spawn_blocking(move || {
+            for id in files.carry_out() {
+                world.containers().is_not_written(&id);
+            }
+        });
+        if let Err(error) = written.await {
+            tracing::error!("what a new worker has to know of containers is not written: {error}");
+        }
+    }
+
     pub(crate) fn peers(&self) -> RwLockReadGuard<'_, Vec<&'static Plugin>> {
         self.peers.read().unwrap_or_else(PoisonError::into_inner)
     }

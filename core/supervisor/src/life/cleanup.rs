@@ -96,7 +96,7 @@ pub async fn let_go(context: &Rc<Context>, name: &str, ctx: Option<&Ctx>) -> Res
     kept.detached().await;
     match ctx {
         Some(ctx) => context.report(name, &context.plugins.release(ctx).await),
-        None => context.plugins.forget(name),
+        None => context.plugins.forget(name).await,
     }
     *kept = Kept::default();
     let scene = Scene::of(context, name, 0, hooks::Log::Nowhere);

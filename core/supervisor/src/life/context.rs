@@ -280,13 +280,13 @@ impl Context {
     /// A service has left for good: what the run folder has of it goes, and what a one-off has anywhere. The next life of that name
     /// waits for it.
     pub fn forget(self: &Rc<Self>, gone: Gone) {
-        self.plugins.forget(&gone.name);
         let prefix = format!("{}: ", gone.name);
         self.warned.borrow_mut().retain(|warning| !warning.starts_with(&prefix));
         self.killed_in.borrow_mut().remove(&gone.name);
         let (context, cache) = (self.clone(), self.restart_cache(&gone.name));
         self.aside(async move {
             let turn = cache.lock().await;
+            context.plugins.forget(&gone.name).await;
             let (io, keel) = (context.dirs.io(&gone.name), context.keel_for_the_pool());
             let (dirs, name) = (context.dirs.clone(), gone.name.clone());
             let removed = tokio::task::spawn_blocking(move || gone.remove(&keel, &io, &dirs)).await;

@@ -180,14 +180,19 @@ impl Plugins {
         };
         match reviewed {
             Ok(created) => {
-                let mut containers = self.world.containers();
-                if let Some(container) = containers.get_mut(ctx.handle) {
-                    container.memory.claims = created.claims.clone();
-                    container.memory.owners = created.owners.clone();
-                    let spared = created.answers.iter().filter(|answer| answer.without != 0);
-                    container.without = spared.map(|answer| (answer.slot, answer.without)).collect();
+                let is_asked = {
+                    let mut containers = self.world.containers();
+                    if let Some(container) = containers.get_mut(ctx.handle) {
+                        container.memory.claims = created.claims.clone();
+                        container.memory.owners = created.owners.clone();
+                        let spared = created.answers.iter().filter(|answer| answer.without != 0);
+                        container.without = spared.map(|answer| (answer.slot, answer.without)).collect();
+                    }
+                    containers.remember(ctx.handle, is_as_before)
+                };
+                if is_asked {
+                    self.world.write_down().await;
                 }
-                containers.remember(ctx.handle, is_as_before);
                 Ok(created)
             }
             Err(failure) => Err(self.failed(ctx, failure).await),

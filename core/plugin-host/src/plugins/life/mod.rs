@@ -228,11 +228,10 @@ impl Plugins {
             }
             self.drop_kept(&ctx.container_id);
         }
-        let mut containers = self.world.containers();
+        self.world.containers().remove(ctx.handle);
         if is_final {
-            containers.forget(&ctx.container_id);
+            self.forget(&ctx.container_id).await;
         }
-        containers.remove(ctx.handle);
         failures
     }
 
@@ -244,13 +243,14 @@ impl Plugins {
             plugin.kv.forget(&self.world.kv_writer, &ctx.container_id);
         }
         self.drop_kept(&ctx.container_id);
-        self.forget(&ctx.container_id);
+        self.forget(&ctx.container_id).await;
         failures
     }
 
     /// What a new worker would be told of a container; it does not come back.
-    pub fn forget(&self, id: &str) {
+    pub async fn forget(&self, id: &str) {
         self.world.containers().forget(id);
+        self.world.write_down().await;
     }
 
     /// The plugin that takes this claim (`stdio`) of containers.
