@@ -12,6 +12,9 @@ mod names;
 #[path = "../src/keys.rs"]
 mod keys;
 #[allow(dead_code)]
+#[path = "../src/printable.rs"]
+mod printable;
+#[allow(dead_code)]
 #[path = "../src/format.rs"]
 mod format;
 #[allow(dead_code)]

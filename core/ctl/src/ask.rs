@@ -2,6 +2,7 @@
 use crate::args::Args;
 use crate::client::{self, Error};
 use crate::format::Format;
+use crate::printable;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::{self, Read, Write};
@@ -50,6 +51,12 @@ impl<'a> Ask<'a> {
         parse(&client::text(&mut self.send("GET", path, None)?)?)
     }
 
+    /// To be shown to people, unless values are wanted.
+    pub fn get_to_show<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let text = client::text(&mut self.send("GET", path, None)?)?;
+        if self.wants_values() { parse(&text) } else { to_show(&text) }
+    }
+
     /// Prints a reply, as JSON if that is asked for, and gives it back.
     pub fn show<T: DeserializeOwned>(
         &self,
@@ -62,18 +69,25 @@ impl<'a> Ask<'a> {
     }
 
     pub fn print<T: DeserializeOwned>(&self, text: &str, print: impl Fn(&T) -> String) -> Result<T, Error> {
-        let reply = parse(text)?;
         match self.wants_values() {
             true => self.value(&parse(text)?)?,
-            false => out(print(&reply).as_bytes())?,
+            false => out(print(&to_show(text)?).as_bytes())?,
         }
-        Ok(reply)
+        parse(text)
     }
 }
 
+/// A reply for people.
+pub fn to_show<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_json::from_value(printable::reply(parse(text)?)).map_err(broken)
+}
+
+fn broken(error: serde_json::Error) -> Error {
+    Error::Broken(io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
-    serde_json::from_str(text)
-        .map_err(|error| Error::Broken(io::Error::new(io::ErrorKind::InvalidData, error)))
+    serde_json::from_str(text).map_err(broken)
 }
 
 pub fn to_json(value: &impl serde::Serialize) -> String {
@@ -91,7 +105,7 @@ pub fn query(name: &str, values: &[String]) -> String {
 }
 
 pub fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "sampanctl: {text}");
+    let _ = writeln!(io::stderr(), "sampanctl: {}", printable::text(text));
 }
 
 pub fn out(text: &[u8]) -> Result<(), Error> {

@@ -1,4 +1,5 @@
 //! `--format`: Go's templates, as docker and podman have them, over the values that `--json` prints.
+use crate::printable;
 use gtmpl::{Context, FuncError, Template, Value as Of};
 use serde_json::Value;
 use std::ffi::OsString;
@@ -197,16 +198,11 @@ fn first(arguments: &[Of]) -> Result<Value, FuncError> {
     }
 }
 
-/// A program may call itself anything.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 /// As text; nothing for what is null.
 fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => printable(text),
+        Value::String(text) => printable::line(text),
         Value::Array(all) => all.iter().map(text).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }

@@ -3,6 +3,8 @@ mod moment;
 
 mod keys;
 
+mod printable;
+
 mod format;
 
 mod args;

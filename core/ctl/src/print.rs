@@ -1,5 +1,5 @@
 //! Replies as people read them: tables that fit the terminal, one line a transition.
-use crate::format::printable;
+use crate::printable;
 use sampan_api::{
     Applied, Inspect, Loop, Needs, Network, PluginStatus, Process, Secret, Status, Transition, Turn, Usage,
     Version, Volume, Why,
@@ -219,14 +219,15 @@ fn listed(names: &[String]) -> String {
 pub fn volumes(all: &[Volume], sizes: &[Option<u64>]) -> String {
     let row = |(v, size): (&Volume, &Option<u64>)| {
         let size = size.map_or("-".into(), bytes);
-        vec![printable(&v.name), v.kind.clone(), size, listed(&v.services), printable(&v.path)]
+        vec![printable::line(&v.name), v.kind.clone(), size, listed(&v.services), printable::line(&v.path)]
     };
     let rows: Vec<_> = all.iter().zip(sizes).map(row).collect();
     table(&["NAME", "OF", "SIZE", "SERVICES", "PATH"], &rows)
 }
 
 pub fn secrets(all: &[Secret]) -> String {
-    let row = |s: &Secret| vec![s.name.clone(), s.kind.clone(), printable(&s.from), listed(&s.services)];
+    let row =
+        |s: &Secret| vec![s.name.clone(), s.kind.clone(), printable::line(&s.from), listed(&s.services)];
     table(&["NAME", "KIND", "FROM", "SERVICES"], &all.iter().map(row).collect::<Vec<_>>())
 }
 
@@ -253,7 +254,7 @@ pub fn processes(all: &[Process]) -> String {
             p.state.to_string(),
             seconds(p.cpu_ms),
             bytes(p.rss_bytes),
-            printable(&p.command),
+            printable::line(&p.command),
         ]
     };
     table(

@@ -1,6 +1,6 @@
 //! Logs and events as they come, over the deaths of sampand's worker if they are followed.
 use crate::args;
-use crate::ask::{Ask, out};
+use crate::ask::{Ask, out, to_show};
 use crate::client::{self, Error};
 use crate::follow::{self, Shown};
 use crate::moment::{self, Since};
@@ -138,7 +138,7 @@ fn events(
             }
         }
         match transition {
-            Ok(transition) if !ask.wants_values() => out(print::transition(&transition).as_bytes())?,
+            Ok(_) if !ask.wants_values() => out(print::transition(&to_show(&line)?).as_bytes())?,
             Ok(_) => ask.value_of_stream(&serde_json::from_str(&line).unwrap_or_default())?,
             Err(_) => out(format!("{line}\n").as_bytes())?,
         }

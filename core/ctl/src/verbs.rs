@@ -281,15 +281,15 @@ fn tell(
 
 fn status(ask: &Ask<'_>, services: &[String]) -> Result<(), Error> {
     if services.is_empty() && !ask.wants_values() {
-        out(print::turns(&ask.get("/v1/loop")?).as_bytes())?;
+        out(print::turns(&ask.get_to_show("/v1/loop")?).as_bytes())?;
     }
     let all: Vec<api::Status> = ask.get("/v1/services")?;
     let names =
         if services.is_empty() { all.into_iter().map(|s| s.name).collect() } else { services.to_vec() };
     let mut values = Vec::new();
     for name in names {
-        let inspect: api::Inspect = ask.get(&of(&name, ""))?;
-        let why: api::Why = ask.get(&of(&name, "/why"))?;
+        let inspect: api::Inspect = ask.get_to_show(&of(&name, ""))?;
+        let why: api::Why = ask.get_to_show(&of(&name, "/why"))?;
         if ask.wants_values() {
             values.push(serde_json::json!({ "service": inspect, "why": why }));
         } else {

@@ -1,6 +1,7 @@
 //! An image's config: the facts that a bundle is made of where a service says nothing itself.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -172,6 +173,10 @@ impl ImageConfig {
         if let Some(volume) = self.volumes.iter().find(|v| !is_absolute(v)) {
             return wrong("Volumes", &format!("{volume:?} must be an absolute path without .."));
         }
+        // Without a path its folder would have a name that is another's, of [volumes].
+        if let Some(volume) = self.volumes.iter().find(|v| Path::new(v) == Path::new("/")) {
+            return wrong("Volumes", &format!("{volume:?} is all of the container's root"));
+        }
         Ok(())
     }
 
@@ -211,6 +216,8 @@ mod tests {
             (r#"{"Cmd":["a\u0000b"]}"#, "NUL"),
             (r#"{"WorkingDir":"etc"}"#, "absolute"),
             (r#"{"Volumes":{"/a/../b":{}}}"#, "without .."),
+            (r#"{"Volumes":{"/":{}}}"#, "all of the container's root"),
+            (r#"{"Volumes":{"/.//":{}}}"#, "all of the container's root"),
         ] {
             let text = format!(r#"{{"config":{config},"rootfs":{{"diff_ids":[]}}}}"#);
             let said = ConfigDocument::parse(text.as_bytes()).unwrap_err().to_string();

@@ -207,3 +207,16 @@ impl From<sampan_hooks::Error> for Error {
 pub fn io_name(e: &std::io::Error) -> String {
     e.raw_os_error().map_or_else(|| e.to_string(), |n| errno_name(Errno::from_raw_os_error(n)))
 }
+
+/// Without what a terminal would act on: a text may have in it what an image, a hook or a process inside says.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => printable.push(character),
+            control if control.is_control() => printable.extend(control.escape_default()),
+            other => printable.push(other),
+        }
+    }
+    printable
+}

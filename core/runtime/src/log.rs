@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::error::io_name;
+use crate::error::{io_name, printable};
 use crate::kernel::time;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,19 +96,6 @@ impl Log {
 fn open(path: &Path) -> io::Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(flags).open(path)
-}
-
-/// Without what a terminal would act on: a text may have in it what an image, a hook or a process inside says.
-pub fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' | '\t' => printable.push(character),
-            control if control.is_control() => printable.extend(control.escape_default()),
-            other => printable.push(other),
-        }
-    }
-    printable
 }
 
 /// The error's lines as one, since clients show only the first.

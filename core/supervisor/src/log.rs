@@ -6,6 +6,7 @@
 //! all (`log_level`).
 use crate::view::{Output, View, colour_of};
 use sampan_config::schema::{LogFormat, LogLevel, Supervisor};
+use sampan_runtime::error::printable;
 use std::fmt::Write;
 use std::os::fd::AsFd;
 use std::sync::RwLock;
@@ -148,14 +149,15 @@ impl Facts {
         text.lines().map(|line| format!("<{priority}>{line}\n")).collect()
     }
 
+    /// What an image or a program inside has said may be in it.
     fn rest_of_line(&self, line: &mut String) {
-        line.push_str(&self.message);
+        line.push_str(&printable(&self.message));
         for (name, value) in &self.rest {
             let _ = match value {
                 serde_json::Value::String(text) if !text.contains([' ', '"', '\n']) && !text.is_empty() => {
-                    write!(line, " {name}={text}")
+                    write!(line, " {name}={}", printable(text))
                 }
-                value => write!(line, " {name}={value}"),
+                value => write!(line, " {name}={}", printable(&value.to_string())),
             };
         }
         line.push('\n');
@@ -225,6 +227,16 @@ mod tests {
             facts.journal(Level::WARN),
             "<4>web: running -> backoff cause=\"exit 137, oom\" attempt=3 why=crash\n"
         );
+    }
+
+    #[test]
+    fn what_an_image_says_does_nothing_to_a_terminal() {
+        let words = "a\u{1b}[31m\u{9b}31m\u{7}";
+        let rest = vec![("why", words.into()), ("cause", format!("{words} b").into())];
+        let facts = Facts { message: words.into(), service: Some("web".into()), rest };
+        for line in [facts.text(Level::ERROR, false), facts.journal(Level::ERROR)] {
+            assert!(!line.trim_end_matches('\n').contains(char::is_control), "{line:?}");
+        }
     }
 
     #[test]

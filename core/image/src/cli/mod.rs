@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use args::Args;
 use sampan_image::progress::Line;
 use sampan_image::{Error, Kind};
+use sampan_runtime::error::printable;
 use show::Shown;
 
 const FAILED: u8 = 1;
@@ -24,7 +25,7 @@ pub fn run(args: &Args) -> ExitCode {
         Err(error) => {
             shown.end(&Line::Error { kind: error.kind(), text: error.to_string() });
             if !shown.is_json() {
-                eprintln!("sampan-image: {error}");
+                eprintln!("sampan-image: {}", printable(&error.to_string()));
             }
             ExitCode::from(code(&error))
         }

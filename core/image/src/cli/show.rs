@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use sampan_image::Digest;
 use sampan_image::progress::{Line, Progress, Stage};
+use sampan_runtime::error::printable;
 
 use super::args::Show;
 
@@ -131,7 +132,7 @@ impl Progress for Shown {
             How::Nothing => {}
             How::Bar | How::Plain => {
                 state.clear();
-                eprintln!("{text}");
+                eprintln!("{}", printable(text));
             }
         }
     }

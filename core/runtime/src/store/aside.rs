@@ -26,7 +26,8 @@ impl Root {
         };
         match renameat(&dir, id, &dir, name(id)) {
             Ok(()) => Ok(true),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            // A full disk has no room for a name, and always for a removal.
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOSPC | Errno::DQUOT | Errno::NOMEM) => Ok(false),
             Err(e) => Err(file_error(id, "rename", &self.path().join(id), e.into())),
         }
     }

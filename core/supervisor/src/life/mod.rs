@@ -197,9 +197,7 @@ async fn create_with(
         groups: groups.filter(|_| !context.was_killed_in(&config.name)),
     };
     let mut basis = maker.basis(earlier, kept).await?;
-    for (plugin, message) in &basis.created.messages {
-        context.warn(&config.name, &format!("plugin {plugin}: {message}"));
-    }
+    maker.pass_on_messages(&basis);
     let mut attached = None;
     let launched = launched(&maker, &before, &mut basis, &mut attached, kept).await;
     if let Some(claimant) = basis
@@ -329,6 +327,7 @@ async fn launched(
             (Said::Looked(looked), found, _) if basis.assumed.is_some() => {
                 let facts = looked.map_err(Problem::Config)?;
                 *basis = maker.basis_of(basis, facts, &found, kept).await?;
+                maker.pass_on_messages(basis);
                 maker.order(before, basis, kept)?;
             }
             (Said::Unbundled, ..) if basis.spec.is_none() => {
@@ -363,6 +362,13 @@ async fn launched(
 }
 
 impl Maker<'_> {
+    /// What plugins have said at `create`.
+    fn pass_on_messages(&self, basis: &Basis) {
+        for (plugin, message) in &basis.created.messages {
+            self.context.warn(&self.wanted.config.name, &format!("plugin {plugin}: {message}"));
+        }
+    }
+
     fn order(&self, before: &Before, basis: &Basis, kept: &Kept) -> Result<(), Problem> {
         let groups_are_ready = before.groups.is_some() && before.groups == basis.resources;
         let given = self.stdio.as_ref().map(|client| client.streams.clone());

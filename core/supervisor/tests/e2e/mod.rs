@@ -32,6 +32,7 @@ mod full_disk;
 mod fuse;
 mod growth;
 mod health;
+mod hostile;
 mod holder;
 mod hooks;
 mod hundred;
