@@ -84,15 +84,18 @@ pub fn process(spec: &mut Value, service: &Service, facts: &Facts, asked: Asked<
         let merged = environment(spec, service, home);
         set(spec, "/process/env", json!(merged));
     }
-    sockets(spec, service);
 }
 
 /// As sd_listen_fds(3) has it. The program is process 1, or started by our init, which writes its number there.
-fn sockets(spec: &mut Value, service: &Service) {
-    if service.sockets.is_empty() {
+pub fn descriptors(spec: &mut Value, service: &Service, stored: &[String]) {
+    if service.fd_store_max > 0 {
+        set_env(spec, &["FDSTORE"], [format!("FDSTORE={}", service.fd_store_max)]);
+    }
+    let sockets = service.sockets.iter().map(|socket| &socket.name);
+    let names: Vec<&str> = sockets.chain(stored).map(String::as_str).collect();
+    if names.is_empty() {
         return;
     }
-    let names: Vec<&str> = service.sockets.iter().map(|socket| socket.name.as_str()).collect();
     let ours = [
         format!("LISTEN_FDS={}", names.len()),
         format!("LISTEN_FDNAMES={}", names.join(":")),

@@ -52,6 +52,8 @@ pub struct Request<'a> {
     pub cgroup_parent: &'a str,
     /// Those in whose namespaces it is to be. Without them it has its own.
     pub joined: &'a [Joined],
+    /// Names of the descriptors that were kept for it (`fd_store_max`): it has them behind its sockets.
+    pub stored: &'a [String],
 }
 
 /// config.json before plugins adjust it.
@@ -67,7 +69,7 @@ pub struct Built {
 /// What `build` would make, or find wrong, as things are now. `look` is the service's; it changes nothing.
 pub fn check(service: &Service, look: &Look) -> Result<Built, Error> {
     let facts = self::look(look, &|_| ())?;
-    build(&Request { service, cgroup_parent: "/", joined: &[] }, &facts)
+    build(&Request { service, cgroup_parent: "/", joined: &[], stored: &[] }, &facts)
 }
 
 /// `facts`: of the service's own paths, as they are now.
@@ -90,6 +92,7 @@ pub fn build(request: &Request<'_>, facts: &Facts) -> Result<Built, Error> {
     let bundle = matches!(service.source, Source::Bundle(_));
     let asked = |key: &str| !bundle || service.sets(key);
     leaves::process(&mut spec, service, facts, &asked);
+    leaves::descriptors(&mut spec, service, request.stored);
     leaves::capabilities(&mut spec, service, &asked);
     warnings.extend(resources::add(&mut spec, service, facts, resources::Kernel::of_host(), &asked));
     leaves::hooks(&mut spec, service);

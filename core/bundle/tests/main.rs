@@ -55,7 +55,7 @@ fn try_of(folder: &Folder) -> Result<Built, bundle::Error> {
     let facts =
         bundle::look(&travel(&bundle::Look::of(service, &folder.path("run"), &folder.path("var"))), &|_| ())?;
     let facts = serde_json::from_str(&serde_json::to_string(&facts).unwrap()).unwrap();
-    bundle::build(&Request { service, cgroup_parent: "/sampan", joined: &[] }, &facts)
+    bundle::build(&Request { service, cgroup_parent: "/sampan", joined: &[], stored: &[] }, &facts)
 }
 
 #[track_caller]

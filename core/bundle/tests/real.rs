@@ -48,7 +48,12 @@ fn run_all(
     let config = super::config(folder, "config.toml");
     let parent = format!("/sampan-test-{}-{name}", std::process::id());
     let _groups = Groups(parent.clone());
-    let request = bundle::Request { service: &config.services["web"], cgroup_parent: &parent, joined: &[] };
+    let request = bundle::Request {
+        service: &config.services["web"],
+        cgroup_parent: &parent,
+        joined: &[],
+        stored: &[],
+    };
     let facts =
         bundle::look(&bundle::Look::of(request.service, run_dir, &folder.path("var")), &|_| ()).unwrap();
     let mut built = bundle::build(&request, &facts).map_err(|e| e.to_string())?;

@@ -581,6 +581,14 @@ pub const SERVICE: &[Key] = &[
         "how long it may say nothing once it is ready (WATCHDOG=1 on NOTIFY_SOCKET; WATCHDOG_USEC has this); then it is unhealthy, by healthcheck.on_failure where there is one; 0s: for ever",
     ),
     key(
+        "fd_store_max",
+        "integer",
+        "0",
+        R,
+        B,
+        "descriptors of its own that it may have kept (FDSTORE=1 on NOTIFY_SOCKET), to have them again after a restart, behind its sockets; 0 to 64",
+    ),
+    key(
         "depends_on.*.condition",
         "service_started, service_ready, service_healthy, service_completed_successfully; short: [name]",
         "service_started",

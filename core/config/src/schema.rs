@@ -207,6 +207,8 @@ pub struct Service {
     /// How long it may be silent (WATCHDOG=1); 0 = for ever.
     #[serde(serialize_with = "text::duration")]
     pub watchdog: Duration,
+    /// Descriptors that are kept for it (FDSTORE=1); 0 = none.
+    pub fd_store_max: u32,
     #[serde(serialize_with = "text::or_none")]
     pub reload: Option<Reload>,
     pub stop_signal: Signal,
@@ -224,6 +226,9 @@ pub struct Service {
 }
 
 impl Service {
+    /// The most that `fd_store_max` can be.
+    pub const FD_STORE_MAX: u32 = 64;
+
     /// On what it says how it is; none: it cannot.
     pub fn says_on(&self) -> Option<SaysOn> {
         match self.notify {

@@ -393,6 +393,18 @@ fn kinds() {
             "notify = { fd = 3 }\nwatchdog = \"1s\"".into(),
             "2:17 services.web.notify.fd: beside watchdog [who says WATCHDOG=1 on NOTIFY_SOCKET can say READY=1 there: write notify = \"ready\", or drop one]",
         ),
+        (
+            "fd_store_max = 65\nnotify = \"ready\"".into(),
+            "2:16 services.web.fd_store_max: 65 is out of range [0 to 64]",
+        ),
+        (
+            "fd_store_max = 1\nnotify = { fd = 3 }".into(),
+            "2:16 services.web.fd_store_max: it has no NOTIFY_SOCKET [add notify = \"ready\" or a watchdog, or drop fd_store_max]",
+        ),
+        (
+            "fd_store_max = 1\nnotify = \"ready\"\npid = \"host\"".into(),
+            "2:16 services.web.fd_store_max: beside pid = \"host\"",
+        ),
     ] {
         let said = said(&keys);
         assert!(said.len() == 1 && said[0].contains(expected), "{keys}: {said:?}");

@@ -377,6 +377,7 @@ fn the_references_shortest_example() {
     notify = "none"                        # default
     start_timeout = "1m30s"                # default
     watchdog = "0s"                        # default
+    fd_store_max = 0                       # default
     stop_signal = "SIGTERM"                # default
     stop_grace_period = "10s"              # default
     reload = "none"                        # default

@@ -32,12 +32,13 @@ pub const APPLIED: &str = "applied.json";
 pub const ONE_OFFS: &str = "one-offs";
 /// All that sampand ever makes in a run folder, and beside each the one that was to replace it. Nothing else is touched when
 /// it is cleared: the folder's name comes from a file that somebody wrote by hand.
-const OURS: [&str; 14] = [
+const OURS: [&str; 15] = [
     CONTAINERS,
     "bundles",
     "init",
     "secrets",
     "io",
+    "fdstore",
     "notify",
     "requests",
     ONE_OFFS,

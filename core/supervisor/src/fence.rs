@@ -102,40 +102,85 @@ pub struct Peeked {
 /// Looks at the next datagram, which stays in the queue with the descriptors that came with it: none of them is opened here.
 /// rustix cannot say that a sender has no number, and nix says nothing of a message whose descriptors had no room.
 pub fn peek(socket: impl AsFd, into: &mut [u8]) -> std::io::Result<Peeked> {
+    // There is room for the credentials alone.
+    let (peeked, _none, is_short) = peek_into::<CREDENTIALS_SPACE>(socket, into)?;
+    Ok(Peeked { carries: is_short, ..peeked })
+}
+
+/// Looks at the next datagram, which stays in the queue, with descriptors of our own for those that came with it. True: not all of
+/// them could be had.
+pub fn peek_fds(socket: impl AsFd, into: &mut [u8]) -> std::io::Result<(Peeked, Vec<OwnedFd>, bool)> {
+    peek_into::<{ CREDENTIALS_SPACE + RIGHTS_SPACE }>(socket, into)
+}
+
+fn peek_into<const SPACE: usize>(
+    socket: impl AsFd,
+    into: &mut [u8],
+) -> std::io::Result<(Peeked, Vec<OwnedFd>, bool)> {
     #[repr(align(8))]
-    struct Room([u8; CREDENTIALS_SPACE]);
-    let mut room = Room([0; CREDENTIALS_SPACE]);
+    struct Room<const SPACE: usize>([u8; SPACE]);
+    let mut room = Room([0; SPACE]);
     let mut buffer = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     // SAFETY: a msghdr of zeros is one without name, buffers and control data.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut buffer;
     message.msg_iovlen = 1;
     message.msg_control = room.0.as_mut_ptr().cast();
-    message.msg_controllen = CREDENTIALS_SPACE as _;
+    message.msg_controllen = SPACE as _;
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: the kernel writes no more than these buffers have room for; they live until after the call.
     let bytes = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
     let Ok(bytes) = usize::try_from(bytes) else { return Err(std::io::Error::last_os_error()) };
-    let mut pid = 0;
+    let (mut pid, mut fds) = (0, Vec::new());
     // SAFETY: the kernel has written `msg_controllen` bytes of control data into `room`, which is aligned for it.
-    let head = unsafe { libc::CMSG_FIRSTHDR(&raw const message).as_ref() };
-    if let Some(head) = head
-        && (head.cmsg_level, head.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_CREDENTIALS)
-        && head.cmsg_len >= CREDENTIALS_LEN
-    {
-        // SAFETY: by its length the whole ucred is there; any bits are one.
-        pid = unsafe { libc::CMSG_DATA(head).cast::<libc::ucred>().read_unaligned() }.pid;
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give a head that is within that data, or none.
+    while let Some(head) = unsafe { next.as_ref() } {
+        // SAFETY: it points behind the head, to the data of this one.
+        let data = unsafe { libc::CMSG_DATA(head) };
+        match (head.cmsg_level, head.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if head.cmsg_len >= CREDENTIALS_LEN => {
+                // SAFETY: by its length the whole ucred is there; any bits are one.
+                pid = unsafe { data.cast::<libc::ucred>().read_unaligned() }.pid;
+            }
+            (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                let count = head.cmsg_len.saturating_sub(RIGHTS_HEAD) / size_of::<RawFd>();
+                fds.extend((0..count).map(|at| {
+                    // SAFETY: by its length so many ints are there; each is a descriptor that the kernel has opened for us alone.
+                    unsafe { OwnedFd::from_raw_fd(data.cast::<RawFd>().add(at).read_unaligned()) }
+                }));
+            }
+            _ => {}
+        }
+        // SAFETY: as of CMSG_FIRSTHDR; `head` is one of this message's.
+        next = unsafe { libc::CMSG_NXTHDR(&raw const message, head) };
     }
     let has = |flag| message.msg_flags & flag != 0;
-    // There is room for the credentials alone.
-    let carries = has(libc::MSG_CTRUNC);
-    Ok(Peeked { bytes, is_cut: has(libc::MSG_TRUNC), carries, pid })
+    let is_short = has(libc::MSG_CTRUNC);
+    let carries = is_short || !fds.is_empty();
+    Ok((Peeked { bytes, is_cut: has(libc::MSG_TRUNC), carries, pid }, fds, is_short))
 }
 
+/// Whether two of our descriptors are one open file (KCMP_FILE, kcmp(2)). A kernel that does not say so has two of them.
+pub fn is_same_file(one: impl AsFd, other: impl AsFd) -> bool {
+    const KCMP_FILE: libc::c_int = 0;
+    let us = std::process::id();
+    let (one, other) = (one.as_fd().as_raw_fd(), other.as_fd().as_raw_fd());
+    // SAFETY: it takes five integers and touches no memory of ours.
+    unsafe { libc::syscall(libc::SYS_kcmp, us, us, KCMP_FILE, one, other) == 0 }
+}
+
+/// The kernel sends no more with one message (SCM_MAX_FD).
+const RIGHTS_MAX: usize = 253;
 // SAFETY: the two do arithmetic with a length, and nothing else.
 const CREDENTIALS_SPACE: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) } as usize;
 // SAFETY: as above.
 const CREDENTIALS_LEN: usize = unsafe { libc::CMSG_LEN(size_of::<libc::ucred>() as u32) } as usize;
+
+// SAFETY: as above.
+const RIGHTS_SPACE: usize = unsafe { libc::CMSG_SPACE((RIGHTS_MAX * size_of::<RawFd>()) as u32) } as usize;
+// SAFETY: as above.
+const RIGHTS_HEAD: usize = unsafe { libc::CMSG_LEN(0) } as usize;
 
 /// A descriptor that nobody can close while it is shared.
 #[derive(Debug, Clone)]

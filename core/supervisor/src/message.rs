@@ -2,6 +2,7 @@
 use crate::life::Created;
 use crate::probe::Report;
 use crate::request::{Answer, Request};
+use crate::sd_notify::message::Dropped;
 use crate::settings::Event;
 use sampan_api as api;
 use sampan_config::Loaded;
@@ -61,6 +62,8 @@ pub enum Message {
     Taken {
         name: Arc<str>,
         generation: u64,
+        /// What was not done of it.
+        dropped: Vec<Dropped>,
     },
     /// Whether a service has said nothing for too long is to be looked at.
     Watchdog {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::service::{command, signal};
-use super::sockets::SOCKETS_MAX;
+use super::sockets::{self, SOCKETS_MAX};
 use super::{Field, Fields};
-use crate::schema::{ByWatchdog, Healthcheck, Notify, Probe, Reload, Service};
+use crate::schema::{ByWatchdog, Healthcheck, Notify, Probe, Reload, SaysOn, Service};
 
 /// One that is shorter would be missed by a busy machine, not by a service that hangs.
 const WATCHDOG_MIN: Duration = Duration::from_millis(100);
@@ -13,6 +13,8 @@ const WATCHDOG_MIN: Duration = Duration::from_millis(100);
 const FIRST: u32 = 3;
 /// After all the sockets that it may have.
 const FDS: std::ops::RangeInclusive<i64> = FIRST as i64..=FIRST as i64 + SOCKETS_MAX as i64;
+/// A launch has room for so many beside its sockets.
+pub const FD_STORE: std::ops::RangeInclusive<i64> = 0..=Service::FD_STORE_MAX as i64;
 const WORDS: &[(&str, Notify)] =
     &[("none", Notify::None), ("ready", Notify::Ready), ("healthy", Notify::Healthy)];
 
@@ -53,6 +55,16 @@ pub fn beside(t: &Fields<'_>, service: &Service) {
     if !service.watchdog.is_zero() {
         let hint = "who says WATCHDOG=1 on NOTIFY_SOCKET can say READY=1 there: write notify = \"ready\", or drop one";
         f.wrong("beside watchdog", hint);
+    }
+}
+
+/// Who has descriptors kept says so on NOTIFY_SOCKET, and is told by LISTEN_PID that they are its own.
+pub fn fd_store(t: &Fields<'_>, service: &Service) {
+    let Some(f) = t.get("fd_store_max").filter(|_| service.fd_store_max > 0) else { return };
+    if service.says_on() != Some(SaysOn::Socket) {
+        f.wrong("it has no NOTIFY_SOCKET", "add notify = \"ready\" or a watchdog, or drop fd_store_max");
+    } else {
+        sockets::has_a_known_number(&f, &service.namespaces);
     }
 }
 

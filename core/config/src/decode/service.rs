@@ -105,6 +105,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
         notify: t.or("notify", |f| ready::notify(f, has_healthcheck, &t.path), Notify::None),
         start_timeout: t.or("start_timeout", Field::duration, Duration::from_secs(90)),
         watchdog,
+        fd_store_max: t.or("fd_store_max", |f| f.integer(ready::FD_STORE), 0) as u32,
         reload: t.or("reload", |f| f.or_none(ready::reload), None),
         stop_signal: t.or("stop_signal", signal, Signal(libc::SIGTERM)),
         stop_grace_period: t.or("stop_grace_period", Field::duration, Duration::from_secs(10)),
@@ -123,6 +124,7 @@ pub fn service(cx: &Cx<'_>, name: &str, node: &Node, stores: &Stores) -> Draft {
     joined::needs(&t, &service, &mut needs);
     joined::beside(&t, &service);
     ready::beside(&t, &service);
+    ready::fd_store(&t, &service);
     let (depends_on, dependency_spots) = needs;
     service.depends_on = depends_on;
     if service.environment.is_empty() {

@@ -31,16 +31,21 @@ pub fn sockets(t: &Fields<'_>, service: &str, namespaces: &Namespaces) -> Vec<So
     if all.len() > SOCKETS_MAX {
         f.wrong(format!("{} sockets", all.len()), format!("at most {SOCKETS_MAX}"));
     }
-    let mode = match &namespaces.pid {
-        NamespaceMode::Private => None,
-        NamespaceMode::Host => Some("host".to_owned()),
-        NamespaceMode::Service(joined) => Some(joined.to_string()),
-    };
-    if let (Some(mode), false) = (mode, all.is_empty()) {
-        let hint = "its program takes what LISTEN_PID says is for it, and its number is known only where it is 1: drop one";
-        f.wrong(format!("beside pid = \"{mode}\""), hint);
+    if !all.is_empty() {
+        has_a_known_number(&f, namespaces);
     }
     all.into_iter().map(|(socket, _)| socket).collect()
+}
+
+/// Of what is handed to a program from descriptor 3 on.
+pub fn has_a_known_number(f: &Field<'_>, namespaces: &Namespaces) {
+    let mode = match &namespaces.pid {
+        NamespaceMode::Private => return,
+        NamespaceMode::Host => "host".to_owned(),
+        NamespaceMode::Service(joined) => joined.to_string(),
+    };
+    let hint = "its program takes what LISTEN_PID says is for it, and its number is known only where it is 1: drop one";
+    f.wrong(format!("beside pid = \"{mode}\""), hint);
 }
 
 fn socket(f: &Field<'_>, service: &str) -> Option<Socket> {

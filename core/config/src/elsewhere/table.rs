@@ -187,6 +187,7 @@ pub const SERVICE: &[Row] = &[
     row("notify", "", "Notify (true: \"ready\")", "Type (notify: \"ready\")"),
     row("start_timeout", "", "", "TimeoutStartSec (a bare number is seconds)"),
     row("watchdog", "", "", "WatchdogSec (a bare number is seconds)"),
+    row("fd_store_max", "", "", "FileDescriptorStoreMax"),
     row(
         "depends_on.*.condition",
         "depends_on.X.condition",

@@ -289,6 +289,7 @@ pub const SERVICE: &[(&str, Shape)] = &[
     ),
     ("start_timeout", Duration),
     ("watchdog", Duration),
+    ("fd_store_max", Integer(0, 64)),
     ("depends_on.*.condition", CONDITION),
     ("depends_on.*.required", Boolean),
     ("depends_on.*.restart", Boolean),

@@ -4,6 +4,7 @@
 //! ```text
 //!   the service's config, all networks    the same object: another one comes with each `apply`
 //!   what is in its root, its volumes..    looked at for each life, by a launching process: the same text
+//!   names of what was kept (fd_store_max) looked at for each life: the same
 //!   the host's limits                     read for each life: the same text
 //!   plugins' answers to `create`          asked for each life, unless a plugin calls its answer stable: the same text
 //!   what the bundle says                  read by the launching process, unless it has compiled just that: the same text
@@ -11,6 +12,7 @@
 //! ```
 //! Where no plugin is asked, the launch and the look are one order, and it is launched if the look finds the same.
 //! All have to hold. Nothing is kept but digests and answers, and nothing over a life that failed to begin, or over a worker.
+use super::fd_store::Stored;
 use super::launcher::Launcher;
 use super::relayed::Relayed;
 use super::talk::{Order, Said};
@@ -50,6 +52,8 @@ struct Key {
     config: Weak<Service>,
     all: rc::Weak<Config>,
     host: Digest,
+    /// Names of what was kept for it.
+    stored: Vec<String>,
     facts: Digest,
 }
 
@@ -74,6 +78,8 @@ pub struct Maker<'m> {
     pub joined: &'m [Joined],
     /// Standard streams of its own.
     pub stdio: Option<OfClient>,
+    /// What was kept for it.
+    pub stored: Vec<Stored>,
     pub launcher: &'m Launcher,
 }
 
@@ -110,7 +116,10 @@ impl Maker<'_> {
         // The namespaces of another service's process are in the spec by its number.
         let earlier =
             earlier.filter(|earlier| self.joined.is_empty() && earlier.key.is_of(config, all, host));
-        let key = |facts| Key { config: Arc::downgrade(config), all: Rc::downgrade(all), host, facts };
+        let stored = self.stored_names();
+        let earlier = earlier.filter(|earlier| earlier.key.stored == stored);
+        let (weak, all) = (Arc::downgrade(config), Rc::downgrade(all));
+        let key = |facts| Key { config: weak, all, host, stored, facts };
         let earlier = match earlier {
             // Nobody is asked, so nobody's `detach` need be over.
             Some(earlier) if self.asks_nobody(&earlier) => {
@@ -210,6 +219,10 @@ impl Maker<'_> {
         bundle::Look::of(&self.wanted.config, &self.context.dirs.run, &self.context.dirs.state)
     }
 
+    fn stored_names(&self) -> Vec<String> {
+        self.stored.iter().map(|stored| stored.name.clone()).collect()
+    }
+
     fn prepared(&self, found: &str) -> Result<Prepared, Problem> {
         let (context, config) = (self.context, &self.wanted.config);
         let facts: bundle::Facts = serde_json::from_str(found).map_err(super::of_io)?;
@@ -218,8 +231,8 @@ impl Maker<'_> {
             bundle::Joined { key, pid, spec: context.spec_of(service) }
         };
         let joined: Vec<bundle::Joined> = self.joined.iter().map(one).collect();
-        let request =
-            bundle::Request { service: config, cgroup_parent: &context.cgroup_parent, joined: &joined };
+        let (cgroup_parent, stored) = (context.cgroup_parent.as_str(), &self.stored_names());
+        let request = bundle::Request { service: config, cgroup_parent, joined: &joined, stored };
         let built = bundle::build(&request, &facts).map_err(of_config)?;
         for warning in &built.warnings {
             context.warn(&config.name, warning);

@@ -4,7 +4,7 @@ use super::basis::Earlier;
 use super::groups::{KILL_MAX, group, identity, kill_all};
 use super::process::end;
 use super::relayed::{self, Relayed};
-use super::{Kept, of_io, on_pool, tag};
+use super::{Kept, fd_store, of_io, on_pool, tag};
 use crate::hooks;
 use sampan_bundle as bundle;
 use sampan_cgroups::Hierarchies;
@@ -201,6 +201,7 @@ impl Scene {
     /// What is kept between two lives.
     fn remove(&self) -> Result<(), Problem> {
         self.containers.remove_aside(&self.name).map_err(of_io)?;
+        fd_store::let_go(&self.keel, &self.run, &self.name).map_err(of_io)?;
         if let Ok(group) = group(self.hierarchies, &self.cgroup) {
             group.remove().map_err(of_io)?;
         }

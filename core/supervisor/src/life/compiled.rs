@@ -134,7 +134,7 @@ fn compile<'s>(spec: &'s Spec<'s>, host: &Host, key: &Key, bundle: &Path) -> Res
 impl Launch {
     pub fn key(&self, bundled: Digest) -> Key {
         let descriptor = u32::from(self.says_on == Some(SaysOn::Descriptor));
-        let given_fds = self.sockets.len() as u32 + descriptor;
+        let given_fds = (self.sockets.len() + self.stored.len()) as u32 + descriptor;
         Key { service: self.service.clone(), bundled, given_fds }
     }
 }

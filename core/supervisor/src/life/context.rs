@@ -2,7 +2,7 @@
 //! keel's client and plain data go to the pool of blocking threads.
 //!
 //! Absent on purpose: the config and a way to the loop. A job has what it needs from whoever started it, and returns a value.
-use super::{Launchers, Pulls, RestartCache, relayed, sockets};
+use super::{Launchers, Pulls, RestartCache, fd_store, relayed, sockets};
 use crate::hooks;
 use crate::inside::{self, Inside};
 use crate::one_off;
@@ -99,6 +99,9 @@ impl Gone {
         super::drop_stdio(keel, io, &name);
         sockets::let_go_of_all_but(keel, &name, &[]);
         sd_notify::socket::forget(keel, run, &name);
+        if let Err(error) = fd_store::let_go(keel, run, &name) {
+            tracing::error!(service = name, "what was kept for it (fd_store_max) stays open: {error}");
+        }
         let image = sampan_bundle::image::forget(state, &name);
         let ids = ids.map_or(Ok(()), |owner| sampan_bundle::userns::forget(state, &owner));
         for why in [image, ids].into_iter().filter_map(Result::err) {

@@ -4,13 +4,14 @@
 //! it waits for a word of the worker it holds the barrier; when nobody can say it any more it ends, and the child with it.
 //! Whom it clones is the keel's child, through a connection that the keel closes when the worker ends.
 use super::compiled::{Compiled, Launchable, Specs, Texts};
+use super::fd_store::{self, Store};
 use super::given;
 use super::groups::group;
 use super::reading::{look_at, real_path};
 use super::stdio::{self, Places, Standing};
 use super::talk::{self, Launch, Order, Received, Said};
 use super::{of_config, of_io, of_launch, relayed, sockets, tag};
-use crate::sd_notify;
+use crate::sd_notify::{self, message::Dropped};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use sampan_bundle as bundle;
@@ -106,6 +107,11 @@ struct Us<'u> {
 }
 
 impl Us<'_> {
+    fn store(self, store: &Store, fds: &[OwnedFd]) -> Result<Vec<Dropped>, String> {
+        let socket = fds.first().ok_or("no socket came")?;
+        fd_store::store(self.keel, store, socket).map_err(|error| error.to_string())
+    }
+
     /// Gives back a launch for which there is no room.
     fn serve_from(
         self,
@@ -118,6 +124,7 @@ impl Us<'_> {
                 Order::Read(files) => worker.say(&Said::Read(Box::new(files.read(&worker.told()))), &[]),
                 Order::RunDir(files) => worker.say(&Said::RunDir(files.run_dir()), &[]),
                 Order::Real(paths) => worker.say(&Said::Real(worker.real(&paths)), &[]),
+                Order::Store(store) => worker.say(&Said::Stored(self.store(&store, &fds)), &[]),
                 Order::Look(look, before) => worker.look(&look, before),
                 Order::Launch(launch) if compiled.is_full() && !compiled.has_all_for(&launch, &text) => {
                     return Some((Order::Launch(launch), text, fds));
@@ -331,7 +338,8 @@ impl Job<'_> {
         // Nobody hears it any more: then we are ended.
         let warn = |text| drop(self.us.worker.say(&Said::Warning(text), &[]));
         let sockets = sockets::open(self.us.keel, &order.service, &order.sockets, warn)?;
-        let given: Vec<BorrowedFd<'_>> = sockets.iter().chain(&descriptor).map(AsFd::as_fd).collect();
+        let stored = fd_store::open(self.us.keel, &order.service, &order.stored)?;
+        let given = sockets.iter().chain(&stored).chain(&descriptor).map(AsFd::as_fd).collect::<Vec<_>>();
         let log = self.hook_log();
         let root = self.us.standing.root(&order.containers).map_err(of_io)?;
         let folder = root.create(&order.service).map_err(of_io)?;

@@ -32,8 +32,9 @@ pub mod talk;
 mod launcher;
 mod pulls;
 mod compiled;
-pub mod job;
 pub mod reading;
+pub mod fd_store;
+pub mod job;
 mod process;
 mod basis;
 mod cleanup;
@@ -189,7 +190,8 @@ async fn create_with(
     let stdio = std::mem::replace(&mut wanted.stdio, Ok(None)).map_err(Problem::Io)?;
     let Wanted { config, under_way, ctx, .. } = &wanted;
     let launcher = context.launchers.take(under_way).await?;
-    let maker = Maker { context, wanted: &wanted, joined: &joined, stdio, launcher: &launcher };
+    let stored = fd_store::ready(context, config).await?;
+    let maker = Maker { context, wanted: &wanted, joined: &joined, stdio, stored, launcher: &launcher };
     // Taken: after a life that does not begin all is made anew.
     let (groups, earlier) = (kept.groups.take(), kept.earlier.take());
     let before = Before {
@@ -248,6 +250,7 @@ fn order(context: &Context, wanted: &Wanted, basis: &Basis) -> Launch {
         io: context.dirs.io(&config.name),
         logs: context.dirs.logs(&config.name),
         sockets: config.sockets.iter().map(|socket| socket.listen.clone()).collect(),
+        stored: Vec::new(),
         look: basis.assumed.clone().map(|(look, facts)| (Box::new(look), facts)),
         is_aside: false,
         bundled: None,
@@ -378,7 +381,9 @@ impl Maker<'_> {
             Some((look, _)) => format!("a look at {}, then {MAKING}", look.at().display()),
             None => MAKING.to_owned(),
         });
-        self.send(Launch { bundled, groups_are_ready, given, is_aside, ..made }, basis.spec.as_ref())
+        let stored = self.stored.iter().map(|stored| stored.number).collect();
+        let order = Launch { bundled, groups_are_ready, given, is_aside, stored, ..made };
+        self.send(order, basis.spec.as_ref())
     }
 
     /// Without a spec it is the bundle's.

@@ -1,10 +1,11 @@
 //! config.toml as a launching process reads it, and the paths of volumes as it finds them: a look at what users name may hang for
 //! ever on a dead mount. Then that process is killed, and what it hung in is the error.
-use super::launcher::{Launchers, UnderWay};
+use super::launcher::{Launcher, Launchers, UnderWay};
 use super::talk::{Order, Said};
 use crate::source::Files;
 use sampan_config::Loaded;
 use sampan_service::Problem;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
@@ -85,7 +86,7 @@ fn of_config() -> Rc<UnderWay> {
     UnderWay::new("config.toml".into())
 }
 
-enum Unanswered {
+pub enum Unanswered {
     Failed(Problem),
     /// This look, after which its process was killed.
     TooLong(String),
@@ -93,9 +94,24 @@ enum Unanswered {
 
 /// Of a process that does nothing else after it: it has read what may be secret, and has our folder.
 async fn ask(launchers: &Launchers, under_way: &UnderWay, order: Order) -> Result<Said, Unanswered> {
+    ask_with(launchers, under_way, order, &[]).await.map(|(said, _)| said)
+}
+
+/// With descriptors; and the process, for whoever has more to do for it.
+pub async fn ask_with(
+    launchers: &Launchers,
+    under_way: &UnderWay,
+    order: Order,
+    fds: &[BorrowedFd<'_>],
+) -> Result<(Said, Launcher), Unanswered> {
     let launcher = launchers.take(under_way).await.map_err(Unanswered::Failed)?;
     under_way.now("the look at it");
-    launcher.send(&order, "").map_err(Unanswered::Failed)?;
+    launcher.send_with(&order, "", fds).map_err(Unanswered::Failed)?;
+    let said = answer(&launcher, under_way).await?;
+    Ok((said, launcher))
+}
+
+async fn answer(launcher: &Launcher, under_way: &UnderWay) -> Result<Said, Unanswered> {
     let mut answer = pin!(launcher.next(under_way));
     loop {
         let left = LOOK_MAX.saturating_sub(under_way.doing_for());

@@ -2,16 +2,18 @@
 //! says unasked (`Doing`, `Warning`) comes before its answer.
 //!
 //! ```text
-//!   worker:   Read ─► ◄─ Read      RunDir ─► ◄─ RunDir      Real ─► ◄─ Real
+//!   worker:   Read ─► ◄─ Read      RunDir ─► ◄─ RunDir      Real ─► ◄─ Real    Store ─► ◄─ Stored
 //!             Look ─► ◄─ Looked    Launch ─► ◄─ Attach   Attached ─► ◄─ Created    Start ─► ◄─ Started
 //!                                or Looked, Failed, Unbundled                   at the end of the socket the process ends
 //! ```
 //! A record is the length of its head, its head as JSON, and a text that needs no escaping (the spec). One that is too long for
 //! a record of the socket travels in a memfd, as its last descriptor.
+use super::fd_store::Store;
 use super::relayed::Relayed;
 use super::stdio::Output;
 use crate::hooks;
 use crate::one_off::client::Streams;
+use crate::sd_notify::message::Dropped;
 use crate::source::{Files, Read};
 use rustix::fs::MemfdFlags;
 use rustix::net::{
@@ -49,6 +51,8 @@ pub enum Order {
     /// The text is the spec; none: it is what the bundle says. Descriptors: the pidfds of those whose namespaces it names by their
     /// numbers, then that of the client whose streams it is to have (`given`).
     Launch(Box<Launch>),
+    /// The descriptor is the socket with the message.
+    Store(Box<Store>),
     /// The answer to `Attach`; or why it must not go on.
     Attached(Result<(), String>),
     Start,
@@ -64,6 +68,8 @@ pub struct Launch {
     pub io: PathBuf,
     pub logs: PathBuf,
     pub sockets: Vec<Listen>,
+    /// Behind them, by their numbers (`fd_store`).
+    pub stored: Vec<u32>,
     /// Another life is to be launched only if this look finds what it found for that one: else the answer is `Looked`.
     pub look: Option<(Box<bundle::Look>, Digest)>,
     /// The folder of the life before is aside: it is removed once this one runs.
@@ -90,6 +96,8 @@ pub enum Said {
     Read(Box<Read>),
     RunDir(PathBuf),
     Real(Vec<PathBuf>),
+    /// What is not kept; or why nothing is.
+    Stored(Result<Vec<Dropped>, String>),
     /// Of what was found, which is the text; none: the same as for the life before.
     Looked(Result<Digest, String>),
     /// Descriptors: what these roles are, in this order.

@@ -40,7 +40,7 @@ pub fn config(of: &Service, run: &api::Run) -> Result<Service, String> {
         networks: kept.networks.iter().map(|membership| Membership::of(&membership.network)).collect(),
         // It is begun once, by hand, and nothing watches it.
         autostart: false, schedule: None, profiles: Vec::new(), sockets: Vec::new(), restart: never(kept.restart),
-        healthcheck: None, notify: Notify::None, watchdog: Duration::ZERO, reload: None,
+        healthcheck: None, notify: Notify::None, watchdog: Duration::ZERO, fd_store_max: 0, reload: None,
         lifecycle: Lifecycle {
             pre_start: Vec::new(), post_start: Vec::new(), pre_stop: Vec::new(), post_stop: Vec::new(),
         },

@@ -1,10 +1,12 @@
 //! What a message of sd_notify(3) says. Any bytes may come; nothing is asked of anybody here.
 use crate::probe;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
 /// A longer message is none.
 pub const BYTES_MAX: usize = 4096;
+const FD_NAME_BYTES_MAX: usize = 255;
 /// What is shown of a STATUS.
 const STATUS_BYTES_MAX: usize = 200;
 
@@ -31,8 +33,14 @@ pub enum Assignment {
     Watchdog(Duration),
     /// BARRIER=1: it waits until the descriptor that came with it is closed.
     Barrier,
-    /// FDSTORE=1
-    StoreFds,
+    /// FDSTORE=1: the descriptors that came with it are to be kept.
+    Store,
+    /// FDSTOREREMOVE=1
+    Unstore,
+    /// FDNAME=
+    FdName(String),
+    /// FDPOLL=0
+    NoPoll,
 }
 
 impl Assignment {
@@ -47,13 +55,16 @@ impl Assignment {
             Assignment::Alive | Assignment::Trigger => "WATCHDOG",
             Assignment::Watchdog(_) => "WATCHDOG_USEC",
             Assignment::Barrier => "BARRIER",
-            Assignment::StoreFds => "FDSTORE",
+            Assignment::Store => "FDSTORE",
+            Assignment::Unstore => "FDSTOREREMOVE",
+            Assignment::FdName(_) => "FDNAME",
+            Assignment::NoPoll => "FDPOLL",
         }
     }
 }
 
 /// Why something is not done, and counted instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Dropped {
     /// Of a process that is none of the service's.
     Foreign,
@@ -62,11 +73,23 @@ pub enum Dropped {
     Unclear,
     /// Another main process than ours.
     MainPid,
-    StoreFds,
+    /// It may have none kept.
+    NoStore,
+    /// FDSTORE=1 without descriptors.
+    NoFds,
+    /// What cannot be kept for anybody.
+    FdKind,
+    StoreIsFull,
+    /// Some of its descriptors could not be received.
+    FdsAreCut,
+    /// Looking at them, or closing one, lasted for too long.
+    FdsAreLate,
+    /// sampand could not keep them.
+    Unkept,
 }
 
 impl Dropped {
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 11;
 
     pub fn index(self) -> usize {
         self as usize
@@ -86,8 +109,22 @@ impl fmt::Display for Dropped {
                     "MAINPID: another process is not followed, since a container ends with its first process: run the program in the foreground",
                 )
             }
-            Dropped::StoreFds => {
-                f.write_str("FDSTORE: this version keeps no descriptors for a service; they are closed")
+            Dropped::NoStore => f.write_str("FDSTORE: it has no fd_store_max: its descriptors are closed"),
+            Dropped::NoFds => f.write_str("FDSTORE: no descriptor came with it"),
+            Dropped::FdKind => f.write_str(
+                "FDSTORE: only pipes, sockets, memfds, eventfds and timerfds are kept: another one is closed",
+            ),
+            Dropped::StoreIsFull => {
+                f.write_str("FDSTORE: it has as many descriptors kept as fd_store_max: another one is closed")
+            }
+            Dropped::FdsAreCut => {
+                f.write_str("FDSTORE: not all of its descriptors could be received, so none of them is kept")
+            }
+            Dropped::FdsAreLate => {
+                f.write_str("FDSTORE: closing what came with it hangs (a dead mount?): nothing is kept")
+            }
+            Dropped::Unkept => {
+                f.write_str("FDSTORE: sampand could not keep its descriptors (too many open files?)")
             }
         }
     }
@@ -125,7 +162,10 @@ fn assignment(line: &[u8]) -> Result<Option<Assignment>, Unknown> {
         b"RELOADING" => one(Assignment::Reloading),
         b"STOPPING" => one(Assignment::Stopping),
         b"BARRIER" => one(Assignment::Barrier),
-        b"FDSTORE" => one(Assignment::StoreFds),
+        b"FDSTORE" => one(Assignment::Store),
+        b"FDSTOREREMOVE" => one(Assignment::Unstore),
+        b"FDNAME" => Ok(fd_name(value).map(Assignment::FdName)),
+        b"FDPOLL" => Ok((value == b"0").then_some(Assignment::NoPoll)),
         b"STATUS" => Ok(Some(Assignment::Status(shown(value)))),
         b"MAINPID" => Ok(Some(Assignment::MainPid(number(value)?.try_into().map_err(|_| Unknown)?))),
         b"EXTEND_TIMEOUT_USEC" => Ok(Some(Assignment::Extend(Duration::from_micros(number(value)?)))),
@@ -136,9 +176,41 @@ fn assignment(line: &[u8]) -> Result<Option<Assignment>, Unknown> {
         b"WATCHDOG" if value == b"trigger" => Ok(Some(Assignment::Trigger)),
         b"WATCHDOG" => one(Assignment::Alive),
         b"MONOTONIC_USEC" | b"ERRNO" | b"BUSERROR" | b"VARLINKERROR" | b"EXIT_STATUS" | b"NOTIFYACCESS"
-        | b"FDNAME" | b"FDPOLL" | b"FDSTOREREMOVE" | b"MAINPIDFDID" | b"MAINPIDFD" => Ok(None),
+        | b"MAINPIDFDID" | b"MAINPIDFD" => Ok(None),
         _ if name.starts_with(b"X_") => Ok(None),
         _ => Err(Unknown),
+    }
+}
+
+/// As systemd has it (fdname_is_valid): 1 to 255 printable characters of ASCII, none of them a colon.
+fn fd_name(value: &[u8]) -> Option<String> {
+    let is_one = (1..=FD_NAME_BYTES_MAX).contains(&value.len())
+        && value.iter().all(|byte| (byte.is_ascii_graphic() || *byte == b' ') && *byte != b':');
+    String::from_utf8(value.to_vec()).ok().filter(|_| is_one)
+}
+
+/// What a message wants of the descriptors that are kept for its service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AboutFds {
+    /// None: no name that can be one.
+    pub name: Option<String>,
+    /// First of all, those of that name go.
+    pub removes: bool,
+    pub stores: bool,
+    /// One whose other end is gone is not kept.
+    pub polls: bool,
+}
+
+impl AboutFds {
+    pub fn of(said: &[Assignment]) -> Option<AboutFds> {
+        let has = |one: &Assignment| said.contains(one);
+        let (stores, removes) = (has(&Assignment::Store), has(&Assignment::Unstore));
+        let name = said.iter().find_map(|one| match one {
+            Assignment::FdName(name) => Some(name.clone()),
+            _ => None,
+        });
+        let polls = !has(&Assignment::NoPoll);
+        (stores || removes).then_some(AboutFds { name, removes, stores, polls })
     }
 }
 
@@ -216,6 +288,23 @@ mod tests {
         let text: String = flags.iter().map(|name| format!("{name}=1\n")).collect();
         let turns = "WATCHDOG=trigger\nWATCHDOG=1\n".repeat(50);
         assert_eq!(parse((text.repeat(20) + &turns).as_bytes()).0.len(), flags.len());
+    }
+
+    #[test]
+    fn what_is_to_be_kept_has_a_name_that_a_list_can_have() {
+        let long = "x".repeat(255);
+        for (name, kept) in
+            [("a b", true), ("", false), ("a:b", false), ("a\tb", false), ("é", false), (&long, true)]
+        {
+            let (said, dropped) = parse(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0").as_bytes());
+            let name = kept.then(|| name.to_owned());
+            let about = AboutFds { name, removes: false, stores: true, polls: false };
+            assert_eq!((AboutFds::of(&said), dropped), (Some(about), None));
+        }
+        let (said, _) = parse(format!("FDSTOREREMOVE=1\nFDNAME={long}x").as_bytes());
+        let about = AboutFds { name: None, removes: true, stores: false, polls: true };
+        assert_eq!(AboutFds::of(&said), Some(about));
+        assert_eq!(AboutFds::of(&parse(b"FDNAME=x\nREADY=1").0), None);
     }
 
     #[test]

@@ -78,6 +78,11 @@ fn adopt(worker: &mut Worker, replay: &Replay) {
         let hooked = hooks.remove(name).is_some();
         take_up(worker, &executed, name, record, child, hooked);
     }
+    let goes_on = |name: &str| {
+        let entry = worker.fleet.entries.get(name).filter(|entry| entry.config().fd_store_max > 0);
+        entry.is_some_and(|entry| !entry.machine.state.is_at_rest())
+    };
+    life::fd_store::let_go_of_all_but(&worker.context.loop_keel, &worker.context.dirs.run, goes_on);
     for entry in worker.fleet.entries.values().filter(|entry| entry.machine.state.has_life()) {
         worker.context.relay(entry.config());
     }

@@ -256,7 +256,7 @@ impl Worker {
             Message::Exited { name, generation } => self.exited(&name, generation),
             Message::Probed(report) => self.probed(&report),
             Message::Notified { name, generation } => self.notified(&name, generation),
-            Message::Taken { name, generation } => self.taken(&name, generation),
+            Message::Taken { name, generation, dropped } => self.taken(&name, generation, dropped),
             Message::Watchdog { name, generation } => self.look_at_watchdog(&name, generation),
             Message::Request(request) => self.request(request),
             Message::Order(order) => self.order(order),

@@ -3,8 +3,8 @@ use super::Worker;
 use crate::fleet::{Entry, Live};
 use crate::life::{self, Context};
 use crate::message::{Message, Sender};
-use crate::sd_notify::message::{Assignment, Dropped};
-use crate::sd_notify::{self, Notifications, Phase, Socket, Wait, socket};
+use crate::sd_notify::message::{AboutFds, Assignment, Dropped};
+use crate::sd_notify::{self, Heard, Notifications, Phase, Socket, Wait, socket};
 use crate::settings::Event;
 use crate::task::Task;
 use rustix::process::Pid;
@@ -81,13 +81,26 @@ fn wait(send: &Sender, name: &Arc<str>, generation: u64, socket: &Socket, rest: 
 }
 
 /// Until a message is taken from the queue. One at a time for each service: what is closed with it may take its time.
-fn taking(send: &Sender, name: &Arc<str>, generation: u64, socket: &Socket) -> Wait {
+/// `about`: what is done of it before that. That goes on to its end, also where the life that has sent it ends meanwhile: what it
+/// gives away when it ends is for its next one.
+fn taking(
+    send: &Sender,
+    name: &Arc<str>,
+    generation: u64,
+    socket: &Socket,
+    about: Option<impl Future<Output = Vec<Dropped>> + 'static>,
+) -> Wait {
     let (send, name, socket) = (send.clone(), name.clone(), socket.clone());
+    let about = about.map(tokio::task::spawn_local);
     Wait::Taking(Task::from(tokio::task::spawn_local(async move {
+        let dropped = match about {
+            Some(about) => about.await.unwrap_or_default(),
+            None => Vec::new(),
+        };
         let taken = tokio::task::spawn_blocking(move || socket.take()).await;
         match taken.unwrap_or_else(|panicked| Err(panicked.into())) {
             Ok(()) => {
-                let _ = send.send(Message::Taken { name, generation });
+                let _ = send.send(Message::Taken { name, generation, dropped });
             }
             Err(error) => tracing::error!(
                 service = &*name,
@@ -106,7 +119,10 @@ impl Worker {
     }
 
     /// A message that carried descriptors is taken: on with the next.
-    pub(super) fn taken(&mut self, name: &str, generation: u64) {
+    pub(super) fn taken(&mut self, name: &str, generation: u64, dropped: Vec<Dropped>) {
+        for dropped in dropped {
+            self.drop_message(name, generation, dropped, None);
+        }
         self.wait_for_more(name, generation, REST_AFTER_TAKING);
     }
 
@@ -140,7 +156,9 @@ impl Worker {
                 return false;
             }
         };
+        let mut about = None;
         if sd_notify::is_of(&says.members, heard.pid) {
+            about = self.about_fds(name, generation, &heard);
             for said in heard.said {
                 self.said(name, generation, said);
             }
@@ -150,8 +168,8 @@ impl Worker {
         } else {
             self.drop_message(name, generation, Dropped::Foreign, heard.pid);
         }
-        if heard.carries {
-            self.begin_taking(name, generation, &socket);
+        if heard.carries || about.is_some() {
+            self.begin_taking(name, generation, &socket, about.zip(heard.pid));
             return true;
         }
         if let Err(error) = socket.take() {
@@ -161,13 +179,31 @@ impl Worker {
         true
     }
 
-    fn begin_taking(&mut self, name: &str, generation: u64, socket: &Socket) {
-        let send = self.send.clone();
+    /// What is to be done about descriptors that are kept for it.
+    fn about_fds(&mut self, name: &str, generation: u64, heard: &Heard) -> Option<AboutFds> {
+        let about = AboutFds::of(&heard.said)?;
+        let max = self.fleet.get(name)?.config().fd_store_max;
+        let why = match (max, &about) {
+            (0, AboutFds { stores: true, .. }) => Dropped::NoStore,
+            (0, _) => return None,
+            (_, AboutFds { stores: true, .. }) if !heard.carries => Dropped::NoFds,
+            (_, AboutFds { removes: true, name: None, .. }) => Dropped::Unclear,
+            _ => return Some(about),
+        };
+        self.drop_message(name, generation, why, heard.pid);
+        None
+    }
+
+    fn begin_taking(&mut self, name: &str, generation: u64, socket: &Socket, about: Option<(AboutFds, Pid)>) {
+        let (send, context) = (self.send.clone(), self.context.clone());
         let Some(entry) = self.fleet.get_mut(name) else { return };
-        let name = entry.name.clone();
+        let (name, config, queue) = (entry.name.clone(), entry.machine.config().shared(), socket.shared());
+        let about = about.map(|(about, pid)| async move {
+            life::fd_store::hear(&context, &config, about, queue, pid.as_raw_nonzero().get()).await
+        });
         let live = entry.live.as_mut().filter(|live| live.generation == generation);
         if let Some(says) = live.and_then(|live| live.says.as_mut()) {
-            says.wait = taking(&send, &name, generation, socket);
+            says.wait = taking(&send, &name, generation, socket, about);
         }
     }
 
@@ -201,9 +237,10 @@ impl Worker {
                 }
                 return;
             }
-            Assignment::StoreFds => return self.drop_message(name, generation, Dropped::StoreFds, None),
             // Its descriptor is closed when the message is taken.
             Assignment::Barrier => return,
+            // All at once (`about_fds`).
+            Assignment::Store | Assignment::Unstore | Assignment::FdName(_) | Assignment::NoPoll => return,
             Assignment::Alive => return self.is_alive(name, generation),
             Assignment::Trigger => return self.is_silent(name, generation, "WATCHDOG=trigger".into()),
             Assignment::Watchdog(every) => return self.has_watchdog(name, generation, every),

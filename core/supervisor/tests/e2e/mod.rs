@@ -28,6 +28,7 @@ mod descriptors;
 mod detach;
 mod died;
 mod exits;
+mod fd_store;
 mod full_disk;
 mod fuse;
 mod growth;

@@ -211,7 +211,7 @@ fn what_is_not_understood_or_not_its_own_is_dropped_and_counted() {
     world.until("all are counted", |world| dropped(world) == 7);
     assert_eq!(world.inspect("web").status.state, "starting");
     let said = world.said();
-    for reason in ["control group", "longer than", "sd_notify(3) knows", "MAINPID", "FDSTORE"] {
+    for reason in ["control group", "longer than", "sd_notify(3) knows", "MAINPID", "fd_store_max"] {
         assert_eq!(said.matches(reason).count(), 1, "{reason}: {said}");
     }
     tell(&world, "web", "fork READY=1");
