@@ -17,7 +17,7 @@ otherwise:
 ```console
 # make run                        # in another terminal
 # curl -s --unix-socket /run/sampan/sampand.sock http://localhost/v1/version
-{\"version\":\"0.1.0\",\"api\":1,\"keel_pid\":412,\"worker_pid\":413,\"worker_lives\":1,\"containers\":\"/run/sampan/containers\"}
+{\"version\":\"0.2.0\",\"api\":1,\"keel_pid\":412,\"worker_pid\":413,\"worker_lives\":1,\"containers\":\"/run/sampan/containers\"}
 # curl -s --unix-socket /run/sampan/sampand.sock -X POST -d '{\"detach\": true}' http://localhost/v1/services/clock/restart
 ...
 ```
