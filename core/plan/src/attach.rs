@@ -10,8 +10,8 @@ pub(crate) enum Attach {
     Nobody,
     /// While the child mounts: it is in its namespaces and groups.
     Beside,
-    /// When all is mounted, for hooks that may look at it; for interfaces that are to begin with what sysctls say; and where the
-    /// child is that of another one.
+    /// When all is mounted, for hooks that may look at it; for interfaces that are to begin with what sysctls say; and beside users
+    /// of its own, where the network namespace is made after the groups are joined, or the child is that of another one.
     Mounted,
 }
 
@@ -21,7 +21,7 @@ impl Attach {
         let has_hooks = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
         match (has_hooks, options.attach) {
             (false, false) => Attach::Nobody,
-            (false, true) if users != Users::Joined && !interfaces_begin_with(spec) => Attach::Beside,
+            (false, true) if users == Users::Hosts && !interfaces_begin_with(spec) => Attach::Beside,
             _ => Attach::Mounted,
         }
     }

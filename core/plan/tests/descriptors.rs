@@ -159,6 +159,20 @@ proptest! {
         prop_assert_eq!(ways_out(&plan), vec![]);
     }
 
+    /// Whoever attaches it configures the network namespace that it has by then.
+    #[test]
+    fn a_child_that_says_so_is_in_all_its_namespaces(config in any_config(), host in any_host(), options in any_options()) {
+        let text = config.to_string();
+        let spec = Spec::parse(&text).unwrap();
+        let shown = sampan_plan::render::text(&Plan::compile(&spec, &host, &options).unwrap());
+        let after = |word: &str| shown.split_once(word).map_or("", |(_, after)| after);
+        for said in ["report: in its namespaces and groups", "report: mounted"] {
+            let is_step = |line: &&str| line.contains(" namespace") && !line.starts_with("warning: ");
+            let later: Vec<&str> = after(said).lines().skip(1).filter(is_step).collect();
+            prop_assert_eq!(later, Vec::<&str>::new());
+        }
+    }
+
     #[test]
     fn nothing_leads_to_the_host_when_a_process_joins(config in any_config(), host in any_host(), options in any_options()) {
         let text = config.to_string();
